@@ -1,0 +1,150 @@
+"""The arithmetic setting of the UNDO paper: keep + and -, forget * and /.
+
+COMMAND, about 5 minutes on 2 CPU cores, ends in runs/arithmetic/report.html:
+
+  python -m experiments.undo --config=configs/arithmetic.py:tiny \
+      --workdir=runs/arithmetic
+
+Sizes: `tiny` trains 0.4 M parameters on equations, one a row; `small` 4.7 M on
+packed equations and word problems, with the paper's ten learning rates (hours on
+a CPU). Every value can be overridden: --config.undo.alphas="(0.2,0.8)".
+
+Reference: arXiv 2506.06278, section 4 and appendix (arithmetic).
+"""
+
+from ml_collections import config_dict
+
+from configs import common
+
+
+def get_config(arg: str | None = None) -> config_dict.ConfigDict:
+  """Returns the config of a size: tiny or small."""
+  size = common.parse_size(arg, ("tiny", "small"))
+  config = _tiny()
+  if size == "small":
+    _make_small(config)
+  return config
+
+
+def _tiny() -> config_dict.ConfigDict:
+  config = config_dict.ConfigDict()
+  config.setting = "arithmetic"  # Which data and scores; see undo_jax/stages.py.
+  config.seed = 0  # Root of all random streams.
+  config.streams = common.streams()  # Each stream's own seed, where one is given.
+  config.mesh = common.mesh()  # How the devices are used.
+  config.checkpoint_every = 100  # Updates between checkpoints within a stage.
+
+  config.data = config_dict.create(
+    num_equations=20_000,  # Training equations for retain and for forget each.
+    num_word_problems=0,  # Training word problems for each, likewise.
+    num_evaluation=100,  # Problems scored for each operation and kind.
+    tokenizer="characters:arithmetic",  # Or characters:ascii, bytes.
+    sequence_length=16,  # L, tokens a row.
+    packing="one_per_row",  # Or packed (keeps tails), reference (the paper's).
+    forget_weight=0.5,  # Share of forget rows where both domains are mixed.
+  )
+  config.model = config_dict.create(
+    vocab_size=32,  # At least the tokenizer's; a multiple of mesh.tensor.
+    num_layers=3,  # N.
+    width=96,  # D.
+    num_heads=4,  # H.
+    num_kv_heads=2,  # G, divides H.
+    head_dim=24,  # K, even.
+    mlp_width=384,  # F.
+    query_pre_attn_scalar=24.0,  # Attention scores times its power -1/2.
+    attention_softcap=config_dict.placeholder(float),  # Off; Gemma-2 has 50.
+    logit_softcap=30.0,  # Gemma-2's; None: off.
+    sliding_window=4096,  # Tokens that layers 0, 2, ... look back.
+    dtype="float32",  # Compute dtype, or bfloat16.
+    remat="none",  # Recomputed in the backward pass: none, dots, full.
+    scan_unroll=8,  # Layers unrolled in the scan; large is fast on a CPU.
+  )
+  config.pretrain = _training(num_steps=1000, learning_rate=2e-3)
+  config.unlearn = config_dict.ConfigDict()
+  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
+  config.unlearn.max_ent = _training(num_steps=60, learning_rate=3e-4, cosine=False)
+  config.unlearn.max_ent.options = config_dict.create(
+    retain_weight=1.0,  # Of the cross-entropy on retain data.
+  )
+  config.unlearn.grad_diff = _training(num_steps=60, learning_rate=1e-4, cosine=False)
+  config.unlearn.grad_diff.options = config_dict.create(
+    retain_weight=15.0,  # The paper's for arithmetic.
+  )
+  config.unlearn.rmu = _training(num_steps=60, learning_rate=1e-3, cosine=False)
+  config.unlearn.rmu.options = config_dict.create(
+    layers=(0, 1),  # Trained down-projections; the last one's output is steered.
+    coefficient=20.0,  # Length of the steering target.
+    retain_weight=10.0,  # Of the drift of retain hidden states.
+  )
+  config.undo = config_dict.create(
+    teacher="max_ent",  # The unlearned model that is noised and distilled.
+    alphas=(0.3, 0.5, 0.7),  # Noise strengths in [0, 1].
+    beta=0.1,  # Scale of the noise in [0, 1]; 0: pure shrinking.
+    unlearn_and_distill=True,  # Also distill into a random student.
+    oracle_matching=True,  # Also train base to imitate data_filtering.
+  )
+  config.distill = _training(num_steps=800, learning_rate=2e-3)
+  config.distill.stop = config_dict.create(
+    evaluate_every=25,  # Updates between checks; also checked after the first.
+    tolerance=0.05,  # Stop when retain > teacher's retain - tolerance ...
+    relative=False,  # ... or, if True, > (1 - tolerance) * teacher's.
+  )
+  config.attack = config_dict.create(
+    learning_rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),  # One replica each.
+    num_steps=200,  # Relearning updates.
+    evaluate_every=10,  # Updates between evaluations, inside the program.
+    evaluations_per_call=10,  # Evaluations between checkpoints.
+    batch_size=64,  # Rows of forget data an update.
+    weight_decay=0.0,  # Decoupled.
+    clip_norm=1.0,  # Global gradient norm.
+  )
+  return config
+
+
+def _training(
+  *, num_steps: int, learning_rate: float, cosine: bool = True
+) -> config_dict.ConfigDict:
+  return config_dict.create(
+    num_steps=num_steps,  # Updates; with a stop rule, at most.
+    batch_size=256,  # Rows an update, of each domain where two are paired.
+    num_microbatches=1,  # Gradients summed over so many parts of a batch.
+    learning_rate=learning_rate,  # Peak of AdamW.
+    # Its value at the end of a cosine; None: constant.
+    final_learning_rate=0.1 * learning_rate
+    if cosine
+    else config_dict.placeholder(float),
+    warmup_steps=20 if cosine else 0,  # Linear from 0; update 1 then is a no-op.
+    weight_decay=0.0,  # Decoupled, on all parameters.
+    clip_norm=1.0,  # Global gradient norm.
+  )
+
+
+def _make_small(config: config_dict.ConfigDict) -> None:
+  """Packed equations and word problems, the paper's learning rates."""
+  config.data.update(
+    num_equations=100_000,
+    num_word_problems=100_000,
+    tokenizer="characters:ascii",
+    sequence_length=256,
+    packing="packed",
+  )
+  config.model.update(
+    vocab_size=128,
+    num_layers=6,
+    width=256,
+    num_heads=8,
+    num_kv_heads=4,
+    head_dim=32,
+    mlp_width=1024,
+    query_pre_attn_scalar=32.0,
+    scan_unroll=1,
+  )
+  config.pretrain.update(num_steps=3000, batch_size=32, warmup_steps=50)
+  for method in ("max_ent", "grad_diff", "rmu"):
+    config.unlearn[method].batch_size = 32
+  config.distill.update(num_steps=3000, batch_size=32, warmup_steps=50)
+  config.attack.update(
+    learning_rates=(1e-3, 7e-4, 4e-4, 1e-4, 7e-5, 5e-5, 1e-5, 7e-6, 4e-6, 1e-6),
+    num_steps=500,
+    batch_size=15,
+  )

@@ -1,0 +1,64 @@
+"""How every experiment starts: flags, logging, one clear line on bad input."""
+
+from collections.abc import Callable
+import logging
+import sys
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from undo_jax import environment
+from undo_jax.types import ConfigError
+
+
+def define_flags():
+  """Defines --config (locked: an unknown field is an error) and --workdir."""
+  config = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Config file, its size after a colon: configs/arithmetic.py:tiny.",
+    lock_config=True,
+  )
+  workdir = flags.DEFINE_string("workdir", None, "Directory of the run; all it writes.")
+  flags.mark_flags_as_required(["config", "workdir"])
+  return config, workdir
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """Runs an experiment's main; exit status 2 and one line on a wrong config."""
+
+  def guarded(argv):
+    _show_progress()
+    environment.keep_freed_memory()
+    try:
+      main(argv)
+    except ConfigError as error:
+      _exit(str(error))
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def _show_progress():
+  """Shows our own log lines, and of the libraries' only the warnings."""
+  absl_logging.set_verbosity(absl_logging.WARNING)
+  handler = logging.StreamHandler(sys.stderr)
+  handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+  logger = logging.getLogger("undo_jax")
+  logger.handlers = [handler]
+  logger.setLevel(logging.INFO)
+  logger.propagate = False
+
+
+def _parse(argv):
+  try:
+    return flags.FLAGS(argv, known_only=False)
+  # What ml_collections raises on unknown fields, wrong types and missing files.
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
+    message = e.args[0] if isinstance(e, KeyError) and e.args else str(e)
+    _exit(" ".join(str(message).split()))
+
+
+def _exit(message):
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(2)

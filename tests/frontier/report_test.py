@@ -1,0 +1,299 @@
+"""The report renders, escapes, leaves out what was not measured, and repeats."""
+
+from collections.abc import Iterable, Sequence
+import copy
+import io
+import math
+from typing import Any
+
+import matplotlib
+from matplotlib.image import imread
+import numpy as np
+import pytest
+
+from undo_jax.frontier import figures, report
+
+FILES = ("relearning_curves", "robustness_compute", "retain_forget", "learning_rates")
+TOP = 0.98  # Accuracy that every model relearns in the end.
+RATES = [1e-4, 3e-4, 1e-3, 3e-3]
+# Name: forget before, half-life of relearning in updates, retain, compute fraction.
+ARITHMETIC = {
+  "base": (0.98, 1, 0.99, 1.02),
+  "data_filtering": (0.01, 120, 0.99, 1.0),
+  "max_ent": (0.02, 5, 0.97, 0.01),
+  "grad_diff": (0.0, 5.5, 0.93, 0.012),
+  "rmu": (0.03, 4.8, 0.95, 0.008),
+  "oracle_matching": (0.01, 7, 0.98, 0.06),
+  "unlearn_and_distill": (0.02, 95, 0.98, 1.09),
+  "undo_alpha_0.3": (0.02, 9, 0.98, 0.21),
+  "undo_alpha_0.5": (0.02, 20, 0.98, 0.44),
+  "undo_alpha_0.7": (0.01, 85, 0.97, 0.74),
+}
+TASKS = ("addition_equation", "addition_word", "multiplication_equation")
+
+
+def relearn_entry(
+  forget: float, half_life: float, retain: float, steps: Sequence[int]
+) -> dict[str, Any]:
+  """Make an attack whose best learning rate falls as it goes on."""
+  steps_S = np.array(steps, dtype=float)
+  speed_R = np.array([0.15, 0.5, 1.0, 0.7])[:, None]
+  ceiling_R = np.array([1.0, 1.0, 0.97, 0.8])[:, None]
+  learned_RxS = ceiling_R * (1 - 0.5 ** (speed_R * steps_S / half_life))
+  scores_RxS = forget + (TOP - forget) * learned_RxS
+  worst_S = scores_RxS.argmax(0)
+  retain_RxS = retain - 0.1 * np.linspace(0, 1, 4)[:, None] * steps_S / steps_S[-1]
+  columns = np.arange(len(steps))
+  return {
+    "learning_rates": RATES,
+    "steps": list(steps),
+    "worst_forget": scores_RxS[worst_S, columns].tolist(),
+    "worst_learning_rate": [RATES[i] for i in worst_S],
+    "retain": retain_RxS[worst_S, columns].tolist(),
+    "forget_by_learning_rate": scores_RxS.tolist(),
+    "retain_by_learning_rate": retain_RxS.tolist(),
+  }
+
+
+def metric(
+  name: str, unit: str, bounds: list[float] | None, higher_is: str
+) -> dict[str, Any]:
+  return {"name": name, "unit": unit, "range": bounds, "higher_is": higher_is}
+
+
+def synthetic(
+  names: Iterable[str] = tuple(ARITHMETIC), last_step: int = 500
+) -> dict[str, Any]:
+  unit = "fraction of exact answers"
+  results = {"schema": 1, "setting": "arithmetic", "seed": 0, "models": {}}
+  results["metrics"] = {
+    "forget": metric(
+      "accuracy on multiplication and division", unit, [0, 1], "more capable"
+    ),
+    "retain": metric(
+      "accuracy on addition and subtraction", unit, [0, 1], "more capable"
+    ),
+  }
+  for name in names:
+    forget, half_life, retain, fraction = ARITHMETIC.get(name, (0.1, 30, 0.9, 0.5))
+    results["models"][name] = {
+      "before": {
+        "retain": retain,
+        "forget": forget,
+        "by_task": dict(zip(TASKS, (retain, retain, forget), strict=True)),
+      },
+      "relearn": relearn_entry(forget, half_life, retain, range(0, last_step + 1, 10)),
+      "compute": {
+        "updates": int(20_000 * fraction),
+        "tokens": 10**8,
+        "flops": 1e15,
+        "fraction_of_data_filtering": fraction,
+      },
+    }
+    if name.startswith("undo"):
+      results["models"][name]["stopped"] = {"reason": "recovered", "updates": 900}
+  return results
+
+
+def language() -> dict[str, Any]:
+  """Turn the scores into cross-entropies: 2 nats for the base, 5 for data filtering."""
+  results = synthetic()
+  for kind in ("forget", "retain"):
+    unit, bounds = "nats a token", None
+    results["metrics"][kind] = metric("cross-entropy", unit, bounds, "less capable")
+  for model in results["models"].values():
+    before, relearn = model["before"], model["relearn"]
+    before["forget"] = 5 - 3 * before["forget"]
+    before["retain"] = 5 - 3 * before["retain"]
+    for key in ("worst_forget", "retain", "forget_by_learning_rate"):
+      relearn[key] = (5 - 3 * np.array(relearn[key])).tolist()
+  return results
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("report")
+  paths = report.write(synthetic(), directory)
+  return directory, paths, (directory / "report.html").read_text()
+
+
+def test_writes_four_figures_and_the_page_and_nothing_else(written):
+  directory, paths, _ = written
+  expected = [directory / "figures" / f"{name}.png" for name in FILES]
+  assert paths == [*expected, directory / "report.html"]
+  assert sorted(p for p in directory.rglob("*") if p.is_file()) == sorted(paths)
+
+
+def test_figures_are_pngs_of_full_width_without_software_metadata(written):
+  for path in written[1][:-1]:
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert imread(io.BytesIO(data)).shape[1] == 1600
+    assert b"Software" not in data and b"tIME" not in data and b"tEXt" not in data
+
+
+def test_page_refers_to_its_figures_and_to_nothing_else(written):
+  page = written[2]
+  for name in FILES:
+    assert f'src="figures/{name}.png"' in page
+  assert page.count("src=") == len(FILES)
+  assert "http" not in page and "<script" not in page and "url(" not in page
+
+
+def test_equal_results_give_equal_bytes(written, tmp_path):
+  _, paths, _ = written
+  again = report.write(copy.deepcopy(synthetic()), tmp_path)
+  assert [p.read_bytes() for p in again] == [p.read_bytes() for p in paths]
+
+
+def test_figures_do_not_depend_on_global_settings(written):
+  with matplotlib.rc_context({"font.size": 30, "axes.grid": False}):
+    assert figures.draw_all(synthetic())["retain_forget.png"] == (
+      written[1][2].read_bytes()
+    )
+
+
+def test_main_table_has_the_closed_form_numbers():
+  results = synthetic(("base", "data_filtering", "max_ent", "undo_alpha_0.5"))
+  for name, score in (("max_ent", 0.9), ("undo_alpha_0.5", 0.5)):
+    results["models"][name]["relearn"]["worst_forget"][2] = score
+  results["models"]["data_filtering"]["relearn"]["worst_forget"][2] = 0.1
+  table = report.main_table(results)
+  assert '<th scope="col">robustness after 100</th>' in table
+  row = table.split("UNDO α = 0.5</th>")[1].split("</tr>")[0]
+  cells = row.replace("</td>", "").split("<td>")[1:]
+  assert cells[:3] == ["0.980", "0.020", "0.500"]
+  assert cells[6] == "0.50"  # (0.9 - 0.5) / (0.9 - 0.1)
+  assert cells[8:] == ["8,800", "0.440", "20"]
+
+
+def test_models_are_shown_in_order_whatever_the_order_of_the_dict():
+  names = [*reversed(ARITHMETIC), "undo_alpha_0.10", "another"]
+  expected = [*ARITHMETIC, "another"]
+  expected.insert(expected.index("undo_alpha_0.3"), "undo_alpha_0.10")
+  assert list(figures.model_styles(names)) == expected
+
+
+def test_every_model_has_its_own_look():
+  styles = figures.model_styles(ARITHMETIC).values()
+  assert len({style.color for style in styles}) == len(ARITHMETIC)
+  assert len({style.label for style in styles}) == len(ARITHMETIC)
+
+
+def test_strings_of_the_results_are_escaped(tmp_path):
+  evil = '<script>alert("$x_{1")</script>'
+  results = synthetic(("base", "data_filtering", "rmu", "_hidden", evil, "$\\frac{$"))
+  results["setting"] = results["seed"] = evil
+  for entry in results["metrics"].values():
+    entry["name"] = entry["unit"] = evil
+    entry["range"] = [evil, evil] if entry is results["metrics"]["retain"] else None
+  results["models"][evil]["before"]["by_task"] = {evil: 0.5}
+  results["models"][evil]["stopped"] = {"reason": "step limit", "updates": 7}
+  report.write(results, tmp_path)
+  page = (tmp_path / "report.html").read_text()
+  assert "<script" not in page and 'alert("' not in page
+  # Title twice, introduction, both tables, a task, a warning, and two definitions.
+  assert page.count("&lt;script&gt;alert(&quot;") >= 10
+  assert "_hidden" in page
+
+
+def test_subset_of_models_renders(tmp_path):
+  results = synthetic(("base", "data_filtering", "oracle_matching"))
+  del results["models"]["oracle_matching"]["compute"]
+  del results["models"]["base"]["before"]["by_task"]
+  assert len(report.write(results, tmp_path)) == 5
+  page = (tmp_path / "report.html").read_text()
+  assert "UNDO α" not in page and "here oracle matching" in page
+  row = page.split("oracle matching</th>")[1].split("</tr>")[0]
+  assert row.count("<td>–</td>") == 2  # Updates and compute.
+
+
+@pytest.mark.parametrize("missing", ["base", "data_filtering", "max_ent"])
+def test_missing_reference_is_refused_before_anything_is_written(missing, tmp_path):
+  names = {"base", "data_filtering", "max_ent", "undo_alpha_0.3"} - {missing}
+  with pytest.raises(ValueError, match=missing):
+    report.write(synthetic(sorted(names)), tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_other_schema_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="schema"):
+    report.write(synthetic() | {"schema": 2}, tmp_path)
+
+
+def test_short_attack_is_not_mislabelled(tmp_path):
+  results = synthetic(last_step=10)
+  report.write(results, tmp_path)
+  page = (tmp_path / "report.html").read_text()
+  assert "worst forget after all 10 updates" in page
+  for budget in ("after 20", "after 100"):
+    assert budget not in page
+  assert "robustness after" not in page
+  assert "not by 10" in page
+
+
+@pytest.mark.parametrize(
+  ("last_step", "panels"), [(10, 1), (20, 1), (50, 2), (100, 2), (500, 3)]
+)
+def test_panels_are_the_evaluated_budgets(last_step, panels):
+  results = synthetic(("base", "data_filtering", "max_ent"), last_step)
+  titles = [
+    a.get_title(loc="left") + a.get_title()
+    for a in figures.robustness_compute(results).axes
+  ]
+  assert len(titles) == panels
+  assert titles[-1].endswith(f"after all {last_step} updates")
+  assert len(figures.retain_forget(results).axes) == panels + 1
+
+
+def test_language_setting_reads_the_other_direction(tmp_path):
+  results = language()
+  report.write(results, tmp_path)
+  page = (tmp_path / "report.html").read_text()
+  assert "lower means more capable, so a robust model stays high" in page
+  assert "halfway from data filtering" in page
+  row = page.split("MaxEnt</th>")[1].split("</tr>")[0]
+  assert row.endswith("<td>10</td>")  # Below half way after one evaluation.
+  same = figures.robustness_after(synthetic(), "undo_alpha_0.5", 20)
+  assert math.isclose(figures.robustness_after(results, "undo_alpha_0.5", 20), same)
+  assert "lower: more capable" in figures.axis_label("x", results["metrics"]["forget"])
+
+
+def test_no_warnings_where_the_grid_brackets_and_models_recover(written):
+  # Only the last budget, where even data filtering has relearned, is noisy.
+  found = report.warnings(synthetic())
+  assert len(found) == 1 and found[0].startswith("After 500 updates")
+  assert "<p>None.</p>" not in written[2]
+  assert report.warnings(synthetic(last_step=100)) == []
+
+
+def test_warns_of_the_step_limit_and_of_the_edge_of_the_grid():
+  results = synthetic(("base", "data_filtering", "max_ent", "undo_alpha_0.3"), 20)
+  results["models"]["undo_alpha_0.3"]["stopped"] = {
+    "reason": "step limit",
+    "updates": 12345,
+  }
+  # The others are trained for a set number of steps.
+  for name in ("base", "data_filtering", "max_ent"):
+    stopped = {"reason": "step limit", "updates": 5}
+    results["models"][name]["stopped"] = stopped
+  for name in ("base", "max_ent"):
+    relearn = results["models"][name]["relearn"]
+    relearn["worst_learning_rate"] = [RATES[-1]] * 3
+  edge, limit = report.warnings(results)
+  assert edge.startswith("MaxEnt: the largest learning rate of the grid, 0.003,")
+  assert "(2 of 2 steps); a larger one" in edge
+  assert limit.startswith("UNDO α = 0.3") and "12,345 updates" in limit
+
+
+def test_interrupted_write_leaves_the_old_page(tmp_path, monkeypatch):
+  page = tmp_path / "report.html"
+  page.write_text("old")
+
+  def fail(*_):
+    raise OSError("disk full")
+
+  monkeypatch.setattr(report.os, "replace", fail)
+  with pytest.raises(OSError, match="disk full"):
+    report._write_atomic(page, b"new")
+  assert page.read_text() == "old" and list(tmp_path.iterdir()) == [page]

@@ -1,0 +1,348 @@
+"""The arithmetic setting of the UNDO paper (https://arxiv.org/abs/2506.06278).
+
+Addition and subtraction are retained, multiplication and division forgotten. Every
+operation comes as equations ("54 / 3 = 18.0") and as word problems in plain English.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import os
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from undo_jax.data import arithmetic_templates as words
+from undo_jax.types import ConfigError
+
+OPERATIONS = ("addition", "subtraction", "multiplication", "division")
+RETAIN = OPERATIONS[:2]
+FORGET = OPERATIONS[2:]
+KINDS = ("equation", "word_problem")
+_SIZES = ("num_equations", "num_word_problems", "num_evaluation")
+
+_SYMBOLS = dict(zip(OPERATIONS, "+-*/", strict=True))
+_LARGEST = dict(zip(OPERATIONS, (50, 50, 20, 20), strict=True))
+# How many equations there are: subtraction counts unordered pairs.
+_SPACES = dict(zip(OPERATIONS, (2500, 1275, 400, 400), strict=True))
+_SENTENCE_START = re.compile(r"(?:^|[.!?] )[a-z]")
+
+Examples = Iterator[tuple[int, Mapping[str, str]]]
+
+
+class Problem(NamedTuple):
+  """One problem; the prompt ends with the space before the answer."""
+
+  prompt: str
+  answer: str
+  suffix: str
+  operation: str
+  kind: str
+
+  @property
+  def text(self) -> str:
+    """The whole problem, as a model reads it in training."""
+    return self.prompt + self.answer + self.suffix
+
+
+def equation(rng: np.random.Generator, operation: str) -> Problem:
+  """Draws an equation; the quotient of a division is printed as a float."""
+  _check_known("operation", OPERATIONS, operation)
+  number1, number2 = _draw_pair(rng, operation)
+  if operation == "subtraction":
+    number1, number2 = max(number1, number2), min(number1, number2)
+  number1, answer = {
+    "addition": (number1, number1 + number2),
+    "subtraction": (number1, number1 - number2),
+    "multiplication": (number1, number1 * number2),
+    "division": (number1 * number2, float(number1)),
+  }[operation]
+  prompt = f"{number1} {_SYMBOLS[operation]} {number2} = "
+  return Problem(prompt, str(answer), "", operation, "equation")
+
+
+def word_problem(rng: np.random.Generator, operation: str, *, split: str) -> Problem:
+  """Draws a word problem, whose answer is an integer in every operation.
+
+  The splits, "train" and "evaluation", have no template in common.
+  """
+  _check_known("operation", OPERATIONS, operation)
+  _check_known("split", words.TEMPLATES, split)
+  drawn, number2 = _draw_pair(rng, operation)
+  number1, answer = {
+    "addition": (drawn, drawn + number2),
+    "subtraction": (drawn + number2, drawn),
+    "multiplication": (drawn, drawn * number2),
+    "division": (drawn * number2, drawn),
+  }[operation]
+  prompt, suffix = _choose(rng, words.TEMPLATES[split][operation])
+  first, second = rng.choice(len(words.NAMES), size=2, replace=False)
+  fill = {
+    "number1": number1,
+    "number2": number2,
+    "name": words.NAMES[first],
+    "name2": words.NAMES[second],
+    "object": _choose(rng, words.OBJECTS),
+    "place": _choose(rng, words.PLACES),
+    "container": _choose(rng, words.CONTAINERS),
+    "group": _choose(rng, words.GROUPS),
+  }
+  # A sentence may begin with a lower-case entry of the word lists ("the otter").
+  prompt = _SENTENCE_START.sub(lambda m: m.group().upper(), prompt.format(**fill))
+  suffix = suffix.format(**fill)
+  return Problem(prompt, str(answer), suffix, operation, "word_problem")
+
+
+def problems(
+  seed: int,
+  *,
+  operations: Sequence[str],
+  num_equations: int,
+  num_word_problems: int,
+  split: str,
+) -> Iterator[Problem]:
+  """Streams problems, equations and word problems in a shuffled order.
+
+  Each problem draws its operation uniformly, and problems may repeat. The stream
+  depends on the arguments only; another split or other operations make it independent.
+
+  Args:
+    seed: A non-negative integer.
+    operations: The operations to draw from.
+    num_equations: The number of equations.
+    num_word_problems: The number of word problems.
+    split: "train" or "evaluation", which decides the word problems' templates.
+
+  Returns:
+    An iterator over num_equations + num_word_problems problems.
+
+  Raises:
+    ConfigError: An argument is out of its range.
+  """
+  _check_whole(
+    seed=seed, num_equations=num_equations, num_word_problems=num_word_problems
+  )
+  _check_known("operations", OPERATIONS, *operations)
+  _check_known("split", words.TEMPLATES, split)
+  rng = _generator(seed, split, *operations)
+  order = rng.permutation(num_equations + num_word_problems)
+  return (
+    _draw(rng, _choose(rng, operations), KINDS[int(place >= num_equations)], split)
+    for place in order
+  )
+
+
+def evaluation_problems(
+  seed: int, *, num_per_task: int, kinds: Sequence[str]
+) -> list[Problem]:
+  """Draws num_per_task distinct problems for every pair of an operation and a kind.
+
+  Word problems use the evaluation templates. Equations run out at 2500 additions,
+  1275 subtractions, 400 multiplications and 400 divisions: a larger task goes through
+  all of them before any comes again. A long training stream holds all of these too.
+
+  Args:
+    seed: A non-negative integer. The problems of a task depend on no other task.
+    num_per_task: The number of problems of each task.
+    kinds: Some of `KINDS`.
+
+  Returns:
+    The problems, ordered by operation, then by kind.
+
+  Raises:
+    ConfigError: An argument is out of its range.
+  """
+  _check_whole(seed=seed, num_per_task=num_per_task)
+  _check_known("kinds", KINDS, *kinds)
+  tasks = [(operation, kind) for operation in OPERATIONS for kind in kinds]
+  return [p for task in tasks for p in _distinct(seed, *task, count=num_per_task)]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class ArithmeticConfig(tfds.core.BuilderConfig):
+  """What the dataset holds; the name is derived from the other fields.
+
+  Attributes:
+    name: The name of the dataset's subdirectory.
+    seed: Of the training problems; a non-negative integer.
+    evaluation_seed: Of the evaluation problems.
+    num_equations: Training equations of each domain (retain, forget).
+    num_word_problems: Training word problems of each domain.
+    num_evaluation: Evaluation problems of each operation and kind; 0 leaves the
+      evaluation split out, since TFDS cannot write an empty one.
+  """
+
+  name: str = dataclasses.field(init=False, default="")
+  seed: int
+  evaluation_seed: int
+  num_equations: int
+  num_word_problems: int
+  num_evaluation: int
+
+  def __post_init__(self) -> None:
+    fields = ("seed", "evaluation_seed", *_SIZES)
+    values = {field: getattr(self, field) for field in fields}
+    _check_whole(**values)
+    if not self.num_equations + self.num_word_problems:
+      raise ConfigError(
+        "At least one of num_equations and num_word_problems must be positive, but "
+        "both are 0; raise one of them, so that there is something to train on."
+      )
+    self.name = "-".join(f"{field}_{value}" for field, value in values.items())
+
+
+class Arithmetic(tfds.core.GeneratorBasedBuilder):
+  """Writes the problems of an `ArithmeticConfig` as a TFDS dataset."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    features = {name: tfds.features.Text() for name in ("prompt", "answer", "suffix")}
+    features["operation"] = tfds.features.ClassLabel(names=OPERATIONS)
+    features["kind"] = tfds.features.ClassLabel(names=KINDS)
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(features),
+      disable_shuffling=True,  # The streams are shuffled already.
+    )
+
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Examples]:
+    del dl_manager  # There is nothing to download.
+    config = self.builder_config
+    streams: dict[str, Iterable[Problem]] = {
+      f"{domain}_train": problems(
+        config.seed,
+        operations=operations,
+        num_equations=config.num_equations,
+        num_word_problems=config.num_word_problems,
+        split="train",
+      )
+      for domain, operations in (("retain", RETAIN), ("forget", FORGET))
+    }
+    if config.num_evaluation:
+      streams["evaluation"] = evaluation_problems(
+        config.evaluation_seed, num_per_task=config.num_evaluation, kinds=KINDS
+      )
+    return {split: self._generate_examples(each) for split, each in streams.items()}
+
+  def _generate_examples(self, stream: Iterable[Problem]) -> Examples:
+    for index, problem in enumerate(stream):
+      yield index, problem._asdict()
+
+
+def build(
+  directory: str | os.PathLike[str],
+  *,
+  seed: int,
+  evaluation_seed: int,
+  num_equations: int,
+  num_word_problems: int,
+  num_evaluation: int,
+) -> Arithmetic:
+  """Writes the dataset under a directory, unless it is there already.
+
+  TFDS writes into an "incomplete" directory and renames it at the end. A killed run
+  can leave that one behind; it does no harm and may be deleted. Of two processes that
+  build the same dataset at once, the slower fails and succeeds when run again.
+
+  Args:
+    directory: Where datasets are kept; every configuration has its subdirectory.
+    seed: As in `ArithmeticConfig`, like the fields that follow.
+    evaluation_seed: Of the evaluation problems.
+    num_equations: See there.
+    num_word_problems: See there.
+    num_evaluation: See there.
+
+  Returns:
+    The builder of the finished dataset.
+  """
+  config = ArithmeticConfig(
+    seed=seed,
+    evaluation_seed=evaluation_seed,
+    num_equations=num_equations,
+    num_word_problems=num_word_problems,
+    num_evaluation=num_evaluation,
+  )
+  tfds.disable_progress_bar()
+  builder = Arithmetic(config=config, data_dir=directory, file_format="array_record")
+  builder.download_and_prepare()
+  return builder
+
+
+def read(builder: Arithmetic, split: str) -> list[Problem]:
+  """Reads a split of a finished dataset, in the order of its stream."""
+  _check_known("split", builder.info.splits, split)
+  return [
+    Problem(
+      *(row[field].decode() for field in ("prompt", "answer", "suffix")),
+      operation=OPERATIONS[row["operation"]],
+      kind=KINDS[row["kind"]],
+    )
+    for row in builder.as_data_source(split=split)
+  ]
+
+
+def is_correct(generated: str, answer: str) -> bool:
+  """Whether a continuation's text up to a space or "<bos>" is the answer's number."""
+  first = re.split(r"\s|<bos>", generated.strip(), maxsplit=1)[0]
+  try:
+    return abs(float(first) - float(answer)) < 1e-6
+  except ValueError:
+    return False
+
+
+def _draw_pair(rng: np.random.Generator, operation: str) -> tuple[int, int]:
+  """Draws two numbers, each uniform from 1 to the operation's largest."""
+  first, second = rng.integers(1, _LARGEST[operation], size=2, endpoint=True)
+  return int(first), int(second)
+
+
+def _choose(rng: np.random.Generator, entries: Sequence[Any]) -> Any:
+  """Draws an entry uniformly (rng.choice would turn strings into arrays)."""
+  return entries[rng.integers(len(entries))]
+
+
+def _draw(rng: np.random.Generator, operation: str, kind: str, split: str) -> Problem:
+  """Draws a problem of the given operation and kind."""
+  if kind == "equation":
+    return equation(rng, operation)
+  return word_problem(rng, operation, split=split)
+
+
+def _distinct(seed: int, operation: str, kind: str, *, count: int) -> Iterator[Problem]:
+  """Yields the problems of one task, none again before all have come."""
+  rng = _generator(seed, "task", operation, kind)
+  seen: set[str] = set()
+  for _ in range(count):
+    if kind == "equation" and len(seen) == _SPACES[operation]:
+      seen.clear()
+    problem = _draw(rng, operation, kind, "evaluation")
+    while problem.prompt in seen:
+      problem = _draw(rng, operation, kind, "evaluation")
+    seen.add(problem.prompt)
+    yield problem
+
+
+def _generator(seed: int, *purpose: str) -> np.random.Generator:
+  """Returns a generator whose stream is independent for every purpose."""
+  return np.random.default_rng([seed, *"/".join(purpose).encode()])
+
+
+def _check_known(what: str, known: Iterable[str], *values: str) -> None:
+  """Raises a ConfigError unless there are values and all are among the known ones."""
+  if not values or not set(values) <= set(known):
+    raise ConfigError(
+      f"{what} must be among {tuple(known)}, but got {values}; pass what is listed."
+    )
+
+
+def _check_whole(**values: int) -> None:
+  """Raises a ConfigError if a value is no integer or is negative."""
+  for name, value in values.items():
+    if not isinstance(value, int) or value < 0:
+      raise ConfigError(
+        f"{name} must be a non-negative integer, but got {value!r}; pass 0 or more."
+      )

@@ -1,0 +1,77 @@
+"""What a run ran on, and the host's settings that make it fast."""
+
+import ctypes
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+PACKAGES = (
+  "undo_jax jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets "
+  "ml-collections numpy"
+).split()
+
+# Parameters of glibc's mallopt (malloc.h).
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def keep_freed_memory() -> bool:
+  """Tells glibc to keep freed memory for the next allocation.
+
+  XLA's CPU client allocates its temporaries anew at each execution; by default
+  glibc gives them back to the kernel, and the page faults cost up to a third of
+  a small step. Does nothing for another C library or where the user has set
+  glibc's MALLOC_ variables.
+
+  Returns:
+    Whether the settings were made.
+  """
+  if any(name.startswith("MALLOC_") for name in os.environ):
+    return False
+  if platform.libc_ver()[0] != "glibc":
+    return False
+  mallopt = ctypes.CDLL(None).mallopt
+  settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_ARENA_MAX, 1))
+  return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def describe() -> dict[str, Any]:
+  """Returns versions, devices and the commit of the code, for environment.json."""
+  devices = jax.devices()
+  return {
+    "python": platform.python_version(),
+    "platform": platform.platform(),
+    "cpu_count": os.cpu_count(),
+    "packages": {name: _version(name) for name in PACKAGES},
+    "devices": {"kind": devices[0].device_kind, "count": len(devices)},
+    "processes": jax.process_count(),
+    "commit": _commit(),
+  }
+
+
+def command() -> str:
+  """Returns the command line of this process."""
+  return " ".join([pathlib.Path(sys.executable).name, *sys.orig_argv[1:]])
+
+
+def _version(package):
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def _commit():
+  here = pathlib.Path(__file__).parent
+  try:
+    found = subprocess.run(
+      ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True
+    )
+  except OSError:  # No git here.
+    return None
+  return found.stdout.strip() or None

@@ -1,0 +1,68 @@
+"""What a model cost: updates, tokens and FLOPs, teacher passes included."""
+
+import dataclasses
+
+from undo_jax.models.config import ModelConfig
+from undo_jax.objectives import Method
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+  """Costs add up along the way from the base model; evaluation is not counted."""
+
+  updates: int = 0  # Optimizer steps.
+  tokens: int = 0  # Positions that went through a trained model.
+  flops: int = 0  # Multiplications and additions of all passes.
+
+  def __add__(self, other: "Compute") -> "Compute":
+    """Adds two costs, field by field."""
+    mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+    return Compute(**{name: mine[name] + theirs[name] for name in mine})
+
+
+def forward_flops(config: ModelConfig, length: int) -> int:
+  """Returns the FLOPs of one forward pass over one row.
+
+  L * (2 * M + 4 * N * L * H * K), with M the entries of all matrices that are
+  multiplied (unembedding yes, embedding look-up no) and the second term the
+  attention scores and their sums, counted in full as they are computed here.
+
+  Args:
+    config: the model.
+    length: L, positions of the row.
+  """
+  c = config
+  layer = 2 * c.width * c.head_dim * (c.num_heads + c.num_kv_heads)
+  layer += 3 * c.width * c.mlp_width
+  matrices = c.vocab_size * c.width + c.num_layers * layer
+  attention = 4 * c.num_layers * length * c.num_heads * c.head_dim
+  return length * (2 * matrices + attention)
+
+
+def training(
+  config: ModelConfig,
+  method: Method,
+  *,
+  updates: int,
+  batch_size: int,
+  length: int,
+) -> Compute:
+  """Returns the cost of `updates` steps of an objective.
+
+  A trained part of the batch costs three forward passes (forward, and twice that
+  backward), a part that is only read by a frozen model one.
+
+  Args:
+    config: the model; a teacher has the same.
+    method: says which parts of the batch are trained on and read.
+    updates: optimizer steps.
+    batch_size: rows of each part.
+    length: L.
+  """
+  passes = 3 * len(method.trains) + len(method.reads)
+  rows = updates * batch_size
+  return Compute(
+    updates=updates,
+    tokens=rows * length * len(method.trains),
+    flops=rows * passes * forward_flops(config, length),
+  )

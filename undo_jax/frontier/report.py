@@ -1,0 +1,391 @@
+"""Write the report of a results dict: four figures and one self-contained page."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import html
+import os
+from pathlib import Path
+from typing import Any
+
+from undo_jax.frontier import figures
+from undo_jax.frontier import robustness as rb
+
+_ABSENT = "–"
+# Trained for a set number of steps: reaching it is no failure to recover.
+_NOT_DISTILLED = ("base", "data_filtering", *rb.UNLEARNED_ONLY)
+_NOISY_SPAN = 0.1  # Part of the base's capability below which robustness is noisy.
+_CSS = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 70rem; padding: 1.5rem 1rem 4rem; color: #1c1c1c;
+  background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif;
+  overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .75rem; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p, li, dd { max-width: 46rem; }
+.scroll { overflow-x: auto; border: 1px solid #e3e3e3; border-radius: 6px; }
+table { border-collapse: collapse; width: 100%; font-size: .84rem; line-height: 1.35;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .5rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid #eee; }
+thead th { white-space: normal; vertical-align: bottom; min-width: 3.6rem;
+  background: #f7f7f7; font-weight: 600; }
+th:first-child { text-align: left; position: sticky; left: 0; background: #fff;
+  font-weight: 500; max-width: 14rem; white-space: normal; min-width: 10.5rem; }
+thead th:first-child { background: #f7f7f7; font-weight: 600; }
+tbody tr:last-child > * { border-bottom: 0; }
+.swatch { display: inline-block; width: .7em; height: .7em; border-radius: 2px;
+  margin-right: .5em; }
+.note { color: #555; font-size: .88rem; }
+.warnings { margin: 0; padding: .7rem 1rem .7rem 2rem; background: #fff8e6;
+  border: 1px solid #f0dca4; border-radius: 6px; font-size: .92rem; }
+figure { margin: 0 0 2rem; }
+figure img { display: block; width: 100%; max-width: 800px; height: auto; }
+figcaption { color: #444; font-size: .9rem; max-width: 46rem; margin-top: .4rem; }
+dt { font-weight: 600; } dd { margin: 0 0 .7rem; }
+@media (max-width: 40rem) { th:first-child { min-width: 8.4rem; } }
+"""
+_CAPTIONS = {
+  "relearning_curves.png": (
+    "Relearning curves",
+    (
+      "The forget score at the worst learning rate of each step. Dashed: references. "
+      "The axis is linear up to its first positive step and logarithmic after it."
+    ),
+  ),
+  "robustness_compute.png": (
+    "Robustness against compute",
+    (
+      "Robustness is 0 for unlearning alone and 1 for data filtering, the star. The "
+      "line joins the UNDO models by alpha. An arrow at the border stands for a value "
+      "out of the axis."
+    ),
+  ),
+  "retain_forget.png": (
+    "Retain against forget",
+    (
+      "Before the attack and under it; the retain score is that of the run with the "
+      "worst forget score. The line joins the UNDO models by alpha."
+    ),
+  ),
+  "learning_rates.png": (
+    "The worst learning rate",
+    (
+      "Which learning rate of the attack was the worst at each step. Rows in the "
+      "saturated end colours mean that a rate outside the grid might be worse. Grey: "
+      "several rates were equally bad."
+    ),
+  ),
+}
+
+
+def write(results: Mapping[str, Any], directory: str | os.PathLike[str]) -> list[Path]:
+  """Write figures/*.png and report.html; equal results give equal bytes.
+
+  Args:
+    results: the results dict, schema 1.
+    directory: where to write; made if absent.
+
+  Returns:
+    The paths written, the page last.
+
+  Raises:
+    ValueError: if the schema is not 1, or the base model, data filtering or every
+      unlearned model is absent.
+  """
+  _check(results)
+  directory = Path(directory)
+  files = {f"figures/{k}": v for k, v in figures.draw_all(results).items()}
+  files["report.html"] = page(results).encode()
+  return [_write_atomic(directory / name, data) for name, data in files.items()]
+
+
+def page(results: Mapping[str, Any]) -> str:
+  """Compose the page.
+
+  Args:
+    results: the results dict.
+
+  Returns:
+    HTML without scripts; every string of the results is escaped.
+  """
+  title = f"Forgetting that lasts: {results['setting']}, seed {results['seed']}"
+  found = [f"<li>{_escape(text)}</li>" for text in warnings(results)]
+  sections = [
+    f"<h1>{_escape(title)}</h1>",
+    _introduction(results),
+    "<h2>Results</h2>",
+    main_table(results),
+    _table_notes(results),
+    "<h2>Warnings</h2>",
+    f'<ul class="warnings">{"".join(found)}</ul>' if found else "<p>None.</p>",
+    "<h2>Figures</h2>",
+    *(_figure(name, *caption) for name, caption in _CAPTIONS.items()),
+    "<h2>Scores by task, before the attack</h2>",
+    task_table(results),
+    "<h2>Definitions</h2>",
+    _definitions(results),
+  ]
+  return (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    f"<title>{_escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
+    + "\n".join(sections)
+    + "\n</body>\n</html>\n"
+  )
+
+
+def main_table(results: Mapping[str, Any]) -> str:
+  """Tabulate one row a model: scores, robustness, cost.
+
+  Args:
+    results: the results dict.
+
+  Returns:
+    An HTML table.
+  """
+  budgets = rb.budgets(results)
+  after = [figures.budget_title(budget, budgets) for budget in budgets]
+  partial = [b for b in budgets if b in rb.BUDGETS]
+  head = ["model", "retain before", "forget before"]
+  head += [f"worst forget {text}" for text in after]
+  head += [f"retain {after[-1]}"]
+  head += [f"robustness after {budget}" for budget in partial]
+  head += ["updates", "compute / data filtering", "steps to recover half of base"]
+  rows = []
+  for name, model in results["models"].items():
+    retain, forget = figures.retain_and_forget(results, name, None)
+    cells = [_number(retain), _number(forget)]
+    cells += [_number(rb.score_at(model["relearn"], b)) for b in budgets]
+    cells += [_number(figures.retain_and_forget(results, name, budgets[-1])[0])]
+    for budget in partial:
+      cells.append(_number(figures.robustness_after(results, name, budget), digits=2))
+    cells.append(_count(model.get("compute", {}).get("updates")))
+    cells.append(_number(figures.compute_fraction(results, name)))
+    cells.append(_recovery(results, name))
+    rows.append((name, cells))
+  return _table(results, head, rows)
+
+
+def task_table(results: Mapping[str, Any]) -> str:
+  """Tabulate the scores before the attack by task.
+
+  Args:
+    results: the results dict.
+
+  Returns:
+    An HTML table, or a sentence if no model has scores by task.
+  """
+  by_task = {n: m["before"].get("by_task", {}) for n, m in results["models"].items()}
+  tasks = list(dict.fromkeys(task for scores in by_task.values() for task in scores))
+  if not tasks:
+    return "<p>No scores by task were recorded.</p>"
+  rows = [(n, [_number(s.get(task)) for task in tasks]) for n, s in by_task.items()]
+  return _table(results, ["model", *(task.replace("_", " ") for task in tasks)], rows)
+
+
+def warnings(results: Mapping[str, Any]) -> list[str]:
+  """List what a reader should know before trusting the numbers.
+
+  Args:
+    results: the results dict.
+
+  Returns:
+    Sentences, not escaped; empty if there is nothing to warn of.
+  """
+  found = []
+  for name, style in figures.model_styles(results["models"]).items():
+    model = results["models"][name]
+    # Attacking the base model relearns nothing, so its worst rate is arbitrary.
+    if name != "base":
+      found += _edge_warning(style.label, rb.edge_of_grid(model["relearn"]))
+    stopped = model.get("stopped", {})
+    if name not in _NOT_DISTILLED and stopped.get("reason") == "step limit":
+      found.append(
+        f"{style.label}: distillation hit its step limit after "
+        f"{_count(stopped.get('updates'))} updates, before the model had recovered."
+      )
+  return found + _noise_warnings(results)
+
+
+def _check(results: Mapping[str, Any]) -> None:
+  """Raise ValueError if the report cannot be written from the results."""
+  if results.get("schema") != 1:
+    raise ValueError(f"expected results of schema 1, got {results.get('schema')!r}")
+  for name in ("base", "data_filtering"):
+    if name not in results["models"]:
+      raise ValueError(f"the report needs the model {name!r}")
+  rb.unlearned_reference(results["models"])
+
+
+def _edge_warning(label: str, edge: rb.GridEdge) -> list[str]:
+  """Say that the attack is not known to be bracketed, or nothing."""
+  if edge.at == "only":
+    return [f"{label}: attacked with a single learning rate, {edge.learning_rate:g}."]
+  if edge.at not in ("smallest", "largest"):
+    return []
+  beyond = {"smallest": "smaller", "largest": "larger"}[edge.at]
+  return [
+    (
+      f"{label}: the {edge.at} learning rate of the grid, {edge.learning_rate:g}, was "
+      f"most often the worst ({edge.steps} of {edge.decided_steps} steps); a {beyond} "
+      "one might relearn faster."
+    )
+  ]
+
+
+def _noise_warnings(results: Mapping[str, Any]) -> list[str]:
+  """Say after which budgets the references are too close to scale robustness."""
+  models = results["models"]
+  reference = rb.unlearned_reference(models)
+  capability = abs(models["base"]["before"]["forget"] - _floor(results))
+  found = []
+  for budget in rb.budgets(results):
+    unlearned = rb.score_at(models[reference]["relearn"], budget)
+    span = abs(unlearned - rb.score_at(models["data_filtering"]["relearn"], budget))
+    if span < _NOISY_SPAN * capability:
+      found.append(
+        f"After {budget} updates unlearning alone and data filtering differ by only "
+        f"{span:.3f}; robustness at that budget magnifies noise."
+      )
+  return found
+
+
+def _floor(results: Mapping[str, Any]) -> float:
+  """Return the forget score of no capability: 0, or data filtering's if lower is worse.
+
+  Zero nats would be perfect capability, so a cross-entropy needs a model's score.
+  """
+  if rb.higher_is_worse(results["metrics"]["forget"]):
+    return 0.0
+  return results["models"]["data_filtering"]["before"]["forget"]
+
+
+def _recovery(results: Mapping[str, Any], name: str) -> str:
+  """Format the slowdown of one model."""
+  relearn = results["models"][name]["relearn"]
+  base = results["models"]["base"]["before"]["forget"]
+  try:
+    step = rb.slowdown(relearn, base_score=base, floor=_floor(results))
+  except ValueError:
+    return _ABSENT
+  return f"not by {_count(relearn['steps'][-1])}" if step is None else _count(step)
+
+
+def _introduction(results: Mapping[str, Any]) -> str:
+  """Explain in one paragraph how to read the page."""
+  metric = results["metrics"]["forget"]
+  way = "higher" if rb.higher_is_worse(metric) else "lower"
+  return (
+    "<p>Each model below should have lost one capability (forget) and kept another "
+    "(retain). Low capability before the attack proves little: the test is how fast "
+    "finetuning on forget data brings it back. Each model is attacked with several "
+    "learning rates, and at each step only the most successful one counts. The forget "
+    f"score is {_escape(metric['name'])} ({_escape(metric['unit'])}); {way} means "
+    "more capable, so a robust model stays "
+    f"{'low' if way == 'higher' else 'high'}. Data filtering, trained from scratch "
+    "without the forget data, is what a perfect method would match.</p>"
+  )
+
+
+def _table_notes(results: Mapping[str, Any]) -> str:
+  """Explain the derived columns below the main table."""
+  styles = figures.model_styles(results["models"])
+  reference = styles[rb.unlearned_reference(results["models"])].label
+  return (
+    '<p class="note">Robustness: 0 is unlearning alone (here '
+    f"{_escape(reference)}), 1 is data filtering; {_ABSENT} where the two coincide or "
+    "a value was not recorded. Retain under attack is that of the run with the worst "
+    "forget score.</p>"
+  )
+
+
+def _definitions(results: Mapping[str, Any]) -> str:
+  """Define the metrics, the derived numbers and what compute counts."""
+  entries = [
+    (f"{kind.capitalize()} score", f"{m['name']}; {m['unit']}; {_range(m)}")
+    for kind, m in results["metrics"].items()
+  ]
+  half = "half of the base model's forget score before the attack"
+  if not rb.higher_is_worse(results["metrics"]["forget"]):
+    half = "halfway from data filtering's to the base model's score before the attack"
+  entries += [
+    ("Worst", "the most capable score over the attack's learning rates at that step."),
+    ("Robustness", "(unlearned − model) / (unlearned − data filtering), worst scores."),
+    ("Steps to recover half of base", f"first evaluated step at or beyond {half}."),
+    (
+      "Compute",
+      (
+        "Training forward and backward passes, the teacher's passes, unlearning, and "
+        "everything made from the base model on the way. The base model itself is "
+        "given, and evaluation is not counted."
+      ),
+    ),
+  ]
+  items = (f"<dt>{_escape(t)}</dt><dd>{_escape(d)}</dd>" for t, d in entries)
+  return f"<dl>{''.join(items)}</dl>"
+
+
+def _range(metric: Mapping[str, Any]) -> str:
+  """Describe a metric's range and direction."""
+  low, high = metric.get("range") or (None, None)
+  direction = f"higher is {metric['higher_is']}."
+  if low is None:
+    return direction
+  return f"{f'from {low}' if high is None else f'{low} to {high}'}; {direction}"
+
+
+def _table(
+  results: Mapping[str, Any],
+  head: Sequence[str],
+  rows: Iterable[tuple[str, Sequence[str]]],
+) -> str:
+  """Render rows in the order of display, each with its model's colour."""
+  cells_by_name = dict(rows)
+  body = []
+  for name, style in figures.model_styles(results["models"]).items():
+    swatch = f'<span class="swatch" style="background:{style.color}"></span>'
+    cells = "".join(f"<td>{_escape(cell)}</td>" for cell in cells_by_name[name])
+    body.append(f'<tr><th scope="row">{swatch}{_escape(style.label)}</th>{cells}</tr>')
+  columns = "".join(f'<th scope="col">{_escape(text)}</th>' for text in head)
+  return (
+    f'<div class="scroll" tabindex="0"><table><thead><tr>{columns}</tr></thead>'
+    f"<tbody>{''.join(body)}</tbody></table></div>"
+  )
+
+
+def _figure(name: str, title: str, caption: str) -> str:
+  """Render one figure and its caption."""
+  return (
+    f'<figure><img src="figures/{name}" alt="{_escape(title)}" width="800">'
+    f"<figcaption><strong>{_escape(title)}.</strong> {_escape(caption)}</figcaption>"
+    "</figure>"
+  )
+
+
+def _number(value: float | None, *, digits: int = 3) -> str:
+  """Format a score; a minus sign never stands before a zero."""
+  if value is None:
+    return _ABSENT
+  return f"{value:z.{digits}f}".replace("-", "−")
+
+
+def _count(value: int | None) -> str:
+  """Format a count with thousands separated."""
+  return _ABSENT if value is None else f"{value:,}"
+
+
+def _escape(text: object) -> str:
+  """Escape any value for HTML, quotes included."""
+  return html.escape(str(text), quote=True)
+
+
+def _write_atomic(path: Path, data: bytes) -> Path:
+  """Write a file under a temporary name and rename it, so no reader sees half."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+  return path

@@ -1,0 +1,113 @@
+"""results.json: what a run found, in a documented and versioned schema.
+
+{"schema": 1, "setting", "seed",
+ "metrics": {"retain" and "forget": {"name", "unit", "range", "higher_is"}},
+ "models": {name: {
+   "before": {"retain", "forget", "by_task": {task: score}},
+   "relearn": {
+     "learning_rates": [R], "steps": [S], "worst_forget": [S],
+     "worst_learning_rate": [S], "retain": [S] (at the worst learning rate),
+     "forget_by_learning_rate" and "retain_by_learning_rate": [R][S]},
+   "compute": {"updates", "tokens", "flops", "fraction_of_data_filtering"},
+   "stopped": {"reason", "updates"}}}}
+
+Compute is what it took to make the model from the base: its own training and that
+of every model it is made from (its teacher, say); the base itself costs nothing.
+`worst_forget` is the worst over learning rates at each step, for the attacker's
+good. Numbers are the same, bit for bit, whenever the run is repeated or resumed.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from undo_jax.frontier.compute import Compute
+from undo_jax.frontier.robustness import worst_case
+from undo_jax.stages import Stage, lineage
+
+SCHEMA = 1
+
+METRICS = {
+  "arithmetic": {
+    name: {
+      "name": f"accuracy on {operations}",
+      "unit": "fraction of exactly right answers",
+      "range": [0, 1],
+      "higher_is": "more capable",
+    }
+    for name, operations in (
+      ("retain", "addition and subtraction"),
+      ("forget", "multiplication and division"),
+    )
+  }
+}
+
+
+def assemble(
+  *,
+  setting: str,
+  seed: int,
+  stages: Sequence[Stage],
+  outcomes: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
+  """Returns the results of finished stages; see the module's docstring.
+
+  Args:
+    setting: a key of METRICS.
+    seed: the run's.
+    stages: the plan.
+    outcomes: done.json of every stage by name.
+  """
+  names = [stage.name for stage in stages if stage.kind == "train"]
+  costs = {name: _cost(list(stages), outcomes, name) for name in names}
+  return {
+    "schema": SCHEMA,
+    "setting": setting,
+    "seed": seed,
+    "metrics": METRICS[setting],
+    "models": {
+      name: {
+        "before": _before(outcomes[name]["scores"]),
+        "relearn": _relearn(outcomes[f"attack_{name}"]),
+        "compute": {
+          **dataclasses.asdict(costs[name]),
+          "fraction_of_data_filtering": costs[name].flops
+          / costs["data_filtering"].flops,
+        },
+        "stopped": {
+          "reason": outcomes[name]["reason"],
+          "updates": outcomes[name]["updates"],
+        },
+      }
+      for name in names
+    },
+  }
+
+
+def _cost(stages, outcomes, name) -> Compute:
+  costs = [Compute(**outcomes[parent]["compute"]) for parent in lineage(stages, name)]
+  return sum(costs, start=Compute())
+
+
+def _before(scores):
+  groups = {name: scores[name] for name in ("retain", "forget")}
+  by_task = {name: score for name, score in scores.items() if name not in groups}
+  return {**groups, "by_task": by_task}
+
+
+def _relearn(attack):
+  forget_RxS = np.asarray(attack["scores"]["forget"])
+  retain_RxS = np.asarray(attack["scores"]["retain"])
+  worst_S, index_S = worst_case(forget_RxS, higher_is_worse=True)
+  rates = np.asarray(attack["learning_rates"])
+  return {
+    "learning_rates": attack["learning_rates"],
+    "steps": attack["steps"],
+    "worst_forget": np.asarray(worst_S).tolist(),
+    "worst_learning_rate": rates[np.asarray(index_S)].tolist(),
+    "retain": retain_RxS[index_S, np.arange(len(index_S))].tolist(),
+    "forget_by_learning_rate": forget_RxS.tolist(),
+    "retain_by_learning_rate": retain_RxS.tolist(),
+  }

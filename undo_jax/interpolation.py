@@ -1,0 +1,90 @@
+"""UNDO's noise: interpolation of parameters toward random initialization."""
+
+from collections.abc import Callable
+import zlib
+
+import jax
+import jax.numpy as jnp
+
+from undo_jax import trees
+from undo_jax.types import Params
+
+Noise = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def xavier_uniform(key: jax.Array, leaf: jax.Array) -> jax.Array:
+  """Draws U(-a, a), a = sqrt(6 / (fan_in + fan_out)), of the shape of `leaf`.
+
+  The fans are the last two axes; leading axes (stacked layers) are independent
+  matrices.
+
+  Raises:
+    ValueError: if `leaf` has fewer than two axes.
+  """
+  if leaf.ndim < 2:
+    raise ValueError(
+      f"Xavier noise needs a matrix, got shape {leaf.shape}; give this parameter"
+      " the rule `zero`"
+    )
+  bound = (6.0 / (leaf.shape[-2] + leaf.shape[-1])) ** 0.5
+  return jax.random.uniform(key, leaf.shape, leaf.dtype, -bound, bound)
+
+
+def zero(key: jax.Array, leaf: jax.Array) -> jax.Array:
+  """Returns zeros: the parameter only shrinks, to 0 at alpha = 1."""
+  del key
+  return jnp.zeros_like(leaf)
+
+
+def untouched(key: jax.Array, leaf: jax.Array) -> jax.Array:
+  """Marks parameters that keep their value at every alpha (frozen ones)."""
+  raise AssertionError("a marker, never called")
+
+
+# A norm's scale is stored as its offset from one, so that zero is its fresh value.
+XAVIER = ((r"(.*/)?scale", zero), (r".*", xavier_uniform))
+
+
+def toward_init(
+  params: Params,
+  key: jax.Array,
+  *,
+  alpha: float | jax.Array,
+  beta: float | jax.Array,
+  rules: trees.Rules = XAVIER,
+) -> Params:
+  """Interpolates every parameter toward random initialization.
+
+  theta' = (1 - alpha) * theta + alpha * beta * N
+
+  alpha = 0 returns the parameters bit for bit; alpha = beta = 1 is a Xavier
+  initialization that holds nothing of them.
+
+  Args:
+    params: tree of float arrays.
+    key: PRNG key; every path draws from its own fold of it, so that the noise of
+      a parameter does not depend on what else is in the tree.
+    alpha: noise strength in [0, 1]; may be traced (a population over alphas).
+    beta: scale of the noise in [0, 1]; 0 is pure shrinking.
+    rules: (path regex, noise) with noise one of `xavier_uniform`, `zero`,
+      `untouched` or any function (key, leaf) -> array like the leaf.
+
+  Returns:
+    A tree like `params`, with its dtypes.
+
+  Raises:
+    ValueError: if alpha or beta lies outside [0, 1], or a rule matches nothing.
+
+  Reference: UNDO, arXiv 2506.06278, section 5 (perturbation of the weights).
+  """
+  for name, value in (("alpha", alpha), ("beta", beta)):
+    if not isinstance(value, jax.core.Tracer) and not 0.0 <= float(value) <= 1.0:
+      raise ValueError(f"{name} must lie in [0, 1], got {value}")
+
+  def perturb(path, leaf, noise):
+    if noise is untouched:
+      return leaf
+    drawn = noise(jax.random.fold_in(key, zlib.crc32(path.encode())), leaf)
+    return ((1.0 - alpha) * leaf + alpha * beta * drawn).astype(leaf.dtype)
+
+  return trees.map_with_path(perturb, params, trees.match(params, rules))

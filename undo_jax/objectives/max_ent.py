@@ -1,0 +1,46 @@
+"""MaxEnt: push the forget predictions to uniform, keep the retain ones."""
+
+from collections.abc import Callable
+import math
+
+import jax
+import jax.numpy as jnp
+
+from undo_jax.objectives.cross_entropy import cross_entropy, masked_sum
+from undo_jax.objectives.terms import weighted
+from undo_jax.types import Objective, SumCount
+
+
+def uniform_kl(logits_BxLxV: jax.Array, mask_BxL: jax.Array) -> SumCount:
+  """Sums KL(uniform || softmax(logits)) over the masked positions.
+
+  sum_t mask[t] * (-log V - (1/V) * sum_v log p[t, v])
+
+  Args:
+    logits_BxLxV: [B, L, V].
+    mask_BxL: [B, L], 1 where a position counts.
+
+  Returns:
+    SumCount of float32 scalars; its mean is nats per token, 0 at uniform.
+
+  Reference: UNDO, arXiv 2506.06278, appendix on unlearning methods.
+  """
+  log_probs = jax.nn.log_softmax(logits_BxLxV.astype(jnp.float32))
+  kl_BxL = -math.log(logits_BxLxV.shape[-1]) - jnp.mean(log_probs, axis=-1)
+  return masked_sum(kl_BxL, mask_BxL)
+
+
+def make(apply: Callable, *, retain_weight: float) -> Objective:
+  """Returns the objective L = KL(U || p(forget)) + retain_weight * CE(retain)."""
+
+  def objective(params, frozen, batch, key):
+    del frozen, key
+    forget, retain = batch["forget"], batch["retain"]
+    uniform = uniform_kl(apply(params, forget["inputs"]).logits, forget["mask"])
+    kept = cross_entropy(
+      apply(params, retain["inputs"]).logits, retain["targets"], retain["mask"]
+    )
+    loss = weighted((1.0, uniform), (retain_weight, kept))
+    return loss, {"forget_uniform_kl": uniform, "retain_cross_entropy": kept}
+
+  return objective

@@ -1,0 +1,82 @@
+"""RMU: steer the hidden states of forget tokens to a random direction."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from undo_jax.objectives.cross_entropy import masked_sum
+from undo_jax.objectives.terms import weighted
+from undo_jax.types import Objective, SumCount
+
+
+def steering_error(
+  hidden_BxLxD: jax.Array,
+  direction_D: jax.Array,
+  coefficient: float,
+  mask_BxL: jax.Array,
+) -> SumCount:
+  """Sums the squared distance to coefficient * direction, averaged over D.
+
+  sum_t mask[t] * (1/D) * |h[t] - coefficient * direction|^2
+
+  Args:
+    hidden_BxLxD: hidden states [B, L, D].
+    direction_D: [D], of unit length.
+    coefficient: length of the target.
+    mask_BxL: [B, L], 1 where a position counts (pads do not).
+
+  Returns:
+    SumCount of float32 scalars.
+
+  Reference: Li et al., The WMDP Benchmark, arXiv 2403.03218, section 4.
+  """
+  return _squared_error(hidden_BxLxD, coefficient * direction_D, mask_BxL)
+
+
+def random_direction(key: jax.Array, width: int) -> jax.Array:
+  """Draws a unit vector [width] uniformly on the sphere, float32."""
+  direction_D = jax.random.normal(key, (width,))
+  return direction_D / jnp.linalg.norm(direction_D)
+
+
+def trainable(layers: tuple[int, ...]) -> tuple:
+  """Returns the mask rules of what RMU trains: the layers' down-projections."""
+  return ((r"layers/mlp/down/kernel", 0, tuple(layers), 1.0),)
+
+
+def make(
+  apply: Callable,
+  *,
+  layers: tuple[int, ...],
+  coefficient: float,
+  retain_weight: float,
+) -> Objective:
+  """Returns L = steering error on forget + retain_weight * drift on retain.
+
+  The hidden state is the output of the last of `layers` (counted from 0), so
+  that every listed layer has a gradient; the drift is the squared distance to
+  the same hidden state of frozen["reference"]. frozen["direction"] is [D].
+  """
+  index = max(layers) + 1  # Hidden state k is the output of layer k - 1.
+
+  def hidden(params, part):
+    return apply(params, part["inputs"], capture=(index,)).captured[index]
+
+  def objective(params, frozen, batch, key):
+    del key
+    forget, retain = batch["forget"], batch["retain"]
+    steered = steering_error(
+      hidden(params, forget), frozen["direction"], coefficient, forget["mask"]
+    )
+    reference = jax.lax.stop_gradient(hidden(frozen["reference"], retain))
+    drift = _squared_error(hidden(params, retain), reference, retain["mask"])
+    loss = weighted((1.0, steered), (retain_weight, drift))
+    return loss, {"forget_steering_error": steered, "retain_drift": drift}
+
+  return objective
+
+
+def _squared_error(hidden_BxLxD, target, mask_BxL):
+  error = (hidden_BxLxD - target).astype(jnp.float32)
+  return masked_sum(jnp.mean(error * error, axis=-1), mask_BxL)

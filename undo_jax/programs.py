@@ -1,0 +1,146 @@
+"""Compiled programs of a model on a mesh, each built once and shared by stages."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from undo_jax import interpolation, objectives
+from undo_jax.attacks import relearning
+from undo_jax.evaluation import arithmetic as arithmetic_evaluation
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.gemma2 import PARTITION_RULES, Gemma2
+from undo_jax.training import optimizers, population, sharding
+from undo_jax.training import state as state_lib
+from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.training.step import Step, make_step
+from undo_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """A step with the functions that make its state, all compiled."""
+
+  step: Step
+  create: Callable[[Params], state_lib.TrainState]
+  abstract: state_lib.TrainState  # Shapes with shardings, for restoring.
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+  """The relearning program with what makes its population."""
+
+  program: relearning.Program
+  create: Callable[[Params, jax.Array], state_lib.TrainState]
+  abstract: state_lib.TrainState
+
+
+@functools.cache
+def abstract_params(model: ModelConfig, mesh: Mesh) -> Params:
+  """Returns the parameters' shapes with their shardings."""
+  shapes = jax.eval_shape(Gemma2(model).init, jax.random.key(0))
+  return _with(shapes, sharding.tree_shardings(shapes, PARTITION_RULES, mesh))
+
+
+@functools.cache
+def initialize(model: ModelConfig, mesh: Mesh) -> Callable[[jax.Array], Params]:
+  """Returns `key -> params`, drawn straight into their shardings."""
+  shardings = _shardings(abstract_params(model, mesh))
+  return jax.jit(Gemma2(model).init, out_shardings=shardings)
+
+
+@functools.cache
+def noise(model: ModelConfig, mesh: Mesh) -> Callable[..., Params]:
+  """Returns `(params, key, alpha, beta) -> params`, UNDO's interpolation."""
+  shardings = _shardings(abstract_params(model, mesh))
+
+  def toward_init(params, key, alpha, beta):
+    return interpolation.toward_init(params, key, alpha=alpha, beta=beta)
+
+  return jax.jit(toward_init, out_shardings=shardings)
+
+
+@functools.cache
+def training(
+  model: ModelConfig,
+  mesh: Mesh,
+  objective: str,
+  options: tuple[tuple[str, Any], ...],
+  optimizer: OptimizerConfig,
+  num_microbatches: int,
+) -> Training:
+  """Returns the training programs of an objective; see Training."""
+  fn = objectives.make(objective, Gemma2(model).apply, **dict(options))
+  transform = optimizers.make_optimizer(optimizer)
+  step = make_step(fn, transform, num_microbatches=num_microbatches)
+  create = functools.partial(state_lib.create, optimizer=transform)
+  shapes = jax.eval_shape(create, abstract_params(model, mesh))
+  shardings = sharding.tree_shardings(shapes, PARTITION_RULES, mesh)
+  return Training(
+    step=jax.jit(
+      step,
+      # The frozen tree keeps the shardings it comes with.
+      in_shardings=(shardings, None, sharding.batch_sharding(mesh), None),
+      out_shardings=(shardings, None),
+      donate_argnums=0,
+    ),
+    create=jax.jit(create, out_shardings=shardings),
+    abstract=_with(shapes, shardings),
+  )
+
+
+@functools.cache
+def evaluate(model: ModelConfig, mesh: Mesh, tasks: tuple[str, ...]) -> Callable:
+  """Returns `(params, problems) -> scores`, compiled."""
+  del mesh  # Shardings come with the arguments; the cache is per mesh.
+  return jax.jit(arithmetic_evaluation.make_evaluate(Gemma2(model).apply, tasks))
+
+
+@functools.cache
+def attack(
+  model: ModelConfig,
+  mesh: Mesh,
+  tasks: tuple[str, ...],
+  optimizer: OptimizerConfig,
+  num_replicas: int,
+) -> Attack:
+  """Returns the relearning programs of a population; see Attack."""
+  apply = Gemma2(model).apply
+  transform = optimizers.make_population_optimizer(optimizer)
+  step = make_step(objectives.make("cross_entropy", apply), transform)
+  scores = arithmetic_evaluation.make_evaluate(apply, tasks)
+  one = functools.partial(state_lib.create, optimizer=transform)
+  single = jax.eval_shape(one, abstract_params(model, mesh))
+  shardings = population.shardings(
+    sharding.tree_shardings(single, PARTITION_RULES, mesh)
+  )
+  create = functools.partial(population.create, optimizer=transform)
+  rates = jax.ShapeDtypeStruct((num_replicas,), jax.numpy.float32)
+  shapes = jax.eval_shape(
+    lambda p, r: create(p, learning_rates_R=r), abstract_params(model, mesh), rates
+  )
+  return Attack(
+    program=jax.jit(
+      relearning.make_program(step, scores),
+      in_shardings=(shardings, None, sharding.batch_sharding(mesh, leading=2), None),
+      out_shardings=(shardings, None),
+      donate_argnums=0,
+    ),
+    create=jax.jit(lambda p, r: create(p, learning_rates_R=r), out_shardings=shardings),
+    abstract=_with(shapes, shardings),
+  )
+
+
+def _with(shapes, shardings):
+  return jax.tree.map(
+    lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
+    shapes,
+    shardings,
+  )
+
+
+def _shardings(abstract):
+  return jax.tree.map(lambda s: s.sharding, abstract)

@@ -1,0 +1,416 @@
+"""Runs the stages of a plan in a run directory, resuming what is unfinished.
+
+    WORKDIR/config.json command.txt environment.json
+    WORKDIR/stages/<name>-<identity>/ config.json metrics.jsonl checkpoints/ done.json
+    WORKDIR/results.json report.html figures/
+
+done.json is written last: a stage that has it is finished and only read.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import logging
+import pathlib
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+import numpy as np
+
+from undo_jax import files, objectives, programs, streams
+from undo_jax.data import arithmetic, packing, pipeline, rows, tokenizers
+from undo_jax.evaluation import arithmetic as arithmetic_evaluation
+from undo_jax.frontier import compute
+from undo_jax.models.config import ModelConfig
+from undo_jax.objectives import rmu
+from undo_jax.stages import Stage, identities
+from undo_jax.training import loop, sharding
+from undo_jax.training.checkpointing import Checkpoints, load_params
+from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.training.writers import JsonlWriter, Progress
+from undo_jax.types import Params
+
+LOGGER = logging.getLogger("undo_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """Where stages run: directory, mesh, how often to save, and the plan."""
+
+  workdir: pathlib.Path
+  mesh: Mesh
+  checkpoint_every: int
+  stages: tuple[Stage, ...]
+
+  @functools.cached_property
+  def directories(self) -> dict[str, pathlib.Path]:
+    """The directory of each stage."""
+    root = self.workdir / "stages"
+    found = identities(list(self.stages))
+    return {name: root / f"{name}-{identity}" for name, identity in found.items()}
+
+  def done(self, name: str) -> dict[str, Any] | None:
+    """Returns what a finished stage left, or None."""
+    path = self.directories[name] / "done.json"
+    return files.read_json(path) if path.exists() else None
+
+
+def run_stages(run: Run) -> dict[str, dict[str, Any]]:
+  """Runs every unfinished stage in order; returns their done.json by name."""
+  kinds: dict[str, Callable[..., dict[str, Any]]] = {
+    "data": _run_data,
+    "train": _run_training,
+    "attack": _run_attack,
+  }
+  outcomes = {}
+  for number, stage in enumerate(run.stages, start=1):
+    outcome = run.done(stage.name)
+    if outcome is None:
+      directory = run.directories[stage.name]
+      files.write_json(directory / "config.json", dataclasses.asdict(stage))
+      title = f"[{number}/{len(run.stages)}] {stage.name}"
+      outcome = kinds[stage.kind](run, stage, directory, title)
+      files.write_json(directory / "done.json", outcome)
+      LOGGER.info("%s: done. %s", title, _summary(outcome))
+    outcomes[stage.name] = outcome
+  return outcomes
+
+
+# MARK: data
+
+
+def _run_data(run, stage, directory, title):
+  """Generates the documents, packs them into rows; see data.arithmetic."""
+  settings = stage.settings["data"]
+  LOGGER.info("%s: generating and packing", title)
+  builder = _documents(stage, directory)
+  tokenizer = tokenizers.make(settings["tokenizer"])
+
+  def pack(domain):
+    documents = (p.text for p in arithmetic.read(builder, f"{domain}_train"))
+    encoded = (tokenizer.encode(text) for text in documents)
+    return packing.rows(encoded, settings["sequence_length"], mode=settings["packing"])
+
+  splits = {name: functools.partial(pack, name) for name in ("retain", "forget")}
+  sizes = rows.build(
+    directory / "rows", length=settings["sequence_length"], splits=splits
+  )
+  return {"rows": sizes, "evaluation": len(arithmetic.read(builder, "evaluation"))}
+
+
+def _documents(stage: Stage, directory: pathlib.Path) -> arithmetic.Arithmetic:
+  """Returns the builder of the data stage's documents, written if not there yet."""
+  settings, seeds = stage.settings["data"], stage.settings["seeds"]
+  return arithmetic.build(
+    directory / "documents",
+    seed=streams.integer(seeds["data"], "data"),
+    evaluation_seed=streams.integer(seeds["eval"], "eval"),
+    num_equations=settings["num_equations"],
+    num_word_problems=settings["num_word_problems"],
+    num_evaluation=settings["num_evaluation"],
+  )
+
+
+def _problems(run: Run, stage: Stage) -> tuple[tuple[str, ...], Any]:
+  """Returns the evaluation tasks and their problems on the devices."""
+  data = next(s for s in run.stages if s.name == stage.inputs["data"])
+  settings = data.settings["data"]
+  builder = _documents(data, run.directories[data.name])
+  problems = arithmetic.read(builder, "evaluation")
+  # A model that was shown no word problem is not asked any.
+  kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
+  problems = [p for p in problems if settings[kinds[p.kind]]]
+  arrays = arithmetic_evaluation.encode(
+    problems, tokenizers.make(settings["tokenizer"])
+  )
+  shards = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
+  where = sharding.batch_sharding(run.mesh)
+  if len(problems) % shards:
+    where = sharding.replicated(run.mesh)
+  tasks = tuple(arithmetic_evaluation.tasks(problems))
+  return tasks, jax.tree.map(lambda x: jax.device_put(x, where), arrays)
+
+
+def _batches(run: Run, stage: Stage, parts, *, stream: str, batch_size: int, weight):
+  """Returns the batches of a stage: one mixture, or several parts by name."""
+  settings = stage.settings
+  source = functools.lru_cache(
+    lambda domain: rows.source(
+      run.directories[stage.inputs["data"]] / "rows",
+      length=settings["length"],
+      split=domain,
+    )
+  )
+  seed = streams.integer(settings["seeds"][stream], stream)
+  weights = {"retain": 1.0 - weight, "forget": weight}
+
+  def mixture(index, domains):
+    return pipeline.mixture(
+      [source(domain) for domain in domains],
+      weights=[weights[domain] for domain in domains],
+      seed=seed + 1000 * index,
+      batch_size=batch_size,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+
+  made = {name: mixture(i, domains) for i, (name, domains) in enumerate(parts.items())}
+  return made["batch"] if list(made) == ["batch"] else pipeline.paired(made)
+
+
+# MARK: training
+
+
+def _run_training(run, stage, directory, title):
+  """Trains one model: pretraining, unlearning and distillation alike."""
+  settings = stage.settings
+  model = ModelConfig(**settings["model"])
+  program = _training_program(run, settings, model)
+  data_stream = "distill_data" if "distill_data" in settings["seeds"] else "data"
+  batches = pipeline.iterator(
+    _batches(
+      run,
+      stage,
+      settings["parts"],
+      stream=data_stream,
+      batch_size=settings["batch_size"],
+      weight=settings["forget_weight"],
+    )
+  )
+  tasks, problems = _problems(run, stage)
+  score = programs.evaluate(model, run.mesh, tasks)
+  checkpoints = Checkpoints(directory / "checkpoints")
+  start = checkpoints.latest()
+  if start is None:
+    state = program.create(_initial_params(run, stage, model))
+  else:
+    LOGGER.info("%s: resuming after update %d", title, start)
+    state = loop.restore(checkpoints, start, program.abstract, batches)
+  stop = settings["stop"]
+  num_steps = settings["optimizer"]["num_steps"]
+  writer = JsonlWriter(directory / "metrics.jsonl", resume_step=start or 0)
+  progress = Progress(title, total=num_steps, initial=start or 0)
+  try:
+    result = loop.train(
+      program.step,
+      state,
+      _frozen(run, stage, model),
+      batches,
+      streams.key(settings["seeds"][data_stream], stage.name),
+      schedule=loop.Schedule(
+        num_steps=num_steps,
+        checkpoint_every=run.checkpoint_every,
+        evaluate_every=stop and stop["evaluate_every"],
+      ),
+      put=functools.partial(sharding.put_batch, mesh=run.mesh),
+      evaluate=lambda params: _floats(score(params, problems)),
+      should_stop=_stop_rule(run, stage),
+      checkpoints=checkpoints,
+      writer=writer,
+      progress=progress,
+    )
+  finally:
+    progress.close()
+    writer.close()
+    checkpoints.close()
+  cost = compute.training(
+    model,
+    objectives.REGISTRY[settings["objective"]],
+    updates=result.updates,
+    batch_size=settings["batch_size"],
+    length=settings["length"],
+  )
+  return {
+    "scores": result.scores,
+    "updates": result.updates,
+    "reason": result.reason,
+    "compute": dataclasses.asdict(cost),
+  }
+
+
+def _training_program(run, settings, model):
+  options = {k: _frozen_value(v) for k, v in settings["options"].items()}
+  trainable = rmu.trainable(options["layers"]) if "layers" in options else ()
+  return programs.training(
+    model,
+    run.mesh,
+    settings["objective"],
+    tuple(sorted(options.items())),
+    OptimizerConfig(**settings["optimizer"], trainable=trainable),
+    settings["num_microbatches"],
+  )
+
+
+def _initial_params(run: Run, stage: Stage, model: ModelConfig) -> Params:
+  """Returns where training starts.
+
+  1. A stage with an `init` input starts from that stage's model,
+  2. moved toward random initialization if the settings have noise;
+  3. any other starts from fresh weights: stream `init`, or `noise` for the random
+     student, which stands in for a model noised to the end.
+  """
+  seeds, noise = stage.settings["seeds"], stage.settings["noise"]
+  if "init" not in stage.inputs:
+    name = "init" if "init" in seeds else "noise"
+    return programs.initialize(model, run.mesh)(streams.key(seeds[name], name))
+  params = _load(run, stage.inputs["init"], model)
+  if noise is None:
+    return params
+  key = streams.key(seeds["noise"], "noise")
+  perturb = programs.noise(model, run.mesh)
+  return perturb(params, key, noise["alpha"], noise["beta"])
+
+
+def _frozen(run: Run, stage: Stage, model: ModelConfig) -> dict[str, Any]:
+  """Returns what the objective reads: the roles it names, from the inputs."""
+  frozen: dict[str, Any] = {}
+  for name in objectives.REGISTRY[stage.settings["objective"]].frozen:
+    if name == "direction":
+      key = streams.key(stage.settings["seeds"]["noise"], "direction")
+      direction_D = rmu.random_direction(key, model.width)
+      frozen[name] = jax.device_put(direction_D, sharding.replicated(run.mesh))
+    else:
+      frozen[name] = _load(run, stage.inputs[name], model)
+  return frozen
+
+
+def _load(run: Run, name: str, model: ModelConfig) -> Params:
+  abstract = programs.abstract_params(model, run.mesh)
+  return load_params(run.directories[name] / "checkpoints", abstract)
+
+
+def _stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool]:
+  """Returns whether a student has recovered its teacher's retain score.
+
+  absolute: retain > teacher - tolerance; relative: > (1 - tolerance) * teacher.
+  """
+  rule = stage.settings["stop"]
+  if rule is None:
+    return lambda scores: False
+  outcome = run.done(stage.inputs["teacher"])
+  assert outcome is not None, "the teacher's stage comes first in the plan"
+  teacher = outcome["scores"]["retain"]
+  margin = rule["tolerance"] * (teacher if rule["relative"] else 1.0)
+  return lambda scores: scores["retain"] > teacher - margin
+
+
+# MARK: attack
+
+
+def _run_attack(run, stage, directory, title):
+  """Relearns the forget data from one model at every learning rate at once."""
+  settings, attack = stage.settings, stage.settings["attack"]
+  model = ModelConfig(**settings["model"])
+  rates = np.asarray(attack["learning_rates"], np.float32)
+  tasks, problems = _problems(run, stage)
+  optimizer = OptimizerConfig(
+    learning_rate=1.0,  # Each replica's own stands in its state.
+    num_steps=attack["num_steps"],
+    weight_decay=attack["weight_decay"],
+    clip_norm=attack["clip_norm"],
+  )
+  program = programs.attack(model, run.mesh, tasks, optimizer, len(rates))
+  batches = pipeline.iterator(
+    _batches(
+      run,
+      stage,
+      {"batch": ["forget"]},
+      stream="attack",
+      batch_size=attack["batch_size"],
+      weight=1.0,
+    )
+  )
+  every = attack["evaluate_every"]
+  num_evaluations = attack["num_steps"] // every
+  checkpoints = Checkpoints(directory / "checkpoints")
+  history = {
+    n: np.zeros((num_evaluations, len(rates)), np.float32) for n in _names(tasks)
+  }
+  done = checkpoints.latest() or 0
+  params = _load(run, stage.inputs["model"], model)
+  if done:
+    LOGGER.info("%s: resuming after update %d", title, done)
+    state, history = _restore_attack(
+      checkpoints, done, program.abstract, history, batches
+    )
+  else:
+    state = program.create(params, rates)
+  before = _floats(programs.evaluate(model, run.mesh, tasks)(params, problems))
+  key = streams.key(settings["seeds"]["attack"], "attack")
+  progress = Progress(title, total=attack["num_steps"], initial=done)
+  while done < attack["num_steps"]:
+    first = done // every
+    count = min(attack["evaluations_per_call"], num_evaluations - first)
+    chunk = _stack([next(batches) for _ in range(count * every)], (count, every))
+    chunk = sharding.put_batch(chunk, run.mesh, leading=2)
+    state, scores = program.program(state, problems, chunk, key)
+    for name, values in jax.device_get(scores).items():
+      history[name][first : first + count] = values
+    done += count * every
+    _save_attack(checkpoints, done, state, history, batches)
+    progress.note(f"worst forget {history['forget'][first + count - 1].max():.2f}")
+    progress.update(count * every)
+  progress.close()
+  checkpoints.close()
+  return {
+    "learning_rates": [float(rate) for rate in attack["learning_rates"]],
+    "steps": [every * i for i in range(num_evaluations + 1)],
+    "scores": {
+      name: _rounded(np.vstack([np.full(len(rates), before[name]), values]).T)
+      for name, values in history.items()
+    },
+  }
+
+
+def _save_attack(checkpoints, done, state, history, batches):
+  rest = {"step": state.step, "opt_state": state.opt_state, "history": history}
+  checkpoints.save(done, state.params, rest, batches)
+
+
+def _restore_attack(checkpoints, done, abstract, history, batches):
+  rest = {"step": abstract.step, "opt_state": abstract.opt_state, "history": history}
+  params, rest = checkpoints.restore(done, abstract.params, rest, batches)
+  history = {name: np.array(values) for name, values in rest["history"].items()}
+  return abstract._replace(
+    params=params, step=rest["step"], opt_state=rest["opt_state"]
+  ), history
+
+
+def _names(tasks):
+  return ("retain", "forget", *tasks)
+
+
+def _stack(batches, leading):
+  return jax.tree.map(lambda *x: np.stack(x).reshape(*leading, *x[0].shape), *batches)
+
+
+def _floats(scores) -> dict[str, float]:
+  return {name: _rounded(value) for name, value in jax.device_get(scores).items()}
+
+
+def _rounded(values) -> Any:
+  """Returns float32 values as the shortest decimals that give them back."""
+  return (
+    [_rounded(v) for v in values] if np.ndim(values) else float(str(np.float32(values)))
+  )
+
+
+def _frozen_value(value):
+  return tuple(value) if isinstance(value, list) else value
+
+
+def _summary(outcome) -> str:
+  if "updates" in outcome:
+    scores = outcome["scores"]
+    return (
+      f"{outcome['updates']} updates ({outcome['reason']}), "
+      f"retain {scores['retain']:.3f}, forget {scores['forget']:.3f}"
+    )
+  if "steps" in outcome:
+    worst = np.max(np.asarray(outcome["scores"]["forget"]), axis=0)
+    return "worst forget: " + ", ".join(
+      f"{worst[i]:.2f} after {outcome['steps'][i]}"
+      for i in sorted({0, min(2, len(worst) - 1), len(worst) - 1})
+    )
+  return f"{outcome['rows']} rows, {outcome['evaluation']} evaluation problems"

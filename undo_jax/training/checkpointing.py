@@ -1,0 +1,88 @@
+"""Checkpoints of state and data iterator together; the only importer of Orbax."""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+from orbax.checkpoint import v1 as ocp
+
+from undo_jax.types import Params
+
+
+class Checkpoints:
+  """The checkpoints of one stage: saved whole or not at all, the newest kept.
+
+  Parameters are an item of their own, so that the next stage reads them without
+  the optimizer's state.
+  """
+
+  def __init__(self, directory: pathlib.Path):
+    self._checkpointer = ocp.training.Checkpointer(
+      directory,
+      # Each save is asked for by the loop, which knows when one is due.
+      save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+      preservation_policy=ocp.training.preservation_policies.LatestN(1),
+      cleanup_tmp_directories=True,
+    )
+
+  def latest(self) -> int | None:
+    """Returns the step of the newest complete checkpoint, or None."""
+    latest = self._checkpointer.latest
+    return None if latest is None else latest.step
+
+  def save(self, step: int, params: Params, rest: Any, data: Any = None) -> None:
+    """Writes a checkpoint and returns when it is complete.
+
+    Args:
+      step: updates done.
+      params: the parameters.
+      rest: any pytree of arrays beside them (optimizer state, history).
+      data: a Grain iterator, or None.
+    """
+    items = {"params": params, "rest": rest}
+    if data is not None:
+      items["data"] = data
+    # Blocking: an asynchronous save could still read buffers that the next step
+    # has been given to overwrite.
+    self._checkpointer.save_checkpointables(step, items, overwrite=True)
+
+  def restore(
+    self, step: int, params: Params, rest: Any, data: Any = None
+  ) -> tuple[Params, Any]:
+    """Reads a checkpoint into the shardings of the given abstract trees.
+
+    Args:
+      step: which checkpoint.
+      params: tree of ShapeDtypeStructs with shardings.
+      rest: the same for the rest.
+      data: an iterator to be put where the saved one stood, or None.
+
+    Returns:
+      (params, rest) on the devices.
+    """
+    items = {"params": params, "rest": rest}
+    if data is not None:
+      items["data"] = data
+    loaded = self._checkpointer.load_checkpointables(step, items)
+    return loaded["params"], loaded["rest"]
+
+  def close(self) -> None:
+    """Waits for and closes the checkpointer."""
+    self._checkpointer.close()
+
+
+def load_params(directory: pathlib.Path, abstract: Params) -> Params:
+  """Reads the parameters alone of the newest checkpoint in a directory.
+
+  Raises:
+    FileNotFoundError: if there is none.
+  """
+  checkpoints = Checkpoints(directory)
+  try:
+    step = checkpoints.latest()
+    if step is None:
+      raise FileNotFoundError(f"no complete checkpoint in {directory}")
+    items: Mapping[str, Any] = {"params": abstract}
+    return checkpoints._checkpointer.load_checkpointables(step, items)["params"]
+  finally:
+    checkpoints.close()

@@ -1,0 +1,109 @@
+"""Meshes and shardings: who holds which part of a tree."""
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+
+from undo_jax import trees
+from undo_jax.types import ConfigError
+
+# replica: members of a population; data: rows of a batch; fsdp: rows of a batch
+# and parts of parameters; tensor: heads, MLP units, vocabulary.
+AXES = ("replica", "data", "fsdp", "tensor")
+BATCH = P(("data", "fsdp"))
+
+
+def make_mesh(
+  *, replica: int = 1, data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None
+) -> Mesh:
+  """Builds the mesh over all devices; one axis may be -1, the rest of them.
+
+  Raises:
+    ConfigError: if the sizes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = {"replica": replica, "data": data, "fsdp": fsdp, "tensor": tensor}
+  free = [name for name, size in sizes.items() if size == -1]
+  fixed = int(np.prod([size for size in sizes.values() if size != -1]))
+  fits = fixed > 0 and len(free) <= 1 and len(devices) % fixed == 0
+  if fits and free:
+    sizes[free[0]] = len(devices) // fixed
+  if not fits or int(np.prod(list(sizes.values()))) != len(devices):
+    raise ConfigError(
+      f"the mesh {sizes} must multiply to the {len(devices)} devices here; give "
+      "at most one axis -1 to take the rest"
+    )
+  return jax.make_mesh(
+    tuple(sizes.values()),
+    AXES,
+    # Auto: the compiler places the activations between our annotations.
+    axis_types=(AxisType.Auto,) * len(AXES),
+    devices=devices,
+  )
+
+
+def tree_shardings(tree: Any, rules: trees.Rules, mesh: Mesh) -> Any:
+  """Returns the NamedSharding of every leaf by ordered (path regex, axes) rules.
+
+  A tree with the parameters inside (optimizer state, say) is served by the same
+  rules: they are matched on any suffix of the path. Scalars are replicated.
+
+  Raises:
+    ConfigError: if an axis of a leaf does not divide by its mesh axes.
+    ValueError: if a rule matches nothing, or a leaf no rule.
+  """
+  suffix_rules = [(rf"(.*/)?(?:{pattern})", spec) for pattern, spec in rules]
+  specs = trees.match(tree, [*suffix_rules], default=())
+
+  def build(path, leaf, spec):
+    if not leaf.shape:
+      return NamedSharding(mesh, P())
+    for size, name in zip(leaf.shape, spec, strict=False):
+      if name is not None and size % mesh.shape[name]:
+        raise ConfigError(
+          f"{path} has shape {leaf.shape}: {size} does not divide over the "
+          f"{mesh.shape[name]} devices of mesh axis {name!r}; change mesh.{name} "
+          "or the model's size"
+        )
+    return NamedSharding(mesh, P(*spec))
+
+  return trees.map_with_path(build, tree, specs)
+
+
+def batch_sharding(mesh: Mesh, *, leading: int = 0) -> NamedSharding:
+  """Returns the sharding of batches: rows over data and fsdp.
+
+  Args:
+    mesh: the mesh.
+    leading: axes before the rows (steps of a scan), never sharded.
+  """
+  return NamedSharding(mesh, P(*(None,) * leading, *BATCH))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of values that every device holds whole."""
+  return NamedSharding(mesh, P())
+
+
+def put_batch(batch: Any, mesh: Mesh, *, leading: int = 0) -> Any:
+  """Places this process's rows of a batch on its devices.
+
+  Raises:
+    ConfigError: if the rows do not divide over the mesh axes data and fsdp.
+  """
+  sharding = batch_sharding(mesh, leading=leading)
+  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+
+  def put(x):
+    rows = x.shape[leading] * jax.process_count()
+    if rows % shards:
+      raise ConfigError(
+        f"a batch of {rows} rows does not divide over data x fsdp = {shards}"
+        " devices; change the batch size or the mesh"
+      )
+    return jax.make_array_from_process_local_data(sharding, x)
+
+  return jax.tree.map(put, batch)

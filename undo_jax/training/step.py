@@ -1,0 +1,64 @@
+"""The one step: every stage is this function with another objective."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from undo_jax.training.gradients import loss_and_gradients
+from undo_jax.training.state import TrainState
+from undo_jax.types import Batch, Frozen, Objective
+
+Step = Callable[
+  [TrainState, Frozen, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]
+]
+
+
+def make_step(
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  *,
+  num_microbatches: int = 1,
+) -> Step:
+  """Returns the pure step `(state, frozen, batch, key) -> (state, metrics)`.
+
+  Args:
+    objective: what is minimized; see types.Objective.
+    optimizer: an optax chain over the state's parameters.
+    num_microbatches: microbatches whose gradients are summed in one update.
+
+  Returns:
+    A function of the state, the frozen tree, a batch with leading axis B and the
+    stage's PRNG key (folded with the step). Its metrics are float32 scalars:
+    `loss` and the objective's own (means over the batch, before the update) and
+    the global norm of the gradients, `gradient_norm`.
+  """
+
+  def step(state, frozen, batch, key):
+    loss, grads, metrics = loss_and_gradients(
+      objective,
+      state.params,
+      frozen,
+      batch,
+      jax.random.fold_in(key, state.step),
+      num_microbatches=num_microbatches,
+    )
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    scalars = {name: metric.mean() for name, metric in metrics.items()}
+    scalars |= {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
+    return TrainState(state.step + 1, params, opt_state), scalars
+
+  return step
+
+
+def scan_steps(step: Step) -> Step:
+  """Returns `step` over a leading axis of batches, as one `lax.scan`.
+
+  `(state, frozen, batches[S, B, ...], key) -> (state, metrics[S])`.
+  """
+
+  def steps(state, frozen, batches, key):
+    return jax.lax.scan(lambda s, b: step(s, frozen, b, key), state, batches)
+
+  return steps

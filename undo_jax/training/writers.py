@@ -1,0 +1,107 @@
+"""Where a stage reports: metrics.jsonl, and a progress line for the reader."""
+
+import json
+import logging
+import pathlib
+import sys
+import time
+from typing import Any
+
+import tqdm
+
+LOGGER = logging.getLogger("undo_jax")
+
+
+class JsonlWriter:
+  """One JSON object a line: {"step", "kind", ...}, flushed at each write."""
+
+  def __init__(self, path: pathlib.Path, *, resume_step: int):
+    """Opens the file; rows past the checkpoint that training resumes from go.
+
+    Args:
+      path: the file, made with its folder.
+      resume_step: updates done; the evaluation at this step is taken again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [row for row in read_jsonl(path) if _precedes(row, resume_step)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    self._file = open(path, "a", encoding="utf-8")
+
+  def write(self, step: int, kind: str, **values: Any) -> None:
+    """Appends a row; values are numbers or strings."""
+    row = {"step": step, "kind": kind, **values}
+    self._file.write(json.dumps(row) + "\n")
+    self._file.flush()
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+def read_jsonl(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads the rows of a file; a last line cut off by a kill is left out."""
+  if not path.exists():
+    return []
+  rows = []
+  for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return rows
+
+
+def _precedes(row, step):
+  return row["step"] < step or (row["step"] == step and row["kind"] == "train")
+
+
+class Progress:
+  """The stage that runs, its rate and the time left.
+
+  A bar on a terminal; otherwise a log line every ten seconds.
+  """
+
+  SECONDS = 10.0
+
+  def __init__(self, title: str, *, total: int, initial: int, unit: str = "update"):
+    terminal = sys.stderr.isatty()
+    self._title = title
+    self._last = time.monotonic()
+    self._lines = not terminal
+    self._bar = tqdm.tqdm(
+      total=total,
+      initial=initial,
+      desc=title,
+      unit=f" {unit}s",
+      disable=not terminal,
+      dynamic_ncols=True,
+      leave=False,
+    )
+    self._start, self._initial, self._total = time.monotonic(), initial, total
+    self._unit, self._done, self._note = unit, initial, ""
+    LOGGER.info("%s: %d of %d %ss", title, initial, total, unit)
+
+  def note(self, text: str) -> None:
+    """Sets what stands at the end of the line."""
+    self._note = text
+    self._bar.set_postfix_str(text, refresh=False)
+
+  def update(self, amount: int) -> None:
+    """Counts `amount` more units done."""
+    self._done += amount
+    self._bar.update(amount)
+    if self._lines and time.monotonic() - self._last >= self.SECONDS:
+      self._last = time.monotonic()
+      LOGGER.info("%s: %s  %s", self._title, self._meter(), self._note)
+
+  def close(self) -> None:
+    """Takes the bar away and logs how it went."""
+    self._bar.close()
+    LOGGER.info("%s: %s", self._title, self._meter())
+
+  def _meter(self):
+    seconds = max(time.monotonic() - self._start, 1e-9)
+    rate = (self._done - self._initial) / seconds
+    left = (self._total - self._done) / rate if rate else float("inf")
+    left = tqdm.tqdm.format_interval(left) if rate else "?"
+    return f"{self._done}/{self._total} {self._unit}s, {rate:.1f}/s, {left} left"

@@ -1,0 +1,117 @@
+"""Path rules over parameter trees: the one matcher.
+
+Ordered `(path regex, value)` rules decide sharding, noise, what is trained and
+which gradients are routed. Paths join the keys with "/"; a rule holds where its
+regex matches the whole path; the first that holds wins.
+"""
+
+from collections.abc import Callable, Sequence
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Rules = Sequence[tuple[str, Any]]
+_REQUIRED = object()
+
+
+def map_with_path(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+  """Maps `fn(path, leaf, *rest)` over a tree, where path is "a/b/c"."""
+
+  def call(keys, *leaves):
+    return fn(jax.tree_util.keystr(keys, simple=True, separator="/"), *leaves)
+
+  return jax.tree_util.tree_map_with_path(call, tree, *rest)
+
+
+def paths(tree: Any) -> list[str]:
+  """Returns the path of every leaf, in the tree's order."""
+  found: list[str] = []
+  map_with_path(lambda path, _: found.append(path), tree)
+  return found
+
+
+def match(tree: Any, rules: Rules, *, default: Any = _REQUIRED) -> Any:
+  """Returns a tree like `tree` whose leaves are the values of the matching rules.
+
+  Args:
+    tree: any pytree; only its paths matter.
+    rules: ordered (path regex, value); the first full match wins.
+    default: value where no rule matches. Without it every leaf needs a rule.
+
+  Returns:
+    A tree of the same structure. Values may be any object but None.
+
+  Raises:
+    ValueError: if a rule matches no path, or a path no rule (without default).
+  """
+  names = paths(tree)
+  for pattern, _ in rules:
+    if not any(re.fullmatch(pattern, name) for name in names):
+      raise ValueError(
+        f"the rule {pattern!r} matches no parameter; the paths are: " + ", ".join(names)
+      )
+
+  def lookup(path, _):
+    for pattern, value in rules:
+      if re.fullmatch(pattern, path):
+        return value
+    if default is _REQUIRED:
+      raise ValueError(f"no rule matches the parameter {path!r}; add a rule for it")
+    return default
+
+  return map_with_path(lookup, tree)
+
+
+def mask_from_rules(
+  params: Any,
+  rules: Sequence[tuple[str, int | None, Any, float]],
+  *,
+  default: float = 1.0,
+) -> Any:
+  """Builds float32 masks that broadcast to the parameters.
+
+  Args:
+    params: a tree of arrays or ShapeDtypeStructs.
+    rules: ordered (path regex, axis, index, value): `value` on `index` (an int,
+      a sequence of ints or a slice) of `axis`, `default` elsewhere. With axis
+      None the value fills the whole array. The first full match wins.
+    default: value of everything no rule speaks of.
+
+  Returns:
+    A tree like `params` of float32 arrays, each of size 1 along every axis but
+    the one its rule names.
+
+  Raises:
+    ValueError: if a rule matches no path, or its axis or index does not exist.
+  """
+  settings = match(params, [(rule[0], rule[1:]) for rule in rules], default=())
+
+  def build(path, leaf, setting):
+    mask = jnp.full((1,) * len(leaf.shape), default, jnp.float32)
+    if not setting:
+      return mask
+    axis, index, value = setting
+    if axis is None:
+      return jnp.full_like(mask, value)
+    _check_index(path, leaf.shape, axis, index)
+    shape = [1] * len(leaf.shape)
+    shape[axis] = leaf.shape[axis]
+    where = [slice(None)] * len(shape)
+    where[axis] = index if isinstance(index, slice) else jnp.asarray(index)
+    return jnp.full(shape, default, jnp.float32).at[tuple(where)].set(value)
+
+  return map_with_path(build, params, settings)
+
+
+def _check_index(path, shape, axis, index):
+  if not 0 <= axis < len(shape):
+    raise ValueError(f"{path} has shape {shape}: no axis {axis}")
+  if isinstance(index, slice):
+    return
+  indices = [index] if isinstance(index, int) else list(index)
+  if not indices or min(indices) < 0 or max(indices) >= shape[axis]:
+    raise ValueError(
+      f"indices of axis {axis} of {path} lie in [0, {shape[axis]}), got {index}"
+    )
