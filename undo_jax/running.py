@@ -116,11 +116,13 @@ def _problems(run: Run, stage: Stage) -> tuple[tuple[str, ...], Any]:
   """Returns the evaluation tasks and their problems on the devices."""
   data = next(s for s in run.stages if s.name == stage.inputs["data"])
   settings = data.settings["data"]
-  builder = _documents(data, run.directories[data.name])
-  problems = arithmetic.read(builder, "evaluation")
   # A model that was shown no word problem is not asked any.
   kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
-  problems = [p for p in problems if settings[kinds[p.kind]]]
+  problems = [
+    problem
+    for problem in arithmetic.read(_documents(data, run.directories[data.name]), "evaluation")
+    if settings[kinds[problem.kind]]
+  ]
   arrays = arithmetic_evaluation.encode(
     problems, tokenizers.make(settings["tokenizer"])
   )
@@ -135,19 +137,13 @@ def _problems(run: Run, stage: Stage) -> tuple[tuple[str, ...], Any]:
 def _batches(run: Run, stage: Stage, parts, *, stream: str, batch_size: int, weight):
   """Returns the batches of a stage: one mixture, or several parts by name."""
   settings = stage.settings
-  source = functools.lru_cache(
-    lambda domain: rows.source(
-      run.directories[stage.inputs["data"]] / "rows",
-      length=settings["length"],
-      split=domain,
-    )
-  )
+  directory = run.directories[stage.inputs["data"]] / "rows"
   seed = streams.integer(settings["seeds"][stream], stream)
   weights = {"retain": 1.0 - weight, "forget": weight}
 
   def mixture(index, domains):
     return pipeline.mixture(
-      [source(domain) for domain in domains],
+      [rows.source(directory, length=settings["length"], split=d) for d in domains],
       weights=[weights[domain] for domain in domains],
       seed=seed + 1000 * index,
       batch_size=batch_size,
@@ -315,7 +311,7 @@ def _run_attack(run, stage, directory, title):
     _batches(
       run,
       stage,
-      {"batch": ["forget"]},
+      settings["parts"],
       stream="attack",
       batch_size=attack["batch_size"],
       weight=1.0,

@@ -135,7 +135,7 @@ def _train(config, training, parts, objective, names) -> dict[str, Any]:
     "objective": objective,
     "options": _plain(training.get("options", {})),
     "optimizer": {name: training[name] for name in OPTIMIZER_FIELDS},
-    "parts": {name: list(domains) for name, domains in parts.items()},
+    "parts": _plain(parts),
     "forget_weight": config.data.forget_weight,
     "batch_size": training.batch_size,
     "num_microbatches": training.num_microbatches,
@@ -151,6 +151,7 @@ def _attack(config, model: str) -> Stage:
     "setting": config.setting,
     "model": _plain(config.model),
     "attack": _plain(config.attack),
+    "parts": _plain(FORGET),
     "seeds": _seeds(config, "attack"),
     "length": config.data.sequence_length,
   }

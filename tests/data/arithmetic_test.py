@@ -37,7 +37,13 @@ WORDS = {
   "container": words.CONTAINERS,
   "group": words.GROUPS,
 }
-SIZES = {"num_equations": 40, "num_word_problems": 30, "num_evaluation": 12}
+FIELDS = {
+  "seed": 7,
+  "evaluation_seed": 8,
+  "num_equations": 40,
+  "num_word_problems": 30,
+  "num_evaluation": 12,
+}
 
 
 def numbers_in(text: str) -> list[int]:
@@ -354,16 +360,16 @@ class TestEvaluationProblems:
 
 class TestConfig:
   def test_name_tells_configurations_apart(self):
-    base = dict(seed=1, **SIZES)
-    names = {arithmetic.ArithmeticConfig(**base).name}
-    for field in base:
-      names.add(arithmetic.ArithmeticConfig(**(base | {field: 99})).name)
-    assert len(names) == 5
+    names = {arithmetic.ArithmeticConfig(**FIELDS).name}
+    for field in FIELDS:
+      names.add(arithmetic.ArithmeticConfig(**(FIELDS | {field: 99})).name)
+    assert len(names) == 6
 
   @pytest.mark.parametrize(
     "changes",
     [
       {"seed": -1},
+      {"evaluation_seed": -1},
       {"num_equations": -1},
       {"num_word_problems": -1},
       {"num_evaluation": -1},
@@ -372,13 +378,13 @@ class TestConfig:
     ],
   )
   def test_wrong_fields(self, changes):
-    with pytest.raises(ConfigError, match=next(iter(changes))):
-      arithmetic.ArithmeticConfig(**(dict(seed=0, **SIZES) | changes))
+    with pytest.raises(ConfigError, match=rf"\b{next(iter(changes))}\b"):
+      arithmetic.ArithmeticConfig(**(FIELDS | changes))
 
 
 class TestDataset:
   def test_round_trip(self, tmp_path):
-    builder = arithmetic.build(tmp_path, seed=7, **SIZES)
+    builder = arithmetic.build(tmp_path, **FIELDS)
     train = {"num_equations": 40, "num_word_problems": 30, "split": "train"}
     for split, operations in (
       ("retain_train", arithmetic.RETAIN),
@@ -389,25 +395,25 @@ class TestDataset:
       assert len(expected) == 70
     evaluation = arithmetic.read(builder, "evaluation")
     assert evaluation == arithmetic.evaluation_problems(
-      7, num_per_task=12, kinds=arithmetic.KINDS
+      8, num_per_task=12, kinds=arithmetic.KINDS
     )
     assert len(evaluation) == 12 * 8
     assert builder.info.file_format.value == "array_record"
     assert "tensorflow" not in sys.modules
 
   def test_finished_dataset_is_left_alone(self, tmp_path, monkeypatch):
-    first = arithmetic.build(tmp_path, seed=7, **SIZES)
+    first = arithmetic.build(tmp_path, **FIELDS)
     expected = arithmetic.read(first, "evaluation")
 
     def refuse(*_, **__):
       raise AssertionError("The dataset was built again.")
 
     monkeypatch.setattr(arithmetic, "problems", refuse)
-    again = arithmetic.build(tmp_path, seed=7, **SIZES)
+    again = arithmetic.build(tmp_path, **FIELDS)
     assert arithmetic.read(again, "evaluation") == expected
 
   def test_no_evaluation(self, tmp_path):
-    builder = arithmetic.build(tmp_path, seed=7, **(SIZES | {"num_evaluation": 0}))
+    builder = arithmetic.build(tmp_path, **(FIELDS | {"num_evaluation": 0}))
     assert set(builder.info.splits) == {"retain_train", "forget_train"}
     with pytest.raises(ConfigError, match="split must be among"):
       arithmetic.read(builder, "evaluation")
@@ -422,7 +428,7 @@ def killed(*_, **__):
   os.kill(os.getpid(), signal.SIGKILL)
 
 arithmetic.problems = killed
-arithmetic.build({str(tmp_path)!r}, seed=7, **{SIZES!r})
+arithmetic.build({str(tmp_path)!r}, **{FIELDS!r})
 """
     root = pathlib.Path(arithmetic.__file__).parents[2]
     ended = subprocess.run(
@@ -435,7 +441,7 @@ arithmetic.build({str(tmp_path)!r}, seed=7, **{SIZES!r})
     leftovers = list(tmp_path.rglob("incomplete*"))
     assert leftovers  # Otherwise the kill came too early to test anything.
     assert not list(tmp_path.rglob("dataset_info.json"))
-    builder = arithmetic.build(tmp_path, seed=7, **SIZES)
+    builder = arithmetic.build(tmp_path, **FIELDS)
     assert len(arithmetic.read(builder, "retain_train")) == 70
 
 

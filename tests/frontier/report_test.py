@@ -18,7 +18,7 @@ TOP = 0.98  # Accuracy that every model relearns in the end.
 RATES = [1e-4, 3e-4, 1e-3, 3e-3]
 # Name: forget before, half-life of relearning in updates, retain, compute fraction.
 ARITHMETIC = {
-  "base": (0.98, 1, 0.99, 1.02),
+  "base": (0.97, 1, 0.99, 1.02),
   "data_filtering": (0.01, 120, 0.99, 1.0),
   "max_ent": (0.02, 5, 0.97, 0.01),
   "grad_diff": (0.0, 5.5, 0.93, 0.012),
@@ -163,14 +163,15 @@ def test_main_table_has_the_closed_form_numbers():
   row = table.split("UNDO α = 0.5</th>")[1].split("</tr>")[0]
   cells = row.replace("</td>", "").split("<td>")[1:]
   assert cells[:3] == ["0.980", "0.020", "0.500"]
+  assert cells[5] == "0.947"  # 0.98 less a third of 0.1, at the last step.
   assert cells[6] == "0.50"  # (0.9 - 0.5) / (0.9 - 0.1)
   assert cells[8:] == ["8,800", "0.440", "20"]
 
 
 def test_models_are_shown_in_order_whatever_the_order_of_the_dict():
-  names = [*reversed(ARITHMETIC), "undo_alpha_0.10", "another"]
+  names = [*reversed(ARITHMETIC), "undo_alpha_1e-2", "another"]
   expected = [*ARITHMETIC, "another"]
-  expected.insert(expected.index("undo_alpha_0.3"), "undo_alpha_0.10")
+  expected.insert(expected.index("undo_alpha_0.3"), "undo_alpha_1e-2")
   assert list(figures.model_styles(names)) == expected
 
 

@@ -281,8 +281,13 @@ def read(builder: Arithmetic, split: str) -> list[Problem]:
       operation=OPERATIONS[row["operation"]],
       kind=KINDS[row["kind"]],
     )
-    for row in builder.as_data_source(split=split)
+    for row in _records(builder, split)
   ]
+
+
+def _records(builder: Arithmetic, split: str) -> Sequence[Mapping[str, Any]]:
+  source = builder.as_data_source(split=split)
+  return source.__getitems__(range(len(source)))  # At once: twice as fast.
 
 
 def is_correct(generated: str, answer: str) -> bool:

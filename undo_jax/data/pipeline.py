@@ -64,7 +64,10 @@ def mixture(
 def paired(parts: Mapping[str, grain.MapDataset]) -> grain.MapDataset:
   """Returns batches of named parts, {name: batch}; one of each part a step."""
   names = list(parts)
-  zipped = grain.experimental.ZipMapDataset(list(parts.values()))
+  # Endless, but not of the same huge length, as zipping asks for.
+  length = min(len(dataset) for dataset in parts.values())
+  equal = [dataset[:length] for dataset in parts.values()]
+  zipped = grain.experimental.ZipMapDataset(equal)
   return zipped.map(lambda batches: dict(zip(names, batches, strict=True)))
 
 

@@ -1,6 +1,7 @@
 """Packed rows on disk: a TFDS dataset in array_record, read back at random."""
 
 from collections.abc import Callable, Iterator, Mapping
+import functools
 import pathlib
 from typing import Any
 
@@ -76,6 +77,7 @@ def build(
   return {name: info.num_examples for name, info in builder.info.splits.items()}
 
 
+@functools.lru_cache(maxsize=8)  # Every stage of a run reads the same few splits.
 def source(directory: pathlib.Path, *, length: int, split: str) -> Any:
   """Returns random access to a split's rows, {"tokens", "mask"}.
 
@@ -86,7 +88,7 @@ def source(directory: pathlib.Path, *, length: int, split: str) -> Any:
   records = builder.as_data_source(split=split)
   if len(records) * (length + 1) * 5 > IN_MEMORY_BYTES:
     return records
-  return InMemory([records[i] for i in range(len(records))])
+  return InMemory(records.__getitems__(list(range(len(records)))))
 
 
 class InMemory:

@@ -422,7 +422,7 @@ def _robustness_point(axes: Axes, x: float, y: float, style: ModelStyle) -> None
     _point(axes, x, y, style)
     return
   marker, edge = ("$\\uparrow$", high) if y > high else ("$\\downarrow$", low)
-  inside = edge - 0.04 * math.copysign(1, y)
+  inside = edge - 0.07 * math.copysign(1, y)
   axes.plot(x, inside, marker=marker, markersize=11, color=style.color)
 
 

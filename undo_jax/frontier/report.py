@@ -214,7 +214,6 @@ def _check(results: Mapping[str, Any]) -> None:
   for name in ("base", "data_filtering"):
     if name not in results["models"]:
       raise ValueError(f"the report needs the model {name!r}")
-  rb.unlearned_reference(results["models"])
 
 
 def _edge_warning(label: str, edge: rb.GridEdge) -> list[str]:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from undo_jax.frontier.compute import Compute
-from undo_jax.frontier.robustness import worst_case
+from undo_jax.frontier.robustness import higher_is_worse, worst_case
 from undo_jax.stages import Stage, lineage
 
 SCHEMA = 1
@@ -70,7 +70,9 @@ def assemble(
     "models": {
       name: {
         "before": _before(outcomes[name]["scores"]),
-        "relearn": _relearn(outcomes[f"attack_{name}"]),
+        "relearn": _relearn(
+          outcomes[f"attack_{name}"], higher_is_worse(METRICS[setting]["forget"])
+        ),
         "compute": {
           **dataclasses.asdict(costs[name]),
           "fraction_of_data_filtering": costs[name].flops
@@ -97,10 +99,10 @@ def _before(scores):
   return {**groups, "by_task": by_task}
 
 
-def _relearn(attack):
+def _relearn(attack, more_is_worse):
   forget_RxS = np.asarray(attack["scores"]["forget"])
   retain_RxS = np.asarray(attack["scores"]["retain"])
-  worst_S, index_S = worst_case(forget_RxS, higher_is_worse=True)
+  worst_S, index_S = worst_case(forget_RxS, higher_is_worse=more_is_worse)
   rates = np.asarray(attack["learning_rates"])
   return {
     "learning_rates": attack["learning_rates"],

@@ -1,0 +1,240 @@
+"""What the benchmarks share: fresh processes, allocators, quiet checks, tables."""
+
+from collections.abc import Mapping, Sequence
+import ctypes.util
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ALLOCATORS = ("default", "tcmalloc", "mallopt")
+_TCMALLOC = "libtcmalloc_minimal.so.4"
+_LIBRARY_DIRECTORIES = ("/usr/lib/{machine}-linux-gnu", "/usr/lib64", "/usr/local/lib")
+
+
+class Stopwatch:
+  """Times a block, and how much of the machine others used meanwhile.
+
+  `seconds` is the wall time; `others` the cores that processes other than this
+  one and its children kept busy on average (0.0: the machine was ours).
+  """
+
+  def __enter__(self):
+    self._busy, self._own = _busy_seconds(), _own_seconds()
+    self._start = time.perf_counter()
+    return self
+
+  def __exit__(self, *error):
+    self.seconds = time.perf_counter() - self._start
+    others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+    self.others = max(0.0, others / self.seconds)
+
+
+def _busy_seconds():
+  """Returns the seconds that all cores together were busy since boot."""
+  import psutil
+
+  times = psutil.cpu_times()
+  idle = times.idle + getattr(times, "iowait", 0.0)
+  # Linux counts a guest's time in user and nice already.
+  guest = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+  return sum(times) - guest - idle
+
+
+def _own_seconds():
+  times = os.times()
+  return times.user + times.system + times.children_user + times.children_system
+
+
+def require(*packages: str) -> None:
+  """Exits with one clear line if a package of the extra `bench` is missing."""
+  missing = [name for name in packages if version(name) is None]
+  if missing:
+    sys.exit(
+      f"error: this benchmark needs {', '.join(missing)}; "
+      'install the extra: pip install -e ".[bench]"'
+    )
+
+
+def version(package: str) -> str | None:
+  """Returns the installed version of a package, or None."""
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def num_cores() -> int:
+  """Returns the number of cores that this process may use."""
+  return (
+    len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity")
+    else (os.cpu_count() or 1)
+  )
+
+
+def find_tcmalloc() -> str | None:
+  """Returns what LD_PRELOAD needs to load tcmalloc, or None if it is not there."""
+  found = ctypes.util.find_library("tcmalloc_minimal")
+  if found:
+    return found
+  for directory in _LIBRARY_DIRECTORIES:
+    path = pathlib.Path(directory.format(machine=platform.machine())) / _TCMALLOC
+    if path.exists():
+      return str(path)
+  return None
+
+
+def available_allocators(chosen: Sequence[str]) -> list[str]:
+  """Returns the chosen allocators that this machine has; says which it lacks."""
+  available = list(chosen)
+  if "tcmalloc" in available and find_tcmalloc() is None:
+    print(
+      f"tcmalloc is not installed ({_TCMALLOC}; Debian: libtcmalloc-minimal4): "
+      "its comparison is left out",
+      file=sys.stderr,
+    )
+    available.remove("tcmalloc")
+  return available
+
+
+def run_worker(
+  module: str, arguments: Mapping[str, Any], *, allocator: str = "default"
+) -> dict[str, Any]:
+  """Runs a module's worker in a fresh process and returns what it reports.
+
+  Args:
+    module: name of the module; it gets the arguments as flags, and the flag
+      `report`, the file where it puts its answer by `report`.
+    arguments: flags by name.
+    allocator: tcmalloc is preloaded here; mallopt is up to the worker.
+
+  Raises:
+    RuntimeError: if the process fails, with the end of its error output.
+  """
+  with tempfile.TemporaryDirectory() as directory:
+    path = pathlib.Path(directory) / "report.json"
+    flags = [f"--{name}={value}" for name, value in arguments.items()]
+    done = subprocess.run(
+      [sys.executable, "-m", module, *flags, f"--report={path}"],
+      cwd=ROOT,
+      env=_environment(allocator),
+      capture_output=True,
+      text=True,
+    )
+    if done.returncode:
+      raise RuntimeError(f"{module} {' '.join(flags)} failed:\n{done.stderr[-4000:]}")
+    return json.loads(path.read_text())
+
+
+def report(path: str, answer: Mapping[str, Any]) -> None:
+  """Hands a worker's answer to its parent."""
+  pathlib.Path(path).write_text(json.dumps(answer))
+
+
+def _environment(allocator):
+  """Returns this process's environment without what would blur a comparison."""
+  unwanted = ("MALLOC_", "LD_PRELOAD", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS")
+  environment = {
+    name: value for name, value in os.environ.items() if not name.startswith(unwanted)
+  }
+  paths = [str(ROOT), environment.get("PYTHONPATH", "")]
+  environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+  environment["JAX_PLATFORMS"] = "cpu"
+  environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+  if allocator == "tcmalloc":
+    environment["LD_PRELOAD"] = find_tcmalloc() or ""
+  return environment
+
+
+def describe(packages: Sequence[str]) -> dict[str, Any]:
+  """Returns machine, versions, commit, command and date."""
+  return {
+    "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    "cpu": _cpu_name(),
+    "cores": num_cores(),
+    "memory_gib": _memory_gib(),
+    "platform": platform.platform(),
+    "python": platform.python_version(),
+    "versions": {name: version(name) for name in packages},
+    "commit": _commit(),
+    "command": " ".join(["python", *sys.orig_argv[1:]]),
+  }
+
+
+def _cpu_name():
+  fields = {}
+  try:
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+      name, _, value = line.partition(":")
+      fields.setdefault(name.strip(), value.strip())
+  except OSError:  # Not Linux.
+    return platform.processor() or platform.machine()
+  name = fields.get("model name", platform.machine())
+  if {"cpu family", "model"} <= set(fields):
+    name += f" (family {fields['cpu family']}, model {fields['model']})"
+  return name
+
+
+def _memory_gib():
+  import psutil
+
+  return round(psutil.virtual_memory().total / 2**30, 1)
+
+
+def _commit():
+  """Returns the commit, marked where the measured code differs from it."""
+  from undo_jax import environment
+
+  commit = environment.describe()["commit"]
+  if commit is None:
+    return None
+  changed = subprocess.run(
+    ["git", "status", "--porcelain", "undo_jax", "configs"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  ).stdout.strip()
+  return commit[:12] + (" with uncommitted changes" if changed else "")
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+  """Returns "median (min..max)"."""
+  median, low, high = statistics.median(values), min(values), max(values)
+  return f"{median:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+  """Returns a Markdown table; all columns but the first are right-aligned."""
+  rule = ["---", *["---:"] * (len(header) - 1)]
+  lines = [header, rule, *rows]
+  return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def machine_text(machine: Mapping[str, Any]) -> str:
+  """Returns what `describe` found as Markdown lines."""
+  versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+  return "\n".join(
+    [
+      f"- Machine: {machine['cpu']}, {machine['cores']} cores, "
+      f"{machine['memory_gib']} GiB, {machine['platform']}",
+      f"- Versions: Python {machine['python']}, {versions}",
+      f"- Commit: {machine['commit']}, {machine['date']}",
+      f"- Command: `{machine['command']}`",
+    ]
+  )
+
+
+def write_json(path: str | None, content: Mapping[str, Any]) -> None:
+  """Writes the content to the path, if there is one."""
+  if path:
+    pathlib.Path(path).write_text(json.dumps(content, indent=2) + "\n")

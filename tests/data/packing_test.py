@@ -1,0 +1,64 @@
+"""Rows hold every token once, reference rows the paper's, batches shift by one."""
+
+import numpy as np
+import pytest
+
+from undo_jax.data import packing
+from undo_jax.data.tokenizers import BOS, EOS, PAD
+
+DOCUMENTS = [[11, 12, 13], list(range(21, 27)), [31], list(range(41, 51)), [51, 52]]
+
+
+def test_reference_rule_on_the_papers_example():
+  rows = list(packing.reference(DOCUMENTS, 8))
+  assert rows == [
+    [11, 12, 13, 2, 21, 22, 23, 24],
+    [31, 2, 41, 42, 43, 44, 45, 46],
+  ]
+
+
+def test_reference_rule_drops_tails_and_the_bos_of_a_full_row():
+  rows = list(packing.reference([[1] * 8, [3] * 7, [4] * 20], 8))
+  assert rows == [[1] * 8, [3] * 7 + [2], [4] * 8]
+
+
+def test_reference_mode_returns_rows_of_one_more_token():
+  tokens, mask = next(packing.rows(DOCUMENTS, 7, mode="reference"))
+  assert tokens.tolist() == [11, 12, 13, 2, 21, 22, 23, 24]
+  assert mask.tolist() == [1] * 8
+
+
+@pytest.mark.parametrize("length", [3, 4, 7, 8, 50])
+def test_packed_rows_predict_every_token_once(length):
+  stream = [t for document in DOCUMENTS for t in (BOS, *document, EOS)]
+  targets = []
+  for tokens, mask in packing.packed(DOCUMENTS, length):
+    assert tokens.shape == mask.shape == (length + 1,)
+    targets += tokens[1:][mask[1:] == 1].tolist()
+  assert targets == stream[1:]
+
+
+def test_one_per_row_pads_and_masks():
+  ((tokens, mask),) = packing.one_per_row([[5, 6]], 6)
+  assert tokens.tolist() == [BOS, 5, 6, EOS, PAD, PAD, PAD]
+  assert mask.tolist() == [1, 1, 1, 1, 0, 0, 0]
+
+
+def test_one_per_row_refuses_a_document_longer_than_a_row():
+  assert len(list(packing.one_per_row([[5] * 5], 6))) == 1
+  with pytest.raises(ValueError, match="does not fit a row of 6"):
+    list(packing.one_per_row([[5] * 6], 6))
+
+
+def test_unknown_mode_names_the_known():
+  with pytest.raises(ValueError, match="one_per_row, packed, reference"):
+    packing.rows(DOCUMENTS, 8, mode="sliding")
+
+
+def test_batch_shifts_once():
+  tokens = np.array([[BOS, 5, 6, EOS, PAD]], np.int32)
+  batch = packing.to_batch({"tokens": tokens, "mask": np.array([[1, 1, 1, 1, 0]])})
+  assert batch["inputs"].tolist() == [[BOS, 5, 6, EOS]]
+  assert batch["targets"].tolist() == [[5, 6, EOS, PAD]]
+  assert batch["mask"].tolist() == [[1, 1, 1, 0]]
+  assert batch["mask"].dtype == np.float32

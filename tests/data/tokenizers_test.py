@@ -1,0 +1,37 @@
+"""Characters and bytes go in and come back; nothing else is accepted."""
+
+import pytest
+
+from undo_jax.data import tokenizers
+from undo_jax.types import ConfigError
+
+
+@pytest.mark.parametrize("name", ["characters:arithmetic", "characters:ascii", "bytes"])
+def test_round_trip_stays_in_the_vocabulary(name):
+  tokenizer = tokenizers.make(name)
+  ids = tokenizer.encode("54 / 3 = 18.0")
+  assert tokenizer.decode(ids) == "54 / 3 = 18.0"
+  assert len(ids) == 13
+  assert tokenizers.NUM_SPECIAL <= min(ids) and max(ids) < tokenizer.vocab_size
+
+
+def test_bytes_take_any_text():
+  tokenizer = tokenizers.ByteTokenizer()
+  assert tokenizer.decode(tokenizer.encode("더하기 +")) == "더하기 +"
+
+
+def test_special_and_unused_ids_are_left_out():
+  tokenizer = tokenizers.make("characters:arithmetic")
+  ids = [tokenizers.BOS, *tokenizer.encode("7"), tokenizers.EOS, 31]
+  assert tokenizer.decode(ids) == "7"
+
+
+def test_a_character_outside_the_alphabet_is_named():
+  with pytest.raises(ValueError, match="'x' of '2 x 3'"):
+    tokenizers.make("characters:arithmetic").encode("2 x 3")
+
+
+@pytest.mark.parametrize("name", ["words", "characters:klingon", "bytes:utf8"])
+def test_an_unknown_tokenizer_is_refused(name):
+  with pytest.raises(ConfigError, match="known are bytes, characters:arithmetic"):
+    tokenizers.make(name)

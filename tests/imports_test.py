@@ -1,0 +1,100 @@
+"""The rooms of the house: who may import whom, and what stays out."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import undo_jax
+
+ROOT = pathlib.Path(undo_jax.__file__).parent
+# A room imports only from itself and from those before it.
+ROOMS = (
+  "types",
+  "files",
+  "trees",
+  "streams",
+  "interpolation",
+  "routing",
+  "models",
+  "data",
+  "objectives",
+  "training",
+  "testing",
+  "evaluation",
+  "attacks",
+  "stages",
+  "frontier",
+  "programs",
+  "environment",
+  "running",
+  "validation",
+)
+# Third-party packages with one place each.
+ONLY = {
+  "flax": ("models",),
+  "orbax": ("training/checkpointing.py",),
+  "grain": ("data",),
+  "tensorflow_datasets": ("data",),
+  "matplotlib": ("frontier",),
+}
+# Makes an import of these packages fail as if they were not installed.
+BLOCK = """
+import sys
+class Blocked:
+  def find_spec(self, name, path=None, target=None):
+    if name.split(".")[0] in ("tensorflow", "torch", "transformers"):
+      raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+"""
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+def imported(path):
+  """Yields the modules a file imports, `from a import b` as a and a.b."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(path):
+  return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_up_the_list_of_rooms(path):
+  if path == ROOT / "__init__.py":
+    return
+  own = ROOMS.index(room(path))
+  for module in imported(path):
+    parts = module.split(".")
+    if parts[0] == "undo_jax" and len(parts) > 1:
+      assert ROOMS.index(parts[1]) <= own, f"{path} may not import {module}"
+
+
+@pytest.mark.parametrize("package, places", ONLY.items(), ids=ONLY)
+def test_a_package_is_imported_in_one_place(package, places):
+  for path in SOURCES:
+    if any(module.split(".")[0] == package for module in imported(path)):
+      name = str(path.relative_to(ROOT))
+      assert name.startswith(places), f"{name} may not import {package}"
+
+
+def test_no_module_needs_tensorflow_or_torch():
+  modules = [
+    ".".join(("undo_jax", *path.relative_to(ROOT).with_suffix("").parts))
+    for path in SOURCES
+    if path.name != "__init__.py"
+  ]
+  code = BLOCK + "\n".join(f"import {module}" for module in modules)
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
+
+
+def test_nothing_is_pickled():
+  for path in SOURCES:
+    names = {module.split(".")[0] for module in imported(path)}
+    assert not names & {"pickle", "dill", "cloudpickle", "shelve", "marshal"}

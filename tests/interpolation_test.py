@@ -1,0 +1,200 @@
+"""Tests of UNDO's noise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from undo_jax import interpolation, testing
+from undo_jax.interpolation import toward_init
+from undo_jax.models.gemma2 import Gemma2
+
+KEY = jax.random.key(3)
+ALL_XAVIER = ((".*", interpolation.xavier_uniform),)
+
+
+def tree(seed: int = 0):
+  """Two matrices, two stacked ones and norms, in the model's layout."""
+  normal = np.random.default_rng(seed).standard_normal
+  return jax.tree.map(
+    lambda x: jnp.asarray(x, jnp.float32),
+    {
+      "embedding": normal((400, 60)),
+      "layers": {
+        "mlp": {"kernel": normal((3, 60, 200))},
+        "norm": {"scale": normal((3, 60))},
+      },
+      "final_norm": {"scale": normal(60)},
+    },
+  )
+
+
+MATRICES = {
+  "embedding": lambda t: t["embedding"],
+  "stacked": lambda t: t["layers"]["mlp"]["kernel"],
+}
+NORMS = {
+  "stacked": lambda t: t["layers"]["norm"]["scale"],
+  "final": lambda t: t["final_norm"]["scale"],
+}
+
+
+def assert_same(one, two):
+  jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_alpha_zero_returns_the_parameters_bit_for_bit(beta):
+  assert_same(toward_init(tree(), KEY, alpha=0.0, beta=beta), tree())
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.6, 1.0])
+def test_beta_zero_only_shrinks(alpha):
+  expected = jax.tree.map(lambda x: np.float32(1.0 - alpha) * np.asarray(x), tree())
+  assert_same(toward_init(tree(), KEY, alpha=alpha, beta=0.0), expected)
+
+
+def test_alpha_and_beta_one_hold_nothing_of_the_parameters():
+  fresh = toward_init(tree(0), KEY, alpha=1.0, beta=1.0)
+  assert_same(fresh, toward_init(tree(1), KEY, alpha=1.0, beta=1.0))
+  for name, at in MATRICES.items():
+    matrix = np.asarray(at(fresh), np.float64)
+    bound = np.sqrt(6 / (matrix.shape[-2] + matrix.shape[-1]))
+    assert np.abs(matrix).max() <= np.float32(bound), name
+    # Of n uniform draws, all within 0.999 of the bound: 0.999^24000 ~ 4e-11.
+    assert np.abs(matrix).max() > 0.999 * bound, name
+  for at in NORMS.values():
+    np.testing.assert_array_equal(at(fresh), np.zeros_like(at(fresh)))
+
+
+def check_moments(noise, std):
+  """Checks mean, standard deviation and kurtosis of uniform noise at 5 sigma."""
+  noise = np.asarray(noise, np.float64) / std
+  n = noise.size
+  assert abs(noise.mean()) < 5 / np.sqrt(n)
+  # A uniform variable of unit variance has E x^4 = 1.8 and E x^8 = 9.
+  assert abs(noise.std() - 1) < 5 * np.sqrt((1.8 - 1) / (4 * n))
+  assert abs((noise**4).mean() - 1.8) < 5 * np.sqrt((9 - 1.8**2) / n)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize(("alpha", "beta"), [(0.6, 0.1), (0.3, 1.0), (1.0, 1.0)])
+def test_noise_has_the_standard_deviation_of_xavier(name, alpha, beta):
+  # Zero parameters: the subtraction of large ones would round the noise.
+  zeros = jax.tree.map(jnp.zeros_like, tree())
+  noise = MATRICES[name](toward_init(zeros, KEY, alpha=alpha, beta=beta))
+  check_moments(noise, alpha * beta * np.sqrt(2 / (noise.shape[-2] + noise.shape[-1])))
+
+
+def test_the_noise_does_not_depend_on_the_parameters():
+  zeros = jax.tree.map(jnp.zeros_like, tree())
+  noise = toward_init(zeros, KEY, alpha=0.6, beta=0.5)
+  got = toward_init(tree(), KEY, alpha=0.6, beta=0.5)
+  for at in MATRICES.values():
+    expected = 0.4 * np.asarray(at(tree()), np.float64) + np.asarray(at(noise))
+    # One rounding of a product and one of a sum, of values up to 2.
+    np.testing.assert_allclose(at(got), expected, rtol=0, atol=4e-7)
+
+
+def test_noise_of_the_0_1b_query_kernel_has_the_published_scale():
+  kernels = {"kernel": jnp.zeros((2, 320, 1024))}
+  noise = toward_init(kernels, KEY, alpha=0.6, beta=0.1, rules=ALL_XAVIER)
+  noise = np.asarray(noise["kernel"])
+  assert round(float(noise.std()), 5) == pytest.approx(0.00231, abs=1e-9)
+  check_moments(noise, 0.6 * 0.1 * np.sqrt(2 / (320 + 1024)))
+
+
+def test_stacked_layers_draw_independent_noise():
+  noise = MATRICES["stacked"](toward_init(tree(), KEY, alpha=1.0, beta=1.0))
+  correlation = np.corrcoef(np.asarray(noise, np.float64).reshape(3, -1))
+  off_diagonal = correlation[~np.eye(3, dtype=bool)]
+  assert np.abs(off_diagonal).max() < 5 / np.sqrt(noise[0].size)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_shrink_and_get_no_noise(name):
+  got = NORMS[name](toward_init(tree(), KEY, alpha=0.6, beta=1.0))
+  expected = np.float32(0.4) * np.asarray(NORMS[name](tree()))
+  np.testing.assert_array_equal(got, expected)
+
+
+def test_the_default_rules_fit_the_model():
+  model = Gemma2(testing.config())
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  params = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), shapes)
+  fresh = toward_init(params, KEY, alpha=1.0, beta=1.0)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(fresh):
+    is_norm = "scale" in jax.tree_util.keystr(path)
+    assert bool(jnp.any(leaf != 0)) is not is_norm
+
+
+def test_the_same_key_gives_the_same_noise_and_another_key_another():
+  one = toward_init(tree(), KEY, alpha=0.5, beta=0.5)
+  assert_same(one, toward_init(tree(), KEY, alpha=0.5, beta=0.5))
+  other = toward_init(tree(), jax.random.key(4), alpha=0.5, beta=0.5)
+  for at in MATRICES.values():
+    assert np.mean(np.asarray(at(one)) == np.asarray(at(other))) < 0.01
+
+
+def test_parameters_of_one_shape_draw_different_noise():
+  params = {"gate": jnp.zeros((30, 40)), "up": jnp.zeros((30, 40))}
+  noise = toward_init(params, KEY, alpha=1.0, beta=1.0, rules=ALL_XAVIER)
+  assert np.mean(np.asarray(noise["gate"]) == np.asarray(noise["up"])) < 0.01
+
+
+def test_the_noise_of_a_parameter_does_not_depend_on_the_others():
+  whole = toward_init(tree(), KEY, alpha=0.5, beta=1.0)
+  alone = {"layers": {"mlp": tree()["layers"]["mlp"]}}
+  alone = toward_init(alone, KEY, alpha=0.5, beta=1.0, rules=ALL_XAVIER)
+  assert_same(alone["layers"]["mlp"], whole["layers"]["mlp"])
+
+
+def test_untouched_parameters_keep_their_value_at_every_alpha():
+  rules = (("layers/.*", interpolation.untouched), *interpolation.XAVIER)
+  got = toward_init(tree(), KEY, alpha=1.0, beta=1.0, rules=rules)
+  assert_same(got["layers"], tree()["layers"])
+  assert not np.array_equal(got["embedding"], tree()["embedding"])
+
+
+def test_any_function_may_draw_the_noise():
+  rules = ((".*", lambda key, leaf: jnp.full_like(leaf, 2.0)),)
+  got = toward_init({"a": jnp.ones(3)}, KEY, alpha=0.25, beta=0.5, rules=rules)
+  np.testing.assert_array_equal(got["a"], np.full(3, 0.75 + 0.25 * 0.5 * 2.0))
+
+
+def test_vmap_over_alpha_equals_a_loop():
+  alphas = np.array([0.0, 0.2, 0.55, 1.0], np.float32)
+  population = jax.vmap(lambda a: toward_init(tree(), KEY, alpha=a, beta=0.3))(alphas)
+  for r, alpha in enumerate(alphas):
+    one = toward_init(tree(), KEY, alpha=float(alpha), beta=0.3)
+    member = jax.tree.map(lambda x, r=r: x[r], population)
+    # alpha * beta is rounded to float32 here and not there.
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=3e-7, atol=3e-7), member, one
+    )
+  assert_same(jax.tree.map(lambda x: x[0], population), tree())
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_the_dtype_stays(dtype):
+  params = jax.tree.map(lambda x: x.astype(dtype), tree())
+  for alpha in (0.5, jnp.float32(0.5)):
+    got = toward_init(params, KEY, alpha=alpha, beta=1.0)
+    assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(dtype)}
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+@pytest.mark.parametrize("value", [-0.01, 1.01, float("nan"), jnp.float32(2.0)])
+def test_strength_and_scale_lie_in_the_unit_interval(name, value):
+  with pytest.raises(ValueError, match=rf"{name} must lie in \[0, 1\], got"):
+    toward_init(tree(), KEY, **({"alpha": 0.5, "beta": 0.5} | {name: value}))
+
+
+def test_a_vector_without_the_rule_zero_is_an_error():
+  with pytest.raises(ValueError, match=r"needs a matrix, got shape \(3,\).*`zero`"):
+    toward_init({"bias": jnp.zeros(3)}, KEY, alpha=0.5, beta=0.5, rules=ALL_XAVIER)
+
+
+def test_a_rule_that_matches_nothing_is_an_error():
+  with pytest.raises(ValueError, match="matches no parameter"):
+    toward_init({"kernel": jnp.zeros((2, 2))}, KEY, alpha=0.5, beta=0.5)

@@ -1,0 +1,495 @@
+"""Tests of the decoder against its definition in numpy."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from undo_jax import testing, trees
+from undo_jax.models.config import num_params
+from undo_jax.models.gemma2 import NODES, PARTITION_RULES, Gemma2
+from undo_jax.models.presets import PRESETS
+from undo_jax.objectives.cross_entropy import cross_entropy
+
+B, L = 3, 7
+
+
+def draw_params(config, seed: int = 0):
+  """Draws parameters at which every part of the model matters.
+
+  Fresh ones would hide much: their scores are near zero (no softcap, no scale
+  seen) and their norms' scales zero.
+  """
+  rng = np.random.default_rng(seed)
+  shapes = jax.eval_shape(Gemma2(config).init, jax.random.key(0))
+
+  def draw(path, shape):
+    std = 0.5 if path.endswith("scale") else 1.5 / math.sqrt(shape.shape[-2])
+    std = 1.0 if path == "embedding" else std
+    return jnp.asarray(std * rng.standard_normal(shape.shape), jnp.float32)
+
+  return trees.map_with_path(draw, shapes)
+
+
+def draw_tokens(config, seed: int = 1, shape=(B, L)):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.integers(0, config.vocab_size, shape), jnp.int32)
+
+
+def reference(config, params, tokens):
+  """Computes logits and hidden states in float64, one head and row at a time."""
+  c = config
+  p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+
+  def norm(x, scale):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + c.norm_epsilon) * (1 + scale)
+
+  def softcap(x, cap):
+    return x if cap is None else cap * np.tanh(x / cap)
+
+  def gelu_tanh(x):
+    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+  def rotate(x):  # [L, K]; pairs (j, j + K/2) turn by t * theta^(-2j/K).
+    half = c.head_dim // 2
+    y = np.empty_like(x)
+    for t in range(len(x)):
+      for j in range(half):
+        angle = t * c.rope_theta ** (-2 * j / c.head_dim)
+        cos, sin = np.cos(angle), np.sin(angle)
+        y[t, j] = x[t, j] * cos - x[t, j + half] * sin
+        y[t, j + half] = x[t, j + half] * cos + x[t, j] * sin
+    return y
+
+  def attention(x, weights, n):
+    q, k, v = (x @ weights[name]["kernel"][n] for name in ("query", "key", "value"))
+    K, heads = c.head_dim, []
+    for h in range(c.num_heads):
+      g = h // (c.num_heads // c.num_kv_heads)
+      q_h = rotate(q[:, h * K : (h + 1) * K]) / math.sqrt(c.query_pre_attn_scalar)
+      k_g, v_g = rotate(k[:, g * K : (g + 1) * K]), v[:, g * K : (g + 1) * K]
+      scores = softcap(q_h @ k_g.T, c.attention_softcap)
+      head = np.zeros_like(v_g)
+      for t in range(len(x)):
+        first = max(0, t - c.sliding_window + 1) if n % 2 == 0 else 0
+        e = np.exp(scores[t, first : t + 1] - scores[t, first : t + 1].max())
+        head[t] = e / e.sum() @ v_g[first : t + 1]
+      heads.append(head)
+    return np.concatenate(heads, -1) @ weights["out"]["kernel"][n]
+
+  def mlp(x, weights, n):
+    gate, up, down = (weights[name]["kernel"][n] for name in ("gate", "up", "down"))
+    return (gelu_tanh(x @ gate) * (x @ up)) @ down
+
+  logits, hidden = [], []
+  layers = p["layers"]
+  for row in np.asarray(tokens):
+    x = p["embedding"][row] * math.sqrt(c.width)
+    states = [x]
+    for n in range(c.num_layers):
+      scale = {
+        name: layers[name]["scale"][n] for name in layers if name.endswith("_norm")
+      }
+      y = attention(norm(x, scale["pre_attention_norm"]), layers["attention"], n)
+      x = x + norm(y, scale["post_attention_norm"])
+      y = mlp(norm(x, scale["pre_mlp_norm"]), layers["mlp"], n)
+      x = x + norm(y, scale["post_mlp_norm"])
+      states.append(x)
+    hidden.append(states)
+    x = norm(x, p["final_norm"]["scale"])
+    logits.append(softcap(x @ p["embedding"].T, c.logit_softcap))
+  return np.array(logits), np.array(hidden).swapaxes(0, 1)
+
+
+REFERENCE_CONFIGS = {
+  "grouped": testing.config(attention_softcap=2.0, logit_softcap=5.0),
+  "one head each, window 3, odd layers": testing.config(
+    num_layers=3,
+    width=20,
+    num_heads=3,
+    num_kv_heads=3,
+    head_dim=4,
+    vocab_size=11,
+    sliding_window=3,
+    logit_softcap=3.0,
+  ),
+  "one key head, window 1, one layer, no softcaps": testing.config(
+    num_layers=1,
+    num_kv_heads=1,
+    sliding_window=1,
+    attention_softcap=None,
+    logit_softcap=None,
+  ),
+  "three queries a key, window 5, other constants": testing.config(
+    num_layers=4,
+    width=12,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=10,
+    mlp_width=18,
+    sliding_window=5,
+    attention_softcap=1.0,
+    logit_softcap=None,
+    rope_theta=50.0,
+    norm_epsilon=0.1,
+    query_pre_attn_scalar=3.0,
+  ),
+  "window as long as the row": testing.config(
+    sliding_window=L, attention_softcap=None, logit_softcap=8.0
+  ),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCE_CONFIGS)
+def test_logits_and_hidden_states_are_those_of_the_definition(name):
+  config = REFERENCE_CONFIGS[name]
+  params, tokens = draw_params(config), draw_tokens(config)
+  capture = tuple(range(config.num_layers + 1))
+  apply = jax.jit(functools.partial(Gemma2(config).apply, capture=capture))
+  got = apply(params, tokens)
+  logits, hidden = reference(config, params, tokens)
+  assert got.logits.dtype == jnp.float32
+  assert set(got.captured) == set(capture)
+
+  def check(got, expected):
+    error = np.abs(np.asarray(got, np.float64) - expected).max()
+    assert error <= 1e-5 * max(1.0, np.abs(expected).max())
+
+  check(got.logits, logits)
+  for k in capture:
+    check(got.captured[k], hidden[k])
+
+
+@pytest.mark.parametrize(
+  ("name", "total"),
+  [
+    ("gemma2_0.1b", 112_904_000),
+    ("gemma2_0.3b", 328_772_352),
+    ("gemma2_0.6b", 601_957_376),
+    ("gemma2_0.9b", 933_346_560),
+    ("gemma2_2b", 2_614_341_888),
+  ],
+)
+def test_presets_have_the_published_numbers_of_parameters(name, total):
+  shapes = jax.eval_shape(Gemma2(PRESETS[name]).init, jax.random.key(0))
+  assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == total
+  assert num_params(PRESETS[name]) == total
+
+
+@pytest.fixture(scope="module")
+def fresh():
+  config = testing.config(width=32, mlp_width=64, vocab_size=64, init_std=0.05)
+  return config, jax.jit(Gemma2(config).init)(jax.random.key(0))
+
+
+def test_fresh_norms_are_zero_and_matrices_normal(fresh):
+  config, params = fresh
+  for path, leaf in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
+    assert leaf.dtype == jnp.float32
+    if path.endswith("scale"):
+      assert not np.any(leaf), path
+    else:
+      # Standard error of the standard deviation of n normal draws: 1/sqrt(2n).
+      n = leaf.size
+      assert abs(np.std(leaf) / config.init_std - 1) < 5 / math.sqrt(2 * n), path
+      assert abs(np.mean(leaf)) < 5 * config.init_std / math.sqrt(n), path
+
+
+def test_fresh_layers_differ(fresh):
+  kernel = np.asarray(fresh[1]["layers"]["mlp"]["gate"]["kernel"])
+  assert np.mean(kernel[0] == kernel[1]) < 0.01
+
+
+def test_every_parameter_has_a_partition_rule(fresh):
+  # Without a default the matcher fails on a parameter without a rule.
+  specs = trees.match(fresh[1], PARTITION_RULES)
+  assert specs["layers"]["mlp"]["down"]["kernel"] == (None, "tensor", "fsdp")
+
+
+BASE = testing.config(num_layers=3, sliding_window=3, logit_softcap=5.0)
+TOKENS = draw_tokens(BASE)
+PROBE = np.random.default_rng(5).standard_normal((B, L, 16)).astype(np.float32)
+
+
+def loss_of(config, params, **arguments):
+  """A loss that sees logits and all hidden states."""
+  capture = tuple(range(config.num_layers + 1))
+  output = Gemma2(config).apply(params, TOKENS, capture=capture, **arguments)
+  return jnp.mean(output.logits * PROBE) + sum(
+    jnp.mean(jnp.sin(hidden) * PROBE) for hidden in output.captured.values()
+  )
+
+
+@pytest.fixture(scope="module")
+def base():
+  params = draw_params(BASE)
+  loss_and_grad = jax.jit(jax.value_and_grad(functools.partial(loss_of, BASE)))
+  return params, *loss_and_grad(params)
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"scan_unroll": 2},  # Does not divide the three layers.
+    {"scan_unroll": 3},
+    {"remat": "dots"},
+    {"remat": "full"},
+    {"remat": "full", "scan_unroll": 3},
+  ],
+)
+def test_unrolling_and_recomputing_change_no_result(base, changes):
+  params, loss, grads = base
+  config = dataclasses.replace(BASE, **changes)
+  fn = jax.jit(jax.value_and_grad(functools.partial(loss_of, config)))
+  got, got_grads = fn(params)
+  np.testing.assert_allclose(got, loss, rtol=1e-6, atol=1e-6)
+  for one, two in zip(jax.tree.leaves(got_grads), jax.tree.leaves(grads), strict=True):
+    np.testing.assert_allclose(one, two, rtol=0, atol=3e-6 * np.abs(two).max())
+
+
+@pytest.mark.parametrize("policy", ["dots", "full"])
+def test_recomputing_is_really_done(policy):
+  config = dataclasses.replace(BASE, remat=policy)
+  shapes = jax.eval_shape(Gemma2(BASE).init, jax.random.key(0))
+  jaxpr = jax.make_jaxpr(functools.partial(loss_of, config))(shapes)
+  assert "remat" in str(jaxpr) or "checkpoint" in str(jaxpr)
+
+
+@pytest.mark.parametrize("capture", [1, 2])
+def test_a_position_depends_on_those_before_it_alone(capture):
+  config = testing.config(sliding_window=3)
+  params = draw_params(config)
+  # All tokens differ, so that the embedding's rows stand for the positions.
+  tokens = jnp.arange(L, dtype=jnp.int32)[None]
+  probe = jnp.asarray(PROBE[0, 0])
+
+  def hidden_L(embedding):
+    # Hidden states do not go through the unembedding, which is the same matrix.
+    output = Gemma2(config).apply(
+      params | {"embedding": embedding}, tokens, capture=(capture,)
+    )
+    return output.captured[capture][0] @ probe
+
+  jacobian = jax.jit(jax.jacrev(hidden_L))(params["embedding"])
+  reached = np.abs(np.asarray(jacobian)).max(-1)[:, :L] > 0
+  expected = np.tri(L, dtype=bool)
+  if capture == 1:  # Layer 0 looks 3 positions back, layer 1 everywhere.
+    expected &= ~np.tri(L, k=-3, dtype=bool)
+  np.testing.assert_array_equal(reached, expected)
+
+
+def test_logits_are_bounded_by_the_softcap(base):
+  params = jax.tree.map(lambda x: 10 * x, base[0])
+  capped = Gemma2(BASE).apply(params, TOKENS).logits
+  free = Gemma2(dataclasses.replace(BASE, logit_softcap=None)).apply(params, TOKENS)
+  assert np.abs(free.logits).max() > 10 * 5.0
+  assert np.abs(capped).max() <= 5.0
+  assert np.abs(capped).max() > 4.99
+
+
+def test_bfloat16_compute_stays_close_and_parameters_float32(base):
+  params = base[0]
+  config = dataclasses.replace(BASE, dtype="bfloat16")
+  low = jax.jit(functools.partial(Gemma2(config).apply, capture=(0, 3)))(params, TOKENS)
+  high = Gemma2(dataclasses.replace(BASE)).apply(params, TOKENS, capture=(0, 3))
+  assert low.logits.dtype == jnp.float32
+  assert low.captured[3].dtype == jnp.bfloat16
+  assert jax.tree.leaves(Gemma2(config).init(jax.random.key(0)))[0].dtype == jnp.float32
+  # Three layers of some ten roundings by up to 2^-9 each: sqrt(30) * 2^-9 ~ 1 %.
+  for one, two in ((low.logits, high.logits), (low.captured[3], high.captured[3])):
+    difference = np.asarray(one, np.float64) - np.asarray(two, np.float64)
+    error = np.sqrt(np.mean(difference**2) / np.mean(np.asarray(two) ** 2.0))
+    assert 1e-4 < error < 0.03
+  grads = jax.jit(jax.grad(functools.partial(loss_of, config)))(params)
+  assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("capture", [(), (0,), (2,), (3, 0)])
+def test_captures_hold_what_was_asked_for(base, capture):
+  output = Gemma2(BASE).apply(base[0], TOKENS, capture=capture)
+  assert set(output.captured) == set(capture)
+  _, hidden = reference(BASE, base[0], TOKENS)
+  for k in capture:
+    np.testing.assert_allclose(output.captured[k], hidden[k], rtol=0, atol=1e-4)
+
+
+# ---- Routes.
+
+# Parameters of a layer whose gradient goes through a node alone; "pre" norms
+# feed the attention or the MLP.
+ATTENTION = {f"attention/{name}/kernel" for name in ("query", "key", "value")}
+MLP = {"mlp/gate/kernel", "mlp/up/kernel"}
+CLOSED = {
+  "attention/heads": ATTENTION | {"pre_attention_norm/scale"},
+  "attention/out": ATTENTION | {"pre_attention_norm/scale", "attention/out/kernel"},
+  "mlp/hidden": MLP | {"pre_mlp_norm/scale"},
+  "mlp/out": MLP | {"pre_mlp_norm/scale", "mlp/down/kernel"},
+}
+ALL = {
+  *ATTENTION,
+  *MLP,
+  "attention/out/kernel",
+  "mlp/down/kernel",
+  *(
+    f"{side}_{part}_norm/scale"
+    for side in ("pre", "post")
+    for part in ("attention", "mlp")
+  ),
+}
+CLOSED["residual"] = ALL
+
+
+def node_shape(name):
+  if name == "attention/heads":
+    return (3, 1, 1, BASE.num_heads, BASE.head_dim)
+  return (3, 1, 1, BASE.mlp_width if name == "mlp/hidden" else BASE.width)
+
+
+def routed_loss(params, routes):
+  output = Gemma2(BASE).apply(params, TOKENS, routes=routes)
+  return cross_entropy(output.logits, TOKENS, jnp.ones((B, L))).mean()
+
+
+@pytest.fixture(scope="module")
+def routed():
+  """Loss and gradients with all nodes routed, compiled once; masks by default 1."""
+  fn = jax.jit(jax.value_and_grad(routed_loss))
+
+  def run(params, **masks):
+    ones = {name: jnp.ones(node_shape(name)) for name in NODES}
+    return fn(params, ones | masks)
+
+  return run
+
+
+@pytest.fixture(scope="module")
+def plain(base):
+  return jax.jit(jax.value_and_grad(routed_loss))(base[0], {})
+
+
+def layer_grads(grads):
+  layers = grads["layers"]
+  return dict(zip(trees.paths(layers), jax.tree.leaves(layers), strict=True))
+
+
+def test_masks_of_one_change_neither_value_nor_gradient(base, routed, plain):
+  loss, grads = routed(base[0])
+  np.testing.assert_allclose(loss, plain[0], rtol=1e-6)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=3e-6 * np.abs(y).max()),
+    grads,
+    plain[1],
+  )
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("layer", [0, 2])
+def test_a_closed_node_stops_exactly_the_gradients_behind_it(
+  base, routed, plain, node, layer
+):
+  mask = jnp.ones(node_shape(node)).at[layer].set(0.0)
+  loss, grads = routed(base[0], **{node: mask})
+  np.testing.assert_allclose(loss, plain[0], rtol=1e-6)
+  for path, grad in layer_grads(grads).items():
+    for n in range(3):
+      # A closed residual stream cuts off all layers up to its own.
+      stopped = path in CLOSED[node] and (
+        n == layer or node == "residual" and n < layer
+      )
+      assert bool(np.any(grad[n])) is not stopped, (path, n)
+  # Logits reach the embedding by themselves, whatever is closed.
+  assert np.any(grads["embedding"])
+
+
+@pytest.mark.parametrize("node", ["mlp/hidden", "mlp/out", "attention/out"])
+def test_a_mask_on_the_last_layer_scales_the_gradients_behind_it(
+  base, routed, plain, node
+):
+  scale = jnp.asarray(
+    np.random.default_rng(2).uniform(-1, 1, node_shape(node)[-1]), jnp.float32
+  )
+  mask = jnp.ones(node_shape(node)).at[-1].set(scale[None, None])
+  grads, unrouted = layer_grads(routed(base[0], **{node: mask})[1]), None
+  unrouted = layer_grads(plain[1])
+  scaled, kept = {
+    "mlp/hidden": (sorted(MLP), "mlp/down/kernel"),
+    "mlp/out": (["mlp/down/kernel"], "post_mlp_norm/scale"),
+    "attention/out": (["attention/out/kernel"], "mlp/gate/kernel"),
+  }[node]
+  for path in scaled:
+    expected = np.asarray(scale)[None] * unrouted[path][-1]
+    np.testing.assert_allclose(
+      grads[path][-1], expected, rtol=0, atol=3e-6 * np.abs(expected).max()
+    )
+  np.testing.assert_allclose(
+    grads[kept][-1],
+    unrouted[kept][-1],
+    rtol=0,
+    atol=3e-6 * np.abs(unrouted[kept]).max(),
+  )
+  # Earlier layers get other gradients, since those pass through the closed node.
+  assert not np.allclose(grads["mlp/up/kernel"][0], unrouted["mlp/up/kernel"][0])
+
+
+def test_a_closed_head_gets_no_gradient(base, routed):
+  closed = 1  # Shares its key/value head 0 with head 0, which stays open.
+  K = BASE.head_dim
+  mask = jnp.ones(node_shape("attention/heads")).at[-1, ..., closed, :].set(0.0)
+  grads = layer_grads(routed(base[0], **{"attention/heads": mask})[1])
+  query = np.asarray(grads["attention/query/kernel"][-1]).reshape(16, -1, K)
+  assert [bool(np.any(query[:, h])) for h in range(4)] == [True, False, True, True]
+  both = mask.at[-1, ..., 0, :].set(0.0)
+  grads = layer_grads(routed(base[0], **{"attention/heads": both})[1])
+  for name in ("key", "value"):
+    kernel = np.asarray(grads[f"attention/{name}/kernel"][-1]).reshape(16, -1, K)
+    assert [bool(np.any(kernel[:, g])) for g in range(2)] == [False, True]
+  # What follows the heads learns from the closed ones too.
+  out = np.asarray(grads["attention/out/kernel"][-1]).reshape(-1, K, 16)
+  assert all(np.any(out[h]) for h in range(4))
+
+
+def test_masks_of_rows_add_up_over_the_rows(base):
+  """A batch with a mask a row is the sum of the rows run alone."""
+  rng = np.random.default_rng(4)
+  mask = jnp.asarray(rng.integers(0, 2, (3, B, 1, BASE.mlp_width)), jnp.float32)
+
+  @jax.jit
+  def grad(tokens, mask):
+    def total(params):
+      output = Gemma2(BASE).apply(params, tokens, routes={"mlp/hidden": mask})
+      return cross_entropy(output.logits, tokens, jnp.ones(tokens.shape)).sum
+
+    return jax.grad(total)(base[0])
+
+  whole = grad(TOKENS, mask)
+  rows = [grad(TOKENS[b : b + 1], mask[:, b : b + 1]) for b in range(B)]
+  jax.tree.map(
+    lambda x, *parts: np.testing.assert_allclose(
+      x, sum(parts), rtol=0, atol=3e-6 * np.abs(x).max()
+    ),
+    whole,
+    *rows,
+  )
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"routes": {"mlp": jnp.ones((3, 1, 1, 32))}}, "unknown route 'mlp'.*mlp/hidden"),
+    ({"routes": {"mlp/out": jnp.ones((2, 1, 1, 16))}}, "3 layers as leading axis"),
+    ({"routes": {"mlp/out": jnp.ones(())}}, r"3 layers as leading axis.*\(\)"),
+    ({"routes": {"mlp/out": jnp.ones((3, 1, 1, 15))}}, "must broadcast"),
+    ({"routes": {"mlp/hidden": jnp.ones((3, 1, 1, 16))}}, "must broadcast"),
+    ({"routes": {"attention/heads": jnp.ones((3, 1, 1, 4, 7))}}, "must broadcast"),
+    ({"routes": {"residual": jnp.ones((3, 2, 1, 16))}}, "must broadcast"),
+    ({"capture": (4,)}, r"lie in \[0, 3\], got 4"),
+    ({"capture": (-1,)}, r"lie in \[0, 3\], got -1"),
+  ],
+)
+def test_wrong_routes_and_captures_are_errors(base, arguments, message):
+  with pytest.raises(ValueError, match=message):
+    Gemma2(BASE).apply(base[0], TOKENS, **arguments)

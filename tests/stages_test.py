@@ -1,0 +1,108 @@
+"""What determines a stage's identity, and what a model is made from."""
+
+import pytest
+
+from configs import arithmetic
+from undo_jax import stages
+
+
+def identities(**changes):
+  config = arithmetic.get_config("tiny")
+  for name, value in changes.items():
+    with config.unlocked():
+      config.update_from_flattened_dict({name.replace("__", "."): value})
+  return stages.identities(stages.plan(config))
+
+
+def changed(**changes):
+  """Names of the stages that a change gives another identity."""
+  before, after = identities(), identities(**changes)
+  assert list(before) == list(after)
+  return {name for name in before if before[name] != after[name]}
+
+
+TINY = list(identities())
+ATTACKS = {name for name in TINY if name.startswith("attack_")}
+STUDENTS = {name for name in TINY if name.startswith("undo_")} | {"unlearn_and_distill"}
+
+
+def attacks(*models):
+  return {f"attack_{model}" for model in models}
+
+
+def test_the_plan_holds_every_model_and_attacks_each():
+  models = TINY[1 : TINY.index("attack_base")]
+  assert models == [
+    "base",
+    "data_filtering",
+    "max_ent",
+    "grad_diff",
+    "rmu",
+    "oracle_matching",
+    "unlearn_and_distill",
+    "undo_alpha_0.3",
+    "undo_alpha_0.5",
+    "undo_alpha_0.7",
+  ]
+  assert attacks(*models) == ATTACKS
+
+
+def test_a_repeated_plan_has_the_same_identities():
+  assert identities() == identities()
+
+
+def test_the_seed_changes_everything():
+  assert changed(seed=1) == set(TINY)
+
+
+@pytest.mark.parametrize("field", ["checkpoint_every", "mesh__fsdp"])
+def test_how_it_runs_changes_nothing(field):
+  assert changed(**{field: 7}) == set()
+
+
+def test_an_attack_setting_changes_the_attacks_only():
+  assert changed(attack__num_steps=100) == ATTACKS
+
+
+def test_a_method_changes_itself_and_what_is_made_from_it():
+  only = {"grad_diff", "attack_grad_diff"}
+  assert changed(unlearn__grad_diff__learning_rate=1e-3) == only
+  made = {"max_ent", *STUDENTS}
+  assert changed(unlearn__max_ent__learning_rate=1e-3) == made | attacks(*made)
+
+
+def test_beta_changes_the_noised_students_only():
+  students = STUDENTS - {"unlearn_and_distill"}
+  assert changed(undo__beta=0.2) == students | attacks(*students)
+
+
+@pytest.mark.parametrize(
+  "stream, first",
+  [
+    ("attack", ATTACKS),
+    ("distill_data", {"oracle_matching", *STUDENTS}),
+    ("eval", set(TINY)),
+  ],
+)
+def test_a_stream_redraws_its_own_stages(stream, first):
+  made = first | {f"attack_{name}" for name in first if not name.startswith("attack")}
+  assert changed(**{f"streams__{stream}": 9}) == made & set(TINY)
+
+
+def test_lineage_counts_a_teacher_once_and_leaves_out_the_base():
+  plan = stages.plan(arithmetic.get_config("tiny"))
+  lineage = lambda name: set(stages.lineage(plan, name))  # noqa: E731
+  assert lineage("base") == set()
+  assert lineage("max_ent") == {"max_ent"}
+  assert stages.lineage(plan, "undo_alpha_0.5") == ["undo_alpha_0.5", "max_ent"]
+  assert lineage("oracle_matching") == {"oracle_matching", "data_filtering"}
+  assert lineage("unlearn_and_distill") == {"unlearn_and_distill", "max_ent"}
+  assert lineage("data_filtering") == {"data_filtering"}
+
+
+def test_the_attacker_gets_forget_data_and_filtering_only_retain_data():
+  by_name = {s.name: s for s in stages.plan(arithmetic.get_config("tiny"))}
+  assert by_name["data_filtering"].settings["parts"] == {"batch": ["retain"]}
+  assert by_name["base"].settings["parts"] == {"batch": ["retain", "forget"]}
+  for name in ATTACKS:
+    assert by_name[name].settings["parts"] == {"batch": ["forget"]}

@@ -1,0 +1,170 @@
+"""A stage that is killed and resumed ends as one that was not, bit for bit."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from undo_jax import objectives, testing
+from undo_jax.data import pipeline
+from undo_jax.models.gemma2 import Gemma2
+from undo_jax.training import loop, optimizers
+from undo_jax.training.checkpointing import Checkpoints, load_params
+from undo_jax.training.state import create
+from undo_jax.training.step import make_step
+from undo_jax.training.writers import JsonlWriter, Progress, read_jsonl
+
+MODEL = Gemma2(testing.config())
+OPTIMIZER = optimizers.make_optimizer(
+  optimizers.OptimizerConfig(learning_rate=1e-2, num_steps=10)
+)
+STEP = jax.jit(
+  make_step(objectives.make("cross_entropy", MODEL.apply), OPTIMIZER),
+  donate_argnums=0,
+)
+ABSTRACT = jax.eval_shape(
+  lambda key: create(MODEL.init(key), OPTIMIZER), jax.random.key(0)
+)
+
+
+class Rows:
+  def __len__(self):
+    return 40
+
+  def __getitem__(self, index):
+    tokens = np.random.default_rng(index).integers(0, 16, 9).astype(np.int32)
+    return {"tokens": tokens, "mask": np.ones(9, np.uint8)}
+
+
+class Killed(Exception):
+  """Stands for a kill: nothing after it runs."""
+
+
+def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **kwargs):
+  """Runs a stage as the runner does, from its newest checkpoint."""
+  batches = pipeline.iterator(pipeline.mixture([Rows()], seed=0, batch_size=4))
+  checkpoints = Checkpoints(directory / "checkpoints")
+  start = checkpoints.latest()
+  if start is None:
+    state = create(MODEL.init(jax.random.key(0)), OPTIMIZER)
+  else:
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), ABSTRACT
+    )
+    state = loop.restore(checkpoints, start, abstract, batches)
+  evaluated = []
+
+  def put(batch):
+    if kill_at is not None and len(evaluated) >= 0 and put.count == kill_at:
+      raise Killed
+    put.count += 1
+    return batch
+
+  put.count = start or 0
+
+  def evaluate(params):
+    evaluated.append(put.count)
+    return {"retain": float(jnp.sum(params["embedding"] ** 2))}
+
+  writer = JsonlWriter(directory / "metrics.jsonl", resume_step=start or 0)
+  try:
+    return loop.train(
+      step_fn,
+      state,
+      {},
+      batches,
+      jax.random.key(7),
+      schedule=loop.Schedule(
+        num_steps=num_steps, checkpoint_every=3, evaluate_every=4
+      ),
+      put=put,
+      evaluate=evaluate,
+      should_stop=lambda scores: put.count == stop_at,
+      checkpoints=checkpoints,
+      writer=writer,
+      progress=Progress("test", total=num_steps, initial=start or 0),
+    ), evaluated
+  finally:
+    writer.close()
+    checkpoints.close()
+
+
+def equal(a, b):
+  return all(
+    np.array_equal(x, y)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("whole")
+  result, evaluated = run(directory)
+  return directory, result, evaluated
+
+
+@pytest.mark.parametrize("kill_at", [0, 1, 3, 4, 8, 9])
+def test_kill_and_resume_is_bit_for_bit(tmp_path, uninterrupted, kill_at):
+  whole, expected, _ = uninterrupted
+  with pytest.raises(Killed):
+    run(tmp_path, kill_at=kill_at)
+  result, _ = run(tmp_path)
+  assert int(result.state.step) == 10
+  assert equal(result.state.params, expected.state.params)
+  assert equal(result.state.opt_state, expected.state.opt_state)
+  assert result.scores == expected.scores
+  rows = [
+    [row for row in read_jsonl(d / "metrics.jsonl") if row["kind"] == "evaluation"]
+    for d in (tmp_path, whole)
+  ]
+  assert rows[0] == rows[1]
+  trained = [r for r in read_jsonl(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
+  assert [row["step"] for row in trained] == list(range(1, 11))
+
+
+def test_a_finished_stage_does_not_train_again(tmp_path):
+  first, _ = run(tmp_path)
+  again, _ = run(tmp_path, kill_at=10)  # Would be killed at its first batch.
+  assert equal(first.state.params, again.state.params)
+
+
+def test_evaluations_are_at_one_the_multiples_and_the_end(uninterrupted):
+  assert uninterrupted[2] == [1, 4, 8, 10]
+
+
+def test_stop_rule_ends_the_stage(tmp_path):
+  result, evaluated = run(tmp_path, stop_at=4)
+  assert (result.updates, result.reason, evaluated) == (4, "recovered", [1, 4])
+  assert int(result.state.step) == 4
+
+
+def test_a_loss_that_is_not_finite_names_step_and_checkpoint(tmp_path):
+  def diverge(state, frozen, batch, key):
+    state, metrics = STEP(state, frozen, batch, key)
+    if int(state.step) == 5:
+      metrics = metrics | {"loss": jnp.float32(jnp.nan)}
+    return state, metrics
+
+  message = "loss is nan at update 5; the last good checkpoint is that of update 3"
+  with pytest.raises(FloatingPointError, match=message):
+    run(tmp_path, step_fn=diverge)
+
+
+def test_parameters_are_loaded_without_the_optimizer(tmp_path, uninterrupted):
+  directory, result, _ = uninterrupted
+  params = load_params(directory / "checkpoints", ABSTRACT.params)
+  assert equal(params, result.state.params)
+  with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
+    load_params(tmp_path / "none", ABSTRACT.params)
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  rows = [{"step": 1, "kind": "train"}, {"step": 2, "kind": "train"}]
+  path.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 3, "ki')
+  assert read_jsonl(path) == rows
+  JsonlWriter(path, resume_step=1).close()
+  assert read_jsonl(path) == rows[:1]

@@ -1,0 +1,98 @@
+"""Every wrong value stops before compute with what, expected, got."""
+
+import pytest
+
+from configs import arithmetic
+from undo_jax import validation
+from undo_jax.types import ConfigError
+
+ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
+
+WRONG = [
+  ("setting", "poetry", "one of arithmetic, got 'poetry'"),
+  ("seed", -1, "at least 0, got -1"),
+  ("checkpoint_every", 0, "at least 1, got 0"),
+  ("streams.noise", -3, "None or an integer of at least 0, got -3"),
+  ("data.num_evaluation", 0, "at least 1, got 0"),
+  ("data.packing", "loose", "one of one_per_row, packed, reference, got 'loose'"),
+  ("data.forget_weight", 1.0, "strictly between 0 and 1, got 1.0"),
+  ("data.tokenizer", "words", "unknown data.tokenizer 'words'"),
+  ("data.tokenizer", "bytes", "model.vocab_size: expected at least 259"),
+  ("model.num_kv_heads", 3, "num_kv_heads must divide num_heads=4, got 3"),
+  ("model.head_dim", 23, "head_dim must be even"),
+  ("model.remat", "some", "remat must be one of"),
+  ("model.width", 0, "width must be at least 1, got 0"),
+  ("pretrain.num_microbatches", 3, "a divisor of pretrain.batch_size=256, got 3"),
+  ("pretrain.learning_rate", -1.0, "learning_rate >= 0"),
+  ("pretrain.warmup_steps", 2000, "warmup_steps in"),
+  ("distill.stop.tolerance", 1.5, "a number in \\[0, 1\\], got 1.5"),
+  ("distill.stop.evaluate_every", 0, "at least 1, got 0"),
+  ("unlearn.methods", ("max_ent", "npo"), "among max_ent, grad_diff, rmu, got 'npo'"),
+  ("unlearn.methods", (), "at least one method"),
+  ("unlearn.rmu.options.layers", (2, 3), "layers in \\[0, 3\\), got \\(2, 3\\)"),
+  ("undo.teacher", "rnu", "one of unlearn.methods"),
+  (
+    "undo.alphas",
+    (0.3, 1.2),
+    "alphas\\[1\\]: expected a number in \\[0, 1\\], got 1.2",
+  ),
+  ("undo.alphas", (0.3, 0.3), "values that differ"),
+  ("undo.beta", -0.1, "a number in \\[0, 1\\], got -0.1"),
+  ("attack.evaluate_every", 7, "a divisor of attack.num_steps=200, got 7"),
+  ("attack.learning_rates", (), "at least one number"),
+  ("attack.learning_rates", (1e-3, -1.0), "all above 0"),
+]
+
+
+@pytest.fixture
+def config():
+  config = arithmetic.get_config("tiny")
+  config.lock()
+  return config
+
+
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_the_shipped_configs_pass(size):
+  validation.check(arithmetic.get_config(size), ONE_DEVICE)
+
+
+@pytest.mark.parametrize("field, value, message", WRONG)
+def test_a_wrong_value_is_named(config, field, value, message):
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ConfigError, match=message) as error:
+    validation.check(config, ONE_DEVICE)
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "axes, message",
+  [
+    ({"data": 3}, "pretrain.batch_size: expected a multiple of num_microbatches x 3"),
+    ({"replica": 2}, "learning_rates: expected a number of rates that divides over"),
+  ],
+)
+def test_what_does_not_divide_over_the_devices(config, axes, message):
+  with pytest.raises(ConfigError, match=message):
+    validation.check(config, ONE_DEVICE | axes)
+
+
+def test_a_workdir_belongs_to_one_config(config, tmp_path):
+  workdir = tmp_path / "run"
+  validation.claim_workdir(workdir, config)
+  validation.claim_workdir(workdir, config)
+  config.mesh.fsdp = 2  # How it runs may change.
+  validation.claim_workdir(workdir, config)
+  config.undo.beta = 0.5
+  with pytest.raises(ConfigError, match=r"config.undo.beta \(0.1 there, 0.5 here\)"):
+    validation.claim_workdir(workdir, config)
+
+
+def test_a_workdir_that_is_a_file_is_refused(config, tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(ConfigError, match="must be a directory that can be written"):
+    validation.claim_workdir(tmp_path / "file", config)
+
+
+def test_an_unknown_size_names_the_known():
+  with pytest.raises(ValueError, match="known are tiny, small"):
+    arithmetic.get_config("huge")
