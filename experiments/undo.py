@@ -45,8 +45,7 @@ def run_undo(config: Any, workdir: pathlib.Path) -> None:
   )
   files.write_json(workdir / "results.json", found)
   report.write(found, workdir)
-  if hasattr(report, "text_table"):
-    print(report.text_table(found))
+  print(report.text_table(found))
   LOGGER.info("results are in %s", page)
 
 

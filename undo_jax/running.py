@@ -120,7 +120,9 @@ def _problems(run: Run, stage: Stage) -> tuple[tuple[str, ...], Any]:
   kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
   problems = [
     problem
-    for problem in arithmetic.read(_documents(data, run.directories[data.name]), "evaluation")
+    for problem in arithmetic.read(
+      _documents(data, run.directories[data.name]), "evaluation"
+    )
     if settings[kinds[problem.kind]]
   ]
   arrays = arithmetic_evaluation.encode(

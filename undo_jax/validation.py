@@ -51,7 +51,7 @@ def claim_workdir(workdir: pathlib.Path, config: config_dict.ConfigDict) -> None
       run of another config; names the fields that differ.
   """
   path = workdir / "config.json"
-  mine = config.to_dict()
+  mine = files.plain(config.to_dict())
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -62,7 +62,6 @@ def claim_workdir(workdir: pathlib.Path, config: config_dict.ConfigDict) -> None
       f"({error.strerror}); give another path"
     ) from error
   theirs = files.read_json(path)
-  mine = files.plain(mine)
   differing = _differences(theirs, mine)
   if differing:
     raise ConfigError(
@@ -70,7 +69,8 @@ def claim_workdir(workdir: pathlib.Path, config: config_dict.ConfigDict) -> None
       + "; ".join(differing)
       + ". Give another workdir, or the same config to resume"
     )
-  files.write_json(path, mine)
+  if theirs != mine:  # In how it runs: free to change.
+    files.write_json(path, mine)
 
 
 def _check_data(config):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from undo_jax import testing
+from undo_jax import objectives, testing
 from undo_jax.data import arithmetic as data
 from undo_jax.data.tokenizers import BOS, EOS, make
 from undo_jax.evaluation import arithmetic
@@ -13,16 +13,13 @@ from undo_jax.models.gemma2 import Gemma2
 from undo_jax.training import optimizers
 from undo_jax.training.state import create
 from undo_jax.training.step import make_step
-from undo_jax import objectives
 
 TOKENIZER = make("characters:ascii")
 
 
 @pytest.fixture(scope="module")
 def problems():
-  return data.evaluation_problems(
-    0, num_per_task=3, kinds=("equation", "word_problem")
-  )
+  return data.evaluation_problems(0, num_per_task=3, kinds=("equation", "word_problem"))
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +70,7 @@ def test_scores_are_accuracies_by_task_and_means_by_domain(problems, half_traine
   names = arithmetic.tasks(problems)
   arrays = arithmetic.encode(problems, TOKENIZER)
   logits = model.apply(params, jnp.asarray(arrays["inputs"])).logits
-  right = np.asarray(
-    arithmetic.exact_match(logits, arrays["targets"], arrays["mask"])
-  )
+  right = np.asarray(arithmetic.exact_match(logits, arrays["targets"], arrays["mask"]))
   expected = {
     name: right[[arithmetic.task_of(p) == name for p in problems]].mean()
     for name in names

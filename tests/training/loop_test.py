@@ -77,9 +77,7 @@ def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **
       {},
       batches,
       jax.random.key(7),
-      schedule=loop.Schedule(
-        num_steps=num_steps, checkpoint_every=3, evaluate_every=4
-      ),
+      schedule=loop.Schedule(num_steps=num_steps, checkpoint_every=3, evaluate_every=4),
       put=put,
       evaluate=evaluate,
       should_stop=lambda scores: put.count == stop_at,

@@ -166,6 +166,31 @@ def main_table(results: Mapping[str, Any]) -> str:
   return _table(results, head, rows)
 
 
+def text_table(results: Mapping[str, Any]) -> str:
+  """Tabulate what a terminal shows at the end of a run.
+
+  Args:
+    results: the results dict.
+
+  Returns:
+    Lines of aligned columns: scores before, worst forget scores, compute.
+  """
+  budgets = rb.budgets(results)
+  after = [figures.budget_title(budget, budgets) for budget in budgets]
+  rows = [("model", "retain", "forget", *(f"forget {a}" for a in after), "compute")]
+  for name, model in results["models"].items():
+    scores = [model["before"]["retain"], model["before"]["forget"]]
+    scores += [rb.score_at(model["relearn"], budget) for budget in budgets]
+    scores.append(figures.compute_fraction(results, name))
+    rows.append((name, *map(_number, scores)))
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = []
+  for name, *cells in rows:
+    aligned = [c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)]
+    lines.append("  ".join([name.ljust(widths[0]), *aligned]))
+  return "\n".join(lines)
+
+
 def task_table(results: Mapping[str, Any]) -> str:
   """Tabulate the scores before the attack by task.
 

@@ -1,0 +1,213 @@
+"""The whole pipeline at a minimal size: results, kill and resume, bad input."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from configs import arithmetic
+from experiments.undo import run_undo
+from undo_jax import stages
+from undo_jax.frontier import results as results_lib
+
+ROOT = pathlib.Path(results_lib.__file__).parents[2]
+MINIMAL = {
+  "checkpoint_every": 2,
+  "data.num_equations": 64,
+  "data.num_evaluation": 2,
+  "model.num_layers": 2,
+  "model.width": 16,
+  "model.mlp_width": 32,
+  "model.head_dim": 8,
+  "model.scan_unroll": 1,
+  "pretrain.num_steps": 3,
+  "pretrain.warmup_steps": 1,
+  "pretrain.batch_size": 16,
+  "unlearn.max_ent.num_steps": 2,
+  "unlearn.max_ent.batch_size": 16,
+  "unlearn.grad_diff.num_steps": 2,
+  "unlearn.grad_diff.batch_size": 16,
+  "unlearn.rmu.num_steps": 2,
+  "unlearn.rmu.batch_size": 16,
+  "undo.alphas": (0.5,),
+  "distill.num_steps": 5,
+  "distill.warmup_steps": 1,
+  "distill.batch_size": 16,
+  "distill.stop.evaluate_every": 2,
+  "distill.stop.tolerance": 0.0,  # Nothing recovers: every step is run.
+  "attack.learning_rates": (1e-3, 1e-2),
+  "attack.num_steps": 4,
+  "attack.evaluate_every": 2,
+  "attack.evaluations_per_call": 1,
+  "attack.batch_size": 8,
+}
+MODELS = [
+  "base",
+  "data_filtering",
+  "max_ent",
+  "grad_diff",
+  "rmu",
+  "oracle_matching",
+  "unlearn_and_distill",
+  "undo_alpha_0.5",
+]
+
+
+def minimal(**changes):
+  config = arithmetic.get_config("tiny")
+  config.update_from_flattened_dict(MINIMAL | changes)
+  return config
+
+
+def command(workdir, **changes):
+  values = {k: v for k, v in (MINIMAL | changes).items()}
+  overrides = [f"--config.{name}={value}" for name, value in values.items()]
+  config = f"--config={ROOT / 'configs' / 'arithmetic.py'}:tiny"
+  module = [sys.executable, "-m", "experiments.undo"]
+  return [*module, config, f"--workdir={workdir}", *overrides]
+
+
+def environment():
+  """One device, as the module's own run has; tests otherwise see eight."""
+  return os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("finished")
+  done = subprocess.run(
+    command(workdir), cwd=ROOT, env=environment(), capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  return workdir, done
+
+
+def test_results_follow_the_schema(finished):
+  workdir, _ = finished
+  found = json.loads((workdir / "results.json").read_text())
+  assert (found["schema"], found["setting"], found["seed"]) == (1, "arithmetic", 0)
+  assert list(found["models"]) == MODELS
+  for name, model in found["models"].items():
+    relearn = model["relearn"]
+    assert relearn["steps"] == [0, 2, 4]
+    assert relearn["worst_forget"][0] == model["before"]["forget"]
+    by_rate = relearn["forget_by_learning_rate"]
+    assert relearn["worst_forget"] == [
+      max(column) for column in zip(*by_rate, strict=True)
+    ]
+    columns = zip(*by_rate, strict=True)
+    for worst, column in zip(relearn["worst_learning_rate"], columns, strict=True):
+      assert column[relearn["learning_rates"].index(worst)] == max(column)
+    if name == "base":
+      assert model["compute"]["flops"] == 0
+    else:
+      assert model["compute"]["flops"] > 0
+  assert found["models"]["data_filtering"]["compute"]["fraction_of_data_filtering"] == 1
+
+
+def test_compute_adds_the_teacher_and_its_passes(finished):
+  models = json.loads((finished[0] / "results.json").read_text())["models"]
+  flops = {name: model["compute"]["flops"] for name, model in models.items()}
+  # In passes over rows, times rows: training costs 3, a teacher pass 1.
+  pretraining, unlearning, distilling = 3 * 3 * 16, 2 * 6 * 16, 5 * 4 * 16
+  unit = flops["data_filtering"] / pretraining
+  assert flops["max_ent"] == flops["grad_diff"] == unlearning * unit
+  assert flops["rmu"] == 2 * 7 * 16 * unit
+  assert flops["undo_alpha_0.5"] == (unlearning + distilling) * unit
+  assert flops["unlearn_and_distill"] == flops["undo_alpha_0.5"]
+  assert flops["oracle_matching"] == (pretraining + distilling) * unit
+
+
+def test_every_file_of_a_run_is_there(finished):
+  workdir, done = finished
+  for name in ("config.json", "command.txt", "environment.json", "report.html"):
+    assert (workdir / name).stat().st_size > 0
+  assert len(list((workdir / "figures").glob("*.png"))) == 4
+  for stage in (workdir / "stages").iterdir():
+    assert (stage / "done.json").exists() and (stage / "config.json").exists()
+  assert "undo_alpha_0.5" in done.stdout
+  assert not list(workdir.rglob("*.pkl"))
+
+
+def test_a_finished_run_does_nothing_and_says_so(finished):
+  workdir, _ = finished
+  before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
+  again = subprocess.run(
+    command(workdir), cwd=ROOT, env=environment(), capture_output=True, text=True
+  )
+  assert again.returncode == 0
+  assert "nothing to do" in again.stderr
+  after = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
+  assert after == before
+
+
+@pytest.mark.parametrize("kills", [4])
+def test_a_run_killed_again_and_again_gives_the_same_results(finished, tmp_path, kills):
+  expected = (finished[0] / "results.json").read_bytes()
+  whole = len(stages.plan(minimal()))
+  for kill in range(1, kills + 1):
+    process = subprocess.Popen(
+      command(tmp_path), cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
+    )
+    # Killed when it is a share of the stages further, at whatever it then does.
+    target = kill * whole // (kills + 1)
+    while process.poll() is None and _num_done(tmp_path) < target:
+      time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert _num_done(tmp_path) < whole
+  subprocess.run(
+    command(tmp_path), cwd=ROOT, env=environment(), check=True, capture_output=True
+  )
+  assert (tmp_path / "results.json").read_bytes() == expected
+
+
+def _num_done(workdir):
+  return len(list(workdir.glob("stages/*/done.json")))
+
+
+def test_eight_devices_give_the_same_losses(finished, tmp_path):
+  run_undo(minimal(), tmp_path)  # This process has eight host devices.
+  one = json.loads((finished[0] / "results.json").read_text())
+  eight = json.loads((tmp_path / "results.json").read_text())
+  assert list(one["models"]) == list(eight["models"])
+  for name in ("base", "max_ent", "rmu", "undo_alpha_0.5"):
+    losses = [_losses(workdir, name) for workdir in (finished[0], tmp_path)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def _losses(workdir, name):
+  (path,) = workdir.glob(f"stages/{name}-*/metrics.jsonl")
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  return [row["loss"] for row in rows if row["kind"] == "train"]
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["--config.undo.alphas=(0.3,1.2)"], "config.undo.alphas[1]: expected a number"),
+    (["--config.undo.alpha=0.3"], "alpha"),
+    (["--config.undo.beta=much"], "much"),
+    (["--config.unlearn.methods=('npo',)"], "got 'npo'"),
+    (["--config.model.num_kv_heads=3"], "must divide num_heads=4"),
+    (["--config.seed=1"], "belongs to a run of another config"),
+    (["--wordkir=x"], "wordkir"),
+  ],
+)
+def test_bad_input_is_one_line_before_compute(finished, arguments, message):
+  workdir, _ = finished
+  done = subprocess.run(
+    [*command(workdir), *arguments],
+    cwd=ROOT,
+    env=environment(),
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2
+  (line,) = done.stderr.strip().splitlines()
+  assert line.startswith("error: ") and message in line
