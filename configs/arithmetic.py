@@ -12,6 +12,8 @@ a CPU). Every value can be overridden: --config.undo.alphas="(0.2,0.8)".
 Reference: arXiv 2506.06278, section 4 and appendix (arithmetic).
 """
 
+from typing import Any
+
 from ml_collections import config_dict
 
 from configs import common
@@ -83,18 +85,20 @@ def _tiny() -> config_dict.ConfigDict:
     unlearn_and_distill=True,  # Also distill into a random student.
     oracle_matching=True,  # Also train base to imitate data_filtering.
   )
-  config.distill = _training(num_steps=800, learning_rate=2e-3)
+  config.distill = _training(num_steps=600, learning_rate=2e-3)
   config.distill.stop = config_dict.create(
     evaluate_every=25,  # Updates between checks; also checked after the first.
     tolerance=0.05,  # Stop when retain > teacher's retain - tolerance ...
     relative=False,  # ... or, if True, > (1 - tolerance) * teacher's.
   )
+  # Imitation of data_filtering by base; no stop rule, its outputs match soon.
+  config.oracle = _training(num_steps=400, learning_rate=2e-3)
   config.attack = config_dict.create(
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),  # One replica each.
     num_steps=200,  # Relearning updates.
     evaluate_every=10,  # Updates between evaluations, inside the program.
     evaluations_per_call=10,  # Evaluations between checkpoints.
-    batch_size=64,  # Rows of forget data an update.
+    batch_size=32,  # Rows of forget data an update.
     weight_decay=0.0,  # Decoupled.
     clip_norm=1.0,  # Global gradient norm.
   )
@@ -106,7 +110,7 @@ def _training(
 ) -> config_dict.ConfigDict:
   return config_dict.create(
     num_steps=num_steps,  # Updates; with a stop rule, at most.
-    batch_size=256,  # Rows an update, of each domain where two are paired.
+    batch_size=128,  # Rows an update, of each domain where two are paired.
     num_microbatches=1,  # Gradients summed over so many parts of a batch.
     learning_rate=learning_rate,  # Peak of AdamW.
     # Its value at the end of a cosine; None: constant.
@@ -119,7 +123,7 @@ def _training(
   )
 
 
-def _make_small(config: config_dict.ConfigDict) -> None:
+def _make_small(config: Any) -> None:
   """Packed equations and word problems, the paper's learning rates."""
   config.data.update(
     num_equations=100_000,
@@ -142,6 +146,7 @@ def _make_small(config: config_dict.ConfigDict) -> None:
   config.pretrain.update(num_steps=3000, batch_size=32, warmup_steps=50)
   for method in ("max_ent", "grad_diff", "rmu"):
     config.unlearn[method].batch_size = 32
+  config.oracle.update(num_steps=1000, batch_size=32, warmup_steps=50)
   config.distill.update(num_steps=3000, batch_size=32, warmup_steps=50)
   config.attack.update(
     learning_rates=(1e-3, 7e-4, 4e-4, 1e-4, 7e-5, 5e-5, 1e-5, 7e-6, 4e-6, 1e-6),

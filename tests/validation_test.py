@@ -22,7 +22,7 @@ WRONG = [
   ("model.head_dim", 23, "head_dim must be even"),
   ("model.remat", "some", "remat must be one of"),
   ("model.width", 0, "width must be at least 1, got 0"),
-  ("pretrain.num_microbatches", 3, "a divisor of pretrain.batch_size=256, got 3"),
+  ("pretrain.num_microbatches", 3, "a divisor of pretrain.batch_size=128, got 3"),
   ("pretrain.learning_rate", -1.0, "learning_rate >= 0"),
   ("pretrain.warmup_steps", 2000, "warmup_steps in"),
   ("distill.stop.tolerance", 1.5, "a number in \\[0, 1\\], got 1.5"),

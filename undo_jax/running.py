@@ -333,7 +333,7 @@ def _run_attack(run, stage, directory, title):
       checkpoints, done, program.abstract, history, batches
     )
   else:
-    state = program.create(params, rates)
+    state = program.create(params, jax.numpy.asarray(rates))
   before = _floats(programs.evaluate(model, run.mesh, tasks)(params, problems))
   key = streams.key(settings["seeds"]["attack"], "attack")
   progress = Progress(title, total=attack["num_steps"], initial=done)

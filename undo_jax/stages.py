@@ -47,7 +47,7 @@ class Stage:
   inputs: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def plan(config: config_dict.ConfigDict) -> list[Stage]:
+def plan(config: Any) -> list[Stage]:
   """Returns the stages of a config in the order they run."""
   stages = list(_plan(config))
   models = [stage.name for stage in stages if stage.kind == "train"]
@@ -117,8 +117,9 @@ def _plan(config) -> Iterator[Stage]:
   teacher = config.undo.teacher
   if config.undo.oracle_matching:
     inputs = {"data": "data", "init": "base", "teacher": "data_filtering"}
-    # Imitation of the oracle gets every update: its outputs match long before.
-    yield Stage("oracle_matching", "train", {**distill, "stop": None}, inputs)
+    names = ("distill_data", "noise")
+    oracle = _train(config, config.oracle, MIXED, "forward_kl", names)
+    yield Stage("oracle_matching", "train", oracle, inputs)
   if config.undo.unlearn_and_distill:
     inputs = {"data": "data", "teacher": teacher}
     yield Stage("unlearn_and_distill", "train", distill, inputs)

@@ -4,8 +4,6 @@ import math
 import pathlib
 from typing import Any
 
-from ml_collections import config_dict
-
 from undo_jax import files, objectives
 from undo_jax.data import packing, tokenizers
 from undo_jax.frontier.results import METRICS
@@ -19,11 +17,11 @@ UNLEARNING = ("max_ent", "grad_diff", "rmu")
 FREE_FIELDS = ("mesh", "checkpoint_every")
 
 
-def check(config: config_dict.ConfigDict, mesh_shape: dict[str, int]) -> None:
+def check(config: Any, mesh_shape: dict[str, int]) -> None:
   """Raises ConfigError at the first field of the config that cannot work.
 
   Args:
-    config: a whole config, see configs/arithmetic.py.
+    config: a whole ConfigDict, see configs/arithmetic.py.
     mesh_shape: devices along each mesh axis.
   """
   if config.setting not in METRICS:
@@ -37,13 +35,14 @@ def check(config: config_dict.ConfigDict, mesh_shape: dict[str, int]) -> None:
   _check_model(config)
   shards = mesh_shape["data"] * mesh_shape["fsdp"]
   _check_training(config, "pretrain", shards)
+  _check_training(config, "oracle", shards)
   _check_training(config, "distill", shards)
   _check_unlearn(config, shards)
   _check_undo(config)
   _check_attack(config, shards, mesh_shape["replica"])
 
 
-def claim_workdir(workdir: pathlib.Path, config: config_dict.ConfigDict) -> None:
+def claim_workdir(workdir: pathlib.Path, config: Any) -> None:
   """Makes the run directory the config's own, or checks that it is.
 
   Raises:

@@ -1,6 +1,6 @@
 """Checkpoints of state and data iterator together; the only importer of Orbax."""
 
-from collections.abc import Mapping
+import os
 import pathlib
 from typing import Any
 
@@ -17,11 +17,14 @@ class Checkpoints:
   """
 
   def __init__(self, directory: pathlib.Path):
+    # Any: Orbax's policy classes do not match its own protocols' annotations.
+    save_policies: Any = ocp.training.save_decision_policies
+    keep_policies: Any = ocp.training.preservation_policies
     self._checkpointer = ocp.training.Checkpointer(
-      directory,
+      os.fspath(directory),
       # Each save is asked for by the loop, which knows when one is due.
-      save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-      preservation_policy=ocp.training.preservation_policies.LatestN(1),
+      save_decision_policy=save_policies.FixedIntervalPolicy(1),
+      preservation_policy=keep_policies.LatestN(1),
       cleanup_tmp_directories=True,
     )
 
@@ -82,7 +85,7 @@ def load_params(directory: pathlib.Path, abstract: Params) -> Params:
     step = checkpoints.latest()
     if step is None:
       raise FileNotFoundError(f"no complete checkpoint in {directory}")
-    items: Mapping[str, Any] = {"params": abstract}
+    items = {"params": abstract}
     return checkpoints._checkpointer.load_checkpointables(step, items)["params"]
   finally:
     checkpoints.close()

@@ -1,0 +1,354 @@
+"""The relearning attack: one program for all learning rates, against loops over them.
+
+COMMAND, about 10 minutes on 2 CPU cores:
+
+  python -m benchmarks.relearning_sweep --rounds=5
+
+Three ways to the same scores, that of the tiny arithmetic config's attack (five
+learning rates, a batch of 64 rows, an evaluation every 10 updates):
+
+  one_program  undo_jax's own: updates and evaluations scanned, vmapped over rates.
+  loop         one rate after the other, by a compiled step that takes the rate as
+               an argument and a compiled evaluation: two compilations in all.
+  recompiling  the same, but the rate is a constant of the optimizer, so that each
+               has its own step to compile: what a script mostly does.
+
+Each run is a fresh process, the three by turns. The first sweep of a process is
+the time with compilation, the mean of the following ones that without.
+"""
+
+import functools
+import statistics
+import sys
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks import common
+from configs import arithmetic as arithmetic_config
+from undo_jax.models.config import ModelConfig, num_params
+
+WAYS = ("one_program", "loop", "recompiling")
+PACKAGES = "jax jaxlib flax optax numpy".split()
+
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Processes of each way.", lower_bound=1)
+_STEPS = flags.DEFINE_integer(
+  "steps", None, "Updates of a sweep; None: the config's. A multiple of 10."
+)
+_REPEATS = flags.DEFINE_integer("repeats", 1, "Sweeps timed without compilation.")
+_OUTPUT = flags.DEFINE_string("output", None, "Where to write all results as JSON.")
+_WORKER = flags.DEFINE_enum("worker", None, WAYS, "Internal: be the process of a way.")
+_REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.")
+
+
+class Setting:
+  """The tiny config's model, data and attack, ready on the device."""
+
+  def __init__(self, num_steps: int | None):
+    import jax
+
+    from undo_jax import programs
+    from undo_jax.training import sharding
+
+    config = arithmetic_config.get_config("tiny")
+    self.attack = config.attack
+    self.model = ModelConfig(**config.model)
+    self.mesh = sharding.make_mesh()
+    self.params = programs.initialize(self.model, self.mesh)(jax.random.key(0))
+    self.key = jax.random.key(1)
+    self.rates = tuple(config.attack.learning_rates)
+    self.num_steps = num_steps or config.attack.num_steps
+    self.tasks, self.problems = _problems(config)
+    self.batches = _batches(config, self.num_steps)
+
+  def optimizer(self, learning_rate: float) -> Any:
+    """Returns the attack's optimizer settings with a learning rate."""
+    from undo_jax.training.optimizers import OptimizerConfig
+
+    return OptimizerConfig(
+      learning_rate=learning_rate,
+      num_steps=self.num_steps,
+      weight_decay=self.attack.weight_decay,
+      clip_norm=self.attack.clip_norm,
+    )
+
+
+def _problems(config):
+  """Returns the tasks and the encoded evaluation problems."""
+  import jax
+
+  from undo_jax.data import arithmetic, tokenizers
+  from undo_jax.evaluation import arithmetic as evaluation
+
+  problems = arithmetic.evaluation_problems(
+    0, num_per_task=config.data.num_evaluation, kinds=("equation",)
+  )
+  encoded = evaluation.encode(problems, tokenizers.make(config.data.tokenizer))
+  return tuple(evaluation.tasks(problems)), jax.device_put(encoded)
+
+
+def _batches(config, num_steps):
+  """Returns forget batches with the leading axes [evaluations, updates]."""
+  import jax
+  import numpy as np
+
+  from undo_jax.data import arithmetic, packing, tokenizers
+
+  tokenizer = tokenizers.make(config.data.tokenizer)
+  every, batch_size = config.attack.evaluate_every, config.attack.batch_size
+  problems = arithmetic.problems(
+    0,
+    operations=arithmetic.FORGET,
+    num_equations=num_steps * batch_size,
+    num_word_problems=0,
+    split="train",
+  )
+  documents = (tokenizer.encode(problem.text) for problem in problems)
+  rows = packing.rows(documents, config.data.sequence_length, mode=config.data.packing)
+  tokens, masks = (np.stack(arrays) for arrays in zip(*rows, strict=True))
+  batch = packing.to_batch({"tokens": tokens, "mask": masks})
+  leading = (num_steps // every, every, batch_size)
+  return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), batch)
+
+
+# MARK: the three ways; each returns a function that does one whole sweep
+
+
+def one_program(setting: Setting) -> Any:
+  """Returns the sweep as the library's attack stage runs it."""
+  import jax
+  import numpy as np
+
+  from undo_jax import programs
+  from undo_jax.training import sharding
+
+  rates = np.asarray(setting.rates, np.float32)
+  attack = programs.attack(
+    setting.model, setting.mesh, setting.tasks, setting.optimizer(1.0), len(rates)
+  )
+
+  def sweep():
+    state = attack.create(setting.params, rates)
+    batches = sharding.put_batch(setting.batches, setting.mesh, leading=2)
+    state, scores = attack.program(state, setting.problems, batches, setting.key)
+    return np.asarray(jax.device_get(scores)["forget"]).T, _distances(setting, state)
+
+  return sweep
+
+
+def loop(setting: Setting) -> Any:
+  """Returns a loop over rates; the step takes the rate in its state."""
+  import jax
+  import optax
+
+  from undo_jax.training import optimizers
+  from undo_jax.training import state as state_lib
+
+  transform = optimizers.make_population_optimizer(setting.optimizer(1.0))
+  step = _jitted_step(setting, transform)
+
+  @jax.jit
+  def create(params, rate):
+    state = state_lib.create(params, transform)
+    opt_state = optax.tree.set(state.opt_state, learning_rate=rate)
+    return state._replace(opt_state=opt_state)
+
+  return _sweep(setting, lambda rate: (step, create(setting.params, rate)))
+
+
+def recompiling(setting: Setting) -> Any:
+  """Returns a loop over rates; each compiles a step of its own, once."""
+  import jax
+
+  from undo_jax.training import optimizers
+  from undo_jax.training import state as state_lib
+
+  @functools.cache
+  def build(rate):
+    transform = optimizers.make_optimizer(setting.optimizer(rate))
+    create = functools.partial(state_lib.create, optimizer=transform)
+    return _jitted_step(setting, transform), jax.jit(create)
+
+  def start(rate):
+    step, create = build(rate)
+    return step, create(setting.params)
+
+  return _sweep(setting, start)
+
+
+def _jitted_step(setting, transform):
+  import jax
+
+  from undo_jax import objectives
+  from undo_jax.models.gemma2 import Gemma2
+  from undo_jax.training.step import make_step
+
+  objective = objectives.make("cross_entropy", Gemma2(setting.model).apply)
+  return jax.jit(make_step(objective, transform), donate_argnums=0)
+
+
+def _sweep(setting, start):
+  """Returns the loop: `start(rate)` gives the step and the state of a rate."""
+  import jax
+  import numpy as np
+
+  from undo_jax import programs
+
+  evaluate = programs.evaluate(setting.model, setting.mesh, setting.tasks)
+  num_evaluations, every = setting.batches["inputs"].shape[:2]
+
+  def batch_at(e, s):
+    return jax.tree.map(lambda x: x[e, s], setting.batches)
+
+  batches = [[batch_at(e, s) for s in range(every)] for e in range(num_evaluations)]
+
+  def sweep():
+    scores, states = [], []
+    for rate in setting.rates:
+      step, state = start(rate)
+      for between in batches:
+        for batch in between:
+          state, _ = step(state, (), batch, setting.key)
+        scores.append(jax.device_get(evaluate(state.params, setting.problems)))
+      states.append(state)
+    stacked = jax.tree.map(lambda *x: np.stack(x), *[s.params for s in states])
+    forget = np.reshape([s["forget"] for s in scores], (len(setting.rates), -1))
+    return forget, _distances(setting, states[0]._replace(params=stacked))
+
+  return sweep
+
+
+def _distances(setting, population):
+  """Returns how far each member went from the start, in parameter space."""
+  import jax
+  import numpy as np
+
+  def squares_R(x, start):
+    difference = np.asarray(x) - np.asarray(start)
+    return np.sum(difference**2, axis=tuple(range(1, x.ndim)))
+
+  moved = jax.tree.map(squares_R, population.params, setting.params)
+  return np.sqrt(sum(jax.tree.leaves(moved)))
+
+
+# MARK: workers
+
+
+def work(way: str) -> dict[str, Any]:
+  """Is the process of one way: a first sweep, and more of them."""
+  from undo_jax import environment
+
+  environment.keep_freed_memory()
+  setting = Setting(_STEPS.value)
+  sweep = {"one_program": one_program, "loop": loop, "recompiling": recompiling}[way](
+    setting
+  )
+  with common.Stopwatch() as first:
+    forget, distances = sweep()
+  with common.Stopwatch() as others:
+    for _ in range(_REPEATS.value):
+      sweep()
+  return {
+    "first": first.seconds,
+    "again": others.seconds / _REPEATS.value,
+    "others": max(first.others, others.others),
+    "forget": forget.tolist(),
+    "distances": distances.tolist(),
+  }
+
+
+# MARK: the comparison
+
+
+def check(found: dict[str, Any]) -> dict[str, float]:
+  """Asserts that the three ways did the same work; returns the differences.
+
+  Training amplifies rounding, the more the larger the learning rate: the distance
+  that the weights went is compared, not the weights.
+  """
+  import numpy as np
+
+  reference = found["one_program"]
+  differences = {}
+  for way in WAYS[1:]:
+    ratio = np.divide(found[way]["distances"], reference["distances"])
+    differences[way] = float(np.max(np.abs(ratio - 1)))
+    if not differences[way] < 0.05:
+      raise AssertionError(
+        f"{way} went {found[way]['distances']} from the start, "
+        f"one_program {reference['distances']}"
+      )
+  return differences
+
+
+def compare() -> list[dict[str, Any]]:
+  """Runs all rounds."""
+  arguments = {} if _STEPS.value is None else {"steps": _STEPS.value}
+  rounds = []
+  for number in range(_ROUNDS.value):
+    found = {
+      way: common.run_worker(
+        "benchmarks.relearning_sweep",
+        {**arguments, "repeats": _REPEATS.value, "worker": way},
+      )
+      for way in WAYS
+    }
+    rounds.append(found)
+    times = ", ".join(
+      f"{way} {found[way]['first']:.1f} s, again {found[way]['again']:.1f} s"
+      for way in WAYS
+    )
+    others = max(found[way]["others"] for way in WAYS)
+    print(
+      f"round {number + 1}: {times}; others used {others:.2f} cores; "
+      f"distances differ by {check(found)}",
+      file=sys.stderr,
+    )
+  return rounds
+
+
+def row(rounds: list[dict[str, Any]], way: str) -> list[str]:
+  """Returns the times of one way as a row of the table; see `HEADER`."""
+  cells = [way]
+  for time in ("first", "again"):
+    ours = [found["one_program"][time] for found in rounds]
+    theirs = [found[way][time] for found in rounds]
+    cells.append(f"{statistics.median(theirs):.2f}")
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    cells.append("1" if way == "one_program" else common.spread(ratios))
+  return [*cells, f"{max(found[way]['others'] for found in rounds):.2f}"]
+
+
+HEADER = (
+  "way",
+  "with compilation, s",
+  "times one_program's (min..max)",
+  "without, s",
+  "times one_program's (min..max)",
+  "others' cores",
+)
+
+
+def main(argv: list[str]) -> None:
+  """Prints the table of the three ways."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  common.require("psutil")
+  if _WORKER.value:
+    common.report(_REPORT.value, work(_WORKER.value))
+    return
+  rounds = compare()
+  config = arithmetic_config.get_config("tiny")
+  machine = common.describe(PACKAGES)
+  print(common.table(HEADER, [row(rounds, way) for way in WAYS]))
+  print(
+    f"\n- Model: {num_params(ModelConfig(**config.model)) / 1e6:.2f} M parameters; "
+    f"{len(config.attack.learning_rates)} learning rates, "
+    f"{_STEPS.value or config.attack.num_steps} updates each"
+  )
+  print(common.machine_text(machine))
+  common.write_json(_OUTPUT.value, {"machine": machine, "rounds": rounds})
+
+
+if __name__ == "__main__":
+  app.run(main)
