@@ -107,6 +107,11 @@ def available_allocators(chosen: Sequence[str]) -> list[str]:
   return available
 
 
+def use_cpu() -> None:
+  """Keeps JAX in this process and in the workers to the CPU."""
+  os.environ["JAX_PLATFORMS"] = "cpu"
+
+
 def run_worker(
   module: str, arguments: Mapping[str, Any], *, allocator: str = "default"
 ) -> dict[str, Any]:
@@ -149,7 +154,6 @@ def _environment(allocator):
   }
   paths = [str(ROOT), environment.get("PYTHONPATH", "")]
   environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-  environment["JAX_PLATFORMS"] = "cpu"
   environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
   if allocator == "tcmalloc":
     environment["LD_PRELOAD"] = find_tcmalloc() or ""
@@ -193,18 +197,17 @@ def _memory_gib():
 
 def _commit():
   """Returns the commit, marked where the measured code differs from it."""
-  from undo_jax import environment
+  commit = _git("rev-parse", "--short=12", "HEAD")
+  changed = _git("status", "--porcelain", "undo_jax", "configs")
+  return f"{commit} with uncommitted changes" if changed else commit
 
-  commit = environment.describe()["commit"]
-  if commit is None:
+
+def _git(*arguments):
+  try:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+  except OSError:  # No git here.
     return None
-  changed = subprocess.run(
-    ["git", "status", "--porcelain", "undo_jax", "configs"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  ).stdout.strip()
-  return commit[:12] + (" with uncommitted changes" if changed else "")
+  return done.stdout.strip() or None
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

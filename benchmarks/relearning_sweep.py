@@ -334,6 +334,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("psutil")
+  common.use_cpu()
   if _WORKER.value:
     common.report(_REPORT.value, work(_WORKER.value))
     return

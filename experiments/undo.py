@@ -23,7 +23,7 @@ _CONFIG, _WORKDIR = launch.define_flags()
 def main(argv: list[str]) -> None:
   """Runs what is not finished yet of the config in the workdir."""
   del argv
-  run_undo(_CONFIG.value, pathlib.Path(_WORKDIR.value).resolve())
+  run_undo(_CONFIG.value, pathlib.Path(str(_WORKDIR.value)).resolve())
 
 
 def run_undo(config: Any, workdir: pathlib.Path) -> None:

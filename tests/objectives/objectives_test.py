@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from undo_jax import objectives, testing, trees
@@ -17,7 +18,6 @@ from undo_jax.objectives.terms import weighted
 from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import loss_and_gradients
 from undo_jax.training.optimizers import OptimizerConfig, make_optimizer
-from undo_jax.training.step import make_step
 from undo_jax.types import ConfigError, SumCount
 
 B, L, V, D = 8, 6, 11, 5
@@ -197,7 +197,7 @@ def test_uniform_kl_is_its_formula(scale):
 
 def test_steering_error_is_its_formula():
   hidden, direction = np.float32(draw_logits(0)), np.float32(draw_logits(1)[0, 0])
-  got = rmu.steering_error(hidden, jnp.asarray(direction)[None, None], 6.5, MASK)
+  got = rmu.steering_error(hidden, jnp.asarray(direction), 6.5, jnp.asarray(MASK))
   expected = np_mean_square(hidden, 6.5 * np.float64(direction), MASK)
   np.testing.assert_allclose(got.mean(), expected, rtol=1e-6)
 
@@ -232,10 +232,14 @@ def test_an_infinite_value_under_the_mask_stays_out():
 # ---- What all objectives share.
 
 
+@functools.cache
+def compiled(name, num_microbatches, **changes):
+  fn = functools.partial(loss_and_gradients, num_microbatches=num_microbatches)
+  return jax.jit(functools.partial(fn, make(name, **changes)))
+
+
 def run(name, params, batch, *, num_microbatches=1, frozen=FROZEN, **changes):
-  return loss_and_gradients(
-    make(name, **changes), params, frozen, batch, KEY, num_microbatches=num_microbatches
-  )
+  return compiled(name, num_microbatches, **changes)(params, frozen, batch, KEY)
 
 
 def assert_trees_close(got, expected, tolerance):
@@ -261,8 +265,7 @@ def test_content_at_masked_positions_changes_nothing(name):
   changed = (
     scramble(batch) if "mask" in batch else {k: scramble(v) for k, v in batch.items()}
   )
-  fn = jax.jit(functools.partial(run, name))
-  one, two = fn(draw_params(1), batch), fn(draw_params(1), changed)
+  one, two = run(name, draw_params(1), batch), run(name, draw_params(1), changed)
   jax.tree.map(np.testing.assert_array_equal, one[0], two[0])
   # Scatters of zeros land on other rows of the embedding, in another order.
   assert_trees_close(two[1:], one[1:], 1e-6)
@@ -272,11 +275,9 @@ def test_content_at_masked_positions_changes_nothing(name):
 def test_gradients_are_finite_at_extreme_logits(name, scale):
   params = draw_params(1)
   params["out"] = scale * params["out"]
-  frozen = FROZEN | {"teacher": {**FROZEN["teacher"], "out": scale * params["out"]}}
-  loss, grads, metrics = jax.jit(functools.partial(run, name, frozen=frozen))(
-    params, batch_of(name)
-  )
-  for leaf in jax.tree.leaves((loss, grads, metrics)):
+  teacher = FROZEN["teacher"]
+  frozen = FROZEN | {"teacher": teacher | {"out": scale * teacher["out"]}}
+  for leaf in jax.tree.leaves(run(name, params, batch_of(name), frozen=frozen)):
     assert np.all(np.isfinite(leaf))
 
 
@@ -289,7 +290,7 @@ def test_an_empty_mask_gives_zero(name):
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads))
 
 
-@pytest.mark.parametrize("num_microbatches", [2, 4, 8])
+@pytest.mark.parametrize("num_microbatches", [2, 4])
 def test_microbatches_change_no_result(name, num_microbatches):
   batch = batch_of(name)
   for part in [batch] if "mask" in batch else batch.values():
@@ -297,8 +298,9 @@ def test_microbatches_change_no_result(name, num_microbatches):
     assert len(set(counts.tolist())) > 1  # A mean of means would be wrong here.
   params = draw_params(1)
   loss, grads, metrics = run(name, params, batch)
-  fn = jax.jit(functools.partial(run, name, num_microbatches=num_microbatches))
-  got, got_grads, got_metrics = fn(params, batch)
+  got, got_grads, got_metrics = run(
+    name, params, batch, num_microbatches=num_microbatches
+  )
   terms = np_objective(name, params, FROZEN, batch)
   assert abs(got - loss) <= 1e-6 * np.abs(terms).sum()
   assert_trees_close(got_grads, grads, 2e-6)
@@ -486,13 +488,14 @@ def test_rmu_trains_the_listed_down_projections_and_nothing_else():
   @jax.jit
   def step(state):
     grads = loss_and_gradients(objective, state.params, frozen, batch, KEY)[1]
-    return make_step(objective, optimizer)(state, frozen, batch, KEY)[0], grads
+    updates, _ = optimizer.update(grads, state.opt_state, state.params)
+    return optax.apply_updates(state.params, updates), grads
 
-  state, grads = step(state_lib.create(params, optimizer))
+  trained, grads = step(state_lib.create(params, optimizer))
   down = np.asarray(grads["layers"]["mlp"]["down"]["kernel"])
   # The target is the output of the last listed layer: it learns, later ones do not.
   assert [bool(np.any(down[n])) for n in range(3)] == [True, True, False]
-  moved = jax.tree.map(lambda x, y: np.asarray(x != y), state.params, params)
+  moved = jax.tree.map(lambda x, y: np.asarray(x != y), trained, params)
   for path, leaf in zip(trees.paths(moved), jax.tree.leaves(moved), strict=True):
     if path == "layers/mlp/down/kernel":
       assert leaf[:2].all() and not leaf[2].any()

@@ -16,16 +16,16 @@ import tensorflow_datasets as tfds
 from undo_jax.data import arithmetic_templates as words
 from undo_jax.types import ConfigError
 
-OPERATIONS = ("addition", "subtraction", "multiplication", "division")
+OPERATIONS: tuple[str, ...] = ("addition", "subtraction", "multiplication", "division")
 RETAIN = OPERATIONS[:2]
 FORGET = OPERATIONS[2:]
 KINDS = ("equation", "word_problem")
 _SIZES = ("num_equations", "num_word_problems", "num_evaluation")
 
-_SYMBOLS = dict(zip(OPERATIONS, "+-*/", strict=True))
-_LARGEST = dict(zip(OPERATIONS, (50, 50, 20, 20), strict=True))
+_SYMBOLS: dict[str, str] = dict(zip(OPERATIONS, "+-*/", strict=True))
+_LARGEST: dict[str, int] = dict(zip(OPERATIONS, (50, 50, 20, 20), strict=True))
 # How many equations there are: subtraction counts unordered pairs.
-_SPACES = dict(zip(OPERATIONS, (2500, 1275, 400, 400), strict=True))
+_SPACES: dict[str, int] = dict(zip(OPERATIONS, (2500, 1275, 400, 400), strict=True))
 _SENTENCE_START = re.compile(r"(?:^|[.!?] )[a-z]")
 
 Examples = Iterator[tuple[int, Mapping[str, str]]]
@@ -52,12 +52,13 @@ def equation(rng: np.random.Generator, operation: str) -> Problem:
   number1, number2 = _draw_pair(rng, operation)
   if operation == "subtraction":
     number1, number2 = max(number1, number2), min(number1, number2)
-  number1, answer = {
+  forms: dict[str, tuple[int, int | float]] = {
     "addition": (number1, number1 + number2),
     "subtraction": (number1, number1 - number2),
     "multiplication": (number1, number1 * number2),
     "division": (number1 * number2, float(number1)),
-  }[operation]
+  }
+  number1, answer = forms[operation]
   prompt = f"{number1} {_SYMBOLS[operation]} {number2} = "
   return Problem(prompt, str(answer), "", operation, "equation")
 
@@ -198,7 +199,9 @@ class Arithmetic(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version("1.0.0")
 
   def _info(self) -> tfds.core.DatasetInfo:
-    features = {name: tfds.features.Text() for name in ("prompt", "answer", "suffix")}
+    features: dict[str, Any] = {
+      name: tfds.features.Text() for name in ("prompt", "answer", "suffix")
+    }
     features["operation"] = tfds.features.ClassLabel(names=OPERATIONS)
     features["kind"] = tfds.features.ClassLabel(names=KINDS)
     return tfds.core.DatasetInfo(
@@ -212,6 +215,7 @@ class Arithmetic(tfds.core.GeneratorBasedBuilder):
   ) -> dict[str, Examples]:
     del dl_manager  # There is nothing to download.
     config = self.builder_config
+    assert isinstance(config, ArithmeticConfig)
     streams: dict[str, Iterable[Problem]] = {
       f"{domain}_train": problems(
         config.seed,
@@ -286,7 +290,7 @@ def read(builder: Arithmetic, split: str) -> list[Problem]:
 
 
 def _records(builder: Arithmetic, split: str) -> Sequence[Mapping[str, Any]]:
-  source = builder.as_data_source(split=split)
+  source: Any = builder.as_data_source(split)
   return source.__getitems__(range(len(source)))  # At once: twice as fast.
 
 
@@ -307,7 +311,7 @@ def _draw_pair(rng: np.random.Generator, operation: str) -> tuple[int, int]:
 
 def _choose(rng: np.random.Generator, entries: Sequence[Any]) -> Any:
   """Draws an entry uniformly (rng.choice would turn strings into arrays)."""
-  return entries[rng.integers(len(entries))]
+  return entries[int(rng.integers(len(entries)))]
 
 
 def _draw(rng: np.random.Generator, operation: str, kind: str, split: str) -> Problem:

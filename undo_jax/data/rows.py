@@ -85,7 +85,7 @@ def source(directory: pathlib.Path, *, length: int, split: str) -> Any:
   larger ones are read record by record.
   """
   builder = Rows(length=length, data_dir=directory)
-  records = builder.as_data_source(split=split)
+  records: Any = builder.as_data_source(split)
   if len(records) * (length + 1) * 5 > IN_MEMORY_BYTES:
     return records
   return InMemory(records.__getitems__(list(range(len(records)))))
