@@ -109,6 +109,9 @@ def available_allocators(chosen: Sequence[str]) -> list[str]:
 
 def use_cpu() -> None:
   """Keeps JAX in this process and in the workers to the CPU."""
+  import jax
+
+  jax.config.update("jax_platforms", "cpu")
   os.environ["JAX_PLATFORMS"] = "cpu"
 
 

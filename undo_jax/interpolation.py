@@ -4,6 +4,7 @@ from collections.abc import Callable
 import zlib
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 
 from undo_jax import trees
@@ -78,7 +79,7 @@ def toward_init(
   Reference: UNDO, arXiv 2506.06278, section 5 (perturbation of the weights).
   """
   for name, value in (("alpha", alpha), ("beta", beta)):
-    if not isinstance(value, jax.core.Tracer) and not 0.0 <= float(value) <= 1.0:
+    if not isinstance(value, Tracer) and not 0.0 <= float(value) <= 1.0:
       raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
   def perturb(path, leaf, noise):

@@ -290,7 +290,8 @@ def read(builder: Arithmetic, split: str) -> list[Problem]:
 
 
 def _records(builder: Arithmetic, split: str) -> Sequence[Mapping[str, Any]]:
-  source: Any = builder.as_data_source(split)
+  untyped: Any = builder  # TFDS's decorators hide the method's parameters.
+  source = untyped.as_data_source(split=split)
   return source.__getitems__(range(len(source)))  # At once: twice as fast.
 
 

@@ -84,8 +84,8 @@ def source(directory: pathlib.Path, *, length: int, split: str) -> Any:
   Small splits are read into memory once, which makes a batch five times as cheap;
   larger ones are read record by record.
   """
-  builder = Rows(length=length, data_dir=directory)
-  records: Any = builder.as_data_source(split)
+  builder: Any = Rows(length=length, data_dir=directory)
+  records = builder.as_data_source(split=split)
   if len(records) * (length + 1) * 5 > IN_MEMORY_BYTES:
     return records
   return InMemory(records.__getitems__(list(range(len(records)))))

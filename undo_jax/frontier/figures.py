@@ -48,7 +48,7 @@ class ModelStyle:
   label: str
   color: str  # Hexadecimal.
   marker: str
-  line: str | tuple[int, tuple[int, ...]] = "-"
+  line: Any = "-"  # A matplotlib line style: a name or (offset, dashes).
   width: float = 1.8
   size: float = 6.5  # Of the marker, in points.
 
@@ -79,7 +79,9 @@ def model_styles(names: Iterable[str]) -> dict[str, ModelStyle]:
     Styles by name; iteration order is the order of display.
   """
   names = list(names)
-  undo = sorted((n for n in names if _alpha(n) is not None), key=_alpha)
+  undo = sorted(
+    (n for n in names if _alpha(n) is not None), key=lambda n: _alpha(n) or 0.0
+  )
   shades = matplotlib.colormaps["Blues"]
   styles = {name: style for name, style in _KNOWN.items() if name in names}
   for rank, name in enumerate(undo):
@@ -107,7 +109,8 @@ def draw_all(results: Mapping[str, Any]) -> dict[str, bytes]:
     "retain_forget.png": retain_forget,
     "learning_rates.png": learning_rates,
   }
-  with matplotlib.rc_context(_STYLE):
+  style: Any = _STYLE  # matplotlib types the keys of its settings one by one.
+  with matplotlib.rc_context(style):
     return {name: _png(function(results)) for name, function in draw.items()}
 
 
@@ -199,7 +202,8 @@ def retain_forget(results: Mapping[str, Any]) -> Figure:
   stages = (None, *budgets)
   rows = math.ceil(len(stages) / 2)
   figure = Figure(figsize=(_WIDTH, 1.4 + 2.9 * rows), layout="constrained")
-  figure.get_layout_engine().set(hspace=0.06, wspace=0.04)
+  engine: Any = figure.get_layout_engine()
+  engine.set(hspace=0.06, wspace=0.04)
   grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
   for unused in grid[len(stages) :]:
     unused.remove()

@@ -177,7 +177,8 @@ def text_table(results: Mapping[str, Any]) -> str:
   """
   budgets = rb.budgets(results)
   after = [figures.budget_title(budget, budgets) for budget in budgets]
-  rows = [("model", "retain", "forget", *(f"forget {a}" for a in after), "compute")]
+  head = ("model", "retain", "forget", *(f"forget {a}" for a in after), "compute")
+  rows: list[tuple[str, ...]] = [head]
   for name, model in results["models"].items():
     scores = [model["before"]["retain"], model["before"]["forget"]]
     scores += [rb.score_at(model["relearn"], budget) for budget in budgets]

@@ -6,7 +6,7 @@ The layers are stacked on a leading axis N and scanned. Matrices are stored as
 
 from collections.abc import Mapping
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -82,15 +82,17 @@ class Gemma2:
     """
     routes = dict(routes or {})
     self._check(tokens_BxL, routes, capture)
-    logits, captured = self._decoder.apply(
+    output: Any = self._decoder.apply(
       {"params": params}, tokens_BxL, routes, tuple(capture)
     )
-    return Output(logits, captured)
+    return Output(*output)
 
   def _check(self, tokens_BxL, routes, capture):
     c = self.config
     B, L = tokens_BxL.shape
-    shapes = {name: (c.num_layers, B, L, c.width) for name in NODES}
+    shapes: dict[str, tuple[int, ...]] = {
+      name: (c.num_layers, B, L, c.width) for name in NODES
+    }
     shapes["attention/heads"] = (c.num_layers, B, L, c.num_heads, c.head_dim)
     shapes["mlp/hidden"] = (c.num_layers, B, L, c.mlp_width)
     for name, mask in routes.items():
@@ -101,7 +103,7 @@ class Gemma2:
           f"route {name!r} must have the {c.num_layers} layers as leading axis, "
           f"got shape {jnp.shape(mask)}"
         )
-      check_broadcastable(mask, jax.ShapeDtypeStruct(shapes[name], jnp.float32))
+      check_broadcastable(mask, shapes[name])
     for index in capture:
       if not 0 <= index <= c.num_layers:
         raise ValueError(f"capture indices lie in [0, {c.num_layers}], got {index}")
@@ -120,9 +122,9 @@ class _Decoder(nn.Module):
     scale = jnp.sqrt(jnp.asarray(c.width, c.dtype))
     x_BxLxD = jnp.take(embedding_VxD, tokens_BxL, axis=0) * scale
 
-    layer = _remat(_Layer, c.remat)
-    layers = nn.scan(
-      layer,
+    scan: Any = nn.scan  # Its annotation knows no broadcast arguments.
+    layers = scan(
+      _remat(_Layer, c.remat),
       variable_axes={"params": 0},
       split_rngs={"params": True},
       in_axes=(0, nn.broadcast, nn.broadcast, 0),

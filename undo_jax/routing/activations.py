@@ -25,7 +25,7 @@ def route(x: jax.Array, mask: jax.Array) -> jax.Array:
 
   Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, section 3.
   """
-  check_broadcastable(mask, x)
+  check_broadcastable(mask, jnp.shape(x))
   return x
 
 
@@ -37,14 +37,14 @@ def _route_jvp(primals, tangents):
   return route(x, mask), jnp.asarray(mask).astype(x.dtype) * x_dot
 
 
-def check_broadcastable(mask: jax.Array, x: jax.Array) -> None:
-  """Raises ValueError if `mask` does not broadcast to exactly the shape of `x`."""
-  mask_shape, x_shape = jnp.shape(mask), jnp.shape(x)
+def check_broadcastable(mask: jax.Array, shape: tuple[int, ...]) -> None:
+  """Raises ValueError if `mask` does not broadcast to exactly `shape`."""
+  mask_shape = jnp.shape(mask)
   try:
-    fits = jnp.broadcast_shapes(mask_shape, x_shape) == x_shape
+    fits = jnp.broadcast_shapes(mask_shape, shape) == shape
   except ValueError:
     fits = False
   if not fits:
     raise ValueError(
-      f"a routing mask must broadcast to its activation {x_shape}, got {mask_shape}"
+      f"a routing mask must broadcast to its activation {shape}, got {mask_shape}"
     )
