@@ -57,18 +57,19 @@ def _tiny() -> config_dict.ConfigDict:
     attention_softcap=config_dict.placeholder(float),  # Off; Gemma-2 has 50.
     logit_softcap=30.0,  # Gemma-2's; None: off.
     sliding_window=4096,  # Tokens that layers 0, 2, ... look back.
+    init_std=0.06,  # Of fresh matrices; Gemma's 0.02 learns slowly at this width.
     dtype="float32",  # Compute dtype, or bfloat16.
     remat="none",  # Recomputed in the backward pass: none, dots, full.
     scan_unroll=8,  # Layers unrolled in the scan; large is fast on a CPU.
   )
-  config.pretrain = _training(num_steps=1000, learning_rate=2e-3)
+  config.pretrain = _training(num_steps=800, learning_rate=2e-3)
   config.unlearn = config_dict.ConfigDict()
   config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
-  config.unlearn.max_ent = _training(num_steps=60, learning_rate=3e-4, cosine=False)
+  config.unlearn.max_ent = _training(num_steps=40, learning_rate=3e-4, cosine=False)
   config.unlearn.max_ent.options = config_dict.create(
     retain_weight=1.0,  # Of the cross-entropy on retain data.
   )
-  config.unlearn.grad_diff = _training(num_steps=60, learning_rate=1e-4, cosine=False)
+  config.unlearn.grad_diff = _training(num_steps=60, learning_rate=1.5e-4, cosine=False)
   config.unlearn.grad_diff.options = config_dict.create(
     retain_weight=15.0,  # The paper's for arithmetic.
   )
@@ -85,7 +86,7 @@ def _tiny() -> config_dict.ConfigDict:
     unlearn_and_distill=True,  # Also distill into a random student.
     oracle_matching=True,  # Also train base to imitate data_filtering.
   )
-  config.distill = _training(num_steps=600, learning_rate=2e-3)
+  config.distill = _training(num_steps=900, learning_rate=2e-3)
   config.distill.stop = config_dict.create(
     evaluate_every=25,  # Updates between checks; also checked after the first.
     tolerance=0.05,  # Stop when retain > teacher's retain - tolerance ...
@@ -94,7 +95,7 @@ def _tiny() -> config_dict.ConfigDict:
   # Imitation of data_filtering by base; no stop rule, its outputs match soon.
   config.oracle = _training(num_steps=400, learning_rate=2e-3)
   config.attack = config_dict.create(
-    learning_rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),  # One replica each.
+    learning_rates=(3e-5, 1e-4, 3e-4, 1e-3, 3e-3),  # One replica each.
     num_steps=200,  # Relearning updates.
     evaluate_every=10,  # Updates between evaluations, inside the program.
     evaluations_per_call=10,  # Evaluations between checkpoints.
@@ -141,6 +142,7 @@ def _make_small(config: Any) -> None:
     head_dim=32,
     mlp_width=1024,
     query_pre_attn_scalar=32.0,
+    init_std=0.04,
     scan_unroll=1,
   )
   config.pretrain.update(num_steps=3000, batch_size=32, warmup_steps=50)

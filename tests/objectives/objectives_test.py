@@ -441,7 +441,8 @@ def test_rmu_does_not_drift_at_the_start():
   params = draw_params(1)
   frozen = FROZEN | {"reference": params}
   _, _, metrics = run("rmu", params, batch_of("rmu"), frozen=frozen)
-  assert metrics["retain_drift"].sum == 0
+  # Both passes are compiled, so each state may differ by a few roundings of 1e-7.
+  assert 0 <= metrics["retain_drift"].mean() < 1e-12
 
 
 def test_rmu_is_zero_where_hidden_states_are_the_target():
@@ -467,9 +468,11 @@ def test_random_directions_are_unit_vectors_without_a_preferred_one():
 
 
 def test_rmu_trains_the_listed_down_projections_and_nothing_else():
-  config = testing.config(num_layers=3, init_std=0.2)
+  config = testing.config(num_layers=3)
   model, layers = Gemma2(config), (0, 1)
-  params = jax.jit(model.init)(jax.random.key(0))
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  normal = np.random.default_rng(0).standard_normal
+  params = jax.tree.map(lambda s: jnp.asarray(0.2 * normal(s.shape), s.dtype), shapes)
   objective = objectives.make(
     "rmu", model.apply, layers=layers, coefficient=2.0, retain_weight=1.0
   )

@@ -161,4 +161,4 @@ def test_a_mask_that_does_not_broadcast_is_an_error(mask, x):
     with pytest.raises(ValueError, match=message):
       fn(jnp.zeros(x), jnp.ones(mask))
   with pytest.raises(ValueError, match=message):
-    check_broadcastable(jnp.ones(mask), jnp.zeros(x))
+    check_broadcastable(jnp.ones(mask), x)

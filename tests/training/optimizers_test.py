@@ -73,7 +73,7 @@ def adamw(params, grads_S, rates_S, *, clip=1.0, decay=0.0, masks=None):
     grads = {k: g * masks[k] for k, g in grads.items()}
     norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
     for k, g in grads.items():
-      g = g * min(1.0, clip / norm)
+      g = g * min(1.0, clip / max(norm, 1e-30))
       m[k] = 0.9 * m[k] + 0.1 * g
       v[k] = 0.999 * v[k] + 0.001 * g**2
       direction = m[k] / (1 - 0.9**s) / (np.sqrt(v[k] / (1 - 0.999**s)) + 1e-8)
@@ -95,10 +95,13 @@ def run(optimizer, params, grads_S, state=None):
   return params
 
 
-def assert_close(got, expected):
-  # Five updates of 1e-2 in float32, on parameters of order one.
+def assert_close(got, expected, rate=1e-2):
+  # The bias correction 1 - 0.999^s ~ 1e-3 is a difference of float32 numbers near
+  # one: it is off by 6e-5, its root by 3e-5, relative to an update of size `rate`.
   jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=3e-6, atol=3e-7), got, expected
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=5e-7, atol=5 * 3e-5 * rate),
+    got,
+    expected,
   )
 
 
@@ -149,7 +152,7 @@ def test_the_population_optimizer_takes_the_rate_from_its_state(rate):
   state = optimizer.init(to_jax(draw(0)))
   state = optax.tree.set(state, learning_rate=jnp.float32(rate))
   got = run(optimizer, draw(0), GRADS, state)
-  assert_close(got, adamw(draw(0), GRADS, [rate] * 5, decay=0.3))
+  assert_close(got, adamw(draw(0), GRADS, [rate] * 5, decay=0.3), rate)
 
 
 @pytest.mark.parametrize(

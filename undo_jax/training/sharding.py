@@ -28,7 +28,8 @@ def make_mesh(
   sizes = {"replica": replica, "data": data, "fsdp": fsdp, "tensor": tensor}
   free = [name for name, size in sizes.items() if size == -1]
   fixed = int(np.prod([size for size in sizes.values() if size != -1]))
-  fits = fixed > 0 and len(free) <= 1 and len(devices) % fixed == 0
+  positive = all(size > 0 or size == -1 for size in sizes.values())
+  fits = positive and len(free) <= 1 and len(devices) % fixed == 0
   if fits and free:
     sizes[free[0]] = len(devices) // fixed
   if not fits or int(np.prod(list(sizes.values()))) != len(devices):

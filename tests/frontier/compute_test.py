@@ -1,0 +1,145 @@
+"""Tests of compute accounting against the traced and the compiled model."""
+
+import functools
+import itertools
+import math
+
+import jax
+from jax import extend
+import jax.numpy as jnp
+import pytest
+
+from undo_jax import objectives, testing
+from undo_jax.frontier.compute import Compute, forward_flops, training
+from undo_jax.models.gemma2 import Gemma2
+from undo_jax.models.presets import PRESETS
+
+CONFIGS = {
+  "tiny": testing.config(),
+  "one layer": testing.config(num_layers=1, num_kv_heads=4, vocab_size=48),
+  "wide heads": testing.config(num_layers=3, width=24, num_heads=2, head_dim=20),
+  "0.1b": PRESETS["gemma2_0.1b"],
+}
+
+
+def product_flops(jaxpr) -> int:
+  """Counts 2 * (output size) * (contracted size) of every matrix product."""
+  total = 0
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == "dot_general":
+      (contracted, _), _ = eqn.params["dimension_numbers"]
+      shape = eqn.invars[0].aval.shape
+      total += (
+        2
+        * math.prod(eqn.outvars[0].aval.shape)
+        * math.prod(shape[axis] for axis in contracted)
+      )
+    times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+    inner = extend.core.jaxprs_in_params(eqn.params)
+    total += times * sum(product_flops(jaxpr) for jaxpr in inner)
+  return total
+
+
+def abstract(config, batch_size, length):
+  shapes = jax.eval_shape(Gemma2(config).init, jax.random.key(0))
+  tokens = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
+  mask = jax.ShapeDtypeStruct((batch_size, length), jnp.float32)
+  return shapes, {"inputs": tokens, "targets": tokens, "mask": mask}
+
+
+def logits(config, params, tokens):
+  return Gemma2(config).apply(params, tokens).logits
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("length", [1, 12])
+def test_forward_flops_are_those_of_all_matrix_products(name, length):
+  config = CONFIGS[name]
+  params, batch = abstract(config, 1, length)
+  jaxpr = jax.make_jaxpr(functools.partial(logits, config))(params, batch["inputs"])
+  assert forward_flops(config, length) == product_flops(jaxpr.jaxpr)
+
+
+OPTIONS = {
+  "cross_entropy": {},
+  "forward_kl": {},
+  "grad_diff": {"retain_weight": 1.0},
+  "max_ent": {"retain_weight": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_training_flops_are_those_of_all_matrix_products(name):
+  config, rows, length = testing.config(), 3, 12
+  params, part = abstract(config, rows, length)
+  method = objectives.REGISTRY[name]
+  batch = part if method.trains == ("batch",) else {"forget": part, "retain": part}
+  objective = objectives.make(name, Gemma2(config).apply, **OPTIONS[name])
+
+  def loss(params, teacher, batch):
+    return objective(params, {"teacher": teacher}, batch, None)[0].mean()
+
+  jaxpr = jax.make_jaxpr(jax.grad(loss))(params, params, batch)
+  cost = training(config, method, updates=5, batch_size=rows, length=length)
+  assert cost.flops == 5 * product_flops(jaxpr.jaxpr)
+  assert cost.updates == 5
+  parts = 2 if "forget" in batch else 1
+  assert cost.tokens == 5 * rows * length * parts
+
+
+def test_the_compiler_counts_the_same_flops():
+  # It counts elementwise work too: some tens of operations an entry of the
+  # activations, where the products take twice the width of the matrix, 256 and
+  # more; so a few percent of the whole.
+  config = testing.config(
+    num_layers=2,
+    width=128,
+    head_dim=32,
+    mlp_width=512,
+    vocab_size=512,
+    scan_unroll=2,  # The compiler counts the body of a loop once.
+  )
+  length = 32
+  params, batch = abstract(config, 1, length)
+  objective = objectives.make("cross_entropy", Gemma2(config).apply)
+
+  def loss(params):
+    return objective(params, None, batch_of_zeros(batch), None)[0].mean()
+
+  def flops(fn, *arguments):
+    return jax.jit(fn).lower(*arguments).compile().cost_analysis()["flops"]
+
+  forward = forward_flops(config, length)
+  counted = flops(functools.partial(logits, config), params, batch["inputs"])
+  assert 1.0 <= counted / forward < 1.05
+  counted = flops(jax.grad(loss), params)
+  assert 1.0 <= counted / (3 * forward) < 1.05
+
+
+def batch_of_zeros(shapes):
+  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
+COSTS = [Compute(1, 20, 300), Compute(4, 50, 6000), Compute(7, 0, 1)]
+
+
+def test_costs_add_up_along_a_lineage():
+  for one, two in itertools.product(COSTS, repeat=2):
+    assert one + two == Compute(
+      one.updates + two.updates, one.tokens + two.tokens, one.flops + two.flops
+    )
+  assert sum(COSTS, Compute()) == Compute(12, 70, 6301)
+
+
+def test_flops_are_exact_integers_beyond_float64():
+  cost = training(
+    PRESETS["gemma2_2b"],
+    objectives.REGISTRY["cross_entropy"],
+    updates=10**6 + 1,
+    batch_size=1024,
+    length=2048,
+  )
+  assert isinstance(cost.flops, int)
+  one_row = forward_flops(PRESETS["gemma2_2b"], 2048)
+  assert cost.flops == 3 * 1024 * (10**6 + 1) * one_row
+  assert cost.flops > 2**53
