@@ -58,7 +58,7 @@ def toward_init(
 
   theta' = (1 - alpha) * theta + alpha * beta * N
 
-  alpha = 0 returns the parameters bit for bit; alpha = beta = 1 is a Xavier
+  alpha = 0 returns the parameters as they are; alpha = beta = 1 is a Xavier
   initialization that holds nothing of them.
 
   Args:

@@ -40,6 +40,9 @@ MINIMAL = {
   "distill.batch_size": 16,
   "distill.stop.evaluate_every": 2,
   "distill.stop.tolerance": 0.0,  # Nothing recovers: every step is run.
+  "oracle.num_steps": 5,
+  "oracle.warmup_steps": 1,
+  "oracle.batch_size": 16,
   "attack.learning_rates": (1e-3, 1e-2),
   "attack.num_steps": 4,
   "attack.evaluate_every": 2,
@@ -72,16 +75,22 @@ def command(workdir, **changes):
   return [*module, config, f"--workdir={workdir}", *overrides]
 
 
-def environment():
-  """One device, as the module's own run has; tests otherwise see eight."""
-  return os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+  """One device, where tests otherwise see eight; programs compiled once."""
+  return os.environ | {
+    "XLA_FLAGS": "",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, environment):
   workdir = tmp_path_factory.mktemp("finished")
   done = subprocess.run(
-    command(workdir), cwd=ROOT, env=environment(), capture_output=True, text=True
+    command(workdir), cwd=ROOT, env=environment, capture_output=True, text=True
   )
   assert done.returncode == 0, done.stderr
   return workdir, done
@@ -134,11 +143,11 @@ def test_every_file_of_a_run_is_there(finished):
   assert not list(workdir.rglob("*.pkl"))
 
 
-def test_a_finished_run_does_nothing_and_says_so(finished):
+def test_a_finished_run_does_nothing_and_says_so(finished, environment):
   workdir, _ = finished
   before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
   again = subprocess.run(
-    command(workdir), cwd=ROOT, env=environment(), capture_output=True, text=True
+    command(workdir), cwd=ROOT, env=environment, capture_output=True, text=True
   )
   assert again.returncode == 0
   assert "nothing to do" in again.stderr
@@ -146,13 +155,15 @@ def test_a_finished_run_does_nothing_and_says_so(finished):
   assert after == before
 
 
-@pytest.mark.parametrize("kills", [4])
-def test_a_run_killed_again_and_again_gives_the_same_results(finished, tmp_path, kills):
+def test_a_run_killed_again_and_again_gives_the_same_results(
+  finished, environment, tmp_path
+):
+  kills = 3
   expected = (finished[0] / "results.json").read_bytes()
   whole = len(stages.plan(minimal()))
   for kill in range(1, kills + 1):
     process = subprocess.Popen(
-      command(tmp_path), cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
+      command(tmp_path), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
     )
     # Killed when it is a share of the stages further, at whatever it then does.
     target = kill * whole // (kills + 1)
@@ -162,7 +173,7 @@ def test_a_run_killed_again_and_again_gives_the_same_results(finished, tmp_path,
     process.wait()
     assert _num_done(tmp_path) < whole
   subprocess.run(
-    command(tmp_path), cwd=ROOT, env=environment(), check=True, capture_output=True
+    command(tmp_path), cwd=ROOT, env=environment, check=True, capture_output=True
   )
   assert (tmp_path / "results.json").read_bytes() == expected
 
@@ -199,12 +210,14 @@ def _losses(workdir, name):
     (["--wordkir=x"], "wordkir"),
   ],
 )
-def test_bad_input_is_one_line_before_compute(finished, arguments, message):
+def test_bad_input_is_one_line_before_compute(
+  finished, environment, arguments, message
+):
   workdir, _ = finished
   done = subprocess.run(
     [*command(workdir), *arguments],
     cwd=ROOT,
-    env=environment(),
+    env=environment,
     capture_output=True,
     text=True,
   )

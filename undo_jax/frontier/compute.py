@@ -50,7 +50,8 @@ def training(
   """Returns the cost of `updates` steps of an objective.
 
   A trained part of the batch costs three forward passes (forward, and twice that
-  backward), a part that is only read by a frozen model one.
+  backward), a part that is only read by a frozen model one. Passes are counted
+  whole; so RMU, which needs no layer above its last, is counted too high.
 
   Args:
     config: the model; a teacher has the same.

@@ -57,11 +57,14 @@ def tree_shardings(tree: Any, rules: trees.Rules, mesh: Mesh) -> Any:
     ValueError: if a rule matches nothing, or a leaf no rule.
   """
   suffix_rules = [(rf"(.*/)?(?:{pattern})", spec) for pattern, spec in rules]
-  specs = trees.match(tree, [*suffix_rules], default=())
+  no_rule = object()
+  specs = trees.match(tree, suffix_rules, default=no_rule)
 
   def build(path, leaf, spec):
     if not leaf.shape:
       return NamedSharding(mesh, P())
+    if spec is no_rule:
+      raise ValueError(f"no sharding rule matches {path!r}; add a rule for it")
     for size, name in zip(leaf.shape, spec, strict=False):
       if name is not None and size % mesh.shape[name]:
         raise ConfigError(
