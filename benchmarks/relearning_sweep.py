@@ -124,7 +124,7 @@ def one_program(setting: Setting) -> Any:
 
   rates = np.asarray(setting.rates, np.float32)
   attack = programs.attack(
-    setting.model, setting.mesh, setting.tasks, setting.optimizer(1.0), len(rates)
+    setting.model, setting.mesh, setting.tasks, 512, setting.optimizer(1.0), len(rates)
   )
 
   def sweep():

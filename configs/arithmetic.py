@@ -35,6 +35,7 @@ def _tiny() -> config_dict.ConfigDict:
   config.streams = common.streams()  # Each stream's own seed, where one is given.
   config.mesh = common.mesh()  # How the devices are used.
   config.checkpoint_every = 100  # Updates between checkpoints within a stage.
+  config.evaluation_rows = 512  # Problems in one forward pass; bounds the memory.
 
   config.data = config_dict.create(
     num_equations=20_000,  # Training equations for retain and for forget each.
@@ -126,6 +127,7 @@ def _training(
 
 def _make_small(config: Any) -> None:
   """Packed equations and word problems, the paper's learning rates."""
+  config.evaluation_rows = 64
   config.data.update(
     num_equations=100_000,
     num_word_problems=100_000,

@@ -32,7 +32,13 @@ def run_undo(config: Any, workdir: pathlib.Path) -> None:
   validation.check(config, dict(mesh.shape))
   validation.claim_workdir(workdir, config)
   plan = stages.plan(config)
-  run = running.Run(workdir, mesh, config.checkpoint_every, tuple(plan))
+  run = running.Run(
+    workdir,
+    mesh,
+    checkpoint_every=config.checkpoint_every,
+    evaluation_rows=config.evaluation_rows,
+    stages=tuple(plan),
+  )
   page = workdir / "report.html"
   if page.exists() and all(run.done(stage.name) for stage in plan):
     LOGGER.info("nothing to do: this run is finished, see %s", page)

@@ -93,10 +93,15 @@ def training(
 
 
 @functools.cache
-def evaluate(model: ModelConfig, mesh: Mesh, tasks: tuple[str, ...]) -> Callable:
+def evaluate(
+  model: ModelConfig, mesh: Mesh, tasks: tuple[str, ...], rows_at_once: int
+) -> Callable:
   """Returns `(params, problems) -> scores`, compiled."""
   del mesh  # Shardings come with the arguments; the cache is per mesh.
-  return jax.jit(arithmetic_evaluation.make_evaluate(Gemma2(model).apply, tasks))
+  apply = Gemma2(model).apply
+  return jax.jit(
+    arithmetic_evaluation.make_evaluate(apply, tasks, rows_at_once=rows_at_once)
+  )
 
 
 @functools.cache
@@ -104,6 +109,7 @@ def attack(
   model: ModelConfig,
   mesh: Mesh,
   tasks: tuple[str, ...],
+  rows_at_once: int,
   optimizer: OptimizerConfig,
   num_replicas: int,
 ) -> Attack:
@@ -111,7 +117,7 @@ def attack(
   apply = Gemma2(model).apply
   transform = optimizers.make_population_optimizer(optimizer)
   step = make_step(objectives.make("cross_entropy", apply), transform)
-  scores = arithmetic_evaluation.make_evaluate(apply, tasks)
+  scores = arithmetic_evaluation.make_evaluate(apply, tasks, rows_at_once=rows_at_once)
   one = functools.partial(state_lib.create, optimizer=transform)
   single = jax.eval_shape(one, abstract_params(model, mesh))
   shardings = population.shardings(

@@ -36,11 +36,12 @@ LOGGER = logging.getLogger("undo_jax")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """Where stages run: directory, mesh, how often to save, and the plan."""
+  """Where and how stages run, which changes no result, and the plan."""
 
   workdir: pathlib.Path
   mesh: Mesh
-  checkpoint_every: int
+  checkpoint_every: int  # Updates.
+  evaluation_rows: int  # Problems in one forward pass.
   stages: tuple[Stage, ...]
 
   @functools.cached_property
@@ -87,10 +88,19 @@ def _run_data(run, stage, directory, title):
   builder = _documents(stage, directory)
   tokenizer = tokenizers.make(settings["tokenizer"])
 
+  def encoded(domain):
+    problems = arithmetic.read(builder, f"{domain}_train")
+    progress = Progress(
+      f"{title}: packing {domain}", total=len(problems), initial=0, unit="document"
+    )
+    for problem in problems:
+      yield tokenizer.encode(problem.text)
+      progress.update(1)
+    progress.close()
+
   def pack(domain):
-    documents = (p.text for p in arithmetic.read(builder, f"{domain}_train"))
-    encoded = (tokenizer.encode(text) for text in documents)
-    return packing.rows(encoded, settings["sequence_length"], mode=settings["packing"])
+    length, mode = settings["sequence_length"], settings["packing"]
+    return packing.rows(encoded(domain), length, mode=mode)
 
   splits = {name: functools.partial(pack, name) for name in ("retain", "forget")}
   sizes = rows.build(
@@ -177,7 +187,7 @@ def _run_training(run, stage, directory, title):
     )
   )
   tasks, problems = _problems(run, stage)
-  score = programs.evaluate(model, run.mesh, tasks)
+  score = programs.evaluate(model, run.mesh, tasks, run.evaluation_rows)
   checkpoints = Checkpoints(directory / "checkpoints")
   start = checkpoints.latest()
   if start is None:
@@ -308,7 +318,10 @@ def _run_attack(run, stage, directory, title):
     weight_decay=attack["weight_decay"],
     clip_norm=attack["clip_norm"],
   )
-  program = programs.attack(model, run.mesh, tasks, optimizer, len(rates))
+  score = programs.evaluate(model, run.mesh, tasks, run.evaluation_rows)
+  program = programs.attack(
+    model, run.mesh, tasks, run.evaluation_rows, optimizer, len(rates)
+  )
   batches = pipeline.iterator(
     _batches(
       run,
@@ -334,7 +347,7 @@ def _run_attack(run, stage, directory, title):
     )
   else:
     state = program.create(params, jax.numpy.asarray(rates))
-  before = _floats(programs.evaluate(model, run.mesh, tasks)(params, problems))
+  before = _floats(score(params, problems))
   key = streams.key(settings["seeds"]["attack"], "attack")
   progress = Progress(title, total=attack["num_steps"], initial=done)
   while done < attack["num_steps"]:

@@ -14,7 +14,7 @@ from undo_jax.types import ConfigError
 
 UNLEARNING = ("max_ent", "grad_diff", "rmu")
 # What may differ between the runs of one workdir: how, not what, is computed.
-FREE_FIELDS = ("mesh", "checkpoint_every")
+FREE_FIELDS = ("mesh", "checkpoint_every", "evaluation_rows")
 
 
 def check(config: Any, mesh_shape: dict[str, int]) -> None:
@@ -28,6 +28,7 @@ def check(config: Any, mesh_shape: dict[str, int]) -> None:
     _fail("setting", f"one of {', '.join(METRICS)}", config.setting)
   _check_at_least(config, "seed", 0)
   _check_at_least(config, "checkpoint_every", 1)
+  _check_at_least(config, "evaluation_rows", 1)
   for name, value in config.streams.items():
     if value is not None and value < 0:
       _fail(f"streams.{name}", "None or an integer of at least 0", value)
@@ -84,12 +85,30 @@ def _check_data(config):
     _fail("data.packing", f"one of {', '.join(packing.MODES)}", data.packing)
   if not 0 < data.forget_weight < 1:
     _fail("data.forget_weight", "a number strictly between 0 and 1", data.forget_weight)
+  _check_documents_fit(data)
   size = tokenizers.make(data.tokenizer).vocab_size
   if config.model.vocab_size < size:
     _fail(
       "model.vocab_size",
       f"at least {size}, the size of the tokenizer {data.tokenizer!r}",
       config.model.vocab_size,
+    )
+
+
+def _check_documents_fit(data):
+  """Checks the longest equation and the letters of word problems."""
+  if data.num_word_problems and data.tokenizer == "characters:arithmetic":
+    _fail(
+      "data.tokenizer",
+      "one with letters (characters:ascii or bytes), since there are word problems",
+      data.tokenizer,
+    )
+  shortest = len("400 / 20 = 20.0") + 1  # With BOS in front.
+  if data.packing == "one_per_row" and data.sequence_length < shortest:
+    _fail(
+      "data.sequence_length",
+      f"at least {shortest} with packing one_per_row, the longest equation",
+      data.sequence_length,
     )
 
 

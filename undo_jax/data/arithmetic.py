@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import os
 import re
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -270,7 +271,8 @@ def build(
     num_word_problems=num_word_problems,
     num_evaluation=num_evaluation,
   )
-  tfds.disable_progress_bar()
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
   builder = Arithmetic(config=config, data_dir=directory, file_format="array_record")
   builder.download_and_prepare()
   return builder

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 import functools
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,8 @@ def build(
   Returns:
     The number of rows of each split.
   """
-  tfds.disable_progress_bar()
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
   builder = Rows(length=length, splits=splits, data_dir=directory)
   builder.download_and_prepare()
   return {name: info.num_examples for name, info in builder.info.splits.items()}

@@ -32,8 +32,8 @@ SCHEMA = 1
 METRICS = {
   "arithmetic": {
     name: {
-      "name": f"accuracy on {operations}",
-      "unit": "fraction of exactly right answers",
+      "name": f"exact answers in {operations}",
+      "unit": "accuracy",
       "range": [0, 1],
       "higher_is": "more capable",
     }

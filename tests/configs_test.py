@@ -1,0 +1,52 @@
+"""Every config builds, comments each field, and trains two steps in :tiny."""
+
+import ast
+import importlib
+import pathlib
+
+import jax
+import pytest
+
+import configs
+from undo_jax import objectives, stages, testing
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.gemma2 import Gemma2
+from undo_jax.training import optimizers, state, step
+
+FILES = sorted(pathlib.Path(configs.__file__).parent.glob("*.py"))
+NAMES = [path.stem for path in FILES if path.stem not in ("__init__", "common")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_field_is_commented(path):
+  lines = path.read_text().splitlines()
+  for node in ast.walk(ast.parse(path.read_text())):
+    call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    if not call or node.func.attr != "create":
+      continue
+    for keyword in node.keywords:
+      around = lines[keyword.lineno - 2 : keyword.value.end_lineno]
+      assert any("#" in line for line in around), f"{path.name}: {keyword.arg}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tiny_trains_two_steps(name):
+  config = importlib.import_module(f"configs.{name}").get_config("tiny")
+  stage = next(s for s in stages.plan(config) if s.name == "base")
+  settings = stage.settings
+  model = ModelConfig(**settings["model"])
+  optimizer = optimizers.make_optimizer(
+    optimizers.OptimizerConfig(**settings["optimizer"])
+  )
+  apply = Gemma2(model).apply
+  objective = objectives.make(settings["objective"], apply, **settings["options"])
+  train = jax.jit(step.make_step(objective, optimizer))
+  trained = state.create(Gemma2(model).init(jax.random.key(0)), optimizer)
+  batch = testing.batch(
+    jax.random.key(1), rows=8, length=settings["length"], vocab=model.vocab_size
+  )
+  losses = []
+  for _ in range(3):  # With warm-up, the first of them changes nothing.
+    trained, metrics = train(trained, (), batch, jax.random.key(2))
+    losses.append(float(metrics["loss"]))
+  assert losses[2] < losses[0]
