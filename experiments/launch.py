@@ -52,13 +52,17 @@ def _show_progress():
 
 def _parse(argv):
   try:
-    return flags.FLAGS(argv, known_only=False)
+    rest = flags.FLAGS(argv)
+    bool(flags.FLAGS.config.is_locked)  # A file that failed to load says so here.
+    return rest
   # What ml_collections raises on unknown fields, wrong types and missing files.
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-    message = e.args[0] if isinstance(e, KeyError) and e.args else str(e)
-    _exit(" ".join(str(message).split()))
+    message = str(e.args[0]) if isinstance(e, KeyError) and e.args else str(e)
+    if "Traceback" in message:  # An error in the config file: its last line.
+      message = message.strip().splitlines()[-1]
+    _exit(message)
 
 
 def _exit(message):
-  print(f"error: {message}", file=sys.stderr)
+  print("error:", " ".join(message.split()), file=sys.stderr)
   sys.exit(2)

@@ -68,7 +68,7 @@ def minimal(**changes):
 
 
 def command(workdir, **changes):
-  values = {k: v for k, v in (MINIMAL | changes).items()}
+  values = MINIMAL | changes
   overrides = [f"--config.{name}={value}" for name, value in values.items()]
   config = f"--config={ROOT / 'configs' / 'arithmetic.py'}:tiny"
   module = [sys.executable, "-m", "experiments.undo"]
@@ -199,23 +199,23 @@ def _losses(workdir, name):
 
 
 @pytest.mark.parametrize(
-  "arguments, message",
+  "name, value, message",
   [
-    (["--config.undo.alphas=(0.3,1.2)"], "config.undo.alphas[1]: expected a number"),
-    (["--config.undo.alpha=0.3"], "alpha"),
-    (["--config.undo.beta=much"], "much"),
-    (["--config.unlearn.methods=('npo',)"], "got 'npo'"),
-    (["--config.model.num_kv_heads=3"], "must divide num_heads=4"),
-    (["--config.seed=1"], "belongs to a run of another config"),
-    (["--wordkir=x"], "wordkir"),
+    ("undo.alphas", "(0.3,1.2)", "config.undo.alphas[1]: expected a number"),
+    ("undo.alpha", "0.3", "alpha"),
+    ("undo.beta", "much", "much"),
+    ("unlearn.methods", "('npo',)", "got 'npo'"),
+    ("model.num_kv_heads", "3", "must divide num_heads=4"),
+    ("mesh.fsdp", "3", "must multiply to the 1 devices"),
+    ("seed", "1", "belongs to a run of another config"),
   ],
 )
 def test_bad_input_is_one_line_before_compute(
-  finished, environment, arguments, message
+  finished, environment, name, value, message
 ):
   workdir, _ = finished
   done = subprocess.run(
-    [*command(workdir), *arguments],
+    command(workdir, **{name: value}),
     cwd=ROOT,
     env=environment,
     capture_output=True,
