@@ -17,6 +17,7 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALLOCATORS = ("default", "tcmalloc", "mallopt")
+DISTURBED = 0.1  # Cores used by others above which a time is not to be trusted.
 _TCMALLOC = "libtcmalloc_minimal.so.4"
 _LIBRARY_DIRECTORIES = ("/usr/lib/{machine}-linux-gnu", "/usr/lib64", "/usr/local/lib")
 
@@ -142,6 +143,41 @@ def run_worker(
     if done.returncode:
       raise RuntimeError(f"{module} {' '.join(flags)} failed:\n{done.stderr[-4000:]}")
     return json.loads(path.read_text())
+
+
+def run_undisturbed(
+  module: str,
+  arguments: Mapping[str, Any],
+  *,
+  allocator: str = "default",
+  patience: float = 0.0,
+) -> dict[str, Any]:
+  """Runs a worker, and again while others disturb it; see `run_worker`.
+
+  Args:
+    module: see `run_worker`, and there for the arguments and the allocator.
+    arguments: flags by name.
+    allocator: see there.
+    patience: seconds, over all attempts, to wait for an idle machine and to run
+      again where others used more than `DISTURBED` cores meanwhile, as the answer's
+      `others` tells; then the last answer is taken as it is.
+  """
+  end = time.monotonic() + patience
+  while True:
+    _wait_for_idle(end)
+    answer = run_worker(module, arguments, allocator=allocator)
+    if answer["others"] <= DISTURBED or time.monotonic() >= end:
+      return answer
+
+
+def _wait_for_idle(end):
+  """Waits until the machine is idle for two seconds, but not longer than `end`."""
+  import psutil
+
+  idle_seconds = 0
+  while idle_seconds < 2 and time.monotonic() < end:
+    busy_cores = psutil.cpu_percent(interval=1.0) / 100 * num_cores()
+    idle_seconds = idle_seconds + 1 if busy_cores <= DISTURBED else 0
 
 
 def report(path: str, answer: Mapping[str, Any]) -> None:

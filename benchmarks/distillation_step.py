@@ -88,6 +88,12 @@ _ALLOCATOR = flags.DEFINE_list(
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Processes of each side.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", None, "Timed steps of a process, for all sizes.")
+_PATIENCE = flags.DEFINE_float(
+  "patience",
+  0.0,
+  "Seconds that each process may wait for an idle machine and be run again where "
+  "others disturbed it.",
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write all results as JSON.")
 _WORKER = flags.DEFINE_enum(
   "worker", None, [*SIDES, "check"], "Internal: be the process of one side."
@@ -365,10 +371,11 @@ def compare(name: str, inputs: pathlib.Path, allocator: str) -> dict[str, Any]:
   rounds = []
   for number in range(_ROUNDS.value):
     found = {
-      side: common.run_worker(
+      side: common.run_undisturbed(
         "benchmarks.distillation_step",
         {**arguments, "worker": side},
         allocator=allocator,
+        patience=_PATIENCE.value,
       )
       for side in SIDES
     }

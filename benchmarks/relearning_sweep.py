@@ -36,6 +36,12 @@ _STEPS = flags.DEFINE_integer(
   "steps", None, "Updates of a sweep; None: the config's. A multiple of 10."
 )
 _REPEATS = flags.DEFINE_integer("repeats", 1, "Sweeps timed without compilation.")
+_PATIENCE = flags.DEFINE_float(
+  "patience",
+  0.0,
+  "Seconds that each process may wait for an idle machine and be run again where "
+  "others disturbed it.",
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write all results as JSON.")
 _WORKER = flags.DEFINE_enum("worker", None, WAYS, "Internal: be the process of a way.")
 _REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.")
@@ -287,9 +293,10 @@ def compare() -> list[dict[str, Any]]:
   rounds = []
   for number in range(_ROUNDS.value):
     found = {
-      way: common.run_worker(
+      way: common.run_undisturbed(
         "benchmarks.relearning_sweep",
         {**arguments, "repeats": _REPEATS.value, "worker": way},
+        patience=_PATIENCE.value,
       )
       for way in WAYS
     }

@@ -57,7 +57,7 @@ def _parse(argv):
     return rest
   # What ml_collections raises on unknown fields, wrong types and missing files.
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-    message = str(e.args[0]) if isinstance(e, KeyError) and e.args else str(e)
+    message = str(e).replace("\\n", " ").replace("\\'", "'").strip("\"'")
     if "Traceback" in message:  # An error in the config file: its last line.
       message = message.strip().splitlines()[-1]
     _exit(message)
