@@ -66,7 +66,7 @@ def _tiny() -> config_dict.ConfigDict:
   config.pretrain = _training(num_steps=800, learning_rate=2e-3)
   config.unlearn = config_dict.ConfigDict()
   config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
-  config.unlearn.max_ent = _training(num_steps=40, learning_rate=3e-4, cosine=False)
+  config.unlearn.max_ent = _training(num_steps=60, learning_rate=3e-4, cosine=False)
   config.unlearn.max_ent.options = config_dict.create(
     retain_weight=1.0,  # Of the cross-entropy on retain data.
   )

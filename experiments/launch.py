@@ -40,8 +40,8 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def _show_progress():
-  """Shows our own log lines, and of the libraries' only the warnings."""
-  absl_logging.set_verbosity(absl_logging.WARNING)
+  """Shows our own log lines, and of the libraries only the errors."""
+  absl_logging.set_verbosity(absl_logging.ERROR)
   handler = logging.StreamHandler(sys.stderr)
   handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
   logger = logging.getLogger("undo_jax")
