@@ -97,7 +97,7 @@ def _tiny() -> config_dict.ConfigDict:
   config.oracle = _training(num_steps=400, learning_rate=2e-3)
   config.attack = config_dict.create(
     learning_rates=(3e-5, 1e-4, 3e-4, 1e-3, 3e-3),  # One replica each.
-    num_steps=200,  # Relearning updates.
+    num_steps=120,  # Relearning updates.
     evaluate_every=10,  # Updates between evaluations, inside the program.
     evaluations_per_call=10,  # Evaluations between checkpoints.
     batch_size=32,  # Rows of forget data an update.
