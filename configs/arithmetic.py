@@ -1,11 +1,11 @@
 """The arithmetic setting of the UNDO paper: keep + and -, forget * and /.
 
-COMMAND, about 5 minutes on 2 CPU cores, ends in runs/arithmetic/report.html:
+COMMAND, 5 to 9 minutes on 2 CPU cores, ends in runs/arithmetic/report.html:
 
   python -m experiments.undo --config=configs/arithmetic.py:tiny \
       --workdir=runs/arithmetic
 
-Sizes: `tiny` trains 0.4 M parameters on equations, one a row; `small` 4.7 M on
+Sizes: `tiny` trains 0.4 M parameters on equations, one a row; `small` 5.9 M on
 packed equations and word problems, with the paper's ten learning rates (hours on
 a CPU). Every value can be overridden: --config.undo.alphas="(0.2,0.8)".
 
