@@ -141,7 +141,10 @@ def run_worker(
       text=True,
     )
     if done.returncode:
-      raise RuntimeError(f"{module} {' '.join(flags)} failed:\n{done.stderr[-4000:]}")
+      raise RuntimeError(
+        f"{module} {' '.join(flags)} failed with status {done.returncode}:\n"
+        f"{done.stderr[-4000:]}"
+      )
     return json.loads(path.read_text())
 
 

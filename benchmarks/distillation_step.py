@@ -1,6 +1,6 @@
 """One distillation step, undo_jax against transformers' Gemma 2 in PyTorch.
 
-COMMAND, about 15 minutes on 2 CPU cores:
+COMMAND, tens of minutes on 2 CPU cores:
 
   python -m benchmarks.distillation_step --rounds=5
 

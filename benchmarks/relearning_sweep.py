@@ -1,6 +1,6 @@
 """The relearning attack: one program for all learning rates, against loops over them.
 
-COMMAND, about 10 minutes on 2 CPU cores:
+COMMAND, tens of minutes on 2 CPU cores:
 
   python -m benchmarks.relearning_sweep --rounds=5
 
