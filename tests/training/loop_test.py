@@ -58,7 +58,7 @@ def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **
   evaluated = []
 
   def put(batch):
-    if kill_at is not None and len(evaluated) >= 0 and put.count == kill_at:
+    if put.count == kill_at:
       raise Killed
     put.count += 1
     return batch
@@ -88,6 +88,12 @@ def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **
   finally:
     writer.close()
     checkpoints.close()
+
+
+def checkpoint_files(directory):
+  """Files of the checkpoints with the times they were written."""
+  found = (directory / "checkpoints").rglob("*")
+  return {str(p): p.stat().st_mtime_ns for p in found if p.is_file()}
 
 
 def equal(a, b):
@@ -125,8 +131,33 @@ def test_kill_and_resume_is_bit_for_bit(tmp_path, uninterrupted, kill_at):
 
 def test_a_finished_stage_does_not_train_again(tmp_path):
   first, _ = run(tmp_path)
+  before = checkpoint_files(tmp_path)
   again, _ = run(tmp_path, kill_at=10)  # Would be killed at its first batch.
   assert equal(first.state.params, again.state.params)
+  # While a checkpoint is written again, there is none: a kill would lose the stage.
+  assert checkpoint_files(tmp_path) == before
+
+
+def test_a_checkpoint_is_not_written_twice(tmp_path):
+  with pytest.raises(Killed):
+    run(tmp_path, kill_at=3)  # Saved at 3, and killed before another update.
+  before = checkpoint_files(tmp_path)
+  with pytest.raises(Killed):
+    run(tmp_path, kill_at=3)
+  assert before and checkpoint_files(tmp_path) == before
+
+
+def test_a_failed_rewrite_of_the_metrics_keeps_them(tmp_path, monkeypatch):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 1, "kind": "train"}\n')
+
+  def fail(*args):
+    raise Killed
+
+  monkeypatch.setattr("os.replace", fail)
+  with pytest.raises(Killed):
+    JsonlWriter(path, resume_step=0)
+  assert read_jsonl(path) == [{"step": 1, "kind": "train"}]
 
 
 def test_evaluations_are_at_one_the_multiples_and_the_end(uninterrupted):

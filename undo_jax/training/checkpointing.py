@@ -34,7 +34,7 @@ class Checkpoints:
     return None if latest is None else latest.step
 
   def save(self, step: int, params: Params, rest: Any, data: Any = None) -> None:
-    """Writes a checkpoint and returns when it is complete.
+    """Writes a checkpoint and returns when it is complete; once for each step.
 
     Args:
       step: updates done.
@@ -42,12 +42,14 @@ class Checkpoints:
       rest: any pytree of arrays beside them (optimizer state, history).
       data: a Grain iterator, or None.
     """
+    if step == self.latest():
+      return  # Writing it again would remove the only checkpoint for a while.
     items = {"params": params, "rest": rest}
     if data is not None:
       items["data"] = data
     # Blocking: an asynchronous save could still read buffers that the next step
     # has been given to overwrite.
-    self._checkpointer.save_checkpointables(step, items, overwrite=True)
+    self._checkpointer.save_checkpointables(step, items)
 
   def restore(
     self, step: int, params: Params, rest: Any, data: Any = None

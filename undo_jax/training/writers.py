@@ -9,6 +9,8 @@ from typing import Any
 
 import tqdm
 
+from undo_jax import files
+
 LOGGER = logging.getLogger("undo_jax")
 
 
@@ -22,9 +24,8 @@ class JsonlWriter:
       path: the file, made with its folder.
       resume_step: updates done; the evaluation at this step is taken again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     kept = [row for row in read_jsonl(path) if _precedes(row, resume_step)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
     self._file = open(path, "a", encoding="utf-8")
 
   def write(self, step: int, kind: str, **values: Any) -> None:
