@@ -35,6 +35,7 @@ ROOMS = (
 # Third-party packages with one place each.
 ONLY = {
   "flax": ("models",),
+  "safetensors": ("models",),
   "orbax": ("training/checkpointing.py",),
   "grain": ("data",),
   "tensorflow_datasets": ("data",),

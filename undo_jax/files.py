@@ -1,9 +1,14 @@
 """Files that are written whole or not at all."""
 
+from collections.abc import Iterator
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 from typing import Any
+
+from undo_jax.types import ConfigError
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -25,6 +30,31 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 def read_json(path: pathlib.Path) -> Any:
   """Reads a JSON file."""
   return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a temporary directory that becomes `path` if the block succeeds.
+
+  Raises:
+    ConfigError: if `path` exists and is not empty, or cannot be created.
+  """
+  path = pathlib.Path(path)
+  try:
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+      raise ConfigError(
+        f"{path} exists already and is not overwritten; give another directory"
+      )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+  except OSError as error:
+    raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def plain(value: Any) -> Any:

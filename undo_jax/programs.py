@@ -12,7 +12,7 @@ from undo_jax import interpolation, objectives
 from undo_jax.attacks import relearning
 from undo_jax.evaluation import arithmetic as arithmetic_evaluation
 from undo_jax.models.config import ModelConfig
-from undo_jax.models.gemma2 import PARTITION_RULES, Gemma2
+from undo_jax.models.decoder import Decoder, partition_rules
 from undo_jax.training import optimizers, population, sharding
 from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig
@@ -41,15 +41,15 @@ class Attack:
 @functools.cache
 def abstract_params(model: ModelConfig, mesh: Mesh) -> Params:
   """Returns the parameters' shapes with their shardings."""
-  shapes = jax.eval_shape(Gemma2(model).init, jax.random.key(0))
-  return _with(shapes, sharding.tree_shardings(shapes, PARTITION_RULES, mesh))
+  shapes = jax.eval_shape(Decoder(model).init, jax.random.key(0))
+  return _with(shapes, sharding.tree_shardings(shapes, partition_rules(model), mesh))
 
 
 @functools.cache
 def initialize(model: ModelConfig, mesh: Mesh) -> Callable[[jax.Array], Params]:
   """Returns `key -> params`, drawn straight into their shardings."""
   shardings = _shardings(abstract_params(model, mesh))
-  return jax.jit(Gemma2(model).init, out_shardings=shardings)
+  return jax.jit(Decoder(model).init, out_shardings=shardings)
 
 
 @functools.cache
@@ -73,12 +73,12 @@ def training(
   num_microbatches: int,
 ) -> Training:
   """Returns the training programs of an objective; see Training."""
-  fn = objectives.make(objective, Gemma2(model).apply, **dict(options))
+  fn = objectives.make(objective, Decoder(model).apply, **dict(options))
   transform = optimizers.make_optimizer(optimizer)
   step = make_step(fn, transform, num_microbatches=num_microbatches)
   create = functools.partial(state_lib.create, optimizer=transform)
   shapes = jax.eval_shape(create, abstract_params(model, mesh))
-  shardings = sharding.tree_shardings(shapes, PARTITION_RULES, mesh)
+  shardings = sharding.tree_shardings(shapes, partition_rules(model), mesh)
   return Training(
     step=jax.jit(
       step,
@@ -98,7 +98,7 @@ def evaluate(
 ) -> Callable:
   """Returns `(params, problems) -> scores`, compiled."""
   del mesh  # Shardings come with the arguments; the cache is per mesh.
-  apply = Gemma2(model).apply
+  apply = Decoder(model).apply
   return jax.jit(
     arithmetic_evaluation.make_evaluate(apply, tasks, rows_at_once=rows_at_once)
   )
@@ -114,14 +114,14 @@ def attack(
   num_replicas: int,
 ) -> Attack:
   """Returns the relearning programs of a population; see Attack."""
-  apply = Gemma2(model).apply
+  apply = Decoder(model).apply
   transform = optimizers.make_population_optimizer(optimizer)
   step = make_step(objectives.make("cross_entropy", apply), transform)
   scores = arithmetic_evaluation.make_evaluate(apply, tasks, rows_at_once=rows_at_once)
   one = functools.partial(state_lib.create, optimizer=transform)
   single = jax.eval_shape(one, abstract_params(model, mesh))
   shardings = population.shardings(
-    sharding.tree_shardings(single, PARTITION_RULES, mesh)
+    sharding.tree_shardings(single, partition_rules(model), mesh)
   )
   create = functools.partial(population.create, optimizer=transform)
   rates = jax.ShapeDtypeStruct((num_replicas,), jax.numpy.float32)

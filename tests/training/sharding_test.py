@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from undo_jax import testing, trees
-from undo_jax.models.gemma2 import PARTITION_RULES, Gemma2
+from undo_jax.models.decoder import partition_rules
+from undo_jax.models.gemma2 import Gemma2
 from undo_jax.training import population, sharding
 from undo_jax.training import state as state_lib
 from undo_jax.types import ConfigError
@@ -88,7 +89,7 @@ EXPECTED = {
 
 
 def test_every_device_holds_its_part_of_each_parameter(shapes, mesh):
-  shardings = sharding.tree_shardings(shapes, PARTITION_RULES, mesh)
+  shardings = sharding.tree_shardings(shapes, partition_rules(testing.config()), mesh)
   parts = jax.tree.map(lambda s, where: where.shard_shape(s.shape), shapes, shardings)
   got = dict(
     zip(
@@ -101,7 +102,9 @@ def test_every_device_holds_its_part_of_each_parameter(shapes, mesh):
 
 
 def test_tensor_and_fsdp_cut_the_axes_they_are_named_for(shapes, mesh):
-  got = by_path(sharding.tree_shardings(shapes, PARTITION_RULES, mesh))
+  got = by_path(
+    sharding.tree_shardings(shapes, partition_rules(testing.config()), mesh)
+  )
   assert got["embedding"].spec == P("tensor", "fsdp")
   assert got["layers/mlp/up/kernel"].spec == P(None, "fsdp", "tensor")
   assert got["layers/mlp/down/kernel"].spec == P(None, "tensor", "fsdp")
@@ -110,8 +113,10 @@ def test_tensor_and_fsdp_cut_the_axes_they_are_named_for(shapes, mesh):
 
 def test_optimizer_state_lies_as_its_parameters(shapes, mesh):
   state = jax.eval_shape(lambda p: state_lib.create(p, optax.adamw(1e-3)), shapes)
-  got = by_path(sharding.tree_shardings(state, PARTITION_RULES, mesh))
-  alone = by_path(sharding.tree_shardings(shapes, PARTITION_RULES, mesh))
+  got = by_path(sharding.tree_shardings(state, partition_rules(testing.config()), mesh))
+  alone = by_path(
+    sharding.tree_shardings(shapes, partition_rules(testing.config()), mesh)
+  )
   for path, where in alone.items():
     copies = [name for name in got if name == path or name.endswith("/" + path)]
     assert len(copies) == 3  # The parameter and its two moments.
@@ -122,7 +127,7 @@ def test_optimizer_state_lies_as_its_parameters(shapes, mesh):
 
 
 def test_a_population_is_spread_over_replicas_first(shapes, mesh):
-  single = sharding.tree_shardings(shapes, PARTITION_RULES, mesh)
+  single = sharding.tree_shardings(shapes, partition_rules(testing.config()), mesh)
   got = by_path(population.shardings(single))
   assert got["embedding"].spec == P("replica", "tensor", "fsdp")
   assert got["layers/mlp/up/kernel"].spec == P("replica", None, "fsdp", "tensor")
@@ -139,12 +144,16 @@ def test_a_population_is_spread_over_replicas_first(shapes, mesh):
 def test_sizes_that_do_not_divide_are_errors(changes, axes, message):
   shapes = jax.eval_shape(Gemma2(testing.config(**changes)).init, jax.random.key(0))
   with pytest.raises(ConfigError, match=message):
-    sharding.tree_shardings(shapes, PARTITION_RULES, sharding.make_mesh(**axes))
+    sharding.tree_shardings(
+      shapes, partition_rules(testing.config()), sharding.make_mesh(**axes)
+    )
 
 
 def test_a_rule_that_matches_nothing_is_an_error(shapes, mesh):
   with pytest.raises(ValueError, match="matches no parameter"):
-    sharding.tree_shardings(shapes, (*PARTITION_RULES, ("bias", ())), mesh)
+    sharding.tree_shardings(
+      shapes, (*partition_rules(testing.config()), ("bias", ())), mesh
+    )
 
 
 def test_each_device_gets_its_rows_of_a_batch(mesh):

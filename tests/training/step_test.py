@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from undo_jax import objectives, testing
-from undo_jax.models.gemma2 import PARTITION_RULES, Gemma2
+from undo_jax.models.decoder import partition_rules
+from undo_jax.models.gemma2 import Gemma2
 from undo_jax.training import sharding
 from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig, make_optimizer
@@ -112,7 +113,7 @@ def train(mesh, num_microbatches=1):
   objective, optimizer, params, batches = parts()
   create = functools.partial(state_lib.create, optimizer=optimizer)
   shapes = jax.eval_shape(create, params)
-  shardings = sharding.tree_shardings(shapes, PARTITION_RULES, mesh)
+  shardings = sharding.tree_shardings(shapes, partition_rules(CONFIG), mesh)
   state = jax.jit(create, out_shardings=shardings)(params)
   step = jax.jit(
     make_step(objective, optimizer, num_microbatches=num_microbatches),

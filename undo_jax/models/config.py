@@ -6,11 +6,15 @@ from undo_jax.types import ConfigError
 
 REMAT_POLICIES = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
+ACTIVATIONS = ("gelu_tanh", "silu")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-  """A Gemma-2 decoder. Widths in units, counts in entries; see the fields."""
+  """A decoder, by default Gemma-2's. Widths in units, counts in entries.
+
+  The fields of the families' differences come last, their defaults Gemma-2's.
+  """
 
   vocab_size: int  # V, token ids are in [0, V).
   num_layers: int  # N.
@@ -22,13 +26,28 @@ class ModelConfig:
   query_pre_attn_scalar: float = 256.0  # Scores are scaled by its power -1/2.
   attention_softcap: float | None = 50.0  # cap * tanh(x / cap); None: off.
   logit_softcap: float | None = 30.0  # The same for the logits; None: off.
-  sliding_window: int = 4096  # Tokens that layers 0, 2, ... look back.
+  sliding_window: int | None = 4096  # Tokens that local layers look back; None: all.
   rope_theta: float = 10_000.0  # Base of the rotary wavelengths.
   norm_epsilon: float = 1e-6  # Added to the mean square.
   init_std: float = 0.02  # Standard deviation of fresh matrices.
   dtype: str = "float32"  # Compute dtype; parameters are float32.
   remat: str = "none"  # What the backward pass recomputes: none, dots, full.
   scan_unroll: int = 1  # Layers unrolled in one turn of the scan over layers.
+  global_every: int = 2  # Every so manieth layer has no window, the others are local.
+  activation: str = "gelu_tanh"  # Of the MLP's gate: gelu_tanh or silu.
+  norm_offset: bool = True  # Norms multiply by 1 + scale (fresh: 0), else by scale.
+  post_norms: bool = True  # Norms after attention and MLP, beside those before.
+  qk_norm: bool = False  # Norms over the width of each query and key head.
+  scale_embedding: bool = True  # Embeddings times sqrt(D).
+  tied: bool = True  # The unembedding is the embedding; else it is head/kernel.
+  qkv_bias: bool = False  # Biases of query, key and value,
+  out_bias: bool = False  # of the attention's output,
+  mlp_bias: bool = False  # of the MLP's three matrices.
+  rope_local_theta: float | None = None  # rope_theta of local layers; None: the same.
+  rope_factor: float = 1.0  # Stretches the wavelengths of global layers, ...
+  rope_low_factor: float = 1.0  # ... only the long ones, as Llama-3 does, if
+  rope_high_factor: float = 4.0  # rope_original_length is given; see
+  rope_original_length: int | None = None  # decoder.wavelengths. Tokens.
 
   def __post_init__(self):
     for name in (
@@ -41,9 +60,10 @@ class ModelConfig:
       "mlp_width",
       "sliding_window",
       "scan_unroll",
+      "global_every",
     ):
       value = getattr(self, name)
-      if value < 1:
+      if value is not None and value < 1:
         raise ConfigError(f"model.{name} must be at least 1, got {value}")
     if self.num_heads % self.num_kv_heads:
       raise ConfigError(
@@ -60,6 +80,16 @@ class ModelConfig:
         raise ConfigError(f"model.{name} must be positive or None, got {value}")
     if self.dtype not in DTYPES:
       raise ConfigError(f"model.dtype must be one of {DTYPES}, got {self.dtype!r}")
+    if self.activation not in ACTIVATIONS:
+      raise ConfigError(
+        f"model.activation must be one of {ACTIVATIONS}, got {self.activation!r}"
+      )
+    if not self.rope_factor > 0 or not self.rope_high_factor > self.rope_low_factor:
+      raise ConfigError(
+        "model.rope_factor must be positive and rope_high_factor above "
+        f"rope_low_factor, got {self.rope_factor}, {self.rope_high_factor} and "
+        f"{self.rope_low_factor}"
+      )
     if self.remat not in REMAT_POLICIES:
       raise ConfigError(
         f"model.remat must be one of {REMAT_POLICIES}, got {self.remat!r}"
@@ -67,11 +97,15 @@ class ModelConfig:
 
 
 def num_params(config: ModelConfig) -> int:
-  """Returns the number of parameters, the tied embedding counted once.
+  """Returns the number of parameters, a tied embedding counted once.
 
-  V*D + N*(2*D*H*K + 2*D*G*K + 3*D*F + 4*D) + D
+  V*D + N*(2*D*H*K + 2*D*G*K + 3*D*F + 4*D) + D for Gemma-2.
   """
   c = config
-  attention = 2 * c.width * c.head_dim * (c.num_heads + c.num_kv_heads)
-  layer = attention + 3 * c.width * c.mlp_width + 4 * c.width
-  return c.vocab_size * c.width + c.num_layers * layer + c.width
+  query, key = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+  layer = 2 * c.width * (query + key) + 3 * c.width * c.mlp_width
+  layer += (4 if c.post_norms else 2) * c.width + 2 * c.head_dim * c.qk_norm
+  layer += (query + 2 * key) * c.qkv_bias + c.width * c.out_bias
+  layer += (2 * c.mlp_width + c.width) * c.mlp_bias
+  embeddings = (1 if c.tied else 2) * c.vocab_size * c.width
+  return embeddings + c.num_layers * layer + c.width

@@ -11,7 +11,7 @@ import pytest
 
 from undo_jax import testing, trees
 from undo_jax.models.config import num_params
-from undo_jax.models.gemma2 import NODES, PARTITION_RULES, Gemma2
+from undo_jax.models.decoder import NODES, Decoder, partition_rules
 from undo_jax.models.presets import PRESETS
 from undo_jax.objectives.cross_entropy import cross_entropy
 
@@ -25,7 +25,7 @@ def draw_params(config, seed: int = 0):
   seen) and their norms' scales zero.
   """
   rng = np.random.default_rng(seed)
-  shapes = jax.eval_shape(Gemma2(config).init, jax.random.key(0))
+  shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0))
 
   def draw(path, shape):
     std = 0.5 if path.endswith("scale") else 1.5 / math.sqrt(shape.shape[-2])
@@ -149,7 +149,7 @@ def test_logits_and_hidden_states_are_those_of_the_definition(name):
   config = REFERENCE_CONFIGS[name]
   params, tokens = draw_params(config), draw_tokens(config)
   capture = tuple(range(config.num_layers + 1))
-  apply = jax.jit(functools.partial(Gemma2(config).apply, capture=capture))
+  apply = jax.jit(functools.partial(Decoder(config).apply, capture=capture))
   got = apply(params, tokens)
   logits, hidden = reference(config, params, tokens)
   assert got.logits.dtype == jnp.float32
@@ -175,7 +175,7 @@ def test_logits_and_hidden_states_are_those_of_the_definition(name):
   ],
 )
 def test_presets_have_the_published_numbers_of_parameters(name, total):
-  shapes = jax.eval_shape(Gemma2(PRESETS[name]).init, jax.random.key(0))
+  shapes = jax.eval_shape(Decoder(PRESETS[name]).init, jax.random.key(0))
   assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == total
   assert num_params(PRESETS[name]) == total
 
@@ -183,7 +183,7 @@ def test_presets_have_the_published_numbers_of_parameters(name, total):
 @pytest.fixture(scope="module")
 def fresh():
   config = testing.config(width=32, mlp_width=64, vocab_size=64, init_std=0.05)
-  return config, jax.jit(Gemma2(config).init)(jax.random.key(0))
+  return config, jax.jit(Decoder(config).init)(jax.random.key(0))
 
 
 def test_fresh_norms_are_zero_and_matrices_normal(fresh):
@@ -206,7 +206,7 @@ def test_fresh_layers_differ(fresh):
 
 def test_every_parameter_has_a_partition_rule(fresh):
   # Without a default the matcher fails on a parameter without a rule.
-  specs = trees.match(fresh[1], PARTITION_RULES)
+  specs = trees.match(fresh[1], partition_rules(fresh[0]))
   assert specs["layers"]["mlp"]["down"]["kernel"] == (None, "tensor", "fsdp")
 
 
@@ -221,7 +221,7 @@ def node_shape(name):
 
 
 def loss_of(config, params, routes, weights_B):
-  output = Gemma2(config).apply(params, TOKENS, routes=routes)
+  output = Decoder(config).apply(params, TOKENS, routes=routes)
   mask_BxL = jnp.broadcast_to(weights_B[:, None], (B, L))
   return cross_entropy(output.logits, TOKENS, mask_BxL).sum
 
@@ -274,7 +274,7 @@ def test_unrolling_and_recomputing_change_no_result(base, changes):
 @pytest.mark.parametrize("policy", ["dots", "full"])
 def test_recomputing_is_really_done(policy):
   config = dataclasses.replace(BASE, remat=policy)
-  shapes = jax.eval_shape(Gemma2(BASE).init, jax.random.key(0))
+  shapes = jax.eval_shape(Decoder(BASE).init, jax.random.key(0))
   jaxpr = jax.make_jaxpr(functools.partial(loss_of, config))(shapes, {}, jnp.ones(B))
   assert "remat" in str(jaxpr) or "checkpoint" in str(jaxpr)
 
@@ -289,7 +289,7 @@ def test_a_position_depends_on_those_before_it_alone():
   def hidden(embedding):
     # Hidden states do not go through the unembedding, which is the same matrix.
     changed = params | {"embedding": embedding}
-    captured = Gemma2(config).apply(changed, tokens, capture=(1, 2)).captured
+    captured = Decoder(config).apply(changed, tokens, capture=(1, 2)).captured
     return jnp.stack([captured[1][0] @ probe, captured[2][0] @ probe])
 
   jacobian = jax.jit(jax.jacrev(hidden))(params["embedding"])
@@ -308,13 +308,13 @@ def test_logits_are_bounded_by_the_softcap(cap):
     dataclasses.replace(config, logit_softcap=None), params, TOKENS[:1]
   )
   assert np.abs(free).max() > 10 * cap
-  logits = jax.jit(Gemma2(config).apply)(params, TOKENS[:1]).logits
+  logits = jax.jit(Decoder(config).apply)(params, TOKENS[:1]).logits
   assert 0.999 * cap < np.abs(logits).max() <= cap
 
 
 def test_bfloat16_compute_stays_close_and_parameters_float32(base):
   params = base[0]
-  model = Gemma2(dataclasses.replace(BASE, dtype="bfloat16"))
+  model = Decoder(dataclasses.replace(BASE, dtype="bfloat16"))
 
   def loss(params):
     output = model.apply(params, TOKENS, capture=(3,))
@@ -336,8 +336,8 @@ def test_bfloat16_compute_stays_close_and_parameters_float32(base):
 
 @pytest.mark.parametrize("capture", [(), (0,), (2,), (3, 0)])
 def test_only_what_was_asked_for_is_captured(capture):
-  params = jax.eval_shape(Gemma2(BASE).init, jax.random.key(0))
-  apply = functools.partial(Gemma2(BASE).apply, capture=capture)
+  params = jax.eval_shape(Decoder(BASE).init, jax.random.key(0))
+  apply = functools.partial(Decoder(BASE).apply, capture=capture)
   captured = jax.eval_shape(apply, params, TOKENS).captured
   assert {k: state.shape for k, state in captured.items()} == dict.fromkeys(
     capture, (B, L, BASE.width)
@@ -345,7 +345,7 @@ def test_only_what_was_asked_for_is_captured(capture):
 
 
 def test_the_embedding_can_be_captured_alone(base):
-  apply = jax.jit(functools.partial(Gemma2(BASE).apply, capture=(0,)))
+  apply = jax.jit(functools.partial(Decoder(BASE).apply, capture=(0,)))
   expected = 4.0 * np.asarray(base[0]["embedding"])[np.asarray(TOKENS)]
   np.testing.assert_array_equal(apply(base[0], TOKENS).captured[0], expected)
 
@@ -477,4 +477,4 @@ def test_masks_of_rows_add_up_over_the_rows(routed):
 )
 def test_wrong_routes_and_captures_are_errors(base, arguments, message):
   with pytest.raises(ValueError, match=message):
-    Gemma2(BASE).apply(base[0], TOKENS, **arguments)
+    Decoder(BASE).apply(base[0], TOKENS, **arguments)
