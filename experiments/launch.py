@@ -1,14 +1,18 @@
 """How every experiment starts: flags, logging, one clear line on bad input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 import logging
+import pathlib
 import sys
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from undo_jax import environment
+from undo_jax import environment, files, running, sources, validation
+from undo_jax.stages import Stage
+from undo_jax.training import sharding
 from undo_jax.types import ConfigError
 
 
@@ -23,6 +27,32 @@ def define_flags():
   workdir = flags.DEFINE_string("workdir", None, "Directory of the run; all it writes.")
   flags.mark_flags_as_required(["config", "workdir"])
   return config, workdir
+
+
+def claim(
+  config: Any,
+  workdir: pathlib.Path,
+  plan: Sequence[Stage],
+  given: Mapping[str, sources.Source] | None = None,
+) -> running.Run:
+  """Checks config and workdir, before any compute; returns the run of a plan."""
+  mesh = sharding.make_mesh(**config.mesh)
+  validation.check(config, dict(mesh.shape))
+  validation.claim_workdir(workdir, config)
+  return running.Run(
+    workdir,
+    mesh,
+    checkpoint_every=config.checkpoint_every,
+    evaluation_rows=config.evaluation_rows,
+    stages=tuple(plan),
+    given=given or {},
+  )
+
+
+def describe(workdir: pathlib.Path) -> None:
+  """Writes what runs, and on what: environment.json and command.txt."""
+  files.write_json(workdir / "environment.json", environment.describe())
+  files.write_text(workdir / "command.txt", environment.command() + "\n")
 
 
 def run(main: Callable[[list[str]], None]) -> None:

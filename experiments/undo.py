@@ -12,9 +12,8 @@ import pathlib
 from typing import Any
 
 from experiments import launch
-from undo_jax import environment, files, running, stages, validation
+from undo_jax import files, running, stages
 from undo_jax.frontier import report, results
-from undo_jax.training import sharding
 
 LOGGER = logging.getLogger("undo_jax")
 _CONFIG, _WORKDIR = launch.define_flags()
@@ -28,23 +27,13 @@ def main(argv: list[str]) -> None:
 
 def run_undo(config: Any, workdir: pathlib.Path) -> None:
   """Checks the config, runs its stages and writes results and report."""
-  mesh = sharding.make_mesh(**config.mesh)
-  validation.check(config, dict(mesh.shape))
-  validation.claim_workdir(workdir, config)
   plan = stages.plan(config)
-  run = running.Run(
-    workdir,
-    mesh,
-    checkpoint_every=config.checkpoint_every,
-    evaluation_rows=config.evaluation_rows,
-    stages=tuple(plan),
-  )
+  run = launch.claim(config, workdir, plan)
   page = workdir / "report.html"
   if page.exists() and all(run.done(stage.name) for stage in plan):
     LOGGER.info("nothing to do: this run is finished, see %s", page)
     return
-  files.write_json(workdir / "environment.json", environment.describe())
-  files.write_text(workdir / "command.txt", environment.command() + "\n")
+  launch.describe(workdir)
   outcomes = running.run_stages(run)
   found = results.assemble(
     setting=config.setting, seed=config.seed, stages=plan, outcomes=outcomes

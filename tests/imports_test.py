@@ -29,6 +29,7 @@ ROOMS = (
   "frontier",
   "programs",
   "environment",
+  "sources",
   "running",
   "validation",
 )

@@ -7,7 +7,7 @@
 done.json is written last: a stage that has it is finished and only read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import logging
@@ -18,7 +18,7 @@ import jax
 from jax.sharding import Mesh
 import numpy as np
 
-from undo_jax import files, objectives, programs, streams
+from undo_jax import files, objectives, programs, sources, streams
 from undo_jax.data import arithmetic, packing, pipeline, rows, tokenizers
 from undo_jax.evaluation import arithmetic as arithmetic_evaluation
 from undo_jax.frontier import compute
@@ -43,6 +43,7 @@ class Run:
   checkpoint_every: int  # Updates.
   evaluation_rows: int  # Problems in one forward pass.
   stages: tuple[Stage, ...]
+  given: Mapping[str, sources.Source] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def directories(self) -> dict[str, pathlib.Path]:
@@ -61,6 +62,7 @@ def run_stages(run: Run) -> dict[str, dict[str, Any]]:
   """Runs every unfinished stage in order; returns their done.json by name."""
   kinds: dict[str, Callable[..., dict[str, Any]]] = {
     "data": _run_data,
+    "given": _run_given,
     "train": _run_training,
     "attack": _run_attack,
   }
@@ -69,13 +71,22 @@ def run_stages(run: Run) -> dict[str, dict[str, Any]]:
     outcome = run.done(stage.name)
     if outcome is None:
       directory = run.directories[stage.name]
-      files.write_json(directory / "config.json", dataclasses.asdict(stage))
+      files.write_json(directory / "config.json", _describe(run, stage))
       title = f"[{number}/{len(run.stages)}] {stage.name}"
       outcome = kinds[stage.kind](run, stage, directory, title)
       files.write_json(directory / "done.json", outcome)
-      LOGGER.info("%s: done. %s", title, _summary(outcome))
+      LOGGER.info("%s: done. %s", title, summary(outcome))
     outcomes[stage.name] = outcome
   return outcomes
+
+
+def _describe(run: Run, stage: Stage) -> dict[str, Any]:
+  """Returns a stage's config.json: what determines it, and where its inputs are."""
+  inputs = {role: run.directories[name].name for role, name in stage.inputs.items()}
+  described = {**dataclasses.asdict(stage), "input_directories": inputs}
+  if stage.name in run.given:
+    described["path"] = str(run.given[stage.name].path)
+  return described
 
 
 # MARK: data
@@ -165,6 +176,24 @@ def _batches(run: Run, stage: Stage, parts, *, stream: str, batch_size: int, wei
 
   made = {name: mixture(i, domains) for i, (name, domains) in enumerate(parts.items())}
   return made["batch"] if list(made) == ["batch"] else pipeline.paired(made)
+
+
+# MARK: given models
+
+
+def _run_given(run, stage, directory, title):
+  """Scores a model that came from a checkpoint."""
+  del directory
+  LOGGER.info("%s: scoring %s", title, run.given[stage.name].path)
+  model = ModelConfig(**stage.settings["model"])
+  tasks, problems = _problems(run, stage)
+  score = programs.evaluate(model, run.mesh, tasks, run.evaluation_rows)
+  return {
+    "scores": _floats(score(_load(run, stage.name, model), problems)),
+    "updates": 0,
+    "reason": "given",
+    "compute": dataclasses.asdict(compute.Compute()),
+  }
 
 
 # MARK: training
@@ -285,6 +314,8 @@ def _frozen(run: Run, stage: Stage, model: ModelConfig) -> dict[str, Any]:
 
 def _load(run: Run, name: str, model: ModelConfig) -> Params:
   abstract = programs.abstract_params(model, run.mesh)
+  if name in run.given:
+    return sources.load(run.given[name], abstract)
   return load_params(run.directories[name] / "checkpoints", abstract)
 
 
@@ -411,7 +442,8 @@ def _frozen_value(value):
   return tuple(value) if isinstance(value, list) else value
 
 
-def _summary(outcome) -> str:
+def summary(outcome: Mapping[str, Any]) -> str:
+  """Returns a finished stage's outcome in one line."""
   if "updates" in outcome:
     scores = outcome["scores"]
     return (

@@ -5,7 +5,7 @@ of its settings and of its inputs' identities: what is finished under an identit
 is never computed again, and a changed setting changes every stage after it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import hashlib
 import json
@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from undo_jax import streams
+from undo_jax.types import ConfigError
 
 # Counted up when the meaning of a stage changes, so that old results do not pass
 # for new ones.
@@ -42,7 +43,7 @@ class Stage:
   """
 
   name: str
-  kind: str  # "data", "train" or "attack".
+  kind: str  # "data", "given", "train" or "attack".
   settings: dict[str, Any]
   inputs: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -51,7 +52,118 @@ def plan(config: Any) -> list[Stage]:
   """Returns the stages of a config in the order they run."""
   stages = list(_plan(config))
   models = [stage.name for stage in stages if stage.kind == "train"]
-  return stages + [_attack(config, model) for model in models]
+  return stages + [attack(config, model) for model in models]
+
+
+def given(config: Any, name: str, fingerprint: str) -> Stage:
+  """Returns the stage that takes a model from a checkpoint and scores it.
+
+  Args:
+    config: the run's, whose `model` is the checkpoint's.
+    name: of the model in this run.
+    fingerprint: of the checkpoint's content; its path does not matter.
+  """
+  settings = {
+    "setting": config.setting,
+    "model": _plain(config.model),
+    "fingerprint": fingerprint,
+  }
+  return Stage(name, "given", settings, {"data": "data"})
+
+
+def replaced(stages: list[Stage], stage: Stage) -> list[Stage]:
+  """Returns the plan with `stage` in the place of the one of its name."""
+  return [stage if other.name == stage.name else other for other in stages]
+
+
+def needed(stages: list[Stage], names: Iterable[str]) -> list[Stage]:
+  """Returns the part of a plan that the named stages need, themselves included."""
+  wanted = set(names)
+  for stage in reversed(stages):
+    if stage.name in wanted:
+      wanted |= set(stage.inputs.values())
+  return [stage for stage in stages if stage.name in wanted]
+
+
+def named(stages: list[Stage], models: Iterable[str]) -> list[str]:
+  """Returns the stages that models name: each its own, or its attack's.
+
+  Raises:
+    ConfigError: if there is none of a name.
+  """
+  known = [stage.name for stage in stages]
+  found = []
+  for model in models:
+    name = f"attack_{model}" if f"attack_{model}" in known else model
+    if name not in known:
+      raise ConfigError(f"--models: {model!r} is none of {', '.join(known)}")
+    found.append(name)
+  return found
+
+
+# What a single stage can be, and the name that a given checkpoint takes in it.
+SINGLE = ("pretrain", "unlearn", "distill", "relearn", "evaluate")
+GIVEN = "model"
+
+
+def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage]:
+  """Returns the plan of one of SINGLE: all models it makes, and what they need.
+
+  1. Without a checkpoint it is a part of `plan`, with the same identities.
+  2. With one, the checkpoint stands where the plan trains the model it starts
+     from: what pretraining goes on with, what is unlearned, the unlearned model
+     that teaches and is noised, what is attacked or scored.
+
+  Args:
+    config: the run's; with a checkpoint its `model` must be the checkpoint's.
+    kind: one of SINGLE.
+    fingerprint: of the checkpoint, or None.
+
+  Raises:
+    ConfigError: if the stage needs a checkpoint.
+  """
+  full = plan(config)
+  made = {
+    "pretrain": ["base", "data_filtering"],
+    "unlearn": list(config.unlearn.methods),
+    "distill": [
+      *(["unlearn_and_distill"] if config.undo.unlearn_and_distill else []),
+      *map(undo_name, config.undo.alphas),
+    ],
+    "relearn": [stage.name for stage in full if stage.kind == "attack"],
+  }
+  if fingerprint is None:
+    if kind == "evaluate":
+      raise ConfigError("there is nothing to evaluate: give --checkpoint=DIRECTORY")
+    return needed(full, made[kind])
+  data = full[0]
+  if kind in ("relearn", "evaluate"):
+    model = given(config, GIVEN, fingerprint)
+    rest = [attack(config, GIVEN)] if kind == "relearn" else []
+    return [data, model, *rest]
+  if kind == "pretrain":
+    model = given(config, GIVEN, fingerprint)
+    trained = [
+      dataclasses.replace(stage, inputs={**stage.inputs, "init": GIVEN})
+      for stage in full
+      if stage.name in made[kind]
+    ]
+    return [data, model, *trained]
+  name = "base" if kind == "unlearn" else config.undo.teacher
+  return needed(replaced(full, given(config, name, fingerprint)), made[kind])
+
+
+def attack(config: Any, model: str) -> Stage:
+  """Returns the stage that relearns the forget data from a model."""
+  settings = {
+    "setting": config.setting,
+    "model": _plain(config.model),
+    "attack": _plain(config.attack),
+    "parts": _plain(FORGET),
+    "seeds": _seeds(config, "attack"),
+    "length": config.data.sequence_length,
+  }
+  return Stage(f"attack_{model}", "attack", settings, {"data": "data", "model": model})
 
 
 def identities(stages: list[Stage]) -> dict[str, str]:
@@ -145,18 +257,6 @@ def _train(config, training, parts, objective, names) -> dict[str, Any]:
     "seeds": _seeds(config, *names),
     "length": config.data.sequence_length,
   }
-
-
-def _attack(config, model: str) -> Stage:
-  settings = {
-    "setting": config.setting,
-    "model": _plain(config.model),
-    "attack": _plain(config.attack),
-    "parts": _plain(FORGET),
-    "seeds": _seeds(config, "attack"),
-    "length": config.data.sequence_length,
-  }
-  return Stage(f"attack_{model}", "attack", settings, {"data": "data", "model": model})
 
 
 def _seeds(config, *names: str) -> dict[str, int]:

@@ -1,0 +1,75 @@
+"""What pretrain, unlearn, distill, relearn and evaluate share: one stage alone."""
+
+import dataclasses
+import logging
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from experiments import launch
+from undo_jax import running, sources, stages
+
+LOGGER = logging.getLogger("undo_jax")
+
+
+def main(kind: str) -> None:
+  """Runs the stages of one kind; see stages.single."""
+  config, workdir = launch.define_flags()
+  checkpoint = flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Start from this model: a stage's directory (WORKDIR/stages/NAME-HASH) or one of "
+    "Hugging Face (config.json and safetensors). Its sizes replace config.model.",
+  )
+  models = flags.DEFINE_list("models", None, "Make only these of the stage's models.")
+
+  def run(argv):
+    del argv
+    run_single(
+      kind,
+      config.value,
+      pathlib.Path(str(workdir.value)).resolve(),
+      checkpoint=None if checkpoint.value is None else pathlib.Path(checkpoint.value),
+      models=models.value,
+    )
+
+  launch.run(run)
+
+
+def run_single(
+  kind: str,
+  config: Any,
+  workdir: pathlib.Path,
+  *,
+  checkpoint: pathlib.Path | None = None,
+  models: list[str] | None = None,
+) -> dict[str, dict[str, Any]]:
+  """Runs one stage alone; returns done.json of what ran, by name.
+
+  Args:
+    kind: one of stages.SINGLE.
+    config: a whole ConfigDict; with a checkpoint its `model` is replaced.
+    workdir: the run directory.
+    checkpoint: a model to start from, or None.
+    models: the names to make; None: all that the stage makes.
+  """
+  source = None
+  if checkpoint is not None:
+    source = sources.open_source(checkpoint.resolve(), config.model)
+    with config.unlocked():
+      config.model = dataclasses.asdict(source.model)
+  plan = stages.single(config, kind, source and source.fingerprint)
+  if models is not None:
+    plan = stages.needed(plan, stages.named(plan, models))
+  given = {stage.name: source for stage in plan if stage.kind == "given" and source}
+  run = launch.claim(config, workdir, plan, given)
+  if all(run.done(stage.name) for stage in plan):
+    LOGGER.info("nothing to do: these stages are finished")
+  else:
+    launch.describe(workdir)
+  outcomes = running.run_stages(run)
+  for stage in plan:
+    print(f"{stage.name}: {running.summary(outcomes[stage.name])}")
+    print(f"  {run.directories[stage.name]}")
+  return outcomes

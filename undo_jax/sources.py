@@ -1,0 +1,97 @@
+"""Models that a run is given: a stage's directory of ours, or Hugging Face's."""
+
+from collections.abc import Iterator
+import dataclasses
+import hashlib
+import pathlib
+from typing import Any
+
+import jax
+
+from undo_jax import files
+from undo_jax.models import huggingface
+from undo_jax.models.config import ModelConfig
+from undo_jax.training.checkpointing import load_params
+from undo_jax.types import ConfigError, Params
+
+# What the run decides, whatever the checkpoint was made with.
+HOW = ("dtype", "remat", "scan_unroll")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A directory that holds a model."""
+
+  path: pathlib.Path
+  is_stage: bool  # Ours, or else Hugging Face's.
+  model: ModelConfig
+  fingerprint: str  # 12 hex digits of the hash of the weights' and config's bytes.
+
+
+def open_source(path: pathlib.Path, how: Any) -> Source:
+  """Reads what a directory holds, without its weights' values.
+
+  Args:
+    path: WORKDIR/stages/<name>-<identity>, or a directory with config.json and
+      safetensors.
+    how: config.model of the run, whose HOW fields the model takes over.
+
+  Raises:
+    ConfigError: if it is neither, is not finished, or holds no single model.
+  """
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    raise ConfigError(
+      f"--checkpoint must be a directory (a stage's, or Hugging Face's), got {path}"
+    )
+  is_stage = _is_stage(path)
+  model = _stage_model(path) if is_stage else huggingface.read_config(path)
+  model = dataclasses.replace(model, **{name: getattr(how, name) for name in HOW})
+  return Source(path, is_stage, model, _fingerprint(path, is_stage))
+
+
+def load(source: Source, abstract: Params) -> Params:
+  """Reads the weights into float32 arrays with the shardings of `abstract`."""
+  if source.is_stage:
+    return load_params(source.path / "checkpoints", abstract)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  _, params = huggingface.load(
+    source.path, dtype="float32", shardings=lambda config, shapes: shardings
+  )
+  return params
+
+
+def _is_stage(path: pathlib.Path) -> bool:
+  return (path / "checkpoints").is_dir() or (path / "done.json").is_file()
+
+
+def _stage_model(path: pathlib.Path) -> ModelConfig:
+  stage = files.read_json(path / "config.json")
+  if stage["kind"] != "train":
+    raise ConfigError(
+      f"{path} is a stage of kind {stage['kind']!r}, which holds no single model; "
+      "give that of a trained model"
+    )
+  if not (path / "done.json").is_file():
+    raise ConfigError(
+      f"the stage {path} is not finished: it has no done.json; run its command again "
+      "to finish it"
+    )
+  return ModelConfig(**stage["settings"]["model"])
+
+
+def _fingerprint(path: pathlib.Path, is_stage: bool) -> str:
+  digest = hashlib.sha256()
+  for file in _contents(path, is_stage):
+    digest.update(file.relative_to(path).as_posix().encode())
+    with file.open("rb") as opened:
+      digest.update(hashlib.file_digest(opened, "sha256").digest())
+  return digest.hexdigest()[:12]
+
+
+def _contents(path: pathlib.Path, is_stage: bool) -> Iterator[pathlib.Path]:
+  yield path / "config.json"
+  if is_stage:
+    yield from sorted(p for p in (path / "checkpoints").rglob("*") if p.is_file())
+  else:
+    yield from sorted(path.glob("*.safetensors"))
