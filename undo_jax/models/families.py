@@ -159,7 +159,7 @@ def to_json(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
     settings |= {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
   if model_type in ("gemma2", "gemma3_text"):
     settings |= {
-      "query_pre_attn_scalar": config.query_pre_attn_scalar,
+      "query_pre_attn_scalar": _int_if_whole(config.query_pre_attn_scalar),
       "attn_logit_softcapping": config.attention_softcap,
       "final_logit_softcapping": config.logit_softcap,
     }
@@ -215,6 +215,11 @@ def _differences(config, model_type, family) -> list[str]:
   if config.rope_local_theta is not None and model_type != "gemma3_text":
     found.append("rope_local_theta")
   return found
+
+
+def _int_if_whole(value: float) -> float:
+  """transformers 5 refuses 256.0 where it expects a whole number."""
+  return int(value) if value == int(value) else value
 
 
 def _whole(settings, key, default=None) -> int:
