@@ -28,13 +28,14 @@ class Source:
   fingerprint: str  # 12 hex digits of the hash of the weights' and config's bytes.
 
 
-def open_source(path: pathlib.Path, how: Any) -> Source:
+def open_source(path: pathlib.Path, how: Any = None) -> Source:
   """Reads what a directory holds, without its weights' values.
 
   Args:
     path: WORKDIR/stages/<name>-<identity>, or a directory with config.json and
       safetensors.
-    how: config.model of the run, whose HOW fields the model takes over.
+    how: config.model of the run, whose HOW fields the model takes over; None: it
+      keeps its own.
 
   Raises:
     ConfigError: if it is neither, is not finished, or holds no single model.
@@ -45,8 +46,12 @@ def open_source(path: pathlib.Path, how: Any) -> Source:
       f"--checkpoint must be a directory (a stage's, or Hugging Face's), got {path}"
     )
   is_stage = _is_stage(path)
-  model = _stage_model(path) if is_stage else huggingface.read_config(path)
-  model = dataclasses.replace(model, **{name: getattr(how, name) for name in HOW})
+  stage = files.read_json(path / "config.json") if is_stage else {}
+  if stage.get("kind") == "given":  # It holds scores alone; the model is elsewhere.
+    return _open_given(path, stage, how)
+  model = _stage_model(path, stage) if is_stage else huggingface.read_config(path)
+  if how is not None:
+    model = dataclasses.replace(model, **{name: getattr(how, name) for name in HOW})
   return Source(path, is_stage, model, _fingerprint(path, is_stage))
 
 
@@ -65,8 +70,17 @@ def _is_stage(path: pathlib.Path) -> bool:
   return (path / "checkpoints").is_dir() or (path / "done.json").is_file()
 
 
-def _stage_model(path: pathlib.Path) -> ModelConfig:
-  stage = files.read_json(path / "config.json")
+def _open_given(path, stage, how) -> Source:
+  source = open_source(pathlib.Path(stage["path"]), how)
+  if source.fingerprint != stage["settings"]["fingerprint"]:
+    raise ConfigError(
+      f"{source.path} is not the model that {path} was given: its content has "
+      "changed; give the original"
+    )
+  return source
+
+
+def _stage_model(path: pathlib.Path, stage: dict[str, Any]) -> ModelConfig:
   if stage["kind"] != "train":
     raise ConfigError(
       f"{path} is a stage of kind {stage['kind']!r}, which holds no single model; "

@@ -1,16 +1,20 @@
-"""Single stages: alone, from a stage of ours and from Hugging Face's files."""
+"""Single stages: alone, from a stage of ours, from Hugging Face's files, and out."""
 
 import json
+import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from configs import arithmetic
 from experiments.single import run_single
 from tests.experiments.undo_test import MINIMAL
-from undo_jax import sources, stages
-from undo_jax.models import huggingface
+from undo_jax import exporting, sources, stages
+from undo_jax.attacks import lora
+from undo_jax.data import tokenizers
+from undo_jax.models import huggingface, peft
 from undo_jax.training.checkpointing import load_params
 from undo_jax.types import ConfigError
 
@@ -152,3 +156,101 @@ def test_wrong_requests_are_one_clear_line(chain, tmp_path):
   with pytest.raises(ConfigError, match="vocab_size: expected at least 259"):
     run_single("evaluate", minimal(**changes), tmp_path, checkpoint=base)
   assert list(tmp_path.iterdir()) == []
+
+
+# ---- Export.
+
+
+def test_an_exported_stage_holds_weights_tokenizer_and_card(chain, tmp_path):
+  root, _, _ = chain
+  stage = directory(root / "unlearned", "max_ent")
+  exporting.export(stage, tmp_path / "out")
+  source = sources.open_source(stage)
+  config, params = huggingface.load(tmp_path / "out")
+  assert config == huggingface.read_config(tmp_path / "out")
+  expected = sources.load(source, stages_abstract(source))
+  for got, want in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_array_equal(got, want)
+  ours = tokenizers.make("characters:arithmetic")
+  theirs = tokenizers.make(f"huggingface:{tmp_path / 'out'}")
+  text = "12 + 3 = 15. 7*8=56"
+  assert theirs.encode(text) == ours.encode(text)
+  assert (theirs.pad_id, theirs.eos_id) == (ours.pad_id, ours.eos_id)
+  card = (tmp_path / "out" / "README.md").read_text()
+  done = json.loads((stage / "done.json").read_text())
+  retain, forget = done["scores"]["retain"], done["scores"]["forget"]
+  flops = f"{done['compute']['flops']:.3g}"
+  assert (
+    f"| max_ent | max_ent on forget, retain data | 2 | {retain:.3f} | {forget:.3f} "
+    f"| {flops} |"
+  ) in card
+  assert f"In all 2 updates on {done['compute']['tokens']:,} tokens" in card
+  assert re.search(r"Base model: base-\w{12} \(content \w{12}\)", card)
+  assert "num_equations 64" in card
+  assert "seeds of max_ent: data 0, noise 0" in card
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_an_exported_member_of_an_attack_scores_as_it_did(chain, tmp_path, rank):
+  root, _, _ = chain
+  stage = directory(root / "unlearned", "max_ent")
+  config = minimal(**{"attack.lora.rank": rank})
+  attacked = run_single("relearn", config, tmp_path / "a", checkpoint=stage)
+  attack = directory(tmp_path / "a", "attack_model")
+  exporting.export(attack, tmp_path / "out", learning_rate=1e-2)
+  scored = run_single(
+    "evaluate", minimal(), tmp_path / "b", checkpoint=tmp_path / "out"
+  )
+  found = {k: v[1][-1] for k, v in attacked["attack_model"]["scores"].items()}
+  assert scored["model"]["scores"] == found
+  # Relearning changed the weights, and those of the other member are others.
+  unlearned, member = (
+    huggingface.load(exported(path, tmp_path / name, rate))[1]
+    for path, name, rate in ((stage, "u", None), (attack, "m", 1e-3))
+  )
+  relearned = huggingface.load(tmp_path / "out")[1]
+  kernels = [p["layers"]["mlp"]["up"]["kernel"] for p in (unlearned, member, relearned)]
+  assert not np.array_equal(kernels[0], kernels[1])
+  assert not np.array_equal(kernels[1], kernels[2])
+  # LoRA leaves the embedding alone, finetuning does not.
+  same = np.array_equal(unlearned["embedding"], relearned["embedding"])
+  assert same is (rank > 0)
+
+
+def exported(checkpoint, output, learning_rate):
+  exporting.export(checkpoint, output, learning_rate=learning_rate)
+  return output
+
+
+def test_adapters_are_merged_on_export(chain, tmp_path):
+  root, _, _ = chain
+  stage = directory(root / "unlearned", "max_ent")
+  source = sources.open_source(stage)
+  params = sources.load(source, stages_abstract(source))
+  adapters = lora.init(params, jax.random.key(1), rank=2, targets=(".*/up/kernel",))
+  adapters = jax.tree.map(lambda x: x + 0.1, adapters)
+  peft.save(tmp_path / "adapter", source.model, adapters, alpha=3.0)
+  exporting.export(stage, tmp_path / "out", adapter=tmp_path / "adapter")
+  _, merged = huggingface.load(tmp_path / "out")
+  pair = adapters["layers"]["mlp"]["up"]["kernel"]
+  up = params["layers"]["mlp"]["up"]["kernel"]
+  expected = np.asarray(up, np.float64) + 1.5 * np.asarray(pair["a"], np.float64) @ (
+    np.asarray(pair["b"], np.float64)
+  )
+  got = merged["layers"]["mlp"]["up"]["kernel"]
+  np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+  np.testing.assert_array_equal(merged["embedding"], params["embedding"])
+
+
+def test_wrong_exports_are_one_clear_line_and_leave_nothing(chain, tmp_path):
+  root, _, _ = chain
+  stage = directory(root / "unlearned", "max_ent")
+  with pytest.raises(ConfigError, match="chooses a member of an attack"):
+    exporting.export(stage, tmp_path / "out", learning_rate=1e-3)
+  with pytest.raises(ConfigError, match="has 259 ids and the model only 32"):
+    exporting.export(stage, tmp_path / "out", tokenizer="bytes")
+  assert list(tmp_path.iterdir()) == []
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out" / "file").write_text("")
+  with pytest.raises(ConfigError, match="exists already and is not overwritten"):
+    exporting.export(stage, tmp_path / "out")

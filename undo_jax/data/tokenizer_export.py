@@ -1,0 +1,118 @@
+"""Tokenizers out: the files by which transformers opens one of ours."""
+
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import tokenizers as library
+
+from undo_jax import files
+from undo_jax.data import tokenizers
+
+# What stands beside a tokenizer's file and tells transformers about it.
+_BESIDE = (
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+)
+
+
+def write(name: str, directory: pathlib.Path) -> None:
+  """Writes the files of a tokenizer into an existing directory.
+
+  The files of a tokenizer from files are copied; characters and bytes become a
+  tokenizer.json that gives the same ids.
+
+  Args:
+    name: as for tokenizers.make.
+    directory: where to.
+
+  Raises:
+    ConfigError: if there is no tokenizer of this name.
+  """
+  tokenizer = tokenizers.make(name)
+  kind, _, rest = name.partition(":")
+  if kind in tokenizers.FILES:
+    _copy(kind, pathlib.Path(rest).expanduser(), directory)
+  elif isinstance(tokenizer, tokenizers.CharacterTokenizer):
+    _write(_characters(tokenizers.ALPHABETS[rest]), directory)
+  else:
+    _write(_bytes(), directory)
+
+
+def copy(checkpoint: pathlib.Path, directory: pathlib.Path) -> None:
+  """Copies what tokenizer files a Hugging Face directory has."""
+  for name in ("tokenizer.json", "tokenizer.model", *_BESIDE):
+    if (checkpoint / name).is_file():
+      shutil.copyfile(checkpoint / name, directory / name)
+
+
+def _copy(kind, path, directory):
+  name = "tokenizer.model" if kind == "sentencepiece" else "tokenizer.json"
+  file = path / name if path.is_dir() else path
+  shutil.copyfile(file, directory / name)
+  for beside in _BESIDE:
+    if (file.parent / beside).is_file():
+      shutil.copyfile(file.parent / beside, directory / beside)
+  if kind == "sentencepiece" and not (directory / _BESIDE[0]).exists():
+    files.write_json(
+      directory / _BESIDE[0],
+      {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": False},
+    )
+
+
+# By id: tokenizers.PAD, EOS and BOS.
+_SPECIAL = ("<pad>", "<eos>", "<bos>")
+
+
+def _characters(alphabet: str) -> library.Tokenizer:
+  """Returns one token a character; a character of no id is an error."""
+  vocabulary = {token: i for i, token in enumerate((*_SPECIAL, *alphabet))}
+  made = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="<none>"))
+  made.pre_tokenizer = library.pre_tokenizers.Split(
+    library.Regex(r"[\s\S]"), behavior="isolated"
+  )
+  made.decoder = library.decoders.Fuse()
+  return made
+
+
+def _bytes() -> library.Tokenizer:
+  """Returns one token a byte, under the letters that byte-level BPE gives them."""
+  letters = _byte_letters()
+  vocabulary = {token: i for i, token in enumerate((*_SPECIAL, *letters))}
+  made = library.Tokenizer(library.models.BPE(vocabulary, []))
+  made.pre_tokenizer = library.pre_tokenizers.ByteLevel(
+    add_prefix_space=False, use_regex=False
+  )
+  made.decoder = library.decoders.ByteLevel()
+  return made
+
+
+def _byte_letters() -> list[str]:
+  """Returns the letter of each byte: printable ones stand for themselves.
+
+  The others take the letters from 256 on, in order. Reference: the byte-level BPE
+  of GPT-2, Radford et al., 2019.
+  """
+  printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+  others = iter(range(256, 512))
+  return [chr(byte if byte in printable else next(others)) for byte in range(256)]
+
+
+def _write(made: library.Tokenizer, directory: pathlib.Path) -> None:
+  made.add_special_tokens([library.AddedToken(token) for token in _SPECIAL])
+  text: Any = json.loads(made.to_str())
+  files.write_json(directory / "tokenizer.json", text)
+  files.write_json(
+    directory / "tokenizer_config.json",
+    {
+      "tokenizer_class": "PreTrainedTokenizerFast",
+      "pad_token": _SPECIAL[tokenizers.PAD],
+      "eos_token": _SPECIAL[tokenizers.EOS],
+      "bos_token": _SPECIAL[tokenizers.BOS],
+      "add_bos_token": False,
+      "clean_up_tokenization_spaces": False,
+    },
+  )
