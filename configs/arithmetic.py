@@ -104,6 +104,12 @@ def _tiny() -> config_dict.ConfigDict:
     weight_decay=0.0,  # Decoupled.
     clip_norm=1.0,  # Global gradient norm.
   )
+  config.attack.lora = config_dict.create(
+    rank=0,  # r of the adapters that are trained; 0: all weights are, no adapters.
+    alpha=16.0,  # The adapters' product is scaled by alpha / rank.
+    # Path regexes of the adapted kernels; here every matrix but the embedding.
+    targets=(r"layers/(attention/(query|key|value|out)|mlp/(gate|up|down))/kernel",),
+  )
   return config
 
 

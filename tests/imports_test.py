@@ -47,7 +47,7 @@ BLOCK = """
 import sys
 class Blocked:
   def find_spec(self, name, path=None, target=None):
-    if name.split(".")[0] in ("tensorflow", "torch", "transformers"):
+    if name.split(".")[0] in ("tensorflow", "torch", "transformers", "peft"):
       raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Blocked())
 """

@@ -64,6 +64,15 @@ def test_an_attack_setting_changes_the_attacks_only():
   assert changed(attack__num_steps=100) == ATTACKS
 
 
+def test_adapters_change_the_attacks_and_only_where_they_are_trained():
+  assert changed(attack__lora__rank=2) == ATTACKS
+  assert changed(attack__lora__alpha=4.0) == set()  # The rank is 0: no adapters.
+  on = {"attack__lora__rank": 2}
+  assert identities(**on) != identities(**on, attack__lora__alpha=4.0)
+  plan = {s.name: s for s in stages.plan(arithmetic.get_config("tiny"))}
+  assert "lora" not in plan["attack_base"].settings["attack"]
+
+
 def test_a_method_changes_itself_and_what_is_made_from_it():
   only = {"grad_diff", "attack_grad_diff"}
   assert changed(unlearn__grad_diff__learning_rate=1e-3) == only

@@ -44,6 +44,16 @@ WRONG = [
   ("attack.evaluate_every", 7, "a divisor of attack.num_steps=120, got 7"),
   ("attack.learning_rates", (), "at least one number"),
   ("attack.learning_rates", (1e-3, -1.0), "all above 0"),
+  ("attack.lora.rank", -1, "attack.lora.rank: expected an integer of at least 0"),
+  ("attack.lora.rank", 97, r"lora: rank must lie in \[1, min\(in, out\)\] .* got 97"),
+]
+# Read only where adapters are trained.
+WRONG_ADAPTERS = [
+  ("alpha", 0.0, "lora.alpha: expected a number above 0, got 0.0"),
+  ("targets", ("layers/mlp/out",), "'layers/mlp/out' matches no parameter"),
+  ("targets", ("layers/.*",), "must match stacked matrices .*_norm/scale"),
+  ("targets", ("(",), "'\\(' is no regex"),
+  ("targets", (), "at least one path regex"),
 ]
 
 
@@ -67,6 +77,24 @@ def test_a_wrong_value_is_named(config, field, value, message):
   assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("field, value, message", WRONG_ADAPTERS)
+def test_wrong_adapters_are_named(config, field, value, message):
+  config.attack.lora[field] = value
+  validation.check(config, ONE_DEVICE)
+  config.attack.lora.rank = 2
+  with pytest.raises(ConfigError, match=message) as error:
+    validation.check(config, ONE_DEVICE)
+  assert "\n" not in str(error.value)
+
+
+def test_adapters_of_the_largest_rank_pass(config):
+  config.attack.lora.rank = 48  # Keys and values: 96 -> 2 * 24.
+  validation.check(config, ONE_DEVICE)
+  config.attack.lora.rank = 49
+  with pytest.raises(ConfigError, match=r"attention/key/kernel \(3, 96, 48\)"):
+    validation.check(config, ONE_DEVICE)
+
+
 @pytest.mark.parametrize(
   "axes, message",
   [
@@ -88,6 +116,19 @@ def test_a_workdir_belongs_to_one_config(config, tmp_path):
   config.undo.beta = 0.5
   with pytest.raises(ConfigError, match=r"config.undo.beta \(0.1 there, 0.5 here\)"):
     validation.claim_workdir(workdir, config)
+
+
+def test_a_workdir_from_before_adapters_is_resumed_without_them(config, tmp_path):
+  old = config.copy_and_resolve_references()
+  with old.unlocked():
+    del old.attack.lora
+  validation.claim_workdir(tmp_path, old)
+  validation.claim_workdir(tmp_path, config)
+  config.attack.lora.alpha = 4.0  # Not read: the rank is 0.
+  validation.claim_workdir(tmp_path, config)
+  config.attack.lora.rank = 2
+  with pytest.raises(ConfigError, match=r"config.attack.lora \('nothing' there, {"):
+    validation.claim_workdir(tmp_path, config)
 
 
 def test_a_workdir_that_is_a_file_is_refused(config, tmp_path):

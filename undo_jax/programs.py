@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from undo_jax import interpolation, objectives
-from undo_jax.attacks import relearning
+from undo_jax import interpolation, objectives, trees
+from undo_jax.attacks import lora, relearning
 from undo_jax.evaluation import arithmetic as arithmetic_evaluation
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, partition_rules
@@ -17,7 +17,7 @@ from undo_jax.training import optimizers, population, sharding
 from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.training.step import Step, make_step
-from undo_jax.types import Params
+from undo_jax.types import Objective, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Attack:
   """The relearning program with what makes its population."""
 
   program: relearning.Program
-  create: Callable[[Params, jax.Array], state_lib.TrainState]
+  create: Callable[[Params, jax.Array, jax.Array], state_lib.TrainState]
   abstract: state_lib.TrainState
 
 
@@ -112,31 +112,81 @@ def attack(
   rows_at_once: int,
   optimizer: OptimizerConfig,
   num_replicas: int,
+  adapters: lora.LoraConfig | None = None,
 ) -> Attack:
-  """Returns the relearning programs of a population; see Attack."""
+  """Returns the relearning programs of a population; see Attack.
+
+  `create` takes (params, learning rates [R], key). Without adapters its members
+  are copies of the parameters, the key is not used and the program's frozen tree
+  is empty; with them they are fresh adapters, the same for every member, and the
+  frozen tree is {"base": params}.
+  """
   apply = Decoder(model).apply
   transform = optimizers.make_population_optimizer(optimizer)
-  step = make_step(objectives.make("cross_entropy", apply), transform)
   scores = arithmetic_evaluation.make_evaluate(apply, tasks, rows_at_once=rows_at_once)
-  one = functools.partial(state_lib.create, optimizer=transform)
-  single = jax.eval_shape(one, abstract_params(model, mesh))
+  members = _members(model, adapters, objectives.make("cross_entropy", apply))
+  params, key = abstract_params(model, mesh), jax.random.key(0)
+
+  def single(params, key):
+    return state_lib.create(members.start(params, key), transform)
+
+  def create(params, rates, key):
+    return population.create(members.start(params, key), transform, rates)
+
+  rules = members.rules(jax.eval_shape(members.start, params, key))
   shardings = population.shardings(
-    sharding.tree_shardings(single, partition_rules(model), mesh)
+    sharding.tree_shardings(jax.eval_shape(single, params, key), rules, mesh)
   )
-  create = functools.partial(population.create, optimizer=transform)
   rates = jax.ShapeDtypeStruct((num_replicas,), jax.numpy.float32)
-  shapes = jax.eval_shape(
-    lambda p, r: create(p, learning_rates_R=r), abstract_params(model, mesh), rates
+  program = relearning.make_program(
+    make_step(members.objective, transform), scores, weights=members.weights
   )
   return Attack(
     program=jax.jit(
-      relearning.make_program(step, scores),
-      in_shardings=(shardings, None, sharding.batch_sharding(mesh, leading=2), None),
+      program,
+      # The frozen tree keeps the shardings it comes with.
+      in_shardings=(
+        shardings,
+        None,
+        None,
+        sharding.batch_sharding(mesh, leading=2),
+        None,
+      ),
       out_shardings=(shardings, None),
       donate_argnums=0,
     ),
-    create=jax.jit(lambda p, r: create(p, learning_rates_R=r), out_shardings=shardings),
-    abstract=_with(shapes, shardings),
+    create=jax.jit(create, out_shardings=shardings),
+    abstract=_with(jax.eval_shape(create, params, rates, key), shardings),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Members:
+  """What an attack trains: where it starts, its objective, model and sharding."""
+
+  start: Callable[[Params, jax.Array], Params]
+  objective: Objective
+  weights: relearning.Weights
+  rules: Callable[[Params], trees.Rules]
+
+
+def _members(
+  model: ModelConfig, adapters: lora.LoraConfig | None, objective: Objective
+) -> _Members:
+  rules = partition_rules(model)
+  if adapters is None:
+    return _Members(
+      start=lambda params, key: params,
+      objective=objective,
+      weights=lambda params, frozen: params,
+      rules=lambda params: rules,
+    )
+  scale = adapters.scale
+  return _Members(
+    start=functools.partial(lora.init, rank=adapters.rank, targets=adapters.targets),
+    objective=lora.over_adapters(objective, scale=scale),
+    weights=lambda pairs, frozen: lora.merge(frozen["base"], pairs, scale=scale),
+    rules=lambda pairs: lora.partition_rules(pairs, rules),
   )
 
 

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from undo_jax import files, objectives, programs, sources, streams
+from undo_jax.attacks.lora import LoraConfig
 from undo_jax.data import arithmetic, packing, pipeline, rows, tokenizers
 from undo_jax.evaluation import arithmetic as arithmetic_evaluation
 from undo_jax.frontier import compute
@@ -338,7 +339,11 @@ def _stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool]:
 
 
 def _run_attack(run, stage, directory, title):
-  """Relearns the forget data from one model at every learning rate at once."""
+  """Relearns the forget data from one model at every learning rate at once.
+
+  With LoRA the population, and so the checkpoint, holds adapters; the scores are
+  those of the merged weights.
+  """
   settings, attack = stage.settings, stage.settings["attack"]
   model = ModelConfig(**settings["model"])
   rates = np.asarray(attack["learning_rates"], np.float32)
@@ -350,8 +355,9 @@ def _run_attack(run, stage, directory, title):
     clip_norm=attack["clip_norm"],
   )
   score = programs.evaluate(model, run.mesh, tasks, run.evaluation_rows)
+  adapters = _adapters(attack)
   program = programs.attack(
-    model, run.mesh, tasks, run.evaluation_rows, optimizer, len(rates)
+    model, run.mesh, tasks, run.evaluation_rows, optimizer, len(rates), adapters
   )
   batches = pipeline.iterator(
     _batches(
@@ -377,7 +383,9 @@ def _run_attack(run, stage, directory, title):
       checkpoints, done, program.abstract, history, batches
     )
   else:
-    state = program.create(params, jax.numpy.asarray(rates))
+    key = streams.key(settings["seeds"]["attack"], "adapters")
+    state = program.create(params, jax.numpy.asarray(rates), key)
+  frozen = {"base": params} if adapters else ()
   before = _floats(score(params, problems))
   key = streams.key(settings["seeds"]["attack"], "attack")
   progress = Progress(title, total=attack["num_steps"], initial=done)
@@ -386,7 +394,7 @@ def _run_attack(run, stage, directory, title):
     count = min(attack["evaluations_per_call"], num_evaluations - first)
     chunk = _stack([next(batches) for _ in range(count * every)], (count, every))
     chunk = sharding.put_batch(chunk, run.mesh, leading=2)
-    state, scores = program.program(state, problems, chunk, key)
+    state, scores = program.program(state, frozen, problems, chunk, key)
     for name, values in jax.device_get(scores).items():
       history[name][first : first + count] = values
     done += count * every
@@ -403,6 +411,14 @@ def _run_attack(run, stage, directory, title):
       for name, values in history.items()
     },
   }
+
+
+def _adapters(attack) -> LoraConfig | None:
+  """Returns what is trained in place of the weights, or None: the weights."""
+  if "lora" not in attack:
+    return None
+  settings = attack["lora"]
+  return LoraConfig(**{**settings, "targets": tuple(settings["targets"])})
 
 
 def _save_attack(checkpoints, done, state, history, batches):

@@ -155,10 +155,13 @@ def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage
 
 def attack(config: Any, model: str) -> Stage:
   """Returns the stage that relearns the forget data from a model."""
+  adversary = _plain(config.attack, leave_out=("lora",))
+  if config.attack.lora.rank:  # Off, it determines nothing and has no place here.
+    adversary["lora"] = _plain(config.attack.lora)
   settings = {
     "setting": config.setting,
     "model": _plain(config.model),
-    "attack": _plain(config.attack),
+    "attack": adversary,
     "parts": _plain(FORGET),
     "seeds": _seeds(config, "attack"),
     "length": config.data.sequence_length,

@@ -1,13 +1,18 @@
 """Checks of a config before any compute: what was expected, what came, the mend."""
 
+import functools
 import math
 import pathlib
 from typing import Any
 
+import jax
+
 from undo_jax import files, objectives
+from undo_jax.attacks import lora
 from undo_jax.data import packing, tokenizers
 from undo_jax.frontier.results import METRICS
 from undo_jax.models.config import ModelConfig
+from undo_jax.models.decoder import Decoder
 from undo_jax.stages import OPTIMIZER_FIELDS, undo_name
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.types import ConfigError
@@ -62,7 +67,7 @@ def claim_workdir(workdir: pathlib.Path, config: Any) -> None:
       f"({error.strerror}); give another path"
     ) from error
   theirs = files.read_json(path)
-  differing = _differences(theirs, mine)
+  differing = _differences(_effective(theirs), _effective(mine))
   if differing:
     raise ConfigError(
       f"--workdir {workdir} belongs to a run of another config, which differs in "
@@ -205,6 +210,25 @@ def _check_attack(config, shards, replicas):
     )
   if attack.weight_decay < 0 or attack.clip_norm <= 0:
     _fail("attack", "weight_decay >= 0 and clip_norm > 0", dict(attack))
+  _check_lora(config)
+
+
+def _check_lora(config):
+  settings = config.attack.lora
+  _check_at_least(config, "attack.lora.rank", 0)
+  if not settings.rank:
+    return  # Off: the rest is not read.
+  if not _is_number(settings.alpha) or settings.alpha <= 0:
+    _fail("attack.lora.alpha", "a number above 0", settings.alpha)
+  init = Decoder(ModelConfig(**config.model)).init
+  draw = functools.partial(lora.init, rank=settings.rank, targets=settings.targets)
+  try:
+    jax.eval_shape(lambda key: draw(init(key), key), jax.random.key(0))
+  except ValueError as error:
+    raise ConfigError(
+      f"config.attack.lora: {error}; set it by --config.attack.lora.rank=VALUE and "
+      "--config.attack.lora.targets=VALUE"
+    ) from None
 
 
 def _check_unit(name, value):
@@ -230,6 +254,14 @@ def _fail(name: str, expected: str, got: Any):
     f"config.{name}: expected {expected}, got {got!r}; "
     f"set it by --config.{name.split('[')[0]}=VALUE or in the config file"
   )
+
+
+def _effective(config: dict[str, Any]) -> dict[str, Any]:
+  """Returns the config without LoRA's block where it is off, or from before it."""
+  attack = dict(config["attack"])
+  if not attack.get("lora", {"rank": 0})["rank"]:
+    attack.pop("lora", None)
+  return config | {"attack": attack}
 
 
 def _differences(theirs, mine, prefix=""):

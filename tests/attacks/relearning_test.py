@@ -56,7 +56,7 @@ def attacked():
   stacked = [jax.tree.map(lambda *x: jnp.stack(x), *row) for row in BATCHES]
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *stacked)
   state = population.create(draw_params(), optimizer, RATES)
-  return program(state, PROBLEMS, stacked, KEY)
+  return program(state, (), PROBLEMS, stacked, KEY)
 
 
 def loss(params, batch):

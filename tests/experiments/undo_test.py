@@ -8,12 +8,18 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
 from configs import arithmetic
 from experiments.undo import run_undo
 from undo_jax import stages
+from undo_jax.attacks import lora
 from undo_jax.frontier import results as results_lib
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.decoder import Decoder
+from undo_jax.training.checkpointing import load_params
 
 ROOT = pathlib.Path(results_lib.__file__).parents[2]
 MINIMAL = {
@@ -104,6 +110,7 @@ def test_results_follow_the_schema(finished):
   for name, model in found["models"].items():
     relearn = model["relearn"]
     assert relearn["steps"] == [0, 2, 4]
+    assert relearn["attack"] == {"kind": "full"}
     assert relearn["worst_forget"][0] == model["before"]["forget"]
     by_rate = relearn["forget_by_learning_rate"]
     assert relearn["worst_forget"] == [
@@ -182,6 +189,99 @@ def _num_done(workdir):
   return len(list(workdir.glob("stages/*/done.json")))
 
 
+LORA = {
+  "attack.lora.rank": 2,
+  "attack.lora.alpha": 4.0,
+  "attack.lora.targets": ("layers/(attention/query|mlp/down)/kernel",),
+  # A few models only, and twenty checkpoints in each attack.
+  "unlearn.methods": ("max_ent",),
+  "undo.alphas": (),
+  "undo.unlearn_and_distill": False,
+  "undo.oracle_matching": False,
+  "attack.num_steps": 40,
+}
+
+
+@pytest.fixture(scope="module")
+def finished_lora(tmp_path_factory, environment):
+  workdir = tmp_path_factory.mktemp("lora")
+  done = subprocess.run(
+    command(workdir, **LORA), cwd=ROOT, env=environment, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def test_attacks_with_adapters_are_told_apart(finished, finished_lora):
+  found = json.loads((finished_lora / "results.json").read_text())
+  assert list(found["models"]) == ["base", "data_filtering", "max_ent"]
+  for model in found["models"].values():
+    relearn = model["relearn"]
+    assert relearn["attack"] == {
+      "kind": "lora",
+      "rank": 2,
+      "alpha": 4.0,
+      "targets": ["layers/(attention/query|mlp/down)/kernel"],
+    }
+    assert relearn["steps"] == list(range(0, 41, 2))
+    assert relearn["worst_forget"][0] == model["before"]["forget"]
+  directories = [
+    {path.name for path in (workdir / "stages").iterdir()}
+    for workdir in (finished[0], finished_lora)
+  ]
+  shared = {name.rpartition("-")[0] for name in set.intersection(*directories)}
+  assert shared == {"data", "base", "data_filtering", "max_ent"}
+  assert "LoRA, rank 2" in (finished_lora / "report.html").read_text()
+
+
+def test_a_killed_attack_with_adapters_gives_the_same_adapters_and_results(
+  finished_lora, environment, tmp_path
+):
+  again = command(tmp_path, **LORA)
+  process = subprocess.Popen(
+    again, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+  )
+  while process.poll() is None and not _checkpoints(tmp_path, "attack_base"):
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert _num_done(tmp_path) == 4  # Data and three models, no attack.
+  step = max(_checkpoints(tmp_path, "attack_base"))
+  assert 0 < step < 40
+  resumed = subprocess.run(
+    again, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+  )
+  assert f"attack_base: resuming after update {step}" in resumed.stderr
+  for name in ("attack_base", "attack_max_ent"):
+    one, other = _adapters(finished_lora, name), _adapters(tmp_path, name)
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+      np.testing.assert_array_equal(x, y)
+    for a, b in lora.pairs(one).values():
+      assert np.all(np.any(b != 0, axis=(1, 2, 3)))  # Each rate has trained.
+      assert np.any(a[0] != a[1])
+  expected = (finished_lora / "results.json").read_bytes()
+  assert (tmp_path / "results.json").read_bytes() == expected
+
+
+def _checkpoints(workdir, name):
+  found = workdir.glob(f"stages/{name}-*/checkpoints/*")
+  return sorted(int(path.name) for path in found if path.name.isdigit())
+
+
+def _adapters(workdir, name):
+  """Reads a finished attack's population; that it is one of adapters is checked."""
+  model = ModelConfig(**minimal().model)
+  base = jax.eval_shape(Decoder(model).init, jax.random.key(0))
+  settings = {"rank": 2, "targets": LORA["attack.lora.targets"]}
+  one = jax.eval_shape(lambda: lora.init(base, jax.random.key(0), **settings))
+  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype, sharding=here), one
+  )
+  (directory,) = workdir.glob(f"stages/{name}-*/checkpoints")
+  return load_params(directory, abstract)
+
+
 def test_eight_devices_give_the_same_losses(finished, tmp_path):
   run_undo(minimal(), tmp_path)  # This process has eight host devices.
   one = json.loads((finished[0] / "results.json").read_text())
@@ -207,6 +307,11 @@ def _losses(workdir, name):
     ("unlearn.methods", "('npo',)", "got 'npo'"),
     ("model.num_kv_heads", "3", "must divide num_heads=4"),
     ("mesh.fsdp", "3", "must multiply to the 1 devices"),
+    (
+      "attack.lora.rank",
+      "17",
+      "config.attack.lora: rank must lie in [1, min(in, out)]",
+    ),
     ("seed", "1", "belongs to a run of another config"),
   ],
 )

@@ -181,6 +181,23 @@ def test_every_model_has_its_own_look():
   assert len({style.label for style in styles}) == len(ARITHMETIC)
 
 
+def test_the_introduction_says_what_the_attack_trains(tmp_path):
+  results = synthetic(("base", "data_filtering", "rmu"))
+
+  def page():
+    report.write(results, tmp_path)
+    return (tmp_path / "report.html").read_text()
+
+  assert "all weights are trained" in page()  # As before the key was there.
+  for model in results["models"].values():
+    model["relearn"]["attack"] = {"kind": "full"}
+  assert "all weights are trained" in page()
+  for model in results["models"].values():
+    model["relearn"]["attack"] = {"kind": "lora", "rank": 8, "alpha": 16.0}
+  assert "low-rank adapters (LoRA, rank 8) are trained" in page()
+  assert "all weights" not in page()
+
+
 def test_strings_of_the_results_are_escaped(tmp_path):
   evil = '<script>alert("$x_{1")</script>'
   results = synthetic(("base", "data_filtering", "rmu", "_hidden", evil, "$\\frac{$"))

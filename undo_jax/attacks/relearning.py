@@ -1,7 +1,8 @@
 """The relearning adversary: finetuning on forget data at many learning rates.
 
 The whole grid is one population: one compiled program scans over updates and
-evaluations, vmapped over learning rates.
+evaluations, vmapped over learning rates. Its members are whole models, or adapters
+over one frozen model (see lora.py).
 """
 
 from collections.abc import Callable
@@ -12,33 +13,46 @@ import jax
 from undo_jax.training import population
 from undo_jax.training.state import TrainState
 from undo_jax.training.step import Step, scan_steps
-from undo_jax.types import Params
+from undo_jax.types import Frozen, Params
 
 Evaluate = Callable[[Params, Any], dict[str, jax.Array]]
+Weights = Callable[[Params, Frozen], Params]
 Program = Callable[
-  [TrainState, Any, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]
+  [TrainState, Frozen, Any, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]
 ]
 
 
-def make_program(step: Step, evaluate: Evaluate) -> Program:
+def make_program(
+  step: Step,
+  evaluate: Evaluate,
+  *,
+  weights: Weights = lambda params, frozen: params,
+) -> Program:
   """Returns the attack as a pure function of a population.
 
   Args:
     step: the step of one member (cross-entropy on forget data).
-    evaluate: `(params, problems) -> scores` of one member.
+    evaluate: `(params, problems) -> scores` of one model.
+    weights: `(params, frozen) -> params`, the model a member stands for; the
+      member's own parameters unless given.
 
   Returns:
-    `(population, problems, batches, key) -> (population, scores)`: batches have
-    the leading axes [E, S] (S updates between each of E evaluations), all members
-    see the same ones, and scores are [E, R] each, taken after the updates.
+    `(population, frozen, problems, batches, key) -> (population, scores)`: the
+    frozen tree is the step's, one for all members; batches have the leading axes
+    [E, S] (S updates between each of E evaluations), all members see the same
+    ones, and scores are [E, R] each, taken after the updates.
   """
   train = scan_steps(population.over_replicas(step))
-  score = jax.vmap(evaluate, in_axes=(0, None), spmd_axis_name="replica")
 
-  def program(state, problems, batches, key):
+  def score_one(params, frozen, problems):
+    return evaluate(weights(params, frozen), problems)
+
+  score = jax.vmap(score_one, in_axes=(0, None, None), spmd_axis_name="replica")
+
+  def program(state, frozen, problems, batches, key):
     def one_evaluation(state, batches_S):
-      state, _ = train(state, (), batches_S, key)
-      return state, score(state.params, problems)
+      state, _ = train(state, frozen, batches_S, key)
+      return state, score(state.params, frozen, problems)
 
     return jax.lax.scan(one_evaluation, state, batches)
 

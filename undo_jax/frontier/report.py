@@ -304,12 +304,22 @@ def _introduction(results: Mapping[str, Any]) -> str:
     "<p>Each model below should have lost one capability (forget) and kept another "
     "(retain). Low capability before the attack proves little: the test is how fast "
     "finetuning on forget data brings it back. Each model is attacked with several "
-    "learning rates, and at each step only the most successful one counts. The forget "
-    f"score is {_escape(metric['name'])} ({_escape(metric['unit'])}); {way} means "
+    "learning rates, and at each step only the most successful one counts; "
+    f"{_trained_by_attack(results)}. The forget score is "
+    f"{_escape(metric['name'])} ({_escape(metric['unit'])}); {way} means "
     "more capable, so a robust model stays "
     f"{'low' if way == 'higher' else 'high'}. Data filtering, trained from scratch "
     "without the forget data, is what a perfect method would match.</p>"
   )
+
+
+def _trained_by_attack(results: Mapping[str, Any]) -> str:
+  """Say what the attacks of a run train: all weights, or adapters."""
+  model = next(iter(results["models"].values()))
+  attack = model["relearn"].get("attack", {"kind": "full"})
+  if attack["kind"] == "full":
+    return "all weights are trained"
+  return f"low-rank adapters (LoRA, rank {_escape(str(attack['rank']))}) are trained"
 
 
 def _table_notes(results: Mapping[str, Any]) -> str:

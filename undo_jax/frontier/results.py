@@ -5,6 +5,7 @@
  "models": {name: {
    "before": {"retain", "forget", "by_task": {task: score}},
    "relearn": {
+     "attack": {"kind": "full"} or {"kind": "lora", "rank", "alpha", "targets"},
      "learning_rates": [R], "steps": [S], "worst_forget": [S],
      "worst_learning_rate": [S], "retain": [S] (at the worst learning rate),
      "forget_by_learning_rate" and "retain_by_learning_rate": [R][S]},
@@ -14,7 +15,9 @@
 Compute is what it took to make the model from the base: its own training and that
 of every model it is made from (its teacher, say); the base itself costs nothing.
 `worst_forget` is the worst over learning rates at each step, for the attacker's
-good. Numbers are the same, bit for bit, whenever the run is repeated or resumed.
+good. `attack` says what was trained: all weights, or LoRA adapters on kernels whose
+paths match `targets` (results written before there was a choice lack it: full).
+Numbers are the same, bit for bit, whenever the run is repeated or resumed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,6 +64,7 @@ def assemble(
     outcomes: done.json of every stage by name.
   """
   names = [stage.name for stage in stages if stage.kind == "train"]
+  attacks = {s.name: s.settings["attack"] for s in stages if s.kind == "attack"}
   costs = {name: _cost(list(stages), outcomes, name) for name in names}
   return {
     "schema": SCHEMA,
@@ -71,7 +75,9 @@ def assemble(
       name: {
         "before": _before(outcomes[name]["scores"]),
         "relearn": _relearn(
-          outcomes[f"attack_{name}"], higher_is_worse(METRICS[setting]["forget"])
+          attacks[f"attack_{name}"],
+          outcomes[f"attack_{name}"],
+          higher_is_worse(METRICS[setting]["forget"]),
         ),
         "compute": {
           **dataclasses.asdict(costs[name]),
@@ -99,14 +105,16 @@ def _before(scores):
   return {**groups, "by_task": by_task}
 
 
-def _relearn(attack, more_is_worse):
-  forget_RxS = np.asarray(attack["scores"]["forget"])
-  retain_RxS = np.asarray(attack["scores"]["retain"])
+def _relearn(settings, outcome, more_is_worse):
+  forget_RxS = np.asarray(outcome["scores"]["forget"])
+  retain_RxS = np.asarray(outcome["scores"]["retain"])
   worst_S, index_S = worst_case(forget_RxS, higher_is_worse=more_is_worse)
-  rates = np.asarray(attack["learning_rates"])
+  rates = np.asarray(outcome["learning_rates"])
+  lora = settings.get("lora")
   return {
-    "learning_rates": attack["learning_rates"],
-    "steps": attack["steps"],
+    "attack": {"kind": "lora", **lora} if lora else {"kind": "full"},
+    "learning_rates": outcome["learning_rates"],
+    "steps": outcome["steps"],
     "worst_forget": np.asarray(worst_S).tolist(),
     "worst_learning_rate": rates[np.asarray(index_S)].tolist(),
     "retain": retain_RxS[index_S, np.arange(len(index_S))].tolist(),
