@@ -30,6 +30,8 @@ ROOMS = (
   "programs",
   "environment",
   "sources",
+  "cards",
+  "exporting",
   "running",
   "validation",
 )
