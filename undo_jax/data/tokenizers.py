@@ -46,7 +46,8 @@ class Tokenizer(Protocol):
 class CharacterTokenizer:
   """One id for each character of an alphabet."""
 
-  pad_id, eos_id, bos_id = PAD, EOS, BOS
+  pad_id, eos_id = PAD, EOS
+  bos_id: int | None = BOS
 
   def __init__(self, alphabet: str):
     self._characters = alphabet
@@ -77,7 +78,8 @@ class ByteTokenizer:
   """One id for each byte of the UTF-8 text: any text fits."""
 
   vocab_size = 256 + NUM_SPECIAL
-  pad_id, eos_id, bos_id = PAD, EOS, BOS
+  pad_id, eos_id = PAD, EOS
+  bos_id: int | None = BOS
 
   def encode(self, text: str) -> list[int]:
     """Returns one id for each byte."""
