@@ -1,8 +1,11 @@
 """Files that are written whole or not at all."""
 
+from collections.abc import Iterator
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 from typing import Any
 
 
@@ -20,6 +23,37 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes JSON, whole or not at all; NaN and infinity are refused."""
   write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a directory to fill, which becomes `path` when all went well.
+
+  A kill leaves nothing at `path`, at most a hidden directory beside it; an error
+  leaves neither.
+
+  Args:
+    path: the directory to make; its parents are made too.
+
+  Yields:
+    The hidden directory beside it.
+
+  Raises:
+    OSError: if the path exists when the directory is done, or cannot be written.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  shutil.rmtree(temporary, ignore_errors=True)  # Of a killed process of this number.
+  temporary.mkdir()
+  try:
+    yield temporary
+    for file in temporary.iterdir():
+      with open(file, "rb") as written:
+        os.fsync(written.fileno())
+    os.rename(temporary, path)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
 
 
 def read_json(path: pathlib.Path) -> Any:
