@@ -110,7 +110,12 @@ def _batches(config, num_steps):
     split="train",
   )
   documents = (tokenizer.encode(problem.text) for problem in problems)
-  rows = packing.rows(documents, config.data.sequence_length, mode=config.data.packing)
+  rows = packing.rows(
+    documents,
+    config.data.sequence_length,
+    mode=config.data.packing,
+    tokenizer=tokenizer,
+  )
   tokens, masks = (np.stack(arrays) for arrays in zip(*rows, strict=True))
   batch = packing.to_batch({"tokens": tokens, "mask": masks})
   leading = (num_steps // every, every, batch_size)

@@ -41,7 +41,8 @@ def _tiny() -> config_dict.ConfigDict:
     num_equations=20_000,  # Training equations for retain and for forget each.
     num_word_problems=0,  # Training word problems for each, likewise.
     num_evaluation=100,  # Problems scored for each operation and kind.
-    tokenizer="characters:arithmetic",  # Or characters:ascii, bytes.
+    # Or characters:ascii, bytes, sentencepiece:PATH, huggingface:PATH.
+    tokenizer="characters:arithmetic",
     sequence_length=16,  # L, tokens a row.
     packing="one_per_row",  # Or packed (keeps tails), reference (the paper's).
     forget_weight=0.5,  # Share of forget rows where both domains are mixed.

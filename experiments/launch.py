@@ -83,7 +83,8 @@ def _show_progress():
 def _parse(argv):
   try:
     rest = flags.FLAGS(argv)
-    bool(flags.FLAGS.config.is_locked)  # A file that failed to load says so here.
+    if "config" in flags.FLAGS:
+      bool(flags.FLAGS.config.is_locked)  # A file that failed to load says so here.
     return rest
   # What ml_collections raises on unknown fields, wrong types and missing files.
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:

@@ -42,6 +42,8 @@ ONLY = {
   "orbax": ("training/checkpointing.py",),
   "grain": ("data",),
   "tensorflow_datasets": ("data",),
+  "sentencepiece": ("data",),
+  "tokenizers": ("data",),
   "matplotlib": ("frontier",),
 }
 # Makes an import of these packages fail as if they were not installed.

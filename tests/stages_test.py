@@ -1,6 +1,10 @@
 """What determines a stage's identity, and what a model is made from."""
 
+import json
+
 import pytest
+import tokenizers as hf
+from tokenizers import models
 
 from configs import arithmetic
 from undo_jax import stages
@@ -96,6 +100,34 @@ def test_beta_changes_the_noised_students_only():
 def test_a_stream_redraws_its_own_stages(stream, first):
   made = first | {f"attack_{name}" for name in first if not name.startswith("attack")}
   assert changed(**{f"streams__{stream}": 9}) == made & set(TINY)
+
+
+def test_a_tokenizer_without_a_file_adds_nothing_to_the_settings():
+  config = arithmetic.get_config("tiny")
+  data = stages.plan(config)[0].settings["data"]
+  assert {*data, "forget_weight"} == set(config.data)
+
+
+def test_the_tokenizers_content_and_not_its_path_changes_everything(tmp_path):
+  def write(directory, *tokens, eos="a"):
+    directory.mkdir(exist_ok=True)
+    vocab = {token: index for index, token in enumerate(tokens)}
+    hf.Tokenizer(models.BPE(vocab, [])).save(str(directory / "tokenizer.json"))
+    (directory / "config.json").write_text(json.dumps({"eos_token_id": vocab[eos]}))
+
+  def current():
+    return identities(data__tokenizer=f"huggingface:{tmp_path / 'used'}")
+
+  write(tmp_path / "used", "a", "b", "c")
+  first = current()
+  assert list(first) == TINY
+  write(tmp_path / "used", "a", "b", "d")  # Another vocabulary of the same size.
+  second = current()
+  assert not set(first.values()) & set(second.values())
+  write(tmp_path / "used", "a", "b", "d", eos="b")  # The same file, another EOS.
+  assert not set(second.values()) & set(current().values())
+  write(tmp_path / "used", "a", "b", "c")
+  assert current() == first
 
 
 def test_lineage_counts_a_teacher_once_and_leaves_out_the_base():

@@ -1,6 +1,10 @@
 """Every wrong value stops before compute with what, expected, got."""
 
+import json
+
 import pytest
+import tokenizers as hf
+from tokenizers import decoders, models, pre_tokenizers
 
 from configs import arithmetic
 from undo_jax import validation
@@ -92,6 +96,71 @@ def test_adapters_of_the_largest_rank_pass(config):
   validation.check(config, ONE_DEVICE)
   config.attack.lora.rank = 49
   with pytest.raises(ConfigError, match=r"attention/key/kernel \(3, 96, 48\)"):
+    validation.check(config, ONE_DEVICE)
+
+
+def write_tokenizer(directory, tokenizer, **named):
+  directory.mkdir()
+  tokenizer.save(str(directory / "tokenizer.json"))
+  (directory / "config.json").write_text(json.dumps({"eos_token_id": 1} | named))
+  return f"huggingface:{directory}"
+
+
+@pytest.fixture
+def byte_level(tmp_path):
+  """Names a tokenizer file of one token a byte, ids 0 to 2 special, as `bytes`."""
+  tokens = ["<pad>", "<eos>", "<bos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+  vocab = {token: index for index, token in enumerate(tokens)}
+  tokenizer = hf.Tokenizer(models.BPE(vocab, []))
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  tokenizer.decoder = decoders.ByteLevel()
+  return lambda **named: write_tokenizer(tmp_path / "bytes", tokenizer, **named)
+
+
+@pytest.mark.parametrize(
+  "packing, bos_id, enough, which",
+  [  # "400 / 20 = 20.0" and "1 + 1 = 2", with BOS in front.
+    ("one_per_row", 2, 16, "longest"),
+    ("one_per_row", None, 15, "longest"),
+    ("packed", 2, 10, "shortest"),
+    ("reference", None, 9, "shortest"),
+  ],
+)
+def test_rows_hold_equations_in_the_files_tokens(
+  config, byte_level, packing, bos_id, enough, which
+):
+  config.data.tokenizer = byte_level(bos_token_id=bos_id)
+  config.model.vocab_size = 259
+  config.data.packing = packing
+  config.data.sequence_length = enough
+  validation.check(config, ONE_DEVICE)
+  config.data.sequence_length = enough - 1
+  message = f"at least {enough} with packing {packing}, the {which}"
+  with pytest.raises(ConfigError, match=message):
+    validation.check(config, ONE_DEVICE)
+
+
+def test_the_model_has_every_id_of_the_file(config, byte_level):
+  config.data.tokenizer = byte_level()
+  config.model.vocab_size = 258
+  message = "vocab_size: expected at least 259, .* 'huggingface:.*, got 258"
+  with pytest.raises(ConfigError, match=message):
+    validation.check(config, ONE_DEVICE)
+
+
+def test_a_missing_or_broken_tokenizer_file_is_named(config, tmp_path):
+  config.data.tokenizer = f"sentencepiece:{tmp_path}"
+  with pytest.raises(ConfigError, match=f"no file {tmp_path}/tokenizer.model"):
+    validation.check(config, ONE_DEVICE)
+  (tmp_path / "tokenizer.model").write_bytes(b"no model")
+  with pytest.raises(ConfigError, match="tokenizer.model cannot be read"):
+    validation.check(config, ONE_DEVICE)
+
+
+def test_a_tokenizer_that_cannot_write_the_equations_is_refused(config, tmp_path):
+  words = hf.Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
+  config.data.tokenizer = write_tokenizer(tmp_path / "words", words)
+  with pytest.raises(ConfigError, match="back equations as they were, but '1 . 1 = 2'"):
     validation.check(config, ONE_DEVICE)
 
 

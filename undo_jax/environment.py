@@ -13,7 +13,7 @@ import jax
 
 PACKAGES = (
   "undo_jax jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets "
-  "ml-collections numpy"
+  "ml-collections numpy sentencepiece tokenizers"
 ).split()
 
 # Parameters of glibc's mallopt (malloc.h).

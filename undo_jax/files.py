@@ -27,19 +27,23 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: pathlib.Path) -> Any:
-  """Reads a JSON file."""
-  return json.loads(path.read_text(encoding="utf-8"))
-
-
 @contextlib.contextmanager
 def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a temporary directory that becomes `path` if the block succeeds.
+  """Gives a directory to fill, which becomes `path` when all went well.
+
+  A kill leaves nothing at `path`, at most a hidden directory beside it; an error
+  leaves neither.
+
+  Args:
+    path: the directory to make, with its parents; may exist if it is empty.
+
+  Yields:
+    The hidden directory beside it.
 
   Raises:
-    ConfigError: if `path` exists and is not empty, or cannot be created.
+    ConfigError: if `path` exists and is not empty, or cannot be created; before
+      anything is written.
   """
-  path = pathlib.Path(path)
   try:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
       raise ConfigError(
@@ -47,14 +51,24 @@ def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
       )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # Of a killed process of this number.
     temporary.mkdir()
   except OSError as error:
     raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
   try:
     yield temporary
+    for file in temporary.iterdir():
+      with open(file, "rb") as written:
+        os.fsync(written.fileno())
     os.replace(temporary, path)
-  finally:
+  except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)
+    raise
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """Reads a JSON file."""
+  return json.loads(path.read_text(encoding="utf-8"))
 
 
 def plain(value: Any) -> Any:

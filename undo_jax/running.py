@@ -112,7 +112,7 @@ def _run_data(run, stage, directory, title):
 
   def pack(domain):
     length, mode = settings["sequence_length"], settings["packing"]
-    return packing.rows(encoded(domain), length, mode=mode)
+    return packing.rows(encoded(domain), length, mode=mode, tokenizer=tokenizer)
 
   splits = {name: functools.partial(pack, name) for name in ("retain", "forget")}
   sizes = rows.build(

@@ -1,8 +1,9 @@
 """The plan of a run: which stages there are, what determines each, their order.
 
-Pure functions of a config; nothing here computes. A stage's identity is the hash
-of its settings and of its inputs' identities: what is finished under an identity
-is never computed again, and a changed setting changes every stage after it.
+Functions of a config and of its tokenizer's file; nothing here computes. A stage's
+identity is the hash of its settings and of its inputs' identities: what is finished
+under an identity is never computed again, and a changed setting changes every stage
+after it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from undo_jax import streams
+from undo_jax.data import tokenizers
 from undo_jax.types import ConfigError
 
 # Counted up when the meaning of a stage changes, so that old results do not pass
@@ -210,7 +212,7 @@ def _plan(config) -> Iterator[Stage]:
     "data",
     {
       "setting": config.setting,
-      "data": _plain(config.data, leave_out=("forget_weight",)),
+      "data": _data(config),
       "seeds": _seeds(config, "data", "eval"),
     },
   )
@@ -242,6 +244,16 @@ def _plan(config) -> Iterator[Stage]:
     settings = {**distill, "noise": {"alpha": alpha, "beta": config.undo.beta}}
     inputs = {"data": "data", "init": teacher, "teacher": teacher}
     yield Stage(undo_name(alpha), "train", settings, inputs)
+
+
+def _data(config) -> dict[str, Any]:
+  """Returns the data's settings, with what its tokenizer's file holds, if it has one.
+
+  A path does not determine a tokenizer: the file may be replaced by another.
+  """
+  settings = _plain(config.data, leave_out=("forget_weight",))
+  content = tokenizers.content(config.data.tokenizer)
+  return settings if content is None else settings | {"tokenizer_content": content}
 
 
 def _train(config, training, parts, objective, names) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import jax
 
 from undo_jax import files, objectives
 from undo_jax.attacks import lora
-from undo_jax.data import packing, tokenizers
+from undo_jax.data import arithmetic, packing, tokenizers
 from undo_jax.frontier.results import METRICS
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
@@ -90,29 +90,42 @@ def _check_data(config):
     _fail("data.packing", f"one of {', '.join(packing.MODES)}", data.packing)
   if not 0 < data.forget_weight < 1:
     _fail("data.forget_weight", "a number strictly between 0 and 1", data.forget_weight)
-  _check_documents_fit(data)
-  size = tokenizers.make(data.tokenizer).vocab_size
-  if config.model.vocab_size < size:
+  tokenizer = tokenizers.make(data.tokenizer)
+  _check_documents_fit(data, tokenizer)
+  if config.model.vocab_size < tokenizer.vocab_size:
     _fail(
       "model.vocab_size",
-      f"at least {size}, the size of the tokenizer {data.tokenizer!r}",
+      f"at least {tokenizer.vocab_size}, the size of the tokenizer {data.tokenizer!r}",
       config.model.vocab_size,
     )
 
 
-def _check_documents_fit(data):
-  """Checks the longest equation and the letters of word problems."""
+def _check_documents_fit(data, tokenizer):
+  """Checks the letters of word problems and the equations in this tokenizer."""
   if data.num_word_problems and data.tokenizer == "characters:arithmetic":
     _fail(
       "data.tokenizer",
       "one with letters (characters:ascii or bytes), since there are word problems",
       data.tokenizer,
     )
-  shortest = len("400 / 20 = 20.0") + 1  # With BOS in front.
-  if data.packing == "one_per_row" and data.sequence_length < shortest:
+  texts = [problem.text for problem in arithmetic.equations()]
+  encoded = [tokenizer.encode(text) for text in texts]
+  for text, ids in zip(texts, encoded, strict=True):
+    if tokenizer.decode(ids) != text:
+      _fail(
+        "data.tokenizer",
+        f"one that gives back equations as they were, but {text!r} became "
+        f"{tokenizer.decode(ids)!r}",
+        data.tokenizer,
+      )
+  lengths = [len(ids) + (tokenizer.bos_id is not None) for ids in encoded]
+  which, needed = "shortest", min(lengths)
+  if data.packing == "one_per_row":
+    which, needed = "longest", max(lengths)
+  if data.sequence_length < needed:
     _fail(
       "data.sequence_length",
-      f"at least {shortest} with packing one_per_row, the longest equation",
+      f"at least {needed} with packing {data.packing}, the {which} equation",
       data.sequence_length,
     )
 

@@ -127,6 +127,17 @@ class TestEquation:
     assert all(left % right == 0 for left, right, _ in rows)
     assert all(answer == f"{left // right}.0" for left, right, answer in rows)
 
+  def test_equations_are_all_that_can_be_drawn(self):
+    every = list(arithmetic.equations())
+    assert len(set(every)) == len(every) == 2500 + 1275 + 400 + 400
+    rng = np.random.default_rng(0)
+    for operation in ("multiplication", "division"):  # Few enough to draw them all.
+      drawn = {arithmetic.equation(rng, operation) for _ in range(DRAWS)}
+      assert drawn == {p for p in every if p.operation == operation}
+    for operation in ("addition", "subtraction"):
+      drawn = {arithmetic.equation(rng, operation) for _ in range(DRAWS)}
+      assert drawn < set(every)
+
   def test_unknown_operation(self):
     with pytest.raises(ConfigError, match="operation must be among"):
       arithmetic.equation(np.random.default_rng(0), "power")

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from undo_jax.data import packing
-from undo_jax.data.tokenizers import BOS, EOS, PAD
+from undo_jax.data.tokenizers import BOS, EOS, PAD, ByteTokenizer
 
+TOKENIZER = ByteTokenizer()
 DOCUMENTS = [[11, 12, 13], list(range(21, 27)), [31], list(range(41, 51)), [51, 52]]
 
 
 def test_reference_rule_on_the_papers_example():
-  rows = list(packing.reference(DOCUMENTS, 8))
+  rows = list(packing.reference(DOCUMENTS, 8, TOKENIZER))
   assert rows == [
     [11, 12, 13, 2, 21, 22, 23, 24],
     [31, 2, 41, 42, 43, 44, 45, 46],
@@ -18,12 +19,12 @@ def test_reference_rule_on_the_papers_example():
 
 
 def test_reference_rule_drops_tails_and_the_bos_of_a_full_row():
-  rows = list(packing.reference([[1] * 8, [3] * 7, [4] * 20], 8))
+  rows = list(packing.reference([[1] * 8, [3] * 7, [4] * 20], 8, TOKENIZER))
   assert rows == [[1] * 8, [3] * 7 + [2], [4] * 8]
 
 
 def test_reference_mode_returns_rows_of_one_more_token():
-  tokens, mask = next(packing.rows(DOCUMENTS, 7, mode="reference"))
+  tokens, mask = next(packing.rows(DOCUMENTS, 7, mode="reference", tokenizer=TOKENIZER))
   assert tokens.tolist() == [11, 12, 13, 2, 21, 22, 23, 24]
   assert mask.tolist() == [1] * 8
 
@@ -32,27 +33,55 @@ def test_reference_mode_returns_rows_of_one_more_token():
 def test_packed_rows_predict_every_token_once(length):
   stream = [t for document in DOCUMENTS for t in (BOS, *document, EOS)]
   targets = []
-  for tokens, mask in packing.packed(DOCUMENTS, length):
+  for tokens, mask in packing.packed(DOCUMENTS, length, TOKENIZER):
     assert tokens.shape == mask.shape == (length + 1,)
     targets += tokens[1:][mask[1:] == 1].tolist()
   assert targets == stream[1:]
 
 
 def test_one_per_row_pads_and_masks():
-  ((tokens, mask),) = packing.one_per_row([[5, 6]], 6)
+  ((tokens, mask),) = packing.one_per_row([[5, 6]], 6, TOKENIZER)
   assert tokens.tolist() == [BOS, 5, 6, EOS, PAD, PAD, PAD]
   assert mask.tolist() == [1, 1, 1, 1, 0, 0, 0]
 
 
 def test_one_per_row_refuses_a_document_longer_than_a_row():
-  assert len(list(packing.one_per_row([[5] * 5], 6))) == 1
+  assert len(list(packing.one_per_row([[5] * 5], 6, TOKENIZER))) == 1
   with pytest.raises(ValueError, match="does not fit a row of 6"):
-    list(packing.one_per_row([[5] * 6], 6))
+    list(packing.one_per_row([[5] * 6], 6, TOKENIZER))
 
 
 def test_unknown_mode_names_the_known():
   with pytest.raises(ValueError, match="one_per_row, packed, reference"):
-    packing.rows(DOCUMENTS, 8, mode="sliding")
+    packing.rows(DOCUMENTS, 8, mode="sliding", tokenizer=TOKENIZER)
+
+
+class Delimiters(ByteTokenizer):
+  """Special ids that are unlike each other and unlike the constants."""
+
+  def __init__(self, bos_id):
+    self.pad_id, self.eos_id, self.bos_id = 90, 91, bos_id
+
+
+@pytest.mark.parametrize(
+  "mode, with_bos, without_bos",
+  [
+    (
+      "one_per_row",
+      [[92, 5, 6, 91, 90], [92, 7, 91, 90, 90]],
+      [[5, 6, 91, 90, 90], [7, 91, 90, 90, 90]],
+    ),
+    ("packed", [[92, 5, 6, 91, 92], [92, 7, 91, 90, 90]], [[5, 6, 91, 7, 91]]),
+    ("reference", [[5, 6, 92, 7, 92]], [[5, 6, 91, 7, 91]]),
+  ],
+)
+def test_special_ids_are_the_tokenizers(mode, with_bos, without_bos):
+  for bos_id, expected in ((92, with_bos), (None, without_bos)):
+    tokenizer = Delimiters(bos_id)
+    rows = list(packing.rows([[5, 6], [7]], 4, mode=mode, tokenizer=tokenizer))
+    assert [tokens.tolist() for tokens, _ in rows] == expected
+    for tokens, mask in rows:
+      assert mask.tolist() == (tokens != 90).astype(int).tolist()
 
 
 def test_batch_shifts_once():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from undo_jax.data import packing, pipeline, rows
+from undo_jax.data.tokenizers import ByteTokenizer
 from undo_jax.types import ConfigError
 
 
@@ -98,7 +99,9 @@ def test_bad_batches_and_empty_sources_are_refused():
 def test_rows_come_back_from_disk(tmp_path, monkeypatch, in_memory_bytes):
   monkeypatch.setattr(rows, "IN_MEMORY_BYTES", in_memory_bytes)
   documents = [[5, 6, 7], [8], [9, 10]]
-  packed = list(packing.rows(documents, 6, mode="one_per_row"))
+  packed = list(
+    packing.rows(documents, 6, mode="one_per_row", tokenizer=ByteTokenizer())
+  )
   splits = {"retain": lambda: iter(packed), "forget": lambda: iter(packed[:1])}
   assert rows.build(tmp_path, length=6, splits=splits) == {"retain": 3, "forget": 1}
   rows.source.cache_clear()

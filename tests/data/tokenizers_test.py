@@ -31,7 +31,17 @@ def test_a_character_outside_the_alphabet_is_named():
     tokenizers.make("characters:arithmetic").encode("2 x 3")
 
 
-@pytest.mark.parametrize("name", ["words", "characters:klingon", "bytes:utf8"])
+@pytest.mark.parametrize(
+  "name", ["words", "characters:klingon", "bytes:utf8", "sentencepiece", "gpt2:x"]
+)
 def test_an_unknown_tokenizer_is_refused(name):
-  with pytest.raises(ConfigError, match="known are bytes, characters:arithmetic"):
+  known = "known are bytes, characters:arithmetic, .* sentencepiece:PATH, huggingface"
+  with pytest.raises(ConfigError, match=known):
     tokenizers.make(name)
+
+
+@pytest.mark.parametrize("name", ["characters:arithmetic", "bytes"])
+def test_tokenizers_without_a_file_have_the_special_ids_of_gemma(name):
+  tokenizer = tokenizers.make(name)
+  assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) == (0, 1, 2)
+  assert tokenizers.content(name) is None

@@ -1,9 +1,13 @@
 """Teacher-forced exact match is greedy decoding, batched."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers as hf
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from undo_jax import objectives, testing
 from undo_jax.data import arithmetic as data
@@ -13,6 +17,7 @@ from undo_jax.models.gemma2 import Gemma2
 from undo_jax.training import optimizers
 from undo_jax.training.state import create
 from undo_jax.training.step import make_step
+from undo_jax.types import ConfigError
 
 TOKENIZER = make("characters:ascii")
 
@@ -22,20 +27,73 @@ def problems():
   return data.evaluation_problems(0, num_per_task=3, kinds=("equation", "word_problem"))
 
 
+def train_bpe(directory, names):
+  """Byte-level BPE that joins a number's digits and the space before it."""
+  tokenizer = hf.Tokenizer(models.BPE())
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  tokenizer.decoder = decoders.ByteLevel()
+  trainer = trainers.BpeTrainer(
+    vocab_size=400,
+    special_tokens=["<pad>", "<eos>", "<bos>"],
+    initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False,
+  )
+  counts = {"num_equations": 500, "num_word_problems": 500}
+  drawn = data.problems(0, operations=data.OPERATIONS, split="train", **counts)
+  tokenizer.train_from_iterator([problem.text for problem in drawn], trainer)
+  tokenizer.save(str(directory / "tokenizer.json"))
+  (directory / "tokenizer_config.json").write_text(json.dumps(names))
+
+
+@pytest.fixture(scope="module", params=["characters", "bpe", "bpe_without_bos"])
+def tokenizer(request, tmp_path_factory):
+  if request.param == "characters":
+    return TOKENIZER
+  names = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
+  if request.param == "bpe_without_bos":
+    del names["bos_token"]
+  directory = tmp_path_factory.mktemp("bpe")
+  train_bpe(directory, names)
+  return make(f"huggingface:{directory}")
+
+
 @pytest.fixture(scope="module")
-def half_trained(problems):
+def half_trained(problems, tokenizer):
   """A model that gets part of the problems right: a score of 0 proves little."""
-  model = Gemma2(testing.config(vocab_size=128, width=32, mlp_width=64))
-  arrays = arithmetic.encode(problems, TOKENIZER)
+  size = max(128, tokenizer.vocab_size)
+  model = Gemma2(testing.config(vocab_size=size, width=32, mlp_width=64))
+  arrays = arithmetic.encode(problems, tokenizer)
   batch = {k: jnp.asarray(arrays[k]) for k in ("inputs", "targets")}
   batch["mask"] = jnp.asarray(arrays["mask"], jnp.float32)
   config = optimizers.OptimizerConfig(learning_rate=1e-2, num_steps=100)
   optimizer = optimizers.make_optimizer(config)
   step = jax.jit(make_step(objectives.make("cross_entropy", model.apply), optimizer))
   state = create(model.init(jax.random.key(0)), optimizer)
-  for _ in range(45):
+  for _ in range(45 if tokenizer is TOKENIZER else 25):
     state, _ = step(state, (), batch, jax.random.key(1))
   return model, state.params
+
+
+def split(problem, tokenizer):
+  """Splits a problem's ids where its answer begins and after the token that ends it.
+
+  Characters are counted; for the library's tokenizers the positions in the text that
+  it returns with the tokens decide.
+  """
+  if tokenizer is TOKENIZER:
+    end = TOKENIZER.encode(problem.suffix)[:1] or [EOS]
+    prompt = [BOS, *TOKENIZER.encode(problem.prompt)]
+    return prompt, [*TOKENIZER.encode(problem.answer), *end]
+  encoding = tokenizer._tokenizer.encode(problem.text)
+  ends = [end for _, end in encoding.offsets]
+  ids = [*encoding.ids, 1]
+  ends.append(len(problem.text) + 1)
+  first = next(i for i, end in enumerate(ends) if end > len(problem.prompt))
+  last = next(
+    i for i, end in enumerate(ends) if end > len(problem.prompt + problem.answer)
+  )
+  bos = [] if tokenizer.bos_id is None else [2]
+  return [*bos, *ids[:first]], ids[first : last + 1]
 
 
 def greedy(apply, params, prompt, count):
@@ -48,27 +106,33 @@ def greedy(apply, params, prompt, count):
   return tokens[len(prompt) :]
 
 
-def test_exact_match_equals_greedy_decoding(problems, half_trained):
+def test_exact_match_equals_greedy_decoding(problems, half_trained, tokenizer):
   model, params = half_trained
   apply = jax.jit(lambda p, t: model.apply(p, t).logits)
-  arrays = arithmetic.encode(problems, TOKENIZER)
+  arrays = arithmetic.encode(problems, tokenizer)
   matches = arithmetic.exact_match(
     apply(params, jnp.asarray(arrays["inputs"])), arrays["targets"], arrays["mask"]
   )
-  expected = []
-  for problem in problems:
-    end = TOKENIZER.encode(problem.suffix)[:1] or [EOS]
-    answer = [*TOKENIZER.encode(problem.answer), *end]
-    prompt = [BOS, *TOKENIZER.encode(problem.prompt)]
-    expected.append(greedy(apply, params, prompt, len(answer)) == answer)
+  parts = [split(problem, tokenizer) for problem in problems]
+  expected = [
+    greedy(apply, params, prompt, len(answer)) == answer for prompt, answer in parts
+  ]
   assert matches.tolist() == expected
   assert 0 < sum(expected) < len(expected), "the model must be right on some only"
+  if tokenizer is not TOKENIZER:
+    crossing = [
+      problem.prompt != tokenizer.decode(prompt)
+      for problem, (prompt, _) in zip(problems, parts, strict=True)
+    ]
+    assert any(crossing), "a token must hold the prompt's end and the answer's start"
 
 
-def test_scores_are_accuracies_by_task_and_means_by_domain(problems, half_trained):
+def test_scores_are_accuracies_by_task_and_means_by_domain(
+  problems, half_trained, tokenizer
+):
   model, params = half_trained
   names = arithmetic.tasks(problems)
-  arrays = arithmetic.encode(problems, TOKENIZER)
+  arrays = arithmetic.encode(problems, tokenizer)
   logits = model.apply(params, jnp.asarray(arrays["inputs"])).logits
   right = np.asarray(arithmetic.exact_match(logits, arrays["targets"], arrays["mask"]))
   expected = {
@@ -101,3 +165,81 @@ def test_what_precedes_the_answer_is_not_scored():
   right = jax.nn.one_hot(arrays["targets"], 128)
   logits = jnp.where(arrays["mask"][..., None], right, wrong)
   assert arithmetic.exact_match(logits, arrays["targets"], arrays["mask"])[0]
+
+
+class Pairs:
+  """Two characters a token, the last one alone where the text is odd."""
+
+  vocab_size, pad_id, eos_id = 2**16, 0, 1
+
+  def __init__(self, bos_id=2):
+    self.bos_id = bos_id
+
+  def encode(self, text):
+    pairs = [text[i : i + 2] for i in range(0, len(text), 2)]
+    return [int.from_bytes(pair.encode()) for pair in pairs]
+
+  def decode(self, ids):
+    return b"".join(i.to_bytes(2).lstrip(b"\0") for i in ids).decode()
+
+
+class Whole(Pairs):
+  """A token is a whole text."""
+
+  def encode(self, text):
+    return [int.from_bytes(text.encode())]
+
+  def decode(self, ids):
+    return b"".join(i.to_bytes(99).lstrip(b"\0") for i in ids).decode()
+
+
+class Lossy(Pairs):
+  """Digits become the same unknown token."""
+
+  def encode(self, text):
+    return super().encode("".join("?" if c.isdigit() else c for c in text))
+
+
+@pytest.mark.parametrize(
+  "prompt, answer, suffix, given, scored",
+  [
+    ("6 * 3 = ", "18", "", ["6 ", "* ", "3 ", "= "], ["18"]),
+    ("16 * 3 = ", "48", "", ["16", " *", " 3", " ="], [" 4", "8"]),
+    ("6 * 3 = ", "18", " in all", ["6 ", "* ", "3 ", "= "], ["18", " i"]),
+    ("16 * 3 = ", "48", " in all", ["16", " *", " 3", " ="], [" 4", "8 "]),
+    ("16 - 9 = ", "7", " in all", ["16", " -", " 9", " ="], [" 7", " i"]),
+  ],
+)
+def test_tokens_across_the_answers_ends_are_scored(
+  prompt, answer, suffix, given, scored
+):
+  problem = data.Problem(prompt, answer, suffix, "multiplication", "equation")
+  for bos_id, front in ((2, [2]), (None, [])):
+    ids = arithmetic.prompt_and_scored(problem, Pairs(bos_id))
+    end = [] if suffix else [1]
+    expected = [Pairs().encode(pair)[0] for pair in scored] + end
+    assert ids == (front + [Pairs().encode(pair)[0] for pair in given], expected)
+
+
+def test_a_tokenizer_that_changes_the_text_is_refused():
+  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
+  message = r"as it was, got '\? \* \? = \?\?' for '6 \* 3 = 18'"
+  with pytest.raises(ConfigError, match=message):
+    arithmetic.encode([problem], Lossy())
+
+
+def test_an_answer_needs_something_before_it():
+  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
+  prompt, scored = arithmetic.prompt_and_scored(problem, Whole())
+  assert (prompt, len(scored)) == ([2], 2)
+  with pytest.raises(ConfigError, match="a token before the answer or a BOS"):
+    arithmetic.encode([problem], Whole(bos_id=None))
+
+
+def test_arrays_are_padded_by_the_tokenizers_pad():
+  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
+  tokenizer = Pairs()
+  tokenizer.pad_id = 77
+  arrays = arithmetic.encode([problem], tokenizer)
+  assert arrays["targets"][0].tolist()[-3:] == [1, 77, 77]
+  assert arrays["mask"][0].tolist() == [False] * 4 + [True] * 2 + [False] * 2

@@ -6,6 +6,7 @@ operation comes as equations ("54 / 3 = 18.0") and as word problems in plain Eng
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import itertools
 import os
 import re
 import sys
@@ -50,7 +51,19 @@ class Problem(NamedTuple):
 def equation(rng: np.random.Generator, operation: str) -> Problem:
   """Draws an equation; the quotient of a division is printed as a float."""
   _check_known("operation", OPERATIONS, operation)
-  number1, number2 = _draw_pair(rng, operation)
+  return _printed(operation, *_draw_pair(rng, operation))
+
+
+def equations() -> Iterator[Problem]:
+  """Yields every equation that `equation` can draw, each once."""
+  for operation, largest in _LARGEST.items():
+    for number1, number2 in itertools.product(range(1, largest + 1), repeat=2):
+      if operation != "subtraction" or number1 >= number2:
+        yield _printed(operation, number1, number2)
+
+
+def _printed(operation: str, number1: int, number2: int) -> Problem:
+  """Returns the equation of an operation and its two numbers, as drawn."""
   if operation == "subtraction":
     number1, number2 = max(number1, number2), min(number1, number2)
   forms: dict[str, tuple[int, int | float]] = {

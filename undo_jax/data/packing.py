@@ -1,20 +1,23 @@
 """From token documents to rows of equal length, and from rows to batches.
 
 A row holds length + 1 tokens and a mask over them. Batches shift once, here:
-inputs are tokens [0, length), targets tokens [1, length + 1).
+inputs are tokens [0, length), targets tokens [1, length + 1). Special ids are added
+here and are the tokenizer's; where it has no BOS, EOS alone separates documents.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from undo_jax.data.tokenizers import BOS, EOS, PAD
+from undo_jax.data.tokenizers import Tokenizer
 
 MODES = ("one_per_row", "packed", "reference")
 Row = tuple[np.ndarray, np.ndarray]
 
 
-def rows(documents: Iterable[list[int]], length: int, *, mode: str) -> Iterator[Row]:
+def rows(
+  documents: Iterable[list[int]], length: int, *, mode: str, tokenizer: Tokenizer
+) -> Iterator[Row]:
   """Packs documents (ids without special ones) into rows.
 
   Args:
@@ -22,6 +25,7 @@ def rows(documents: Iterable[list[int]], length: int, *, mode: str) -> Iterator[
     length: L; rows hold L + 1 tokens.
     mode: one_per_row pads each document; packed joins them and keeps tails;
       reference is the rule of the UNDO paper's code, see `reference`.
+    tokenizer: whose special ids are added.
 
   Yields:
     (tokens int32 [L + 1], mask uint8 [L + 1]); the mask is 0 on pads.
@@ -31,28 +35,32 @@ def rows(documents: Iterable[list[int]], length: int, *, mode: str) -> Iterator[
       than a row.
   """
   if mode == "one_per_row":
-    return one_per_row(documents, length)
+    return one_per_row(documents, length, tokenizer)
   if mode == "packed":
-    return packed(documents, length)
+    return packed(documents, length, tokenizer)
   if mode == "reference":
-    whole = reference(documents, length + 1)
+    whole = reference(documents, length + 1, tokenizer)
     return ((np.asarray(row, np.int32), np.ones(length + 1, np.uint8)) for row in whole)
   raise ValueError(f"unknown packing {mode!r}; known are {', '.join(MODES)}")
 
 
-def one_per_row(documents: Iterable[list[int]], length: int) -> Iterator[Row]:
+def one_per_row(
+  documents: Iterable[list[int]], length: int, tokenizer: Tokenizer
+) -> Iterator[Row]:
   """Yields BOS document EOS in a row each, padded; see `rows`."""
   for document in documents:
-    ids = [BOS, *document, EOS]
+    ids = _delimited(document, tokenizer)
     if len(ids) > length + 1:
       raise ValueError(
         f"a document of {len(document)} tokens does not fit a row of {length} with"
         " its BOS; raise data.sequence_length or use packing 'packed'"
       )
-    yield _padded(ids, length)
+    yield _padded(ids, length, tokenizer.pad_id)
 
 
-def packed(documents: Iterable[list[int]], length: int) -> Iterator[Row]:
+def packed(
+  documents: Iterable[list[int]], length: int, tokenizer: Tokenizer
+) -> Iterator[Row]:
   """Yields rows cut from BOS document EOS BOS document EOS ...; see `rows`.
 
   No token is lost: a document's tail opens the next row, and the last row is
@@ -60,27 +68,31 @@ def packed(documents: Iterable[list[int]], length: int) -> Iterator[Row]:
   """
   buffer: list[int] = []
   for document in documents:
-    buffer += [BOS, *document, EOS]
+    buffer += _delimited(document, tokenizer)
     while len(buffer) > length + 1:
-      yield _padded(buffer[: length + 1], length)
+      yield _padded(buffer[: length + 1], length, tokenizer.pad_id)
       buffer = buffer[length:]
   if len(buffer) > 1:
-    yield _padded(buffer, length)
+    yield _padded(buffer, length, tokenizer.pad_id)
 
 
-def reference(documents: Iterable[list[int]], row_length: int) -> Iterator[list[int]]:
+def reference(
+  documents: Iterable[list[int]], row_length: int, tokenizer: Tokenizer
+) -> Iterator[list[int]]:
   """Yields rows by the rule of the UNDO paper's public code.
 
-  Documents are joined with BOS after each; the part of a document that does not
-  fit into the row is thrown away, and so is the last unfinished row.
+  Documents are joined with BOS (EOS where there is no BOS) after each; the part of a
+  document that does not fit into the row is thrown away, and so is the last
+  unfinished row.
 
   Example: rows of 8, documents [11, 12, 13], [21..26], [31] (BOS is 2) begin with
   [11, 12, 13, 2, 21, 22, 23, 24]; 25 and 26 are lost.
   """
+  separator = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
   buffer: list[int] = []
   for document in documents:
     buffer += document[: row_length - len(buffer)]
-    buffer.append(BOS)
+    buffer.append(separator)
     if len(buffer) >= row_length:
       yield buffer[:row_length]
       buffer = []
@@ -103,8 +115,14 @@ def to_batch(rows_of: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   }
 
 
-def _padded(ids: list[int], length: int) -> Row:
+def _delimited(document: list[int], tokenizer: Tokenizer) -> list[int]:
+  """Returns BOS document EOS; without BOS where there is none."""
+  bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  return [*bos, *document, tokenizer.eos_id]
+
+
+def _padded(ids: list[int], length: int, pad_id: int) -> Row:
   padding = length + 1 - len(ids)
-  tokens = np.asarray(ids + [PAD] * padding, np.int32)
+  tokens = np.asarray(ids + [pad_id] * padding, np.int32)
   mask = np.asarray([1] * len(ids) + [0] * padding, np.uint8)
   return tokens, mask

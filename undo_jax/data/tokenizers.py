@@ -1,12 +1,13 @@
-"""Tokenizers that need no file: characters and bytes."""
+"""Tokenizers by name: characters and bytes, which need no file, and those of files."""
 
 from collections.abc import Sequence
 import string
-from typing import Protocol
+from typing import Any, Protocol
 
+from undo_jax.data.tokenizer_files import HuggingFaceTokenizer, SentencePieceTokenizer
 from undo_jax.types import ConfigError
 
-# The special ids of Gemma; ordinary tokens follow.
+# The special ids of characters and bytes, those of Gemma; ordinary tokens follow.
 PAD, EOS, BOS = 0, 1, 2
 NUM_SPECIAL = 3
 
@@ -14,12 +15,24 @@ ALPHABETS = {
   "arithmetic": string.digits + "+-*/=. ",
   "ascii": string.printable[:95] + "\n",
 }
+FILES = {"sentencepiece": SentencePieceTokenizer, "huggingface": HuggingFaceTokenizer}
 
 
 class Tokenizer(Protocol):
-  """Text to ids and back. Special ids are added by packing, never by encode."""
+  """Text to ids and back. Special ids are added by packing, never by encode.
+
+  Attributes:
+    vocab_size: one more than the largest id.
+    pad_id: fills rows up; always masked, so it may be any id (EOS where a file has
+      no pad).
+    eos_id: ends a document.
+    bos_id: begins a document; None where EOS alone separates documents (Qwen).
+  """
 
   vocab_size: int
+  pad_id: int
+  eos_id: int
+  bos_id: int | None
 
   def encode(self, text: str) -> list[int]:
     """Returns the ids of a text, without special ones."""
@@ -32,6 +45,9 @@ class Tokenizer(Protocol):
 
 class CharacterTokenizer:
   """One id for each character of an alphabet."""
+
+  pad_id, eos_id = PAD, EOS
+  bos_id: int | None = BOS
 
   def __init__(self, alphabet: str):
     self._characters = alphabet
@@ -62,6 +78,8 @@ class ByteTokenizer:
   """One id for each byte of the UTF-8 text: any text fits."""
 
   vocab_size = 256 + NUM_SPECIAL
+  pad_id, eos_id = PAD, EOS
+  bos_id: int | None = BOS
 
   def encode(self, text: str) -> list[int]:
     """Returns one id for each byte."""
@@ -74,15 +92,46 @@ class ByteTokenizer:
 
 
 def make(name: str) -> Tokenizer:
-  """Returns the tokenizer "bytes" or "characters:ALPHABET" of ALPHABETS.
+  """Returns the tokenizer of a name.
+
+  Args:
+    name: "bytes", "characters:ALPHABET" of ALPHABETS, "sentencepiece:PATH" (a
+      tokenizer.model or a directory that holds one) or "huggingface:PATH" (a
+      tokenizer.json, likewise).
+
+  Returns:
+    The tokenizer; see tokenizer_files for those that are read from files.
 
   Raises:
-    ConfigError: if there is none of this name.
+    ConfigError: if there is none of this name, or its file is missing or broken.
   """
-  kind, _, alphabet = name.partition(":")
+  kind, colon, rest = name.partition(":")
   if name == "bytes":
     return ByteTokenizer()
-  if kind == "characters" and alphabet in ALPHABETS:
-    return CharacterTokenizer(ALPHABETS[alphabet])
+  if kind == "characters" and rest in ALPHABETS:
+    return CharacterTokenizer(ALPHABETS[rest])
+  if kind in FILES and colon:
+    return FILES[kind](rest)
   known = ["bytes", *(f"characters:{alphabet}" for alphabet in ALPHABETS)]
+  known += [f"{kind}:PATH" for kind in FILES]
   raise ConfigError(f"unknown data.tokenizer {name!r}; known are {', '.join(known)}")
+
+
+def content(name: str) -> dict[str, Any] | None:
+  """Returns what determines the ids of a tokenizer besides its name.
+
+  Args:
+    name: as for `make`.
+
+  Returns:
+    For a tokenizer from files its special ids (files beside it may name them) and
+    "sha256", 64 hex digits over the bytes of its file; for any other None.
+
+  Raises:
+    ConfigError: as `make`.
+  """
+  tokenizer = make(name)
+  if not isinstance(tokenizer, SentencePieceTokenizer | HuggingFaceTokenizer):
+    return None
+  fields = ("sha256", "pad_id", "eos_id", "bos_id")
+  return {field: getattr(tokenizer, field) for field in fields}

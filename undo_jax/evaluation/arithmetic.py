@@ -3,9 +3,15 @@
 The model is scored right when, fed the true answer, its most likely token is the
 true one at every position of the answer and of the token that ends it. That is
 the case exactly when greedy decoding from the prompt writes the answer and ends it.
+
+The tokens are those of the whole text, as in training. A tokenizer may join the
+prompt's last space with the answer's first digit: such a token is predicted, and the
+prompt ends before it. The answer must come in these tokens; another way to split the
+same digits counts as wrong.
 """
 
 from collections.abc import Callable, Sequence
+import itertools
 from typing import Any
 
 import jax
@@ -13,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from undo_jax.data.arithmetic import FORGET, RETAIN, Problem
-from undo_jax.data.tokenizers import BOS, EOS, PAD, Tokenizer
-from undo_jax.types import Params
+from undo_jax.data.tokenizers import Tokenizer
+from undo_jax.types import ConfigError, Params
 
 Problems = dict[str, np.ndarray]
 
@@ -24,27 +30,25 @@ def encode(problems: Sequence[Problem], tokenizer: Tokenizer) -> Problems:
 
   Args:
     problems: with prompt, answer and suffix.
-    tokenizer: must split prompt + answer where the answer begins (characters and
-      bytes do).
+    tokenizer: must give every text back as it was.
 
   Returns:
     "inputs" and "targets" int32 [P, L] (L: the longest, to a multiple of 8),
     "mask" bool [P, L], set where the target belongs to the answer or ends it, and
     "task" int32 [P], the index in `tasks(problems)`.
+
+  Raises:
+    ConfigError: if the tokenizer changes a text, or leaves no token before an answer.
   """
   names = tasks(problems)
-  encoded = []
-  for problem in problems:
-    prompt = [BOS, *tokenizer.encode(problem.prompt)]
-    end = tokenizer.encode(problem.suffix)[:1] or [EOS]
-    encoded.append((prompt, [*tokenizer.encode(problem.answer), *end]))
-  length = max(len(prompt) + len(answer) for prompt, answer in encoded) - 1
+  encoded = [prompt_and_scored(problem, tokenizer) for problem in problems]
+  length = max(len(prompt) + len(scored) for prompt, scored in encoded) - 1
   length = -(-length // 8) * 8
-  tokens = np.full((len(problems), length + 1), PAD, np.int32)
+  tokens = np.full((len(problems), length + 1), tokenizer.pad_id, np.int32)
   mask = np.zeros((len(problems), length), bool)
-  for row, (prompt, answer) in enumerate(encoded):
-    end = len(prompt) + len(answer)
-    tokens[row, :end] = prompt + answer
+  for row, (prompt, scored) in enumerate(encoded):
+    end = len(prompt) + len(scored)
+    tokens[row, :end] = prompt + scored
     mask[row, len(prompt) - 1 : end - 1] = True
   task = np.asarray([names.index(task_of(problem)) for problem in problems], np.int32)
   return {
@@ -53,6 +57,59 @@ def encode(problems: Sequence[Problem], tokenizer: Tokenizer) -> Problems:
     "mask": mask,
     "task": task,
   }
+
+
+def prompt_and_scored(
+  problem: Problem, tokenizer: Tokenizer
+) -> tuple[list[int], list[int]]:
+  """Returns the ids a model is given and the ids it must write.
+
+  With text = encode(prompt + answer + suffix) and n the length of the longest common
+  prefix of encode(prompt) and text: given is BOS text[:n]; scored is text[n:] up to
+  the first token that goes beyond the answer or, where nothing follows it, EOS.
+
+  Args:
+    problem: with prompt, answer and suffix.
+    tokenizer: must give the text back as it was.
+
+  Returns:
+    Two lists of ids, neither of them empty.
+
+  Raises:
+    ConfigError: if the tokenizer changes the text, or leaves no token to begin with.
+  """
+  ids = tokenizer.encode(problem.text)
+  if tokenizer.decode(ids) != problem.text:
+    raise ConfigError(
+      f"data.tokenizer: expected one that gives a text back as it was, got "
+      f"{tokenizer.decode(ids)!r} for {problem.text!r}; choose one without unknown "
+      "tokens (sentencepiece with byte_fallback, byte-level BPE, bytes)"
+    )
+  start = _common_length(tokenizer.encode(problem.prompt), ids)
+  bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  if not bos and not start:
+    raise ConfigError(
+      "data.tokenizer: expected a token before the answer or a BOS, got neither for "
+      f"{problem.text!r}; choose a tokenizer of shorter tokens or one with a BOS"
+    )
+  if not problem.suffix:
+    return [*bos, *ids[:start]], [*ids[start:], tokenizer.eos_id]
+  end = start + 1
+  while not _goes_beyond(problem, tokenizer.decode(ids[:end])):
+    end += 1
+  return [*bos, *ids[:start]], ids[start:end]
+
+
+def _goes_beyond(problem: Problem, text: str) -> bool:
+  """Returns whether a text is prompt and answer and something more."""
+  known = problem.prompt + problem.answer
+  return text.startswith(known) and text != known
+
+
+def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
+  """Returns the length of the longest common prefix."""
+  pairs = itertools.takewhile(lambda p: p[0] == p[1], zip(first, second, strict=False))
+  return sum(1 for _ in pairs)
 
 
 def task_of(problem: Problem) -> str:

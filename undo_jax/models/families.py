@@ -218,7 +218,7 @@ def _differences(config, model_type, family) -> list[str]:
 
 
 def _int_if_whole(value: float) -> float:
-  """transformers 5 refuses 256.0 where it expects a whole number."""
+  """Transformers 5 refuses 256.0 where it expects a whole number."""
   return int(value) if value == int(value) else value
 
 
