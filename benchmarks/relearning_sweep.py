@@ -5,7 +5,7 @@ COMMAND, tens of minutes on 2 CPU cores:
   python -m benchmarks.relearning_sweep --rounds=5
 
 Three ways to the same scores, that of the tiny arithmetic config's attack (five
-learning rates, a batch of 64 rows, an evaluation every 10 updates):
+learning rates, a batch of 32 rows, an evaluation every 10 updates):
 
   one_program  undo_jax's own: updates and evaluations scanned, vmapped over rates.
   loop         one rate after the other, by a compiled step that takes the rate as

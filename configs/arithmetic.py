@@ -36,6 +36,8 @@ def _tiny() -> config_dict.ConfigDict:
   config.mesh = common.mesh()  # How the devices are used.
   config.checkpoint_every = 100  # Updates between checkpoints within a stage.
   config.evaluation_rows = 512  # Problems in one forward pass; bounds the memory.
+  # Learning rates of the attack computed together, likewise; None: all of them.
+  config.replicas_at_once = config_dict.placeholder(int)
 
   config.data = config_dict.create(
     num_equations=20_000,  # Training equations for retain and for forget each.
@@ -135,6 +137,7 @@ def _training(
 def _make_small(config: Any) -> None:
   """Packed equations and word problems, the paper's learning rates."""
   config.evaluation_rows = 64
+  config.replicas_at_once = 1
   config.data.update(
     num_equations=100_000,
     num_word_problems=100_000,

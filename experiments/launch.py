@@ -44,6 +44,7 @@ def claim(
     mesh,
     checkpoint_every=config.checkpoint_every,
     evaluation_rows=config.evaluation_rows,
+    replicas_at_once=config.replicas_at_once,
     stages=tuple(plan),
     given=given or {},
   )

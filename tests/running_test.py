@@ -26,6 +26,7 @@ def test_rows_are_the_ids_of_the_tokenizers_file(tmp_path):
     sharding.make_mesh(**config.mesh),
     checkpoint_every=1,
     evaluation_rows=1,
+    replicas_at_once=None,
     stages=tuple(stages.plan(config)[:1]),
   )
   assert running.run_stages(run)["data"]["rows"] == {"retain": 50, "forget": 50}

@@ -23,6 +23,8 @@ WRONG = [
   ("data.num_word_problems", 5, "since there are word problems"),
   ("data.sequence_length", 15, "at least 16 with packing one_per_row"),
   ("evaluation_rows", 0, "at least 1, got 0"),
+  ("replicas_at_once", 2, "divisor of the 5 attack.learning_rates .*, got 2"),
+  ("replicas_at_once", 0, "None or a divisor .*, got 0"),
   ("data.tokenizer", "words", "unknown data.tokenizer 'words'"),
   ("data.tokenizer", "bytes", "model.vocab_size: expected at least 259"),
   ("model.num_kv_heads", 3, "num_kv_heads must divide num_heads=4, got 3"),

@@ -113,6 +113,7 @@ def attack(
   optimizer: OptimizerConfig,
   num_replicas: int,
   adapters: lora.LoraConfig | None = None,
+  at_once: int | None = None,
 ) -> Attack:
   """Returns the relearning programs of a population; see Attack.
 
@@ -139,7 +140,10 @@ def attack(
   )
   rates = jax.ShapeDtypeStruct((num_replicas,), jax.numpy.float32)
   program = relearning.make_program(
-    make_step(members.objective, transform), scores, weights=members.weights
+    make_step(members.objective, transform),
+    scores,
+    weights=members.weights,
+    at_once=at_once,
   )
   return Attack(
     program=jax.jit(

@@ -43,6 +43,7 @@ class Run:
   mesh: Mesh
   checkpoint_every: int  # Updates.
   evaluation_rows: int  # Problems in one forward pass.
+  replicas_at_once: int | None  # Of an attack; None: all.
   stages: tuple[Stage, ...]
   given: Mapping[str, sources.Source] = dataclasses.field(default_factory=dict)
 
@@ -357,7 +358,14 @@ def _run_attack(run, stage, directory, title):
   score = programs.evaluate(model, run.mesh, tasks, run.evaluation_rows)
   adapters = _adapters(attack)
   program = programs.attack(
-    model, run.mesh, tasks, run.evaluation_rows, optimizer, len(rates), adapters
+    model,
+    run.mesh,
+    tasks,
+    run.evaluation_rows,
+    optimizer,
+    len(rates),
+    adapters,
+    run.replicas_at_once,
   )
   batches = pipeline.iterator(
     _batches(

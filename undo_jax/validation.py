@@ -19,7 +19,7 @@ from undo_jax.types import ConfigError
 
 UNLEARNING = ("max_ent", "grad_diff", "rmu")
 # What may differ between the runs of one workdir: how, not what, is computed.
-FREE_FIELDS = ("mesh", "checkpoint_every", "evaluation_rows")
+FREE_FIELDS = ("mesh", "checkpoint_every", "evaluation_rows", "replicas_at_once")
 
 
 def check(config: Any, mesh_shape: dict[str, int]) -> None:
@@ -214,6 +214,16 @@ def _check_attack(config, shards, replicas):
       "attack.learning_rates",
       f"a number of rates that divides over the {replicas} devices of mesh.replica",
       f"{len(rates)} rates",
+    )
+  at_once = config.replicas_at_once
+  if at_once is not None and (
+    at_once < 1 or len(rates) % at_once or at_once % replicas
+  ):
+    _fail(
+      "replicas_at_once",
+      f"None or a divisor of the {len(rates)} attack.learning_rates that divides over "
+      f"the {replicas} devices of mesh.replica",
+      at_once,
     )
   if attack.batch_size % shards:
     _fail(

@@ -122,7 +122,23 @@ def test_replicas_train_as_separate_runs(separate):
   )
 
 
-def test_scanned_replicas_spread_over_the_mesh_train_as_separate_runs(separate):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_replicas_in_turn_train_as_separate_runs(separate, at_once):
+  step = jax.jit(population.over_replicas(compiled()[0], at_once))
+  state, losses = fresh(), []
+  for batch in parts()[2]:
+    state, metrics = step(state, None, batch, KEY)
+    losses.append(metrics["loss"])
+  check(state, losses, separate)
+  # No more than `at_once` gradients are computed together.
+  lowered = step.lower(state, None, parts()[2][0], KEY).as_text()
+  assert f"tensor<{at_once}x16x12xf32>" in lowered
+
+
+@pytest.mark.parametrize("at_once", [None, 2])
+def test_scanned_replicas_spread_over_the_mesh_train_as_separate_runs(
+  separate, at_once
+):
   _, params, batches = parts()
   mesh = sharding.make_mesh(replica=2, data=2, fsdp=2)
   optimizer = make_population_optimizer(SETTINGS)
@@ -130,7 +146,7 @@ def test_scanned_replicas_spread_over_the_mesh_train_as_separate_runs(separate):
   shardings = population.shardings(sharding.tree_shardings(single, RULES, mesh))
   state = jax.device_put(fresh(), shardings)
   program = jax.jit(
-    scan_steps(population.over_replicas(compiled()[0])),
+    scan_steps(population.over_replicas(compiled()[0], at_once)),
     in_shardings=(shardings, None, sharding.batch_sharding(mesh, leading=1), None),
     out_shardings=(shardings, None),
   )

@@ -27,6 +27,7 @@ def make_program(
   evaluate: Evaluate,
   *,
   weights: Weights = lambda params, frozen: params,
+  at_once: int | None = None,
 ) -> Program:
   """Returns the attack as a pure function of a population.
 
@@ -35,6 +36,7 @@ def make_program(
     evaluate: `(params, problems) -> scores` of one model.
     weights: `(params, frozen) -> params`, the model a member stands for; the
       member's own parameters unless given.
+    at_once: members computed together, see population.over_replicas.
 
   Returns:
     `(population, frozen, problems, batches, key) -> (population, scores)`: the
@@ -42,12 +44,12 @@ def make_program(
     [E, S] (S updates between each of E evaluations), all members see the same
     ones, and scores are [E, R] each, taken after the updates.
   """
-  train = scan_steps(population.over_replicas(step))
+  train = scan_steps(population.over_replicas(step, at_once))
 
   def score_one(params, frozen, problems):
     return evaluate(weights(params, frozen), problems)
 
-  score = jax.vmap(score_one, in_axes=(0, None, None), spmd_axis_name="replica")
+  score = population.over_replicas(score_one, at_once)
 
   def program(state, frozen, problems, batches, key):
     def one_evaluation(state, batches_S):

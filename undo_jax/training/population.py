@@ -1,5 +1,6 @@
 """One step over a leading replica axis: sweeps as a single program."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,6 @@ from jax.sharding import PartitionSpec as P
 import optax
 
 from undo_jax.training import state as state_lib
-from undo_jax.training.step import Step
 from undo_jax.types import Params
 
 
@@ -37,13 +37,38 @@ def create(
   return jax.vmap(one)(jnp.asarray(learning_rates_R, jnp.float32))
 
 
-def over_replicas(step: Step) -> Step:
-  """Returns the step over states with a leading axis R.
+def over_replicas(fn: Callable[..., Any], at_once: int | None = None) -> Any:
+  """Returns `fn` over a leading axis R of its first argument (a step: its state).
 
-  Frozen tree, batch and key are shared by all replicas; the axis is spread over
-  the mesh axis `replica`.
+  The other arguments are shared by all replicas; the axis is spread over the mesh
+  axis `replica`.
+
+  Args:
+    fn: a step, or any pure function.
+    at_once: how many replicas are computed together, a divisor of R and a multiple
+      of the devices of the mesh axis `replica`; the activations of so many are held
+      at a time. None: all.
+
+  Returns:
+    A function whose results have a leading axis R.
   """
-  return jax.vmap(step, in_axes=(0, None, None, None), spmd_axis_name="replica")
+
+  def together(first, *shared):
+    axes = (0, *(None for _ in shared))
+    return jax.vmap(fn, in_axes=axes, spmd_axis_name="replica")(first, *shared)
+
+  if at_once is None:
+    return together
+
+  def in_turn(first, *shared):
+    # Strided groups, so that each is spread over all devices of the axis.
+    groups = jax.tree.map(
+      lambda x: x.reshape(at_once, -1, *x.shape[1:]).swapaxes(0, 1), first
+    )
+    results = jax.lax.map(lambda group: together(group, *shared), groups)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), results)
+
+  return in_turn
 
 
 def shardings(tree: Any) -> Any:
