@@ -2,7 +2,7 @@
 
 COMMAND:
 
-  python -m experiments.export --checkpoint=WORKDIR/stages/NAME-HASH --output=DIR
+  python -m experiments.export --checkpoint=WORKDIR/stages/NAME --output=DIR
 
 The checkpoint is a trained stage's directory; an attack's, with --learning_rate for
 the member that is wanted; or Hugging Face's, with --adapter to merge PEFT's LoRA.

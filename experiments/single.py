@@ -19,7 +19,7 @@ def main(kind: str) -> None:
   checkpoint = flags.DEFINE_string(
     "checkpoint",
     None,
-    "Start from this model: a stage's directory (WORKDIR/stages/NAME-HASH) or one of "
+    "Start from this model: a stage's directory (WORKDIR/stages/NAME) or one of "
     "Hugging Face (config.json and safetensors). Its sizes replace config.model.",
   )
   models = flags.DEFINE_list("models", None, "Make only these of the stage's models.")

@@ -51,6 +51,7 @@ def export(
     ConfigError: if `checkpoint` holds no model, `output` exists or cannot be
       written, or the tokenizer is larger than the model's vocabulary.
   """
+  checkpoint = sources.find(checkpoint)
   with files.new_directory(output) as temporary:
     found = read(checkpoint, learning_rate=learning_rate)
     if adapter is not None:

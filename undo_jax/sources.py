@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import dataclasses
 import hashlib
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -28,23 +29,44 @@ class Source:
   fingerprint: str  # 12 hex digits of the hash of the weights' and config's bytes.
 
 
+def find(path: pathlib.Path) -> pathlib.Path:
+  """Returns a stage's directory by its name: WORKDIR/stages/base finds base-<hash>.
+
+  A path that exists is itself.
+
+  Raises:
+    ConfigError: if neither it nor exactly one stage of that name exists.
+  """
+  path = pathlib.Path(path)
+  if path.exists():
+    return path
+  found = sorted(
+    other
+    for other in path.parent.glob(f"{path.name}-*")
+    if re.fullmatch(re.escape(path.name) + "-[0-9a-f]{12}", other.name)
+  )
+  if len(found) == 1:
+    return found[0]
+  names = ", ".join(other.name for other in found)
+  raise ConfigError(
+    "--checkpoint must be a directory (a stage's, or Hugging Face's), got "
+    + (f"{path}, which may be any of {names}" if found else f"{path}")
+  )
+
+
 def open_source(path: pathlib.Path, how: Any = None) -> Source:
   """Reads what a directory holds, without its weights' values.
 
   Args:
-    path: WORKDIR/stages/<name>-<identity>, or a directory with config.json and
-      safetensors.
+    path: WORKDIR/stages/<name>-<identity> (see `find`), or a directory with
+      config.json and safetensors.
     how: config.model of the run, whose HOW fields the model takes over; None: it
       keeps its own.
 
   Raises:
     ConfigError: if it is neither, is not finished, or holds no single model.
   """
-  path = pathlib.Path(path)
-  if not path.is_dir():
-    raise ConfigError(
-      f"--checkpoint must be a directory (a stage's, or Hugging Face's), got {path}"
-    )
+  path = find(path)
   is_stage = _is_stage(path)
   stage = files.read_json(path / "config.json") if is_stage else {}
   if stage.get("kind") == "given":  # It holds scores alone; the model is elsewhere.

@@ -130,6 +130,16 @@ def test_the_run_decides_how_a_given_model_is_computed(chain):
   assert (source.model.remat, source.model.width) == ("full", 16)
 
 
+def test_a_stage_is_found_by_its_name(chain, tmp_path):
+  _, base, _ = chain
+  assert sources.find(base.parent / "base") == base
+  assert sources.find(base) == base
+  shutil.copytree(base, tmp_path / "base-0123456789ab")
+  shutil.copytree(base, tmp_path / "base-0123456789ac")
+  with pytest.raises(ConfigError, match="any of base-0123456789ab, base-0123456789ac"):
+    sources.find(tmp_path / "base")
+
+
 def test_what_is_no_model_is_refused(chain, tmp_path):
   _, base, _ = chain
   how = minimal().model
