@@ -8,6 +8,7 @@ COMMAND (needs the extra `lm_eval`):
 The harness fetches its own tasks' data; --include_path=DIR adds tasks of yours.
 """
 
+import json
 import pathlib
 from typing import Any
 
@@ -18,7 +19,7 @@ from undo_jax import files
 from undo_jax.evaluation import harness
 from undo_jax.types import ConfigError
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Directory; see models.load.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Directory with its config.json.")
 _TOKENIZER = flags.DEFINE_string(
   "tokenizer", None, "As data.tokenizer; by default the checkpoint's tokenizer.json."
 )
@@ -61,8 +62,6 @@ def main(argv: list[str]) -> None:
   )
   print(make_table(found))
   if _OUTPUT.value:
-    import json
-
     text = json.dumps(found, indent=2, default=handle_non_serializable)
     files.write_text(pathlib.Path(str(_OUTPUT.value)), text + "\n")
 
