@@ -269,6 +269,7 @@ def test_a_checkpoint_directory_brings_its_tokenizer(both):
   request = types.SimpleNamespace(args=("What is 3 + 4?\nAnswer:", " 7"))
   (expected,) = both.ours.loglikelihood([request], disable_tqdm=True)
   for model in (made, named):
+    assert model.get_model_info()["model_checkpoint"] == str(both.directory)
     assert model.max_length == MAX_LENGTH and model.batch_size == 2
     (got,) = model.loglikelihood([request], disable_tqdm=True)
     np.testing.assert_allclose(got[0], expected[0], atol=1e-5)
@@ -301,6 +302,7 @@ def test_a_byte_tokenizer_serves_too(tiny):
   assert model.get_model_info() == {
     "model_num_parameters": sum(x.size for x in jax.tree.leaves(params)),
     "model_dtype": "float32",
+    "model_checkpoint": "undo_jax",
   }
 
 

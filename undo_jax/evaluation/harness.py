@@ -55,7 +55,8 @@ def make(config: ModelConfig, params: Params, tokenizer: Tokenizer, **options) -
       batch_size, rows at once (8); add_bos_token, whether texts begin with BOS
       (None: if the tokenizer has one); prefix_token_id, what text without a context
       is conditioned on (None: BOS, else EOS); stop_ids, ids that end a generation
-      beside EOS (none); seed, of sampled text (0); name, in the harness's caches.
+      beside EOS (none); seed, of sampled text (0); name, in the harness's
+      results and caches.
 
   Raises:
     ConfigError: if lm_eval is not installed, or the tokenizer has ids that the model
@@ -216,6 +217,7 @@ class _Methods:
     return {
       "model_num_parameters": self._num_params,
       "model_dtype": self._config.dtype,
+      "model_checkpoint": self._name,
     }
 
   def tok_encode(self, string, add_special_tokens=None, **kwargs) -> list[int]:
