@@ -211,11 +211,30 @@ def test_generated_texts_are_those_of_hflm(both):
   assert ours == theirs
   texts = [answer[0][0] for answer in ours]
   assert len(set(texts)) == len(texts) == 6
-  assert all("e" not in text for text in texts)
+
+
+def test_stop_sequences_cut_the_text_as_by_hflm(both):
+  """Those that the model does write: two characters from the middle of each text."""
+  kwargs = {"until": [], "max_gen_toks": 20, "do_sample": False}
+  prompts = texts()[:4]
+  free = both.ours.generate_until(
+    [request(prompt, kwargs) for prompt in prompts], disable_tqdm=True
+  )
+  stops = [text[len(text) // 2 :][:2] for text in free]
+  requests = [
+    request(prompt, kwargs | {"until": [stop, "never written"]})
+    for prompt, stop in zip(prompts, stops, strict=True)
+  ]
+  expected = both.theirs.generate_until(requests, disable_tqdm=True)
+  assert both.ours.generate_until(requests, disable_tqdm=True) == expected
+  assert all(
+    stop and stop not in text for stop, text in zip(stops, expected, strict=True)
+  )
+  assert all(len(text) < len(whole) for text, whole in zip(expected, free, strict=True))
 
 
 def test_contexts_that_are_empty_or_too_long_are_scored_as_by_hflm(both):
-  long = "one two three " * 60
+  long = " ".join(str(7 * number * number) for number in range(60))
   pairs = [("", "The river"), ("", "a"), (long, " four"), ("ends in spaces  ", "x")]
   requests = [types.SimpleNamespace(args=pair, task_name=None) for pair in pairs]
   expected = both.theirs.loglikelihood(requests, disable_tqdm=True)

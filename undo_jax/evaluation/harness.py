@@ -315,6 +315,8 @@ class _Methods:
     """
     is_stop_V = np.zeros(self._config.vocab_size, bool)
     is_stop_V[list(self._stop_ids)] = True
+    # Part of a character alone is spelled so; with its other parts it is not.
+    until = [stop for stop in until if "\ufffd" not in stop]
     if until:
       spelled = [any(stop in piece for stop in until) for piece in self._pieces]
       is_stop_V[: len(spelled)] |= spelled
