@@ -45,6 +45,7 @@ ONLY = {
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
   "matplotlib": ("frontier",),
+  "lm_eval": ("evaluation/harness.py",),
 }
 # Makes an import of these packages fail as if they were not installed.
 BLOCK = """

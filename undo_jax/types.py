@@ -12,6 +12,8 @@ Dimension legend (an array `logits_BxLxV` has shape [B, L, V]):
   K  width of one head
   F  width of the MLP's hidden layer
   N  decoder layers
+  P  positions chosen among L
+  T  tokens generated
   R  replicas of a population (learning rates, alphas, seeds)
 """
 

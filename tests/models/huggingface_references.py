@@ -1,17 +1,21 @@
-"""Writes the checkpoints and logits of transformers that huggingface_test.py reads.
+"""Writes what huggingface_test.py and generation_test.py compare with.
 
 COMMAND (needs the extra `bench`; only where a case is added or changed):
 
   python -m tests.models.huggingface_references
+  python -m tests.models.huggingface_references generated  # Only generated.npz.
 
 Each case becomes references/<name>/: config.json and model.safetensors as
 transformers saves them, and logits.npz with tokens [B, L], valid [B, L] and logits
 [B, L, V] in float32, attention in transformers' eager form. Rows are padded on the
-left, on the right and not at all.
+left, on the right and not at all. generated.npz holds prompts padded on the left,
+tokens [B, L] and valid [B, L], and generated [B, T], what transformers' greedy
+generate appends to them with the embedding times EMBEDDING_SCALE.
 """
 
 import pathlib
 import shutil
+import sys
 
 import numpy as np
 
@@ -93,6 +97,10 @@ CASES = {
   ),
 }
 B, L = 4, 20
+NUM_GENERATED = 12  # T.
+# Of the models that generate: with the embeddings as they are, the tied ones would
+# only repeat the last token. A power of two: no weight is rounded.
+EMBEDDING_SCALE = 0.125
 
 
 def build(name: str):
@@ -141,6 +149,54 @@ def logits_of(model, tokens: np.ndarray, valid: np.ndarray) -> np.ndarray:
   return output.logits.numpy()
 
 
+def prompts() -> tuple[np.ndarray, np.ndarray]:
+  """Returns tokens [B, 8] and valid [B, 8], padded on the left; row 0 is full."""
+  rng = np.random.default_rng(1)
+  valid = np.arange(8) >= np.asarray([0, 2, 7, 4])[:, None]
+  tokens = rng.integers(0, SIZES["vocab_size"], valid.shape)
+  return np.where(valid, tokens, 0), valid
+
+
+def generated_of(model, tokens: np.ndarray, valid: np.ndarray) -> np.ndarray:
+  """Returns what transformers' greedy generate appends, [B, T], stopping nowhere.
+
+  The model's embedding is scaled in place.
+  """
+  import torch
+
+  model.get_input_embeddings().weight.data *= EMBEDDING_SCALE
+  model.generation_config.eos_token_id = None
+  with torch.no_grad():
+    output = model.generate(
+      input_ids=torch.tensor(tokens),
+      attention_mask=torch.tensor(valid).long(),
+      max_new_tokens=NUM_GENERATED,
+      do_sample=False,
+      pad_token_id=0,
+      # transformers 5.23 keeps all tokens in the cache of a window of one ([-1 + 1 :]),
+      # and attends to them, which its own pass without a cache does not.
+      use_cache=getattr(model.config, "sliding_window", None) != 1,
+    )
+  return output[:, tokens.shape[1] :].numpy()
+
+
+def write_generated() -> None:
+  """Writes every generated.npz anew, from the checkpoints that are there."""
+  import torch
+  import transformers
+
+  tokens, valid = prompts()
+  for name in CASES:
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+      ROOT / name, attn_implementation="eager", dtype=torch.float32
+    )
+    generated = generated_of(model.eval(), tokens, valid)
+    np.savez_compressed(
+      ROOT / name / "generated.npz", tokens=tokens, valid=valid, generated=generated
+    )
+    print(name, generated[0])
+
+
 def main() -> None:
   """Writes every case anew."""
   tokens, valid = inputs()
@@ -154,7 +210,8 @@ def main() -> None:
       ROOT / name / "logits.npz", tokens=tokens, valid=valid, logits=logits
     )
     print(name, float(np.abs(logits).max()))
+  write_generated()
 
 
 if __name__ == "__main__":
-  main()
+  write_generated() if sys.argv[1:] == ["generated"] else main()

@@ -38,9 +38,9 @@ class Cache(NamedTuple):
 
 
 class Output(NamedTuple):
-  """logits_BxLxV in float32, the captured hidden states by index, the cache."""
+  """logits in float32, the captured hidden states by index, the cache."""
 
-  logits: jax.Array
+  logits: jax.Array  # [B, L, V], or [B, P, V] at chosen positions.
   captured: dict[int, jax.Array]
   cache: Cache | None = None
 
@@ -62,7 +62,7 @@ class Decoder:
     Matrices ~ N(0, init_std^2), biases zero, norms as the identity.
     """
     tokens_BxL = jnp.zeros((1, 1), jnp.int32)
-    return self._decoder.init(key, tokens_BxL, {}, (), None, None)["params"]
+    return self._decoder.init(key, tokens_BxL, {}, (), None, None, None)["params"]
 
   def init_cache(self, batch_size: int, room: int) -> Cache:
     """Returns an empty cache for `batch_size` rows of at most `room` tokens."""
@@ -84,8 +84,9 @@ class Decoder:
     capture: tuple[int, ...] = (),
     valid_BxL: jax.Array | None = None,
     cache: Cache | None = None,
+    positions_BxP: jax.Array | None = None,
   ) -> Output:
-    """Computes the logits of the next token at every position.
+    """Computes the logits of the next token at every position, or at some.
 
     Args:
       params: the tree that `init` returns, of any float dtype.
@@ -101,21 +102,43 @@ class Decoder:
         either side); None: all are valid. The logits of padding mean nothing.
       cache: the tokens before these, whose room must suffice for both; None:
         there are none.
+      positions_BxP: int32 in [0, L), the positions among these tokens whose logits
+        to compute, of which a large vocabulary makes the largest array by far;
+        None: all of them.
 
     Returns:
-      Output(logits [B, L, V] float32, captured {k: [B, L, D]}, cache with these
-      tokens added or None).
+      Output(logits [B, L, V] or [B, P, V] float32, captured {k: [B, L, D]}, cache
+      with these tokens added or None).
 
     Raises:
       ValueError: on an unknown node, a mask that does not broadcast, a capture
-        index outside [0, N], or `valid_BxL` of another shape than the tokens.
+        index outside [0, N], `valid_BxL` of another shape than the tokens, more
+        tokens than the cache has room for, or positions that are not [B, P].
     """
     routes = dict(routes or {})
     self._check(tokens_BxL, routes, capture, valid_BxL)
+    self._check_places(tokens_BxL, cache, positions_BxP)
     output: Any = self._decoder.apply(
-      {"params": params}, tokens_BxL, routes, tuple(capture), valid_BxL, cache
+      {"params": params},
+      tokens_BxL,
+      routes,
+      tuple(capture),
+      valid_BxL,
+      cache,
+      positions_BxP,
     )
     return Output(*output)
+
+  def _check_places(self, tokens_BxL, cache, positions_BxP):
+    B, L = tokens_BxL.shape
+    if cache is not None and cache.valid_BxM.shape[1] < L:
+      raise ValueError(
+        f"the cache has room for {cache.valid_BxM.shape[1]} tokens, got {L}; give "
+        "init_cache the room for all tokens of a row"
+      )
+    shape = None if positions_BxP is None else jnp.shape(positions_BxP)
+    if shape is not None and (len(shape) != 2 or shape[0] != B):
+      raise ValueError(f"positions_BxP must have the shape ({B}, P), got {shape}")
 
   def _check(self, tokens_BxL, routes, capture, valid_BxL):
     c = self.config
@@ -182,7 +205,7 @@ class _Decoder(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(self, tokens_BxL, routes, capture, valid_BxL, cache):
+  def __call__(self, tokens_BxL, routes, capture, valid_BxL, cache, positions_BxP):
     c = self.config
     embedding_VxD = self.param(
       "embedding", nn.initializers.normal(c.init_std), (c.vocab_size, c.width)
@@ -214,6 +237,8 @@ class _Decoder(nn.Module):
       length = cache.length + tokens_BxL.shape[1]
       cache = cache._replace(key=after[0], value=after[1], length=length)
     captured = {k: hidden_NxBxLxD[k - 1] if k else embedded_BxLxD for k in capture}
+    if positions_BxP is not None:
+      x_BxLxD = jnp.take_along_axis(x_BxLxD, positions_BxP[:, :, None], axis=1)
     x_BxLxD = _Norm(c, name="final_norm")(x_BxLxD)
     if c.tied:
       logits_BxLxV = _matmul(x_BxLxD, embedding_VxD.T)

@@ -1,0 +1,384 @@
+"""Our models under EleutherAI's lm-evaluation-harness, in place.
+
+  from lm_eval import simple_evaluate
+  from undo_jax.evaluation import harness
+
+  model = harness.load("checkpoint")  # Or harness.make(config, params, tokenizer).
+  results = simple_evaluate(model=model, tasks=["wmdp_bio"])
+
+The harness (extra `lm_eval`) is imported at the first call. Tokens, truncation, stop
+sequences and scores are those of its own backend for transformers (HFLM): texts begin
+with BOS where the tokenizer has one; rolling windows and continuations without a
+context are conditioned on BOS, else on EOS; so a text scored by rolling windows starts
+with BOS twice, the second scored, as there. Three things differ. Text that spells a
+special token is text. Log-likelihoods come from float32 logits, and from float32
+compute unless the config says otherwise. Chat templates are not supported.
+
+Reference: lm-evaluation-harness 0.4.13, lm_eval/models/huggingface.py.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from undo_jax import files
+from undo_jax.data import tokenizers
+from undo_jax.data.tokenizers import Tokenizer
+from undo_jax.evaluation.scoring import Scorer
+from undo_jax.models import huggingface
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.decoder import Decoder
+from undo_jax.types import ConfigError, Params
+
+NAME = "undo_jax"
+DEFAULT_MAX_LENGTH = 2048  # HFLM's, where config.json has no max_position_embeddings.
+# The harness's names of the number of tokens, the first given wins.
+_NUM_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+# Options that only matter where tokens are drawn, and which we do not have.
+_SAMPLING = ("top_p", "top_k", "min_p", "typical_p")
+
+
+def make(config: ModelConfig, params: Params, tokenizer: Tokenizer, **options) -> Any:
+  """Returns an lm_eval.api.model.LM over a model.
+
+  Args:
+    config: of the model.
+    params: its parameters.
+    tokenizer: of the model.
+    **options: max_length, tokens the model reads at most (default 2048);
+      batch_size, rows at once (8); add_bos_token, whether texts begin with BOS
+      (None: if the tokenizer has one); prefix_token_id, what text without a context
+      is conditioned on (None: BOS, else EOS); stop_ids, ids that end a generation
+      beside EOS (none); seed, of sampled text (0); name, in the harness's
+      results and caches.
+
+  Raises:
+    ConfigError: if lm_eval is not installed, or the tokenizer has ids that the model
+      has no embedding for.
+    ValueError: if an option makes no sense.
+  """
+  return model_class()(config, params, tokenizer, **options)
+
+
+def load(
+  directory: str | os.PathLike,
+  *,
+  tokenizer: str | None = None,
+  dtype: str = "float32",
+  **options,
+) -> Any:
+  """Returns an lm_eval.api.model.LM over a checkpoint; see models/huggingface.py.
+
+  Args:
+    directory: of the checkpoint.
+    tokenizer: a name as for data.tokenizers.make; None: the tokenizer.json in the
+      directory.
+    dtype: of the compute, "float32" or "bfloat16".
+    **options: as for `make`. By default max_length is max_position_embeddings of
+      config.json, and stop_ids eos_token_id of generation_config.json, else of
+      config.json, as in transformers.
+
+  Raises:
+    ConfigError: if the checkpoint or tokenizer cannot be read, or as `make`.
+    ValueError: if an option makes no sense.
+  """
+  directory = pathlib.Path(directory)
+  settings = huggingface.read_settings(directory)
+  length = settings.get("max_position_embeddings") or DEFAULT_MAX_LENGTH
+  defaults = {
+    "max_length": int(length),
+    "stop_ids": _eos_ids(directory, settings),
+    "name": str(directory),
+  }
+  named = f"huggingface:{directory}" if tokenizer is None else tokenizer
+  found = tokenizers.make(named)
+  config, params = huggingface.load(directory)
+  config = dataclasses.replace(config, dtype=dtype)
+  return make(config, params, found, **(defaults | options))
+
+
+@functools.cache
+def model_class() -> Any:
+  """Returns the class of our models, a TemplateLM; the harness knows it by `NAME`.
+
+  Raises:
+    ConfigError: if lm_eval is not installed.
+  """
+  try:
+    from lm_eval.api.model import TemplateLM  # pyright: ignore
+    from lm_eval.api.registry import register_model  # pyright: ignore
+
+    # Else the first name in its registry would hide all others.
+    import lm_eval.models  # noqa: F401  # pyright: ignore
+  except ImportError as error:
+    raise ConfigError(
+      "this needs lm-evaluation-harness; install the extra: "
+      f"pip install 'undo_jax[lm_eval]' ({error})"
+    ) from None
+  return register_model(NAME)(type("UndoLM", (_Methods, TemplateLM), {}))
+
+
+class _Methods:
+  """What lm_eval's TemplateLM leaves to its models."""
+
+  tokenizer: Any
+  cache_hook: Any
+
+  def __init__(
+    self,
+    config: ModelConfig,
+    params: Params,
+    tokenizer: Tokenizer,
+    *,
+    max_length: int = DEFAULT_MAX_LENGTH,
+    batch_size: int = 8,
+    add_bos_token: bool | None = None,
+    prefix_token_id: int | None = None,
+    stop_ids: Sequence[int] = (),
+    seed: int = 0,
+    name: str = NAME,
+  ):
+    super().__init__()
+    if tokenizer.vocab_size > config.vocab_size:
+      raise ConfigError(
+        f"the tokenizer has ids up to {tokenizer.vocab_size - 1}, the model embeddings "
+        f"for {config.vocab_size}; give the tokenizer that the model was trained with"
+      )
+    if add_bos_token and tokenizer.bos_id is None:
+      raise ConfigError("add_bos_token: the tokenizer has no BOS; leave it at None")
+    self.tokenizer = tokenizer
+    self.max_length = max_length
+    self.max_gen_toks = 256  # Where a task does not say.
+    self.batch_size = batch_size
+    self._scorer = Scorer(
+      Decoder(config), params, max_length=max_length, batch_size=batch_size
+    )
+    self._num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
+    self._config = config
+    self._add_bos = tokenizer.bos_id is not None
+    if add_bos_token is not None:
+      self._add_bos = add_bos_token
+    self._prefix_token_id = prefix_token_id
+    self._stop_ids = (tokenizer.eos_id, *stop_ids)
+    self._key = jax.random.key(seed)
+    self._name = name
+
+  @classmethod
+  def create_from_arg_obj(cls, arg_dict, additional_config=None):
+    """Loads what `--model_args checkpoint=DIR,...` asks for; see `load`."""
+    options = {**arg_dict, **(additional_config or {})}
+    for key in ("device", "max_batch_size", "batch_size"):  # None: not given.
+      if options.get(key) is None or key != "batch_size":
+        options.pop(key, None)
+    if "checkpoint" not in options:
+      raise ConfigError(
+        f"the model {NAME} needs a checkpoint directory, got {sorted(options)}; give "
+        "model_args checkpoint=DIR"
+      )
+    if "batch_size" in options:
+      options["batch_size"] = _whole(options["batch_size"])
+    return load(options.pop("checkpoint"), **options)
+
+  @classmethod
+  def create_from_arg_string(cls, arg_string, additional_config=None):
+    """Likewise, from key=value,..."""
+    from lm_eval.utils import simple_parse_args_string  # pyright: ignore
+
+    return cls.create_from_arg_obj(
+      simple_parse_args_string(arg_string), additional_config
+    )
+
+  @property
+  def eot_token_id(self) -> int:
+    """The id that ends a text."""
+    return self.tokenizer.eos_id
+
+  @property
+  def prefix_token_id(self) -> int:
+    """The id that a text without a context is conditioned on."""
+    if self._prefix_token_id is not None:
+      return self._prefix_token_id
+    bos = self.tokenizer.bos_id
+    return self.tokenizer.eos_id if bos is None else bos
+
+  @property
+  def tokenizer_name(self) -> str:
+    """The name in the harness's cache of requests."""
+    return self._name.replace("/", "__")
+
+  def get_model_info(self) -> dict[str, Any]:
+    """Returns what the harness writes beside its results."""
+    return {
+      "model_num_parameters": self._num_params,
+      "model_dtype": self._config.dtype,
+      "model_checkpoint": self._name,
+    }
+
+  def tok_encode(self, string, add_special_tokens=None, **kwargs) -> list[int]:
+    """Returns the ids of a text, BOS first unless that is off."""
+    del kwargs
+    add_bos = self._add_bos if add_special_tokens is None else add_special_tokens
+    bos = self.tokenizer.bos_id
+    return ([bos] if add_bos and bos is not None else []) + self.tokenizer.encode(
+      string
+    )
+
+  def loglikelihood(self, requests, disable_tqdm=False):
+    """Scores (context, continuation) texts: [(nats, is the most likely text)]."""
+    for request in requests:
+      if not request.args[1]:
+        raise ValueError(
+          "a continuation needs at least one character, got an empty one after the "
+          f"context {request.args[0][-80:]!r}; mend the task"
+        )
+    parent: Any = super()
+    return parent.loglikelihood(requests, disable_tqdm=disable_tqdm)
+
+  def _loglikelihood_tokens(self, requests, disable_tqdm=False, **kwargs):
+    del kwargs
+    pairs = [(context, continuation) for _, context, continuation in requests]
+    scores = self._scorer.log_likelihoods(pairs, progress=not disable_tqdm)
+    for (texts, _, _), answer in zip(requests, scores, strict=True):
+      if texts is not None:  # Not a window of a longer text.
+        self.cache_hook.add_partial("loglikelihood", texts, answer)
+    return scores
+
+  def loglikelihood_rolling(self, requests, disable_tqdm=False) -> list[float]:
+    """Scores whole texts, window by window: [nats]."""
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore
+
+    windows, owners = [], []
+    for index, request in enumerate(requests):
+      for window in get_rolling_token_windows(
+        token_list=self.tok_encode(request.args[0]),
+        prefix_token=self.prefix_token_id,
+        max_seq_len=self.max_length,
+        context_len=1,
+      ):
+        windows.append((None, *make_disjoint_window(window)))
+        owners.append(index)
+    totals = [0.0] * len(requests)
+    scores = self._loglikelihood_tokens(windows, disable_tqdm=disable_tqdm)
+    for index, (nats, _) in zip(owners, scores, strict=True):
+      totals[index] += nats
+    for request, total in zip(requests, totals, strict=True):
+      self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
+    return totals
+
+  def generate_until(self, requests, disable_tqdm=False) -> list[str]:
+    """Continues texts up to a stop sequence, which is left out: [text]."""
+    groups: dict[_Settings, list[int]] = {}
+    for index, request in enumerate(requests):
+      groups.setdefault(_settings(request.args[1], self), []).append(index)
+    texts: list[Any] = [None] * len(requests)
+    for settings, indices in groups.items():
+      room = self.max_length - settings.num_tokens
+      prompts = []
+      for index in indices:
+        ids = self.tok_encode(requests[index].args[0]) or [self.prefix_token_id]
+        prompts.append(ids[-room:])
+      found = self._scorer.generate(
+        prompts,
+        num_tokens=settings.num_tokens,
+        temperature=settings.temperature,
+        is_stop_V=self._ends(settings.until),
+        key=self._key,
+        progress=not disable_tqdm,
+      )
+      for index, ids in zip(indices, found, strict=True):
+        texts[index] = self._text(ids, settings.until)
+        request = requests[index]
+        self.cache_hook.add_partial("generate_until", request.args, texts[index])
+    return texts
+
+  def _text(self, ids, until) -> str:
+    """Returns the text before the first stop sequence."""
+    text = self.tokenizer.decode(ids)
+    for stop in until:
+      text = text.split(stop)[0]
+    return text
+
+  @functools.cached_property
+  def _pieces(self) -> list[str]:
+    return [self.tokenizer.decode([i]) for i in range(self.tokenizer.vocab_size)]
+
+  def _ends(self, until: Sequence[str]) -> np.ndarray:
+    """Returns the ids that end a text: bool [V], EOS and what spells a stop sequence.
+
+    Sequences of several tokens end nothing early; they are cut off afterwards.
+    """
+    is_stop_V = np.zeros(self._config.vocab_size, bool)
+    is_stop_V[list(self._stop_ids)] = True
+    # Part of a character alone is spelled so; with its other parts it is not.
+    until = [stop for stop in until if "\ufffd" not in stop]
+    if until:
+      spelled = [any(stop in piece for stop in until) for piece in self._pieces]
+      is_stop_V[: len(spelled)] |= spelled
+    return is_stop_V
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+  """How to generate; what a task calls gen_kwargs."""
+
+  num_tokens: int
+  temperature: float
+  until: tuple[str, ...]
+
+
+def _settings(options: Mapping[str, Any], model: Any) -> _Settings:
+  """Reads the options of a request.
+
+  Raises:
+    ValueError: if one is not known, or leaves no room for the text.
+  """
+  options = dict(options)
+  until = options.pop("until", None) or ()
+  until = (until,) if isinstance(until, str) else tuple(until)
+  given = [options.pop(name, None) for name in _NUM_TOKENS]
+  given = [number for number in given if number is not None]
+  num_tokens = int(given[0]) if given else model.max_gen_toks
+  temperature = float(options.pop("temperature", None) or 0.0)
+  do_sample = options.pop("do_sample", None)
+  if do_sample and temperature == 0.0:
+    raise ValueError("do_sample needs a temperature > 0, got none; give one")
+  if do_sample is False:
+    temperature = 0.0
+  if temperature == 0.0:
+    options = {key: value for key, value in options.items() if key not in _SAMPLING}
+  if options:
+    raise ValueError(
+      f"generation knows until, {', '.join(_NUM_TOKENS)}, do_sample and temperature, "
+      f"got also {options}; remove it from the task's generation_kwargs"
+    )
+  if not 0 < num_tokens < model.max_length:
+    raise ValueError(
+      f"the tokens to generate must be from 1 to {model.max_length - 1}, less than "
+      f"max_length, got {num_tokens}; set max_gen_toks in the task's generation_kwargs"
+    )
+  return _Settings(num_tokens, temperature, tuple(stop for stop in until if stop))
+
+
+def _eos_ids(directory: pathlib.Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
+  """Returns the ids that end a generation in transformers."""
+  path = directory / "generation_config.json"
+  generation = files.read_json(path) if path.is_file() else {}
+  ids = generation.get("eos_token_id", settings.get("eos_token_id"))
+  if ids is None:
+    return ()
+  return tuple(ids) if isinstance(ids, list) else (ids,)
+
+
+def _whole(value: Any) -> int:
+  try:
+    return int(value)
+  except (TypeError, ValueError):
+    raise ConfigError(
+      f"batch_size must be a whole number, got {value!r}; auto is not supported"
+    ) from None
