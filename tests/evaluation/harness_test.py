@@ -278,7 +278,6 @@ def test_results_are_cached_by_the_harness(both):
 
 
 def test_a_checkpoint_directory_brings_its_tokenizer(both):
-  pytest.importorskip("undo_jax.data.tokenizer_files")
   from lm_eval.api.registry import get_model
 
   made = harness.load(both.directory, batch_size=2)
