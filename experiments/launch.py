@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
+from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from undo_jax import environment, files, running, sources, validation
@@ -29,15 +30,21 @@ def define_flags():
   return config, workdir
 
 
+def check(config: Any) -> Mesh:
+  """Checks a config, before any compute; returns the mesh it asks for."""
+  mesh = sharding.make_mesh(**config.mesh)
+  validation.check(config, dict(mesh.shape))
+  return mesh
+
+
 def claim(
   config: Any,
   workdir: pathlib.Path,
+  mesh: Mesh,
   plan: Sequence[Stage],
   given: Mapping[str, sources.Source] | None = None,
 ) -> running.Run:
-  """Checks config and workdir, before any compute; returns the run of a plan."""
-  mesh = sharding.make_mesh(**config.mesh)
-  validation.check(config, dict(mesh.shape))
+  """Makes the workdir the config's own; returns the run of a plan in it."""
   validation.claim_workdir(workdir, config)
   return running.Run(
     workdir,

@@ -59,11 +59,12 @@ def run_single(
     source = sources.open_source(checkpoint.resolve(), config.model)
     with config.unlocked():
       config.model = dataclasses.asdict(source.model)
+  mesh = launch.check(config)
   plan = stages.single(config, kind, source and source.fingerprint)
   if models is not None:
     plan = stages.needed(plan, stages.named(plan, models))
   given = {stage.name: source for stage in plan if stage.kind == "given" and source}
-  run = launch.claim(config, workdir, plan, given)
+  run = launch.claim(config, workdir, mesh, plan, given)
   if all(run.done(stage.name) for stage in plan):
     LOGGER.info("nothing to do: these stages are finished")
   else:

@@ -27,8 +27,9 @@ def main(argv: list[str]) -> None:
 
 def run_undo(config: Any, workdir: pathlib.Path) -> None:
   """Checks the config, runs its stages and writes results and report."""
+  mesh = launch.check(config)
   plan = stages.plan(config)
-  run = launch.claim(config, workdir, plan)
+  run = launch.claim(config, workdir, mesh, plan)
   page = workdir / "report.html"
   if page.exists() and all(run.done(stage.name) for stage in plan):
     LOGGER.info("nothing to do: this run is finished, see %s", page)
