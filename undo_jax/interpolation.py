@@ -37,12 +37,21 @@ def zero(key: jax.Array, leaf: jax.Array) -> jax.Array:
   return jnp.zeros_like(leaf)
 
 
+def one(key: jax.Array, leaf: jax.Array) -> jax.Array:
+  """Marks scales whose fresh value is one: (1 - alpha) * theta + alpha, whatever beta.
+
+  Beta scales what is random; a norm without offset is initialized to the identity.
+  """
+  raise AssertionError("a marker, never called")
+
+
 def untouched(key: jax.Array, leaf: jax.Array) -> jax.Array:
   """Marks parameters that keep their value at every alpha (frozen ones)."""
   raise AssertionError("a marker, never called")
 
 
-# A norm's scale is stored as its offset from one, so that zero is its fresh value.
+# For norms that store their scale as its offset from one: zero is the fresh value.
+# Other families: models.decoder.noise_rules.
 XAVIER = ((r"(.*/)?scale", zero), (r".*", xavier_uniform))
 
 
@@ -67,7 +76,7 @@ def toward_init(
       a parameter does not depend on what else is in the tree.
     alpha: noise strength in [0, 1]; may be traced (a population over alphas).
     beta: scale of the noise in [0, 1]; 0 is pure shrinking.
-    rules: (path regex, noise) with noise one of `xavier_uniform`, `zero`,
+    rules: (path regex, noise) with noise one of `xavier_uniform`, `zero`, `one`,
       `untouched` or any function (key, leaf) -> array like the leaf.
 
   Returns:
@@ -85,6 +94,8 @@ def toward_init(
   def perturb(path, leaf, noise):
     if noise is untouched:
       return leaf
+    if noise is one:
+      return ((1.0 - alpha) * leaf + alpha).astype(leaf.dtype)
     drawn = noise(jax.random.fold_in(key, zlib.crc32(path.encode())), leaf)
     return ((1.0 - alpha) * leaf + alpha * beta * drawn).astype(leaf.dtype)
 

@@ -12,7 +12,7 @@ from undo_jax import interpolation, objectives, trees
 from undo_jax.attacks import lora, relearning
 from undo_jax.evaluation import arithmetic as arithmetic_evaluation
 from undo_jax.models.config import ModelConfig
-from undo_jax.models.decoder import Decoder, partition_rules
+from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
 from undo_jax.training import optimizers, population, sharding
 from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig
@@ -58,7 +58,9 @@ def noise(model: ModelConfig, mesh: Mesh) -> Callable[..., Params]:
   shardings = _shardings(abstract_params(model, mesh))
 
   def toward_init(params, key, alpha, beta):
-    return interpolation.toward_init(params, key, alpha=alpha, beta=beta)
+    return interpolation.toward_init(
+      params, key, alpha=alpha, beta=beta, rules=noise_rules(model)
+    )
 
   return jax.jit(toward_init, out_shardings=shardings)
 

@@ -141,6 +141,19 @@ class TestHuggingFace:
     assert tokenizer.decode(ids) == text
     assert tokenizer.vocab_size == upstream.get_vocab_size() == 300
 
+  def test_special_tokens_that_nobody_uses_need_no_place_in_the_model(self, tmp_path):
+    path = train_bpe(tmp_path)
+    upstream = hf.Tokenizer.from_file(str(path))
+    upstream.add_special_tokens(["<image>"])
+    upstream.save(str(path))
+    tokenizer = tokenizers.make(f"huggingface:{path}")
+    assert upstream.token_to_id("<image>") == 300
+    assert tokenizer.vocab_size == 300
+    assert max(tokenizer.encode("an <image> here")) < 300
+    upstream.add_tokens(["ordinary"])
+    upstream.save(str(path))
+    assert tokenizers.make(f"huggingface:{path}").vocab_size == 302
+
   def test_special_tokens_in_text_are_spelled_out(self, tmp_path):
     path = train_bpe(tmp_path)
     tokenizer = tokenizers.make(f"huggingface:{path}")

@@ -16,9 +16,9 @@ import pytest
 import safetensors.numpy
 
 from tests.models import huggingface_references as references
-from undo_jax import testing, trees
+from undo_jax import interpolation, testing, trees
 from undo_jax.models import families, huggingface
-from undo_jax.models.decoder import Decoder, partition_rules
+from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
 from undo_jax.training import sharding
 from undo_jax.types import ConfigError
 
@@ -361,6 +361,30 @@ def test_fresh_parameters_have_rules_and_are_counted(name):
   for path, leaf in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
     if path.endswith("scale"):
       assert np.all(np.asarray(leaf) == (0.0 if config.norm_offset else 1.0)), path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_noise_leads_to_a_fresh_model_of_the_family(name):
+  config, params = huggingface.load(ROOT / name)
+  key = jax.random.key(3)
+
+  def noised(alpha):
+    got = interpolation.toward_init(
+      params, key, alpha=alpha, beta=0.5, rules=noise_rules(config)
+    )
+    return dict(zip(trees.paths(got), jax.tree.leaves(got), strict=True))
+
+  start, half, end = noised(0.0), noised(0.5), noised(1.0)
+  for path, leaf in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
+    np.testing.assert_array_equal(start[path], leaf)
+    if path.endswith(("scale", "bias")):
+      plain = path.endswith("scale") and not config.norm_offset
+      fresh = np.float32(1.0 if plain else 0.0)
+      np.testing.assert_array_equal(end[path], np.full(leaf.shape, fresh))
+      np.testing.assert_allclose(half[path], (leaf + fresh) / 2, rtol=1e-6)
+    else:  # Xavier's bound times beta; the matrices of the layers differ.
+      bound = 0.5 * np.sqrt(6.0 / sum(leaf.shape[-2:]))
+      assert 0.8 * bound < np.abs(end[path]).max() <= bound, path
 
 
 # ---- The cache.

@@ -97,10 +97,13 @@ class HuggingFaceTokenizer:
     self._tokenizer.no_padding()
     if getattr(self._tokenizer.model, "dropout", None):
       self._tokenizer.model.dropout = None
-    ids = self._tokenizer.get_vocab(with_added_tokens=True).values()
-    self.vocab_size = max(ids, default=-1) + 1  # Ids may have gaps.
     self.pad_id, self.eos_id, self.bos_id = _named_ids(file, self._tokenizer)
     self._special = self._make_special(data)
+    # Ids may have gaps. Special ones that nobody uses may lie beyond the model's
+    # vocabulary, as that of images does beside Gemma-3's text models.
+    ids = set(self._tokenizer.get_vocab(with_added_tokens=True).values())
+    named = {self.pad_id, self.eos_id, self.bos_id} - {None}
+    self.vocab_size = max((ids - self._special) | named) + 1
 
   def encode(self, text: str) -> list[int]:
     """Returns the ids of a text, without special ones.

@@ -22,7 +22,7 @@ class Tokenizer(Protocol):
   """Text to ids and back. Special ids are added by packing, never by encode.
 
   Attributes:
-    vocab_size: one more than the largest id.
+    vocab_size: one more than the largest id that encode or packing gives.
     pad_id: fills rows up; always masked, so it may be any id (EOS where a file has
       no pad).
     eos_id: ends a document.

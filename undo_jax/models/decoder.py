@@ -14,7 +14,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from undo_jax import trees
+from undo_jax import interpolation, trees
 from undo_jax.models.config import ModelConfig
 from undo_jax.routing.activations import check_broadcastable, route
 from undo_jax.types import Params
@@ -189,6 +189,18 @@ def partition_rules(config: ModelConfig) -> trees.Rules:
     rules.append((r"layers/mlp/(gate|up)/bias", (None, "tensor")))
     rules.append((r"layers/mlp/down/bias", (None, "fsdp")))
   return tuple(rules)
+
+
+def noise_rules(config: ModelConfig) -> trees.Rules:
+  """Returns the rules of interpolation.toward_init that lead to a fresh model.
+
+  Matrices go toward Xavier noise, biases toward zero, norms toward the identity.
+  """
+  norm = interpolation.zero if config.norm_offset else interpolation.one
+  rules: list[tuple[str, Any]] = [(r"(.*/)?scale", norm)]
+  if config.qkv_bias or config.out_bias or config.mlp_bias:
+    rules.append((r".*/bias", interpolation.zero))
+  return (*rules, (r".*", interpolation.xavier_uniform))
 
 
 class _Context(NamedTuple):
