@@ -9,6 +9,8 @@ from undo_jax import files
 from undo_jax.frontier.compute import Compute
 from undo_jax.models.config import ModelConfig, num_params
 
+FILE = "undo_jax.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -26,22 +28,43 @@ def is_attack(directory: pathlib.Path) -> bool:
 
 
 def history(directory: pathlib.Path) -> list[Entry]:
-  """Returns the stages that led to a stage, itself last.
+  """Returns the stages that led to a model, the last one last.
+
+  A model that a run was given brings its own history, be it a stage of another run
+  or a directory that `save` has written to.
 
   Args:
-    directory: WORKDIR/stages/<name>-<identity>, finished.
+    directory: WORKDIR/stages/<name>-<identity>, finished, or one of Hugging Face.
   """
   found: dict[str, Entry] = {}
 
   def visit(directory):
+    if (directory / FILE).is_file():
+      for i, entry in enumerate(files.read_json(directory / FILE)["history"]):
+        found[f"{directory} {i}"] = Entry(**entry)
+    if not (directory / "done.json").is_file():
+      return  # Another's model, or a run that was moved away.
     stage = files.read_json(directory / "config.json")
-    for name in stage["input_directories"].values():
-      if name not in found:
-        visit(directory.parent / name)
+    before = [directory.parent / name for name in stage["input_directories"].values()]
+    before += [pathlib.Path(stage["path"])] if stage["kind"] == "given" else []
+    for other in before:
+      if other.name not in found:
+        visit(other)
     found[directory.name] = Entry(stage, files.read_json(directory / "done.json"))
 
   visit(directory)
   return list(found.values())
+
+
+def save(directory: pathlib.Path, entries: Sequence[Entry]) -> None:
+  """Writes a history for `history` to read, without the paths of this machine."""
+  described = []
+  for entry in entries:
+    stage = dict(entry.stage)
+    if "path" in stage:
+      stage["path"] = pathlib.PurePath(stage["path"]).name
+    described.append({"stage": stage, "outcome": entry.outcome})
+  files.write_json(directory / FILE, {"schema": 1, "history": described})
 
 
 def tokenizer(entries: Sequence[Entry]) -> str | None:
@@ -86,8 +109,8 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
   lines += [
     "",
     f"In all {total.updates:,} updates on {total.tokens:,} tokens, {total.flops:.3g} "
-    "FLOPs, teacher passes included; those of a given model are not known, those of "
-    "an attack not counted.",
+    "FLOPs, teacher passes included; what a model cost before it was first given is "
+    "not known, attacks are not counted.",
     "",
     "Scores are on the run's evaluation data, before any attack unless the last stage "
     "is one. They say nothing about attacks other than those that were run.",
@@ -101,12 +124,10 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
 
 
 def _base(entries) -> str:
-  for entry in entries:
-    stage = entry.stage
-    if stage["kind"] == "given":
-      name = pathlib.PurePath(stage["path"]).name
-      return f"{name} (content {stage['settings']['fingerprint']})"
-  first = next(entry.stage for entry in entries if entry.stage["kind"] == "train")
+  first = next(entry.stage for entry in entries if entry.stage["kind"] != "data")
+  if first["kind"] == "given":
+    name = pathlib.PurePath(first["path"]).name
+    return f"{name} (content {first['settings']['fingerprint']})"
   return f"none, {first['name']} was trained from random weights"
 
 

@@ -60,11 +60,12 @@ def export(
     if name is not None:
       _check_fits(name, found.config)
       tokenizer_export.write(name, temporary)
-    elif not found.history:
+    else:
       tokenizer_export.copy(checkpoint, temporary)
     huggingface.write(
       temporary, found.config, found.params, dtype=dtype, extra=found.settings
     )
+    cards.save(temporary, found.history)
     card = cards.render(output.name, found.history, found.config)
     files.write_text(temporary / "README.md", card)
 
@@ -81,7 +82,8 @@ def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exp
   if not source.is_stage:
     config, params = huggingface.load(checkpoint)
     settings = huggingface.read_settings(checkpoint)
-    return Exported(config, params, (), settings, None)
+    history = cards.history(checkpoint)
+    return Exported(config, params, history, settings, None)
   params = sources.load(source, _abstract(source.model))
   history = cards.history(checkpoint)
   return Exported(

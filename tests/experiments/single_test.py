@@ -1,7 +1,6 @@
 """Single stages: alone, from a stage of ours, from Hugging Face's files, and out."""
 
 import json
-import re
 import shutil
 
 import jax
@@ -11,7 +10,7 @@ import pytest
 from configs import arithmetic
 from experiments.single import run_single
 from tests.experiments.undo_test import MINIMAL
-from undo_jax import exporting, sources, stages
+from undo_jax import cards, exporting, sources, stages
 from undo_jax.attacks import lora
 from undo_jax.data import tokenizers
 from undo_jax.models import huggingface, peft
@@ -172,7 +171,7 @@ def test_wrong_requests_are_one_clear_line(chain, tmp_path):
 
 
 def test_an_exported_stage_holds_weights_tokenizer_and_card(chain, tmp_path):
-  root, _, _ = chain
+  root, base, _ = chain
   stage = directory(root / "unlearned", "max_ent")
   exporting.export(stage, tmp_path / "out")
   source = sources.open_source(stage)
@@ -194,10 +193,31 @@ def test_an_exported_stage_holds_weights_tokenizer_and_card(chain, tmp_path):
     f"| max_ent | max_ent on forget, retain data | 2 | {retain:.3f} | {forget:.3f} "
     f"| {flops} |"
   ) in card
-  assert f"In all 2 updates on {done['compute']['tokens']:,} tokens" in card
-  assert re.search(r"Base model: base-\w{12} \(content \w{12}\)", card)
+  # The base came from another run, whose history is a part of this one.
+  base_done = json.loads((base / "done.json").read_text())
+  tokens = base_done["compute"]["tokens"] + done["compute"]["tokens"]
+  assert f"In all 5 updates on {tokens:,} tokens" in card
+  assert "Base model: none, base was trained from random weights." in card
+  assert "| base | cross_entropy on forget, retain data | 3 |" in card
+  assert "seeds of base: data 0, init 0" in card
   assert "num_equations 64" in card
   assert "seeds of max_ent: data 0, noise 0" in card
+  # Exported once more, and by way of another run, it still knows where it is from.
+  exporting.export(tmp_path / "out", tmp_path / "again")
+  assert (tmp_path / "again" / "README.md").read_text() == card.replace(
+    "# out", "# again"
+  )
+  evaluated = tmp_path / "run"
+  run_single("evaluate", minimal(), evaluated, checkpoint=tmp_path / "again")
+  entries = cards.history(directory(evaluated, "model"))
+  names = [entry.stage["name"] for entry in entries]
+  assert names == ["data", "data", "base", "base", "max_ent", "model"]
+  assert str(root) not in (tmp_path / "out" / cards.FILE).read_text()
+  # A model that nobody knows is named by its content.
+  (given,) = (e for e in entries if e.stage["name"] == "base" and "path" in e.stage)
+  fingerprint = given.stage["settings"]["fingerprint"]
+  unknown = cards.render("x", [given], source.model)
+  assert f"Base model: {base.name} (content {fingerprint})." in unknown
 
 
 @pytest.mark.parametrize("rank", [0, 2])

@@ -199,6 +199,7 @@ def _write_tensors(directory, config, leaves, dtype) -> dict[str, str]:
     nonlocal held, size
     path = directory / f"shard-{len(shards)}"
     safetensors.numpy.save_file(held, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # The library leaves it to the owner alone.
     shards.append(list(held))
     held, size = {}, 0
 
