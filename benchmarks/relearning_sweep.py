@@ -63,6 +63,7 @@ class Setting:
     self.params = programs.initialize(self.model, self.mesh)(jax.random.key(0))
     self.key = jax.random.key(1)
     self.rates = tuple(config.attack.learning_rates)
+    self.evaluation_rows = config.evaluation_rows
     self.num_steps = num_steps or config.attack.num_steps
     self.tasks, self.problems = _problems(config)
     self.batches = _batches(config, self.num_steps)
@@ -135,7 +136,12 @@ def one_program(setting: Setting) -> Any:
 
   rates = np.asarray(setting.rates, np.float32)
   attack = programs.attack(
-    setting.model, setting.mesh, setting.tasks, 512, setting.optimizer(1.0), len(rates)
+    setting.model,
+    setting.mesh,
+    setting.tasks,
+    setting.evaluation_rows,
+    setting.optimizer(1.0),
+    len(rates),
   )
 
   def sweep():
@@ -205,7 +211,9 @@ def _sweep(setting, start):
 
   from undo_jax import programs
 
-  evaluate = programs.evaluate(setting.model, setting.mesh, setting.tasks)
+  evaluate = programs.evaluate(
+    setting.model, setting.mesh, setting.tasks, setting.evaluation_rows
+  )
   num_evaluations, every = setting.batches["inputs"].shape[:2]
 
   def batch_at(e, s):

@@ -6,6 +6,7 @@ COMMAND:
 
 The checkpoint is a trained stage's directory; an attack's, with --learning_rate for
 the member that is wanted; or Hugging Face's, with --adapter to merge PEFT's LoRA.
+Adapters of an attack are merged, or written as PEFT reads them with --peft.
 """
 
 import logging
@@ -26,6 +27,7 @@ _LEARNING_RATE = flags.DEFINE_float(
   "learning_rate", None, "Of the attack's member to export."
 )
 _ADAPTER = flags.DEFINE_string("adapter", None, "PEFT's directory, to be merged.")
+_PEFT = flags.DEFINE_bool("peft", False, "Write the adapters alone.")
 _TOKENIZER = flags.DEFINE_string(
   "tokenizer", None, "As config.data.tokenizer; default: the run's."
 )
@@ -35,15 +37,20 @@ _DTYPE = flags.DEFINE_enum("dtype", None, DTYPES, "Of the weights; default: thei
 def main(argv: list[str]) -> None:
   """Writes the directory."""
   del argv
-  adapter = _ADAPTER.value
-  exporting.export(
-    pathlib.Path(str(_CHECKPOINT.value)).resolve(),
-    pathlib.Path(str(_OUTPUT.value)).resolve(),
-    learning_rate=_LEARNING_RATE.value,
-    adapter=None if adapter is None else pathlib.Path(adapter),
-    tokenizer=_TOKENIZER.value,
-    dtype=_DTYPE.value,
-  )
+  checkpoint = pathlib.Path(str(_CHECKPOINT.value)).resolve()
+  output = pathlib.Path(str(_OUTPUT.value)).resolve()
+  rate, adapter = _LEARNING_RATE.value, _ADAPTER.value
+  if _PEFT.value:
+    exporting.export_adapter(checkpoint, output, learning_rate=rate)
+  else:
+    exporting.export(
+      checkpoint,
+      output,
+      learning_rate=rate,
+      adapter=None if adapter is None else pathlib.Path(adapter),
+      tokenizer=_TOKENIZER.value,
+      dtype=_DTYPE.value,
+    )
   LOGGER.info("exported to %s", _OUTPUT.value)
 
 

@@ -24,7 +24,12 @@ def is_attack(directory: pathlib.Path) -> bool:
   """Whether a directory is that of an attack's stage."""
   if not (directory / "done.json").is_file():
     return False
-  return files.read_json(directory / "config.json").get("kind") == "attack"
+  return last(directory).get("kind") == "attack"
+
+
+def last(directory: pathlib.Path) -> dict[str, Any]:
+  """Returns a stage's config.json."""
+  return files.read_json(directory / "config.json")
 
 
 def history(directory: pathlib.Path) -> list[Entry]:
@@ -44,7 +49,7 @@ def history(directory: pathlib.Path) -> list[Entry]:
         found[f"{directory} {i}"] = Entry(**entry)
     if not (directory / "done.json").is_file():
       return  # Another's model, or a run that was moved away.
-    stage = files.read_json(directory / "config.json")
+    stage = last(directory)
     before = [directory.parent / name for name in stage["input_directories"].values()]
     before += [pathlib.Path(stage["path"])] if stage["kind"] == "given" else []
     for other in before:

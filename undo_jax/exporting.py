@@ -56,14 +56,16 @@ def export(
     found = read(checkpoint, learning_rate=learning_rate)
     if adapter is not None:
       found = _with_adapter(found, adapter)
-    name = tokenizer or found.tokenizer
+    name, settings = tokenizer or found.tokenizer, found.settings
     if name is not None:
-      _check_fits(name, found.config)
+      made = tokenizers.make(name)
+      _check_fits(name, made, found.config)
       tokenizer_export.write(name, temporary)
+      settings = _with_special_ids(settings, made)
     else:
       tokenizer_export.copy(checkpoint, temporary)
     huggingface.write(
-      temporary, found.config, found.params, dtype=dtype, extra=found.settings
+      temporary, found.config, found.params, dtype=dtype, extra=settings
     )
     cards.save(temporary, found.history)
     card = cards.render(output.name, found.history, found.config)
@@ -95,20 +97,60 @@ def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exp
   )
 
 
+def export_adapter(
+  checkpoint: pathlib.Path, output: pathlib.Path, *, learning_rate: float | None
+) -> None:
+  """Writes the adapters of a member of a LoRA attack as PEFT reads them.
+
+  Args:
+    checkpoint: the directory of an attack whose config has lora.
+    output: a new directory.
+    learning_rate: which member.
+
+  Raises:
+    ConfigError: if `checkpoint` is no LoRA attack or has no such member, or `output`
+      exists or cannot be written.
+  """
+  checkpoint = sources.find(checkpoint)
+  stage = cards.last(checkpoint) if cards.is_attack(checkpoint) else None
+  settings = _lora(stage) if stage else None
+  if stage is None or settings is None:
+    raise ConfigError(
+      f"only an attack with config.attack.lora.rank above 0 has adapters, {checkpoint} "
+      "is none"
+    )
+  config = ModelConfig(**stage["settings"]["model"])
+  adapters = _member(checkpoint, stage, learning_rate)
+  peft.save(output, config, adapters, alpha=settings["alpha"])
+
+
 def _read_attack(checkpoint, learning_rate) -> Exported:
   """Returns one member of an attack; adapters are merged into what it attacked."""
+  stage = cards.last(checkpoint)
+  params = _member(checkpoint, stage, learning_rate)
+  adapters = _lora(stage)
+  if adapters:
+    base = read(checkpoint.parent / stage["input_directories"]["model"]).params
+    params = lora.merge(base, params, scale=adapters["alpha"] / adapters["rank"])
   history = cards.history(checkpoint)
-  stage = history[-1].stage
+  return Exported(
+    ModelConfig(**stage["settings"]["model"]),
+    params,
+    history,
+    _settings_of(history),
+    cards.tokenizer(history),
+  )
+
+
+def _member(checkpoint, stage, learning_rate) -> Params:
+  """Returns what one learning rate's member of an attack has trained."""
   rates = stage["settings"]["attack"]["learning_rates"]
   if learning_rate not in rates:
     raise ConfigError(
       f"--learning_rate must be one of the attack's, {rates}, got {learning_rate}"
     )
-  config = ModelConfig(**stage["settings"]["model"])
-  member = rates.index(learning_rate)
-  attacked = checkpoint.parent / stage["input_directories"]["model"]
-  adapters = stage["settings"]["attack"].get("lora")
-  shapes = _abstract(config)
+  shapes = _abstract(ModelConfig(**stage["settings"]["model"]))
+  adapters = _lora(stage)
   if adapters:
     shapes = jax.eval_shape(
       lambda params, key: lora.init(
@@ -123,13 +165,11 @@ def _read_attack(checkpoint, learning_rate) -> Exported:
     shapes,
   )
   trained = load_params(checkpoint / "checkpoints", population)
-  params = jax.tree.map(lambda leaf: leaf[member], trained)
-  if adapters:
-    base = read(attacked).params
-    params = lora.merge(base, params, scale=adapters["alpha"] / adapters["rank"])
-  return Exported(
-    config, params, history, _settings_of(history), cards.tokenizer(history)
-  )
+  return jax.tree.map(lambda leaf: leaf[rates.index(learning_rate)], trained)
+
+
+def _lora(stage) -> dict[str, Any] | None:
+  return stage["settings"]["attack"].get("lora")
 
 
 def _with_adapter(found: Exported, directory: pathlib.Path) -> Exported:
@@ -148,12 +188,25 @@ def _settings_of(history: Sequence[cards.Entry]) -> dict[str, Any]:
   return {}
 
 
-def _check_fits(name: str, config: ModelConfig) -> None:
-  size = tokenizers.make(name).vocab_size
-  if size > config.vocab_size:
+def _with_special_ids(settings, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+  """Returns a config.json with the ids of the tokenizer that the model was made with.
+
+  What the settings say stays where it includes the tokenizer's: one of several ends.
+  """
+  settings = dict(settings)
+  for role in ("pad", "eos", "bos"):
+    key, index = f"{role}_token_id", getattr(tokenizer, f"{role}_id")
+    said = settings.get(key)
+    if index not in (said if isinstance(said, list) else [said]):
+      settings[key] = index
+  return settings
+
+
+def _check_fits(name: str, tokenizer: tokenizers.Tokenizer, config: ModelConfig):
+  if tokenizer.vocab_size > config.vocab_size:
     raise ConfigError(
-      f"the tokenizer {name!r} has {size} ids and the model only {config.vocab_size}; "
-      "give the tokenizer the model was trained with"
+      f"the tokenizer {name!r} has {tokenizer.vocab_size} ids and the model only "
+      f"{config.vocab_size}; give the tokenizer the model was trained with"
     )
 
 

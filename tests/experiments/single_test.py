@@ -185,6 +185,8 @@ def test_an_exported_stage_holds_weights_tokenizer_and_card(chain, tmp_path):
   text = "12 + 3 = 15. 7*8=56"
   assert theirs.encode(text) == ours.encode(text)
   assert (theirs.pad_id, theirs.eos_id) == (ours.pad_id, ours.eos_id)
+  settings = huggingface.read_settings(tmp_path / "out")
+  assert [settings[f"{r}_token_id"] for r in ("pad", "eos", "bos")] == [0, 1, 2]
   card = (tmp_path / "out" / "README.md").read_text()
   done = json.loads((stage / "done.json").read_text())
   retain, forget = done["scores"]["retain"], done["scores"]["forget"]
@@ -242,6 +244,14 @@ def test_an_exported_member_of_an_attack_scores_as_it_did(chain, tmp_path, rank)
   kernels = [p["layers"]["mlp"]["up"]["kernel"] for p in (unlearned, member, relearned)]
   assert not np.array_equal(kernels[0], kernels[1])
   assert not np.array_equal(kernels[1], kernels[2])
+  if rank:  # Its adapters alone, merged by another way, are the same model.
+    exporting.export_adapter(attack, tmp_path / "adapter", learning_rate=1e-2)
+    exporting.export(stage, tmp_path / "merged", adapter=tmp_path / "adapter")
+    merged = huggingface.load(tmp_path / "merged")[1]
+    np.testing.assert_array_equal(merged["layers"]["mlp"]["up"]["kernel"], kernels[2])
+  else:
+    with pytest.raises(ConfigError, match="only an attack with .*rank above 0"):
+      exporting.export_adapter(attack, tmp_path / "adapter", learning_rate=1e-2)
   # LoRA leaves the embedding alone, finetuning does not.
   same = np.array_equal(unlearned["embedding"], relearned["embedding"])
   assert same is (rank > 0)
