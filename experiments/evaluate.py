@@ -2,9 +2,10 @@
 
 COMMAND:
 
-  python -m experiments.evaluate --config=CONFIG --workdir=DIR --checkpoint=CHECKPOINT
+  python -m experiments.evaluate --config=CONFIG --workdir=DIR [--checkpoint=CHECKPOINT]
 
-Needs --checkpoint.
+Without --checkpoint, every model of the config, trained first where it is not yet;
+--models names some of them.
 The same command resumes; finished stages are not run again.
 """
 

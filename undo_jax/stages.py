@@ -120,9 +120,6 @@ def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage
     config: the run's; with a checkpoint its `model` must be the checkpoint's.
     kind: one of SINGLE.
     fingerprint: of the checkpoint, or None.
-
-  Raises:
-    ConfigError: if the stage needs a checkpoint.
   """
   full = plan(config)
   made = {
@@ -133,10 +130,9 @@ def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage
       *map(undo_name, config.undo.alphas),
     ],
     "relearn": [stage.name for stage in full if stage.kind == "attack"],
+    "evaluate": [stage.name for stage in full if stage.kind == "train"],
   }
   if fingerprint is None:
-    if kind == "evaluate":
-      raise ConfigError("there is nothing to evaluate: give --checkpoint=DIRECTORY")
     return needed(full, made[kind])
   data = full[0]
   if kind in ("relearn", "evaluate"):
