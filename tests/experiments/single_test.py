@@ -185,7 +185,7 @@ def test_an_exported_stage_holds_weights_tokenizer_and_card(chain, tmp_path):
   theirs = tokenizers.make(f"huggingface:{tmp_path / 'out'}")
   text = "12 + 3 = 15. 7*8=56"
   assert theirs.encode(text) == ours.encode(text)
-  assert (theirs.pad_id, theirs.eos_id) == (ours.pad_id, ours.eos_id)
+  assert (theirs.eos_id, theirs.bos_id) == (ours.eos_id, ours.bos_id)
   settings = huggingface.read_settings(tmp_path / "out")
   assert [settings[f"{r}_token_id"] for r in ("pad", "eos", "bos")] == [0, 1, 2]
   card = (tmp_path / "out" / "README.md").read_text()

@@ -59,7 +59,7 @@ def _copy(kind, path, directory):
   if kind == "sentencepiece" and not (directory / _BESIDE[0]).exists():
     files.write_json(
       directory / _BESIDE[0],
-      {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": False},
+      {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True},
     )
 
 
@@ -103,6 +103,11 @@ def _byte_letters() -> list[str]:
 
 def _write(made: library.Tokenizer, directory: pathlib.Path) -> None:
   made.add_special_tokens([library.AddedToken(token) for token in _SPECIAL])
+  # Documents begin with BOS in training; so do texts of whoever asks for it.
+  bos = _SPECIAL[tokenizers.BOS]
+  made.post_processor = library.processors.TemplateProcessing(
+    single=f"{bos} $A", special_tokens=[(bos, tokenizers.BOS)]
+  )
   text: Any = json.loads(made.to_str())
   files.write_json(directory / "tokenizer.json", text)
   files.write_json(
@@ -112,7 +117,7 @@ def _write(made: library.Tokenizer, directory: pathlib.Path) -> None:
       "pad_token": _SPECIAL[tokenizers.PAD],
       "eos_token": _SPECIAL[tokenizers.EOS],
       "bos_token": _SPECIAL[tokenizers.BOS],
-      "add_bos_token": False,
+      "add_bos_token": True,
       "clean_up_tokenization_spaces": False,
     },
   )
