@@ -3,9 +3,11 @@
 import pathlib
 
 import pytest
+import sentencepiece
 import tokenizers as library
 
 from undo_jax.data import tokenizer_export, tokenizer_training, tokenizers
+from undo_jax.types import ConfigError
 
 TEXTS = {
   "characters:arithmetic": "12 + 3 = 15. 7*8=56",
@@ -57,3 +59,54 @@ def test_tokenizers_of_files_are_copied(tmp_path, kind):
   text = "two apples and 3 pears"
   assert theirs.encode(text) == ours.encode(text)
   assert (theirs.pad_id, theirs.eos_id, theirs.bos_id) == (0, 1, 2)
+
+
+SAMPLES = ("It reads 12.", "  two  spaces ", "naïve 한국어 \U0001f600", "a\n\tb", "")
+
+
+@pytest.fixture
+def exported(tmp_path):
+  """A unigram model of ours, and what is written of it."""
+  (tmp_path / "corpus.txt").write_text(pathlib.Path(__file__).read_text())
+  tokenizer_training.train(
+    [str(tmp_path / "corpus.txt")],
+    tmp_path / "made",
+    kind="sentencepiece",
+    vocab_size=400,
+  )
+  (tmp_path / "out").mkdir()
+  tokenizer_export.write(f"sentencepiece:{tmp_path / 'made'}", tmp_path / "out")
+  upstream = sentencepiece.SentencePieceProcessor(
+    model_file=str(tmp_path / "made" / "tokenizer.model")
+  )
+  return upstream, tmp_path / "out"
+
+
+def test_a_unigram_model_is_converted_with_its_ids(exported):
+  upstream, out = exported
+  converted = tokenizers.make(f"huggingface:{out}")
+  assert (converted.pad_id, converted.eos_id, converted.bos_id) == (0, 1, 2)
+  for text in SAMPLES:
+    ids = upstream.encode(text)
+    assert converted.encode(text) == ids
+    assert converted.decode(ids) == text
+
+
+def test_transformers_reads_the_converted_ids(exported):
+  transformers = pytest.importorskip("transformers")
+  upstream, out = exported
+  theirs = transformers.AutoTokenizer.from_pretrained(out)
+  for text in SAMPLES:
+    assert theirs(text).input_ids == [2, *upstream.encode(text)]
+
+
+def test_a_unigram_model_that_changes_text_is_refused(tmp_path):
+  sentencepiece.SentencePieceTrainer.Train(
+    sentence_iterator=iter(pathlib.Path(__file__).read_text().splitlines()),
+    model_prefix=str(tmp_path / "tokenizer"),
+    vocab_size=120,
+    minloglevel=2,
+  )
+  (tmp_path / "out").mkdir()
+  with pytest.raises(ConfigError, match="changes text .* give --tokenizer=huggingface"):
+    tokenizer_export.write(f"sentencepiece:{tmp_path}", tmp_path / "out")

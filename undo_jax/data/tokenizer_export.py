@@ -5,10 +5,12 @@ import pathlib
 import shutil
 from typing import Any
 
+from sentencepiece import sentencepiece_model_pb2
 import tokenizers as library
 
 from undo_jax import files
 from undo_jax.data import tokenizers
+from undo_jax.types import ConfigError
 
 # What stands beside a tokenizer's file and tells transformers about it.
 _BESIDE = (
@@ -37,9 +39,9 @@ def write(name: str, directory: pathlib.Path) -> None:
   if kind in tokenizers.FILES:
     _copy(kind, pathlib.Path(rest).expanduser(), directory)
   elif isinstance(tokenizer, tokenizers.CharacterTokenizer):
-    _write(_characters(tokenizers.ALPHABETS[rest]), directory)
+    _write(_characters(tokenizers.ALPHABETS[rest]), directory, _NAMED)
   else:
-    _write(_bytes(), directory)
+    _write(_bytes(), directory, _NAMED)
 
 
 def copy(checkpoint: pathlib.Path, directory: pathlib.Path) -> None:
@@ -56,15 +58,59 @@ def _copy(kind, path, directory):
   for beside in _BESIDE:
     if (file.parent / beside).is_file():
       shutil.copyfile(file.parent / beside, directory / beside)
-  if kind == "sentencepiece" and not (directory / _BESIDE[0]).exists():
-    files.write_json(
-      directory / _BESIDE[0],
-      {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True},
+  if kind == "sentencepiece" and not (directory / "tokenizer.json").exists():
+    _convert(file, directory)
+
+
+def _convert(file: pathlib.Path, directory: pathlib.Path) -> None:
+  """Writes a tokenizer.json beside a SentencePiece model that is of unigrams.
+
+  transformers opens a tokenizer.model alone as one of merges (BPE), as Gemma's and
+  Llama's are; a unigram model would be read wrongly, without an error.
+  """
+  protos: Any = sentencepiece_model_pb2  # Its classes are made when it is imported.
+  model = protos.ModelProto()
+  model.ParseFromString(file.read_bytes())
+  trainer, normalizer = model.trainer_spec, model.normalizer_spec
+  if trainer.model_type != trainer.UNIGRAM:
+    if not (directory / _BESIDE[0]).exists():
+      config = {"tokenizer_class": "LlamaTokenizer", "legacy": False}
+      files.write_json(directory / _BESIDE[0], config | {"add_bos_token": True})
+    return
+  if (
+    normalizer.precompiled_charsmap
+    or normalizer.remove_extra_whitespaces
+    or not normalizer.escape_whitespaces
+    or trainer.treat_whitespace_as_suffix
+  ):
+    raise ConfigError(
+      f"{file} changes text before it splits it, which tokenizer.json cannot state in "
+      "the same way; give --tokenizer=huggingface:PATH of one that was converted"
     )
+  made = library.Tokenizer(
+    library.models.Unigram(
+      [(piece.piece, piece.score) for piece in model.pieces],
+      unk_id=trainer.unk_id,
+      byte_fallback=trainer.byte_fallback,
+    )
+  )
+  prefix = "always" if normalizer.add_dummy_prefix else "never"
+  made.pre_tokenizer = library.pre_tokenizers.Metaspace(
+    prepend_scheme=prefix, split=False
+  )
+  steps = library.decoders
+  strip = [steps.Strip(" ", 1, 0)] if normalizer.add_dummy_prefix else []
+  made.decoder = steps.Sequence(
+    [steps.Replace("\u2581", " "), steps.ByteFallback(), steps.Fuse(), *strip]
+  )
+  ids = {"pad": trainer.pad_id, "eos": trainer.eos_id, "bos": trainer.bos_id}
+  named = {role: model.pieces[i].piece for role, i in ids.items() if i >= 0}
+  _write(made, directory, named)
 
 
 # By id: tokenizers.PAD, EOS and BOS.
 _SPECIAL = ("<pad>", "<eos>", "<bos>")
+_NAMED = {"pad": "<pad>", "eos": "<eos>", "bos": "<bos>"}
 
 
 def _characters(alphabet: str) -> library.Tokenizer:
@@ -101,23 +147,25 @@ def _byte_letters() -> list[str]:
   return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
-def _write(made: library.Tokenizer, directory: pathlib.Path) -> None:
-  made.add_special_tokens([library.AddedToken(token) for token in _SPECIAL])
-  # Documents begin with BOS in training; so do texts of whoever asks for it.
-  bos = _SPECIAL[tokenizers.BOS]
-  made.post_processor = library.processors.TemplateProcessing(
-    single=f"{bos} $A", special_tokens=[(bos, tokenizers.BOS)]
-  )
+def _write(
+  made: library.Tokenizer, directory: pathlib.Path, named: dict[str, str]
+) -> None:
+  """Writes a tokenizer and the names of its special tokens by role."""
+  made.add_special_tokens([library.AddedToken(token) for token in named.values()])
+  bos = named.get("bos")
+  if bos is not None:
+    # Documents begin with BOS in training; so do texts of whoever asks for it.
+    made.post_processor = library.processors.TemplateProcessing(
+      single=f"{bos} $A", special_tokens=[(bos, made.token_to_id(bos))]
+    )
   text: Any = json.loads(made.to_str())
   files.write_json(directory / "tokenizer.json", text)
   files.write_json(
     directory / "tokenizer_config.json",
     {
       "tokenizer_class": "PreTrainedTokenizerFast",
-      "pad_token": _SPECIAL[tokenizers.PAD],
-      "eos_token": _SPECIAL[tokenizers.EOS],
-      "bos_token": _SPECIAL[tokenizers.BOS],
-      "add_bos_token": True,
+      **{f"{role}_token": token for role, token in named.items()},
+      "add_bos_token": bos is not None,
       "clean_up_tokenization_spaces": False,
     },
   )
