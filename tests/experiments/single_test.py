@@ -126,6 +126,18 @@ def test_another_checkpoint_is_another_identity(chain, tmp_path):
   assert first["attack_model"] != second["attack_model"]
 
 
+def test_a_given_model_that_has_changed_since_is_refused(chain, tmp_path):
+  _, base, _ = chain
+  moved = shutil.copytree(base, tmp_path / "moved")
+  run_single("evaluate", minimal(), tmp_path / "run", checkpoint=moved)
+  given = directory(tmp_path / "run", "model")
+  assert sources.open_source(given).path == moved
+  config = moved / "config.json"
+  config.write_text(config.read_text() + "\n")
+  with pytest.raises(ConfigError, match="its content has changed"):
+    sources.open_source(given)
+
+
 def test_the_run_decides_how_a_given_model_is_computed(chain):
   _, base, _ = chain
   source = sources.open_source(base, minimal(**{"model.remat": "full"}).model)
