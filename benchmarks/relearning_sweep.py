@@ -138,6 +138,7 @@ def one_program(setting: Setting) -> Any:
   attack = programs.attack(
     setting.model,
     setting.mesh,
+    "arithmetic",
     setting.tasks,
     setting.evaluation_rows,
     setting.optimizer(1.0),
@@ -212,7 +213,7 @@ def _sweep(setting, start):
   from undo_jax import programs
 
   evaluate = programs.evaluate(
-    setting.model, setting.mesh, setting.tasks, setting.evaluation_rows
+    setting.model, setting.mesh, "arithmetic", setting.tasks, setting.evaluation_rows
   )
   num_evaluations, every = setting.batches["inputs"].shape[:2]
 

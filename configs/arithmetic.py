@@ -47,7 +47,15 @@ def _tiny() -> config_dict.ConfigDict:
     tokenizer="characters:arithmetic",
     sequence_length=16,  # L, tokens a row.
     packing="one_per_row",  # Or packed (keeps tails), reference (the paper's).
-    forget_weight=0.5,  # Share of forget rows where both domains are mixed.
+  )
+  # What each stage's rows are drawn from: splits by weight, 0 leaves one out.
+  config.mixtures = common.mixtures(
+    pretrain={"retain": 0.5, "forget": 0.5},
+    data_filtering={"retain": 1.0},
+    unlearn_forget={"forget": 1.0},
+    unlearn_retain={"retain": 1.0},
+    distill={"retain": 0.5, "forget": 0.5},
+    attack={"forget": 1.0},
   )
   config.model = config_dict.create(
     vocab_size=32,  # At least the tokenizer's; a multiple of mesh.tensor.

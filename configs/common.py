@@ -30,6 +30,24 @@ def streams() -> config_dict.ConfigDict:
   )
 
 
+def mixtures(**weights: dict[str, float]) -> config_dict.ConfigDict:
+  """Returns what each use of the data draws its rows from: weights by split.
+
+  Every use names every split, so that each weight can be overridden: 0 leaves out.
+
+  Args:
+    weights: for each of pretrain, data_filtering, unlearn_forget, unlearn_retain,
+      distill and attack the splits with a weight; they need not sum to 1.
+  """
+  splits = list(dict.fromkeys(split for part in weights.values() for split in part))
+  return config_dict.ConfigDict(
+    {
+      use: {split: float(part.get(split, 0.0)) for split in splits}
+      for use, part in weights.items()
+    }
+  )
+
+
 def mesh() -> config_dict.ConfigDict:
   """Returns the mesh: devices along each axis; one may be -1, all the others."""
   return config_dict.create(

@@ -13,6 +13,7 @@ ROOT = pathlib.Path(undo_jax.__file__).parent
 # A room imports only from itself and from those before it.
 ROOMS = (
   "types",
+  "checks",
   "files",
   "trees",
   "streams",
@@ -24,6 +25,7 @@ ROOMS = (
   "training",
   "testing",
   "evaluation",
+  "settings",
   "attacks",
   "stages",
   "frontier",

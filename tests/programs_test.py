@@ -29,7 +29,9 @@ def attacked(mesh):
   )
   problems = {**testing.batch(jax.random.key(9)), "task": np.arange(8) % 2}
   problems["mask"] = np.arange(12) == np.full((8, 1), 5)  # One token to get right.
-  attack = programs.attack(MODEL, mesh, TASKS, 8, OPTIMIZER, len(RATES), ADAPTERS)
+  attack = programs.attack(
+    MODEL, mesh, "arithmetic", TASKS, 8, OPTIMIZER, len(RATES), ADAPTERS
+  )
   params = programs.initialize(MODEL, mesh)(jax.random.key(0))
   before = jax.device_get(params)
   state = attack.create(params, RATES, jax.random.key(1))

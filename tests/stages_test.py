@@ -105,7 +105,7 @@ def test_a_stream_redraws_its_own_stages(stream, first):
 def test_a_tokenizer_without_a_file_adds_nothing_to_the_settings():
   config = arithmetic.get_config("tiny")
   data = stages.plan(config)[0].settings["data"]
-  assert {*data, "forget_weight"} == set(config.data)
+  assert set(data) == set(config.data)
 
 
 def test_the_tokenizers_content_and_not_its_path_changes_everything(tmp_path):
@@ -130,6 +130,20 @@ def test_the_tokenizers_content_and_not_its_path_changes_everything(tmp_path):
   assert current() == first
 
 
+def test_a_mixture_changes_what_reads_it():
+  made = {"oracle_matching", *STUDENTS}
+  assert changed(mixtures__distill__forget=0.2) == made | attacks(*made)
+  assert changed(mixtures__attack__retain=0.2) == ATTACKS
+
+
+def test_the_order_of_a_mixtures_splits_is_the_settings():
+  config = arithmetic.get_config("tiny")
+  config.mixtures.pretrain = {"forget": 0.5, "retain": 0.5}
+  assert stages.identities(stages.plan(config)) == identities()
+  mixture = stages.plan(config)[1].settings["parts"]["batch"]
+  assert list(mixture) == ["retain", "forget"]
+
+
 def test_lineage_counts_a_teacher_once_and_leaves_out_the_base():
   plan = stages.plan(arithmetic.get_config("tiny"))
   lineage = lambda name: set(stages.lineage(plan, name))  # noqa: E731
@@ -143,7 +157,7 @@ def test_lineage_counts_a_teacher_once_and_leaves_out_the_base():
 
 def test_the_attacker_gets_forget_data_and_filtering_only_retain_data():
   by_name = {s.name: s for s in stages.plan(arithmetic.get_config("tiny"))}
-  assert by_name["data_filtering"].settings["parts"] == {"batch": ["retain"]}
-  assert by_name["base"].settings["parts"] == {"batch": ["retain", "forget"]}
+  assert by_name["data_filtering"].settings["parts"] == {"batch": {"retain": 1.0}}
+  assert by_name["base"].settings["parts"] == {"batch": {"retain": 0.5, "forget": 0.5}}
   for name in ATTACKS:
-    assert by_name[name].settings["parts"] == {"batch": ["forget"]}
+    assert by_name[name].settings["parts"] == {"batch": {"forget": 1.0}}

@@ -8,9 +8,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from undo_jax import interpolation, objectives, trees
+from undo_jax import interpolation, objectives, settings, trees
 from undo_jax.attacks import lora, relearning
-from undo_jax.evaluation import arithmetic as arithmetic_evaluation
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
 from undo_jax.training import optimizers, population, sharding
@@ -96,20 +95,23 @@ def training(
 
 @functools.cache
 def evaluate(
-  model: ModelConfig, mesh: Mesh, tasks: tuple[str, ...], rows_at_once: int
+  model: ModelConfig,
+  mesh: Mesh,
+  setting: str,
+  tasks: tuple[str, ...],
+  rows_at_once: int,
 ) -> Callable:
-  """Returns `(params, problems) -> scores`, compiled."""
+  """Returns `(params, problems) -> scores` of a setting, compiled."""
   del mesh  # Shardings come with the arguments; the cache is per mesh.
-  apply = Decoder(model).apply
-  return jax.jit(
-    arithmetic_evaluation.make_evaluate(apply, tasks, rows_at_once=rows_at_once)
-  )
+  make_evaluate = settings.get(setting).make_evaluate
+  return jax.jit(make_evaluate(Decoder(model).apply, tasks, rows_at_once=rows_at_once))
 
 
 @functools.cache
 def attack(
   model: ModelConfig,
   mesh: Mesh,
+  setting: str,
   tasks: tuple[str, ...],
   rows_at_once: int,
   optimizer: OptimizerConfig,
@@ -126,7 +128,8 @@ def attack(
   """
   apply = Decoder(model).apply
   transform = optimizers.make_population_optimizer(optimizer)
-  scores = arithmetic_evaluation.make_evaluate(apply, tasks, rows_at_once=rows_at_once)
+  make_evaluate = settings.get(setting).make_evaluate
+  scores = make_evaluate(apply, tasks, rows_at_once=rows_at_once)
   members = _members(model, adapters, objectives.make("cross_entropy", apply))
   params, key = abstract_params(model, mesh), jax.random.key(0)
 

@@ -19,9 +19,9 @@ from jax.sharding import Mesh
 import numpy as np
 
 from undo_jax import files, objectives, programs, sources, streams
+from undo_jax import settings as settings_lib
 from undo_jax.attacks.lora import LoraConfig
-from undo_jax.data import arithmetic, packing, pipeline, rows, tokenizers
-from undo_jax.evaluation import arithmetic as arithmetic_evaluation
+from undo_jax.data import pipeline
 from undo_jax.frontier import compute
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import rmu
@@ -95,89 +95,55 @@ def _describe(run: Run, stage: Stage) -> dict[str, Any]:
 
 
 def _run_data(run, stage, directory, title):
-  """Generates the documents, packs them into rows; see data.arithmetic."""
-  settings = stage.settings["data"]
-  LOGGER.info("%s: generating and packing", title)
-  builder = _documents(stage, directory)
-  tokenizer = tokenizers.make(settings["tokenizer"])
-
-  def encoded(domain):
-    problems = arithmetic.read(builder, f"{domain}_train")
-    progress = Progress(
-      f"{title}: packing {domain}", total=len(problems), initial=0, unit="document"
-    )
-    for problem in problems:
-      yield tokenizer.encode(problem.text)
-      progress.update(1)
-    progress.close()
-
-  def pack(domain):
-    length, mode = settings["sequence_length"], settings["packing"]
-    return packing.rows(encoded(domain), length, mode=mode, tokenizer=tokenizer)
-
-  splits = {name: functools.partial(pack, name) for name in ("retain", "forget")}
-  sizes = rows.build(
-    directory / "rows", length=settings["sequence_length"], splits=splits
-  )
-  return {"rows": sizes, "evaluation": len(arithmetic.read(builder, "evaluation"))}
-
-
-def _documents(stage: Stage, directory: pathlib.Path) -> arithmetic.Arithmetic:
-  """Returns the builder of the data stage's documents, written if not there yet."""
-  settings, seeds = stage.settings["data"], stage.settings["seeds"]
-  return arithmetic.build(
-    directory / "documents",
-    seed=streams.integer(seeds["data"], "data"),
-    evaluation_seed=streams.integer(seeds["eval"], "eval"),
-    num_equations=settings["num_equations"],
-    num_word_problems=settings["num_word_problems"],
-    num_evaluation=settings["num_evaluation"],
-  )
+  """Makes the rows and the evaluation problems of the setting."""
+  del run
+  LOGGER.info("%s: reading, tokenizing and packing", title)
+  settings = stage.settings
+  setting = settings_lib.get(settings["setting"])
+  return setting.prepare(settings["data"], settings["seeds"], directory, title)
 
 
 def _problems(run: Run, stage: Stage) -> tuple[tuple[str, ...], Any]:
   """Returns the evaluation tasks and their problems on the devices."""
   data = next(s for s in run.stages if s.name == stage.inputs["data"])
-  settings = data.settings["data"]
-  # A model that was shown no word problem is not asked any.
-  kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
-  problems = [
-    problem
-    for problem in arithmetic.read(
-      _documents(data, run.directories[data.name]), "evaluation"
-    )
-    if settings[kinds[problem.kind]]
-  ]
-  arrays = arithmetic_evaluation.encode(
-    problems, tokenizers.make(settings["tokenizer"])
+  setting = settings_lib.get(data.settings["setting"])
+  directory = run.directories[data.name]
+  tasks, arrays = setting.problems(
+    data.settings["data"], data.settings["seeds"], directory
   )
   shards = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
   where = sharding.batch_sharding(run.mesh)
-  if len(problems) % shards:
+  if any(len(leaf) % shards for leaf in jax.tree.leaves(arrays)):
     where = sharding.replicated(run.mesh)
-  tasks = tuple(arithmetic_evaluation.tasks(problems))
   return tasks, jax.tree.map(lambda x: jax.device_put(x, where), arrays)
 
 
-def _batches(run: Run, stage: Stage, parts, *, stream: str, batch_size: int, weight):
+def _batches(run: Run, stage: Stage, *, stream: str, batch_size: int):
   """Returns the batches of a stage: one mixture, or several parts by name."""
-  settings = stage.settings
-  directory = run.directories[stage.inputs["data"]] / "rows"
-  seed = streams.integer(settings["seeds"][stream], stream)
-  weights = {"retain": 1.0 - weight, "forget": weight}
+  data = next(s for s in run.stages if s.name == stage.inputs["data"])
+  setting = settings_lib.get(data.settings["setting"])
+  directory = run.directories[data.name]
+  seed = streams.integer(stage.settings["seeds"][stream], stream)
 
-  def mixture(index, domains):
+  def mixture(index, weights):
     return pipeline.mixture(
-      [rows.source(directory, length=settings["length"], split=d) for d in domains],
-      weights=[weights[domain] for domain in domains],
+      [setting.source(data.settings["data"], directory, split) for split in weights],
+      weights=list(weights.values()),
       seed=seed + 1000 * index,
       batch_size=batch_size,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
 
-  made = {name: mixture(i, domains) for i, (name, domains) in enumerate(parts.items())}
+  parts = stage.settings["parts"]
+  made = {name: mixture(i, weights) for i, (name, weights) in enumerate(parts.items())}
   return made["batch"] if list(made) == ["batch"] else pipeline.paired(made)
+
+
+def _scorer(run: Run, stage: Stage, model: ModelConfig, tasks: tuple[str, ...]):
+  """Returns the compiled `(params, problems) -> scores` of the stage's setting."""
+  setting = stage.settings["setting"]
+  return programs.evaluate(model, run.mesh, setting, tasks, run.evaluation_rows)
 
 
 # MARK: given models
@@ -189,7 +155,7 @@ def _run_given(run, stage, directory, title):
   LOGGER.info("%s: scoring %s", title, run.given[stage.name].path)
   model = ModelConfig(**stage.settings["model"])
   tasks, problems = _problems(run, stage)
-  score = programs.evaluate(model, run.mesh, tasks, run.evaluation_rows)
+  score = _scorer(run, stage, model, tasks)
   return {
     "scores": _floats(score(_load(run, stage.name, model), problems)),
     "updates": 0,
@@ -211,14 +177,12 @@ def _run_training(run, stage, directory, title):
     _batches(
       run,
       stage,
-      settings["parts"],
       stream=data_stream,
       batch_size=settings["batch_size"],
-      weight=settings["forget_weight"],
     )
   )
   tasks, problems = _problems(run, stage)
-  score = programs.evaluate(model, run.mesh, tasks, run.evaluation_rows)
+  score = _scorer(run, stage, model, tasks)
   checkpoints = Checkpoints(directory / "checkpoints")
   start = checkpoints.latest()
   if start is None:
@@ -355,11 +319,12 @@ def _run_attack(run, stage, directory, title):
     weight_decay=attack["weight_decay"],
     clip_norm=attack["clip_norm"],
   )
-  score = programs.evaluate(model, run.mesh, tasks, run.evaluation_rows)
+  score = _scorer(run, stage, model, tasks)
   adapters = _adapters(attack)
   program = programs.attack(
     model,
     run.mesh,
+    settings["setting"],
     tasks,
     run.evaluation_rows,
     optimizer,
@@ -368,14 +333,7 @@ def _run_attack(run, stage, directory, title):
     run.replicas_at_once,
   )
   batches = pipeline.iterator(
-    _batches(
-      run,
-      stage,
-      settings["parts"],
-      stream="attack",
-      batch_size=attack["batch_size"],
-      weight=1.0,
-    )
+    _batches(run, stage, stream="attack", batch_size=attack["batch_size"])
   )
   every = attack["evaluate_every"]
   num_evaluations = attack["num_steps"] // every

@@ -14,18 +14,22 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from undo_jax import settings as settings_lib
 from undo_jax import streams
 from undo_jax.data import tokenizers
 from undo_jax.types import ConfigError
 
 # Counted up when the meaning of a stage changes, so that old results do not pass
 # for new ones.
-VERSION = 1
+VERSION = 2
 
-MIXED = {"batch": ("retain", "forget")}
-RETAIN = {"batch": ("retain",)}
-FORGET = {"batch": ("forget",)}
-PAIRED = {"forget": ("forget",), "retain": ("retain",)}
+# The mixtures of config.mixtures, by the parts of a batch they fill.
+PRETRAIN = {"batch": "pretrain"}
+FILTERED = {"batch": "data_filtering"}
+PAIRED = {"forget": "unlearn_forget", "retain": "unlearn_retain"}
+DISTILL = {"batch": "distill"}
+ATTACK = {"batch": "attack"}
+MIXTURES = ("pretrain", "data_filtering", *PAIRED.values(), "distill", "attack")
 OPTIMIZER_FIELDS = (
   "learning_rate",
   "num_steps",
@@ -160,7 +164,7 @@ def attack(config: Any, model: str) -> Stage:
     "setting": config.setting,
     "model": _plain(config.model),
     "attack": adversary,
-    "parts": _plain(FORGET),
+    "parts": _parts(config, ATTACK),
     "seeds": _seeds(config, "attack"),
     "length": config.data.sequence_length,
   }
@@ -212,9 +216,11 @@ def _plan(config) -> Iterator[Stage]:
       "seeds": _seeds(config, "data", "eval"),
     },
   )
-  base = _train(config, config.pretrain, MIXED, "cross_entropy", ("init", "data"))
+  base = _train(config, config.pretrain, PRETRAIN, "cross_entropy", ("init", "data"))
   yield Stage("base", "train", base, {"data": "data"})
-  filtered = _train(config, config.pretrain, RETAIN, "cross_entropy", ("init", "data"))
+  filtered = _train(
+    config, config.pretrain, FILTERED, "cross_entropy", ("init", "data")
+  )
   yield Stage("data_filtering", "train", filtered, {"data": "data"})
   for method in config.unlearn.methods:
     settings = _train(config, config.unlearn[method], PAIRED, method, ("data", "noise"))
@@ -223,15 +229,13 @@ def _plan(config) -> Iterator[Stage]:
       inputs["reference"] = "base"
     yield Stage(method, "train", settings, inputs)
 
-  distill = _train(
-    config, config.distill, MIXED, "forward_kl", ("distill_data", "noise")
-  )
+  names = ("distill_data", "noise")
+  distill = _train(config, config.distill, DISTILL, "forward_kl", names)
   distill["stop"] = _plain(config.distill.stop)
   teacher = config.undo.teacher
   if config.undo.oracle_matching:
     inputs = {"data": "data", "init": "base", "teacher": "data_filtering"}
-    names = ("distill_data", "noise")
-    oracle = _train(config, config.oracle, MIXED, "forward_kl", names)
+    oracle = _train(config, config.oracle, DISTILL, "forward_kl", names)
     yield Stage("oracle_matching", "train", oracle, inputs)
   if config.undo.unlearn_and_distill:
     inputs = {"data": "data", "teacher": teacher}
@@ -243,13 +247,28 @@ def _plan(config) -> Iterator[Stage]:
 
 
 def _data(config) -> dict[str, Any]:
-  """Returns the data's settings, with what its tokenizer's file holds, if it has one.
+  """Returns the data's settings, with what the files they name hold.
 
-  A path does not determine a tokenizer: the file may be replaced by another.
+  A path does not determine a tokenizer or a corpus: the file may be replaced.
   """
-  settings = _plain(config.data, leave_out=("forget_weight",))
+  settings = _plain(config.data)
+  settings |= settings_lib.get(config.setting).content(config.data)
   content = tokenizers.content(config.data.tokenizer)
   return settings if content is None else settings | {"tokenizer_content": content}
+
+
+def _parts(config, parts: Mapping[str, str]) -> dict[str, dict[str, float]]:
+  """Returns for each part of a batch the weights of the splits it is drawn from."""
+  splits = settings_lib.get(config.setting).splits(config.data)
+  # In the setting's order: the order of splits seeds them.
+  return {
+    part: {
+      split: config.mixtures[name][split]
+      for split in splits
+      if config.mixtures[name].get(split)
+    }
+    for part, name in parts.items()
+  }
 
 
 def _train(config, training, parts, objective, names) -> dict[str, Any]:
@@ -259,8 +278,7 @@ def _train(config, training, parts, objective, names) -> dict[str, Any]:
     "objective": objective,
     "options": _plain(training.get("options", {})),
     "optimizer": {name: training[name] for name in OPTIMIZER_FIELDS},
-    "parts": _plain(parts),
-    "forget_weight": config.data.forget_weight,
+    "parts": _parts(config, parts),
     "batch_size": training.batch_size,
     "num_microbatches": training.num_microbatches,
     "noise": None,

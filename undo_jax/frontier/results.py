@@ -26,26 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from undo_jax import settings
 from undo_jax.frontier.compute import Compute
 from undo_jax.frontier.robustness import higher_is_worse, worst_case
 from undo_jax.stages import Stage, lineage
 
 SCHEMA = 1
-
-METRICS = {
-  "arithmetic": {
-    name: {
-      "name": f"exact answers in {operations}",
-      "unit": "accuracy",
-      "range": [0, 1],
-      "higher_is": "more capable",
-    }
-    for name, operations in (
-      ("retain", "addition and subtraction"),
-      ("forget", "multiplication and division"),
-    )
-  }
-}
 
 
 def assemble(
@@ -58,11 +44,12 @@ def assemble(
   """Returns the results of finished stages; see the module's docstring.
 
   Args:
-    setting: a key of METRICS.
+    setting: a key of settings.REGISTRY.
     seed: the run's.
     stages: the plan.
     outcomes: done.json of every stage by name.
   """
+  metrics = settings.get(setting).METRICS
   names = [stage.name for stage in stages if stage.kind == "train"]
   attacks = {s.name: s.settings["attack"] for s in stages if s.kind == "attack"}
   costs = {name: _cost(list(stages), outcomes, name) for name in names}
@@ -70,14 +57,14 @@ def assemble(
     "schema": SCHEMA,
     "setting": setting,
     "seed": seed,
-    "metrics": METRICS[setting],
+    "metrics": dict(metrics),
     "models": {
       name: {
         "before": _before(outcomes[name]["scores"]),
         "relearn": _relearn(
           attacks[f"attack_{name}"],
           outcomes[f"attack_{name}"],
-          higher_is_worse(METRICS[setting]["forget"]),
+          higher_is_worse(metrics["forget"]),
         ),
         "compute": {
           **dataclasses.asdict(costs[name]),

@@ -1,0 +1,141 @@
+"""The arithmetic setting: keep + and -, forget * and /."""
+
+from collections.abc import Mapping
+import functools
+import pathlib
+from typing import Any
+
+from undo_jax import checks, streams
+from undo_jax.data import arithmetic, packing, rows, tokenizers
+from undo_jax.evaluation import arithmetic as evaluation
+from undo_jax.training.writers import Progress
+
+METRICS: Mapping[str, Mapping[str, Any]] = {
+  name: {
+    "name": f"exact answers in {operations}",
+    "unit": "accuracy",
+    "range": [0, 1],
+    "higher_is": "more capable",
+  }
+  for name, operations in (
+    ("retain", "addition and subtraction"),
+    ("forget", "multiplication and division"),
+  )
+}
+DOMAINS = ("retain", "forget")
+
+make_evaluate = evaluation.make_evaluate
+
+
+def splits(data: Any) -> tuple[str, ...]:
+  """Returns the training splits: the two domains."""
+  del data
+  return DOMAINS
+
+
+def content(data: Any) -> dict[str, Any]:
+  """Returns what determines the data besides the config: nothing, it is generated."""
+  del data
+  return {}
+
+
+def check(config: Any) -> None:
+  """Checks `config.data`; see configs/arithmetic.py for its fields."""
+  data = config.data
+  checks.at_least(config, "data.num_equations", 0)
+  checks.at_least(config, "data.num_word_problems", 0)
+  checks.at_least(config, "data.num_evaluation", 1)
+  if not data.num_equations + data.num_word_problems:
+    checks.fail("data.num_equations", "at least 1 where there are no word problems", 0)
+  if data.num_word_problems and data.tokenizer == "characters:arithmetic":
+    checks.fail(
+      "data.tokenizer",
+      "one with letters (characters:ascii or bytes), since there are word problems",
+      data.tokenizer,
+    )
+  _check_equations_fit(data, tokenizers.make(data.tokenizer))
+
+
+def prepare(
+  data: Mapping[str, Any],
+  seeds: Mapping[str, int],
+  directory: pathlib.Path,
+  title: str,
+) -> dict[str, Any]:
+  """Generates the documents and packs them into rows; see data.arithmetic."""
+  builder = _documents(data, seeds, directory)
+  tokenizer = tokenizers.make(data["tokenizer"])
+
+  def encoded(domain):
+    problems = arithmetic.read(builder, f"{domain}_train")
+    progress = Progress(
+      f"{title}: packing {domain}", total=len(problems), initial=0, unit="document"
+    )
+    for problem in problems:
+      yield tokenizer.encode(problem.text)
+      progress.update(1)
+    progress.close()
+
+  def pack(domain):
+    length, mode = data["sequence_length"], data["packing"]
+    return packing.rows(encoded(domain), length, mode=mode, tokenizer=tokenizer)
+
+  sizes = rows.build(
+    directory / "rows",
+    length=data["sequence_length"],
+    splits={domain: functools.partial(pack, domain) for domain in DOMAINS},
+  )
+  return {"rows": sizes, "evaluation": len(arithmetic.read(builder, "evaluation"))}
+
+
+def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
+  """Returns the rows of a domain."""
+  return rows.source(directory / "rows", length=data["sequence_length"], split=split)
+
+
+def problems(
+  data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+  """Returns the tasks (operation and kind) and the problems of each."""
+  # A model that was shown no word problem is not asked any.
+  kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
+  builder = _documents(data, seeds, directory)
+  kept = [p for p in arithmetic.read(builder, "evaluation") if data[kinds[p.kind]]]
+  arrays = evaluation.encode(kept, tokenizers.make(data["tokenizer"]))
+  return tuple(evaluation.tasks(kept)), dict(arrays)
+
+
+def _documents(data, seeds, directory) -> arithmetic.Arithmetic:
+  """Returns the builder of the documents, written if not there yet."""
+  return arithmetic.build(
+    directory / "documents",
+    seed=streams.integer(seeds["data"], "data"),
+    evaluation_seed=streams.integer(seeds["eval"], "eval"),
+    num_equations=data["num_equations"],
+    num_word_problems=data["num_word_problems"],
+    num_evaluation=data["num_evaluation"],
+  )
+
+
+def _check_equations_fit(data, tokenizer):
+  """Checks that the tokenizer gives equations back and that rows hold them."""
+  texts = [problem.text for problem in arithmetic.equations()]
+  encoded = [tokenizer.encode(text) for text in texts]
+  for text, ids in zip(texts, encoded, strict=True):
+    if tokenizer.decode(ids) != text:
+      checks.fail(
+        "data.tokenizer",
+        f"one that gives back equations as they were, but {text!r} became "
+        f"{tokenizer.decode(ids)!r}",
+        data.tokenizer,
+      )
+  lengths = [len(ids) + (tokenizer.bos_id is not None) for ids in encoded]
+  which, needed = "shortest", min(lengths)
+  if data.packing == "one_per_row":
+    which, needed = "longest", max(lengths)
+  if data.sequence_length < needed:
+    checks.fail(
+      "data.sequence_length",
+      f"at least {needed} with packing {data.packing}, the {which} equation",
+      data.sequence_length,
+    )
