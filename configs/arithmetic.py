@@ -121,6 +121,7 @@ def _tiny() -> config_dict.ConfigDict:
     # Path regexes of the adapted kernels; here every matrix but the embedding.
     targets=(r"layers/(attention/(query|key|value|out)|mlp/(gate|up|down))/kernel",),
   )
+  config.report = common.report(budgets=(20, 100))
   return config
 
 

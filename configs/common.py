@@ -48,6 +48,13 @@ def mixtures(**weights: dict[str, float]) -> config_dict.ConfigDict:
   )
 
 
+def report(*, budgets: tuple[int, ...]) -> config_dict.ConfigDict:
+  """Returns what the report compares, which changes no other result."""
+  return config_dict.create(
+    budgets=budgets,  # Relearning updates; those that are evaluated.
+  )
+
+
 def mesh() -> config_dict.ConfigDict:
   """Returns the mesh: devices along each axis; one may be -1, all the others."""
   return config_dict.create(

@@ -37,7 +37,11 @@ def run_undo(config: Any, workdir: pathlib.Path) -> None:
   launch.describe(workdir)
   outcomes = running.run_stages(run)
   found = results.assemble(
-    setting=config.setting, seed=config.seed, stages=plan, outcomes=outcomes
+    setting=config.setting,
+    seed=config.seed,
+    budgets=config.report.budgets,
+    stages=plan,
+    outcomes=outcomes,
   )
   files.write_json(workdir / "results.json", found)
   report.write(found, workdir)

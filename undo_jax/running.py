@@ -23,6 +23,7 @@ from undo_jax import settings as settings_lib
 from undo_jax.attacks.lora import LoraConfig
 from undo_jax.data import pipeline
 from undo_jax.frontier import compute
+from undo_jax.frontier.robustness import higher_is_worse, worst_case
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import rmu
 from undo_jax.stages import Stage, identities
@@ -297,7 +298,10 @@ def _stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool]:
   assert outcome is not None, "the teacher's stage comes first in the plan"
   teacher = outcome["scores"]["retain"]
   margin = rule["tolerance"] * (teacher if rule["relative"] else 1.0)
-  return lambda scores: scores["retain"] > teacher - margin
+  metric = settings_lib.get(stage.settings["setting"]).METRICS["retain"]
+  if higher_is_worse(metric):  # More is more capable.
+    return lambda scores: scores["retain"] > teacher - margin
+  return lambda scores: scores["retain"] < teacher + margin
 
 
 # MARK: attack
@@ -365,18 +369,27 @@ def _run_attack(run, stage, directory, title):
       history[name][first : first + count] = values
     done += count * every
     _save_attack(checkpoints, done, state, history, batches)
-    progress.note(f"worst forget {history['forget'][first + count - 1].max():.2f}")
+    last_Rx1 = history["forget"][first + count - 1][:, None]
+    progress.note(f"worst forget {_worst(settings['setting'], last_Rx1)[0]:.2f}")
     progress.update(count * every)
   progress.close()
   checkpoints.close()
+  scores = {
+    name: np.vstack([np.full(len(rates), before[name]), values]).T
+    for name, values in history.items()
+  }
   return {
     "learning_rates": [float(rate) for rate in attack["learning_rates"]],
     "steps": [every * i for i in range(num_evaluations + 1)],
-    "scores": {
-      name: _rounded(np.vstack([np.full(len(rates), before[name]), values]).T)
-      for name, values in history.items()
-    },
+    "worst_forget": _rounded(_worst(settings["setting"], scores["forget"])),
+    "scores": {name: _rounded(values) for name, values in scores.items()},
   }
+
+
+def _worst(setting: str, forget_RxS: np.ndarray) -> np.ndarray:
+  """Returns the worst forget scores [S] over the learning rates."""
+  metric = settings_lib.get(setting).METRICS["forget"]
+  return worst_case(forget_RxS, higher_is_worse=higher_is_worse(metric))[0]
 
 
 def _adapters(attack) -> LoraConfig | None:
@@ -433,7 +446,7 @@ def summary(outcome: Mapping[str, Any]) -> str:
       f"retain {scores['retain']:.3f}, forget {scores['forget']:.3f}"
     )
   if "steps" in outcome:
-    worst = np.max(np.asarray(outcome["scores"]["forget"]), axis=0)
+    worst = outcome["worst_forget"]
     return "worst forget: " + ", ".join(
       f"{worst[i]:.2f} after {outcome['steps'][i]}"
       for i in sorted({0, min(2, len(worst) - 1), len(worst) - 1})

@@ -17,7 +17,13 @@ from undo_jax.types import ConfigError
 
 UNLEARNING = ("max_ent", "grad_diff", "rmu")
 # What may differ between the runs of one workdir: how, not what, is computed.
-FREE_FIELDS = ("mesh", "checkpoint_every", "evaluation_rows", "replicas_at_once")
+FREE_FIELDS = (
+  "mesh",
+  "checkpoint_every",
+  "evaluation_rows",
+  "replicas_at_once",
+  "report",
+)
 
 
 def check(config: Any, mesh_shape: dict[str, int]) -> None:
@@ -43,6 +49,9 @@ def check(config: Any, mesh_shape: dict[str, int]) -> None:
   _check_unlearn(config, shards)
   _check_undo(config)
   _check_attack(config, shards, mesh_shape["replica"])
+  budgets = config.report.budgets
+  if not budgets or any(not isinstance(b, int) or b < 1 for b in budgets):
+    checks.fail("report.budgets", "at least one number of updates, all >= 1", budgets)
 
 
 def claim_workdir(workdir: pathlib.Path, config: Any) -> None:

@@ -26,6 +26,7 @@ def assembled(**lora):
   return results.assemble(
     setting="arithmetic",
     seed=0,
+    budgets=(10,),
     stages=plan,
     outcomes={stage.name: outcomes[stage.kind] for stage in plan},
   )["models"]

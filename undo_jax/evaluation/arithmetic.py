@@ -20,6 +20,7 @@ import numpy as np
 
 from undo_jax.data.arithmetic import FORGET, RETAIN, Problem
 from undo_jax.data.tokenizers import Tokenizer
+from undo_jax.evaluation.parts import in_parts
 from undo_jax.types import ConfigError, Params
 
 Problems = dict[str, np.ndarray]
@@ -154,7 +155,7 @@ def make_evaluate(
       logits = apply(params, part["inputs"]).logits
       return exact_match(logits, part["targets"], part["mask"])
 
-    right_P = _in_parts(score, problems, rows_at_once)
+    right_P = in_parts(score, problems, rows_at_once)
     member_PxT = jax.nn.one_hot(problems["task"], len(names))
     counts_T = jnp.sum(member_PxT, axis=0)
     accuracy_T = right_P.astype(jnp.float32) @ member_PxT / counts_T
@@ -164,15 +165,3 @@ def make_evaluate(
     return scores
 
   return evaluate
-
-
-def _in_parts(fn, arrays, rows_at_once):
-  """Maps `fn` over parts of the leading axis, as equal as they come."""
-  size = arrays["inputs"].shape[0]
-  num_parts = -(-size // rows_at_once)
-  while size % num_parts:
-    num_parts += 1
-  if num_parts == 1:
-    return fn(arrays)
-  parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), arrays)
-  return jax.lax.map(fn, parts).reshape(size)

@@ -145,7 +145,7 @@ def main_table(results: Mapping[str, Any]) -> str:
   """
   budgets = rb.budgets(results)
   after = [figures.budget_title(budget, budgets) for budget in budgets]
-  partial = [b for b in budgets if b in rb.BUDGETS]
+  partial = [b for b in budgets if b in rb.named_budgets(results)]
   head = ["model", "retain before", "forget before"]
   head += [f"worst forget {text}" for text in after]
   head += [f"retain {after[-1]}"]

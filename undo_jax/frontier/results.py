@@ -1,6 +1,6 @@
 """results.json: what a run found, in a documented and versioned schema.
 
-{"schema": 1, "setting", "seed",
+{"schema": 1, "setting", "seed", "budgets": [updates at which models are compared],
  "metrics": {"retain" and "forget": {"name", "unit", "range", "higher_is"}},
  "models": {name: {
    "before": {"retain", "forget", "by_task": {task: score}},
@@ -10,6 +10,7 @@
      "worst_learning_rate": [S], "retain": [S] (at the worst learning rate),
      "forget_by_learning_rate" and "retain_by_learning_rate": [R][S]},
    "compute": {"updates", "tokens", "flops", "fraction_of_data_filtering"},
+   "labels": {"tokens": {part: n}, "share_of_pretraining"},
    "stopped": {"reason", "updates"}}}}
 
 Compute is what it took to make the model from the base: its own training and that
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from undo_jax import settings
+from undo_jax.frontier import labels
 from undo_jax.frontier.compute import Compute
 from undo_jax.frontier.robustness import higher_is_worse, worst_case
 from undo_jax.stages import Stage, lineage
@@ -38,6 +40,7 @@ def assemble(
   *,
   setting: str,
   seed: int,
+  budgets: Sequence[int],
   stages: Sequence[Stage],
   outcomes: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
@@ -46,6 +49,7 @@ def assemble(
   Args:
     setting: a key of settings.REGISTRY.
     seed: the run's.
+    budgets: relearning updates at which models are compared.
     stages: the plan.
     outcomes: done.json of every stage by name.
   """
@@ -57,6 +61,7 @@ def assemble(
     "schema": SCHEMA,
     "setting": setting,
     "seed": seed,
+    "budgets": list(budgets),
     "metrics": dict(metrics),
     "models": {
       name: {
@@ -71,6 +76,7 @@ def assemble(
           "fraction_of_data_filtering": costs[name].flops
           / costs["data_filtering"].flops,
         },
+        "labels": labels.budget(stages, outcomes, name),
         "stopped": {
           "reason": outcomes[name]["reason"],
           "updates": outcomes[name]["updates"],

@@ -15,7 +15,7 @@ import numpy as np
 
 # Methods that change outputs only; the first one present marks robustness 0.
 UNLEARNED_ONLY = ("max_ent", "grad_diff", "rmu", "oracle_matching")
-BUDGETS = (20, 100)  # Relearning updates at which models are compared.
+BUDGETS = (20, 100)  # Relearning updates compared where the results name none.
 _COINCIDE = 1e-9  # References closer than this cannot scale a ratio.
 
 
@@ -244,7 +244,7 @@ def unlearned_reference(names: Iterable[str]) -> str:
 def budgets(results: Mapping[str, Any]) -> tuple[int, ...]:
   """List the budgets at which every model was evaluated.
 
-  BUDGETS that are common steps, then the last common step
+  those of results["budgets"] that are common steps, then the last common step
 
   Args:
     results: the results dict.
@@ -259,7 +259,12 @@ def budgets(results: Mapping[str, Any]) -> tuple[int, ...]:
   common = set.intersection(*steps) - {0}
   if not common:
     raise ValueError("the models share no evaluated relearning step after step 0")
-  return tuple(sorted(common & {*BUDGETS, max(common)}))
+  return tuple(sorted(common & {*named_budgets(results), max(common)}))
+
+
+def named_budgets(results: Mapping[str, Any]) -> tuple[int, ...]:
+  """Return the budgets that a run asked to be compared at."""
+  return tuple(results.get("budgets", BUDGETS))
 
 
 def _worst_rates(
