@@ -29,16 +29,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
 
 
 def _tiny() -> config_dict.ConfigDict:
-  config = config_dict.ConfigDict()
-  config.setting = "arithmetic"  # Which data and scores; see undo_jax/stages.py.
-  config.seed = 0  # Root of all random streams.
-  config.streams = common.streams()  # Each stream's own seed, where one is given.
-  config.mesh = common.mesh()  # How the devices are used.
-  config.checkpoint_every = 100  # Updates between checkpoints within a stage.
-  config.evaluation_rows = 512  # Problems in one forward pass; bounds the memory.
-  # Learning rates of the attack computed together, likewise; None: all of them.
-  config.replicas_at_once = config_dict.placeholder(int)
-
+  config = common.run("arithmetic")
   config.data = config_dict.create(
     num_equations=20_000,  # Training equations for retain and for forget each.
     num_word_problems=0,  # Training word problems for each, likewise.
@@ -74,18 +65,28 @@ def _tiny() -> config_dict.ConfigDict:
     remat="none",  # Recomputed in the backward pass: none, dots, full.
     scan_unroll=8,  # Layers unrolled in the scan; large is fast on a CPU.
   )
-  config.pretrain = _training(num_steps=800, learning_rate=2e-3)
+  batch_size = 128
+  config.pretrain = common.cosine(
+    num_steps=800, learning_rate=2e-3, batch_size=batch_size
+  )
+  config.data_filtering = common.changes()  # Against pretrain.
   config.unlearn = config_dict.ConfigDict()
   config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
-  config.unlearn.max_ent = _training(num_steps=60, learning_rate=3e-4, cosine=False)
+  config.unlearn.max_ent = common.training(
+    num_steps=60, learning_rate=3e-4, batch_size=batch_size
+  )
   config.unlearn.max_ent.options = config_dict.create(
     retain_weight=1.0,  # Of the cross-entropy on retain data.
   )
-  config.unlearn.grad_diff = _training(num_steps=60, learning_rate=1.5e-4, cosine=False)
+  config.unlearn.grad_diff = common.training(
+    num_steps=60, learning_rate=1.5e-4, batch_size=batch_size
+  )
   config.unlearn.grad_diff.options = config_dict.create(
     retain_weight=15.0,  # The paper's for arithmetic.
   )
-  config.unlearn.rmu = _training(num_steps=60, learning_rate=1e-3, cosine=False)
+  config.unlearn.rmu = common.training(
+    num_steps=60, learning_rate=1e-3, batch_size=batch_size
+  )
   config.unlearn.rmu.options = config_dict.create(
     layers=(0, 1),  # Trained down-projections; the last one's output is steered.
     coefficient=20.0,  # Length of the steering target.
@@ -98,49 +99,23 @@ def _tiny() -> config_dict.ConfigDict:
     unlearn_and_distill=True,  # Also distill into a random student.
     oracle_matching=True,  # Also train base to imitate data_filtering.
   )
-  config.distill = _training(num_steps=900, learning_rate=2e-3)
-  config.distill.stop = config_dict.create(
-    evaluate_every=25,  # Updates between checks; also checked after the first.
-    tolerance=0.05,  # Stop when retain > teacher's retain - tolerance ...
-    relative=False,  # ... or, if True, > (1 - tolerance) * teacher's.
+  config.distill = common.cosine(
+    num_steps=900, learning_rate=2e-3, batch_size=batch_size
   )
+  config.distill.stop = common.stop(evaluate_every=25, tolerance=0.05, relative=False)
+  config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
   # Imitation of data_filtering by base; no stop rule, its outputs match soon.
-  config.oracle = _training(num_steps=400, learning_rate=2e-3)
-  config.attack = config_dict.create(
-    learning_rates=(3e-5, 1e-4, 3e-4, 1e-3, 3e-3),  # One replica each.
-    num_steps=120,  # Relearning updates.
-    evaluate_every=10,  # Updates between evaluations, inside the program.
-    evaluations_per_call=10,  # Evaluations between checkpoints.
-    batch_size=32,  # Rows of forget data an update.
-    weight_decay=0.0,  # Decoupled.
-    clip_norm=1.0,  # Global gradient norm.
+  config.oracle = common.cosine(
+    num_steps=400, learning_rate=2e-3, batch_size=batch_size
   )
-  config.attack.lora = config_dict.create(
-    rank=0,  # r of the adapters that are trained; 0: all weights are, no adapters.
-    alpha=16.0,  # The adapters' product is scaled by alpha / rank.
-    # Path regexes of the adapted kernels; here every matrix but the embedding.
-    targets=(r"layers/(attention/(query|key|value|out)|mlp/(gate|up|down))/kernel",),
+  config.attack = common.attack(
+    learning_rates=(3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+    num_steps=120,
+    evaluate_every=10,
+    batch_size=32,
   )
   config.report = common.report(budgets=(20, 100))
   return config
-
-
-def _training(
-  *, num_steps: int, learning_rate: float, cosine: bool = True
-) -> config_dict.ConfigDict:
-  return config_dict.create(
-    num_steps=num_steps,  # Updates; with a stop rule, at most.
-    batch_size=128,  # Rows an update, of each domain where two are paired.
-    num_microbatches=1,  # Gradients summed over so many parts of a batch.
-    learning_rate=learning_rate,  # Peak of AdamW.
-    # Its value at the end of a cosine; None: constant.
-    final_learning_rate=0.1 * learning_rate
-    if cosine
-    else config_dict.placeholder(float),
-    warmup_steps=20 if cosine else 0,  # Linear from 0; update 1 then is a no-op.
-    weight_decay=0.0,  # Decoupled, on all parameters.
-    clip_norm=1.0,  # Global gradient norm.
-  )
 
 
 def _make_small(config: Any) -> None:
@@ -172,7 +147,7 @@ def _make_small(config: Any) -> None:
   config.oracle.update(num_steps=1000, batch_size=32, warmup_steps=50)
   config.distill.update(num_steps=3000, batch_size=32, warmup_steps=50)
   config.attack.update(
-    learning_rates=(1e-3, 7e-4, 4e-4, 1e-4, 7e-5, 5e-5, 1e-5, 7e-6, 4e-6, 1e-6),
+    learning_rates=common.PAPER_RATES,
     num_steps=500,
     batch_size=15,
   )

@@ -18,6 +18,20 @@ def parse_size(arg: str | None, sizes: tuple[str, ...]) -> str:
   return size
 
 
+def run(setting: str) -> config_dict.ConfigDict:
+  """Returns a config with what every run has: its seeds, devices and intervals."""
+  config = config_dict.ConfigDict()
+  config.setting = setting  # Which data and scores; see undo_jax/settings.
+  config.seed = 0  # Root of all random streams.
+  config.streams = streams()  # Each stream's own seed, where one is given.
+  config.mesh = mesh()  # How the devices are used.
+  config.checkpoint_every = 100  # Updates between checkpoints within a stage.
+  config.evaluation_rows = 512  # Rows scored in one forward pass; bounds the memory.
+  # Learning rates of the attack computed together, likewise; None: all of them.
+  config.replicas_at_once = config_dict.placeholder(int)
+  return config
+
+
 def streams() -> config_dict.ConfigDict:
   """Returns the overrides of the random streams: None means the run's seed."""
   return config_dict.create(
@@ -63,3 +77,95 @@ def mesh() -> config_dict.ConfigDict:
     fsdp=1,  # Rows of a batch and parts of parameters.
     tensor=1,  # Heads, MLP units, vocabulary.
   )
+
+
+def training(
+  *,
+  num_steps: int,
+  learning_rate: float,
+  batch_size: int,
+  num_microbatches: int = 1,
+  final_learning_rate: float | None = None,
+  warmup_steps: int = 0,
+  weight_decay: float = 0.0,
+) -> config_dict.ConfigDict:
+  """Returns how a stage trains: AdamW, its schedule, the rows of an update."""
+  config = config_dict.create(
+    num_steps=num_steps,  # Updates; with a stop rule, at most.
+    batch_size=batch_size,  # Rows an update, of each domain where two are paired.
+    num_microbatches=num_microbatches,  # Gradients summed over parts of a batch.
+    learning_rate=learning_rate,  # Peak of AdamW.
+    final_learning_rate=config_dict.placeholder(float),  # Cosine's end; None: constant.
+    warmup_steps=warmup_steps,  # Linear from 0; update 1 then is a no-op.
+    weight_decay=weight_decay,  # Decoupled, on all parameters.
+    clip_norm=1.0,  # Global gradient norm.
+  )
+  config.final_learning_rate = final_learning_rate
+  return config
+
+
+def cosine(
+  *, num_steps: int, learning_rate: float, batch_size: int, warmup_steps: int = 20
+) -> config_dict.ConfigDict:
+  """Returns training with a warm-up and a cosine down to a tenth of the peak."""
+  return training(
+    num_steps=num_steps,
+    learning_rate=learning_rate,
+    batch_size=batch_size,
+    final_learning_rate=0.1 * learning_rate,
+    warmup_steps=warmup_steps,
+  )
+
+
+def changes(**values: float | int) -> config_dict.ConfigDict:
+  """Returns how a stage's training differs from another's: None is as there."""
+  config = config_dict.create(
+    num_steps=config_dict.placeholder(int),  # Updates.
+    learning_rate=config_dict.placeholder(float),  # Peak.
+    final_learning_rate=config_dict.placeholder(float),  # At the end of a cosine.
+    weight_decay=config_dict.placeholder(float),  # Decoupled.
+  )
+  config.update(values)
+  return config
+
+
+def stop(
+  *, evaluate_every: int, tolerance: float, relative: bool
+) -> config_dict.ConfigDict:
+  """Returns when a distilled student has recovered its teacher's retain score."""
+  return config_dict.create(
+    evaluate_every=evaluate_every,  # Updates between checks; also after the first.
+    tolerance=tolerance,  # Largest part of the score that may be missing ...
+    relative=relative,  # ... as a share of the teacher's, or else absolute.
+  )
+
+
+def attack(
+  *,
+  learning_rates: tuple[float, ...],
+  num_steps: int,
+  evaluate_every: int,
+  batch_size: int,
+  evaluations_per_call: int = 10,
+) -> config_dict.ConfigDict:
+  """Returns the relearning adversary: one replica for each learning rate."""
+  config = config_dict.create(
+    learning_rates=learning_rates,  # One replica each.
+    num_steps=num_steps,  # Relearning updates.
+    evaluate_every=evaluate_every,  # Updates between evaluations, inside the program.
+    evaluations_per_call=evaluations_per_call,  # Evaluations between checkpoints.
+    batch_size=batch_size,  # Rows of the mixture `attack` an update.
+    weight_decay=0.0,  # Decoupled.
+    clip_norm=1.0,  # Global gradient norm.
+  )
+  config.lora = config_dict.create(
+    rank=0,  # r of the adapters that are trained; 0: all weights are, no adapters.
+    alpha=16.0,  # The adapters' product is scaled by alpha / rank.
+    # Path regexes of the adapted kernels; here every matrix but the embedding.
+    targets=(r"layers/(attention/(query|key|value|out)|mlp/(gate|up|down))/kernel",),
+  )
+  return config
+
+
+# The paper's grid of the relearning adversary.
+PAPER_RATES = (1e-3, 7e-4, 4e-4, 1e-4, 7e-5, 5e-5, 1e-5, 7e-6, 4e-6, 1e-6)

@@ -130,6 +130,15 @@ def test_the_tokenizers_content_and_not_its_path_changes_everything(tmp_path):
   assert current() == first
 
 
+def test_changes_of_a_training_are_those_of_its_stage_alone():
+  filtering = {"data_filtering", "attack_data_filtering"}
+  made = filtering | {"oracle_matching", "attack_oracle_matching"}
+  assert changed(data_filtering__num_steps=700) == made
+  random_student = {"unlearn_and_distill", "attack_unlearn_and_distill"}
+  assert changed(unlearn_and_distill__weight_decay=0.1) == random_student
+  assert changed(unlearn_and_distill__weight_decay=0.0) == set()  # As in distill.
+
+
 def test_a_mixture_changes_what_reads_it():
   made = {"oracle_matching", *STUDENTS}
   assert changed(mixtures__distill__forget=0.2) == made | attacks(*made)

@@ -35,6 +35,7 @@ WRONG = [
   ("pretrain.num_microbatches", 3, "a divisor of pretrain.batch_size=128, got 3"),
   ("pretrain.learning_rate", -1.0, "learning_rate >= 0"),
   ("pretrain.warmup_steps", 2000, "warmup_steps in"),
+  ("data_filtering.num_steps", 5, "data_filtering: an optimizer needs .* warmup_steps"),
   ("distill.stop.tolerance", 1.5, "a number in \\[0, 1\\], got 1.5"),
   ("distill.stop.evaluate_every", 0, "at least 1, got 0"),
   ("unlearn.methods", ("max_ent", "npo"), "among max_ent, grad_diff, rmu, got 'npo'"),

@@ -201,6 +201,13 @@ def lineage(stages: list[Stage], name: str, *, root: str = "base") -> list[str]:
   return found
 
 
+def changed(training: Any, changes: Any) -> Any:
+  """Returns a copy of a training's config with those changes that are not None."""
+  copy = training.copy_and_resolve_references()
+  copy.update({name: value for name, value in changes.items() if value is not None})
+  return copy
+
+
 def undo_name(alpha: float) -> str:
   """Returns the name of UNDO's model at a noise strength."""
   return f"undo_alpha_{alpha:g}"
@@ -239,7 +246,10 @@ def _plan(config) -> Iterator[Stage]:
     yield Stage("oracle_matching", "train", oracle, inputs)
   if config.undo.unlearn_and_distill:
     inputs = {"data": "data", "teacher": teacher}
-    yield Stage("unlearn_and_distill", "train", distill, inputs)
+    training = changed(config.distill, config.unlearn_and_distill)
+    settings = _train(config, training, DISTILL, "forward_kl", names)
+    settings["stop"] = distill["stop"]
+    yield Stage("unlearn_and_distill", "train", settings, inputs)
   for alpha in config.undo.alphas:
     settings = {**distill, "noise": {"alpha": alpha, "beta": config.undo.beta}}
     inputs = {"data": "data", "init": teacher, "teacher": teacher}

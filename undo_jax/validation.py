@@ -11,7 +11,7 @@ from undo_jax.attacks import lora
 from undo_jax.data import packing, tokenizers
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
-from undo_jax.stages import MIXTURES, OPTIMIZER_FIELDS, undo_name
+from undo_jax.stages import MIXTURES, OPTIMIZER_FIELDS, changed, undo_name
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.types import ConfigError
 
@@ -46,6 +46,11 @@ def check(config: Any, mesh_shape: dict[str, int]) -> None:
   _check_training(config, "pretrain", shards)
   _check_training(config, "oracle", shards)
   _check_training(config, "distill", shards)
+  for name, other in (
+    ("data_filtering", "pretrain"),
+    ("unlearn_and_distill", "distill"),
+  ):
+    _check_training(config, name, shards, changed(config[other], config[name]))
   _check_unlearn(config, shards)
   _check_undo(config)
   _check_attack(config, shards, mesh_shape["replica"])
@@ -121,12 +126,11 @@ def _check_model(config):
     raise ConfigError(f"config.{error}") from None
 
 
-def _check_training(config, name, shards):
-  training = config
-  for part in name.split("."):
-    training = training[part]
-  checks.at_least(config, f"{name}.batch_size", 1)
-  checks.at_least(config, f"{name}.num_microbatches", 1)
+def _check_training(config, name, shards, training=None):
+  training = checks.field(config, name) if training is None else training
+  for count in ("batch_size", "num_microbatches"):
+    if training[count] < 1:
+      checks.fail(f"{name}.{count}", "an integer of at least 1", training[count])
   if training.batch_size % training.num_microbatches:
     checks.fail(
       f"{name}.num_microbatches",
