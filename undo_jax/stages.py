@@ -223,12 +223,13 @@ def _plan(config) -> Iterator[Stage]:
       "seeds": _seeds(config, "data", "eval"),
     },
   )
-  base = _train(config, config.pretrain, PRETRAIN, "cross_entropy", ("init", "data"))
-  yield Stage("base", "train", base, {"data": "data"})
-  filtered = _train(
-    config, config.pretrain, FILTERED, "cross_entropy", ("init", "data")
-  )
-  yield Stage("data_filtering", "train", filtered, {"data": "data"})
+  filtering = changed(config.pretrain, config.data_filtering)
+  for name, training, parts in (
+    ("base", config.pretrain, PRETRAIN),
+    ("data_filtering", filtering, FILTERED),
+  ):
+    settings = _train(config, training, parts, "cross_entropy", ("init", "data"))
+    yield Stage(name, "train", settings, {"data": "data"})
   for method in config.unlearn.methods:
     settings = _train(config, config.unlearn[method], PAIRED, method, ("data", "noise"))
     inputs = {"data": "data", "init": "base"}
