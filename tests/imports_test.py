@@ -12,6 +12,7 @@ import undo_jax
 ROOT = pathlib.Path(undo_jax.__file__).parent
 # A room imports only from itself and from those before it.
 ROOMS = (
+  "errors",
   "types",
   "checks",
   "files",

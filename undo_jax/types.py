@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from undo_jax.errors import ConfigError as ConfigError
+
 Params: TypeAlias = Any  # A nested dict of arrays.
 Frozen: TypeAlias = Any  # A pytree the step reads but never differentiates.
 Batch: TypeAlias = Mapping[
@@ -50,7 +52,3 @@ class SumCount(NamedTuple):
 Objective: TypeAlias = Callable[
   [Params, Frozen, Batch, jax.Array], tuple[SumCount, Metrics]
 ]
-
-
-class ConfigError(ValueError):
-  """A wrong configuration: what was expected, what came, and how to mend it."""

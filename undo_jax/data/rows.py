@@ -1,8 +1,9 @@
 """Packed rows on disk: a TFDS dataset in array_record, read back at random."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import pathlib
+import shutil
 import sys
 from typing import Any
 
@@ -10,9 +11,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from undo_jax.data.packing import Row
+from undo_jax.errors import ConfigError
 
 # Splits of up to so many bytes are read once and kept in memory.
 IN_MEMORY_BYTES = 256 * 2**20
+# Files of up to so many bytes, before compression.
+SHARD_BYTES = 2**30
+ROWS_AT_ONCE = 1024
 
 
 class Rows(tfds.core.GeneratorBasedBuilder):
@@ -24,11 +29,21 @@ class Rows(tfds.core.GeneratorBasedBuilder):
     self,
     *,
     length: int,
-    splits: Mapping[str, Callable[[], Iterator[Row]]] | None = None,
+    splits: Sequence[str] = (),
+    stream: Iterable[tuple[str, Row]] = (),
     **kwargs: Any,
   ):
+    """Makes the builder; reading a dataset needs its length only.
+
+    Args:
+      length: L; each row has L + 1 tokens.
+      splits: the names of the splits to write.
+      stream: rows to write, each with its split's name, in any order of splits.
+      **kwargs: of tfds.core.GeneratorBasedBuilder.
+    """
     self._length = length
-    self._splits = splits or {}
+    self._splits = list(splits)
+    self._stream = stream
     super().__init__(file_format="array_record", **kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -44,16 +59,38 @@ class Rows(tfds.core.GeneratorBasedBuilder):
       disable_shuffling=True,  # The order is the pipeline's.
     )
 
+  def _download_and_prepare(self, dl_manager, download_config):
+    """Writes the stream as it comes: nothing but open shards is in memory."""
+    del dl_manager, download_config
+    info = self._info()  # Of the temporary directory, unlike self.info.
+    writer = tfds.core.SequentialWriter(
+      info,
+      max_examples_per_shard=max(1, SHARD_BYTES // (5 * (self._length + 1))),
+      file_format="array_record",
+    )
+    writer.initialize_splits(self._splits)
+    waiting: dict[str, list[dict[str, np.ndarray]]] = {
+      name: [] for name in self._splits
+    }
+    for split, (tokens, mask) in self._stream:
+      waiting[split].append({"tokens": tokens, "mask": mask})
+      if len(waiting[split]) == ROWS_AT_ONCE:
+        writer.add_examples({split: waiting[split]})
+        waiting[split] = []
+    writer.add_examples(waiting)
+    writer.close_all()
+    for name, split in info.splits.items():
+      if not split.num_examples:
+        raise ConfigError(
+          f"expected rows for the split {name!r}, got none; give more documents"
+        )
+    self.info.set_splits(info.splits)
+
   def _split_generators(self, dl_manager):
-    del dl_manager
-    return {name: self._examples(make()) for name, make in self._splits.items()}
+    raise AssertionError("splits come from the stream")
 
   def _generate_examples(self):
-    raise AssertionError("splits come from _split_generators")
-
-  def _examples(self, rows: Iterator[Row]):
-    for index, (tokens, mask) in enumerate(rows):
-      yield index, {"tokens": tokens, "mask": mask}
+    raise AssertionError("examples come from the stream")
 
 
 def build(
@@ -72,9 +109,38 @@ def build(
   Returns:
     The number of rows of each split.
   """
+  stream = ((name, row) for name, make in splits.items() for row in make())
+  return write(directory, length=length, splits=list(splits), stream=stream)
+
+
+def write(
+  directory: pathlib.Path,
+  *,
+  length: int,
+  splits: Sequence[str],
+  stream: Iterable[tuple[str, Row]],
+) -> dict[str, int]:
+  """Writes rows of several splits as they come; a finished dataset is left alone.
+
+  The dataset appears whole or not at all; what a killed process left is removed.
+
+  Args:
+    directory: where the dataset's folder goes; one process writes it at a time.
+    length: L; each row has L + 1 tokens.
+    splits: the names of the splits.
+    stream: the rows, each with its split's name; read only if there is no dataset.
+
+  Returns:
+    The number of rows of each split.
+
+  Raises:
+    ConfigError: if a split would have no rows.
+  """
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
-  builder = Rows(length=length, splits=splits, data_dir=directory)
+  for left in directory.glob("rows/incomplete.*"):
+    shutil.rmtree(left, ignore_errors=True)
+  builder = Rows(length=length, splits=splits, stream=stream, data_dir=directory)
   builder.download_and_prepare()
   return {name: info.num_examples for name, info in builder.info.splits.items()}
 

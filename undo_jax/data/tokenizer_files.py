@@ -16,7 +16,7 @@ from typing import Any
 import sentencepiece
 import tokenizers
 
-from undo_jax.types import ConfigError
+from undo_jax.errors import ConfigError
 
 # Where Hugging Face models name their special tokens; the first that names one wins.
 NAMING_FILES = ("tokenizer_config.json", "special_tokens_map.json", "config.json")

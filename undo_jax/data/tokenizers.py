@@ -5,7 +5,7 @@ import string
 from typing import Any, Protocol
 
 from undo_jax.data.tokenizer_files import HuggingFaceTokenizer, SentencePieceTokenizer
-from undo_jax.types import ConfigError
+from undo_jax.errors import ConfigError
 
 # The special ids of characters and bytes, those of Gemma; ordinary tokens follow.
 PAD, EOS, BOS = 0, 1, 2

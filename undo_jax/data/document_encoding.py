@@ -1,0 +1,190 @@
+"""Documents to ids on all cores, in order, with bounded memory.
+
+Worker processes are spawned, not forked (JAX has threads), and import neither JAX nor
+the program's main module: each holds a tokenizer and what it works on, about 60 MB.
+"""
+
+import collections
+from collections.abc import Iterable, Iterator
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import pathlib
+import signal
+import sys
+import threading
+import types
+from typing import NamedTuple
+
+import numpy as np
+
+from undo_jax.data import document_files, document_hashes, tokenizers
+from undo_jax.data.document_source import FORMATS, Source
+from undo_jax.errors import ConfigError
+
+# Longer texts are encoded in pieces, since libraries hold much for each token.
+PIECE_CHARACTERS = 2**20
+
+
+class Encoded(NamedTuple):
+  """The documents of a chunk.
+
+  Attributes:
+    ids: of all documents, one after the other; uint16 where they fit, else uint32.
+    lengths: int64 [documents], ids of each.
+    prompts: int64 [documents], how many of them come first and are not scored.
+    records: of dtype document_hashes.RECORD [documents].
+    num_bytes: of the texts in UTF-8.
+    num_empty: documents without text, which are left out.
+  """
+
+  ids: np.ndarray
+  lengths: np.ndarray
+  prompts: np.ndarray
+  records: np.ndarray
+  num_bytes: int
+  num_empty: int
+
+
+def encode(
+  chunk: document_files.Chunk, source: Source, tokenizer: tokenizers.Tokenizer
+) -> Encoded:
+  """Encodes the documents of a chunk; prompt and text each for itself.
+
+  Raises:
+    ConfigError: if a document is not as expected, has no text (but see `Source`), or
+      cannot be encoded; its file and line are named.
+  """
+  dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
+  parts, lengths, prompts, records = [], [], [], []
+  num_bytes = num_empty = 0
+  for record in document_files.records(chunk, source):
+    if not record.text or record.text.isspace():
+      _check_may_be_empty(record, chunk, source)
+      num_empty += 1
+      continue
+    try:
+      prompt = _ids(record.prompt, tokenizer, dtype)
+      text = _ids(record.text, tokenizer, dtype)
+    except ValueError as error:  # Characters that the tokenizer does not know.
+      raise ConfigError(f"{record.place}: {error}") from None
+    whole = record.prompt + record.text
+    parts += [prompt, text]
+    prompts.append(len(prompt))
+    lengths.append(len(prompt) + len(text))
+    records.append((document_hashes.text_hash(whole), record.file, record.number))
+    num_bytes += len(whole.encode())
+  return Encoded(
+    np.concatenate([np.empty(0, dtype), *parts]),
+    np.asarray(lengths, np.int64),
+    np.asarray(prompts, np.int64),
+    np.asarray(records, document_hashes.RECORD),
+    num_bytes,
+    num_empty,
+  )
+
+
+def _check_may_be_empty(record, chunk, source):
+  """Raises a ConfigError unless a document without text may be left out."""
+  if source.skip_empty or FORMATS[pathlib.Path(chunk.paths[0]).suffix] == "html":
+    return
+  raise ConfigError(
+    f"expected text, but {record.place} has none; remove it or set skip_empty"
+  )
+
+
+def _ids(text: str, tokenizer: tokenizers.Tokenizer, dtype: type) -> np.ndarray:
+  """Returns the ids of a text; a long one is cut before white space."""
+  if len(text) <= PIECE_CHARACTERS:
+    return np.asarray(tokenizer.encode(text), dtype)
+  pieces, begin = [], 0
+  while begin < len(text):
+    end = begin + PIECE_CHARACTERS
+    if end < len(text):
+      space = max(text.rfind(" ", begin, end), text.rfind("\n", begin, end))
+      end = space if space > begin else end
+    pieces.append(np.asarray(tokenizer.encode(text[begin:end]), dtype))
+    begin = end
+  return np.concatenate(pieces)
+
+
+# MARK: processes
+
+
+def encode_all(
+  chunks: Iterable[tuple[document_files.Chunk, Source]],
+  tokenizer: str,
+  *,
+  num_workers: int,
+) -> Iterator[Encoded]:
+  """Yields what `encode` gives for each chunk, in order, by worker processes.
+
+  Args:
+    chunks: with the sources they are of; at most two for each worker are under way.
+    tokenizer: its name, see tokenizers.make.
+    num_workers: processes; with 1 this process does the work.
+
+  Raises:
+    ConfigError: that of the first chunk that has one.
+    RuntimeError: if a worker was killed, as by the system when memory is short.
+  """
+  if num_workers == 1:
+    made = tokenizers.make(tokenizer)
+    yield from (encode(chunk, source, made) for chunk, source in chunks)
+    return
+  executor = concurrent.futures.ProcessPoolExecutor(
+    num_workers,
+    mp_context=multiprocessing.get_context("spawn"),
+    initializer=_start_worker,
+    initargs=(tokenizer,),
+  )
+  pending: collections.deque[concurrent.futures.Future[Encoded]] = collections.deque()
+  try:
+    for chunk, source in chunks:
+      with _without_main():  # Submitting starts processes.
+        pending.append(executor.submit(_encode_here, chunk, source))
+      if len(pending) >= 2 * num_workers:
+        yield pending.popleft().result()
+    while pending:
+      yield pending.popleft().result()
+  except concurrent.futures.process.BrokenProcessPool:
+    raise RuntimeError(
+      "a worker process was killed while it encoded documents, perhaps because memory "
+      "was short; run again with fewer workers"
+    ) from None
+  finally:
+    executor.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+  """Keeps new processes from importing the main module, and with it all of JAX."""
+  main = sys.modules["__main__"]
+  sys.modules["__main__"] = types.ModuleType("__main__")
+  try:
+    yield
+  finally:
+    sys.modules["__main__"] = main
+
+
+_worker: dict[str, tokenizers.Tokenizer] = {}  # Of a worker process: its tokenizer.
+
+
+def _start_worker(tokenizer: str) -> None:
+  os.environ["TOKENIZERS_PARALLELISM"] = "false"  # A process a core is enough.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent stops its workers.
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+  _worker["tokenizer"] = tokenizers.make(tokenizer)
+
+
+def _end_with_parent() -> None:
+  """Ends this process when its parent was killed; it would wait for ever."""
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    parent.join()
+    os._exit(1)
+
+
+def _encode_here(chunk: document_files.Chunk, source: Source) -> Encoded:
+  return encode(chunk, source, _worker["tokenizer"])
