@@ -57,9 +57,10 @@ def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
     raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
   try:
     yield temporary
-    for file in temporary.iterdir():
-      with open(file, "rb") as written:
-        os.fsync(written.fileno())
+    for file in temporary.rglob("*"):
+      if file.is_file():
+        with open(file, "rb") as written:
+          os.fsync(written.fileno())
     os.replace(temporary, path)
   except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)

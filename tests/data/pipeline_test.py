@@ -109,3 +109,121 @@ def test_rows_come_back_from_disk(tmp_path, monkeypatch, in_memory_bytes):
   for index, (tokens, mask) in enumerate(packed):
     np.testing.assert_array_equal(source[index]["tokens"], tokens)
     np.testing.assert_array_equal(source[index]["mask"], mask)
+
+
+# MARK: streams that end
+
+
+def global_rows(dataset):
+  return [i for step in range(len(dataset)) for i in ids(dataset[step])]
+
+
+CASES = [
+  ((10, 30), (0.5, 0.5)),
+  ((7, 40, 23), (0.2, 0.5, 0.3)),
+  ((50, 3), (0.99, 0.01)),
+  ((20, 20), (0.35, 0.65)),
+  ((9,), None),
+  ((6, 11), None),
+]
+
+
+@pytest.mark.parametrize("stopping", ["first_exhausted", "all_exhausted"])
+@pytest.mark.parametrize("sizes, weights", CASES)
+def test_a_stream_ends_with_the_last_row_of_the_first_or_last_source(
+  sizes, weights, stopping
+):
+  # Taken from the endless stream row by row, by the definition of the rule.
+  offsets = np.cumsum([0, *sizes])
+  sources = [Source(n, offset=o) for n, o in zip(sizes, offsets[:-1], strict=True)]
+  endless = pipeline.mixture(sources, weights=weights, seed=3, batch_size=1)
+  expected, missing = [], [set(range(n)) for n in sizes]
+  done = any if stopping == "first_exhausted" else all
+  while not done(not rows for rows in missing):
+    row = ids(endless[len(expected)])[0]
+    source = int(np.searchsorted(offsets, row, side="right")) - 1
+    missing[source].discard(row - offsets[source])
+    expected.append(row)
+  dataset = pipeline.mixture(
+    sources, weights=weights, seed=3, batch_size=1, stopping=stopping
+  )
+  assert global_rows(dataset) == expected
+  batches = pipeline.mixture(
+    sources, weights=weights, seed=3, batch_size=4, stopping=stopping
+  )
+  assert global_rows(batches) == expected[: len(expected) // 4 * 4]
+
+
+def test_the_length_of_a_large_mixture_follows_from_its_weights():
+  sources = [Source(10**9), Source(10**8, offset=10**9)]
+  length = {
+    stopping: len(
+      pipeline.mixture(
+        sources, weights=[0.75, 0.25], seed=0, batch_size=1, stopping=stopping
+      )
+    )
+    for stopping in ("first_exhausted", "all_exhausted")
+  }
+  assert abs(length["first_exhausted"] - 10**8 / 0.25) <= 4
+  assert abs(length["all_exhausted"] - 10**9 / 0.75) <= 4
+
+
+def test_shares_converge_to_the_weights():
+  weights = np.array([0.35, 0.6, 0.05])
+  sources = [Source(1000, offset=1000 * i) for i in range(3)]
+  dataset = pipeline.mixture(
+    sources, weights=list(weights), seed=1, batch_size=1, stopping="all_exhausted"
+  )
+  rows = np.array(global_rows(dataset)) // 1000
+  for count in (10, 100, 1000, len(rows)):
+    shares = np.bincount(rows[:count], minlength=3)
+    assert np.all(np.abs(shares - count * weights) <= 3)
+  assert abs(len(rows) - 1000 / 0.05) <= 60
+
+
+@pytest.mark.parametrize("stopping", ["first_exhausted", "all_exhausted"])
+def test_processes_share_a_stream_that_ends(stopping):
+  def dataset(index, count):
+    return pipeline.mixture(
+      [Source(21), Source(34, offset=21)],
+      weights=[0.3, 0.7],
+      seed=5,
+      batch_size=8,
+      stopping=stopping,
+      process_index=index,
+      process_count=count,
+    )
+
+  whole, parts = dataset(0, 1), [dataset(index, 4) for index in range(4)]
+  assert {len(part) for part in parts} == {len(whole)}
+  for step in range(len(whole)):
+    shared = [i for part in parts for i in ids(part[step])]
+    assert sorted(shared) == sorted(ids(whole[step]))
+
+
+def test_a_stream_that_ends_goes_on_from_its_saved_state():
+  dataset = pipeline.mixture(
+    [Source(30), Source(12, offset=30)],
+    weights=[0.5, 0.5],
+    seed=1,
+    batch_size=4,
+    stopping="all_exhausted",
+  )
+  expected = [ids(batch) for batch in pipeline.iterator(dataset)]
+  assert len(expected) == 14  # 59 rows: the larger source begins.
+  for step in (0, 1, 7, len(expected) - 1, len(expected)):
+    iterator = pipeline.iterator(dataset)
+    for _ in range(step):
+      next(iterator)
+    resumed = pipeline.iterator(dataset)
+    resumed.set_state(iterator.get_state())
+    assert [ids(batch) for batch in resumed] == expected[step:]
+
+
+def test_a_stream_without_a_batch_or_of_unknown_end_is_refused():
+  with pytest.raises(
+    ConfigError, match="at most the 3 rows until first_exhausted, got"
+  ):
+    pipeline.mixture([Source(3)], seed=0, batch_size=4, stopping="first_exhausted")
+  with pytest.raises(ConfigError, match="stopping: expected one of"):
+    pipeline.mixture([Source(3)], seed=0, batch_size=1, stopping="never")

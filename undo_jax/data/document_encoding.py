@@ -5,9 +5,10 @@ the program's main module: each holds a tokenizer and what it works on, about 60
 """
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 import concurrent.futures
 import contextlib
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -15,7 +16,7 @@ import signal
 import sys
 import threading
 import types
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Encoded(NamedTuple):
     prompts: int64 [documents], how many of them come first and are not scored.
     records: of dtype document_hashes.RECORD [documents].
     num_bytes: of the texts in UTF-8.
+    file_bytes: of the files that were read for them.
     num_empty: documents without text, which are left out.
   """
 
@@ -44,6 +46,7 @@ class Encoded(NamedTuple):
   prompts: np.ndarray
   records: np.ndarray
   num_bytes: int
+  file_bytes: int
   num_empty: int
 
 
@@ -81,6 +84,7 @@ def encode(
     np.asarray(prompts, np.int64),
     np.asarray(records, document_hashes.RECORD),
     num_bytes,
+    chunk.file_bytes,
     num_empty,
   )
 
@@ -113,46 +117,92 @@ def _ids(text: str, tokenizer: tokenizers.Tokenizer, dtype: type) -> np.ndarray:
 
 
 def encode_all(
-  chunks: Iterable[tuple[document_files.Chunk, Source]],
+  chunks: Iterable[tuple[str, document_files.Chunk | ConfigError, Source]],
   tokenizer: str,
   *,
   num_workers: int,
-) -> Iterator[Encoded]:
+  full: Container[str] = (),
+) -> Generator[tuple[str, Encoded], None, None]:
   """Yields what `encode` gives for each chunk, in order, by worker processes.
 
   Args:
-    chunks: with the sources they are of; at most two for each worker are under way.
+    chunks: the name of a source, a chunk of it, or the error that came instead, and
+      the source. At most two for each worker are under way.
     tokenizer: its name, see tokenizers.make.
     num_workers: processes; with 1 this process does the work.
+    full: names of sources whose further chunks, and the errors in them, are of no
+      interest; may grow meanwhile.
+
+  Yields:
+    The name and what was encoded.
 
   Raises:
-    ConfigError: that of the first chunk that has one.
+    ConfigError: that of the first chunk that has one, with the source's name.
     RuntimeError: if a worker was killed, as by the system when memory is short.
   """
-  if num_workers == 1:
-    made = tokenizers.make(tokenizer)
-    yield from (encode(chunk, source, made) for chunk, source in chunks)
-    return
+  make = _run_here if num_workers == 1 else _run_in_processes
+  with make(tokenizer, num_workers) as submit:
+    pending: collections.deque[tuple[str, Callable[[], Encoded]]] = collections.deque()
+    for name, chunk, source in chunks:
+      pending.append((name, submit(chunk, source)))
+      if len(pending) >= 2 * num_workers:
+        yield from _results([pending.popleft()], full)
+    while pending:
+      yield from _results([pending.popleft()], full)
+
+
+def _results(pending, full):
+  """Yields the results of what is pending, if they are of interest."""
+  for name, result in pending:
+    if name in full:
+      continue
+    try:
+      yield name, result()
+    except ConfigError as error:
+      raise ConfigError(f"source {name!r}: {error}") from None
+    except concurrent.futures.process.BrokenProcessPool:
+      raise RuntimeError(
+        "a worker process was killed while it encoded documents, perhaps because "
+        "memory was short; run again with fewer workers"
+      ) from None
+
+
+def _raise(error: ConfigError) -> Encoded:
+  raise error
+
+
+@contextlib.contextmanager
+def _run_here(tokenizer: str, num_workers: int) -> Iterator[Any]:
+  """Gives a function that takes a chunk and returns how to get its documents."""
+  del num_workers
+  made = tokenizers.make(tokenizer)
+
+  def submit(chunk, source):
+    if isinstance(chunk, ConfigError):
+      return functools.partial(_raise, chunk)
+    return functools.partial(encode, chunk, source, made)
+
+  yield submit
+
+
+@contextlib.contextmanager
+def _run_in_processes(tokenizer: str, num_workers: int) -> Iterator[Any]:
+  """As `_run_here`, but the work begins at once in another process."""
   executor = concurrent.futures.ProcessPoolExecutor(
     num_workers,
     mp_context=multiprocessing.get_context("spawn"),
     initializer=_start_worker,
     initargs=(tokenizer,),
   )
-  pending: collections.deque[concurrent.futures.Future[Encoded]] = collections.deque()
+
+  def submit(chunk, source):
+    if isinstance(chunk, ConfigError):
+      return functools.partial(_raise, chunk)
+    with _without_main():  # Submitting starts processes.
+      return executor.submit(_encode_here, chunk, source).result
+
   try:
-    for chunk, source in chunks:
-      with _without_main():  # Submitting starts processes.
-        pending.append(executor.submit(_encode_here, chunk, source))
-      if len(pending) >= 2 * num_workers:
-        yield pending.popleft().result()
-    while pending:
-      yield pending.popleft().result()
-  except concurrent.futures.process.BrokenProcessPool:
-    raise RuntimeError(
-      "a worker process was killed while it encoded documents, perhaps because memory "
-      "was short; run again with fewer workers"
-    ) from None
+    yield submit
   finally:
     executor.shutdown(cancel_futures=True)
 

@@ -31,6 +31,7 @@ class Chunk(NamedTuple):
     file: the index of the first of them among all files.
     first: the number of the first line or row.
     data: see kind.
+    file_bytes: how many bytes of files it stands for.
   """
 
   kind: str
@@ -38,6 +39,7 @@ class Chunk(NamedTuple):
   file: int
   first: int
   data: Any
+  file_bytes: int
 
 
 class Record(NamedTuple):
@@ -70,6 +72,7 @@ def chunks(paths: Sequence[pathlib.Path], source: Source) -> Iterator[Chunk]:
   Raises:
     ConfigError: if a file cannot be read, is empty, or lacks a field.
   """
+  _check_formats(paths, source)
   whole: list[pathlib.Path] = []
   begin = size = 0
   for index, path in enumerate(paths):
@@ -78,12 +81,12 @@ def chunks(paths: Sequence[pathlib.Path], source: Source) -> Iterator[Chunk]:
       whole.append(path)
       size += _check_size(path)
     if whole and (size >= CHUNK_BYTES or not is_whole(path, source)):
-      yield Chunk("files", tuple(whole), begin, 0, None)
+      yield Chunk("files", tuple(whole), begin, 0, None, size)
       whole, size = [], 0
     if not is_whole(path, source):
       yield from _cut(path, index, source)
   if whole:
-    yield Chunk("files", tuple(whole), begin, 0, None)
+    yield Chunk("files", tuple(whole), begin, 0, None, size)
 
 
 def is_whole(path: pathlib.Path, source: Source) -> bool:
@@ -108,10 +111,10 @@ def _cut(path: pathlib.Path, index: int, source: Source) -> Iterator[Chunk]:
           data += rest
           if len(rest) == LARGEST_DOCUMENT_BYTES and not rest.endswith(b"\n"):
             raise _too_large(place(path, first + data.count(b"\n")))
-        yield Chunk(kind, (path,), index, first, data)
+        yield Chunk(kind, (path,), index, first, data, len(data))
         first += data.count(b"\n")
   except OSError as error:
-    raise _unreadable(path, error) from None
+    raise unreadable(path, error) from None
 
 
 def _parquet_chunks(path: pathlib.Path, index: int, source: Source) -> Iterator[Chunk]:
@@ -123,6 +126,7 @@ def _parquet_chunks(path: pathlib.Path, index: int, source: Source) -> Iterator[
     # Without a buffer a whole group of rows, of any size, would be in memory.
     with parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
       _check_columns(path, file.schema_arrow, source)
+      bytes_per_row = path.stat().st_size / max(1, file.metadata.num_rows)
       rows: list[tuple[bytes | None, ...]] = []
       first, size = 1, 0
       for batch in file.iter_batches(batch_size=_ROWS, columns=list(source.fields)):
@@ -133,15 +137,27 @@ def _parquet_chunks(path: pathlib.Path, index: int, source: Source) -> Iterator[
         rows += zip(*columns, strict=True)
         size += batch.nbytes
         if size >= CHUNK_BYTES:
-          yield Chunk("parquet", (path,), index, first, rows)
+          file_bytes = int(len(rows) * bytes_per_row)
+          yield Chunk("parquet", (path,), index, first, rows, file_bytes)
           first, rows, size = first + len(rows), [], 0
       if rows:
-        yield Chunk("parquet", (path,), index, first, rows)
+        file_bytes = int(len(rows) * bytes_per_row)
+        yield Chunk("parquet", (path,), index, first, rows, file_bytes)
   except (OSError, pa.ArrowException) as error:
     raise ConfigError(
       f"expected a Parquet file, but {path} cannot be read as one "
       f"({' '.join(str(error).split())}); write it again"
     ) from None
+
+
+def _check_formats(paths, source):
+  """Raises a ConfigError if questions and answers are asked of files without fields."""
+  for path in paths:
+    if len(source.fields) > 1 and FORMATS[path.suffix] in ("text", "html"):
+      raise ConfigError(
+        f"expected .jsonl or .parquet files with {' and '.join(source.fields)}, got "
+        f"{path}; narrow the paths or set no question_field"
+      )
 
 
 def _check_columns(path, schema, source):
@@ -169,7 +185,7 @@ def _check_size(
   try:
     size = path.stat().st_size
   except OSError as error:
-    raise _unreadable(path, error) from None
+    raise unreadable(path, error) from None
   if not size:
     raise ConfigError(f"expected documents, but {path} is empty; remove it")
   if largest is not None and size > largest:
@@ -181,9 +197,9 @@ def _check_size(
 
 
 def records(chunk: Chunk, source: Source) -> Iterator[Record]:
-  """Yields the documents of a chunk, those without text among them.
+  r"""Yields the documents of a chunk, those without text among them.
 
-  Line ends may be \\n or \\r\\n; within documents they become \\n. A byte order mark at
+  Line ends may be \n or \r\n; within documents they become \n. A byte order mark at
   the beginning of a file does not count, nor do line ends at a document's end.
 
   Raises:
@@ -201,7 +217,7 @@ def _files(chunk: Chunk) -> Iterator[Record]:
     try:
       data = path.read_bytes()
     except OSError as error:
-      raise _unreadable(path, error) from None
+      raise unreadable(path, error) from None
     text = _decode(data, path, 1)
     if FORMATS[path.suffix] == "html":
       text = html_text.extract(text)
@@ -327,8 +343,15 @@ def _too_large(where: str) -> ConfigError:
   )
 
 
-def _unreadable(path: pathlib.Path, error: OSError) -> ConfigError:
+def unreadable(path: pathlib.Path, error: OSError) -> ConfigError:
+  """Returns the error of a file that cannot be read."""
   return ConfigError(
     f"expected files that can be read, got {error.filename or path} "
     f"({error.strerror}); mend its permissions"
   )
+
+
+def read(paths: Sequence[pathlib.Path], source: Source) -> Iterator[Record]:
+  """Yields the documents of files in order; see `chunks` and `records`."""
+  for chunk in chunks(paths, source):
+    yield from records(chunk, source)

@@ -20,13 +20,13 @@ _KNOWN = ".txt, .jsonl, .parquet or .html files"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-  """Local files, how documents are read from them, and which are held out.
+  r"""Local files, how documents are read from them, and which are held out.
 
   Attributes:
     paths: files, folders (all files in them of a known format) and globs (** for any
       depth); read in this order, those of a folder or glob sorted by path.
     text_field: the field of a JSON line, or column of a Parquet file, with the text.
-    question_field: if set, documents are pairs instead: question, "\\nAnswer: ",
+    question_field: if set, documents are pairs instead: question, "\nAnswer: ",
       answer; only the answer's tokens are scored. Needs .jsonl or .parquet.
     answer_field: the field with the answer; set with question_field.
     lines: a .txt file holds a document a line (else the file is one document). Empty
