@@ -17,7 +17,9 @@ from experiments import launch
 from undo_jax.data import tokenizer_training
 
 _CORPUS = flags.DEFINE_list(
-  "corpus", None, "Paths or quoted globs of .txt (a document a line) or .jsonl files."
+  "corpus",
+  None,
+  "Files, folders or quoted globs: .txt (a document a line), .jsonl, .parquet, .html.",
 )
 _KIND = flags.DEFINE_enum(
   "kind", "sentencepiece", tokenizer_training.KINDS, "What is trained."

@@ -1,10 +1,9 @@
 """Trains a tokenizer on the user's own text: SentencePiece or byte-level BPE.
 
-A corpus is .txt files, each line of which is a document, and .jsonl files, each line
-of which is a JSON object with the document in one field; empty lines are no documents.
-Files are read line by line. The same files give the same bytes, with the same versions
-of the libraries: they are read in the order of their paths, no line is drawn at random
-and all of them count.
+A corpus is files of text, JSON lines, Parquet or HTML, see document_files; each line of
+a .txt file is a document, and empty ones do not count. Files are read as streams. The
+same files give the same bytes, with the same versions of the libraries: they are read
+in the order of their paths, no document is drawn at random and all of them count.
 
 The special ids are Gemma's, pad 0, eos 1, bos 2; digits stand alone; every byte can be
 written, so that any text is given back as it was (but for U+2581 in SentencePiece,
@@ -12,9 +11,8 @@ its sign for a space).
 """
 
 from collections.abc import Iterator, Sequence
-import glob
+import contextlib
 import io
-import json
 import logging
 import pathlib
 import re
@@ -25,7 +23,9 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from undo_jax import files
-from undo_jax.types import ConfigError
+from undo_jax.data import document_files
+from undo_jax.data.document_source import Source, find
+from undo_jax.errors import ConfigError
 
 LOGGER = logging.getLogger("undo_jax")
 KINDS = ("sentencepiece", "bpe")
@@ -54,13 +54,13 @@ def train(
   """Trains a tokenizer and writes its directory, whole or not at all.
 
   Args:
-    patterns: paths or globs (** for any depth) of .txt and .jsonl files.
+    patterns: files, folders and globs, see document_source.find.
     output: the directory to make: tokenizer.model for sentencepiece (a unigram model,
       which keeps the lines in memory), tokenizer.json and tokenizer_config.json for
       bpe.
     kind: one of `KINDS`.
     vocab_size: the number of ids, special ones included.
-    text_field: the field of a JSON line that holds the document.
+    text_field: the field of a JSON line, or column, that holds the document.
 
   Returns:
     The counts of documents, bytes and ids.
@@ -76,7 +76,7 @@ def train(
       f"--vocab_size: expected at least {SMALLEST[kind]} (the special tokens and a "
       f"token for each byte), got {vocab_size}; raise it"
     )
-  corpus = Corpus(find(patterns), text_field=text_field)
+  corpus = Corpus(patterns, text_field=text_field)
   LOGGER.info("training %s on %d files", kind, len(corpus.files))
   with files.new_directory(output) as directory:
     write = _write_sentencepiece if kind == "sentencepiece" else _write_bpe
@@ -84,107 +84,39 @@ def train(
   return Trained(corpus.num_documents, corpus.num_bytes, vocab_size)
 
 
-def find(patterns: Sequence[str]) -> list[pathlib.Path]:
-  """Returns the files of a corpus, each once, in the order of their paths.
-
-  Args:
-    patterns: paths or globs (** for any depth).
-
-  Raises:
-    ConfigError: if a pattern matches no file, or a file is neither .txt nor .jsonl.
-  """
-  found: set[pathlib.Path] = set()
-  for pattern in patterns:
-    names = glob.glob(str(pathlib.Path(pattern).expanduser()), recursive=True)
-    matching = {path for path in map(pathlib.Path, names) if path.is_file()}
-    if not matching:
-      raise ConfigError(
-        f"--corpus: expected files, but none matches {pattern!r}; give a path or a "
-        "quoted glob of .txt or .jsonl files"
-      )
-    found |= matching
-  for path in sorted(found):
-    if path.suffix not in (".txt", ".jsonl"):
-      raise ConfigError(
-        f"--corpus: expected .txt or .jsonl files, got {path}; convert it or narrow "
-        "the glob"
-      )
-  return sorted(found)
-
-
 class Corpus:
   """The documents of files, and counts of those that have been read."""
 
-  def __init__(self, paths: Sequence[pathlib.Path], *, text_field: str):
-    self.files = list(paths)
+  def __init__(self, patterns: Sequence[str], *, text_field: str):
+    """Finds the files, of which none may be missing or of an unknown format."""
+    self._source = Source(paths=patterns, text_field=text_field)
+    with _named():
+      self.files = sorted(find(patterns))
     self.num_documents = 0
     self.num_bytes = 0
     self.error: ConfigError | None = None
-    self._text_field = text_field
 
   def __iter__(self) -> Iterator[str]:
     """Yields the documents; an error is kept too, for readers that hide it."""
     try:
-      for path in self.files:
-        with open(path, "rb") as lines:
-          for number, line in enumerate(lines, start=1):
-            text = self._document(line, path, number)
-            if text:
-              yield text
-    except OSError as error:
-      self.error = ConfigError(
-        f"--corpus: expected files that can be read, got {error.filename} "
-        f"({error.strerror}); mend its permissions"
-      )
-      raise self.error from None
+      with _named():
+        for record in document_files.read(self.files, self._source):
+          if record.text.strip():
+            self.num_documents += 1
+            self.num_bytes += len(record.text.encode("utf-8"))
+            yield record.text
     except ConfigError as error:
       self.error = error
       raise
 
-  def _document(self, line: bytes, path: pathlib.Path, number: int) -> str:
-    """Returns the document of a line, counted; an empty one is not."""
-    try:
-      text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-      raise ConfigError(
-        f"--corpus: expected UTF-8, but {path}, line {number}, has the byte "
-        f"0x{error.object[error.start]:02x} at position {error.start} ({error.reason});"
-        " convert the file to UTF-8"
-      ) from None
-    if path.suffix == ".jsonl" and text.strip():
-      text = self._field(text, path, number)
-    try:
-      size = len(text.encode("utf-8"))
-    except UnicodeEncodeError:
-      raise ConfigError(
-        f"--corpus: expected text, but {path}, line {number}, has half of a surrogate "
-        "pair (\\ud800 to \\udfff); remove it"
-      ) from None
-    if text.strip():
-      self.num_documents += 1
-      self.num_bytes += size
-      return text
-    return ""
 
-  def _field(self, line: str, path: pathlib.Path, number: int) -> str:
-    """Returns the text of a line of JSON."""
-    expected = f"a JSON object with text in {self._text_field!r}"
-    try:
-      value = json.loads(line)
-    except ValueError as error:
-      raise ConfigError(
-        f"--corpus: expected {expected} in {path}, line {number}, got no JSON ({error})"
-        "; mend the line"
-      ) from None
-    if isinstance(value, dict) and isinstance(value.get(self._text_field), str):
-      return value[self._text_field]
-    got = f"the fields {list(value)}" if isinstance(value, dict) else "no object"
-    if isinstance(value, dict) and self._text_field in value:
-      got = f"{type(value[self._text_field]).__name__} there"
-    raise ConfigError(
-      f"--corpus: expected {expected} in {path}, line {number}, got {got}; name the "
-      "field by --text_field or mend the line"
-    )
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+  """Puts the flag's name before an error."""
+  try:
+    yield
+  except ConfigError as error:
+    raise ConfigError(f"--corpus: {error}") from None
 
 
 def _write_sentencepiece(corpus: Corpus, directory: pathlib.Path, vocab_size: int):
