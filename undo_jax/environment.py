@@ -7,6 +7,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import jax
@@ -38,6 +39,42 @@ def keep_freed_memory() -> bool:
   mallopt = ctypes.CDLL(None).mallopt
   settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_ARENA_MAX, 1))
   return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+class PeakMemory:
+  """The largest resident memory of this process and its children during a block.
+
+  `bytes` is it after the block; the sum over processes, sampled ten times a second.
+  Memory that processes share counts once for each of them.
+  """
+
+  def __enter__(self) -> "PeakMemory":
+    import psutil
+
+    self.bytes = 0
+    self._process = psutil.Process()
+    self._stop = threading.Event()
+    self._thread = threading.Thread(target=self._sample, daemon=True)
+    self._thread.start()
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self._stop.set()
+    self._thread.join()
+
+  def _sample(self) -> None:
+    import psutil
+
+    while True:
+      total = 0
+      for process in (self._process, *self._process.children(recursive=True)):
+        try:
+          total += process.memory_info().rss
+        except psutil.NoSuchProcess:  # It has ended meanwhile.
+          continue
+      self.bytes = max(self.bytes, total)
+      if self._stop.wait(0.1):
+        return
 
 
 def describe() -> dict[str, Any]:

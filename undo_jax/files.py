@@ -6,20 +6,34 @@ import json
 import os
 import pathlib
 import shutil
-from typing import Any
+from typing import Any, TextIO
 
 from undo_jax.types import ConfigError
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a text file; a kill leaves the old one or the new one, never a part."""
+@contextlib.contextmanager
+def new_file(path: pathlib.Path) -> Iterator[TextIO]:
+  """Gives a text file to write, which becomes `path` when all went well.
+
+  A kill leaves the old file or the new one, never a part; an error the old one.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  with open(temporary, "w", encoding="utf-8") as file:
+  try:
+    with open(temporary, "w", encoding="utf-8") as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file; a kill leaves the old one or the new one, never a part."""
+  with new_file(path) as file:
     file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -23,6 +23,7 @@ class Status(NamedTuple):
     tokens: of these documents.
     num_bytes: of these documents' texts, in UTF-8.
     file_bytes: of the files, read so far.
+    total_bytes: of all of its files.
   """
 
   source: str
@@ -30,6 +31,7 @@ class Status(NamedTuple):
   tokens: int
   num_bytes: int
   file_bytes: int
+  total_bytes: int
 
 
 class Division:
@@ -45,6 +47,7 @@ class Division:
     packing_mode: str,
     tokenizer: Tokenizer,
     seed: int,
+    total_bytes: int,
   ):
     """Begins without documents.
 
@@ -56,8 +59,10 @@ class Division:
       packing_mode: one of packing.MODES.
       tokenizer: whose special ids are added.
       seed: of the division.
+      total_bytes: of the source's files.
     """
     self._name, self._source, self._seed = name, source, seed
+    self._total_bytes = total_bytes
     self._hashes = {
       split: hashes / f"{name}_{split}.unsorted" for split in source.splits
     }
@@ -87,7 +92,12 @@ class Division:
   def status(self) -> Status:
     """How far it is."""
     return Status(
-      self._name, self._read, self._num_tokens, self._num_bytes, self._file_bytes
+      source=self._name,
+      documents=self._read,
+      tokens=self._num_tokens,
+      num_bytes=self._num_bytes,
+      file_bytes=self._file_bytes,
+      total_bytes=self._total_bytes,
     )
 
   def add(self, encoded: Encoded) -> Iterator[tuple[str, packing.Row]]:

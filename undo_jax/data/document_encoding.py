@@ -24,9 +24,6 @@ from undo_jax.data import document_files, document_hashes, tokenizers
 from undo_jax.data.document_source import FORMATS, Source
 from undo_jax.errors import ConfigError
 
-# Longer texts are encoded in pieces, since libraries hold much for each token.
-PIECE_CHARACTERS = 2**20
-
 
 class Encoded(NamedTuple):
   """The documents of a chunk.
@@ -100,17 +97,10 @@ def _check_may_be_empty(record, chunk, source):
 
 def _ids(text: str, tokenizer: tokenizers.Tokenizer, dtype: type) -> np.ndarray:
   """Returns the ids of a text; a long one is cut before white space."""
-  if len(text) <= PIECE_CHARACTERS:
-    return np.asarray(tokenizer.encode(text), dtype)
-  pieces, begin = [], 0
-  while begin < len(text):
-    end = begin + PIECE_CHARACTERS
-    if end < len(text):
-      space = max(text.rfind(" ", begin, end), text.rfind("\n", begin, end))
-      end = space if space > begin else end
-    pieces.append(np.asarray(tokenizer.encode(text[begin:end]), dtype))
-    begin = end
-  return np.concatenate(pieces)
+  ids = [
+    np.asarray(tokenizer.encode(piece), dtype) for piece in document_files.pieces(text)
+  ]
+  return ids[0] if len(ids) == 1 else np.concatenate(ids)
 
 
 # MARK: processes

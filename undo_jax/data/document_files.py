@@ -16,7 +16,9 @@ from undo_jax.errors import ConfigError
 
 CHUNK_BYTES = 2**20
 # A document is held in memory whole, several times over while it is encoded.
-LARGEST_DOCUMENT_BYTES = 2**26
+LARGEST_DOCUMENT_BYTES = 2**25
+# Longer texts are worked on in pieces, since libraries hold much for each word.
+PIECE_CHARACTERS = 2**20
 _BOM = b"\xef\xbb\xbf"
 _ROWS = 64  # Rows of Parquet that are read at once.
 
@@ -355,3 +357,15 @@ def read(paths: Sequence[pathlib.Path], source: Source) -> Iterator[Record]:
   """Yields the documents of files in order; see `chunks` and `records`."""
   for chunk in chunks(paths, source):
     yield from records(chunk, source)
+
+
+def pieces(text: str) -> Iterator[str]:
+  """Yields a text in parts of at most `PIECE_CHARACTERS`, cut before white space."""
+  begin = 0
+  while len(text) - begin > PIECE_CHARACTERS:
+    end = begin + PIECE_CHARACTERS
+    space = max(text.rfind(" ", begin, end), text.rfind("\n", begin, end))
+    end = space if space > begin else end
+    yield text[begin:end]
+    begin = end
+  yield text[begin:] if begin else text

@@ -13,6 +13,8 @@ import unicodedata
 
 import numpy as np
 
+from undo_jax.data import document_files
+
 RECORD = np.dtype([("hash", "<u8"), ("file", "<u4"), ("number", "<u4")])
 # Records that are sorted at once; more are sorted part by part.
 SORTED_AT_ONCE = 2**22
@@ -43,20 +45,21 @@ class Hashes(NamedTuple):
 
   def place(self, index: int) -> str:
     """Returns the file and line (or row, in Parquet) of a record."""
-    file, number = (
-      self.files[self.records["file"][index]],
-      self.records["number"][index],
-    )
-    if not number:
-      return file
-    return f"{file}, {'row' if file.endswith('.parquet') else 'line'} {number}"
+    record = self.records[index]
+    path = pathlib.Path(self.files[record["file"]])
+    return document_files.place(path, int(record["number"]))
 
 
 def text_hash(text: str) -> int:
   """Returns the first 64 bits of blake2b over the folded text."""
-  folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-  digest = hashlib.blake2b(folded.encode(), digest_size=8).digest()
-  return int.from_bytes(digest, "little")
+  digest = hashlib.blake2b(digest_size=8)
+  separator = ""
+  for piece in document_files.pieces(text):
+    words = unicodedata.normalize("NFKC", piece).casefold().split()
+    if words:
+      digest.update((separator + " ".join(words)).encode())
+      separator = " "
+  return int.from_bytes(digest.digest(), "little")
 
 
 def is_held_out(hashes: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:

@@ -155,7 +155,7 @@ def prepare(
     ConfigError: if a setting, a file or a line is not as expected, a split is empty,
       or the directory holds something else.
   """
-  directory = pathlib.Path(directory)
+  directory = pathlib.Path(directory).expanduser().absolute()
   _check_settings(sources, tokenizer, length, packing, seed)
   paths = _for_each(sources, lambda source: find(source.paths))
   stats = {path: path.stat() for found in paths.values() for path in found}
@@ -225,6 +225,7 @@ class _Preparation:
         packing_mode=packing,
         tokenizer=made,
         seed=seed,
+        total_bytes=sum(path.stat().st_size for path in paths[name]),
       )
       for name, source in sources.items()
     }

@@ -100,7 +100,7 @@ def _num_rows(
     grain.MapDataset.range(sys.maxsize).map(lambda row, source=source: (source, row))
     for source in range(len(sizes))
   ]
-  mixed = _mix(numbered, weights)
+  mixed: Any = _mix(numbered, weights)
 
   def next_row(source: int, place: int) -> tuple[int, int]:
     """Returns a source's first row from a place on, and that row's place."""

@@ -86,6 +86,12 @@ class Rows(tfds.core.GeneratorBasedBuilder):
         )
     self.info.set_splits(info.splits)
 
+  def _log_download_bytes(self):
+    """Says nothing: there is no download, and the size is not known before."""
+
+  def _log_download_done(self):
+    """Says nothing; whoever gives the stream tells how far it is."""
+
   def _split_generators(self, dl_manager):
     raise AssertionError("splits come from the stream")
 

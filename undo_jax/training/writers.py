@@ -10,6 +10,7 @@ from typing import Any
 import tqdm
 
 from undo_jax import files
+from undo_jax.data.documents import Status
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -98,7 +99,7 @@ class Progress:
   def close(self) -> None:
     """Takes the bar away and logs how it went."""
     self._bar.close()
-    LOGGER.info("%s: %s", self._title, self._meter())
+    LOGGER.info("%s: %s  %s", self._title, self._meter(), self._note)
 
   def _meter(self):
     seconds = max(time.monotonic() - self._start, 1e-9)
@@ -106,3 +107,51 @@ class Progress:
     left = (self._total - self._done) / rate if rate else float("inf")
     left = tqdm.tqdm.format_interval(left) if rate else "?"
     return f"{self._done}/{self._total} {self._unit}s, {rate:.1f}/s, {left} left"
+
+
+class Preparation:
+  """The progress of documents.prepare: its rates, source by source.
+
+  Pass an instance as `progress`, and `close` it.
+
+  Attributes:
+    last: the last status; None if there was nothing to do.
+  """
+
+  def __init__(self, title: str):
+    self._title = title
+    self.last: Status | None = None
+    self._progress: Progress | None = None
+    self._start = 0.0
+
+  def __call__(self, status: Status) -> None:
+    """Shows how far a source is."""
+    last = self.last
+    if self._progress is None or last is None or last.source != status.source:
+      self.close()
+      self._start = time.monotonic()
+      self._progress = Progress(
+        f"{self._title}: {status.source}",
+        total=_megabytes(status.total_bytes),
+        initial=0,
+        unit="megabyte",
+      )
+      last = status._replace(file_bytes=0)
+    seconds = max(time.monotonic() - self._start, 1e-9)
+    self._progress.note(
+      f"{status.documents} documents, {status.documents / seconds:.0f}/s; "
+      f"{status.tokens} tokens, {status.tokens / seconds:.0f}/s"
+    )
+    done = _megabytes(status.file_bytes) - _megabytes(last.file_bytes)
+    self._progress.update(done)
+    self.last = status
+
+  def close(self) -> None:
+    """Ends the line of the last source."""
+    if self._progress is not None:
+      self._progress.close()
+    self._progress = None
+
+
+def _megabytes(num_bytes: int) -> int:
+  return round(num_bytes / 1e6)
