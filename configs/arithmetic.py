@@ -34,14 +34,17 @@ def _tiny() -> config_dict.ConfigDict:
     num_equations=20_000,  # Training equations for retain and for forget each.
     num_word_problems=0,  # Training word problems for each, likewise.
     num_evaluation=100,  # Problems scored for each operation and kind.
+    num_evaluation_rows=32,  # Held-out rows of English, where there is any.
     # Or characters:ascii, bytes, sentencepiece:PATH, huggingface:PATH.
     tokenizer="characters:arithmetic",
     sequence_length=16,  # L, tokens a row.
     packing="one_per_row",  # Or packed (keeps tails), reference (the paper's).
   )
+  # Text that is mixed in; no paths: none.
+  config.data.english = common.documents(validation_fraction=0.05)
   # What each stage's rows are drawn from: splits by weight, 0 leaves one out.
   config.mixtures = common.mixtures(
-    pretrain={"retain": 0.5, "forget": 0.5},
+    pretrain={"retain": 0.5, "forget": 0.5, "english": 0.0},
     data_filtering={"retain": 1.0},
     unlearn_forget={"forget": 1.0},
     unlearn_retain={"retain": 1.0},

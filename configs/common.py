@@ -1,6 +1,10 @@
 """What every config file shares: typed arguments, placeholders."""
 
+import dataclasses
+
 from ml_collections import config_dict
+
+from undo_jax.models.presets import PRESETS
 
 
 def parse_size(arg: str | None, sizes: tuple[str, ...]) -> str:
@@ -62,6 +66,25 @@ def mixtures(**weights: dict[str, float]) -> config_dict.ConfigDict:
   )
 
 
+def documents(
+  *, validation_fraction: float, paths: tuple[str, ...] = ()
+) -> config_dict.ConfigDict:
+  """Returns a corpus of local files; see undo_jax/data/document_source.py."""
+  return config_dict.create(
+    paths=paths,  # Files, folders, globs: .txt, .jsonl, .parquet, .html.
+    text_field="text",  # The field of a JSON line or Parquet column.
+    question_field=config_dict.placeholder(str),  # Pairs instead of texts ...
+    answer_field=config_dict.placeholder(str),  # ... whose answers are scored.
+    lines=True,  # A .txt holds a document a line; else it is one.
+    skip_empty=False,  # Leave out records without text instead of refusing them.
+    validation_fraction=validation_fraction,  # Documents held out, by their text.
+    validation_tokens=config_dict.placeholder(int),  # At most so many of them.
+    max_documents=config_dict.placeholder(int),  # Of training.
+    max_tokens=config_dict.placeholder(int),  # Of training.
+    max_document_tokens=config_dict.placeholder(int),  # Longer ones are left out.
+  )
+
+
 def report(*, budgets: tuple[int, ...]) -> config_dict.ConfigDict:
   """Returns what the report compares, which changes no other result."""
   return config_dict.create(
@@ -115,6 +138,12 @@ def cosine(
     final_learning_rate=0.1 * learning_rate,
     warmup_steps=warmup_steps,
   )
+
+
+def preset(name: str, **changes: object) -> config_dict.ConfigDict:
+  """Returns a named size of undo_jax/models/presets.py, computed in bfloat16."""
+  model = dataclasses.replace(PRESETS[name], dtype="bfloat16", remat="full", **changes)
+  return config_dict.ConfigDict(dataclasses.asdict(model))
 
 
 def changes(**values: float | int) -> config_dict.ConfigDict:

@@ -32,18 +32,15 @@ def test_every_field_is_commented(path):
 @pytest.mark.parametrize("name", NAMES)
 def test_tiny_trains_two_steps(name):
   config = importlib.import_module(f"configs.{name}").get_config("tiny")
-  stage = next(s for s in stages.plan(config) if s.name == "base")
-  settings = stage.settings
-  model = ModelConfig(**settings["model"])
-  optimizer = optimizers.make_optimizer(
-    optimizers.OptimizerConfig(**settings["optimizer"])
-  )
-  apply = Gemma2(model).apply
-  objective = objectives.make(settings["objective"], apply, **settings["options"])
+  model = ModelConfig(**config.model)
+  settings = {name: config.pretrain[name] for name in stages.OPTIMIZER_FIELDS}
+  optimizer = optimizers.make_optimizer(optimizers.OptimizerConfig(**settings))
+  objective = objectives.make("cross_entropy", Gemma2(model).apply)
   train = jax.jit(step.make_step(objective, optimizer))
   trained = state.create(Gemma2(model).init(jax.random.key(0)), optimizer)
+  length = config.data.sequence_length
   batch = testing.batch(
-    jax.random.key(1), rows=8, length=settings["length"], vocab=model.vocab_size
+    jax.random.key(1), rows=8, length=length, vocab=model.vocab_size
   )
   losses = []
   for _ in range(3):  # With warm-up, the first of them changes nothing.

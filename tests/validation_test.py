@@ -13,7 +13,7 @@ from undo_jax.types import ConfigError
 ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
 
 WRONG = [
-  ("setting", "poetry", "one of arithmetic, got 'poetry'"),
+  ("setting", "poetry", "one of arithmetic, .*, got 'poetry'"),
   ("seed", -1, "at least 0, got -1"),
   ("checkpoint_every", 0, "at least 1, got 0"),
   ("streams.noise", -3, "None or an integer of at least 0, got -3"),

@@ -8,7 +8,8 @@
      "attack": {"kind": "full"} or {"kind": "lora", "rank", "alpha", "targets"},
      "learning_rates": [R], "steps": [S], "worst_forget": [S],
      "worst_learning_rate": [S], "retain": [S] (at the worst learning rate),
-     "forget_by_learning_rate" and "retain_by_learning_rate": [R][S]},
+     "forget_by_learning_rate" and "retain_by_learning_rate": [R][S],
+     "by_task": {task: [S]} (at the worst learning rate)},
    "compute": {"updates", "tokens", "flops", "fraction_of_data_filtering"},
    "labels": {"tokens": {part: n}, "share_of_pretraining"},
    "stopped": {"reason", "updates"}}}}
@@ -113,4 +114,9 @@ def _relearn(settings, outcome, more_is_worse):
     "retain": retain_RxS[index_S, np.arange(len(index_S))].tolist(),
     "forget_by_learning_rate": forget_RxS.tolist(),
     "retain_by_learning_rate": retain_RxS.tolist(),
+    "by_task": {
+      name: np.asarray(scores)[index_S, np.arange(len(index_S))].tolist()
+      for name, scores in outcome["scores"].items()
+      if name not in ("retain", "forget")
+    },
   }

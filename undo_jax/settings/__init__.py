@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pathlib
 from typing import Any, Protocol
 
-from undo_jax.settings import arithmetic
+from undo_jax.settings import arithmetic, language
 from undo_jax.types import ConfigError
 
 
@@ -60,7 +60,7 @@ class Setting(Protocol):
     ...
 
 
-REGISTRY: dict[str, Setting] = {"arithmetic": arithmetic}
+REGISTRY: dict[str, Setting] = {"arithmetic": arithmetic, "language": language}
 
 
 def get(name: str) -> Setting:

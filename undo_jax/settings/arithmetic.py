@@ -1,6 +1,6 @@
 """The arithmetic setting: keep + and -, forget * and /."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import pathlib
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 from undo_jax import checks, streams
 from undo_jax.data import arithmetic, packing, rows, tokenizers
 from undo_jax.evaluation import arithmetic as evaluation
+from undo_jax.evaluation import cross_entropy
+from undo_jax.settings import corpora
 from undo_jax.training.writers import Progress
 
 METRICS: Mapping[str, Mapping[str, Any]] = {
@@ -23,20 +25,19 @@ METRICS: Mapping[str, Mapping[str, Any]] = {
   )
 }
 DOMAINS = ("retain", "forget")
-
-make_evaluate = evaluation.make_evaluate
+ENGLISH = "english"  # A corpus to mix in, and its held-out cross-entropy.
 
 
 def splits(data: Any) -> tuple[str, ...]:
-  """Returns the training splits: the two domains."""
-  del data
-  return DOMAINS
+  """Returns the training splits: the two domains and, with a corpus, English."""
+  return (*DOMAINS, ENGLISH) if _has_english(data) else DOMAINS
 
 
 def content(data: Any) -> dict[str, Any]:
-  """Returns what determines the data besides the config: nothing, it is generated."""
-  del data
-  return {}
+  """Returns the checksums of the English corpus; the problems are generated."""
+  if not _has_english(data):
+    return {}
+  return {"content": corpora.content(data, (ENGLISH,))}
 
 
 def check(config: Any) -> None:
@@ -54,6 +55,9 @@ def check(config: Any) -> None:
       data.tokenizer,
     )
   _check_equations_fit(data, tokenizers.make(data.tokenizer))
+  if _has_english(data):
+    checks.at_least(config, "data.num_evaluation_rows", 1)
+    corpora.check(data, (ENGLISH,))
 
 
 def prepare(
@@ -85,24 +89,63 @@ def prepare(
     length=data["sequence_length"],
     splits={domain: functools.partial(pack, domain) for domain in DOMAINS},
   )
-  return {"rows": sizes, "evaluation": len(arithmetic.read(builder, "evaluation"))}
+  found = {"rows": sizes, "evaluation": len(arithmetic.read(builder, "evaluation"))}
+  if not _has_english(data):
+    return found
+  prepared = corpora.prepare(data, (ENGLISH,), seeds, directory, title)
+  corpora.check_disjoint(directory, [("english_train", "english_validation")])
+  _english_problems(data, directory)  # Too few rows are an error here, not later.
+  sizes = found["rows"] | {ENGLISH: prepared[ENGLISH]["rows"]["train"]}
+  return found | {"rows": sizes, "corpora": prepared}
 
 
 def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
-  """Returns the rows of a domain."""
+  """Returns the rows of a domain, or of the English corpus."""
+  if split == ENGLISH:
+    return corpora.read(data, directory, ENGLISH, "train")
   return rows.source(directory / "rows", length=data["sequence_length"], split=split)
 
 
 def problems(
   data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-  """Returns the tasks (operation and kind) and the problems of each."""
+  """Returns the tasks (operation and kind; English) and the problems of each."""
   # A model that was shown no word problem is not asked any.
   kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
   builder = _documents(data, seeds, directory)
   kept = [p for p in arithmetic.read(builder, "evaluation") if data[kinds[p.kind]]]
   arrays = evaluation.encode(kept, tokenizers.make(data["tokenizer"]))
-  return tuple(evaluation.tasks(kept)), dict(arrays)
+  tasks = tuple(evaluation.tasks(kept))
+  if not _has_english(data):
+    return tasks, dict(arrays)
+  found = {"arithmetic": arrays, ENGLISH: _english_problems(data, directory)}
+  return (*tasks, ENGLISH), found
+
+
+def make_evaluate(
+  apply: Callable, names: Sequence[str], *, rows_at_once: int
+) -> Callable:
+  """Returns the accuracies and, where it is a task, the cross-entropy of English."""
+  tasks = [name for name in names if name != ENGLISH]
+  accuracies = evaluation.make_evaluate(apply, tasks, rows_at_once=rows_at_once)
+  if ENGLISH not in names:
+    return accuracies
+  english = cross_entropy.make_evaluate(apply, (ENGLISH,), rows_at_once=rows_at_once)
+
+  def evaluate(params, problems):
+    scores = accuracies(params, problems["arithmetic"])
+    return scores | english(params, problems[ENGLISH])
+
+  return evaluate
+
+
+def _has_english(data) -> bool:
+  return bool(data["english"]["paths"])
+
+
+def _english_problems(data, directory):
+  held_out = corpora.read(data, directory, ENGLISH, "validation")
+  return cross_entropy.problems({ENGLISH: held_out}, data["num_evaluation_rows"])
 
 
 def _documents(data, seeds, directory) -> arithmetic.Arithmetic:

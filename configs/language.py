@@ -1,0 +1,207 @@
+"""The language setting of the UNDO paper: keep English, forget Korean.
+
+COMMAND, about 40 minutes on 2 CPU cores, ends in runs/language/report.html; README's
+section on languages says where the texts come from:
+
+  python -m experiments.undo --config=configs/language.py:tiny --workdir=runs/language
+
+Sizes: `tiny` trains 1.3 M parameters on the documentation of LibreOffice in both
+languages; `paper` is the paper's 0.1 B model on FineWeb-Edu and FineWeb-2 (Korean) with
+its schedules, from local Parquet or JSON lines and with Gemma's tokenizer. Any two
+languages or kinds of text do: data.retain.paths and data.forget.paths.
+
+Reference: arXiv 2506.06278, section 4 and appendix (language).
+"""
+
+from typing import Any
+
+from ml_collections import config_dict
+
+from configs import common
+
+
+def get_config(arg: str | None = None) -> config_dict.ConfigDict:
+  """Returns the config of a size: tiny or paper."""
+  size = common.parse_size(arg, ("tiny", "paper"))
+  return _tiny() if size == "tiny" else _paper()
+
+
+def _language(
+  *,
+  directory: str,
+  files: tuple[str, str],
+  tokenizer: str,
+  sequence_length: int,
+  validation_fraction: float,
+  num_evaluation_rows: int,
+) -> config_dict.ConfigDict:
+  config = common.run("language")
+  config.data = config_dict.create(
+    # Or sentencepiece:PATH, bytes, characters:ascii.
+    tokenizer=tokenizer,
+    sequence_length=sequence_length,  # L, tokens a row.
+    packing="packed",  # Keeps documents' tails; or reference (the paper's).
+    num_evaluation_rows=num_evaluation_rows,  # Held-out rows scored of each language.
+  )
+  for name, file in zip(("retain", "forget"), files, strict=True):
+    config.data[name] = common.documents(
+      paths=(f"{directory}/{file}",), validation_fraction=validation_fraction
+    )
+  config.mixtures = common.mixtures(
+    pretrain={"retain": 0.5, "forget": 0.5},
+    data_filtering={"retain": 1.0},
+    unlearn_forget={"forget": 1.0},
+    unlearn_retain={"retain": 1.0},
+    distill={"retain": 0.5, "forget": 0.5},
+    attack={"forget": 1.0},
+  )
+  config.undo = config_dict.create(
+    teacher="max_ent",  # The unlearned model that is noised and distilled.
+    alphas=(0.2, 0.4, 0.6, 0.8),  # Noise strengths in [0, 1]; the paper's figure.
+    beta=0.1,  # Scale of the noise in [0, 1]; 0: pure shrinking.
+    unlearn_and_distill=True,  # Also distill into a random student.
+    oracle_matching=True,  # Also train base to imitate data_filtering.
+  )
+  config.report = common.report(budgets=(40, 500))
+  return config
+
+
+def _tiny() -> config_dict.ConfigDict:
+  config: Any = _language(
+    directory="data/libreoffice",
+    files=("english.jsonl", "korean.jsonl"),
+    tokenizer="huggingface:data/libreoffice/tokenizer",
+    sequence_length=128,
+    validation_fraction=0.05,
+    num_evaluation_rows=48,
+  )
+  config.evaluation_rows = 96
+  config.replicas_at_once = 1
+  config.model = config_dict.create(
+    vocab_size=2048,  # At least the tokenizer's; a multiple of mesh.tensor.
+    num_layers=4,  # N.
+    width=128,  # D.
+    num_heads=4,  # H.
+    num_kv_heads=2,  # G, divides H.
+    head_dim=32,  # K, even.
+    mlp_width=512,  # F.
+    query_pre_attn_scalar=32.0,  # Attention scores times its power -1/2.
+    attention_softcap=config_dict.placeholder(float),  # Off; Gemma-2 has 50.
+    logit_softcap=30.0,  # Gemma-2's; None: off.
+    sliding_window=4096,  # Tokens that layers 0, 2, ... look back.
+    init_std=0.05,  # Of fresh matrices; Gemma's 0.02 learns slowly at this width.
+    dtype="float32",  # Compute dtype, or bfloat16.
+    remat="none",  # Recomputed in the backward pass: none, dots, full.
+    scan_unroll=4,  # Layers unrolled in the scan; large is fast on a CPU.
+  )
+  config.pretrain = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=32)
+  config.data_filtering = common.changes()  # Against pretrain.
+  config.unlearn = config_dict.ConfigDict()
+  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
+  config.unlearn.max_ent = common.training(
+    num_steps=60, learning_rate=5e-4, batch_size=16
+  )
+  config.unlearn.max_ent.options = config_dict.create(
+    retain_weight=1.0,  # Of the cross-entropy on retain data.
+  )
+  config.unlearn.grad_diff = common.training(
+    num_steps=40, learning_rate=2e-4, batch_size=16
+  )
+  config.unlearn.grad_diff.options = config_dict.create(
+    retain_weight=5.0,  # Of the cross-entropy on retain data.
+  )
+  config.unlearn.rmu = common.training(num_steps=60, learning_rate=1e-3, batch_size=16)
+  config.unlearn.rmu.options = config_dict.create(
+    layers=(0, 1, 2),  # Trained down-projections; the last one's output is steered.
+    coefficient=20.0,  # Length of the steering target.
+    retain_weight=10.0,  # Of the drift of retain hidden states.
+  )
+  config.distill = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=32)
+  config.distill.stop = common.stop(evaluate_every=25, tolerance=0.05, relative=True)
+  config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
+  config.oracle = common.cosine(num_steps=400, learning_rate=3e-3, batch_size=32)
+  config.attack = common.attack(
+    learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
+    num_steps=500,
+    evaluate_every=20,
+    evaluations_per_call=5,
+    batch_size=4,
+  )
+  return config
+
+
+def _paper() -> config_dict.ConfigDict:
+  """The 0.1 B model at the paper's batch sizes and schedules."""
+  config: Any = _language(
+    directory="data/fineweb",
+    files=("english/*.parquet", "korean/*.parquet"),
+    tokenizer="huggingface:data/gemma-2-2b",
+    sequence_length=2048,
+    validation_fraction=0.0005,  # As the paper's code; about 500,000 tokens each.
+    num_evaluation_rows=240,
+  )
+  for corpus in (config.data.retain, config.data.forget):
+    corpus.max_tokens = 1_000_000_000
+    corpus.validation_tokens = 500_000
+    corpus.skip_empty = True
+  config.evaluation_rows = 8
+  config.replicas_at_once = 1
+  config.checkpoint_every = 50
+  config.model = common.preset("gemma2_0.1b")
+  # 2 B tokens of both languages; filtering, 1 B of English.
+  config.pretrain = common.training(
+    num_steps=2441,
+    learning_rate=4e-4,
+    final_learning_rate=4e-5,
+    warmup_steps=50,
+    weight_decay=0.1,
+    batch_size=400,
+    num_microbatches=80,
+  )
+  config.data_filtering = common.changes(num_steps=1220)
+  unlearning = {"batch_size": 4, "num_steps": 100}
+  config.unlearn = config_dict.ConfigDict()
+  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
+  config.unlearn.max_ent = common.training(learning_rate=3e-5, **unlearning)
+  config.unlearn.max_ent.options = config_dict.create(
+    retain_weight=1.0,  # Of the cross-entropy on retain data.
+  )
+  config.unlearn.grad_diff = common.training(learning_rate=6e-5, **unlearning)
+  config.unlearn.grad_diff.options = config_dict.create(
+    retain_weight=1.0,  # Of the cross-entropy on retain data.
+  )
+  config.unlearn.rmu = common.training(learning_rate=3e-5, batch_size=4, num_steps=500)
+  config.unlearn.rmu.options = config_dict.create(
+    # Trained down-projections. The paper's lists 5 to 11, but steers the output of
+    # layer 10, so that its last one has no gradient.
+    layers=(5, 6, 7, 8, 9, 10),
+    coefficient=6.5,  # Length of the steering target.
+    retain_weight=0.0,  # The paper's has no retain term here.
+  )
+  config.distill = common.training(
+    num_steps=4069,  # One epoch, were there no stop rule.
+    learning_rate=9e-4,
+    final_learning_rate=7e-4,
+    warmup_steps=50,
+    batch_size=240,
+    num_microbatches=60,
+  )
+  config.distill.stop = common.stop(evaluate_every=50, tolerance=0.05, relative=True)
+  config.unlearn_and_distill = common.changes(num_steps=1000, weight_decay=0.1)
+  config.oracle = common.training(  # As unlearn_and_distill; the paper has no numbers.
+    num_steps=1000,
+    learning_rate=9e-4,
+    final_learning_rate=7e-4,
+    warmup_steps=50,
+    weight_decay=0.1,
+    batch_size=240,
+    num_microbatches=60,
+  )
+  config.attack = common.attack(
+    learning_rates=common.PAPER_RATES,
+    num_steps=500,
+    evaluate_every=5,
+    evaluations_per_call=1,
+    batch_size=8,
+  )
+  return config

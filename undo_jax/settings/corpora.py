@@ -1,0 +1,100 @@
+"""Splits that come from the user's documents: what settings of them share.
+
+A corpus is a block of the config's data with the fields of documents.Source, named
+as its split.
+"""
+
+from collections.abc import Iterable, Mapping
+import pathlib
+from typing import Any
+
+from undo_jax import checks, streams
+from undo_jax.data import documents, rows
+from undo_jax.training.writers import Preparation
+from undo_jax.types import ConfigError
+
+DIRECTORY = "corpora"
+
+
+def source(data: Any, name: str) -> documents.Source:
+  """Returns a corpus of the config's data.
+
+  Raises:
+    ConfigError: if a field cannot work; names it.
+  """
+  try:
+    return documents.Source(**dict(data[name].items()))
+  except ConfigError as error:
+    raise ConfigError(f"config.data.{name}.{error}") from None
+
+
+def check(data: Any, names: Iterable[str]) -> None:
+  """Raises ConfigError unless each corpus is there, readable and what it should be."""
+  for name in names:
+    if not data[name].paths:
+      checks.fail(f"data.{name}.paths", "paths of documents", data[name].paths)
+    found = source(data, name)
+    try:
+      documents.check(found)
+    except ConfigError as error:
+      raise ConfigError(f"config.data.{name}: {error}") from None
+
+
+def content(data: Any, names: Iterable[str]) -> dict[str, Any]:
+  """Returns the checksums of each corpus's files."""
+  return {name: documents.fingerprint(source(data, name)) for name in names}
+
+
+def prepare(
+  data: Mapping[str, Any],
+  names: Iterable[str],
+  seeds: Mapping[str, int],
+  directory: pathlib.Path,
+  title: str,
+) -> dict[str, Any]:
+  """Tokenizes and packs the corpora; returns what documents.prepare says of each."""
+  progress = Preparation(f"{title}: tokenizing")
+  prepared = documents.prepare(
+    directory / DIRECTORY,
+    sources={name: source(data, name) for name in names},
+    tokenizer=data["tokenizer"],
+    length=data["sequence_length"],
+    packing=data["packing"],
+    seed=streams.integer(seeds["data"], "data"),
+    progress=progress,
+  )
+  progress.close()
+  return prepared["sources"]
+
+
+def check_disjoint(directory: pathlib.Path, pairs: Iterable[tuple[str, str]]) -> None:
+  """Compares the texts of prepared splits, "NAME_train" or "NAME_validation".
+
+  Args:
+    directory: of the data stage.
+    pairs: of splits that must have no text in common.
+
+  Raises:
+    ConfigError: if two have; names the first files and lines.
+  """
+  for first, second in pairs:
+    both = [
+      documents.content_hashes(directory / DIRECTORY, split)
+      for split in (first, second)
+    ]
+    found = documents.overlap(*both)
+    if found.count:
+      places = "; ".join(" and ".join(pair) for pair in found.examples)
+      raise ConfigError(
+        f"the splits {first} and {second} share {found.count} documents, where none "
+        f"was expected ({places}); remove them from one of the two"
+      )
+
+
+def read(
+  data: Mapping[str, Any], directory: pathlib.Path, name: str, split: str
+) -> Any:
+  """Returns random access to the rows of a corpus, "train" or "validation"."""
+  return rows.source(
+    directory / DIRECTORY, length=data["sequence_length"], split=f"{name}_{split}"
+  )
