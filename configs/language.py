@@ -69,7 +69,7 @@ def _language(
 def _tiny() -> config_dict.ConfigDict:
   config: Any = _language(
     directory="data/libreoffice",
-    files=("english.jsonl", "korean.jsonl"),
+    files=("retain.jsonl", "forget.jsonl"),
     tokenizer="huggingface:data/libreoffice/tokenizer",
     sequence_length=128,
     validation_fraction=0.05,
