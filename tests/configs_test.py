@@ -2,13 +2,14 @@
 
 import ast
 import importlib
+import json
 import pathlib
 
 import jax
 import pytest
 
 import configs
-from undo_jax import objectives, stages, testing
+from undo_jax import objectives, stages, testing, validation
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.gemma2 import Gemma2
 from undo_jax.training import optimizers, state, step
@@ -27,6 +28,25 @@ def test_every_field_is_commented(path):
     for keyword in node.keywords:
       around = lines[keyword.lineno - 2 : keyword.value.end_lineno]
       assert any("#" in line for line in around), f"{path.name}: {keyword.arg}"
+
+
+def test_the_papers_sizes_are_valid(tmp_path):
+  corpora = {}
+  for name in ("retain", "forget"):
+    texts = [json.dumps({"text": f"{name} {number}"}) for number in range(9)]
+    (tmp_path / f"{name}.jsonl").write_text("\n".join(texts))
+    corpora[name] = (str(tmp_path / f"{name}.jsonl"),)
+  one_device = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
+  for name in ("arithmetic", "language"):
+    config = importlib.import_module(f"configs.{name}").get_config("paper")
+    config.data.tokenizer = "bytes"
+    if name == "arithmetic":
+      config.data.english.paths = corpora["retain"]
+    else:
+      config.data.retain.paths = corpora["retain"]
+      config.data.forget.paths = corpora["forget"]
+    config.lock()
+    validation.check(config, one_device)
 
 
 @pytest.mark.parametrize("name", NAMES)

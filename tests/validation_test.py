@@ -19,6 +19,10 @@ WRONG = [
   ("streams.noise", -3, "None or an integer of at least 0, got -3"),
   ("data.num_evaluation", 0, "at least 1, got 0"),
   ("data.packing", "loose", "one of one_per_row, packed, reference, got 'loose'"),
+  ("mixtures.data_filtering.forget", 0.1, "0, since it is to be forgotten, got 0.1"),
+  ("mixtures.unlearn_retain.forget", 0.1, "0, since it is to be forgotten, got 0.1"),
+  ("mixtures.unlearn_forget.retain", 0.1, "0, since only forget is to be forgotten"),
+  ("mixtures.pretrain.english", 0.1, "0, since the data's splits are retain, forget"),
   ("mixtures.attack.retain", -1.0, "a weight of at least 0, got -1.0"),
   ("mixtures.attack.forget", 0.0, "mixtures.attack: expected a weight above 0, got {"),
   ("data.num_word_problems", 5, "since there are word problems"),
@@ -93,6 +97,14 @@ def test_wrong_adapters_are_named(config, field, value, message):
   with pytest.raises(ConfigError, match=message) as error:
     validation.check(config, ONE_DEVICE)
   assert "\n" not in str(error.value)
+
+
+def test_an_attack_must_relearn_what_was_forgotten(config):
+  config.mixtures.attack.update(retain=0.5, forget=0.5)
+  validation.check(config, ONE_DEVICE)
+  config.mixtures.attack.update(retain=1.0, forget=0.0)
+  with pytest.raises(ConfigError, match="attack: expected weight on forget: the att"):
+    validation.check(config, ONE_DEVICE)
 
 
 def test_adapters_of_the_largest_rank_pass(config):

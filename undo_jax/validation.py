@@ -104,6 +104,7 @@ def _check_data(config):
       config.model.vocab_size,
     )
   _check_mixtures(config, setting.splits(data))
+  _check_domains(config, setting.forget_splits(data))
 
 
 def _check_mixtures(config, splits):
@@ -117,6 +118,26 @@ def _check_mixtures(config, splits):
         checks.fail(name, f"0, since the data's splits are {', '.join(splits)}", weight)
     if not any(mixture.values()):
       checks.fail(f"mixtures.{use}", "a weight above 0", dict(mixture))
+
+
+def _check_domains(config, forget):
+  """Checks that no stage reads what it must not: forget data as retain, say."""
+  read = {
+    use: [split for split, weight in config.mixtures[use].items() if weight]
+    for use in MIXTURES
+  }
+  names = ", ".join(forget)
+  for use in ("data_filtering", "unlearn_retain"):
+    for split in set(read[use]) & set(forget):
+      value = config.mixtures[use][split]
+      checks.fail(f"mixtures.{use}.{split}", "0, since it is to be forgotten", value)
+  for split in sorted(set(read["unlearn_forget"]) - set(forget)):
+    value = config.mixtures.unlearn_forget[split]
+    expected = f"0, since only {names} is to be forgotten"
+    checks.fail(f"mixtures.unlearn_forget.{split}", expected, value)
+  if not set(read["attack"]) & set(forget):
+    expected = f"weight on {names}: the attack relearns what was forgotten"
+    checks.fail("mixtures.attack", expected, dict(config.mixtures.attack))
 
 
 def _check_model(config):

@@ -25,6 +25,10 @@ class Setting(Protocol):
     """Returns the names of the training splits, of which mixtures are made."""
     ...
 
+  def forget_splits(self, data: Any) -> tuple[str, ...]:
+    """Returns those of `splits` that hold what is to be forgotten."""
+    ...
+
   def check(self, config: Any) -> None:
     """Raises ConfigError at the first field of `config.data` that cannot work."""
     ...

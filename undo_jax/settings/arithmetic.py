@@ -33,6 +33,12 @@ def splits(data: Any) -> tuple[str, ...]:
   return (*DOMAINS, ENGLISH) if _has_english(data) else DOMAINS
 
 
+def forget_splits(data: Any) -> tuple[str, ...]:
+  """Returns the one split of what is to be forgotten."""
+  del data
+  return ("forget",)
+
+
 def content(data: Any) -> dict[str, Any]:
   """Returns the checksums of the English corpus; the problems are generated."""
   if not _has_english(data):

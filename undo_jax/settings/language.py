@@ -27,6 +27,12 @@ def splits(data: Any) -> tuple[str, ...]:
   return DOMAINS
 
 
+def forget_splits(data: Any) -> tuple[str, ...]:
+  """Returns the one split of what is to be forgotten."""
+  del data
+  return ("forget",)
+
+
 def content(data: Any) -> dict[str, Any]:
   """Returns the checksums of the documents."""
   return {"content": corpora.content(data, DOMAINS)}
