@@ -157,6 +157,7 @@ def test_main_table_has_the_closed_form_numbers():
   results = synthetic(("base", "data_filtering", "max_ent", "undo_alpha_0.5"))
   for name, score in (("max_ent", 0.9), ("undo_alpha_0.5", 0.5)):
     results["models"][name]["relearn"]["worst_forget"][2] = score
+    results["models"][name]["labels"] = {"share_of_pretraining": 0.00038}
   results["models"]["data_filtering"]["relearn"]["worst_forget"][2] = 0.1
   table = report.main_table(results)
   assert '<th scope="col">robustness after 100</th>' in table
@@ -165,7 +166,19 @@ def test_main_table_has_the_closed_form_numbers():
   assert cells[:3] == ["0.980", "0.020", "0.500"]
   assert cells[5] == "0.947"  # 0.98 less a third of 0.1, at the last step.
   assert cells[6] == "0.50"  # (0.9 - 0.5) / (0.9 - 0.1)
-  assert cells[8:] == ["8,800", "0.440", "20"]
+  assert cells[8:] == ["8,800", "0.440", "0.038%", "20"]
+
+
+def test_scores_by_task_are_those_of_the_last_step_within_the_budget():
+  results = synthetic(("base", "data_filtering", "rmu"))
+  for model in results["models"].values():
+    steps = len(model["relearn"]["steps"])
+    scores = [i / 1000 for i in range(steps)]
+    model["relearn"]["by_task"] = {"division_equation": scores}
+  steps = results["models"]["rmu"]["relearn"]["steps"]
+  table = report.task_table(results, steps[2])
+  assert table.count("<td>0.002</td>") == 3
+  assert "division equation" in table
 
 
 def test_models_are_shown_in_order_whatever_the_order_of_the_dict():
@@ -223,7 +236,7 @@ def test_subset_of_models_renders(tmp_path):
   page = (tmp_path / "report.html").read_text()
   assert "UNDO α" not in page and "here oracle matching" in page
   row = page.split("oracle matching</th>")[1].split("</tr>")[0]
-  assert row.count("<td>–</td>") == 2  # Updates and compute.
+  assert row.count("<td>–</td>") == 3  # Updates, compute and labels.
 
 
 @pytest.mark.parametrize("missing", ["base", "data_filtering", "max_ent"])

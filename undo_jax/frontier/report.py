@@ -122,6 +122,8 @@ def page(results: Mapping[str, Any]) -> str:
     *(_figure(name, *caption) for name, caption in _CAPTIONS.items()),
     "<h2>Scores by task, before the attack</h2>",
     task_table(results),
+    f"<h2>Scores by task, after {rb.budgets(results)[-1]} relearning updates</h2>",
+    task_table(results, rb.budgets(results)[-1]),
     "<h2>Definitions</h2>",
     _definitions(results),
   ]
@@ -150,7 +152,8 @@ def main_table(results: Mapping[str, Any]) -> str:
   head += [f"worst forget {text}" for text in after]
   head += [f"retain {after[-1]}"]
   head += [f"robustness after {budget}" for budget in partial]
-  head += ["updates", "compute / data filtering", "steps to recover half of base"]
+  head += ["updates", "compute / data filtering", "labelled / pretraining"]
+  head += ["steps to recover half of base"]
   rows = []
   for name, model in results["models"].items():
     retain, forget = figures.retain_and_forget(results, name, None)
@@ -161,6 +164,8 @@ def main_table(results: Mapping[str, Any]) -> str:
       cells.append(_number(figures.robustness_after(results, name, budget), digits=2))
     cells.append(_count(model.get("compute", {}).get("updates")))
     cells.append(_number(figures.compute_fraction(results, name)))
+    labels = model.get("labels", {}).get("share_of_pretraining")
+    cells.append(_ABSENT if labels is None else f"{labels:.3%}")
     cells.append(_recovery(results, name))
     rows.append((name, cells))
   return _table(results, head, rows)
@@ -192,21 +197,32 @@ def text_table(results: Mapping[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def task_table(results: Mapping[str, Any]) -> str:
-  """Tabulate the scores before the attack by task.
+def task_table(results: Mapping[str, Any], budget: int | None = None) -> str:
+  """Tabulate scores by task, before the attack or under it.
 
   Args:
     results: the results dict.
+    budget: relearning updates, at the rate whose forget score was the worst; None:
+      before the attack.
 
   Returns:
     An HTML table, or a sentence if no model has scores by task.
   """
-  by_task = {n: m["before"].get("by_task", {}) for n, m in results["models"].items()}
+  by_task = {n: _by_task(m, budget) for n, m in results["models"].items()}
   tasks = list(dict.fromkeys(task for scores in by_task.values() for task in scores))
   if not tasks:
     return "<p>No scores by task were recorded.</p>"
   rows = [(n, [_number(s.get(task)) for task in tasks]) for n, s in by_task.items()]
   return _table(results, ["model", *(task.replace("_", " ") for task in tasks)], rows)
+
+
+def _by_task(model: Mapping[str, Any], budget: int | None) -> Mapping[str, float]:
+  """Return one model's scores by task."""
+  if budget is None:
+    return model["before"].get("by_task", {})
+  relearn = model["relearn"]
+  index = rb.step_index(relearn["steps"], budget)
+  return {task: s[index] for task, s in relearn.get("by_task", {}).items()}
 
 
 def warnings(results: Mapping[str, Any]) -> list[str]:
@@ -353,6 +369,13 @@ def _definitions(results: Mapping[str, Any]) -> str:
         "Training forward and backward passes, the teacher's passes, unlearning, and "
         "everything made from the base model on the way. The base model itself is "
         "given, and evaluation is not counted."
+      ),
+    ),
+    (
+      "Labelled",
+      (
+        "Tokens that had to be known as forget or retain, each as often as it was "
+        "read, as a share of the tokens the base was pretrained on."
       ),
     ),
   ]
