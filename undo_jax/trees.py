@@ -105,6 +105,17 @@ def mask_from_rules(
   return map_with_path(build, params, settings)
 
 
+def masked(tree: Any, rules: Sequence[tuple[str, int | None, Any, float]]) -> Any:
+  """Returns the tree times the masks of the rules, zero where none speaks.
+
+  Without rules it is the tree itself. Raises as `mask_from_rules`.
+  """
+  if not rules:
+    return tree
+  masks = mask_from_rules(tree, rules, default=0.0)
+  return jax.tree.map(lambda x, m: x * m.astype(x.dtype), tree, masks)
+
+
 def _check_index(path, shape, axis, index):
   if not 0 <= axis < len(shape):
     raise ValueError(f"{path} has shape {shape}: no axis {axis}")

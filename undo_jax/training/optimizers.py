@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 import optax
 
 from undo_jax import trees
@@ -96,7 +95,6 @@ def only_trainable(rules: tuple) -> optax.GradientTransformation:
 
   def update(updates, params):
     del params
-    masks = trees.mask_from_rules(updates, rules, default=0.0)
-    return jax.tree.map(lambda u, m: u * m.astype(u.dtype), updates, masks)
+    return trees.masked(updates, rules)
 
   return optax.stateless(update)
