@@ -150,3 +150,11 @@ def test_masks_need_shapes_only():
 def test_rules_that_reach_nothing_are_errors(rule, message):
   with pytest.raises(ValueError, match=message):
     trees.mask_from_rules(TREE, [rule])
+
+
+def test_masked_keeps_what_a_rule_names_and_zeroes_the_rest():
+  params = {"a": jnp.array([[1.0, 2.0], [3.0, 4.0]]), "b": jnp.ones(2, jnp.bfloat16)}
+  got = trees.masked(params, [("a", 0, 1, 1.0)])
+  assert got["a"].tolist() == [[0.0, 0.0], [3.0, 4.0]]
+  assert got["b"].tolist() == [0.0, 0.0] and got["b"].dtype == jnp.bfloat16
+  assert trees.masked(params, []) is params
