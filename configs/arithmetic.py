@@ -78,26 +78,40 @@ def _tiny() -> config_dict.ConfigDict:
   )
   config.data_filtering = common.changes()  # Against pretrain.
   config.unlearn = config_dict.ConfigDict()
-  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
+  # Each is attacked. The blocks below that are not named here are not run.
+  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")
   config.unlearn.max_ent = common.training(
     num_steps=60, learning_rate=3e-4, batch_size=batch_size
   )
-  config.unlearn.max_ent.options = config_dict.create(
-    retain_weight=1.0,  # Of the cross-entropy on retain data.
-  )
+  config.unlearn.max_ent.options = common.weights(retain=1.0)
   config.unlearn.grad_diff = common.training(
     num_steps=60, learning_rate=1.5e-4, batch_size=batch_size
   )
-  config.unlearn.grad_diff.options = config_dict.create(
-    retain_weight=15.0,  # The paper's for arithmetic.
-  )
+  config.unlearn.grad_diff.options = common.weights(retain=15.0)  # The paper's.
   config.unlearn.rmu = common.training(
     num_steps=60, learning_rate=1e-3, batch_size=batch_size
   )
   config.unlearn.rmu.options = config_dict.create(
     layers=(0, 1),  # Trained down-projections; the last one's output is steered.
     coefficient=20.0,  # Length of the steering target.
-    retain_weight=10.0,  # Of the drift of retain hidden states.
+    retain_weight=10.0,  # Of the drift of retain hidden states ...
+    forget_weight=1.0,  # ... and of the steering error.
+  )
+  # The paper's other robust baselines: MaxEnt under sharpness-aware minimization,
+  # and beside representation noise.
+  config.unlearn.max_ent_sam = common.training(
+    num_steps=60, learning_rate=3e-4, batch_size=batch_size, rho=0.01
+  )
+  config.unlearn.max_ent_sam.objective = "max_ent"  # By default the block's name.
+  config.unlearn.max_ent_sam.options = common.weights(retain=1.0)
+  config.unlearn.max_ent_rep_noise = common.training(
+    num_steps=60, learning_rate=3e-4, batch_size=batch_size
+  )
+  config.unlearn.max_ent_rep_noise.options = config_dict.create(
+    alpha=1.0,  # Of the ascent on forget data, read off all hidden states.
+    beta=0.001,  # Of the distance of the MLPs' outputs from noise.
+    only_differing=False,  # Leave out tokens that forget and retain rows share.
+    **common.weights(retain=1.0),  # As in MaxEnt.
   )
   config.undo = config_dict.create(
     teacher="max_ent",  # The unlearned model that is noised and distilled.
@@ -109,6 +123,7 @@ def _tiny() -> config_dict.ConfigDict:
   config.distill = common.cosine(
     num_steps=900, learning_rate=2e-3, batch_size=batch_size
   )
+  config.distill.options = common.distillation()
   config.distill.stop = common.stop(evaluate_every=25, tolerance=0.05, relative=False)
   config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
   # Imitation of data_filtering by base; no stop rule, its outputs match soon.
@@ -149,8 +164,9 @@ def _make_small(config: Any) -> None:
     scan_unroll=1,
   )
   config.pretrain.update(num_steps=3000, batch_size=32, warmup_steps=50)
-  for method in ("max_ent", "grad_diff", "rmu"):
-    config.unlearn[method].batch_size = 32
+  for method, block in config.unlearn.items():
+    if method != "methods":
+      block.batch_size = 32
   config.oracle.update(num_steps=1000, batch_size=32, warmup_steps=50)
   config.distill.update(num_steps=3000, batch_size=32, warmup_steps=50)
   config.attack.update(

@@ -111,6 +111,7 @@ def training(
   final_learning_rate: float | None = None,
   warmup_steps: int = 0,
   weight_decay: float = 0.0,
+  rho: float = 0.0,
 ) -> config_dict.ConfigDict:
   """Returns how a stage trains: AdamW, its schedule, the rows of an update."""
   config = config_dict.create(
@@ -122,6 +123,10 @@ def training(
     warmup_steps=warmup_steps,  # Linear from 0; update 1 then is a no-op.
     weight_decay=weight_decay,  # Decoupled, on all parameters.
     clip_norm=1.0,  # Global gradient norm.
+    rho=rho,  # Of sharpness-aware minimization, length of its perturbation; 0: off.
+    # What is trained, and noised before: pairs (path regex, layers), where () are all
+    # layers, as in (("layers/mlp/.*", (0, 1)), ("embedding", ())); empty: everything.
+    trainable=(),
   )
   config.final_learning_rate = final_learning_rate
   return config
@@ -146,6 +151,28 @@ def preset(name: str, **changes: object) -> config_dict.ConfigDict:
   return config_dict.ConfigDict(dataclasses.asdict(model))
 
 
+def weights(
+  *, retain: float, forget: float = 1.0, retain_loss: str = "cross_entropy"
+) -> config_dict.ConfigDict:
+  """Returns the options of unlearning by a forget and a retain term."""
+  return config_dict.create(
+    retain_weight=retain,  # Of the retain term; the paper's a for WMDP ...
+    forget_weight=forget,  # ... and 1 - a of the forget term.
+    # On retain data: cross_entropy, or kl to the model from before unlearning.
+    retain_loss=retain_loss,
+  )
+
+
+def distillation() -> config_dict.ConfigDict:
+  """Returns the options of distillation: on outputs, from the unlearned model."""
+  return config_dict.create(
+    kl_weight=1.0,  # Of the forward KL to the teacher's outputs.
+    activation_weight=0.0,  # Of the layers' squared error on the teacher's inputs.
+    base_share=0.0,  # Of the model from before unlearning as a second teacher.
+    base_choice="mixed",  # mixed adds up both KLs; switch draws one an update.
+  )
+
+
 def changes(**values: float | int) -> config_dict.ConfigDict:
   """Returns how a stage's training differs from another's: None is as there."""
   config = config_dict.create(
@@ -166,6 +193,8 @@ def stop(
     evaluate_every=evaluate_every,  # Updates between checks; also after the first.
     tolerance=tolerance,  # Largest part of the score that may be missing ...
     relative=relative,  # ... as a share of the teacher's, or else absolute.
+    # Scores that must all recover: retain, forget, tasks by name; (): fixed budget.
+    scores=("retain",),
   )
 
 
@@ -186,6 +215,11 @@ def attack(
     batch_size=batch_size,  # Rows of the mixture `attack` an update.
     weight_decay=0.0,  # Decoupled.
     clip_norm=1.0,  # Global gradient norm.
+    trainable=(),  # What is trained, as in training; with lora nothing else.
+  )
+  config.perturb = config_dict.create(
+    alpha=0.0,  # The model is first noised by so much; 0: attacked as it is.
+    beta=0.1,  # Scale of that noise.
   )
   config.lora = config_dict.create(
     rank=0,  # r of the adapters that are trained; 0: all weights are, no adapters.
