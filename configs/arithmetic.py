@@ -97,22 +97,7 @@ def _tiny() -> config_dict.ConfigDict:
     retain_weight=10.0,  # Of the drift of retain hidden states ...
     forget_weight=1.0,  # ... and of the steering error.
   )
-  # The paper's other robust baselines: MaxEnt under sharpness-aware minimization,
-  # and beside representation noise.
-  config.unlearn.max_ent_sam = common.training(
-    num_steps=60, learning_rate=3e-4, batch_size=batch_size, rho=0.01
-  )
-  config.unlearn.max_ent_sam.objective = "max_ent"  # By default the block's name.
-  config.unlearn.max_ent_sam.options = common.weights(retain=1.0)
-  config.unlearn.max_ent_rep_noise = common.training(
-    num_steps=60, learning_rate=3e-4, batch_size=batch_size
-  )
-  config.unlearn.max_ent_rep_noise.options = config_dict.create(
-    alpha=1.0,  # Of the ascent on forget data, read off all hidden states.
-    beta=0.001,  # Of the distance of the MLPs' outputs from noise.
-    only_differing=False,  # Leave out tokens that forget and retain rows share.
-    **common.weights(retain=1.0),  # As in MaxEnt.
-  )
+  config.unlearn.update(common.robust_baselines(config.unlearn.max_ent))
   config.undo = config_dict.create(
     teacher="max_ent",  # The unlearned model that is noised and distilled.
     alphas=(0.3, 0.5, 0.7),  # Noise strengths in [0, 1].
@@ -207,6 +192,10 @@ def _make_paper(config: Any) -> None:
     num_steps=1000, learning_rate=4e-4, warmup_steps=50, **rows
   )
   config.unlearn.max_ent.update(num_steps=10, learning_rate=9e-5, batch_size=40)
+  baseline = {"num_steps": 10, "learning_rate": 8e-5, "batch_size": 40}
+  config.unlearn.max_ent_sam.update(baseline)
+  # Its statistics are of five rows, as those of the paper's.
+  config.unlearn.max_ent_rep_noise.update(baseline, num_microbatches=8)
   config.unlearn.grad_diff.update(
     num_steps=10, learning_rate=8e-6, batch_size=40, num_microbatches=2
   )
@@ -219,7 +208,7 @@ def _make_paper(config: Any) -> None:
     retain_weight=0.0,
   )
   config.undo.alphas = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-  stop = config.distill.stop
+  stop, options = config.distill.stop, config.distill.options
   stop.evaluate_every = 20
   for name in ("distill", "oracle"):
     config[name] = common.training(
@@ -229,7 +218,7 @@ def _make_paper(config: Any) -> None:
       warmup_steps=50,
       **rows,
     )
-  config.distill.stop = stop
+  config.distill.stop, config.distill.options = stop, options
   # On forget data alone; the paper's other attack reads the mixture of pretraining:
   # --config.mixtures.attack.english=0.75 and 0.125 of each of the others.
   config.attack.update(

@@ -163,6 +163,27 @@ def weights(
   )
 
 
+def robust_baselines(max_ent: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """Returns the paper's other robust baselines, each MaxEnt's block and one thing more.
+
+  max_ent_sam is MaxEnt under sharpness-aware minimization, max_ent_rep_noise MaxEnt
+  beside representation noise. They are run where unlearn.methods names them.
+  """
+  config = config_dict.ConfigDict()
+  config.max_ent_sam = max_ent.copy_and_resolve_references()
+  config.max_ent_sam.objective = "max_ent"  # Of a block; without it, its name.
+  config.max_ent_sam.rho = 0.01
+  config.max_ent_rep_noise = max_ent.copy_and_resolve_references()
+  config.max_ent_rep_noise.options.update(
+    config_dict.create(
+      alpha=1.0,  # Of the ascent on forget data, read off all hidden states.
+      beta=0.001,  # Of the distance of the MLPs' outputs from noise.
+      only_differing=False,  # Leave out tokens that forget and retain rows share.
+    )
+  )
+  return config
+
+
 def distillation() -> config_dict.ConfigDict:
   """Returns the options of distillation: on outputs, from the unlearned model."""
   return config_dict.create(
