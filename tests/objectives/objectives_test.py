@@ -677,12 +677,10 @@ def test_rep_noise_averages_its_statistics_over_microbatches():
 def test_rep_noise_may_mask_what_both_rows_share():
   name = "max_ent_rep_noise"
   params, batch = draw_params(1), batch_of(name)
-  # Rows of the same first half, as answers to one prompt.
-  for side in ("inputs", "targets"):
-    shared = (
-      batch["forget"][side].at[:, : L // 2].set(batch["retain"][side][:, : L // 2])
-    )
-    batch["forget"][side] = shared
+  # Rows of the same first tokens, as answers to one prompt.
+  for side, count in (("inputs", 3), ("targets", 2)):
+    shared = batch["retain"][side][:, :count]
+    batch["forget"][side] = batch["forget"][side].at[:, :count].set(shared)
   loss, _ = jax.jit(make(name, only_differing=True))(params, FROZEN, batch, KEY)
   terms = np_objective(name, params, FROZEN, batch)
   harmless, noise, ascent = np_rep_noise(
