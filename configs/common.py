@@ -1,6 +1,7 @@
 """What every config file shares: typed arguments, placeholders."""
 
 import dataclasses
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -169,19 +170,18 @@ def robust_baselines(max_ent: config_dict.ConfigDict) -> config_dict.ConfigDict:
   max_ent_sam is MaxEnt under sharpness-aware minimization, max_ent_rep_noise MaxEnt
   beside representation noise. They are run where unlearn.methods names them.
   """
-  config = config_dict.ConfigDict()
-  config.max_ent_sam = max_ent.copy_and_resolve_references()
-  config.max_ent_sam.objective = "max_ent"  # Of a block; without it, its name.
-  config.max_ent_sam.rho = 0.01
-  config.max_ent_rep_noise = max_ent.copy_and_resolve_references()
-  config.max_ent_rep_noise.options.update(
+  sam, rep_noise = (max_ent.copy_and_resolve_references() for _ in range(2))
+  sam.objective = "max_ent"  # Of the block; without it, its name.
+  sam.rho = 0.01
+  options: Any = rep_noise.options
+  options.update(
     config_dict.create(
       alpha=1.0,  # Of the ascent on forget data, read off all hidden states.
       beta=0.001,  # Of the distance of the MLPs' outputs from noise.
       only_differing=False,  # Leave out tokens that forget and retain rows share.
     )
   )
-  return config
+  return config_dict.ConfigDict({"max_ent_sam": sam, "max_ent_rep_noise": rep_noise})
 
 
 def distillation() -> config_dict.ConfigDict:

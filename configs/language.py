@@ -176,10 +176,11 @@ def _paper() -> config_dict.ConfigDict:
     retain_weight=0.0,  # The paper's has no retain term here.
     forget_weight=1.0,  # Of the steering error.
   )
-  config.unlearn.update(common.robust_baselines(config.unlearn.max_ent))
-  config.unlearn.max_ent_sam.learning_rate = 8e-5
+  baselines: Any = common.robust_baselines(config.unlearn.max_ent)
+  baselines.max_ent_sam.learning_rate = 8e-5
   # Its statistics are of single rows, as those of the paper's.
-  config.unlearn.max_ent_rep_noise.update(learning_rate=8e-5, num_microbatches=4)
+  baselines.max_ent_rep_noise.update(learning_rate=8e-5, num_microbatches=4)
+  config.unlearn.update(baselines)
   config.distill = common.training(
     num_steps=4069,  # One epoch, were there no stop rule.
     learning_rate=9e-4,
