@@ -1,6 +1,8 @@
 """Stages as they are run: the rows of a tokenizer file, the variants of the paper."""
 
 import json
+import types
+from typing import Any
 
 import jax
 import numpy as np
@@ -199,3 +201,27 @@ def test_a_stop_rule_on_an_unknown_score_ends_before_the_first_model(tmp_path):
   ):
     running.run_stages(run)
   assert run.done("data") and not run.done("base")
+
+
+@pytest.mark.parametrize(
+  ("setting", "scores", "better"),
+  [
+    ("arithmetic", ("retain",), {"retain": 0.9}),
+    ("arithmetic", ("addition_equation", "forget"), {"forget": 0.9}),
+    ("arithmetic", ("english",), {"english": 0.1}),
+    ("language", ("retain", "forget"), {"retain": 0.1, "forget": 0.1}),
+  ],
+)
+def test_a_stop_rule_knows_which_way_a_score_gets_better(setting, scores, better):
+  teacher = dict.fromkeys(("retain", "forget", "addition_equation", "english"), 0.5)
+  stop = {"tolerance": 0.05, "relative": True, "scores": list(scores)}
+  stage = stages.Stage(
+    "student", "train", {"setting": setting, "stop": stop}, {"teacher": "teacher"}
+  )
+  run: Any = types.SimpleNamespace(done=lambda name: {"scores": teacher})
+  rule = running._stop_rule(run, stage)
+  assert rule is not None
+  worse = {name: 1.0 - value for name, value in better.items()}
+  assert rule(teacher) and rule(teacher | better) and not rule(teacher | worse)
+  stop["scores"] = []
+  assert running._stop_rule(run, stage) is None

@@ -306,17 +306,17 @@ def _stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool] | N
     return None
   outcome = run.done(stage.inputs["teacher"])
   assert outcome is not None, "the teacher's stage comes first in the plan"
-  metrics = settings_lib.get(stage.settings["setting"]).METRICS
+  setting = settings_lib.get(stage.settings["setting"])
   rule = stop_rules.StopRule(
     tolerance=settings["tolerance"],
     relative=settings["relative"],
     scores=tuple(settings.get("scores", ("retain",))),
   )
-  # A task's score is of the kind of the retain score, unless the setting says else.
   falling = [
     name
     for name in rule.scores
-    if not higher_is_worse(metrics.get(name, metrics["retain"]))
+    if name in getattr(setting, "FALLING", ())
+    or not higher_is_worse(setting.METRICS.get(name, setting.METRICS["retain"]))
   ]
   return functools.partial(
     stop_rules.recovered, rule, teacher=outcome["scores"], falling=falling
