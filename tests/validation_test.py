@@ -137,7 +137,18 @@ def test_what_fits_alone_may_not_fit_together(config):
   config.unlearn.max_ent_sam.objective = "rmu"
   with pytest.raises(ConfigError, match="'rmu' takes the options"):
     validation.check(config, ONE_DEVICE)
-  config.unlearn.methods = ("max_ent",)
+  config.unlock()
+  config.unlearn.mine = config.unlearn.max_ent.copy_and_resolve_references()
+  config.unlearn.mine.objective = "max_ent"
+  config.update(
+    {
+      "unlearn": {"methods": ("mine",)},
+      "undo": {"teacher": "mine", "oracle_matching": False},
+    }
+  )
+  with pytest.raises(ConfigError, match="methods: expected one of max_ent, .* 0, got"):
+    validation.check(config, ONE_DEVICE)
+  config.update({"unlearn": {"methods": ("max_ent",)}, "undo": {"teacher": "max_ent"}})
   config.attack.lora.rank = 2
   with pytest.raises(ConfigError, match="attack.trainable: .* adapters are trained"):
     validation.check(config, ONE_DEVICE)

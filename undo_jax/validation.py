@@ -11,6 +11,7 @@ import jax
 from undo_jax import checks, files, objectives, settings, trees
 from undo_jax.attacks import lora
 from undo_jax.data import packing, tokenizers
+from undo_jax.frontier.robustness import UNLEARNED_ONLY
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.stages import MIXTURES, OPTIMIZER_FIELDS, changed, undo_name
@@ -212,6 +213,13 @@ def _check_unlearn(config, shards):
     if objective == "rmu":
       _check_rmu(config, method, block)
     _check_values(config, f"unlearn.{method}.options", objective, block.options)
+  if not {*methods, "oracle_matching" * config.undo.oracle_matching} & {
+    *UNLEARNED_ONLY
+  }:
+    expected = (
+      f"one of {', '.join(UNLEARNED_ONLY)} among them, the report's robustness 0"
+    )
+    checks.fail("unlearn.methods", expected, methods)
 
 
 def _check_rmu(config, method, block):
