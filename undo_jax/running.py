@@ -453,7 +453,8 @@ def _save_attack(checkpoints, done, state, history, batches):
 def _restore_attack(checkpoints, done, abstract, history, batches):
   rest = {"step": abstract.step, "opt_state": abstract.opt_state, "history": history}
   params, rest = checkpoints.restore(done, abstract.params, rest, batches)
-  history = {name: np.array(values) for name, values in rest["history"].items()}
+  # In the order of the tasks, which a checkpoint does not keep.
+  history = {name: np.array(rest["history"][name]) for name in history}
   return abstract._replace(
     params=params, step=rest["step"], opt_state=rest["opt_state"]
   ), history
