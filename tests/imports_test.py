@@ -104,6 +104,12 @@ def test_no_module_needs_tensorflow_or_torch():
   subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
 
 
+def test_processes_that_encode_documents_need_no_jax():
+  code = BLOCK.replace('"tensorflow"', '"jax", "tensorflow_datasets", "pyarrow"')
+  code += "\nimport undo_jax.data.document_encoding"
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
+
+
 def test_nothing_is_pickled():
   for path in SOURCES:
     names = {module.split(".")[0] for module in imported(path)}

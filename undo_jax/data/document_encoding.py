@@ -150,11 +150,6 @@ def _results(pending, full):
       yield name, result()
     except ConfigError as error:
       raise ConfigError(f"source {name!r}: {error}") from None
-    except concurrent.futures.process.BrokenProcessPool:
-      raise RuntimeError(
-        "a worker process was killed while it encoded documents, perhaps because "
-        "memory was short; run again with fewer workers"
-      ) from None
 
 
 def _raise(error: ConfigError) -> Encoded:
@@ -193,6 +188,11 @@ def _run_in_processes(tokenizer: str, num_workers: int) -> Iterator[Any]:
 
   try:
     yield submit
+  except concurrent.futures.process.BrokenProcessPool:
+    raise RuntimeError(
+      "a worker process was killed while it encoded documents, perhaps because memory "
+      "was short; run again with fewer workers"
+    ) from None
   finally:
     executor.shutdown(cancel_futures=True)
 

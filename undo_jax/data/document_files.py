@@ -81,7 +81,7 @@ def chunks(paths: Sequence[pathlib.Path], source: Source) -> Iterator[Chunk]:
     if is_whole(path, source):
       begin = begin if whole else index
       whole.append(path)
-      size += _check_size(path)
+      size += _check_size(path, is_whole=True)
     if whole and (size >= CHUNK_BYTES or not is_whole(path, source)):
       yield Chunk("files", tuple(whole), begin, 0, None, size)
       whole, size = [], 0
@@ -99,7 +99,7 @@ def is_whole(path: pathlib.Path, source: Source) -> bool:
 
 def _cut(path: pathlib.Path, index: int, source: Source) -> Iterator[Chunk]:
   """Yields the chunks of one file of many documents."""
-  _check_size(path, largest=None)
+  _check_size(path, is_whole=False)
   if FORMATS[path.suffix] == "parquet":
     yield from _parquet_chunks(path, index, source)
     return
@@ -180,17 +180,15 @@ def _check_columns(path, schema, source):
       )
 
 
-def _check_size(
-  path: pathlib.Path, largest: int | None = LARGEST_DOCUMENT_BYTES
-) -> int:
-  """Returns a file's size in bytes; 0 is refused, and what is too large."""
+def _check_size(path: pathlib.Path, *, is_whole: bool) -> int:
+  """Returns a file's size in bytes; 0 and too much for one document are refused."""
   try:
     size = path.stat().st_size
   except OSError as error:
     raise unreadable(path, error) from None
   if not size:
     raise ConfigError(f"expected documents, but {path} is empty; remove it")
-  if largest is not None and size > largest:
+  if is_whole and size > LARGEST_DOCUMENT_BYTES:
     raise _too_large(str(path))
   return size
 
