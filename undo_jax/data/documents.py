@@ -142,7 +142,7 @@ def prepare(
       every source.
     num_workers: processes that encode; None: one for each core. The result does not
       depend on it.
-    progress: called after each chunk.
+    progress: called when a source begins, and after each of its chunks.
 
   Returns:
     documents.json: {"settings": what determines the rows, "sources": by name {"files"
@@ -242,16 +242,23 @@ class _Preparation:
     encoded = encode_all(
       self._chunks(), self._tokenizer, num_workers=num_workers, full=self._full
     )
+    current = next(iter(self._divisions))
+    self._report(current)
     with contextlib.closing(encoded):
       for name, documents in encoded:
-        division = self._divisions[name]
-        yield from division.add(documents)
-        if division.is_full:
+        if name != current:
+          self._report(name)
+          current = name
+        yield from self._divisions[name].add(documents)
+        if self._divisions[name].is_full:
           self._full.add(name)
-        if self._progress:
-          self._progress(division.status)
+        self._report(name)
     for division in self._divisions.values():
       yield from division.end()
+
+  def _report(self, name: str) -> None:
+    if self._progress:
+      self._progress(self._divisions[name].status)
 
   def _chunks(self):
     """Yields (name, chunk or the error instead of it, source)."""
