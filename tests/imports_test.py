@@ -45,6 +45,8 @@ ONLY = {
   "orbax": ("training/checkpointing.py",),
   "grain": ("data",),
   "tensorflow_datasets": ("data",),
+  "array_record": ("data/rows.py",),
+  "pyarrow": ("data/document_files.py",),
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
   "matplotlib": ("frontier",),

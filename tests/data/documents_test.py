@@ -384,13 +384,16 @@ documents.prepare(
 """
 
 
-def test_a_kill_leaves_no_process_and_the_rerun_ends_with_the_same(tmp_path):
+def test_a_kill_leaves_no_process_and_the_rerun_ends_with_the_same(
+  tmp_path, tmp_path_factory
+):
+  program = tmp_path_factory.mktemp("program") / "program.py"
   write_jsonl(tmp_path / "a.jsonl", make_texts(800))
 
   def start(pause):
-    script = SCRIPT.format(path=[str(ROOT), *sys.path], pause=pause)
+    program.write_text(SCRIPT.format(path=[str(ROOT), *sys.path], pause=pause))
     return subprocess.Popen(
-      [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+      [sys.executable, program], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
 
   process = start(pause=0.2)
