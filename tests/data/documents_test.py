@@ -355,10 +355,16 @@ def test_a_killed_worker_ends_the_preparation(tmp_path, monkeypatch):
   monkeypatch.setattr(document_files, "CHUNK_BYTES", 100)
   path = write_jsonl(tmp_path / "a.jsonl", make_texts(2000))
 
+  killed = []
+
   def kill(status):
-    for child in psutil.Process().children():
-      if "spawn_main" in " ".join(child.cmdline()):
-        child.kill()
+    if status.documents and not killed:
+      killed.extend(
+        child
+        for child in psutil.Process().children()
+        if "spawn_main" in " ".join(child.cmdline())
+      )
+      killed[0].kill()
 
   with pytest.raises(RuntimeError, match="worker process was killed"):
     sources = {"a": documents.Source(paths=[path])}
@@ -437,10 +443,24 @@ def test_check_finds_what_is_wrong_at_the_beginning_of_any_file(tmp_path, monkey
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError, match=message):
       documents.check(documents.Source(paths=[good, str(tmp_path / name)]))
+  # But not all of each file, nor all files that are a document each.
   monkeypatch.setattr(documents, "CHECKED_BYTES", 10)
   monkeypatch.setattr(document_files, "CHUNK_BYTES", 10)
   (tmp_path / "late.txt").write_bytes(b"fine line\n" * 9 + b"\xff")
-  documents.check(documents.Source(paths=[str(tmp_path / "late.txt")]))
+  (tmp_path / "later.txt").write_bytes(b"\xff")
+  paths = [str(tmp_path / "late.txt")]
+  documents.check(documents.Source(paths=paths))
+  with pytest.raises(ConfigError, match="late.txt, line 10, has the byte 0xff"):
+    prepare(tmp_path / "out", {"a": documents.Source(paths=paths)})
+  paths = [
+    str(tmp_path / "a.jsonl"),
+    str(tmp_path / "page.html"),
+    str(tmp_path / "later.txt"),
+  ]
+  (tmp_path / "page.html").write_text("<p>ten bytes and more")
+  documents.check(documents.Source(paths=paths, lines=False))
+  with pytest.raises(ConfigError, match="later.txt, line 1, has the byte 0xff"):
+    documents.check(documents.Source(paths=paths))
 
 
 def test_the_fingerprint_is_of_contents_and_options(tmp_path):

@@ -212,6 +212,23 @@ def records(chunk: Chunk, source: Source) -> Iterator[Record]:
   return _jsonl(chunk, source) if chunk.kind == "jsonl" else _text_lines(chunk)
 
 
+def has_text(record: Record, source: Source) -> bool:
+  """Whether a document has text; one without is left out where that is usual.
+
+  Raises:
+    ConfigError: if it has none, is no page of HTML, and skip_empty is not set.
+  """
+  if record.text and not record.text.isspace():
+    return True
+  if source.skip_empty or (
+    not record.number and record.place.endswith((".html", ".htm"))
+  ):
+    return False
+  raise ConfigError(
+    f"expected text, but {record.place} has none; remove it or set skip_empty"
+  )
+
+
 def _files(chunk: Chunk) -> Iterator[Record]:
   for index, path in enumerate(chunk.paths, start=chunk.file):
     try:

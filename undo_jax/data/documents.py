@@ -25,7 +25,7 @@ import numpy as np
 from undo_jax import files
 from undo_jax.data import document_files, document_hashes, packing, rows, tokenizers
 from undo_jax.data.document_division import Division, Status
-from undo_jax.data.document_encoding import encode, encode_all
+from undo_jax.data.document_encoding import encode_all
 from undo_jax.data.document_hashes import Hashes, overlap
 from undo_jax.data.document_source import FORMATS, Source, find
 from undo_jax.errors import ConfigError
@@ -44,8 +44,8 @@ __all__ = (
 # Counts up when the same files and settings begin to give other documents.
 VERSION = 1
 DONE, HASHES = "documents.json", "hashes"
-# Of each file so many bytes are read before compute; all of them while preparing.
-CHECKED_BYTES = 2**22
+# Of files that are a document each, so many bytes are read before compute.
+CHECKED_BYTES = 2**24
 
 
 Progress = Callable[[Status], None]
@@ -57,19 +57,25 @@ Progress = Callable[[Status], None]
 def check(source: Source) -> None:
   """Reads the beginning of each file: as much as tells that it is what it should be.
 
-  The whole of each file is checked while it is prepared, with the same errors.
+  Of files that are one document each only the first `CHECKED_BYTES` are read. All of
+  it is checked while it is prepared, with the same errors.
 
   Raises:
     ConfigError: if a path matches nothing, a file is empty or not UTF-8, a field or
       column is missing, or a document has no text; the file and line are named.
   """
-  tokenizer = tokenizers.make("bytes")
+  num_bytes = 0
   for path in find(source.paths):
-    documents = size = 0
+    documents = 0
     for chunk in document_files.chunks([path], source):
-      encoded = encode(chunk, source, tokenizer)
-      documents, size = documents + len(encoded.lengths), size + encoded.num_bytes
-      if size >= CHECKED_BYTES:
+      is_whole = chunk.kind == "files"
+      num_bytes += chunk.file_bytes * is_whole
+      if num_bytes > CHECKED_BYTES and is_whole:
+        documents = 1  # Or so we assume.
+        break
+      for record in document_files.records(chunk, source):
+        documents += document_files.has_text(record, source)
+      if documents:
         break
     if not documents and FORMATS[path.suffix] != "html":
       raise ConfigError(
