@@ -16,7 +16,13 @@ import pyarrow as pa
 from pyarrow import parquet
 import pytest
 
-from undo_jax.data import document_files, document_hashes, documents, rows
+from undo_jax.data import (
+  document_files,
+  document_hashes,
+  documents,
+  rows,
+  tokenizer_training,
+)
 from undo_jax.data.tokenizers import BOS, EOS, ByteTokenizer
 from undo_jax.types import ConfigError
 
@@ -281,6 +287,7 @@ def test_an_error_of_any_process_is_one_line_and_leaves_nothing(tmp_path, monkey
     (["a"], {}, {"packing": "sliding"}, "packing: expected one of"),
     (["a"], {}, {"length": 1}, "length: expected an integer of at least 2, got 1"),
     (["a"], {}, {"seed": -1}, "seed: expected an integer of at least 0"),
+    (["a"], {}, {"num_workers": 0}, "num_workers: expected an integer of at least 1"),
     (["a"], {}, {"tokenizer": "words"}, "unknown data.tokenizer 'words'"),
     (
       ["é"],
@@ -320,14 +327,19 @@ def test_what_is_done_is_not_done_again(tmp_path):
   assert seen[-1].file_bytes == seen[-1].total_bytes == os.path.getsize(path)
   assert seen[-1].num_bytes == first["sources"]["a"]["bytes"] == seen[-1].tokens
   before = contents(tmp_path / "out")
-  moved = shutil.move(path, tmp_path / "moved.jsonl")
-  source = documents.Source(paths=[str(moved)], validation_fraction=0.2)
+  moved = str(shutil.move(path, tmp_path / "moved.jsonl"))
+  source = documents.Source(paths=[moved], validation_fraction=0.2)
   again = prepare(tmp_path / "out", {"a": source}, progress=lambda status: 1 / 0)
   assert again == first
   with pytest.raises(
     ConfigError, match="holds documents with other seed; give another"
   ):
     prepare(tmp_path / "out", {"a": source}, seed=4)
+  for name in ("one", "other"):  # A tokenizer may move as well.
+    shutil.rmtree(tmp_path / "one", ignore_errors=True)
+    tokenizer_training.train([moved], tmp_path / name, kind="bpe", vocab_size=262)
+    tokenizer = f"huggingface:{tmp_path / name}"
+    prepare(tmp_path / "by_merges", {"a": source}, tokenizer=tokenizer)
   pathlib.Path(moved).write_text('{"text": "other"}')
   with pytest.raises(ConfigError, match="holds documents with other sources"):
     prepare(tmp_path / "out", {"a": source})

@@ -162,15 +162,19 @@ def prepare(
       or the directory holds something else.
   """
   directory = pathlib.Path(directory).expanduser().absolute()
-  _check_settings(sources, tokenizer, length, packing, seed)
+  num_workers = _num_cores() if num_workers is None else num_workers
+  _check_settings(sources, tokenizer, packing)
+  _check_least(length=(length, 2), seed=(seed, 0), num_workers=(num_workers, 1))
   paths = _for_each(sources, lambda source: find(source.paths))
   stats = {path: path.stat() for found in paths.values() for path in found}
   described = {name: _describe(found) for name, found in paths.items()}
+  content = tokenizers.content(tokenizer)
   settings = files.plain(
     {
       "sources": {n: _fingerprint(s, described[n]) for n, s in sources.items()},
-      "tokenizer": tokenizer,
-      "tokenizer_content": tokenizers.content(tokenizer),
+      # Where its file is does not matter.
+      "tokenizer": tokenizer if content is None else tokenizer.partition(":")[0],
+      "tokenizer_content": content,
       "length": length,
       "packing": packing,
       "seed": seed,
@@ -183,7 +187,7 @@ def prepare(
     preparation = _Preparation(
       temporary, sources, paths, tokenizer, length, packing, seed, progress
     )
-    with contextlib.closing(preparation.stream(num_workers or _num_cores())) as stream:
+    with contextlib.closing(preparation.stream(num_workers)) as stream:
       sizes = rows.write(
         temporary, length=length, splits=preparation.splits, stream=stream
       )
@@ -291,7 +295,7 @@ class _Preparation:
     }
 
 
-def _check_settings(sources, tokenizer, length, mode, seed):
+def _check_settings(sources, tokenizer, mode):
   """Raises a ConfigError on a setting out of its range."""
   if not sources:
     raise ConfigError("sources: expected at least one, got none")
@@ -302,12 +306,16 @@ def _check_settings(sources, tokenizer, length, mode, seed):
       )
   if mode not in packing.MODES:
     raise ConfigError(f"packing: expected one of {packing.MODES}, got {mode!r}")
-  for name, value, least in (("length", length, 2), ("seed", seed, 0)):
+  tokenizers.make(tokenizer)
+
+
+def _check_least(**values: tuple[int, int]) -> None:
+  """Raises a ConfigError if a value is no integer or less than the least."""
+  for name, (value, least) in values.items():
     if type(value) is not int or value < least:
       raise ConfigError(
         f"{name}: expected an integer of at least {least}, got {value!r}"
       )
-  tokenizers.make(tokenizer)
 
 
 def _for_each(sources, function):
@@ -342,8 +350,11 @@ def _remove_killed(directory: pathlib.Path) -> None:
 def _check_unchanged(stats: Mapping[pathlib.Path, os.stat_result]) -> None:
   """Raises a ConfigError if a file is not the one whose checksum was taken."""
   for path, before in stats.items():
-    now = path.stat()
-    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+    now = path.stat() if path.exists() else None
+    if now is None or (now.st_size, now.st_mtime_ns) != (
+      before.st_size,
+      before.st_mtime_ns,
+    ):
       raise ConfigError(f"{path} changed while it was read; run again")
 
 
