@@ -73,6 +73,7 @@ def test_pages_become_json_lines(tmp_path, corpus):
   "arguments, message",
   [
     (["--source=a.txt"], "--source: expected NAME=PATHS, got 'a.txt'"),
+    (["--source=x=a.txt", "--source=x=pages"], "--source: expected each NAME once"),
     (["--source=x=bad.txt"], "source 'x': expected UTF-8, but bad.txt, line 1, has"),
     (["--source=x=a.txt", "--output=a.jsonl"], "a.jsonl exists already and is not"),
   ],
