@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from undo_jax import interpolation, trees
 from undo_jax.models.config import ModelConfig
-from undo_jax.routing.activations import check_broadcastable, route
+from undo_jax.routing.activations import Mask, TokenMask, check_broadcastable, route
 from undo_jax.types import Params
 
 # Places inside each layer where a routing mask may sit.
@@ -82,7 +82,7 @@ class Decoder:
     params: Params,
     tokens_BxL: jax.Array,
     *,
-    routes: Mapping[str, jax.Array] | None = None,
+    routes: Mapping[str, Mask] | None = None,
     capture: tuple[int, ...] | tuple[str, ...] = (),
     valid_BxL: jax.Array | None = None,
     cache: Cache | None = None,
@@ -98,7 +98,8 @@ class Decoder:
       routes: gradient-routing masks by node name (one of NODES), each
         broadcastable to [N, *activation], where the activation is
         [B, L, H, K] for attention/heads, [B, L, F] for mlp/hidden and
-        [B, L, D] for the others. The leading axis is the layer's.
+        [B, L, D] for the others. The leading axis is the layer's; of a
+        TokenMask, which needs less memory, it is the table's.
       capture: indices k in [0, N] of hidden states to return; 0 is the (scaled)
         embedding and k the output of the k-th layer counted from one (after
         the residual, before the final norm). Or names of CAPTURES: "embedding" is
@@ -176,12 +177,17 @@ class Decoder:
     for name, mask in routes.items():
       if name not in shapes:
         raise ValueError(f"unknown route {name!r}; the nodes are {', '.join(NODES)}")
-      if jnp.ndim(mask) == 0 or mask.shape[0] != c.num_layers:
+      stacked = jnp.shape(mask.table if isinstance(mask, TokenMask) else mask)
+      if stacked[:1] != (c.num_layers,):
         raise ValueError(
           f"route {name!r} must have the {c.num_layers} layers as leading axis, "
-          f"got shape {jnp.shape(mask)}"
+          f"got shape {stacked}"
         )
-      check_broadcastable(mask, shapes[name])
+      layer = jax.eval_shape(lambda m: _of_layer(m, 0), mask)
+      try:
+        check_broadcastable(layer, shapes[name][1:])
+      except ValueError as error:
+        raise ValueError(f"route {name!r}, in every layer: {error}") from None
     if any(isinstance(index, str) for index in capture):
       if not set(capture) <= set(CAPTURES):
         raise ValueError(
@@ -265,7 +271,7 @@ class _Decoder(nn.Module):
       _remat(_Layer, c.remat),
       variable_axes={"params": 0},
       split_rngs={"params": True},
-      in_axes=(0, nn.broadcast, 0, 0, 0),
+      in_axes=(0, nn.broadcast, _route_axes(routes), 0, 0),
       length=c.num_layers,
       unroll=c.scan_unroll,
     )(c, collect=_collected(capture), name="layers")
@@ -522,6 +528,20 @@ def _matmul(x, kernel):
 
 def _softcap(x, cap):
   return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def _of_layer(mask, index):
+  if isinstance(mask, TokenMask):
+    return mask._replace(table=mask.table[index])
+  return mask[index]
+
+
+def _route_axes(routes):
+  """Returns what the scan over layers takes apart: of a TokenMask, the table."""
+  return {
+    name: TokenMask(0, nn.broadcast) if isinstance(mask, TokenMask) else 0
+    for name, mask in routes.items()
+  }
 
 
 def _route_at(routes, name, x):
