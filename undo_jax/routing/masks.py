@@ -195,7 +195,7 @@ def word_sequences(
   found: dict[tuple[int, ...], None] = {}
   for word in words:
     word = word.strip().lower()
-    for form in (word, word.capitalize()):
+    for form in (word, word.title()):
       for text in (form, " " + form):
         found[tuple(int(token) for token in encode(text))] = None
   return list(found)
