@@ -27,6 +27,7 @@ from undo_jax.types import Params
 
 # (path regex, axis, number of new entries); no path may match two of them.
 GrowthRules: TypeAlias = Sequence[tuple[str, int, int]]
+NORMAL = jax.nn.initializers.normal(0.02)
 
 
 class Growth(NamedTuple):
@@ -74,7 +75,7 @@ def expand(
   rules: GrowthRules,
   key: jax.Array,
   *,
-  init: Callable[..., jax.Array] = jax.nn.initializers.normal(0.02),
+  init: Callable[..., jax.Array] = NORMAL,
   zero: Sequence[str] = (),
   nodes: Mapping[str, Growth] | None = None,
 ) -> tuple[Params, Expansion]:
@@ -317,9 +318,7 @@ def masks_for(
     return values.reshape(old + new, *(1,) * (-growth.axis - 1))
 
   tables = {
-    name: make_table(
-      row(growth, old_target, new_target), row(growth, old_off, new_off)
-    )
+    name: make_table(row(growth, old_target, new_target), row(growth, old_off, new_off))
     for name, growth in expansion.nodes.items()
   }
   is_new = new_entries(params, expansion)

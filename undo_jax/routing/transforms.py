@@ -37,7 +37,7 @@ def route_sources(masks: Mapping[str, Any]) -> optax.GradientTransformationExtra
 
   Args:
     masks: for each source a tree like the parameters, leaves broadcastable to them;
-      see trees.mask_from_rules and routing.era.parameter_masks.
+      see trees.mask_from_rules and routing.era.masks_for.
 
   Returns:
     A stateless transformation, dtypes those of the gradients. Its update raises
@@ -48,7 +48,9 @@ def route_sources(masks: Mapping[str, Any]) -> optax.GradientTransformationExtra
   """
   _check_any(masks)
 
-  def update(updates, state, params=None, *, source_grads, source_weights=None, **extra):
+  def update(
+    updates, state, params=None, *, source_grads, source_weights=None, **extra
+  ):
     del updates, params, extra
     weights = dict.fromkeys(masks, 1.0) if source_weights is None else source_weights
     check_sources(masks, source_grads, "source_grads")
