@@ -538,8 +538,9 @@ def _of_layer(mask, index):
 
 def _route_axes(routes):
   """Returns what the scan over layers takes apart: of a TokenMask, the table."""
+  axes: Any = TokenMask
   return {
-    name: TokenMask(0, nn.broadcast) if isinstance(mask, TokenMask) else 0
+    name: axes(0, nn.broadcast) if isinstance(mask, TokenMask) else 0
     for name, mask in routes.items()
   }
 

@@ -262,8 +262,10 @@ def token_frequency_weights(
   Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, appendix on the
     details of TinyStories.
   """
-  forget, retain = (np.float64(x) for x in (forget_counts_V, retain_counts_V))
-  if forget.ndim != 1 or forget.shape != retain.shape or min(*forget, *retain) < 0:
+  forget = np.asarray(forget_counts_V, np.float64)
+  retain = np.asarray(retain_counts_V, np.float64)
+  fits = forget.ndim == 1 and forget.shape == retain.shape
+  if not fits or min(forget.min(), retain.min()) < 0:
     raise ValueError(
       "token counts must be two vectors [V] of numbers >= 0, got the shapes "
       f"{forget.shape} and {retain.shape}"
@@ -284,4 +286,4 @@ def retain_weight(
   """Returns 1 - sigmoid(scale * (q - 1/q) + bias) of q = f/r, float32 of its shape."""
   with np.errstate(divide="ignore", over="ignore"):
     x = scale * (ratio - 1.0 / ratio) + bias
-    return np.float32(1.0 / (1.0 + np.exp(x)))
+    return np.asarray(1.0 / (1.0 + np.exp(x)), np.float32)

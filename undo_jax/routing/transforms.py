@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 import optax
 
 from undo_jax.routing.sources import check_masks, check_sources
-from undo_jax.types import Params
 
 
 def route_sources(masks: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
@@ -55,7 +55,7 @@ def route_sources(masks: Mapping[str, Any]) -> optax.GradientTransformationExtra
     weights = dict.fromkeys(masks, 1.0) if source_weights is None else source_weights
     check_sources(masks, source_grads, "source_grads")
     check_sources(masks, weights, "source_weights")
-    total = None
+    total: Any = None
     for source, mask in masks.items():
       grads = source_grads[source]
       check_masks(grads, mask, f"masks of source {source!r}")
@@ -66,7 +66,7 @@ def route_sources(masks: Mapping[str, Any]) -> optax.GradientTransformationExtra
       total = part if total is None else jax.tree.map(jnp.add, total, part)
     return total, state
 
-  return optax.GradientTransformationExtraArgs(_no_state, update)
+  return _extra_args(update)
 
 
 def freeze_by_source(masks: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
@@ -100,11 +100,11 @@ def freeze_by_source(masks: Mapping[str, Any]) -> optax.GradientTransformationEx
     frozen = jax.tree.map(lambda u, m: jnp.where(m, u, 0), updates, is_open)
     return frozen, state
 
-  return optax.GradientTransformationExtraArgs(_no_state, update)
+  return _extra_args(update)
 
 
 def _open_at(masks, index):
-  if not isinstance(index, jax.core.Tracer) and not 0 <= int(index) < len(masks):
+  if not isinstance(index, Tracer) and not 0 <= int(index) < len(masks):
     raise ValueError(
       f"a source index must lie in [0, {len(masks)}) for {list(masks)}, got {index}"
     )
@@ -150,7 +150,12 @@ def routed_weight_decay(
   return optax.GradientTransformation(_no_state, update)
 
 
-def _no_state(params: Params) -> optax.EmptyState:
+def _extra_args(update: Any) -> optax.GradientTransformationExtraArgs:
+  # Any: the annotation in optax knows no required keyword.
+  return optax.GradientTransformationExtraArgs(_no_state, update)
+
+
+def _no_state(params: Any) -> optax.EmptyState:
   del params
   return optax.EmptyState()
 
