@@ -30,12 +30,12 @@ def make_table(*rows: jax.Array) -> jax.Array:
   Raises:
     ValueError: if there is no row, or the shapes differ.
   """
-  shapes = {jnp.shape(row) for row in rows}
+  stacked = [jnp.asarray(row, jnp.float32) for row in rows]
+  shapes = {row.shape for row in stacked}
   if len(shapes) != 1 or shapes == {()}:
     raise ValueError(
       f"a mask table needs rows of one shape [...units], got {sorted(shapes)}"
     )
-  stacked = [jnp.asarray(row, jnp.float32) for row in rows]
   return jnp.stack([*stacked, jnp.ones_like(stacked[0])])
 
 
@@ -88,13 +88,13 @@ def lerp(
   Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, appendix on the
     details of TinyStories.
   """
-  size, shape = table.shape[0], jnp.shape(weights_BxL)
-  if len(shape) != 2 or not {low, high} <= set(range(size)):
-    raise ValueError(
-      f"lerp needs weights [B, L] and rows in [0, {size}), got the shape {shape} "
-      f"and the rows {low} and {high}"
-    )
   w_BxL = jnp.asarray(weights_BxL, jnp.float32)
+  size = table.shape[0]
+  if w_BxL.ndim != 2 or not {low, high} <= set(range(size)):
+    raise ValueError(
+      f"lerp needs weights [B, L] and rows in [0, {size}), got the shape "
+      f"{w_BxL.shape} and the rows {low} and {high}"
+    )
   rows = jnp.stack([table[low], table[high]])
   return TokenMask(rows, jnp.stack([1.0 - w_BxL, w_BxL], axis=-1))
 

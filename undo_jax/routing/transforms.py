@@ -79,8 +79,8 @@ def freeze_by_source(masks: Mapping[str, Any]) -> optax.GradientTransformationEx
 
   Returns:
     A stateless transformation whose update takes `source` by keyword: a name, or an
-    int index (may be traced) into the sources in their order. It raises ValueError
-    on an unknown source or a mask that does not fit, naming the path.
+    int index (may be traced) into the sorted names. It raises ValueError on an
+    unknown source or a mask that does not fit, naming the path.
 
   Reference: ours.
   """
@@ -104,17 +104,17 @@ def freeze_by_source(masks: Mapping[str, Any]) -> optax.GradientTransformationEx
 
 
 def _open_at(masks, index):
-  if not isinstance(index, Tracer) and not 0 <= int(index) < len(masks):
+  names = sorted(masks)  # Dicts that went through a transformation are sorted too.
+  if not isinstance(index, Tracer) and not 0 <= int(index) < len(names):
     raise ValueError(
-      f"a source index must lie in [0, {len(masks)}) for {list(masks)}, got {index}"
+      f"a source index must lie in [0, {len(names)}) for {names}, got {index}"
     )
 
   def choose(*leaves):
-    return jnp.stack(jnp.broadcast_arrays(*[jnp.asarray(m) != 0 for m in leaves]))[
-      index
-    ]
+    is_open = [jnp.asarray(leaf) != 0 for leaf in leaves]
+    return jnp.stack(jnp.broadcast_arrays(*is_open))[index]
 
-  return jax.tree.map(choose, *masks.values())
+  return jax.tree.map(choose, *(masks[name] for name in names))
 
 
 def routed_weight_decay(
