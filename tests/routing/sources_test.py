@@ -51,10 +51,10 @@ def assert_close(got, expected, tolerance=1e-6):
   )
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
-def test_one_pullback_gives_the_gradients_of_separate_calls(one_by_one):
+@pytest.mark.parametrize("together", [False, True])
+def test_one_pullback_gives_the_gradients_of_separate_calls(together):
   """T25."""
-  fn = sources.per_source_value_and_grad(losses, NAMES, one_by_one=one_by_one)
+  fn = sources.per_source_value_and_grad(losses, NAMES, together=together)
   values, grads = jax.jit(fn)(PARAMS, BATCHES)
   assert set(grads) == set(NAMES)
   for k, name in enumerate(NAMES):
