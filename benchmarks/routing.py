@@ -85,10 +85,7 @@ def masked(setting: Setting, kind: str) -> Any:
     return factors(batch["ids"])
 
   def factors(ids_BxL):
-    return {
-      node: masks.at_layers(masks.select(table, ids_BxL), setting.config.num_layers)
-      for node, table in setting.masks.tables.items()
-    }
+    return masks.routes(setting.masks.tables, ids_BxL, setting.config.num_layers)
 
   def loss(params, batch):
     output = setting.model.apply(params, batch["inputs"], routes=routes(batch))

@@ -159,10 +159,7 @@ def test_forget_tokens_train_the_new_units_and_heads(config, scratch):
   larger, params, grown = scratch
   tables = era.masks_for(grown, params).tables
   ids = jnp.zeros((4, 7), int)
-  routes = {
-    node: masks.at_layers(masks.select(table, ids), larger.num_layers)
-    for node, table in tables.items()
-  }
+  routes = masks.routes(tables, ids, larger.num_layers)
   grads = leaves(compiled(larger)(params, routes)[0])
   for path, (axis, old, _) in grown.params.items():
     before, new = np.split(np.moveaxis(np.asarray(grads[path]), axis, -1), [old], -1)

@@ -69,6 +69,9 @@ def test_new_entries_are_drawn_by_path_or_zero():
   for new in (params["in"]["kernel"][:, OLD:], params["out"]["kernel"][OLD:]):
     assert abs(np.std(new) / 0.3 - 1) < 5 / np.sqrt(2 * new.size)
     assert abs(np.mean(new)) < 5 * 0.3 / np.sqrt(new.size)
+  # Arrays of one shape draw different numbers.
+  twins, _ = era.expand({"a": jnp.zeros(3), "b": jnp.zeros(3)}, [(".", 0, 50)], KEY)
+  assert not np.any(twins["a"][3:] == twins["b"][3:])
   # What is drawn for one path does not depend on the other rules.
   alone, _ = era.expand(PARAMS, big[2:], KEY, init=init)
   np.testing.assert_array_equal(alone["out"]["kernel"], params["out"]["kernel"])

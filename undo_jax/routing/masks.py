@@ -5,7 +5,7 @@ therefore take whole rows [B, L + 1] (`whole_rows` of a batch) and return one en
 a target, [B, L].
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 from jax.core import Tracer
@@ -121,6 +121,32 @@ def at_layers(
     raise ValueError(f"the routed layers must lie in [0, {num_layers}), got {chosen}")
   ones = jnp.ones((num_layers, *mask.table.shape), jnp.float32)
   return mask._replace(table=ones.at[jnp.asarray(chosen)].set(mask.table))
+
+
+def routes(
+  tables: Mapping[str, jax.Array],
+  ids: jax.Array,
+  num_layers: int,
+  layers: Iterable[int] | None = None,
+) -> dict[str, TokenMask]:
+  """Returns a model's routes: at every node the rows of its table that `ids` choose.
+
+  Args:
+    tables: node -> [S, ...units], for example of era.masks_for.
+    ids: int [B] or [B, L]; see `select`.
+    num_layers: N.
+    layers: the layers to route; None: all.
+
+  Returns:
+    `routes` for models.decoder.Decoder.apply.
+
+  Raises:
+    ValueError: see `select` and `at_layers`.
+  """
+  return {
+    node: at_layers(select(table, ids), num_layers, layers)
+    for node, table in tables.items()
+  }
 
 
 # ---- Rules over tokens.
