@@ -224,6 +224,15 @@ def test_a_token_mask_is_routed_in_forward_mode_and_twice():
   np.testing.assert_allclose(got, -(weights**2) * sin, rtol=1e-5, atol=1e-6)
 
 
+def test_a_token_mask_of_a_low_precision_activation_is_rounded_once():
+  x = draw((B, T, D)).astype(jnp.bfloat16)
+  mask = TokenMask(draw((S, D), 1), WEIGHTS)
+  got = jax.grad(lambda x: jnp.sum(route(x, mask)))(x)
+  assert got.dtype == jnp.bfloat16
+  # Half a unit in the last of eight bits; sums of rounded products would be off more.
+  np.testing.assert_allclose(np.float64(got), by_loops(*mask), rtol=2**-8, atol=1e-6)
+
+
 def test_token_masks_of_a_population_differ_by_their_tables():
   x, tables = draw((B, T, D)), draw((4, S, D), 1)
 
