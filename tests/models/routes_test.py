@@ -143,11 +143,6 @@ def test_eight_devices_that_recompute_layers_route_as_one(routed):
   assert_close(got, expected)
 
 
-def test_factors_of_ones_route_nothing():
-  """T6."""
-  assert_close(run(), compiled()(parameters(), {}, ALL, BATCH))
-
-
 def test_closed_units_get_no_gradient_in_any_routed_layer():
   """T7: W_in of old units exactly zero, W_out of them not."""
   layers = (0, 2)

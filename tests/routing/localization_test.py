@@ -55,7 +55,7 @@ def test_with_coherence_they_come_to_rest():
 # ---- The toy: one hidden layer learns cos(2 x2) - x3 (forget) and sin(2 x0) + x1
 # (retain), told apart by two flags. All ways to train it are one compiled program.
 
-OLD, NEW, ROWS, STEPS, SEEDS = 64, 32, 128, 2000, 2
+OLD, NEW, ROWS, STEPS, SEEDS = 64, 32, 128, 2000, 1
 VARIANCE = (1.44, 1.46)  # Of the two targets: what a constant leaves.
 
 
