@@ -15,10 +15,12 @@ batch, whose tokens belong to a source by what they predict:
               in turn, put together by route_sources.
   together_K  the same, the K pullbacks vmapped.
 
-All ways are compiled in one process and take turns step by step, so that others on the
-machine disturb all alike. The goals are 1.05 for factors and K + 0.2 for sources_K.
+All ways are compiled in one process and take turns step by step, each time in another
+order, so that others on the machine and what a step leaves in the caches disturb all
+alike. The goals are 1.05 for factors and K + 0.2 for sources_K.
 """
 
+import random
 import statistics
 import time
 from typing import Any
@@ -214,12 +216,13 @@ def compare(name: str) -> dict[str, list[float]]:
     for _ in range(3):  # Compilation, and the allocator's growth.
       step()
   medians = {way: [] for way in WAYS}
+  order = random.Random(0)
   for _ in range(_ROUNDS.value):
     times = {way: [] for way in WAYS}
     for _ in range(setting.num_steps):
-      for way, step in steps.items():
+      for way in order.sample(WAYS, len(WAYS)):
         start = time.perf_counter()
-        step()
+        steps[way]()
         times[way].append(1e3 * (time.perf_counter() - start))
     for way in WAYS:
       medians[way].append(statistics.median(times[way]))
