@@ -80,10 +80,15 @@ PLAIN = {
 COHERENT = routed.make(apply, routing=ROUTING, coherence_weight=0.3)
 
 
-@pytest.mark.parametrize("make", PLAIN, ids=["pretraining", "distillation"])
-def test_forget_rows_train_the_reserved_units_and_other_rows_everything(make):
-  """In the last layer, where masks act once: the sum of two gradients by hand."""
-  objective = make(apply, routing=ROUTING._replace(layers=(1,), old_target=-0.5))
+@pytest.mark.parametrize(
+  ("make", "layer"),
+  [(routed.make, 1), (routed.make_distillation, 0)],
+  ids=["pretraining", "distillation"],
+)
+def test_forget_rows_train_the_reserved_units_and_other_rows_everything(make, layer):
+  """In the one layer that is routed: the sum of two gradients by hand."""
+  routing = ROUTING._replace(layers=(layer,), old_target=-0.5)
+  objective = make(apply, routing=routing)
   loss, grads, metrics = run(objective)
   name, plain = PLAIN[make]
   expected_loss, unrouted, _ = run(plain)
@@ -98,12 +103,12 @@ def test_forget_rows_train_the_reserved_units_and_other_rows_everything(make):
   (forget_loss, forget), (_, rest) = alone(True), alone(False)
   np.testing.assert_allclose(metrics[f"forget_{name}"].mean(), forget_loss, rtol=1e-6)
   for path in ("gate", "up"):
-    by_hand = np.array(forget["layers"]["mlp"][path]["kernel"][1])
+    by_hand = np.array(forget["layers"]["mlp"][path]["kernel"][layer])
     by_hand[:, :24] *= -0.5
-    by_hand += rest["layers"]["mlp"][path]["kernel"][1]
-    assert_close(grads["layers"]["mlp"][path]["kernel"][1], by_hand)
-  down = grads["layers"]["mlp"]["down"]["kernel"][1]
-  assert_close(down, unrouted["layers"]["mlp"]["down"]["kernel"][1])
+    by_hand += rest["layers"]["mlp"][path]["kernel"][layer]
+    assert_close(grads["layers"]["mlp"][path]["kernel"][layer], by_hand)
+  down = grads["layers"]["mlp"]["down"]["kernel"][layer]
+  assert_close(down, unrouted["layers"]["mlp"]["down"]["kernel"][layer])
 
 
 def test_the_coherence_term_is_the_loss_of_the_smaller_model():
