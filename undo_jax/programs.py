@@ -12,6 +12,7 @@ from undo_jax import interpolation, objectives, settings, trees
 from undo_jax.attacks import lora, relearning
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
+from undo_jax.objectives import chunked
 from undo_jax.training import optimizers, population, sharding
 from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig
@@ -74,7 +75,7 @@ def training(
   num_microbatches: int,
 ) -> Training:
   """Returns the training programs of an objective; see Training."""
-  fn = objectives.make(objective, Decoder(model).apply, **dict(options))
+  fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
   transform = optimizers.make_optimizer(optimizer)
   step = make_step(fn, transform, num_microbatches=num_microbatches)
   create = functools.partial(state_lib.create, optimizer=transform)
@@ -130,7 +131,8 @@ def attack(
   transform = optimizers.make_population_optimizer(optimizer)
   make_evaluate = settings.get(setting).make_evaluate
   scores = make_evaluate(apply, tasks, rows_at_once=rows_at_once)
-  members = _members(model, adapters, objectives.make("cross_entropy", apply))
+  deferring = chunked.deferring(Decoder(model))
+  members = _members(model, adapters, objectives.make("cross_entropy", deferring))
   params, key = abstract_params(model, mesh), jax.random.key(0)
 
   def single(params, key):

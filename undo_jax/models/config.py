@@ -33,6 +33,8 @@ class ModelConfig:
   dtype: str = "float32"  # Compute dtype; parameters are float32.
   remat: str = "none"  # What the backward pass recomputes: none, dots, full.
   scan_unroll: int = 1  # Layers unrolled in one turn of the scan over layers.
+  # Positions of a row whose logits a loss holds at once; None: all. See objectives/.
+  logits_chunk: int | None = None
   global_every: int = 2  # Every so manieth layer has no window, the others are local.
   activation: str = "gelu_tanh"  # Of the MLP's gate: gelu_tanh or silu.
   norm_offset: bool = True  # Norms multiply by 1 + scale (fresh: 0), else by scale.
@@ -61,6 +63,7 @@ class ModelConfig:
       "sliding_window",
       "scan_unroll",
       "global_every",
+      "logits_chunk",
     ):
       value = getattr(self, name)
       if value is not None and value < 1:

@@ -115,6 +115,36 @@ class Decoder:
         index outside [0, N], `valid_BxL` of another shape than the tokens, more
         tokens than the cache has room for, or positions that are not [B, P].
     """
+    hidden = self.hidden(
+      params,
+      tokens_BxL,
+      routes=routes,
+      capture=capture,
+      valid_BxL=valid_BxL,
+      cache=cache,
+      positions_BxP=positions_BxP,
+    )
+    return Output(self.unembed(params, hidden[0]), *hidden[1:])
+
+  def hidden(
+    self,
+    params: Params,
+    tokens_BxL: jax.Array,
+    *,
+    routes: Mapping[str, jax.Array] | None = None,
+    capture: tuple[int, ...] = (),
+    valid_BxL: jax.Array | None = None,
+    cache: Cache | None = None,
+    positions_BxP: jax.Array | None = None,
+  ) -> tuple[jax.Array, dict[int, jax.Array], Cache | None]:
+    """Computes what `unembed` makes logits of: `apply` without its last product.
+
+    Args and Raises: see `apply`.
+
+    Returns:
+      (hidden states after the final norm [B, L, D] or [B, P, D], compute dtype;
+      captured; cache), the latter two as in Output.
+    """
     routes = dict(routes or {})
     self._check(tokens_BxL, routes, capture, valid_BxL)
     self._check_places(tokens_BxL, cache, positions_BxP)
@@ -127,7 +157,27 @@ class Decoder:
       cache,
       positions_BxP,
     )
-    return Output(*output)
+    return output
+
+  def unembed(self, params: Params, hidden_BxLxD: jax.Array) -> jax.Array:
+    """Computes softcap(hidden @ unembedding), the logits [B, L, V] in float32.
+
+    Args:
+      params: a tree that holds `unembedding(params)`; more is not read.
+      hidden_BxLxD: what `hidden` returns.
+    """
+    weights = self.unembedding(params)
+    if self.config.tied:
+      kernel_DxV = weights["embedding"].astype(hidden_BxLxD.dtype).T
+    else:
+      kernel_DxV = weights["head"]["kernel"].astype(hidden_BxLxD.dtype)
+    logits_BxLxV = _matmul(hidden_BxLxD, kernel_DxV).astype(jnp.float32)
+    return _softcap(logits_BxLxV, self.config.logit_softcap)
+
+  def unembedding(self, params: Params) -> Params:
+    """Returns the part of the parameters that `unembed` reads."""
+    name = "embedding" if self.config.tied else "head"
+    return {name: params[name]}
 
   def _check_places(self, tokens_BxL, cache, positions_BxP):
     B, L = tokens_BxL.shape
@@ -252,11 +302,9 @@ class _Decoder(nn.Module):
     if positions_BxP is not None:
       x_BxLxD = jnp.take_along_axis(x_BxLxD, positions_BxP[:, :, None], axis=1)
     x_BxLxD = _Norm(c, name="final_norm")(x_BxLxD)
-    if c.tied:
-      logits_BxLxV = _matmul(x_BxLxD, embedding_VxD.T)
-    else:
-      logits_BxLxV = _Dense(c, c.vocab_size, name="head")(x_BxLxD)
-    return _softcap(logits_BxLxV.astype(jnp.float32), c.logit_softcap), captured, cache
+    if not c.tied and self.is_initializing():
+      _Dense(c, c.vocab_size, name="head")(x_BxLxD)  # See Decoder.unembed.
+    return x_BxLxD, captured, cache
 
 
 def _remat(layer, policy: str):

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from undo_jax.objectives import chunked
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.types import Objective, SumCount
 
 
+@chunked.summed
 def forward_kl(
   student_logits_BxLxV: jax.Array,
   teacher_logits_BxLxV: jax.Array,
