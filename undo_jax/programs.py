@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from undo_jax import interpolation, objectives, settings, trees
+from undo_jax import interpolation, objectives, placement, settings, trees
 from undo_jax.attacks import lora, relearning
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
@@ -83,7 +83,7 @@ def training(
   shardings = sharding.tree_shardings(shapes, partition_rules(model), mesh)
   return Training(
     step=jax.jit(
-      step,
+      placement.on(mesh, step),
       # The frozen tree keeps the shardings it comes with.
       in_shardings=(shardings, None, sharding.batch_sharding(mesh), None),
       out_shardings=(shardings, None),
@@ -103,9 +103,9 @@ def evaluate(
   rows_at_once: int,
 ) -> Callable:
   """Returns `(params, problems) -> scores` of a setting, compiled."""
-  del mesh  # Shardings come with the arguments; the cache is per mesh.
   make_evaluate = settings.get(setting).make_evaluate
-  return jax.jit(make_evaluate(Decoder(model).apply, tasks, rows_at_once=rows_at_once))
+  scores = make_evaluate(Decoder(model).apply, tasks, rows_at_once=rows_at_once)
+  return jax.jit(placement.on(mesh, scores))
 
 
 @functools.cache
@@ -154,7 +154,7 @@ def attack(
   )
   return Attack(
     program=jax.jit(
-      program,
+      placement.on(mesh, program),
       # The frozen tree keeps the shardings it comes with.
       in_shardings=(
         shardings,

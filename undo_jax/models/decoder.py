@@ -14,7 +14,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from undo_jax import interpolation, trees
+from undo_jax import interpolation, placement, trees
 from undo_jax.models.config import ModelConfig
 from undo_jax.routing.activations import check_broadcastable, route
 from undo_jax.types import Params
@@ -124,7 +124,8 @@ class Decoder:
       cache=cache,
       positions_BxP=positions_BxP,
     )
-    return Output(self.unembed(params, hidden[0]), *hidden[1:])
+    logits_BxLxV = self.unembed(self.unembedding(params), hidden[0])
+    return Output(logits_BxLxV, *hidden[1:])
 
   def hidden(
     self,
@@ -163,21 +164,34 @@ class Decoder:
     """Computes softcap(hidden @ unembedding), the logits [B, L, V] in float32.
 
     Args:
-      params: a tree that holds `unembedding(params)`; more is not read.
+      params: `unembedding` of the parameters.
       hidden_BxLxD: what `hidden` returns.
     """
-    weights = self.unembedding(params)
+    hidden_BxLxD = placement.constrain(hidden_BxLxD, "data", None, None)
+    dtype = hidden_BxLxD.dtype
     if self.config.tied:
-      kernel_DxV = weights["embedding"].astype(hidden_BxLxD.dtype).T
+      kernel_DxV = params["embedding"].astype(dtype).T
     else:
-      kernel_DxV = weights["head"]["kernel"].astype(hidden_BxLxD.dtype)
+      kernel_DxV = params["head"]["kernel"].astype(dtype)
     logits_BxLxV = _matmul(hidden_BxLxD, kernel_DxV).astype(jnp.float32)
+    logits_BxLxV = placement.constrain(logits_BxLxV, "data", None, placement.VOCABULARY)
     return _softcap(logits_BxLxV, self.config.logit_softcap)
 
   def unembedding(self, params: Params) -> Params:
-    """Returns the part of the parameters that `unembed` reads."""
-    name = "embedding" if self.config.tied else "head"
-    return {name: params[name]}
+    """Returns the part of the parameters that `unembed` reads, laid out for it.
+
+    By the vocabulary: every device then makes the logits of its part of the
+    vocabulary from the hidden states of a few rows more, and none holds the matrix.
+    """
+    if self.config.tied:
+      embedding_VxD = params["embedding"]
+      return {
+        "embedding": placement.constrain(embedding_VxD, placement.VOCABULARY, None)
+      }
+    kernel_DxV = params["head"]["kernel"]
+    return {
+      "head": {"kernel": placement.constrain(kernel_DxV, None, placement.VOCABULARY)}
+    }
 
   def _check_places(self, tokens_BxL, cache, positions_BxP):
     B, L = tokens_BxL.shape
@@ -271,8 +285,13 @@ class _Decoder(nn.Module):
     c = self.config
     embedding_VxD = self.param(
       "embedding", nn.initializers.normal(c.init_std), (c.vocab_size, c.width)
-    ).astype(c.dtype)
-    x_BxLxD = jnp.take(embedding_VxD, tokens_BxL, axis=0)
+    )
+    # Looked up, and its gradient summed, where each slice of the width lies. The
+    # cast comes after, so that the gradients of a token add up in float32.
+    embedding_VxD = placement.constrain(embedding_VxD, "tensor", "fsdp")
+    x_BxLxD = jnp.take(embedding_VxD, tokens_BxL, axis=0).astype(c.dtype)
+    x_BxLxD = placement.constrain(x_BxLxD, "data", None, "fsdp")
+    x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
     if c.scale_embedding:
       x_BxLxD *= jnp.sqrt(jnp.asarray(c.width, c.dtype))
 
@@ -338,6 +357,7 @@ class _Layer(nn.Module):
       y_BxLxD = norm(name="post_mlp_norm")(y_BxLxD)
     x_BxLxD += y_BxLxD
     x_BxLxD = _route_at(routes, "residual", x_BxLxD)
+    x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
     return x_BxLxD, (x_BxLxD if self.collect else None, cache)
 
 

@@ -1,0 +1,94 @@
+"""What a program will take of a chip, from compiling it alone."""
+
+import collections
+import dataclasses
+from typing import Any
+
+import jax
+
+from undo_jax.estimation import compiled_text, flops
+from undo_jax.estimation.chips import Chip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+  """A compiled program on one of the chips that share it."""
+
+  name: str
+  chip: Chip
+  num_devices: int
+  flops: int  # Of all devices; see flops.count.
+  uncounted: collections.Counter  # What `flops` leaves out.
+  argument_bytes: int = 0  # On a device, this and the following.
+  output_bytes: int = 0  # Beside the donated arguments.
+  temporary_bytes: int = 0  # With what packing them leaves unused.
+  code_bytes: int = 0
+  found: compiled_text.Found = dataclasses.field(default_factory=compiled_text.Found)
+  refusal: str = ""  # Of the compiler, where the program does not fit.
+
+  @property
+  def total_bytes(self) -> int:
+    """All memory that the program holds while it runs, per device."""
+    held = self.argument_bytes + self.output_bytes
+    return held + self.temporary_bytes + self.code_bytes
+
+  @property
+  def fits(self) -> bool:
+    """Whether it fits the memory of a chip."""
+    return not self.refusal and self.total_bytes <= self.chip.memory_bytes
+
+  @property
+  def seconds(self) -> float:
+    """The compiler's cycles, and the time its open collectives take at full speed."""
+    return self.found.cycles / self.chip.cycles_per_second + self.sent_seconds
+
+  @property
+  def sent_seconds(self) -> float:
+    """Time of the collectives beside which nothing is computed, at least."""
+    return self.found.sent_bytes / self.chip.link_bytes_per_second
+
+  @property
+  def share_of_peak(self) -> float:
+    """FLOPs over what the chips could do in that time."""
+    if not self.seconds:
+      return 0.0
+    peak = self.num_devices * self.chip.flops_per_second
+    return self.flops / peak / self.seconds
+
+
+def estimate(
+  name: str, program: Any, args: tuple[Any, ...], chip: Chip, num_devices: int
+) -> Estimate:
+  """Compiles a program for the devices its arguments lie on; nothing is run.
+
+  Args:
+    name: for the table.
+    program: what jax.jit returns.
+    args: arrays or their shapes with shardings (jax.ShapeDtypeStruct).
+    chip: its datasheet.
+    num_devices: how many share the program.
+  """
+  traced = program.trace(*args)
+  counted, uncounted = flops.count(traced.jaxpr)
+  known = dict(
+    name=name, chip=chip, num_devices=num_devices, flops=counted, uncounted=uncounted
+  )
+  try:
+    compiled = traced.lower().compile()
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    return Estimate(**known, refusal=_sentence(str(error)))
+  memory = compiled.memory_analysis()
+  return Estimate(
+    **known,
+    argument_bytes=memory.argument_size_in_bytes,
+    output_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+    temporary_bytes=memory.temp_size_in_bytes,
+    code_bytes=memory.generated_code_size_in_bytes,
+    found=compiled_text.read(compiled.as_text()),
+  )
+
+
+def _sentence(text: str) -> str:
+  return text.split("\n")[0].strip()

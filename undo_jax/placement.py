@@ -1,0 +1,58 @@
+"""Where activations lie on a mesh, stated inside of programs that know no mesh.
+
+From the shardings of parameters and batches alone the compiler may decide to hold a
+whole batch on every device; a few statements inside the model keep it from that.
+They mean something inside of `on(mesh, fn)` and nothing elsewhere.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any, TypeAlias
+
+import jax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+Axes: TypeAlias = str | tuple[str, ...] | None
+
+ROWS = ("data", "fsdp")  # The mesh axes over which the rows of a batch are spread.
+VOCABULARY = ("fsdp", "tensor")  # Those over which a loss's logits are.
+
+
+def on(mesh: Mesh, fn: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns `fn`, inside of which `constrain` speaks of the axes of `mesh`."""
+
+  @functools.wraps(fn)
+  def placed(*args, **kwargs):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return fn(*args, **kwargs)
+
+  return placed
+
+
+def constrain(x: jax.Array, *axes: Axes) -> jax.Array:
+  """Returns `x`, laid out over the mesh as stated; its gradient likewise.
+
+  Args:
+    x: an array.
+    axes: for each of its axes the mesh axes it is spread over; those that do not
+      divide it, and those that the mesh lacks, are left out.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return x
+  spec = [
+    _fitting(size, names, mesh) for size, names in zip(x.shape, axes, strict=True)
+  ]
+  return jax.lax.with_sharding_constraint(x, P(*spec))
+
+
+def _fitting(size: int, names: Axes, mesh) -> tuple[str, ...] | None:
+  names = (names,) if isinstance(names, str) else names or ()
+  found, shards = [], 1
+  for name in names:
+    width = mesh.shape.get(name, 1)
+    if width > 1 and size % (shards * width) == 0:
+      found.append(name)
+      shards *= width
+  return tuple(found) or None
