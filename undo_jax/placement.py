@@ -56,3 +56,23 @@ def _fitting(size: int, names: Axes, mesh) -> tuple[str, ...] | None:
       found.append(name)
       shards *= width
   return tuple(found) or None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gather(kernel: jax.Array, axes: tuple[Axes, ...]) -> jax.Array:
+  """Returns a matrix whole along `fsdp`, its gradient in parts again.
+
+  Without it the compiler may multiply by the parts in turn, each time reading and
+  writing the whole sum.
+
+  Args:
+    kernel: stored over `axes`.
+    axes: the mesh axes of each of its axes.
+  """
+  return constrain(kernel, *(None if axis == "fsdp" else axis for axis in axes))
+
+
+gather.defvjp(
+  lambda kernel, axes: (gather(kernel, axes), None),
+  lambda axes, _, gradient: (constrain(gradient, *axes),),
+)

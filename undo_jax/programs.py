@@ -1,6 +1,6 @@
 """Compiled programs of a model on a mesh, each built once and shared by stages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -12,7 +12,7 @@ from undo_jax import interpolation, objectives, placement, settings, trees
 from undo_jax.attacks import lora, relearning
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
-from undo_jax.objectives import chunked
+from undo_jax.objectives import chunked, rmu
 from undo_jax.training import optimizers, population, sharding
 from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig
@@ -94,6 +94,45 @@ def training(
   )
 
 
+def training_of(settings: Mapping[str, Any], mesh: Mesh) -> Training:
+  """Returns the training programs of a stage by its settings; see stages.py."""
+  options = {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in settings["options"].items()
+  }
+  trainable = rmu.trainable(options["layers"]) if "layers" in options else ()
+  return training(
+    ModelConfig(**settings["model"]),
+    mesh,
+    settings["objective"],
+    tuple(sorted(options.items())),
+    OptimizerConfig(**settings["optimizer"], trainable=trainable),
+    settings["num_microbatches"],
+  )
+
+
+@functools.cache
+def freeze(model: ModelConfig, mesh: Mesh) -> Callable[[Params], Params]:
+  """Returns `params -> params` for models that are only read, compiled.
+
+  Matrices in the compute dtype: they are rounded to it wherever they are used, and
+  bfloat16 takes half the memory of float32. The rest stays as it is.
+  """
+  rules = ((r"(.*/)?(kernel|embedding)", model.dtype),)
+
+  def cast(params):
+    dtypes = trees.match(params, rules, default="")
+    return jax.tree.map(lambda x, dtype: x.astype(dtype or x.dtype), params, dtypes)
+
+  return jax.jit(cast, out_shardings=_shardings(abstract_params(model, mesh)))
+
+
+def abstract_frozen(model: ModelConfig, mesh: Mesh) -> Params:
+  """Returns the shapes and shardings of what `freeze` returns."""
+  params = abstract_params(model, mesh)
+  return _with(jax.eval_shape(freeze(model, mesh), params), _shardings(params))
+
+
 @functools.cache
 def evaluate(
   model: ModelConfig,
@@ -168,6 +207,37 @@ def attack(
     ),
     create=jax.jit(create, out_shardings=shardings),
     abstract=_with(jax.eval_shape(create, params, rates, key), shardings),
+  )
+
+
+def attack_of(
+  settings: Mapping[str, Any],
+  mesh: Mesh,
+  tasks: tuple[str, ...],
+  rows_at_once: int,
+  at_once: int | None,
+) -> Attack:
+  """Returns the relearning programs of an attack by its settings; see stages.py."""
+  adversary = settings["attack"]
+  adapters = None
+  if "lora" in adversary:  # What is trained in place of the weights.
+    targets = tuple(adversary["lora"]["targets"])
+    adapters = lora.LoraConfig(**{**adversary["lora"], "targets": targets})
+  return attack(
+    ModelConfig(**settings["model"]),
+    mesh,
+    settings["setting"],
+    tasks,
+    rows_at_once,
+    OptimizerConfig(
+      learning_rate=1.0,  # Each replica's own stands in its state.
+      num_steps=adversary["num_steps"],
+      weight_decay=adversary["weight_decay"],
+      clip_norm=adversary["clip_norm"],
+    ),
+    len(adversary["learning_rates"]),
+    adapters,
+    at_once,
   )
 
 

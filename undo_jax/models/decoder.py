@@ -22,6 +22,9 @@ from undo_jax.types import Params
 # Places inside each layer where a routing mask may sit.
 NODES = ("attention/heads", "attention/out", "mlp/hidden", "mlp/out", "residual")
 
+# Mesh axes of the matrices into heads or MLP units and of those out of them.
+INTO, OUT_OF = ("fsdp", "tensor"), ("tensor", "fsdp")
+
 ACTIVATIONS = {
   "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
   "silu": jax.nn.silu,
@@ -237,10 +240,10 @@ def partition_rules(config: ModelConfig) -> trees.Rules:
   """
   rules: list[tuple[str, tuple[str | None, ...]]] = [
     ("embedding", ("tensor", "fsdp")),
-    (r"layers/attention/(query|key|value)/kernel", (None, "fsdp", "tensor")),
-    (r"layers/attention/out/kernel", (None, "tensor", "fsdp")),
-    (r"layers/mlp/(gate|up)/kernel", (None, "fsdp", "tensor")),
-    (r"layers/mlp/down/kernel", (None, "tensor", "fsdp")),
+    (r"layers/attention/(query|key|value)/kernel", (None, *INTO)),
+    (r"layers/attention/out/kernel", (None, *OUT_OF)),
+    (r"layers/mlp/(gate|up)/kernel", (None, *INTO)),
+    (r"layers/mlp/down/kernel", (None, *OUT_OF)),
     (r"(.*/)?scale", ()),
   ]
   if not config.tied:
@@ -403,7 +406,7 @@ class _Attention(nn.Module):
     heads = jnp.einsum("bghlm,bmgk->blghk", weights, v)
     heads = heads.reshape(B, L, c.num_heads, c.head_dim)
     heads = _route_at(routes, "attention/heads", heads)
-    out = _Dense(c, c.width, use_bias=c.out_bias, name="out")
+    out = _Dense(c, c.width, use_bias=c.out_bias, axes=OUT_OF, name="out")
     out_BxLxD = out(heads.reshape(B, L, -1))
     return _route_at(routes, "attention/out", out_BxLxD), cache
 
@@ -419,7 +422,7 @@ class _Mlp(nn.Module):
     up_BxLxF = dense(c.mlp_width, name="up")(x_BxLxD)
     hidden_BxLxF = ACTIVATIONS[c.activation](gate_BxLxF) * up_BxLxF
     hidden_BxLxF = _route_at(routes, "mlp/hidden", hidden_BxLxF)
-    out_BxLxD = dense(c.width, name="down")(hidden_BxLxF)
+    out_BxLxD = dense(c.width, axes=OUT_OF, name="down")(hidden_BxLxF)
     return _route_at(routes, "mlp/out", out_BxLxD)
 
 
@@ -427,12 +430,13 @@ class _Dense(nn.Module):
   config: ModelConfig
   features: int
   use_bias: bool = False
+  axes: tuple[str, str] = INTO  # See partition_rules.
 
   @nn.compact
   def __call__(self, x):
     init = nn.initializers.normal(self.config.init_std)
     kernel = self.param("kernel", init, (x.shape[-1], self.features))
-    y = _matmul(x, kernel.astype(x.dtype))
+    y = _matmul(x, placement.gather(kernel.astype(x.dtype), self.axes))
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
       y += bias.astype(y.dtype)
