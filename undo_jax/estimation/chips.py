@@ -11,7 +11,7 @@ class Chip:
 
   name: str
   kind: str  # As jax.Device.device_kind has it.
-  memory_bytes: float
+  memory_bytes: float  # What a program may have of it, as the compiler says.
   flops_per_second: float  # Peak of bfloat16 products.
   bytes_per_second: float  # To and from its own memory.
   link_bytes_per_second: float  # Sent to its neighbours, all links together.
@@ -24,7 +24,7 @@ CHIPS = {
   "v5e": Chip(
     name="v5e",
     kind="TPU v5 lite",
-    memory_bytes=16 * 2**30,
+    memory_bytes=15.75 * 2**30,  # Of 16.
     flops_per_second=197e12,
     bytes_per_second=819e9,
     link_bytes_per_second=200e9,
@@ -33,7 +33,7 @@ CHIPS = {
   "v6e": Chip(
     name="v6e",
     kind="TPU v6 lite",
-    memory_bytes=32 * 2**30,
+    memory_bytes=31.25 * 2**30,  # Of 32.
     flops_per_second=918e12,
     bytes_per_second=1640e9,
     link_bytes_per_second=400e9,

@@ -21,7 +21,7 @@ class Estimate:
   uncounted: collections.Counter  # What `flops` leaves out.
   argument_bytes: int = 0  # On a device, this and the following.
   output_bytes: int = 0  # Beside the donated arguments.
-  temporary_bytes: int = 0  # With what packing them leaves unused.
+  temporary_bytes: int = 0
   code_bytes: int = 0
   found: compiled_text.Found = dataclasses.field(default_factory=compiled_text.Found)
   refusal: str = ""  # Of the compiler, where the program does not fit.
@@ -80,11 +80,15 @@ def estimate(
       raise
     return Estimate(**known, refusal=_sentence(str(error)))
   memory = compiled.memory_analysis()
+  arguments = memory.argument_size_in_bytes
+  outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
   return Estimate(
     **known,
-    argument_bytes=memory.argument_size_in_bytes,
-    output_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,
-    temporary_bytes=memory.temp_size_in_bytes,
+    argument_bytes=arguments,
+    output_bytes=outputs,
+    # By the peak the compiler decides what fits; its own size of the temporaries
+    # counts some memory twice.
+    temporary_bytes=memory.peak_memory_in_bytes - arguments - outputs,
     code_bytes=memory.generated_code_size_in_bytes,
     found=compiled_text.read(compiled.as_text()),
   )

@@ -27,7 +27,7 @@ def heading(chip: Chip, mesh: dict[str, int]) -> str:
   axes = " x ".join(f"{name} {size}" for name, size in mesh.items())
   names = "  ".join(f"{name:>{width}}" for name, width in _COLUMNS)
   memory = chip.memory_bytes / 2**30
-  return f"{chip.name}, {memory:.0f} GiB a chip, mesh {axes}\n{'':{_NAME}}{names}"
+  return f"{chip.name}, {memory:g} GiB a chip, mesh {axes}\n{'':{_NAME}}{names}"
 
 
 def line(found: Estimate) -> str:
