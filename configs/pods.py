@@ -46,6 +46,7 @@ def _use(config: Any, model: Any, *, rows: int, length: int, fsdp: int) -> None:
   config.model.update(
     dtype="bfloat16",  # Of all products; weights and their sums stay in float32.
     remat="full",  # Recompute each layer in the backward pass; or dots, none.
+    attention="splash",  # On TPUs no chip holds the scores; elsewhere plain.
     logits_chunk=64,  # Positions of a row whose logits are there at a time.
   )
   config.mesh.update(data=-1, fsdp=fsdp)

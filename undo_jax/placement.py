@@ -6,6 +6,7 @@ They mean something inside of `on(mesh, fn)` and nothing elsewhere.
 """
 
 from collections.abc import Callable
+import contextvars
 import functools
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ Axes: TypeAlias = str | tuple[str, ...] | None
 
 ROWS = ("data", "fsdp")  # The mesh axes over which the rows of a batch are spread.
 VOCABULARY = ("fsdp", "tensor")  # Those over which a loss's logits are.
+_PLATFORM = contextvars.ContextVar("platform", default="")
 
 
 def on(mesh: Mesh, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,10 +26,19 @@ def on(mesh: Mesh, fn: Callable[..., Any]) -> Callable[..., Any]:
 
   @functools.wraps(fn)
   def placed(*args, **kwargs):
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      return fn(*args, **kwargs)
+    token = _PLATFORM.set(mesh.devices.flat[0].platform)
+    try:
+      with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return fn(*args, **kwargs)
+    finally:
+      _PLATFORM.reset(token)
 
   return placed
+
+
+def platform() -> str:
+  """Returns what a program is compiled for: "tpu" on a mesh of TPUs, here or not."""
+  return _PLATFORM.get() or jax.default_backend()
 
 
 def constrain(x: jax.Array, *axes: Axes) -> jax.Array:
@@ -41,10 +52,14 @@ def constrain(x: jax.Array, *axes: Axes) -> jax.Array:
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x
-  spec = [
-    _fitting(size, names, mesh) for size, names in zip(x.shape, axes, strict=True)
-  ]
-  return jax.lax.with_sharding_constraint(x, P(*spec))
+  return jax.lax.with_sharding_constraint(x, spec(x.shape, *axes))
+
+
+def spec(shape: tuple[int, ...], *axes: Axes) -> P:
+  """Returns the part of the stated axes that divides a shape, inside of `on`."""
+  mesh = jax.sharding.get_abstract_mesh()
+  pairs = zip(shape, axes, strict=True)
+  return P(*(_fitting(size, names, mesh) for size, names in pairs))
 
 
 def _fitting(size: int, names: Axes, mesh) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ from undo_jax.training.checkpointing import load_params
 from undo_jax.types import ConfigError, Params
 
 # What the run decides, whatever the checkpoint was made with.
-HOW = ("dtype", "remat", "scan_unroll", "logits_chunk")
+HOW = ("dtype", "remat", "scan_unroll", "logits_chunk", "attention")
 
 
 @dataclasses.dataclass(frozen=True)

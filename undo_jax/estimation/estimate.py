@@ -1,6 +1,5 @@
 """What a program will take of a chip, from compiling it alone."""
 
-import collections
 import dataclasses
 from typing import Any
 
@@ -17,8 +16,7 @@ class Estimate:
   name: str
   chip: Chip
   num_devices: int
-  flops: int  # Of all devices; see flops.count.
-  uncounted: collections.Counter  # What `flops` leaves out.
+  counted: flops.Counted  # Of all devices.
   argument_bytes: int = 0  # On a device, this and the following.
   output_bytes: int = 0  # Beside the donated arguments.
   temporary_bytes: int = 0
@@ -39,8 +37,19 @@ class Estimate:
 
   @property
   def seconds(self) -> float:
-    """The compiler's cycles, and the time its open collectives take at full speed."""
-    return self.found.cycles / self.chip.cycles_per_second + self.sent_seconds
+    """The compiler's cycles, and at full speed what it has no estimate of.
+
+    That is collectives beside which nothing is computed, and Pallas kernels; both
+    take longer than this.
+    """
+    cycles = self.found.cycles / self.chip.cycles_per_second
+    return cycles + self.sent_seconds + self.kernel_seconds
+
+  @property
+  def kernel_seconds(self) -> float:
+    """Time of the Pallas kernels at the peak."""
+    peak = self.num_devices * self.chip.flops_per_second
+    return self.counted.kernel_flops / peak
 
   @property
   def sent_seconds(self) -> float:
@@ -53,7 +62,7 @@ class Estimate:
     if not self.seconds:
       return 0.0
     peak = self.num_devices * self.chip.flops_per_second
-    return self.flops / peak / self.seconds
+    return self.counted.flops / peak / self.seconds
 
 
 def estimate(
@@ -69,10 +78,8 @@ def estimate(
     num_devices: how many share the program.
   """
   traced = program.trace(*args)
-  counted, uncounted = flops.count(traced.jaxpr)
-  known = dict(
-    name=name, chip=chip, num_devices=num_devices, flops=counted, uncounted=uncounted
-  )
+  counted = flops.count(traced.jaxpr)
+  known = dict(name=name, chip=chip, num_devices=num_devices, counted=counted)
   try:
     compiled = traced.lower().compile()
   except jax.errors.JaxRuntimeError as error:

@@ -6,6 +6,7 @@ from undo_jax.types import ConfigError
 
 REMAT_POLICIES = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
+ATTENTIONS = ("plain", "splash")
 ACTIVATIONS = ("gelu_tanh", "silu")
 
 
@@ -35,6 +36,9 @@ class ModelConfig:
   scan_unroll: int = 1  # Layers unrolled in one turn of the scan over layers.
   # Positions of a row whose logits a loss holds at once; None: all. See objectives/.
   logits_chunk: int | None = None
+  # "splash": by a kernel where there is one (TPUs, rows and heads in multiples of 128,
+  # no padding, no cache), elsewhere plain.
+  attention: str = "plain"
   global_every: int = 2  # Every so manieth layer has no window, the others are local.
   activation: str = "gelu_tanh"  # Of the MLP's gate: gelu_tanh or silu.
   norm_offset: bool = True  # Norms multiply by 1 + scale (fresh: 0), else by scale.
@@ -83,6 +87,10 @@ class ModelConfig:
         raise ConfigError(f"model.{name} must be positive or None, got {value}")
     if self.dtype not in DTYPES:
       raise ConfigError(f"model.dtype must be one of {DTYPES}, got {self.dtype!r}")
+    if self.attention not in ATTENTIONS:
+      raise ConfigError(
+        f"model.attention must be one of {ATTENTIONS}, got {self.attention!r}"
+      )
     if self.activation not in ACTIVATIONS:
       raise ConfigError(
         f"model.activation must be one of {ACTIVATIONS}, got {self.activation!r}"

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from undo_jax import interpolation, placement, trees
+from undo_jax.models import attention
 from undo_jax.models.config import ModelConfig
 from undo_jax.routing.activations import check_broadcastable, route
 from undo_jax.types import Params
@@ -309,7 +310,12 @@ class _Decoder(nn.Module):
       in_axes=(0, nn.broadcast, 0, 0),
       length=c.num_layers,
       unroll=c.scan_unroll,
-    )(c, collect=any(k > 0 for k in capture), name="layers")
+    )(
+      c,
+      collect=any(k > 0 for k in capture),
+      kernel=cache is None and valid_BxL is None and _has_kernel(c, tokens_BxL.shape),
+      name="layers",
+    )
     index_N = jnp.arange(c.num_layers)
     is_local_N = (index_N + 1) % c.global_every != 0
     embedded_BxLxD = x_BxLxD
@@ -339,16 +345,25 @@ def _remat(layer, policy: str):
   return nn.remat(layer, policy=saveable, prevent_cse=False)
 
 
+def _has_kernel(config: ModelConfig, shape) -> bool:
+  return (
+    config.attention == "splash"
+    and placement.platform() == "tpu"
+    and attention.fits(shape[1], config.head_dim)
+  )
+
+
 class _Layer(nn.Module):
   config: ModelConfig
   collect: bool
+  kernel: bool
 
   @nn.compact
   def __call__(self, x_BxLxD, is_local, context, routes, cache):
     c = self.config
     norm = functools.partial(_Norm, c)
     y_BxLxD = norm(name="pre_attention_norm")(x_BxLxD)
-    y_BxLxD, cache = _Attention(c, name="attention")(
+    y_BxLxD, cache = _Attention(c, self.kernel, name="attention")(
       y_BxLxD, is_local, context, routes, cache
     )
     if c.post_norms:
@@ -366,13 +381,13 @@ class _Layer(nn.Module):
 
 class _Attention(nn.Module):
   config: ModelConfig
+  kernel: bool
 
   @nn.compact
   def __call__(self, x_BxLxD, is_local, context, routes, cache):
     c = self.config
     B, L, _ = x_BxLxD.shape
     dense = functools.partial(_Dense, c, use_bias=c.qkv_bias)
-    group = c.num_heads // c.num_kv_heads
     q = dense(c.num_heads * c.head_dim, name="query")(x_BxLxD)
     k = dense(c.num_kv_heads * c.head_dim, name="key")(x_BxLxD)
     v = dense(c.num_kv_heads * c.head_dim, name="value")(x_BxLxD)
@@ -388,8 +403,20 @@ class _Attention(nn.Module):
         lambda x, y: jnp.where(is_local, x, y), context.local_rotary, rotary
       )
     q = _rotate(q, rotary) * c.query_pre_attn_scalar**-0.5
-    q = q.reshape(B, L, c.num_kv_heads, group, c.head_dim)
     k = _rotate(k, rotary)
+    if self.kernel:
+      heads = _kernel(c, q, k, v, is_local)
+    else:
+      heads, cache = self._plain(q, k, v, is_local, context, cache)
+    heads = _route_at(routes, "attention/heads", heads)
+    out = _Dense(c, c.width, use_bias=c.out_bias, axes=OUT_OF, name="out")
+    out_BxLxD = out(heads.reshape(B, L, -1))
+    return _route_at(routes, "attention/out", out_BxLxD), cache
+
+  def _plain(self, q, k, v, is_local, context, cache):
+    c = self.config
+    B, L = q.shape[:2]
+    q = q.reshape(B, L, c.num_kv_heads, -1, c.head_dim)
     if cache is not None:
       start = (0, context.length, 0, 0)
       k = jax.lax.dynamic_update_slice(cache[0], k, start)
@@ -402,13 +429,19 @@ class _Attention(nn.Module):
     if context.local is not None:
       allowed = jnp.where(is_local, context.local, allowed)
     scores = jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores).astype(x_BxLxD.dtype)
+    weights = jax.nn.softmax(scores).astype(q.dtype)
     heads = jnp.einsum("bghlm,bmgk->blghk", weights, v)
-    heads = heads.reshape(B, L, c.num_heads, c.head_dim)
-    heads = _route_at(routes, "attention/heads", heads)
-    out = _Dense(c, c.width, use_bias=c.out_bias, axes=OUT_OF, name="out")
-    out_BxLxD = out(heads.reshape(B, L, -1))
-    return _route_at(routes, "attention/out", out_BxLxD), cache
+    return heads.reshape(B, L, c.num_heads, c.head_dim), cache
+
+
+def _kernel(config: ModelConfig, q, k, v, is_local):
+  """Computes the heads by the kernel, of a layer that is local or not."""
+  run = functools.partial(attention.splash, softcap=config.attention_softcap)
+  window = config.sliding_window
+  if window is None or window >= q.shape[1]:
+    return run(q, k, v, window=None)
+  local, everywhere = (functools.partial(run, window=w) for w in (window, None))
+  return jax.lax.cond(is_local, local, everywhere, q, k, v)
 
 
 class _Mlp(nn.Module):
