@@ -30,7 +30,7 @@ _METHODS = ("max_ent", "grad_diff", "rmu")
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """Returns the config of a size: gemma2_2b or tiny."""
   size = common.parse_size(arg, ("gemma2_2b", "tiny"))
-  config = arithmetic.get_config("small")
+  config: Any = arithmetic.get_config("small")
   config.data.num_equations = config.data.num_word_problems = 100
   config.data.num_evaluation = 10
   if size == "tiny":

@@ -49,8 +49,7 @@ def constrain(x: jax.Array, *axes: Axes) -> jax.Array:
     axes: for each of its axes the mesh axes it is spread over; those that do not
       divide it, and those that the mesh lacks, are left out.
   """
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or mesh.size == 1:
+  if _is_alone():
     return x
   return jax.lax.with_sharding_constraint(x, spec(x.shape, *axes))
 
@@ -73,7 +72,6 @@ def _fitting(size: int, names: Axes, mesh) -> tuple[str, ...] | None:
   return tuple(found) or None
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gather(kernel: jax.Array, axes: tuple[Axes, ...]) -> jax.Array:
   """Returns a matrix whole along `fsdp`, its gradient in parts again.
 
@@ -84,10 +82,20 @@ def gather(kernel: jax.Array, axes: tuple[Axes, ...]) -> jax.Array:
     kernel: stored over `axes`.
     axes: the mesh axes of each of its axes.
   """
+  return kernel if _is_alone() else _gather(kernel, axes)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _gather(kernel, axes):
   return constrain(kernel, *(None if axis == "fsdp" else axis for axis in axes))
 
 
-gather.defvjp(
-  lambda kernel, axes: (gather(kernel, axes), None),
+_gather.defvjp(
+  lambda kernel, axes: (_gather(kernel, axes), None),
   lambda axes, _, gradient: (constrain(gradient, *axes),),
 )
+
+
+def _is_alone() -> bool:
+  mesh = jax.sharding.get_abstract_mesh()
+  return mesh.empty or mesh.size == 1

@@ -79,18 +79,18 @@ def estimate(
   """
   traced = program.trace(*args)
   counted = flops.count(traced.jaxpr)
-  known = dict(name=name, chip=chip, num_devices=num_devices, counted=counted)
+  known = Estimate(name=name, chip=chip, num_devices=num_devices, counted=counted)
   try:
     compiled = traced.lower().compile()
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
-    return Estimate(**known, refusal=_sentence(str(error)))
+    return dataclasses.replace(known, refusal=_sentence(str(error)))
   memory = compiled.memory_analysis()
   arguments = memory.argument_size_in_bytes
   outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
-  return Estimate(
-    **known,
+  return dataclasses.replace(
+    known,
     argument_bytes=arguments,
     output_bytes=outputs,
     # By the peak the compiler decides what fits; its own size of the temporaries

@@ -7,6 +7,7 @@ Reference: Dao et al., FlashAttention, arXiv 2205.14135.
 """
 
 import functools
+from typing import Any
 
 import jax
 from jax.experimental.pallas.ops.tpu import splash_attention
@@ -81,4 +82,5 @@ def _local(query, key, value, *, softcap, window, interpret):
     interpret=interpret,
   )
   by_head = (x.swapaxes(1, 2) for x in (query, key, value))
-  return jax.vmap(kernel)(*by_head).swapaxes(1, 2).astype(query.dtype)
+  heads: Any = jax.vmap(kernel)(*by_head)
+  return heads.swapaxes(1, 2).astype(query.dtype)

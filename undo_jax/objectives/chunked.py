@@ -83,7 +83,8 @@ def summed(loss: Callable[..., SumCount]) -> Callable[..., SumCount]:
     deferred = [x for x in args if isinstance(x, Deferred)]
     if not deferred:
       return loss(*args)
-    return _summed(loss, min(x.chunk for x in deferred), args)
+    total: Any = _summed(loss, min(x.chunk for x in deferred), args)
+    return total
 
   return chunked
 
