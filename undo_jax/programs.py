@@ -1,6 +1,6 @@
 """Compiled programs of a model on a mesh, each built once and shared by stages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -8,14 +8,15 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from undo_jax import interpolation, objectives, settings, trees
+from undo_jax import interpolation, objectives, placement, settings, trees
 from undo_jax.attacks import lora, relearning
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
+from undo_jax.objectives import chunked, rmu
 from undo_jax.training import optimizers, population, sharding
 from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import sharpness_aware
-from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.training.step import Step, make_step
 from undo_jax.types import Objective, Params
 
@@ -89,7 +90,7 @@ def training(
 
   With `rho` the gradients are sharpness-aware, see gradients.sharpness_aware.
   """
-  fn = objectives.make(objective, Decoder(model).apply, **dict(options))
+  fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
   transform = optimizers.make_optimizer(optimizer)
   step = make_step(
     fn,
@@ -102,7 +103,7 @@ def training(
   shardings = sharding.tree_shardings(shapes, partition_rules(model), mesh)
   return Training(
     step=jax.jit(
-      step,
+      placement.on(mesh, step),
       # The frozen tree keeps the shardings it comes with.
       in_shardings=(shardings, None, sharding.batch_sharding(mesh), None),
       out_shardings=(shardings, None),
@@ -111,6 +112,53 @@ def training(
     create=jax.jit(create, out_shardings=shardings),
     abstract=_with(shapes, shardings),
   )
+
+
+def training_of(settings: Mapping[str, Any], mesh: Mesh) -> Training:
+  """Returns the training programs of a stage by its settings; see stages.py."""
+  options = {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in settings["options"].items()
+  }
+  rules = trainable(settings["optimizer"])
+  if settings["objective"] == "rmu":
+    rules = rmu.trainable(options["layers"])
+  return training(
+    ModelConfig(**settings["model"]),
+    mesh,
+    settings["objective"],
+    tuple(sorted(options.items())),
+    OptimizerConfig(**settings["optimizer"] | {"trainable": rules}),
+    settings["num_microbatches"],
+    settings.get("rho", 0.0),
+  )
+
+
+def trainable(settings: Mapping[str, Any]) -> tuple:
+  """Returns the rules of what an optimizer or attack trains; empty: everything."""
+  return trainable_rules(settings.get("trainable", ()))
+
+
+@functools.cache
+def freeze(model: ModelConfig, mesh: Mesh) -> Callable[[Params], Params]:
+  """Returns `params -> params` for models that are only read, compiled.
+
+  Matrices in the compute dtype: they are rounded to it wherever they are used, and
+  bfloat16 takes half the memory of float32. The rest stays as it is.
+  """
+  rules = ((r"(.*/)?(kernel|embedding)", model.dtype),)
+
+  def cast(params):
+    dtypes = trees.match(params, rules, default="")
+    return jax.tree.map(lambda x, dtype: x.astype(dtype or x.dtype), params, dtypes)
+
+  return jax.jit(cast, out_shardings=_shardings(abstract_params(model, mesh)))
+
+
+def abstract_frozen(model: ModelConfig, mesh: Mesh) -> Params:
+  """Returns the shapes and shardings of what `freeze` returns."""
+  params = abstract_params(model, mesh)
+  return _with(jax.eval_shape(freeze(model, mesh), params), _shardings(params))
 
 
 @functools.cache
@@ -122,9 +170,9 @@ def evaluate(
   rows_at_once: int,
 ) -> Callable:
   """Returns `(params, problems) -> scores` of a setting, compiled."""
-  del mesh  # Shardings come with the arguments; the cache is per mesh.
   make_evaluate = settings.get(setting).make_evaluate
-  return jax.jit(make_evaluate(Decoder(model).apply, tasks, rows_at_once=rows_at_once))
+  scores = make_evaluate(Decoder(model).apply, tasks, rows_at_once=rows_at_once)
+  return jax.jit(placement.on(mesh, scores))
 
 
 @functools.cache
@@ -150,7 +198,8 @@ def attack(
   transform = optimizers.make_population_optimizer(optimizer)
   make_evaluate = settings.get(setting).make_evaluate
   scores = make_evaluate(apply, tasks, rows_at_once=rows_at_once)
-  members = _members(model, adapters, objectives.make("cross_entropy", apply))
+  deferring = chunked.deferring(Decoder(model))
+  members = _members(model, adapters, objectives.make("cross_entropy", deferring))
   params, key = abstract_params(model, mesh), jax.random.key(0)
 
   def single(params, key):
@@ -172,7 +221,7 @@ def attack(
   )
   return Attack(
     program=jax.jit(
-      program,
+      placement.on(mesh, program),
       # The frozen tree keeps the shardings it comes with.
       in_shardings=(
         shardings,
@@ -186,6 +235,38 @@ def attack(
     ),
     create=jax.jit(create, out_shardings=shardings),
     abstract=_with(jax.eval_shape(create, params, rates, key), shardings),
+  )
+
+
+def attack_of(
+  settings: Mapping[str, Any],
+  mesh: Mesh,
+  tasks: tuple[str, ...],
+  rows_at_once: int,
+  at_once: int | None,
+) -> Attack:
+  """Returns the relearning programs of an attack by its settings; see stages.py."""
+  adversary = settings["attack"]
+  adapters = None
+  if "lora" in adversary:  # What is trained in place of the weights.
+    targets = tuple(adversary["lora"]["targets"])
+    adapters = lora.LoraConfig(**{**adversary["lora"], "targets": targets})
+  return attack(
+    ModelConfig(**settings["model"]),
+    mesh,
+    settings["setting"],
+    tasks,
+    rows_at_once,
+    OptimizerConfig(
+      learning_rate=1.0,  # Each replica's own stands in its state.
+      num_steps=adversary["num_steps"],
+      weight_decay=adversary["weight_decay"],
+      clip_norm=adversary["clip_norm"],
+      trainable=trainable(adversary),
+    ),
+    len(adversary["learning_rates"]),
+    adapters,
+    at_once,
   )
 
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from undo_jax import files, objectives, programs, sources, streams
 from undo_jax import settings as settings_lib
-from undo_jax.attacks.lora import LoraConfig
 from undo_jax.data import pipeline
 from undo_jax.frontier import compute
 from undo_jax.frontier.robustness import higher_is_worse, worst_case
@@ -29,7 +28,6 @@ from undo_jax.objectives import rmu
 from undo_jax.stages import Stage, identities
 from undo_jax.training import loop, sharding, stop_rules
 from undo_jax.training.checkpointing import Checkpoints, load_params
-from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.training.writers import JsonlWriter, Progress
 from undo_jax.types import ConfigError, Params
 
@@ -112,10 +110,7 @@ def _problems(run: Run, stage: Stage) -> tuple[tuple[str, ...], Any]:
   tasks, arrays = setting.problems(
     data.settings["data"], data.settings["seeds"], directory
   )
-  shards = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
-  where = sharding.batch_sharding(run.mesh)
-  if any(len(leaf) % shards for leaf in jax.tree.leaves(arrays)):
-    where = sharding.replicated(run.mesh)
+  where = sharding.rows_or_replicated(arrays, run.mesh)
   return tasks, jax.tree.map(lambda x: jax.device_put(x, where), arrays)
 
 
@@ -172,7 +167,7 @@ def _run_training(run, stage, directory, title):
   """Trains one model: pretraining, unlearning and distillation alike."""
   settings = stage.settings
   model = ModelConfig(**settings["model"])
-  program = _training_program(run, settings, model)
+  program = programs.training_of(settings, run.mesh)
   data_stream = "distill_data" if "distill_data" in settings["seeds"] else "data"
   batches = pipeline.iterator(
     _batches(
@@ -235,27 +230,6 @@ def _run_training(run, stage, directory, title):
   }
 
 
-def _training_program(run, settings, model):
-  options = {k: _frozen_value(v) for k, v in settings["options"].items()}
-  trainable = _trainable(settings["optimizer"])
-  if settings["objective"] == "rmu":
-    trainable = rmu.trainable(options["layers"])
-  return programs.training(
-    model,
-    run.mesh,
-    settings["objective"],
-    tuple(sorted(options.items())),
-    OptimizerConfig(**settings["optimizer"] | {"trainable": trainable}),
-    settings["num_microbatches"],
-    settings.get("rho", 0.0),
-  )
-
-
-def _trainable(settings: Mapping[str, Any]) -> tuple:
-  """Returns the rules of what is trained; empty: everything."""
-  return trainable_rules(settings.get("trainable", ()))
-
-
 def _initial_params(run: Run, stage: Stage, model: ModelConfig) -> Params:
   """Returns where training starts.
 
@@ -273,7 +247,7 @@ def _initial_params(run: Run, stage: Stage, model: ModelConfig) -> Params:
   if noise is None:
     return params
   key = streams.key(seeds["noise"], "noise")
-  trainable = _trainable(stage.settings["optimizer"])
+  trainable = programs.trainable(stage.settings["optimizer"])
   perturb = programs.noise(model, run.mesh, trainable)
   return perturb(params, key, noise["alpha"], noise["beta"])
 
@@ -288,7 +262,8 @@ def _frozen(run: Run, stage: Stage, model: ModelConfig) -> dict[str, Any]:
       direction_D = rmu.random_direction(key, model.width)
       frozen[name] = jax.device_put(direction_D, sharding.replicated(run.mesh))
     else:
-      frozen[name] = _load(run, stage.inputs[name], model)
+      params = _load(run, stage.inputs[name], model)
+      frozen[name] = programs.freeze(model, run.mesh)(params)
   return frozen
 
 
@@ -349,25 +324,9 @@ def _run_attack(run, stage, directory, title):
   model = ModelConfig(**settings["model"])
   rates = np.asarray(attack["learning_rates"], np.float32)
   tasks, problems = _problems(run, stage)
-  optimizer = OptimizerConfig(
-    learning_rate=1.0,  # Each replica's own stands in its state.
-    num_steps=attack["num_steps"],
-    weight_decay=attack["weight_decay"],
-    clip_norm=attack["clip_norm"],
-    trainable=_trainable(attack),
-  )
   score = _scorer(run, stage, model, tasks)
-  adapters = _adapters(attack)
-  program = programs.attack(
-    model,
-    run.mesh,
-    settings["setting"],
-    tasks,
-    run.evaluation_rows,
-    optimizer,
-    len(rates),
-    adapters,
-    run.replicas_at_once,
+  program = programs.attack_of(
+    settings, run.mesh, tasks, run.evaluation_rows, run.replicas_at_once
   )
   batches = pipeline.iterator(
     _batches(run, stage, stream="attack", batch_size=attack["batch_size"])
@@ -388,7 +347,7 @@ def _run_attack(run, stage, directory, title):
   else:
     key = streams.key(settings["seeds"]["attack"], "adapters")
     state = program.create(params, jax.numpy.asarray(rates), key)
-  frozen = {"base": params} if adapters else ()
+  frozen = {"base": params} if "lora" in attack else ()
   before = _floats(score(params, problems))
   key = streams.key(settings["seeds"]["attack"], "attack")
   progress = Progress(title, total=attack["num_steps"], initial=done)
@@ -426,7 +385,7 @@ def _attacked(run, stage, model) -> Params:
   if perturb is None:
     return params
   key = streams.key(stage.settings["seeds"]["attack"], "perturb")
-  trainable = _trainable(stage.settings["attack"])
+  trainable = programs.trainable(stage.settings["attack"])
   noise = programs.noise(model, run.mesh, trainable)
   return noise(params, key, perturb["alpha"], perturb["beta"])
 
@@ -435,14 +394,6 @@ def _worst(setting: str, forget_RxS: np.ndarray) -> np.ndarray:
   """Returns the worst forget scores [S] over the learning rates."""
   metric = settings_lib.get(setting).METRICS["forget"]
   return worst_case(forget_RxS, higher_is_worse=higher_is_worse(metric))[0]
-
-
-def _adapters(attack) -> LoraConfig | None:
-  """Returns what is trained in place of the weights, or None: the weights."""
-  if "lora" not in attack:
-    return None
-  settings = attack["lora"]
-  return LoraConfig(**{**settings, "targets": tuple(settings["targets"])})
 
 
 def _save_attack(checkpoints, done, state, history, batches):
@@ -477,10 +428,6 @@ def _rounded(values) -> Any:
   return (
     [_rounded(v) for v in values] if np.ndim(values) else float(str(np.float32(values)))
   )
-
-
-def _frozen_value(value):
-  return tuple(value) if isinstance(value, list) else value
 
 
 def summary(outcome: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from undo_jax.training.checkpointing import load_params
 from undo_jax.types import ConfigError, Params
 
 # What the run decides, whatever the checkpoint was made with.
-HOW = ("dtype", "remat", "scan_unroll")
+HOW = ("dtype", "remat", "scan_unroll", "logits_chunk", "attention")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,8 @@ def open_source(path: pathlib.Path, how: Any = None) -> Source:
     return _open_given(path, stage, how)
   model = _stage_model(path, stage) if is_stage else huggingface.read_config(path)
   if how is not None:
-    model = dataclasses.replace(model, **{name: getattr(how, name) for name in HOW})
+    mine = ModelConfig(**how)
+    model = dataclasses.replace(model, **{name: getattr(mine, name) for name in HOW})
   return Source(path, is_stage, model, _fingerprint(path, is_stage))
 
 

@@ -19,6 +19,7 @@ SIZES = (
   "mlp_width",
   "sliding_window",
   "scan_unroll",
+  "logits_chunk",
 )
 
 

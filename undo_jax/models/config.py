@@ -6,6 +6,7 @@ from undo_jax.types import ConfigError
 
 REMAT_POLICIES = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
+ATTENTIONS = ("plain", "splash")
 ACTIVATIONS = ("gelu_tanh", "silu")
 
 
@@ -33,6 +34,11 @@ class ModelConfig:
   dtype: str = "float32"  # Compute dtype; parameters are float32.
   remat: str = "none"  # What the backward pass recomputes: none, dots, full.
   scan_unroll: int = 1  # Layers unrolled in one turn of the scan over layers.
+  # Positions of a row whose logits a loss holds at once; None: all. See objectives/.
+  logits_chunk: int | None = None
+  # "splash": by a kernel where there is one (TPUs, rows and heads in multiples of 128,
+  # no padding, no cache), elsewhere plain.
+  attention: str = "plain"
   global_every: int = 2  # Every so manieth layer has no window, the others are local.
   activation: str = "gelu_tanh"  # Of the MLP's gate: gelu_tanh or silu.
   norm_offset: bool = True  # Norms multiply by 1 + scale (fresh: 0), else by scale.
@@ -61,6 +67,7 @@ class ModelConfig:
       "sliding_window",
       "scan_unroll",
       "global_every",
+      "logits_chunk",
     ):
       value = getattr(self, name)
       if value is not None and value < 1:
@@ -80,6 +87,10 @@ class ModelConfig:
         raise ConfigError(f"model.{name} must be positive or None, got {value}")
     if self.dtype not in DTYPES:
       raise ConfigError(f"model.dtype must be one of {DTYPES}, got {self.dtype!r}")
+    if self.attention not in ATTENTIONS:
+      raise ConfigError(
+        f"model.attention must be one of {ATTENTIONS}, got {self.attention!r}"
+      )
     if self.activation not in ACTIVATIONS:
       raise ConfigError(
         f"model.activation must be one of {ACTIVATIONS}, got {self.activation!r}"

@@ -14,7 +14,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from undo_jax import interpolation, trees
+from undo_jax import interpolation, placement, trees
+from undo_jax.models import attention
 from undo_jax.models.config import ModelConfig
 from undo_jax.routing.activations import Mask, TokenMask, check_broadcastable, route
 from undo_jax.types import Params
@@ -23,6 +24,9 @@ from undo_jax.types import Params
 NODES = ("attention/heads", "attention/out", "mlp/hidden", "mlp/out", "residual")
 # What can be captured by name: before the layers, of all of them, after the last.
 CAPTURES = ("embedding", "mlp/out", "residual", "final_norm")
+
+# Mesh axes of the matrices into heads or MLP units and of those out of them.
+INTO, OUT_OF = ("fsdp", "tensor"), ("tensor", "fsdp")
 
 ACTIVATIONS = {
   "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
@@ -130,8 +134,45 @@ class Decoder:
         `valid_BxL` of another shape than the tokens, more tokens than the cache has
         room for, or positions that are not [B, P].
     """
+    hidden = self.hidden(
+      params,
+      tokens_BxL,
+      routes=routes,
+      capture=capture,
+      valid_BxL=valid_BxL,
+      cache=cache,
+      positions_BxP=positions_BxP,
+      layer_inputs_NxBxLxD=layer_inputs_NxBxLxD,
+      hidden_BxLxD=hidden_BxLxD,
+    )
+    logits_BxLxV = self.unembed(self.unembedding(params), hidden[0])
+    return Output(logits_BxLxV, *hidden[1:])
+
+  def hidden(
+    self,
+    params: Params,
+    tokens_BxL: jax.Array,
+    *,
+    routes: Mapping[str, jax.Array] | None = None,
+    capture: tuple[int, ...] | tuple[str, ...] = (),
+    valid_BxL: jax.Array | None = None,
+    cache: Cache | None = None,
+    positions_BxP: jax.Array | None = None,
+    layer_inputs_NxBxLxD: jax.Array | None = None,
+    hidden_BxLxD: jax.Array | None = None,
+  ) -> tuple[jax.Array, dict[Any, jax.Array], Cache | None]:
+    """Computes what `unembed` makes logits of: `apply` without its last product.
+
+    Args and Raises: see `apply`.
+
+    Returns:
+      (hidden states after the final norm [B, L, D] or [B, P, D], compute dtype;
+      captured; cache), the latter two as in Output.
+    """
     if hidden_BxLxD is not None:
-      return Output(self._unembed(params, hidden_BxLxD), {})
+      scale = {"params": params["final_norm"]}
+      normed_BxLxD: Any = _Norm(self.config).apply(scale, hidden_BxLxD)
+      return normed_BxLxD, {}, None
     routes = dict(routes or {})
     self._check(tokens_BxL, routes, capture, valid_BxL)
     self._check_places(tokens_BxL, cache, positions_BxP)
@@ -145,15 +186,40 @@ class Decoder:
       positions_BxP,
       layer_inputs_NxBxLxD,
     )
-    return Output(*output)
+    return output
 
-  def _unembed(self, params, hidden_BxLxD):
-    """Returns the logits of hidden states, as the end of `_Decoder` computes them."""
-    c = self.config
-    x_BxLxD = _Norm(c).apply({"params": params["final_norm"]}, hidden_BxLxD)
-    kernel = params["embedding"].T if c.tied else params["head"]["kernel"]
-    logits_BxLxV = _matmul(x_BxLxD, kernel.astype(c.dtype))
-    return _softcap(logits_BxLxV.astype(jnp.float32), c.logit_softcap)
+  def unembed(self, params: Params, hidden_BxLxD: jax.Array) -> jax.Array:
+    """Computes softcap(hidden @ unembedding), the logits [B, L, V] in float32.
+
+    Args:
+      params: `unembedding` of the parameters.
+      hidden_BxLxD: what `hidden` returns.
+    """
+    hidden_BxLxD = placement.constrain(hidden_BxLxD, "data", None, None)
+    dtype = hidden_BxLxD.dtype
+    if self.config.tied:
+      kernel_DxV = params["embedding"].astype(dtype).T
+    else:
+      kernel_DxV = params["head"]["kernel"].astype(dtype)
+    logits_BxLxV = _matmul(hidden_BxLxD, kernel_DxV).astype(jnp.float32)
+    logits_BxLxV = placement.constrain(logits_BxLxV, "data", None, placement.VOCABULARY)
+    return _softcap(logits_BxLxV, self.config.logit_softcap)
+
+  def unembedding(self, params: Params) -> Params:
+    """Returns the part of the parameters that `unembed` reads, laid out for it.
+
+    By the vocabulary: every device then makes the logits of its part of the
+    vocabulary from the hidden states of a few rows more, and none holds the matrix.
+    """
+    if self.config.tied:
+      embedding_VxD = params["embedding"]
+      return {
+        "embedding": placement.constrain(embedding_VxD, placement.VOCABULARY, None)
+      }
+    kernel_DxV = params["head"]["kernel"]
+    return {
+      "head": {"kernel": placement.constrain(kernel_DxV, None, placement.VOCABULARY)}
+    }
 
   def _check_places(self, tokens_BxL, cache, positions_BxP):
     B, L = tokens_BxL.shape
@@ -208,10 +274,10 @@ def partition_rules(config: ModelConfig) -> trees.Rules:
   """
   rules: list[tuple[str, tuple[str | None, ...]]] = [
     ("embedding", ("tensor", "fsdp")),
-    (r"layers/attention/(query|key|value)/kernel", (None, "fsdp", "tensor")),
-    (r"layers/attention/out/kernel", (None, "tensor", "fsdp")),
-    (r"layers/mlp/(gate|up)/kernel", (None, "fsdp", "tensor")),
-    (r"layers/mlp/down/kernel", (None, "tensor", "fsdp")),
+    (r"layers/attention/(query|key|value)/kernel", (None, *INTO)),
+    (r"layers/attention/out/kernel", (None, *OUT_OF)),
+    (r"layers/mlp/(gate|up)/kernel", (None, *INTO)),
+    (r"layers/mlp/down/kernel", (None, *OUT_OF)),
     (r"(.*/)?scale", ()),
   ]
   if not config.tied:
@@ -258,8 +324,13 @@ class _Decoder(nn.Module):
     c = self.config
     embedding_VxD = self.param(
       "embedding", nn.initializers.normal(c.init_std), (c.vocab_size, c.width)
-    ).astype(c.dtype)
-    x_BxLxD = jnp.take(embedding_VxD, tokens_BxL, axis=0)
+    )
+    # Looked up, and its gradient summed, where each slice of the width lies. The
+    # cast comes after, so that the gradients of a token add up in float32.
+    embedding_VxD = placement.constrain(embedding_VxD, "tensor", "fsdp")
+    x_BxLxD = jnp.take(embedding_VxD, tokens_BxL, axis=0).astype(c.dtype)
+    x_BxLxD = placement.constrain(x_BxLxD, "data", None, "fsdp")
+    x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
     if c.scale_embedding:
       x_BxLxD *= jnp.sqrt(jnp.asarray(c.width, c.dtype))
 
@@ -274,7 +345,12 @@ class _Decoder(nn.Module):
       in_axes=(0, nn.broadcast, _route_axes(routes), 0, 0),
       length=c.num_layers,
       unroll=c.scan_unroll,
-    )(c, collect=_collected(capture), name="layers")
+    )(
+      c,
+      collect=_collected(capture),
+      kernel=cache is None and valid_BxL is None and _has_kernel(c, tokens_BxL.shape),
+      name="layers",
+    )
     index_N = jnp.arange(c.num_layers)
     is_local_N = (index_N + 1) % c.global_every != 0
     embedded_BxLxD = x_BxLxD
@@ -296,11 +372,9 @@ class _Decoder(nn.Module):
     x_BxLxD = _Norm(c, name="final_norm")(x_BxLxD)
     if "final_norm" in capture:
       captured["final_norm"] = x_BxLxD
-    if c.tied:
-      logits_BxLxV = _matmul(x_BxLxD, embedding_VxD.T)
-    else:
-      logits_BxLxV = _Dense(c, c.vocab_size, name="head")(x_BxLxD)
-    return _softcap(logits_BxLxV.astype(jnp.float32), c.logit_softcap), captured, cache
+    if not c.tied and self.is_initializing():
+      _Dense(c, c.vocab_size, name="head")(x_BxLxD)  # See Decoder.unembed.
+    return x_BxLxD, captured, cache
 
 
 def _collected(capture) -> tuple[str, ...]:
@@ -319,9 +393,18 @@ def _remat(layer, policy: str):
   return nn.remat(layer, policy=saveable, prevent_cse=False)
 
 
+def _has_kernel(config: ModelConfig, shape) -> bool:
+  return (
+    config.attention == "splash"
+    and placement.platform() == "tpu"
+    and attention.fits(shape[1], config.head_dim)
+  )
+
+
 class _Layer(nn.Module):
   config: ModelConfig
   collect: tuple[str, ...]
+  kernel: bool
 
   @nn.compact
   def __call__(self, x_BxLxD, is_local, context, routes, cache, input_BxLxD):
@@ -330,7 +413,7 @@ class _Layer(nn.Module):
       x_BxLxD = input_BxLxD.astype(x_BxLxD.dtype)
     norm = functools.partial(_Norm, c)
     y_BxLxD = norm(name="pre_attention_norm")(x_BxLxD)
-    y_BxLxD, cache = _Attention(c, name="attention")(
+    y_BxLxD, cache = _Attention(c, self.kernel, name="attention")(
       y_BxLxD, is_local, context, routes, cache
     )
     if c.post_norms:
@@ -342,19 +425,20 @@ class _Layer(nn.Module):
       y_BxLxD = norm(name="post_mlp_norm")(y_BxLxD)
     x_BxLxD += y_BxLxD
     x_BxLxD = _route_at(routes, "residual", x_BxLxD)
+    x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
     nodes = {"mlp/out": mlp_BxLxD, "residual": x_BxLxD}
     return x_BxLxD, ({name: nodes[name] for name in self.collect}, cache)
 
 
 class _Attention(nn.Module):
   config: ModelConfig
+  kernel: bool
 
   @nn.compact
   def __call__(self, x_BxLxD, is_local, context, routes, cache):
     c = self.config
     B, L, _ = x_BxLxD.shape
     dense = functools.partial(_Dense, c, use_bias=c.qkv_bias)
-    group = c.num_heads // c.num_kv_heads
     q = dense(c.num_heads * c.head_dim, name="query")(x_BxLxD)
     k = dense(c.num_kv_heads * c.head_dim, name="key")(x_BxLxD)
     v = dense(c.num_kv_heads * c.head_dim, name="value")(x_BxLxD)
@@ -370,8 +454,20 @@ class _Attention(nn.Module):
         lambda x, y: jnp.where(is_local, x, y), context.local_rotary, rotary
       )
     q = _rotate(q, rotary) * c.query_pre_attn_scalar**-0.5
-    q = q.reshape(B, L, c.num_kv_heads, group, c.head_dim)
     k = _rotate(k, rotary)
+    if self.kernel:
+      heads = _kernel(c, q, k, v, is_local)
+    else:
+      heads, cache = self._plain(q, k, v, is_local, context, cache)
+    heads = _route_at(routes, "attention/heads", heads)
+    out = _Dense(c, c.width, use_bias=c.out_bias, axes=OUT_OF, name="out")
+    out_BxLxD = out(heads.reshape(B, L, -1))
+    return _route_at(routes, "attention/out", out_BxLxD), cache
+
+  def _plain(self, q, k, v, is_local, context, cache):
+    c = self.config
+    B, L = q.shape[:2]
+    q = q.reshape(B, L, c.num_kv_heads, -1, c.head_dim)
     if cache is not None:
       start = (0, context.length, 0, 0)
       k = jax.lax.dynamic_update_slice(cache[0], k, start)
@@ -384,13 +480,19 @@ class _Attention(nn.Module):
     if context.local is not None:
       allowed = jnp.where(is_local, context.local, allowed)
     scores = jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores).astype(x_BxLxD.dtype)
+    weights = jax.nn.softmax(scores).astype(q.dtype)
     heads = jnp.einsum("bghlm,bmgk->blghk", weights, v)
-    heads = heads.reshape(B, L, c.num_heads, c.head_dim)
-    heads = _route_at(routes, "attention/heads", heads)
-    out = _Dense(c, c.width, use_bias=c.out_bias, name="out")
-    out_BxLxD = out(heads.reshape(B, L, -1))
-    return _route_at(routes, "attention/out", out_BxLxD), cache
+    return heads.reshape(B, L, c.num_heads, c.head_dim), cache
+
+
+def _kernel(config: ModelConfig, q, k, v, is_local):
+  """Computes the heads by the kernel, of a layer that is local or not."""
+  run = functools.partial(attention.splash, softcap=config.attention_softcap)
+  window = config.sliding_window
+  if window is None or window >= q.shape[1]:
+    return run(q, k, v, window=None)
+  local, everywhere = (functools.partial(run, window=w) for w in (window, None))
+  return jax.lax.cond(is_local, local, everywhere, q, k, v)
 
 
 class _Mlp(nn.Module):
@@ -404,7 +506,7 @@ class _Mlp(nn.Module):
     up_BxLxF = dense(c.mlp_width, name="up")(x_BxLxD)
     hidden_BxLxF = ACTIVATIONS[c.activation](gate_BxLxF) * up_BxLxF
     hidden_BxLxF = _route_at(routes, "mlp/hidden", hidden_BxLxF)
-    out_BxLxD = dense(c.width, name="down")(hidden_BxLxF)
+    out_BxLxD = dense(c.width, axes=OUT_OF, name="down")(hidden_BxLxF)
     return _route_at(routes, "mlp/out", out_BxLxD)
 
 
@@ -412,12 +514,13 @@ class _Dense(nn.Module):
   config: ModelConfig
   features: int
   use_bias: bool = False
+  axes: tuple[str, str] = INTO  # See partition_rules.
 
   @nn.compact
   def __call__(self, x):
     init = nn.initializers.normal(self.config.init_std)
     kernel = self.param("kernel", init, (x.shape[-1], self.features))
-    y = _matmul(x, kernel.astype(x.dtype))
+    y = _matmul(x, placement.gather(kernel.astype(x.dtype), self.axes))
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
       y += bias.astype(y.dtype)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from undo_jax.objectives import chunked
 from undo_jax.types import Objective, SumCount
 
 
+@chunked.summed
 def cross_entropy(
   logits_BxLxV: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array
 ) -> SumCount:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from undo_jax.objectives import chunked
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.terms import weighted
 from undo_jax.types import ConfigError, Objective, SumCount
@@ -14,6 +15,7 @@ from undo_jax.types import ConfigError, Objective, SumCount
 CHOICES = ("mixed", "switch")
 
 
+@chunked.summed
 def forward_kl(
   student_logits_BxLxV: jax.Array,
   teacher_logits_BxLxV: jax.Array,

@@ -6,12 +6,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-from undo_jax.objectives import retention
+from undo_jax.objectives import chunked, retention
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.terms import weighted
 from undo_jax.types import Objective, SumCount
 
 
+@chunked.summed
 def uniform_kl(logits_BxLxV: jax.Array, mask_BxL: jax.Array) -> SumCount:
   """Sums KL(uniform || softmax(logits)) over the masked positions.
 

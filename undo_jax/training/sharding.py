@@ -92,6 +92,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
+def rows_or_replicated(arrays: Any, mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of batches if all leading axes divide by it, else of none."""
+  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  divide = all(len(leaf) % shards == 0 for leaf in jax.tree.leaves(arrays))
+  return batch_sharding(mesh) if divide else replicated(mesh)
+
+
 def put_batch(batch: Any, mesh: Mesh, *, leading: int = 0) -> Any:
   """Places this process's rows of a batch on its devices.
 

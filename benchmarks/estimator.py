@@ -1,0 +1,68 @@
+"""The estimator against programs whose answer is known.
+
+COMMAND, about a minute, with the extra `tpu_compile` and no TPU:
+
+  python -m benchmarks.estimator --topology=v5e:2x2
+
+Prints the FLOPs and the bytes a chip sends, as counted, over those there are, and the
+compiler's seconds over those of the FLOPs at the datasheet's peak.
+"""
+
+import os
+
+from absl import app, flags
+import jax
+import jax.numpy as jnp
+
+from undo_jax.estimation import topologies
+from undo_jax.estimation.estimate import estimate
+from undo_jax.training import sharding
+
+_TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "As of experiments.compile.")
+SIZE = 8192
+
+
+def programs(mesh):
+  """Yields (name, program, arguments, FLOPs, bytes a chip sends, chips that share)."""
+
+  def square(*axes, leading=()):
+    where = jax.NamedSharding(mesh, jax.P(*(None for _ in leading), *axes))
+    return jax.ShapeDtypeStruct((*leading, SIZE, SIZE), jnp.bfloat16, sharding=where)
+
+  def turns(a, weights):
+    return jax.lax.scan(lambda c, weight: (c @ weight, None), a, weights)[0]
+
+  def compiled(fn, *axes):
+    return jax.jit(fn, out_shardings=jax.NamedSharding(mesh, jax.P(*axes)))
+
+  flops, others = 2 * SIZE**3, SIZE**2 * 2 * (mesh.size - 1) / mesh.size
+  # What all chips do alike is counted once, but each takes as long as one.
+  args = square(), square()
+  yield "product", compiled(jnp.matmul), args, flops, 0, 1
+  args = square(), square(leading=(12,))
+  yield "12 products", compiled(turns), args, 12 * flops, 0, 1
+  args = square(None, "fsdp"), square("fsdp")
+  yield "reduced product", compiled(jnp.matmul), args, flops, 2 * others, mesh.size
+  args = square("fsdp"), square("fsdp", leading=(12,))
+  yield "12 gathered", compiled(turns, "fsdp"), args, 12 * flops, 12 * others, mesh.size
+
+
+def main(argv):
+  del argv
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+  jax.config.update("jax_platforms", "cpu")
+  devices, chip = topologies.get(_TOPOLOGY.value)
+  mesh = sharding.make_mesh(data=1, fsdp=-1, devices=devices)
+  print(f"{'program':16} {'FLOPs':>6} {'sent':>6} {'seconds over the peak':>22}")
+  for name, program, args, flops, sent, divided in programs(mesh):
+    found = estimate(name, program, args, chip, len(devices))
+    counted = found.counted.flops / flops
+    moved = found.found.sent_bytes + found.found.hidden_bytes
+    share = f"{moved / sent:.3f}" if sent else "-"
+    peak = flops / divided / chip.flops_per_second
+    seconds = found.found.cycles / chip.cycles_per_second / peak
+    print(f"{name:16} {counted:6.3f} {share:>6} {seconds:22.2f}", flush=True)
+
+
+if __name__ == "__main__":
+  app.run(main)

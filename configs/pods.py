@@ -1,0 +1,63 @@
+"""Gemma-2 on TPU slices: the mesh, and how little memory a step can take.
+
+COMMAND, with the extra `tpu_compile` and no TPU:
+
+  python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=v5e:4x4
+
+Sizes: gemma2_2b, and tiny, which compiles in seconds. Rows of 1024 tokens, 112 an
+update: the paper's 110 do not divide over 16 chips.
+
+Choosing the mesh: let `fsdp` be as small as lets the program fit, since every layer's
+weights go over it twice or three times an update; the other chips are `data`. Rows
+must divide over data x fsdp. `tensor` only where a chip would have less than one row.
+A population takes its chips from `data` by `replica`.
+
+Reference: arXiv 2506.06278, section 5 and appendix (WMDP): model and batch.
+"""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import config_dict
+
+from configs import arithmetic, common
+from undo_jax import testing
+from undo_jax.models.presets import PRESETS
+
+_METHODS = ("max_ent", "grad_diff", "rmu")
+
+
+def get_config(arg: str | None = None) -> config_dict.ConfigDict:
+  """Returns the config of a size: gemma2_2b or tiny."""
+  size = common.parse_size(arg, ("gemma2_2b", "tiny"))
+  config: Any = arithmetic.get_config("small")
+  config.data.num_equations = config.data.num_word_problems = 100
+  config.data.num_evaluation = 10
+  if size == "tiny":
+    _use(config, testing.config(vocab_size=128), rows=16, length=128, fsdp=2)
+  else:
+    _use(config, PRESETS[size], rows=112, length=1024, fsdp=16)
+    config.unlearn.rmu.options.layers = (5, 6, 7)
+  return config
+
+
+def _use(config: Any, model: Any, *, rows: int, length: int, fsdp: int) -> None:
+  config.model = config_dict.ConfigDict(dataclasses.asdict(model))
+  config.model.update(
+    dtype="bfloat16",  # Of all products; weights and their sums stay in float32.
+    remat="full",  # Recompute each layer in the backward pass; or dots, none.
+    attention="splash",  # On TPUs no chip holds the scores; elsewhere plain.
+    logits_chunk=64,  # Positions of a row whose logits are there at a time.
+  )
+  config.mesh.update(data=-1, fsdp=fsdp)
+  config.data.sequence_length = length
+  for name in ("pretrain", "oracle", "distill"):
+    config[name].batch_size = rows
+  for method in _METHODS:
+    config.unlearn[method].batch_size = rows
+  config.evaluation_rows = 4 * fsdp  # Rows scored in one pass; they divide over fsdp.
+  # The population: its states are held all, one of them is computed at a time.
+  config.attack.update(
+    learning_rates=(1e-4, 1e-5, 1e-6), batch_size=16 if rows > 16 else rows
+  )
+  config.replicas_at_once = 1

@@ -1,0 +1,60 @@
+"""Compiles every stage of a config for a TPU slice, with no TPU: what will it take?
+
+COMMAND, needs the extra `tpu_compile`:
+
+  python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=v5e:4x4
+
+Prints for each program its memory on a chip, FLOPs, collectives and the compiler's
+estimate of its time; see undo_jax/estimation/. The exit status is 1 if one does not
+fit a chip's memory.
+"""
+
+import os
+import sys
+from typing import Any
+
+from absl import flags
+import jax
+from ml_collections import config_flags
+
+from experiments import launch
+from undo_jax.estimation import programs, table, topologies
+from undo_jax.estimation.estimate import estimate
+from undo_jax.training import sharding
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file, as of the run.", lock_config=True
+)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology", "v5e:4x4", "The slice: v5e or v6e and its chips, 2x2 to 16x16."
+)
+_STAGES = flags.DEFINE_list("stages", [], "Only the programs of these stages.")
+flags.mark_flags_as_required(["config"])
+
+
+def main(argv: list[str]) -> None:
+  """Prints the table of a config's programs; exit status 1 if one does not fit."""
+  del argv
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # There is no TPU to ask.
+  jax.config.update("jax_platforms", "cpu")
+  fits = compile_run(_CONFIG.value, str(_TOPOLOGY.value), list(_STAGES.value))
+  sys.exit(0 if fits else 1)
+
+
+def compile_run(config: Any, topology: str, only: list[str]) -> bool:
+  """Compiles a config's programs for a slice; returns whether all fit."""
+  devices, chip = topologies.get(topology)
+  mesh = sharding.make_mesh(**config.mesh, devices=devices)
+  estimates = []
+  print(table.heading(chip, dict(mesh.shape)), flush=True)
+  for names, program, args in programs.of_run(config, mesh):
+    if not only or set(only) & set(names):
+      found = estimate(", ".join(names), program, args, chip, len(devices))
+      estimates.append(found)
+      print(table.line(found), flush=True)
+  print(table.collectives(estimates))
+  return all(found.fits for found in estimates)
+
+
+if __name__ == "__main__":
+  launch.run(main)

@@ -1,0 +1,101 @@
+"""Splash attention, interpreted, against the sums in float64 numpy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from undo_jax import placement, testing
+from undo_jax.models import attention
+from undo_jax.models.decoder import Decoder
+
+B, L, H, G, K = 1, 128, 2, 1, 128
+
+
+def draw(seed: int):
+  rng = np.random.default_rng(seed)
+  shapes = (B, L, H, K), (B, L, G, K), (B, L, G, K)
+  q, k, v = (rng.standard_normal(shape) for shape in shapes)
+  return 0.3 * q, k, v  # Scores of a few units, which a cap of 3 bends.
+
+
+def reference(q, k, v, softcap, window):
+  """Computes [B, L, H, K] in the dtype of its arguments, a head at a time."""
+  distance = jnp.arange(L)[:, None] - jnp.arange(L)[None, :]
+  allowed = (distance >= 0) & (distance < (window or L))
+  heads = []
+  for h in range(H):
+    g = h // (H // G)
+    scores = jnp.einsum("blk,bmk->blm", q[:, :, h], k[:, :, g])
+    if softcap:
+      scores = softcap * jnp.tanh(scores / softcap)
+    weights = jax.nn.softmax(jnp.where(allowed, scores, -jnp.inf))
+    heads.append(jnp.einsum("blm,bmk->blk", weights, v[:, :, g]))
+  return jnp.stack(heads, axis=2)
+
+
+def weighed(fn):
+  """Returns the gradients of a sum that weighs every output differently."""
+  factor = np.cos(np.arange(B * L * H * K)).reshape(B, L, H, K)
+  value = lambda *args: jnp.sum(fn(*args) * jnp.asarray(factor, args[0].dtype))  # noqa: E731
+  return jax.grad(value, argnums=(0, 1, 2))
+
+
+@pytest.mark.parametrize(("softcap", "window"), [(3.0, 40), (None, None)])
+def test_values_and_gradients_are_those_of_the_sums(softcap, window):
+  options = {"softcap": softcap, "window": window}
+  with jax.enable_x64(True):
+    exact = [jnp.asarray(x, jnp.float64) for x in draw(0)]
+    plain = functools.partial(reference, **options)
+    expected = [plain(*exact), *weighed(plain)(*exact)]
+    expected = [np.asarray(x) for x in expected]
+  single = [jnp.asarray(x, jnp.float32) for x in draw(0)]
+  kernel = functools.partial(attention.splash, **options, interpret=True)
+  found = [kernel(*single), *weighed(kernel)(*single)]
+  for x, y in zip(found, expected, strict=True):
+    np.testing.assert_allclose(x, y, rtol=0, atol=2e-5 * max(1.0, np.abs(y).max()))
+
+
+def test_a_decoder_is_the_same_by_the_kernel(monkeypatch):
+  """Rotary positions, scale, grouped heads, local layers and softcaps included."""
+  sizes = {"num_heads": 2, "num_kv_heads": 1, "head_dim": 128, "sliding_window": 40}
+  tokens = jax.random.randint(jax.random.key(1), (1, L), 0, 16)
+  plain = Decoder(testing.config(**sizes))
+  params = jax.tree.map(lambda x: 8 * x, plain.init(jax.random.key(0)))
+  expected = plain.apply(params, tokens).logits
+  calls = []
+
+  def interpreted(*args, **options):
+    calls.append(options["window"])
+    return splash(*args, **options, interpret=True)
+
+  splash = attention.splash
+  monkeypatch.setattr(attention, "splash", interpreted)
+  decoder = Decoder(testing.config(**sizes, attention="splash"))
+  np.testing.assert_array_equal(decoder.apply(params, tokens).logits, expected)
+  assert not calls  # Not on this platform.
+  monkeypatch.setattr(placement, "platform", lambda: "tpu")
+  found = decoder.apply(params, tokens).logits
+  assert set(calls) == {None, 40}
+  np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+  # Padding and lengths that it does not take go the plain way.
+  calls.clear()
+  decoder.apply(params, tokens, valid_BxL=jnp.ones((1, L), bool))
+  decoder.apply(params, tokens[:, :100])
+  assert not calls
+
+
+def test_devices_compute_their_own_rows_and_heads():
+  mesh = testing.mesh(4, data=1, fsdp=2, tensor=2)
+  rng = np.random.default_rng(0)
+  shapes = (2, L, 4, K), (2, L, 2, K), (2, L, 2, K)
+  args = [jnp.asarray(0.3 * rng.standard_normal(s), jnp.float32) for s in shapes]
+  options = {"softcap": 3.0, "window": None, "interpret": True}
+  kernel = functools.partial(attention.splash, **options)
+  found = jax.jit(placement.on(mesh, kernel))(
+    *jax.device_put(args, jax.NamedSharding(mesh, jax.P("fsdp", None, "tensor")))
+  )
+  np.testing.assert_allclose(found, kernel(*args), atol=1e-6)
+  assert found.sharding.shard_shape(found.shape) == (1, L, 2, K)

@@ -1,0 +1,216 @@
+"""Losses in chunks against the plain ones: values, gradients, and what is held."""
+
+import functools
+
+import jax
+from jax.extend.core import jaxprs_in_params
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from undo_jax import objectives, testing
+from undo_jax.models.decoder import Decoder
+from undo_jax.objectives import chunked
+from undo_jax.objectives.cross_entropy import cross_entropy
+from undo_jax.objectives.distillation import forward_kl
+from undo_jax.objectives.max_ent import uniform_kl
+from undo_jax.training.gradients import loss_and_gradients
+
+B, L, V, D = 8, 12, 16, 16
+BATCH = testing.batch(jax.random.key(1), rows=B, length=L, vocab=V)
+LOSSES = {
+  "cross_entropy": lambda x, y: cross_entropy(x, BATCH["targets"], BATCH["mask"]),
+  "forward_kl": lambda x, y: forward_kl(x, y, BATCH["mask"]),
+  "uniform_kl": lambda x, y: uniform_kl(x, BATCH["mask"]),
+}
+# One position, some, a size that does not divide, all, more than all.
+CHUNKS = (1, 4, 5, 12, 99)
+CAPPED = {"logit_softcap": 2.0}  # Low enough to bend these logits.
+
+
+def gradients(loss, chunk, dtype="float32", **changes):
+  """Returns (sum, count), gradients of hidden states and unembedding."""
+  decoder = Decoder(testing.config(dtype=dtype, **changes))
+  keys = jax.random.split(jax.random.key(0), 4)
+  hidden, other = jax.random.normal(keys[0], (2, B, L, D)).astype(dtype)
+  if decoder.config.tied:
+    weights = {"embedding": jax.random.normal(keys[2], (V, D))}
+  else:
+    weights = {"head": {"kernel": jax.random.normal(keys[2], (D, V))}}
+  # A teacher is held in the compute dtype.
+  teacher = jax.tree.map(lambda x: 2 * x[::-1].astype(dtype), weights)
+
+  def logits(hidden, weights):
+    if chunk is None:
+      return decoder.unembed(weights, hidden)
+    return chunked.Deferred(hidden, weights, decoder.unembed, chunk)
+
+  def value(hidden, weights):
+    # The sum scaled, as a mean and a weight do.
+    found = LOSSES[loss](logits(hidden, weights), logits(other, teacher))
+    return 0.3 * found.sum, found
+
+  fn = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
+  (_, found), grads = jax.jit(fn)(hidden, weights)
+  return found, grads
+
+
+def close(mine, plain, tolerance):
+  """Compares leaf by leaf, relative to the leaf's largest entry."""
+  for x, y in zip(jax.tree.leaves(mine), jax.tree.leaves(plain), strict=True):
+    assert x.dtype == y.dtype and x.shape == y.shape
+    scale = np.abs(y).max()
+    assert scale > 0
+    np.testing.assert_allclose(x / scale, y / scale, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_values_and_gradients_are_those_of_the_plain_form(loss, chunk):
+  close(gradients(loss, chunk, **CAPPED), gradients(loss, None, **CAPPED), 2e-6)
+
+
+def test_the_head_of_an_untied_model():
+  untied = {"tied": False, "logit_softcap": None}
+  mine = gradients("cross_entropy", 5, **untied)
+  close(mine, gradients("cross_entropy", None, **untied), 2e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_bfloat16_is_no_further_from_float32_than_the_plain_form(loss):
+  exact = gradients(loss, None, **CAPPED)
+  plain = gradients(loss, None, "bfloat16", **CAPPED)
+  mine = gradients(loss, 5, "bfloat16", **CAPPED)
+  assert mine[1][0].dtype == jnp.bfloat16
+  assert mine[1][1]["embedding"].dtype == jnp.float32
+  for x, y, z in zip(*map(jax.tree.leaves, (mine, plain, exact)), strict=True):
+    errors = [np.linalg.norm(np.float64(found) - np.float64(z)) for found in (x, y)]
+    assert errors[0] <= 1.1 * errors[1] <= 0.02 * np.linalg.norm(np.float64(z))
+
+
+def test_the_step_of_a_model_is_the_same():
+  """Through the objective, its decoder and the microbatches."""
+  results = []
+  for chunk, num_microbatches in ((None, 1), (5, 2)):
+    decoder = Decoder(testing.config(num_layers=1, logits_chunk=chunk))
+    fn = objectives.make("forward_kl", chunked.deferring(decoder))
+    step = functools.partial(loss_and_gradients, fn, num_microbatches=num_microbatches)
+    weights, teacher = (decoder.init(jax.random.key(seed)) for seed in (0, 1))
+    key = jax.random.key(2)
+    results.append(jax.jit(step)(weights, {"teacher": teacher}, BATCH, key))
+  close(*reversed(results), 1e-5)
+
+
+def test_masked_positions_change_nothing_whatever_their_hidden_state():
+  decoder = Decoder(testing.config(logits_chunk=5))
+  targets, mask = BATCH["targets"], BATCH["mask"]
+  weights = {"embedding": jax.random.normal(jax.random.key(5), (V, D))}
+  hidden = jax.random.normal(jax.random.key(4), (B, L, D))
+
+  def value(hidden):
+    logits = chunked.Deferred(hidden, weights, decoder.unembed, 5)
+    return cross_entropy(logits, targets, mask)
+
+  other = jnp.where(mask[:, :, None] > 0, hidden, 1e4)
+  assert value(other) == value(hidden)
+  grad = jax.grad(lambda x: value(x).sum)(other)
+  assert not np.any(np.asarray(grad)[np.asarray(mask) == 0])
+  assert float(value(hidden).count) == float(mask.sum())
+
+
+def test_a_population_takes_its_gradients_in_chunks():
+  decoder = Decoder(testing.config())
+  hidden = jax.random.normal(jax.random.key(4), (B, L, D))
+  weights = jax.random.normal(jax.random.key(5), (3, V, D))
+
+  def value(weights, chunk):
+    logits = chunked.Deferred(hidden, {"embedding": weights}, decoder.unembed, chunk)
+    return cross_entropy(logits, BATCH["targets"], BATCH["mask"]).sum
+
+  together = jax.vmap(jax.grad(functools.partial(value, chunk=5)))(weights)
+  alone = [jax.grad(functools.partial(value, chunk=L))(w) for w in weights]
+  close(together, jnp.stack(alone), 2e-6)
+
+
+def shapes_in(jaxpr):
+  """Yields the sizes of all arrays a program makes, inner programs included."""
+  for equation in jaxpr.eqns:
+    yield from (var.aval.size for var in equation.outvars if hasattr(var.aval, "size"))
+    for inner in jaxprs_in_params(equation.params):
+      yield from shapes_in(inner)
+
+
+@pytest.mark.parametrize("method", ["cross_entropy", "forward_kl", "max_ent"])
+def test_no_more_than_a_chunk_of_logits_is_ever_made(method):
+  paired = method == "max_ent"
+  options = {"retain_weight": 0.5} if paired else {}
+  batch = {"forget": BATCH, "retain": BATCH} if paired else BATCH
+  # A vocabulary larger than all else: arrays of more than B*chunk*V are logits.
+  sizes = {}
+  for chunk in (None, 3):
+    decoder = Decoder(testing.config(vocab_size=1024, logits_chunk=chunk))
+    fn = objectives.make(method, chunked.deferring(decoder), **options)
+    weights = jax.eval_shape(decoder.init, jax.random.key(0))
+    jaxpr = jax.make_jaxpr(functools.partial(loss_and_gradients, fn))(
+      weights, {"teacher": weights}, batch, jax.random.key(0)
+    )
+    sizes[chunk] = max(shapes_in(jaxpr.jaxpr))
+  assert sizes == {None: B * L * 1024, 3: B * 3 * 1024}
+
+
+def test_frozen_logits_cost_no_gradient():
+  decoder = Decoder(testing.config())
+  student, teacher = jnp.ones((2, B, L, D))
+  weights = {"embedding": jnp.ones((1024, D))}
+
+  def value(hidden, weights):
+    logits = chunked.Deferred(hidden, weights, decoder.unembed, 4)
+    frozen = chunked.Deferred(
+      teacher, {"embedding": jnp.ones((1024, D))}, decoder.unembed, 4
+    )
+    loss = chunked.summed(lambda x, y, mask: uniform_kl(x - y, mask))
+    return loss(logits, frozen, BATCH["mask"]).sum
+
+  jaxpr = jax.make_jaxpr(jax.grad(value, argnums=(0, 1)))(student, weights)
+  # Two unembeddings, and two products of the one gradient.
+  assert products(jaxpr.jaxpr, 1024) == 4
+
+
+def products(jaxpr, size):
+  """Counts the matrix products with an axis of `size`."""
+  count = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == "dot_general":
+      shapes = [var.aval.shape for var in (*equation.invars, *equation.outvars)]
+      count += any(size in shape for shape in shapes)
+    for inner in jaxprs_in_params(equation.params):
+      count += products(inner, size)
+  return count
+
+
+def test_an_array_with_a_gradient_is_refused_beside_deferred_logits():
+  deferred = chunked.Deferred(
+    jnp.ones((B, L, D)), {"embedding": jnp.ones((V, D))}, None, 4
+  )
+
+  def value(teacher_logits):
+    kl = chunked.summed(lambda s, t, m: uniform_kl(s + t, m))
+    return kl(deferred, teacher_logits, BATCH["mask"]).sum
+
+  with pytest.raises(ValueError, match="argument 1 .* only Deferred"):
+    jax.grad(value)(jnp.ones((B, L, V)))
+
+
+def test_a_teachers_logits_may_be_there_already():
+  decoder = Decoder(testing.config())
+  weights = {"embedding": jax.random.normal(jax.random.key(5), (V, D))}
+  hidden, teacher = jax.random.normal(jax.random.key(4), (2, B, L, D))
+
+  def value(hidden, student):
+    return forward_kl(student(hidden), teacher, BATCH["mask"]).sum
+
+  def deferred(hidden):
+    return chunked.Deferred(hidden, weights, decoder.unembed, 5)
+
+  plain = functools.partial(decoder.unembed, weights)
+  close(jax.grad(value)(hidden, deferred), jax.grad(value)(hidden, plain), 2e-6)

@@ -1,0 +1,55 @@
+"""What a chip can do, from its public datasheet."""
+
+import dataclasses
+
+from undo_jax.types import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chip:
+  """One accelerator."""
+
+  name: str
+  kind: str  # As jax.Device.device_kind has it.
+  memory_bytes: float  # What a program may have of it, as the compiler says.
+  flops_per_second: float  # Peak of bfloat16 products.
+  bytes_per_second: float  # To and from its own memory.
+  link_bytes_per_second: float  # Sent to its neighbours, all links together.
+  cycles_per_second: float  # Of the clock in which the compiler counts.
+
+
+# Reference: cloud.google.com/tpu/docs/v5e and v6e. The clock is the one at which the
+# matrix units reach the peak: v5e 4 of 128 x 128, v6e 4 of 256 x 256 (2 FLOPs a cell).
+CHIPS = {
+  "v5e": Chip(
+    name="v5e",
+    kind="TPU v5 lite",
+    memory_bytes=15.75 * 2**30,  # Of 16.
+    flops_per_second=197e12,
+    bytes_per_second=819e9,
+    link_bytes_per_second=200e9,
+    cycles_per_second=1.503e9,
+  ),
+  "v6e": Chip(
+    name="v6e",
+    kind="TPU v6 lite",
+    memory_bytes=31.25 * 2**30,  # Of 32.
+    flops_per_second=918e12,
+    bytes_per_second=1640e9,
+    link_bytes_per_second=400e9,
+    cycles_per_second=1.751e9,
+  ),
+}
+
+
+def by_kind(kind: str) -> Chip:
+  """Returns the chip of a device kind.
+
+  Raises:
+    ConfigError: if the table has none.
+  """
+  for chip in CHIPS.values():
+    if chip.kind == kind:
+      return chip
+  known = ", ".join(chip.kind for chip in CHIPS.values())
+  raise ConfigError(f"no datasheet for {kind!r}; known are {known}")

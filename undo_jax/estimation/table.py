@@ -1,0 +1,70 @@
+"""Estimates as lines of text."""
+
+from collections.abc import Iterable
+
+from undo_jax.estimation.chips import Chip
+from undo_jax.estimation.estimate import Estimate
+
+_COLUMNS = (
+  ("arguments", 9),
+  ("temporary", 9),
+  ("total GiB", 9),
+  ("fits", 4),
+  ("TFLOP", 8),
+  ("seconds", 8),
+  ("open", 6),
+  ("kernels", 7),
+  ("of peak", 7),
+)
+_NAME = 36
+
+
+def heading(chip: Chip, mesh: dict[str, int]) -> str:
+  """Returns what the table is about, and its columns.
+
+  All but the FLOPs are per chip. `seconds` is the compiler's estimate, with what it
+  does not estimate at the datasheet's speed: collectives that nothing hides, `open`,
+  and Pallas `kernels`. A plus marks FLOPs with something left out.
+  """
+  axes = " x ".join(f"{name} {size}" for name, size in mesh.items())
+  names = "  ".join(f"{name:>{width}}" for name, width in _COLUMNS)
+  memory = chip.memory_bytes / 2**30
+  return f"{chip.name}, {memory:g} GiB a chip, mesh {axes}\n{'':{_NAME}}{names}"
+
+
+def line(found: Estimate) -> str:
+  """Returns one program's row."""
+  name = found.name if len(found.name) < _NAME else found.name[: _NAME - 4] + "..."
+  if found.refusal:
+    return f"{name:{_NAME}}does not fit: {found.refusal}"
+  cells = (
+    f"{_gib(found.argument_bytes + found.output_bytes):.2f}",
+    f"{_gib(found.temporary_bytes):.2f}",
+    f"{_gib(found.total_bytes):.2f}",
+    "yes" if found.fits else "NO",
+    f"{found.counted.flops / 1e12:.4g}" + "+" * bool(found.counted.uncounted),
+    f"{found.seconds:.4g}",
+    f"{found.sent_seconds:.2g}",
+    f"{found.kernel_seconds:.2g}",
+    f"{100 * found.share_of_peak:.0f} %",
+  )
+  padded = (
+    f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True)
+  )
+  return f"{name:{_NAME}}" + "  ".join(padded)
+
+
+def collectives(estimates: Iterable[Estimate]) -> str:
+  """Returns the collectives of each program: how many, how many GiB a chip."""
+  lines = ["collectives a chip takes part in, loops multiplied in:"]
+  for found in estimates:
+    kinds = [
+      f"{kind} {found.found.counts[kind]} ({_gib(size):.2f} GiB)"
+      for kind, size in sorted(found.found.bytes.items())
+    ]
+    lines.append(f"  {found.name}: " + (", ".join(kinds) or "none"))
+  return "\n".join(lines)
+
+
+def _gib(size: float) -> float:
+  return size / 2**30

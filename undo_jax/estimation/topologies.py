@@ -1,0 +1,38 @@
+"""The devices of a slice that is not here, to compile for."""
+
+from typing import Any
+
+from jax.experimental import topologies
+
+from undo_jax.estimation import chips
+from undo_jax.estimation.chips import Chip
+from undo_jax.types import ConfigError
+
+
+def get(name: str) -> tuple[list[Any], Chip]:
+  """Returns the devices of a slice and the datasheet of its chips.
+
+  Args:
+    name: generation and shape: v5e:2x2 (4 chips) to v5e:16x16 (256), v6e likewise.
+
+  Raises:
+    ConfigError: if the name is unknown or the TPU compiler is not installed.
+  """
+  generation = name.split(":")[0]
+  if generation not in chips.CHIPS:
+    raise ConfigError(
+      f"--topology: expected {' or '.join(chips.CHIPS)} with a shape such as v5e:4x4, "
+      f"got {name!r}; other chips cannot be compiled for without one at hand"
+    )
+  try:
+    found = topologies.get_topology_desc(platform="tpu", topology_name=name)
+  # What jax raises on a missing library, another process that holds it, or an
+  # unknown shape.
+  except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
+    reason = str(error).split("\n")[0]
+    raise ConfigError(
+      f"--topology: expected a slice that the TPU compiler knows, got {name!r} "
+      f"({reason}); shapes go from 2x2 to 16x16, and the compiler comes by "
+      "pip install 'undo_jax[tpu_compile]'"
+    ) from error
+  return list(found.devices), chips.by_kind(found.devices[0].device_kind)

@@ -1,0 +1,86 @@
+"""Attention by a kernel that never holds the scores: JAX's splash attention.
+
+The scores of a row take H * L * L * 4 bytes, read and written several times over.
+The kernel goes over them in blocks, with the softcap and the window.
+
+Reference: Dao et al., FlashAttention, arXiv 2205.14135.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from jax.experimental.pallas.ops.tpu import splash_attention
+from jax.sharding import PartitionSpec as P
+
+from undo_jax import placement
+
+_LANES = 128  # Lengths and head widths must be multiples of it.
+
+
+def fits(length: int, head_dim: int) -> bool:
+  """Whether the kernel takes rows of this length and heads of this width."""
+  return length % _LANES == 0 and head_dim % _LANES == 0
+
+
+def splash(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  *,
+  softcap: float | None,
+  window: int | None,
+  interpret: bool = False,
+) -> jax.Array:
+  """Computes softmax(softcap(query key^T)) value over earlier positions.
+
+  Inside of `placement.on` every device computes its own rows and heads.
+
+  Args:
+    query: [B, L, H, K], scaled and rotated.
+    key: [B, L, G, K], rotated; G divides H.
+    value: [B, L, G, K].
+    softcap: cap of the scores, or None.
+    window: positions looked back, the own one included; None: all.
+    interpret: run the kernel's definition, on any platform.
+
+  Returns:
+    [B, L, H, K], in the dtype of `query`; scores and sums are in float32.
+  """
+  run = functools.partial(_local, softcap=softcap, window=window, interpret=interpret)
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return run(query, key, value)
+  axes = placement.ROWS, None, "tensor", None
+  specs = [placement.spec(x.shape, *axes) for x in (query, key, value)]
+  if specs[1][2] is None:  # Too few key heads: then all heads on every device.
+    specs = [P(spec[0], None, None, None) for spec in specs]
+  # The compiler cannot divide a kernel; so it is told how.
+  return jax.shard_map(
+    run, mesh=mesh, in_specs=tuple(specs), out_specs=specs[0], check_vma=False
+  )(query, key, value)
+
+
+def _local(query, key, value, *, softcap, window, interpret):
+  length, heads = query.shape[1:3]
+  shape = (length, length)
+  mask = splash_attention.CausalMask(shape)
+  if window is not None and window < length:
+    mask = splash_attention.LocalMask(shape, (window - 1, 0), 0)
+  size = next(size for size in (512, 256, _LANES) if length % size == 0)
+  kernel = splash_attention.make_splash_mha_single_device(
+    splash_attention.MultiHeadMask([mask] * heads),
+    block_sizes=splash_attention.BlockSizes(
+      block_q=size,
+      block_kv=size,
+      block_q_dkv=size,
+      block_kv_dkv=size,
+      block_q_dq=size,
+      block_kv_dq=size,
+    ),
+    attn_logits_soft_cap=softcap,
+    interpret=interpret,
+  )
+  by_head = (x.swapaxes(1, 2) for x in (query, key, value))
+  heads: Any = jax.vmap(kernel)(*by_head)
+  return heads.swapaxes(1, 2).astype(query.dtype)
