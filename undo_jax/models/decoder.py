@@ -153,7 +153,7 @@ class Decoder:
     params: Params,
     tokens_BxL: jax.Array,
     *,
-    routes: Mapping[str, jax.Array] | None = None,
+    routes: Mapping[str, Mask] | None = None,
     capture: tuple[int, ...] | tuple[str, ...] = (),
     valid_BxL: jax.Array | None = None,
     cache: Cache | None = None,
