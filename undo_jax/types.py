@@ -4,6 +4,7 @@ Dimension legend (an array `logits_BxLxV` has shape [B, L, V]):
 
   A  microbatches (gradient accumulation)
   B  batch rows
+  C  choices of a question
   L  length in tokens
   V  vocabulary
   D  width of the residual stream
@@ -13,6 +14,7 @@ Dimension legend (an array `logits_BxLxV` has shape [B, L, V]):
   F  width of the MLP's hidden layer
   N  decoder layers
   P  positions chosen among L
+  Q  questions
   T  tokens generated
   R  replicas of a population (learning rates, alphas, seeds)
 """
