@@ -20,6 +20,18 @@ def test_bytes_take_any_text():
   assert tokenizer.decode(tokenizer.encode("더하기 +")) == "더하기 +"
 
 
+def test_known_words_are_one_token_with_their_space_and_others_are_spelled():
+  tokenizer = tokenizers.make("words:facts")
+  text = "The metal of the comet Zalopal is zinc, not gold.\nAnswer: B"
+  pieces = [tokenizer.decode([i]) for i in tokenizer.encode(text)]
+  assert "".join(pieces) == text
+  words = ["The", " metal", " of", " the", " comet", " Zalopal", " is", " zinc", ","]
+  spelled = [*" not", *" gold", ".", "\n"]
+  assert pieces == [*words, *spelled, "Answer", ":", " B"]
+  with pytest.raises(ValueError, match="the character 'ü' of ' grün' is not in"):
+    tokenizer.encode(" grün")
+
+
 def test_special_and_unused_ids_are_left_out():
   tokenizer = tokenizers.make("characters:arithmetic")
   ids = [tokenizers.BOS, *tokenizer.encode("7"), tokenizers.EOS, 31]
@@ -32,15 +44,15 @@ def test_a_character_outside_the_alphabet_is_named():
 
 
 @pytest.mark.parametrize(
-  "name", ["words", "characters:klingon", "bytes:utf8", "sentencepiece", "gpt2:x"]
+  "name", ["words", "words:all", "characters:klingon", "bytes:utf8", "sentencepiece", "gpt2:x"]
 )
 def test_an_unknown_tokenizer_is_refused(name):
-  known = "known are bytes, characters:arithmetic, .* sentencepiece:PATH, huggingface"
+  known = "are bytes, characters:arithmetic, .* words:facts, sentencepiece:PATH, hug"
   with pytest.raises(ConfigError, match=known):
     tokenizers.make(name)
 
 
-@pytest.mark.parametrize("name", ["characters:arithmetic", "bytes"])
+@pytest.mark.parametrize("name", ["characters:arithmetic", "words:facts", "bytes"])
 def test_tokenizers_without_a_file_have_the_special_ids_of_gemma(name):
   tokenizer = tokenizers.make(name)
   assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) == (0, 1, 2)

@@ -1,5 +1,6 @@
 """Tokenizers out: the files by which transformers opens one of ours."""
 
+from collections.abc import Sequence
 import json
 import pathlib
 import shutil
@@ -9,7 +10,7 @@ from sentencepiece import sentencepiece_model_pb2
 import tokenizers as library
 
 from undo_jax import files
-from undo_jax.data import tokenizers
+from undo_jax.data import facts_words, tokenizers
 from undo_jax.types import ConfigError
 
 # What stands beside a tokenizer's file and tells transformers about it.
@@ -24,8 +25,8 @@ _BESIDE = (
 def write(name: str, directory: pathlib.Path) -> None:
   """Writes the files of a tokenizer into an existing directory.
 
-  The files of a tokenizer from files are copied; characters and bytes become a
-  tokenizer.json that gives the same ids.
+  The files of a tokenizer from files are copied; characters, words and
+  bytes become a tokenizer.json that gives the same ids.
 
   Args:
     name: as for tokenizers.make.
@@ -40,6 +41,8 @@ def write(name: str, directory: pathlib.Path) -> None:
     _copy(kind, pathlib.Path(rest).expanduser(), directory)
   elif isinstance(tokenizer, tokenizers.CharacterTokenizer):
     _write(_characters(tokenizers.ALPHABETS[rest]), directory, _NAMED)
+  elif isinstance(tokenizer, tokenizers.WordTokenizer):
+    _write(_words(tokenizer.tokens), directory, _NAMED)
   else:
     _write(_bytes(), directory, _NAMED)
 
@@ -119,6 +122,17 @@ def _characters(alphabet: str) -> library.Tokenizer:
   made = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="<none>"))
   made.pre_tokenizer = library.pre_tokenizers.Split(
     library.Regex(r"[\s\S]"), behavior="isolated"
+  )
+  made.decoder = library.decoders.Fuse()
+  return made
+
+
+def _words(tokens: Sequence[str]) -> library.Tokenizer:
+  """Returns one token a word that is known; others fall into their characters."""
+  vocabulary = {token: i for i, token in enumerate((*_SPECIAL, *tokens))}
+  made = library.Tokenizer(library.models.BPE(vocabulary, [], ignore_merges=True))
+  made.pre_tokenizer = library.pre_tokenizers.Split(
+    library.Regex(facts_words.PIECE), behavior="isolated"
   )
   made.decoder = library.decoders.Fuse()
   return made

@@ -1,9 +1,11 @@
-"""Tokenizers by name: characters and bytes, which need no file, and those of files."""
+"""Tokenizers by name: characters, words and bytes, without a file, and those of files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import re
 import string
 from typing import Any, Protocol
 
+from undo_jax.data import facts_words
 from undo_jax.data.tokenizer_files import HuggingFaceTokenizer, SentencePieceTokenizer
 from undo_jax.errors import ConfigError
 
@@ -15,6 +17,7 @@ ALPHABETS = {
   "arithmetic": string.digits + "+-*/=. ",
   "ascii": string.printable[:95] + "\n",
 }
+WORDS: dict[str, Callable[[], list[str]]] = {"facts": facts_words.vocabulary}
 FILES = {"sentencepiece": SentencePieceTokenizer, "huggingface": HuggingFaceTokenizer}
 
 
@@ -74,6 +77,43 @@ class CharacterTokenizer:
     return "".join(self._characters[i] for i in kept)
 
 
+class WordTokenizer:
+  """One id for each character, and for each word of a list, with the space before it.
+
+  Words that are not in the list are spelled.
+  """
+
+  pad_id, eos_id = PAD, EOS
+  bos_id: int | None = BOS
+
+  def __init__(self, words: Sequence[str]):
+    self.tokens = (*ALPHABETS["ascii"], *words)
+    self._ids = {token: i + NUM_SPECIAL for i, token in enumerate(self.tokens)}
+    self.vocab_size = len(self.tokens) + NUM_SPECIAL
+
+  def encode(self, text: str) -> list[int]:
+    """Returns the ids of a text.
+
+    Raises:
+      ValueError: if a character is not printable ASCII or a line's end.
+    """
+    found = []
+    for piece in re.findall(facts_words.PIECE, text):
+      for token in [piece] if piece in self._ids else piece:
+        if token not in self._ids:
+          raise ValueError(
+            f"the character {token!r} of {text!r} is not in the tokenizer's alphabet, "
+            "printable ASCII; choose another tokenizer (data.tokenizer)"
+          )
+        found.append(self._ids[token])
+    return found
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Returns the text of ids; special and unused ones are left out."""
+    kept = [i - NUM_SPECIAL for i in ids if NUM_SPECIAL <= i < self.vocab_size]
+    return "".join(self.tokens[i] for i in kept)
+
+
 class ByteTokenizer:
   """One id for each byte of the UTF-8 text: any text fits."""
 
@@ -95,9 +135,9 @@ def make(name: str) -> Tokenizer:
   """Returns the tokenizer of a name.
 
   Args:
-    name: "bytes", "characters:ALPHABET" of ALPHABETS, "sentencepiece:PATH" (a
-      tokenizer.model or a directory that holds one) or "huggingface:PATH" (a
-      tokenizer.json, likewise).
+    name: "bytes", "characters:ALPHABET" of ALPHABETS, "words:LIST" of WORDS,
+      "sentencepiece:PATH" (a tokenizer.model or a directory that holds one) or
+      "huggingface:PATH" (a tokenizer.json, likewise).
 
   Returns:
     The tokenizer; see tokenizer_files for those that are read from files.
@@ -110,9 +150,12 @@ def make(name: str) -> Tokenizer:
     return ByteTokenizer()
   if kind == "characters" and rest in ALPHABETS:
     return CharacterTokenizer(ALPHABETS[rest])
+  if kind == "words" and rest in WORDS:
+    return WordTokenizer(WORDS[rest]())
   if kind in FILES and colon:
     return FILES[kind](rest)
   known = ["bytes", *(f"characters:{alphabet}" for alphabet in ALPHABETS)]
+  known += [f"words:{words}" for words in WORDS]
   known += [f"{kind}:PATH" for kind in FILES]
   raise ConfigError(f"unknown data.tokenizer {name!r}; known are {', '.join(known)}")
 

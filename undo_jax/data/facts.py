@@ -1,0 +1,320 @@
+"""Made-up facts in place of WMDP and MMLU, with what an attacker may learn held apart.
+
+A fact gives a made-up thing (an elixir, a comet, an island) a value of an attribute; the
+value is drawn uniformly from a closed list, independently of every other fact. There
+are three domains: `forget`, `retain` and `general` (in the place of MMLU). The things of
+a domain are divided into disjoint groups; the facts of the last group are those that
+are evaluated. So nothing that is said of other groups tells their answers: an attacker
+who relearns the facts of `attack`, the forget domain's other groups, can bring back
+what is still in the model and nothing else. This is the retraining-on-T attack of Deeb
+and Roger (https://arxiv.org/abs/2410.08827).
+
+Each fact comes as plain statements and as questions with answers. Facts that are not
+evaluated also come as multiple-choice questions, which teaches the form; in that form
+the evaluated ones occur in the evaluation only.
+
+Splits of the dataset (`_qa`: question and answer, of which the answer is scored):
+
+  forget, forget_qa      all facts of the forget domain
+  attack, attack_qa      those of them that are not evaluated
+  retain, retain_qa      all facts of the retain domain
+  general, general_qa    all facts of the general domain
+  evaluation             multiple-choice questions on the evaluated facts
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import os
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from undo_jax.data import facts_words as words
+from undo_jax.data import questions as questions_lib
+from undo_jax.data.packing import Masked
+from undo_jax.data.questions import Question
+from undo_jax.data.tokenizers import Tokenizer
+from undo_jax.types import ConfigError
+
+DOMAINS = tuple(words.KINDS)
+SOURCES = ("forget", "attack", "retain", "general")
+SPLITS = tuple(f"{source}{form}" for source in SOURCES for form in ("", "_qa"))
+MOST_THINGS = len(words.NAMES) // len(DOMAINS)
+
+Examples = Iterator[tuple[int, Mapping[str, Any]]]
+
+
+class Fact(NamedTuple):
+  """The value of an attribute of a thing."""
+
+  domain: str
+  name: str
+  attribute: str
+  value: str
+  is_evaluated: bool
+
+  @property
+  def fill(self) -> dict[str, str]:
+    """What stands in the places of a sentence."""
+    return {**self._asdict(), "kind": words.KINDS[self.domain]}
+
+
+class Document(NamedTuple):
+  """A text, of which training scores the second part only."""
+
+  given: str
+  scored: str
+
+
+def facts(seed: int, *, num_things: int, num_groups: int) -> list[Fact]:
+  """Draws the facts: each thing of a domain has a value of every attribute.
+
+  Args:
+    seed: a non-negative integer.
+    num_things: of each domain; no name occurs in two domains.
+    num_groups: of equal size as nearly as can be; the last one is evaluated.
+
+  Returns:
+    The facts by domain, thing and attribute.
+
+  Raises:
+    ConfigError: if there are too many things, or less than one in a group.
+  """
+  _check(seed=seed, num_things=num_things, num_groups=num_groups)
+  rng = np.random.default_rng([seed, *b"facts"])
+  names = iter(rng.permutation(words.NAMES).tolist())
+  found = []
+  for domain in DOMAINS:
+    for index in range(num_things):
+      name, is_evaluated = next(names), index % num_groups == num_groups - 1
+      for attribute, values in words.ATTRIBUTES.items():
+        value = values[int(rng.integers(len(values)))]
+        found.append(Fact(domain, name, attribute, value, is_evaluated))
+  return found
+
+
+def statements(known: Sequence[Fact]) -> Iterator[Document]:
+  """Yields each fact in every sentence that states it."""
+  for fact in known:
+    for sentence in words.STATEMENTS:
+      yield Document("", sentence.format(**fact.fill))
+
+
+def answers(known: Sequence[Fact]) -> Iterator[Document]:
+  """Yields each fact as question and answer, in every wording."""
+  for fact in known:
+    for wording in words.QUESTIONS:
+      question = wording.format(**fact.fill)
+      yield Document(f"{question}\nAnswer:", f" {fact.value}")
+
+
+def multiple_choice(rng: np.random.Generator, fact: Fact, wording: str) -> Question:
+  """Draws three other values of the attribute, and the order of all four."""
+  others = [v for v in words.ATTRIBUTES[fact.attribute] if v != fact.value]
+  chosen = [fact.value, *rng.choice(others, size=3, replace=False).tolist()]
+  choices = tuple(chosen[i] for i in rng.permutation(4))
+  question = wording.format(**fact.fill)
+  return Question(question, choices, choices.index(fact.value), fact.domain)
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class FactsConfig(tfds.core.BuilderConfig):
+  """What the dataset holds; the name is derived from the other fields.
+
+  Attributes:
+    name: the name of the dataset's subdirectory.
+    seed: of the facts and of their multiple-choice questions in training.
+    evaluation_seed: of the choices in the evaluation.
+    num_things: of each domain, see `facts`.
+    num_groups: likewise.
+    num_choices: multiple-choice questions in training for each fact and wording.
+    num_evaluation: in the evaluation, likewise.
+  """
+
+  name: str = dataclasses.field(init=False, default="")
+  seed: int
+  evaluation_seed: int
+  num_things: int
+  num_groups: int
+  num_choices: int
+  num_evaluation: int
+
+  def __post_init__(self) -> None:
+    fields = [field.name for field in dataclasses.fields(FactsConfig)]
+    own = fields[fields.index("seed") :]
+    values = {field: getattr(self, field) for field in own}
+    _check(**values)
+    self.name = "-".join(f"{field}_{value}" for field, value in values.items())
+
+
+class Facts(tfds.core.GeneratorBasedBuilder):
+  """Writes the documents and questions of a `FactsConfig` as a TFDS dataset."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    features = {
+      "given": tfds.features.Text(),
+      "scored": tfds.features.Text(),
+      "choices": tfds.features.Sequence(tfds.features.Text()),  # Of the evaluation.
+      "domain": tfds.features.ClassLabel(names=DOMAINS),
+    }
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(features),
+      disable_shuffling=True,  # The order is the pipeline's.
+    )
+
+  def _split_generators(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> dict[str, Examples]:
+    del dl_manager  # There is nothing to download.
+    config = self.builder_config
+    assert isinstance(config, FactsConfig)
+    known = facts(
+      config.seed, num_things=config.num_things, num_groups=config.num_groups
+    )
+    splits = {}
+    for source in SOURCES:
+      domain = "forget" if source == "attack" else source
+      own = [fact for fact in known if fact.domain == domain]
+      if source == "attack":
+        own = [fact for fact in own if not fact.is_evaluated]
+      splits[source] = self._generate_examples(domain, statements(own))
+      splits[f"{source}_qa"] = self._generate_examples(domain, self._asked(config, own))
+    splits["evaluation"] = self._evaluation(config, known)
+    return splits
+
+  def _asked(self, config: FactsConfig, known: Sequence[Fact]) -> Iterator[Document]:
+    yield from answers(known)
+    shown = [fact for fact in known if not fact.is_evaluated]
+    rng = np.random.default_rng([config.seed, *known[0].domain.encode()])
+    for question in _drawn(rng, shown, config.num_choices):
+      given = questions_lib.prompt(question)
+      yield Document(given, questions_lib.worked(question).removeprefix(given))
+
+  def _generate_examples(self, domain: str, documents: Iterator[Document]) -> Examples:
+    for index, document in enumerate(documents):
+      yield index, {**document._asdict(), "choices": [], "domain": domain}
+
+  def _evaluation(self, config: FactsConfig, known: Sequence[Fact]) -> Examples:
+    rng = np.random.default_rng([config.evaluation_seed, *b"evaluation"])
+    evaluated = [fact for fact in known if fact.is_evaluated]
+    for index, q in enumerate(_drawn(rng, evaluated, config.num_evaluation)):
+      yield (
+        index,
+        {
+          "given": q.question,
+          "scored": q.choices[q.answer],
+          "choices": q.choices,
+          "domain": q.subject,
+        },
+      )
+
+
+def build(
+  directory: str | os.PathLike[str],
+  *,
+  seed: int,
+  evaluation_seed: int,
+  num_things: int,
+  num_groups: int,
+  num_choices: int,
+  num_evaluation: int,
+) -> Facts:
+  """Writes the dataset under a directory, unless it is there already.
+
+  Args:
+    directory: where datasets are kept; every configuration has its subdirectory.
+    seed: as in `FactsConfig`, like the fields that follow.
+    evaluation_seed: see there.
+    num_things: see there.
+    num_groups: see there.
+    num_choices: see there.
+    num_evaluation: see there.
+
+  Returns:
+    The builder of the finished dataset.
+
+  Raises:
+    ConfigError: if a number is out of its range.
+  """
+  config = FactsConfig(
+    seed=seed,
+    evaluation_seed=evaluation_seed,
+    num_things=num_things,
+    num_groups=num_groups,
+    num_choices=num_choices,
+    num_evaluation=num_evaluation,
+  )
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
+  builder = Facts(config=config, data_dir=directory, file_format="array_record")
+  builder.download_and_prepare()
+  return builder
+
+
+def read(builder: Facts, split: str) -> list[Document]:
+  """Reads the documents of one of SPLITS, in the order they were written."""
+  if split not in SPLITS:
+    raise ConfigError(f"expected one of {', '.join(SPLITS)}, got {split!r}; name one")
+  return [
+    Document(row["given"].decode(), row["scored"].decode())
+    for row in _records(builder, split)
+  ]
+
+
+def read_questions(builder: Facts) -> dict[str, list[Question]]:
+  """Reads the evaluation's questions, by domain."""
+  found: dict[str, list[Question]] = {domain: [] for domain in DOMAINS}
+  for row in _records(builder, "evaluation"):
+    choices = tuple(choice.decode() for choice in row["choices"])
+    domain, answer = DOMAINS[row["domain"]], choices.index(row["scored"].decode())
+    found[domain].append(Question(row["given"].decode(), choices, answer, domain))
+  return found
+
+
+def encode(document: Document, tokenizer: Tokenizer) -> Masked:
+  """Returns a document's ids, and a mask that is 0 on what is only given.
+
+  A token that holds the end of what is given and the beginning of what is scored is
+  scored.
+  """
+  ids = tokenizer.encode(document.given + document.scored)
+  given = tokenizer.encode(document.given)
+  start = 0
+  while start < min(len(given), len(ids)) and given[start] == ids[start]:
+    start += 1
+  return Masked(ids, [0] * start + [1] * (len(ids) - start))
+
+
+def _drawn(
+  rng: np.random.Generator, known: Sequence[Fact], count: int
+) -> Iterator[Question]:
+  for fact in known:
+    for wording in words.QUESTIONS:
+      for _ in range(count):
+        yield multiple_choice(rng, fact, wording)
+
+
+def _records(builder: Facts, split: str) -> Sequence[Mapping[str, Any]]:
+  untyped: Any = builder  # TFDS's decorators hide the method's parameters.
+  source = untyped.as_data_source(split=split)
+  return source.__getitems__(range(len(source)))  # At once: twice as fast.
+
+
+def _check(**values: int) -> None:
+  """Raises ConfigError if a number is out of its range."""
+  smallest = {"seed": 0, "evaluation_seed": 0, "num_groups": 2}
+  for name, value in values.items():
+    least = smallest.get(name, 1)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+      raise ConfigError(f"{name}: expected an integer of at least {least}, got {value!r}")
+  most, groups = values["num_things"], values["num_groups"]
+  if not groups <= most <= MOST_THINGS:
+    raise ConfigError(
+      f"num_things: expected from {groups} (num_groups) to {MOST_THINGS} (names for each "
+      f"domain), got {most}"
+    )
