@@ -176,11 +176,15 @@ def test_parts_and_devices_change_no_log_likelihood(model, tasks):
   arrays = multiple_choice.encode(tasks[:1], ByteTokenizer())
   expected = score(arrays, 100)
   np.testing.assert_allclose(score(arrays, 4), expected, atol=1e-5)
-  arrays = multiple_choice.encode(tasks[:1], ByteTokenizer(), row_multiple=8)
+  arrays = multiple_choice.encode(tasks[:1], ByteTokenizer(), multiple=8)
   where = sharding.batch_sharding(testing.mesh(8))
-  arrays["rows"] = jax.tree.map(lambda x: jax.device_put(x, where), arrays["rows"])
-  assert all(len(x) % 8 == 0 for x in jax.tree.leaves(arrays["rows"]))
-  np.testing.assert_allclose(score(arrays, 8), expected, atol=1e-5)
+  arrays = jax.tree.map(lambda x: jax.device_put(x, where), arrays)
+  assert all(len(x) % 8 == 0 for x in jax.tree.leaves(arrays))
+  np.testing.assert_allclose(score(arrays, 8)[: len(expected)], expected, atol=1e-5)
+  fn = multiple_choice.make_evaluate(decoder.apply, ["wmdp_bio"], groups={})
+  answers = [question.answer for question in tasks[0].questions]
+  accuracy = np.mean(np.equal(np.argmax(expected, axis=1), answers))
+  assert float(jax.jit(fn)(params, arrays)["wmdp_bio"]) == pytest.approx(accuracy)
 
 
 def test_a_population_is_scored_in_one_program(model, tasks):

@@ -24,6 +24,7 @@ Splits of the dataset (`_qa`: question and answer, of which the answer is scored
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import itertools
 import os
 import sys
 from typing import Any, NamedTuple
@@ -119,6 +120,14 @@ def multiple_choice(rng: np.random.Generator, fact: Fact, wording: str) -> Quest
   return Question(question, choices, choices.index(fact.value), fact.domain)
 
 
+def exercises(seed: int, known: Sequence[Fact], *, count: int) -> Iterator[Document]:
+  """Yields multiple-choice questions with answers, `count` a fact and wording."""
+  rng = np.random.default_rng([seed, *b"exercises"])
+  for question in _drawn(rng, known, count):
+    given = questions_lib.prompt(question)
+    yield Document(given, questions_lib.worked(question).removeprefix(given))
+
+
 @dataclasses.dataclass(eq=False, kw_only=True)
 class FactsConfig(tfds.core.BuilderConfig):
   """What the dataset holds; the name is derived from the other fields.
@@ -173,9 +182,8 @@ class Facts(tfds.core.GeneratorBasedBuilder):
     del dl_manager  # There is nothing to download.
     config = self.builder_config
     assert isinstance(config, FactsConfig)
-    known = facts(
-      config.seed, num_things=config.num_things, num_groups=config.num_groups
-    )
+    sizes = {"num_things": config.num_things, "num_groups": config.num_groups}
+    known = facts(config.seed, **sizes)
     splits = {}
     for source in SOURCES:
       domain = "forget" if source == "attack" else source
@@ -183,17 +191,13 @@ class Facts(tfds.core.GeneratorBasedBuilder):
       if source == "attack":
         own = [fact for fact in own if not fact.is_evaluated]
       splits[source] = self._generate_examples(domain, statements(own))
-      splits[f"{source}_qa"] = self._generate_examples(domain, self._asked(config, own))
+      shown = [fact for fact in own if not fact.is_evaluated]
+      asked = itertools.chain(
+        answers(own), exercises(config.seed, shown, count=config.num_choices)
+      )
+      splits[f"{source}_qa"] = self._generate_examples(domain, asked)
     splits["evaluation"] = self._evaluation(config, known)
     return splits
-
-  def _asked(self, config: FactsConfig, known: Sequence[Fact]) -> Iterator[Document]:
-    yield from answers(known)
-    shown = [fact for fact in known if not fact.is_evaluated]
-    rng = np.random.default_rng([config.seed, *known[0].domain.encode()])
-    for question in _drawn(rng, shown, config.num_choices):
-      given = questions_lib.prompt(question)
-      yield Document(given, questions_lib.worked(question).removeprefix(given))
 
   def _generate_examples(self, domain: str, documents: Iterator[Document]) -> Examples:
     for index, document in enumerate(documents):

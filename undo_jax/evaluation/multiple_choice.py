@@ -19,6 +19,7 @@ import numpy as np
 from undo_jax.data import questions as questions_lib
 from undo_jax.data.questions import Question, Task
 from undo_jax.data.tokenizers import Tokenizer
+from undo_jax.evaluation.parts import in_parts
 from undo_jax.types import ConfigError, Params
 
 Arrays = dict[str, Any]
@@ -27,7 +28,7 @@ _MULTIPLE = 8  # Of a bucket's length.
 
 
 def encode(
-  tasks: Sequence[Task], tokenizer: Tokenizer, *, row_multiple: int = 1
+  tasks: Sequence[Task], tokenizer: Tokenizer, *, multiple: int = 1
 ) -> Arrays:
   """Returns the questions of all tasks as arrays.
 
@@ -37,12 +38,12 @@ def encode(
   Args:
     tasks: with at least one question each.
     tokenizer: the model's.
-    row_multiple: each bucket gets empty rows up to a multiple, so that it can be
+    multiple: every leading axis is filled up to a multiple of it, so that it can be
       sharded over so many devices.
 
   Returns:
     "answer" int32 [Q], the index of the right choice; "task" int32 [Q], that of the
-    task; and "rows", for each bucket (by the decimals of its length L) "inputs" int32
+    task (-1: none, filled up); and "rows", for each bucket (by the decimals of its length L) "inputs" int32
     [B, L], "positions" int32 [B, P], "targets" int32 and "mask" bool [B, P, C], what is
     scored at these positions for each choice, and "question" int32 [B], whose it is.
 
@@ -55,6 +56,7 @@ def encode(
   for task in tasks:
     if not task.questions:
       raise ConfigError(f"expected questions in the task {task.name}, got none")
+  filling = -len(pairs) % multiple
   for number, (_, task, question) in enumerate(pairs):
     shared: dict[tuple[int, ...], dict[int, list[int]]] = {}
     for choice, (given, scored) in enumerate(_tokens(task, question, tokenizer)):
@@ -66,12 +68,12 @@ def encode(
     buckets.setdefault(_bucket(len(row[0])), []).append(row)
   made = {}
   for _, members in sorted(buckets.items()):
-    arrays = _arrays(members, num_positions, tokenizer.pad_id, row_multiple)
+    arrays = _arrays(members, num_positions, tokenizer.pad_id, multiple)
     made[str(arrays["inputs"].shape[1])] = arrays
   return {
     "rows": made,
-    "answer": np.asarray([question.answer for _, _, question in pairs], np.int32),
-    "task": np.asarray([index for index, _, _ in pairs], np.int32),
+    "answer": np.asarray([q.answer for _, _, q in pairs] + [0] * filling, np.int32),
+    "task": np.asarray([index for index, _, _ in pairs] + [-1] * filling, np.int32),
   }
 
 
@@ -104,14 +106,13 @@ def log_likelihoods(
     logits = apply(params, part["inputs"], positions_BxP=part["positions"]).logits
     chosen_BxPxC = jnp.take_along_axis(logits, part["targets"], axis=-1)
     log_p_BxPxC = chosen_BxPxC - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-    nats_BxC = jnp.sum(jnp.where(part["mask"], log_p_BxPxC, 0.0), axis=1)
-    return nats_BxC, part["question"]
+    return jnp.sum(jnp.where(part["mask"], log_p_BxPxC, 0.0), axis=1)
 
   total_QxC = jnp.zeros((len(arrays["answer"]), len(questions_lib.LETTERS)))
   for bucket in arrays["rows"].values():
-    nats_BxC, question_B = _in_parts(score, bucket, rows_at_once)
+    nats_BxC = in_parts(score, bucket, rows_at_once)
     # A choice is scored in one row; the others, and empty rows, add 0.
-    total_QxC = total_QxC.at[question_B].add(nats_BxC)
+    total_QxC = total_QxC.at[bucket["question"]].add(nats_BxC)
   return total_QxC
 
 
@@ -141,15 +142,17 @@ def make_evaluate(
   for group, own in groups.items():
     if not own or not set(own) <= set(names):
       raise ValueError(f"group {group} must be of tasks {list(names)}, got {list(own)}")
-    members[group] = np.asarray([name in own for name in names], np.float32)
-  members |= {name: np.eye(len(names))[i] for i, name in enumerate(names)}
+    members[group] = own
+  members |= {name: [name] for name in names}
 
   def evaluate(params, arrays):
     nats_QxC = log_likelihoods(apply, params, arrays, rows_at_once=rows_at_once)
     right_Q = jnp.argmax(nats_QxC, axis=-1) == arrays["answer"]
     scores = {}
-    for name, is_member in members.items():
-      weight_Q = jnp.asarray(is_member, jnp.float32)[arrays["task"]]
+    for name, own in members.items():
+      # The last entry is that of questions without a task.
+      is_member = np.asarray([other in own for other in (*names, None)], np.float32)
+      weight_Q = jnp.asarray(is_member)[arrays["task"]]
       scores[name] = jnp.sum(weight_Q * right_Q) / jnp.sum(weight_Q)
     return scores
 
@@ -180,9 +183,9 @@ def _bucket(length: int) -> int:
   return max(_SMALLEST, 1 << (length - 1).bit_length())
 
 
-def _arrays(members, num_positions, pad_id, row_multiple) -> dict[str, np.ndarray]:
+def _arrays(members, num_positions, pad_id, multiple) -> dict[str, np.ndarray]:
   """Returns the rows of a bucket, as long as its longest needs."""
-  B = -(-len(members) // row_multiple) * row_multiple
+  B = -(-len(members) // multiple) * multiple
   L = -(-max(len(read) for read, _, _ in members) // _MULTIPLE) * _MULTIPLE
   P, C = num_positions, len(questions_lib.LETTERS)
   inputs_BxL = np.full((B, L), pad_id, np.int32)
@@ -204,19 +207,3 @@ def _arrays(members, num_positions, pad_id, row_multiple) -> dict[str, np.ndarra
     "mask": mask_BxPxC,
     "question": question_B,
   }
-
-
-def _in_parts(fn, arrays, rows_at_once):
-  """Maps `fn` over parts of the rows, the last filled up with empty ones."""
-  size = arrays["question"].shape[0]
-  num_parts = -(-size // rows_at_once)
-  if num_parts == 1:
-    return fn(arrays)
-  missing = -size % num_parts
-
-  def split(x):  # Strided, so that sharded rows stay where they are.
-    filled = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
-    return filled.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1)
-
-  nats, question = jax.lax.map(fn, jax.tree.map(split, arrays))
-  return nats.reshape(-1, nats.shape[-1]), question.reshape(-1)

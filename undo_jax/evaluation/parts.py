@@ -1,30 +1,36 @@
 """Evaluation in parts, so that the logits of few rows are held at once."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def in_parts(
-  fn: Callable[[Mapping[str, jax.Array]], jax.Array],
-  arrays: Mapping[str, jax.Array],
+  fn: Callable[[Mapping[str, Any]], jax.Array],
+  arrays: Mapping[str, Any],
   rows_at_once: int,
 ) -> jax.Array:
   """Maps `fn` over parts of the leading axis, as equal as they come.
 
   Args:
-    fn: rows of arrays to one value a row.
-    arrays: with the common leading axis P, "inputs" among them.
+    fn: rows of arrays to a value a row, of any shape. Parts may be filled up with rows
+      of zeros, whose values are dropped.
+    arrays: with the common leading axis P.
     rows_at_once: upper bound of a part's rows.
 
   Returns:
-    The values [P].
+    The values [P, ...].
   """
-  size = arrays["inputs"].shape[0]
+  size = jax.tree.leaves(arrays)[0].shape[0]
   num_parts = -(-size // rows_at_once)
-  while size % num_parts:
-    num_parts += 1
   if num_parts == 1:
     return fn(arrays)
-  parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), arrays)
-  return jax.lax.map(fn, parts).reshape(size)
+
+  def split(x):  # Strided, so that rows stay on their devices.
+    filled = jnp.pad(x, [(0, -size % num_parts)] + [(0, 0)] * (x.ndim - 1))
+    return filled.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1)
+
+  values = jax.lax.map(fn, jax.tree.map(split, arrays))
+  return values.swapaxes(0, 1).reshape(-1, *values.shape[2:])[:size]

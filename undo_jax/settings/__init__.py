@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pathlib
 from typing import Any, Protocol
 
-from undo_jax.settings import arithmetic, language
+from undo_jax.settings import arithmetic, facts, language
 from undo_jax.types import ConfigError
 
 
@@ -66,7 +66,11 @@ class Setting(Protocol):
     ...
 
 
-REGISTRY: dict[str, Setting] = {"arithmetic": arithmetic, "language": language}
+REGISTRY: dict[str, Setting] = {
+  "arithmetic": arithmetic,
+  "facts": facts,
+  "language": language,
+}
 
 
 def get(name: str) -> Setting:
