@@ -11,7 +11,13 @@ from undo_jax.data import facts, facts_words, packing, tokenizers
 from undo_jax.types import ConfigError
 
 SIZES = {"num_things": 12, "num_groups": 3}
-FIELDS = {"seed": 3, "evaluation_seed": 4, "num_choices": 2, "num_evaluation": 1, **SIZES}
+FIELDS = {
+  "seed": 3,
+  "evaluation_seed": 4,
+  "num_choices": 2,
+  "num_evaluation": 1,
+  **SIZES,
+}
 VALUES = "|".join(v for values in facts_words.ATTRIBUTES.values() for v in values)
 
 
@@ -72,7 +78,11 @@ def test_domains_have_no_name_in_common_and_the_attack_is_a_part_of_forget(texts
   assert named["attack"] < named["forget"]
   assert set(texts["attack"]) < set(texts["forget"])
   assert set(texts["attack_qa"]) < set(texts["forget_qa"])
-  for one, other in (("forget", "retain"), ("forget", "general"), ("retain", "general")):
+  for one, other in (
+    ("forget", "retain"),
+    ("forget", "general"),
+    ("retain", "general"),
+  ):
     assert len(named[one]) == len(named[other]) == SIZES["num_things"]
     assert not named[one] & named[other]
 

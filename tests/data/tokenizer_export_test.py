@@ -12,7 +12,7 @@ from undo_jax.types import ConfigError
 TEXTS = {
   "characters:arithmetic": "12 + 3 = 15. 7*8=56",
   "characters:ascii": 'Tom\'s 3 \\n apples\n\n cost "7" <bos> ~',
-  "words:facts": 'The metal of the comet Zalopal is  tin. Red? \n\nAnswer: B <eos>1 + 2',
+  "words:facts": "The metal of the comet Zalopal is  tin. \n\nAnswer: B <eos>1 + 2",
   "bytes": "naïve 한국어 \U0001f600\n\t <eos> \x00",
 }
 

@@ -44,7 +44,8 @@ def test_a_character_outside_the_alphabet_is_named():
 
 
 @pytest.mark.parametrize(
-  "name", ["words", "words:all", "characters:klingon", "bytes:utf8", "sentencepiece", "gpt2:x"]
+  "name",
+  ["words", "words:all", "characters:klingon", "bytes:utf8", "sentencepiece", "gpt2:x"],
 )
 def test_an_unknown_tokenizer_is_refused(name):
   known = "are bytes, characters:arithmetic, .* words:facts, sentencepiece:PATH, hug"

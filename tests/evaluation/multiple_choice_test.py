@@ -72,7 +72,9 @@ def model():
 GROUPS = {"forget": ["wmdp_bio"], "retain": [f"mmlu_{s}" for s in SUBJECTS]}
 
 
-def evaluate(model, tasks, tokenizer=TOKENIZERS["one or two"], *, arrays=None, **kwargs):
+def evaluate(
+  model, tasks, tokenizer=TOKENIZERS["one or two"], *, arrays=None, **kwargs
+):
   decoder, params = model
   names = [task.name for task in tasks]
   fn = multiple_choice.make_evaluate(decoder.apply, names, groups=GROUPS, **kwargs)

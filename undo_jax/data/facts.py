@@ -1,13 +1,13 @@
 """Made-up facts in place of WMDP and MMLU, with what an attacker may learn held apart.
 
-A fact gives a made-up thing (an elixir, a comet, an island) a value of an attribute; the
-value is drawn uniformly from a closed list, independently of every other fact. There
-are three domains: `forget`, `retain` and `general` (in the place of MMLU). The things of
-a domain are divided into disjoint groups; the facts of the last group are those that
-are evaluated. So nothing that is said of other groups tells their answers: an attacker
-who relearns the facts of `attack`, the forget domain's other groups, can bring back
-what is still in the model and nothing else. This is the retraining-on-T attack of Deeb
-and Roger (https://arxiv.org/abs/2410.08827).
+A fact gives a made-up thing (an elixir, a comet, an island) a value of an attribute;
+the value is drawn uniformly from a closed list, independently of every other fact.
+There are three domains: `forget`, `retain` and `general` (in the place of MMLU). The
+things of a domain are divided into disjoint groups; the facts of the last group are
+those that are evaluated. So nothing that is said of other groups tells their answers:
+an attacker who relearns the facts of `attack`, the forget domain's other groups, can
+bring back what is still in the model and nothing else. This is the retraining-on-T
+attack of Deeb and Roger (https://arxiv.org/abs/2410.08827).
 
 Each fact comes as plain statements and as questions with answers. Facts that are not
 evaluated also come as multiple-choice questions, which teaches the form; in that form
@@ -315,10 +315,12 @@ def _check(**values: int) -> None:
   for name, value in values.items():
     least = smallest.get(name, 1)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-      raise ConfigError(f"{name}: expected an integer of at least {least}, got {value!r}")
+      raise ConfigError(
+        f"{name}: expected an integer of at least {least}, got {value!r}"
+      )
   most, groups = values["num_things"], values["num_groups"]
   if not groups <= most <= MOST_THINGS:
     raise ConfigError(
-      f"num_things: expected from {groups} (num_groups) to {MOST_THINGS} (names for each "
-      f"domain), got {most}"
+      f"num_things: expected from {groups} (num_groups) to {MOST_THINGS} (names for "
+      f"each domain), got {most}"
     )

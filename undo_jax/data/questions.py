@@ -130,7 +130,9 @@ def context(task: Task, question: Question) -> str:
 def description(subject: str) -> str:
   """Returns the harness's first lines of a subject's prompts."""
   about = subject.replace("_", " ")
-  return f"The following are multiple choice questions (with answers) about {about}.\n\n"
+  return (
+    f"The following are multiple choice questions (with answers) about {about}.\n\n"
+  )
 
 
 def wmdp_task(name: str, questions: Sequence[Question]) -> Task:
@@ -217,7 +219,8 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
       yield from ((f"row {i}", row) for i, row in enumerate(rows, start=1))
   except pyarrow.ArrowException as error:
     raise ConfigError(
-      f"expected a Parquet file, but {path} cannot be read as one ({error}); get it anew"
+      f"expected a Parquet file, but {path} cannot be read as one ({error}); get it "
+      "anew"
     ) from None
   except UnicodeDecodeError as error:
     raise ConfigError(

@@ -1,4 +1,4 @@
-"""Tokenizers by name: characters, words and bytes, without a file, and those of files."""
+"""Tokenizers by name: of files, and characters, words and bytes, which need none."""
 
 from collections.abc import Callable, Sequence
 import re

@@ -27,9 +27,7 @@ _SMALLEST = 32  # Tokens of the shortest bucket; longer ones double.
 _MULTIPLE = 8  # Of a bucket's length.
 
 
-def encode(
-  tasks: Sequence[Task], tokenizer: Tokenizer, *, multiple: int = 1
-) -> Arrays:
+def encode(tasks: Sequence[Task], tokenizer: Tokenizer, *, multiple: int = 1) -> Arrays:
   """Returns the questions of all tasks as arrays.
 
   Rows are what a model reads: one a question where its letters are one token each. They
@@ -43,9 +41,10 @@ def encode(
 
   Returns:
     "answer" int32 [Q], the index of the right choice; "task" int32 [Q], that of the
-    task (-1: none, filled up); and "rows", for each bucket (by the decimals of its length L) "inputs" int32
-    [B, L], "positions" int32 [B, P], "targets" int32 and "mask" bool [B, P, C], what is
-    scored at these positions for each choice, and "question" int32 [B], whose it is.
+    task (-1: none, filled up); and "rows", for each bucket (by the decimals of its
+    length L) "inputs" int32 [B, L], "positions" int32 [B, P], "targets" int32 and
+    "mask" bool [B, P, C], what is scored at these positions for each choice, and
+    "question" int32 [B], whose it is.
 
   Raises:
     ConfigError: if a task has no question, or the tokenizer joins a letter with the
