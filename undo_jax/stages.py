@@ -172,7 +172,7 @@ def attack(config: Any, model: str) -> Stage:
     "attack": adversary,
     "parts": _parts(config, ATTACK),
     "seeds": _seeds(config, "attack"),
-    "length": config.data.sequence_length,
+    "length": length(config, ATTACK),
   }
   return Stage(f"attack_{model}", "attack", settings, {"data": "data", "model": model})
 
@@ -301,6 +301,23 @@ def _stop(stop) -> dict[str, Any]:
   return _plain(stop)
 
 
+def length(config: Any, parts: Mapping[str, str]) -> int:
+  """Returns L, the tokens of a row of all splits that the parts are drawn from.
+
+  Raises:
+    ConfigError: if they differ.
+  """
+  setting = settings_lib.get(config.setting)
+  used = {split for weights in _parts(config, parts).values() for split in weights}
+  found = {split: setting.length(config.data, split) for split in sorted(used)}
+  if len(set(found.values())) != 1:
+    raise ConfigError(
+      f"config.mixtures of {', '.join(parts.values())}: expected splits whose rows are "
+      f"equally long, got {found} tokens; change their lengths or the mixture"
+    )
+  return found[min(found)]
+
+
 def _train(config, training, parts, objective, names) -> dict[str, Any]:
   options = _plain(training.get("options", {}))
   optimizer = {name: training[name] for name in OPTIMIZER_FIELDS}
@@ -321,7 +338,7 @@ def _train(config, training, parts, objective, names) -> dict[str, Any]:
     "noise": None,
     "stop": None,
     "seeds": _seeds(config, *names),
-    "length": config.data.sequence_length,
+    "length": length(config, parts),
   }
 
 

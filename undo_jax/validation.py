@@ -14,7 +14,18 @@ from undo_jax.data import packing, tokenizers
 from undo_jax.frontier.robustness import UNLEARNED_ONLY
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
-from undo_jax.stages import MIXTURES, OPTIMIZER_FIELDS, changed, undo_name
+from undo_jax.stages import (
+  ATTACK,
+  DISTILL,
+  FILTERED,
+  MIXTURES,
+  OPTIMIZER_FIELDS,
+  PAIRED,
+  PRETRAIN,
+  changed,
+  length,
+  undo_name,
+)
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.types import ConfigError
 
@@ -123,6 +134,8 @@ def _check_mixtures(config, splits):
         checks.fail(name, f"0, since the data's splits are {', '.join(splits)}", weight)
     if not any(mixture.values()):
       checks.fail(f"mixtures.{use}", "a weight above 0", dict(mixture))
+  for parts in (PRETRAIN, FILTERED, PAIRED, DISTILL, ATTACK):
+    length(config, parts)
 
 
 def _check_domains(config, forget):

@@ -17,9 +17,6 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
-import pyarrow
-from pyarrow import parquet
-
 from undo_jax.types import ConfigError
 
 LETTERS = ("A", "B", "C", "D")
@@ -202,8 +199,8 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
   """Yields the rows of a file with their places."""
   try:
     if path.suffix == ".parquet":
-      table = parquet.read_table(path)
-      yield from ((f"row {i}", row) for i, row in enumerate(table.to_pylist(), start=1))
+      rows = _parquet(path)
+      yield from ((f"row {i}", row) for i, row in enumerate(rows, start=1))
     elif path.suffix == ".jsonl":
       with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
@@ -217,11 +214,6 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
           "JSON list of objects, or an object a line in a .jsonl file"
         )
       yield from ((f"row {i}", row) for i, row in enumerate(rows, start=1))
-  except pyarrow.ArrowException as error:
-    raise ConfigError(
-      f"expected a Parquet file, but {path} cannot be read as one ({error}); get it "
-      "anew"
-    ) from None
   except UnicodeDecodeError as error:
     raise ConfigError(
       f"expected UTF-8 in {path}, got other bytes ({error.reason} at {error.start}); "
@@ -231,6 +223,19 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     raise ConfigError(
       f"expected a file that can be read, got {path} ({error.strerror or error}); mend "
       "its permissions"
+    ) from None
+
+
+def _parquet(path: pathlib.Path) -> list[dict[str, Any]]:
+  import pyarrow  # Of no use for other formats, and it takes memory.
+  from pyarrow import parquet
+
+  try:
+    return parquet.read_table(path).to_pylist()
+  except pyarrow.ArrowException as error:
+    raise ConfigError(
+      f"expected a Parquet file, but {path} cannot be read as one ({error}); get it "
+      "anew"
     ) from None
 
 

@@ -31,6 +31,10 @@ class Setting(Protocol):
     """Returns those of `splits` that hold what is to be forgotten."""
     ...
 
+  def length(self, data: Any, split: str) -> int:
+    """Returns L, the tokens of a row of a split."""
+    ...
+
   def check(self, config: Any) -> None:
     """Raises ConfigError at the first field of `config.data` that cannot work."""
     ...

@@ -40,6 +40,12 @@ def forget_splits(data: Any) -> tuple[str, ...]:
   return ("forget",)
 
 
+def length(data: Any, split: str) -> int:
+  """Returns the tokens of a row, the same in all splits."""
+  del split
+  return data["sequence_length"]
+
+
 def content(data: Any) -> dict[str, Any]:
   """Returns the checksums of the English corpus; the problems are generated."""
   if not _has_english(data):
@@ -88,8 +94,8 @@ def prepare(
     progress.close()
 
   def pack(domain):
-    length, mode = data["sequence_length"], data["packing"]
-    return packing.rows(encoded(domain), length, mode=mode, tokenizer=tokenizer)
+    size, mode = data["sequence_length"], data["packing"]
+    return packing.rows(encoded(domain), size, mode=mode, tokenizer=tokenizer)
 
   sizes = rows.build(
     directory / "rows",
@@ -110,7 +116,7 @@ def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
   """Returns the rows of a domain, or of the English corpus."""
   if split == ENGLISH:
     return corpora.read(data, directory, ENGLISH, "train")
-  return rows.source(directory / "rows", length=data["sequence_length"], split=split)
+  return rows.source(directory / "rows", length=length(data, split), split=split)
 
 
 def problems(

@@ -36,6 +36,12 @@ def splits(data: Any) -> tuple[str, ...]:
   return facts.SPLITS
 
 
+def length(data: Any, split: str) -> int:
+  """Returns the tokens of a row, the same in all splits."""
+  del split
+  return data["sequence_length"]
+
+
 def content(data: Any) -> dict[str, Any]:
   """Returns what determines the data besides the config: nothing, it is generated."""
   del data
@@ -79,8 +85,8 @@ def prepare(
     progress.close()
 
   def pack(split):
-    length, mode = data["sequence_length"], data["packing"]
-    return packing.rows(encoded(split), length, mode=mode, tokenizer=tokenizer)
+    size, mode = data["sequence_length"], data["packing"]
+    return packing.rows(encoded(split), size, mode=mode, tokenizer=tokenizer)
 
   sizes = rows.build(
     directory / "rows",
@@ -97,7 +103,7 @@ def prepare(
 
 def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
   """Returns the rows of a split."""
-  return rows.source(directory / "rows", length=data["sequence_length"], split=split)
+  return rows.source(directory / "rows", length=length(data, split), split=split)
 
 
 def problems(
