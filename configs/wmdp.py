@@ -6,23 +6,66 @@ COMMAND, about 10 minutes on 2 CPU cores, ends in runs/facts/report.html:
 
 Sizes: `tiny` needs no file: it trains 0.5 M parameters on made-up facts (see
 undo_jax/data/facts.py), forgets one domain of them, and attacks with facts that say
-nothing about the evaluated ones.
+nothing about the evaluated ones. `gemma2_2b_bio` and `gemma2_2b_cyber` have the
+paper's numbers for Gemma-2 2B, whose checkpoint, corpora and questions are local files
+(data.corpora and data.questions); stage by stage, from checkpoints:
+
+  python -m experiments.unlearn --config=configs/wmdp.py:gemma2_2b_bio \
+      --checkpoint=checkpoints/gemma-2-2b --workdir=runs/wmdp_bio
+
+Then experiments.distill and experiments.relearn, with a stage's directory as their
+--checkpoint. After the size, "-" and one of ATTACKS choose what is relearned:
+--config=configs/wmdp.py:gemma2_2b_bio-qa.
 
 Reference: arXiv 2506.06278, section 5 and appendix (WMDP).
 """
 
+import dataclasses
+from typing import Any
+
 from ml_collections import config_dict
 
 from configs import common
+from undo_jax.data import facts
+from undo_jax.models.presets import PRESETS
+
+SIZES = ("tiny", "gemma2_2b_bio", "gemma2_2b_cyber")
+# What the adversary relearns, by size's kind: weights of corpora, learning rates.
+ATTACKS: dict[str, tuple[dict[str, float], tuple[float, ...]]] = {
+  "raw": ({"forget": 0.5, "retain": 0.5}, (2.15e-5, 1e-5, 4.62e-6)),
+  "qa": ({"forget_qa": 0.5, "retain_qa": 0.5}, (1e-5, 2.15e-5, 4.62e-6)),
+  "qa_long": ({"forget_qa": 0.5, "retain_qa": 0.5}, (4.62e-6, 2.15e-6)),
+  "wiki_qa": (
+    {"wikitext": 0.5, "forget_qa": 0.25, "retain_qa": 0.25},
+    (1e-5, 4.62e-6, 2.15e-6),
+  ),
+}
+# The same of the made-up facts, where `general` stands for wikitext and what is
+# attacked holds nothing of what is evaluated.
+TINY_ATTACKS: dict[str, dict[str, float]] = {
+  "qa": {"attack_qa": 0.5, "retain_qa": 0.5},
+  "raw": {"attack": 0.5, "retain": 0.5},
+  "wiki_qa": {"general": 0.5, "attack_qa": 0.25, "retain_qa": 0.25},
+}
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
-  """Returns the config of a size: tiny."""
-  common.parse_size(arg, ("tiny",))
-  return _tiny()
+  """Returns the config of SIZE or SIZE-ATTACK."""
+  known = [
+    name
+    for size in SIZES
+    for name in (
+      size,
+      *(f"{size}-{attack}" for attack in (TINY_ATTACKS if size == "tiny" else ATTACKS)),
+    )
+  ]
+  size, _, attack = common.parse_size(arg, tuple(known)).partition("-")
+  if size == "tiny":
+    return _tiny(attack or "qa")
+  return _gemma(size.removeprefix("gemma2_2b_"), attack or "raw")
 
 
-def _tiny() -> config_dict.ConfigDict:
+def _tiny(attack: str) -> config_dict.ConfigDict:
   config = common.run("facts")
   config.data = config_dict.create(
     num_things=60,  # Of each domain, with a fact for each of 4 attributes.
@@ -33,15 +76,15 @@ def _tiny() -> config_dict.ConfigDict:
     sequence_length=64,  # L, tokens a row.
     packing="packed",  # Or one_per_row, reference (the paper's).
   )
-  both = {"retain": 1.0, "retain_qa": 2.0, "general": 1.0, "general_qa": 2.0}
+  kept = {"retain": 1.0, "retain_qa": 2.0, "general": 1.0, "general_qa": 2.0}
   # What each stage's rows are drawn from: splits by weight, 0 leaves one out.
   config.mixtures = common.mixtures(
-    pretrain={**both, "forget": 1.0, "forget_qa": 2.0},
-    data_filtering=both,
+    pretrain={**kept, "forget": 1.0, "forget_qa": 2.0},
+    data_filtering=kept,
     unlearn_forget={"forget": 0.5, "forget_qa": 0.5},
-    unlearn_retain={"retain": 0.25, "retain_qa": 0.25, "general_qa": 0.5},
-    distill=both,
-    **{"attack": ATTACKS["qa"]},
+    unlearn_retain={"retain_qa": 0.5, "general_qa": 0.5},
+    distill=kept,  # As in the paper: nothing of the forget domain.
+    attack={**dict.fromkeys(facts.SPLITS, 0.0), **TINY_ATTACKS[attack]},
   )
   config.model = config_dict.create(
     vocab_size=648,  # At least the tokenizer's; a multiple of mesh.tensor.
@@ -60,7 +103,201 @@ def _tiny() -> config_dict.ConfigDict:
     remat="none",  # Recomputed in the backward pass: none, dots, full.
     scan_unroll=8,  # Layers unrolled in the scan; large is fast on a CPU.
   )
+  rows = 64
+  config.pretrain = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=rows)
+  config.data_filtering = common.changes()  # Against pretrain.
+  config.unlearn = config_dict.ConfigDict()
+  config.unlearn.methods = ("max_ent", "rmu")  # Each is attacked.
+  config.unlearn.max_ent = common.training(
+    num_steps=60, learning_rate=3e-4, batch_size=rows
+  )
+  config.unlearn.max_ent.options = config_dict.create(
+    retain_weight=1.0,  # Of the cross-entropy on retain data.
+  )
+  config.unlearn.rmu = common.training(
+    num_steps=60, learning_rate=1e-3, batch_size=rows
+  )
+  config.unlearn.rmu.options = config_dict.create(
+    layers=(0, 1),  # Trained down-projections; the last one's output is steered.
+    coefficient=20.0,  # Length of the steering target.
+    retain_weight=10.0,  # Of the drift of retain hidden states.
+  )
+  config.undo = config_dict.create(
+    teacher="max_ent",  # The unlearned model that is noised and distilled.
+    alphas=(0.3, 0.6),  # Noise strengths in [0, 1].
+    beta=0.1,  # Scale of the noise in [0, 1]; 0: pure shrinking, as the paper's.
+    unlearn_and_distill=True,  # Also distill into a random student.
+    oracle_matching=False,  # Also train base to imitate data_filtering.
+  )
+  config.distill = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=rows)
+  config.distill.stop = common.stop(evaluate_every=50, tolerance=0.05)
+  config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
+  config.oracle = common.cosine(num_steps=400, learning_rate=2e-3, batch_size=rows)
+  config.attack = common.attack(
+    learning_rates=(3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+    num_steps=120,
+    evaluate_every=10,
+    batch_size=32,
+  )
+  config.report = common.report(budgets=(20, 100))
   return config
 
 
-ATTACKS = {"qa": {"attack_qa": 0.5, "retain_qa": 0.5}}
+# ---- Gemma-2 2B, the paper's.
+
+# Weight in the retain loss, where that of the forget loss is 1 minus it.
+RETAIN_SHARE = {
+  "bio": {"max_ent": 0.3, "rmu": 0.5},
+  "cyber": {"max_ent": 0.2, "rmu": 0.5},
+}
+RMU_RATE = {"bio": 5e-5, "cyber": 2e-5}  # Of the models that UNDO teaches by.
+# The releases' own names of the forget and the retain corpus.
+CORPORA = {
+  "bio": ("bio_remove_dataset", "bio_retain_dataset"),
+  "cyber": ("cyber-forget-corpus", "cyber-retain-corpus"),
+}
+# The distillation's corpora: weight, files, field of the text.
+DISTILLED = {
+  "english": (0.35, "corpora/fineweb-edu/**/*.parquet", "text"),
+  "wikipedia": (0.35, "corpora/wikipedia/**/*.parquet", "text"),
+  "magpie_llama_3_3": (0.05, "corpora/magpie-llama-3.3/**/*.parquet", "response"),
+  "magpie_llama_3_1": (0.04, "corpora/magpie-llama-3.1/**/*.parquet", "response"),
+  "magpie_llama_3": (0.04, "corpora/magpie-llama-3/**/*.parquet", "response"),
+  "magpie_gemma_2": (0.04, "corpora/magpie-gemma-2/**/*.parquet", "response"),
+  "magpie_phi_3": (0.04, "corpora/magpie-phi-3/**/*.parquet", "response"),
+  "magpie_qwen_2_5": (0.04, "corpora/magpie-qwen-2.5/**/*.parquet", "response"),
+  "magpie_qwen_2": (0.04, "corpora/magpie-qwen-2/**/*.parquet", "response"),
+  "wikipedia_qa": (0.01, "corpora/wikipedia_qa.jsonl", None),
+}
+
+
+def _gemma(domain: str, attack: str) -> config_dict.ConfigDict:
+  config = common.run("wmdp")
+  config.checkpoint_every = 500
+  config.evaluation_rows = 8
+  config.replicas_at_once = 1
+  config.data = config_dict.create(
+    corpora=_corpora(domain),  # The splits, by name.
+    questions=config_dict.create(
+      task=f"wmdp_{domain}",  # wmdp_bio, wmdp_chem or wmdp_cyber.
+      wmdp=(f"questions/wmdp-{domain}/test-*.parquet",),  # Files or globs.
+      mmlu=("questions/mmlu/all/test-*.parquet",),  # All subjects' test split.
+      mmlu_examples=("questions/mmlu/all/dev-*.parquet",),  # For the shots.
+      num_shots=5,  # Worked examples before a question of MMLU; WMDP has none.
+      # First questions that are asked, of WMDP and of each subject: a number or, below
+      # 1, a share; the paper's final runs ask all of WMDP and 0.4.
+      wmdp_limit=1000.0,  # Of WMDP; None: all.
+      mmlu_limit=0.07,  # Of MMLU; None: all.
+    ),
+    tokenizer="huggingface:checkpoints/gemma-2-2b",  # Or sentencepiece:PATH.
+    sequence_length=256,  # L, tokens a row, where a corpus says nothing else.
+    packing="reference",  # The paper's; packed keeps tails, one_per_row pads.
+  )
+  distilled = {name: weight for name, (weight, _, _) in DISTILLED.items()}
+  named = dict.fromkeys(config.data.corpora, 0.0)
+  relearned, rates = ATTACKS[attack]
+  config.mixtures = common.mixtures(
+    pretrain=distilled,  # Not used with a checkpoint, nor is the next.
+    data_filtering=distilled,
+    unlearn_forget={"forget_qa": 1.0},
+    unlearn_retain={"retain_qa": 0.5, "wikitext": 0.5},
+    distill=distilled,
+    attack={**named, **relearned},
+  )
+  config.model = config_dict.ConfigDict(
+    dataclasses.asdict(
+      dataclasses.replace(PRESETS["gemma2_2b"], dtype="bfloat16", remat="full")
+    )
+  )
+  distill = common.cosine(
+    num_steps=3000, learning_rate=2e-5, batch_size=110, warmup_steps=50
+  )
+  distill.num_microbatches = 11
+  config.distill = distill
+  config.distill.stop = common.stop(evaluate_every=500, tolerance=None)
+  config.unlearn_and_distill = common.changes()
+  config.pretrain = distill.copy_and_resolve_references()
+  config.data_filtering = common.changes()
+  config.oracle = distill.copy_and_resolve_references()
+  config.unlearn = _unlearn(domain)
+  config.undo = config_dict.create(
+    teacher="max_ent",  # The unlearned model that is shrunk and distilled.
+    alphas=(0.25,),  # Noise strengths in [0, 1].
+    beta=0.0,  # Scale of the noise in [0, 1]; 0: pure shrinking.
+    unlearn_and_distill=False,  # A random student of 2B would need much more data.
+    oracle_matching=False,  # There is no data_filtering.
+  )
+  config.attack = common.attack(
+    learning_rates=rates,
+    num_steps=500,
+    evaluate_every=25,
+    batch_size=20,
+    evaluations_per_call=1,
+  )
+  config.report = common.report(budgets=(25, 50, 150, 500))
+  return config
+
+
+def _unlearn(domain: str) -> config_dict.ConfigDict:
+  """Returns the unlearning methods: 90 updates of 10 x 4 rows of 256 tokens."""
+
+  def training(learning_rate, **options):
+    method = common.training(
+      num_steps=90, learning_rate=learning_rate, batch_size=40, num_microbatches=10
+    )
+    method.options = config_dict.ConfigDict(options)
+    return method
+
+  shares = RETAIN_SHARE[domain]
+  config = config_dict.ConfigDict()
+  config.methods = ("max_ent", "rmu")
+  config.max_ent = training(
+    2e-5,
+    forget_weight=1.0 - shares["max_ent"],
+    retain_weight=shares["max_ent"],
+    retain_loss="kl",
+  )
+  # AdamW sees the ratio of the two weights only.
+  config.rmu = training(
+    RMU_RATE[domain],
+    # The paper lists 10 to 15, but steers the output of 14: 15 has no gradient there.
+    layers=(10, 11, 12, 13, 14),
+    coefficient=80.0,
+    retain_weight=shares["rmu"] / (1.0 - shares["rmu"]),
+  )
+  return config
+
+
+def _corpora(domain: str) -> config_dict.ConfigDict:
+  forget, retain = CORPORA[domain]
+  corpora = {
+    "forget": _corpus(f"corpora/wmdp/{forget}.jsonl"),
+    "retain": _corpus(f"corpora/wmdp/{retain}.jsonl"),
+    "forget_qa": _corpus(f"corpora/wmdp/{forget}_qa.jsonl", text_field=None),
+    "retain_qa": _corpus(f"corpora/wmdp/{retain}_qa.jsonl", text_field=None),
+    "wikitext": _corpus("corpora/wikitext/*.parquet"),
+  }
+  for name, (_, path, field) in DISTILLED.items():
+    corpora[name] = _corpus(path, text_field=field, sequence_length=1024)
+  return config_dict.ConfigDict(corpora)
+
+
+def _corpus(
+  path: str, *, text_field: str | None = "text", sequence_length: int | None = None
+) -> dict[str, Any]:
+  """Returns a corpus; without a text field it holds questions and answers."""
+  config = config_dict.create(
+    # Files, folders or globs of .txt, .jsonl, .parquet, .html; none: no such split.
+    paths=(path,),
+    text_field=text_field or "text",  # Of a record.
+    question_field=config_dict.placeholder(str),  # Read, not scored; None: plain text.
+    answer_field=config_dict.placeholder(str),  # Scored.
+    sequence_length=config_dict.placeholder(int),  # None: data.sequence_length.
+    skip_empty=True,  # Leave out records without text.
+    max_tokens=1_000_000_000,  # Of the corpus.
+    max_document_tokens=2048,  # Longer documents are left out, as in the paper's code.
+  )
+  if text_field is None:
+    config.question_field, config.answer_field = "question", "answer"
+  config.sequence_length = sequence_length
+  return config

@@ -26,8 +26,8 @@ MULTIPLE = 64
 
 
 def splits(data: Any) -> tuple[str, ...]:
-  """Returns the training splits: the names of the corpora."""
-  return tuple(data["corpora"])
+  """Returns the training splits: the names of the corpora that have files."""
+  return tuple(name for name, corpus in data["corpora"].items() if corpus["paths"])
 
 
 def length(data: Any, split: str) -> int:
@@ -52,7 +52,8 @@ def content(data: Any) -> dict[str, Any]:
 def check(config: Any) -> None:
   """Checks `config.data`: reads its questions and the beginnings of its corpora."""
   data = config.data
-  for split, corpus in data.corpora.items():
+  for split in splits(data):
+    corpus = data.corpora[split]
     if corpus.sequence_length is not None:
       checks.at_least(config, f"data.corpora.{split}.sequence_length", 2)
     try:
