@@ -42,8 +42,9 @@ QUESTIONS = (
   "Which {attribute} has the {kind} {name}?",
 )
 
-# A word with the space before it, or any other character alone.
-PIECE = r" ?[A-Za-z]+|[\s\S]"
+# What begins a line of a question ("\nA.", "\nAnswer:"), a word with the space before
+# it, or any other character alone.
+PIECE = r"\n[A-Za-z]+[.:]| ?[A-Za-z]+|[\s\S]"
 
 
 def vocabulary() -> list[str]:
@@ -54,7 +55,7 @@ def vocabulary() -> list[str]:
 
 def _texts() -> Iterator[str]:
   """Yields texts in which every word of any text occurs."""
-  yield "\nAnswer: A B C D"
+  yield "\nA.\nB.\nC.\nD.\nAnswer: A B C D"
   fill = {"kind": "elixir", "name": NAMES[0], "attribute": "color", "value": "red"}
   changes = [
     *({"kind": kind} for kind in KINDS.values()),
