@@ -8,7 +8,7 @@ Sizes: `tiny` needs no file: it trains 0.5 M parameters on made-up facts (see
 undo_jax/data/facts.py), forgets one domain of them, and attacks with facts that say
 nothing about the evaluated ones. `gemma2_2b_bio` and `gemma2_2b_cyber` have the
 paper's numbers for Gemma-2 2B, whose checkpoint, corpora and questions are local files
-(data.corpora and data.questions); stage by stage, from checkpoints:
+(blocks of config.data); stage by stage, from checkpoints:
 
   python -m experiments.unlearn --config=configs/wmdp.py:gemma2_2b_bio \
       --checkpoint=checkpoints/gemma-2-2b --workdir=runs/wmdp_bio
@@ -21,7 +21,6 @@ Reference: arXiv 2506.06278, section 5 and appendix (WMDP).
 """
 
 import dataclasses
-from typing import Any
 
 from ml_collections import config_dict
 
@@ -177,7 +176,6 @@ def _gemma(domain: str, attack: str) -> config_dict.ConfigDict:
   config.evaluation_rows = 8
   config.replicas_at_once = 1
   config.data = config_dict.create(
-    corpora=_corpora(domain),  # The splits, by name.
     questions=config_dict.create(
       task=f"wmdp_{domain}",  # wmdp_bio, wmdp_chem or wmdp_cyber.
       wmdp=(f"questions/wmdp-{domain}/test-*.parquet",),  # Files or globs.
@@ -190,11 +188,14 @@ def _gemma(domain: str, attack: str) -> config_dict.ConfigDict:
       mmlu_limit=0.07,  # Of MMLU; None: all.
     ),
     tokenizer="huggingface:checkpoints/gemma-2-2b",  # Or sentencepiece:PATH.
-    sequence_length=256,  # L, tokens a row, where a corpus says nothing else.
+    sequence_length=256,  # L, tokens a row, where `lengths` says nothing else.
     packing="reference",  # The paper's; packed keeps tails, one_per_row pads.
+    lengths=config_dict.ConfigDict(dict.fromkeys(DISTILLED, 1024)),  # L of these.
   )
+  corpora = _corpora(domain)
+  config.data.update(corpora)
   distilled = {name: weight for name, (weight, _, _) in DISTILLED.items()}
-  named = dict.fromkeys(config.data.corpora, 0.0)
+  named = dict.fromkeys(corpora, 0.0)
   relearned, rates = ATTACKS[attack]
   config.mixtures = common.mixtures(
     pretrain=distilled,  # Not used with a checkpoint, nor is the next.
@@ -268,36 +269,30 @@ def _unlearn(domain: str) -> config_dict.ConfigDict:
   return config
 
 
-def _corpora(domain: str) -> config_dict.ConfigDict:
+def _corpora(domain: str) -> dict[str, config_dict.ConfigDict]:
   forget, retain = CORPORA[domain]
-  corpora = {
+  found = {
     "forget": _corpus(f"corpora/wmdp/{forget}.jsonl"),
     "retain": _corpus(f"corpora/wmdp/{retain}.jsonl"),
     "forget_qa": _corpus(f"corpora/wmdp/{forget}_qa.jsonl", text_field=None),
     "retain_qa": _corpus(f"corpora/wmdp/{retain}_qa.jsonl", text_field=None),
     "wikitext": _corpus("corpora/wikitext/*.parquet"),
   }
-  for name, (_, path, field) in DISTILLED.items():
-    corpora[name] = _corpus(path, text_field=field, sequence_length=1024)
-  return config_dict.ConfigDict(corpora)
+  distilled = {n: _corpus(path, field) for n, (_, path, field) in DISTILLED.items()}
+  return found | distilled
 
 
-def _corpus(
-  path: str, *, text_field: str | None = "text", sequence_length: int | None = None
-) -> dict[str, Any]:
-  """Returns a corpus; without a text field it holds questions and answers."""
-  config = config_dict.create(
-    # Files, folders or globs of .txt, .jsonl, .parquet, .html; none: no such split.
-    paths=(path,),
-    text_field=text_field or "text",  # Of a record.
-    question_field=config_dict.placeholder(str),  # Read, not scored; None: plain text.
-    answer_field=config_dict.placeholder(str),  # Scored.
-    sequence_length=config_dict.placeholder(int),  # None: data.sequence_length.
-    skip_empty=True,  # Leave out records without text.
-    max_tokens=1_000_000_000,  # Of the corpus.
-    max_document_tokens=2048,  # Longer documents are left out, as in the paper's code.
-  )
+def _corpus(path: str, text_field: str | None = "text") -> config_dict.ConfigDict:
+  """Returns a corpus; without a text field it holds questions and answers.
+
+  No paths (an empty tuple) leave a corpus out; then no mixture may read it.
+  """
+  config = common.documents(paths=(path,), validation_fraction=0.0)
   if text_field is None:
     config.question_field, config.answer_field = "question", "answer"
-  config.sequence_length = sequence_length
+  else:
+    config.text_field = text_field
+  config.skip_empty = True
+  config.max_tokens = 1_000_000_000
+  config.max_document_tokens = 2048  # As in the paper's code.
   return config

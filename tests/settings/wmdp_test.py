@@ -38,12 +38,13 @@ def config(tmp_path, monkeypatch):
   config = configs.get_config("gemma2_2b_bio")
   config.data.tokenizer = "bytes"
   config.data.sequence_length = 16
+  config.data.lengths.update(dict.fromkeys(configs.DISTILLED, 24))
   config.model.update(small_sizes())
   config.unlearn.rmu.options.layers = (0, 1)
-  for name, corpus in config.data.corpora.items():
+  for name in wmdp.splits(config.data):
     path = tmp_path / f"{name}.jsonl"
+    corpus = config.data[name]
     corpus.paths = (str(path),)
-    corpus.sequence_length = corpus.sequence_length and 24
     record = {corpus.text_field: f"{name} " * 9, "title": "", "doi": None}
     if corpus.question_field:
       record = {"question": f"what is {name}", "answer": "known"}
@@ -123,7 +124,7 @@ def test_content_decides_not_the_path(config, tmp_path):
   changed = wmdp.content(config.data)
   assert changed["questions_content"]["wmdp"] != before["questions_content"]["wmdp"]
   write(tmp_path / "forget_qa.jsonl", [{"question": "a", "answer": "b"}] * 20)
-  assert wmdp.content(config.data)["corpora_content"] != changed["corpora_content"]
+  assert wmdp.content(config.data)["content"] != changed["content"]
 
 
 WRONG = [
@@ -132,9 +133,9 @@ WRONG = [
   ("questions.num_shots", 4, "questions: expected at least 4 examples of the subject"),
   ("questions.num_shots", -1, "questions.num_shots: expected an integer of at least 0"),
   ("questions.mmlu_limit", 0.0, "mmlu_limit: expected None or a number above 0, got 0"),
-  ("corpora.forget.paths", ("no/*",), "config.data.corpora.forget: .*none matches"),
-  ("corpora.forget.text_field", "body", "config.data.corpora.forget: .*body"),
-  ("corpora.forget.sequence_length", 1, "forget.sequence_length: expected .* least 2"),
+  ("forget.paths", ("no/*",), "config.data.forget: .*none matches"),
+  ("forget.text_field", "body", "config.data.forget: .*body"),
+  ("lengths.english", 1, "data.lengths.english: expected an integer of at least 2"),
 ]
 
 
@@ -146,7 +147,7 @@ def test_wrong_data_is_named_by_its_field(config, name, value, message):
 
 
 def test_a_corpus_without_files_is_no_split(config):
-  config.data.corpora.magpie_qwen_2.paths = ()
+  config.data.magpie_qwen_2.paths = ()
   assert "magpie_qwen_2" not in wmdp.splits(config.data)
   message = (
     "mixtures.(pretrain|distill).magpie_qwen_2: expected 0, since the data's spl"

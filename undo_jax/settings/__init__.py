@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pathlib
 from typing import Any, Protocol
 
-from undo_jax.settings import arithmetic, facts, language
+from undo_jax.settings import arithmetic, facts, language, wmdp
 from undo_jax.types import ConfigError
 
 
@@ -74,6 +74,7 @@ REGISTRY: dict[str, Setting] = {
   "arithmetic": arithmetic,
   "facts": facts,
   "language": language,
+  "wmdp": wmdp,
 }
 
 

@@ -1,7 +1,8 @@
 """Splits that come from the user's documents: what settings of them share.
 
 A corpus is a block of the config's data with the fields of documents.Source, named
-as its split.
+as its split. Its rows have `sequence_length` tokens, or so many as the block `lengths`
+says, where the data have one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,11 @@ from undo_jax.training.writers import Preparation
 from undo_jax.types import ConfigError
 
 DIRECTORY = "corpora"
+
+
+def length(data: Any, name: str) -> int:
+  """Returns L, the tokens of a row of a corpus."""
+  return (data.get("lengths") or {}).get(name) or data["sequence_length"]
 
 
 def source(data: Any, name: str) -> documents.Source:
@@ -54,17 +60,28 @@ def prepare(
 ) -> dict[str, Any]:
   """Tokenizes and packs the corpora; returns what documents.prepare says of each."""
   progress = Preparation(f"{title}: tokenizing")
-  prepared = documents.prepare(
-    directory / DIRECTORY,
-    sources={name: source(data, name) for name in names},
-    tokenizer=data["tokenizer"],
-    length=data["sequence_length"],
-    packing=data["packing"],
-    seed=streams.integer(seeds["data"], "data"),
-    progress=progress,
-  )
+  by_length: dict[int, list[str]] = {}
+  for name in names:
+    by_length.setdefault(length(data, name), []).append(name)
+  prepared: dict[str, Any] = {}
+  for size, own in by_length.items():
+    found = documents.prepare(
+      directory / _subdirectory(data, size),
+      sources={name: source(data, name) for name in own},
+      tokenizer=data["tokenizer"],
+      length=size,
+      packing=data["packing"],
+      seed=streams.integer(seeds["data"], "data"),
+      progress=progress,
+    )
+    prepared |= found["sources"]
   progress.close()
-  return prepared["sources"]
+  return prepared
+
+
+def _subdirectory(data: Any, size: int) -> str:
+  """Returns where corpora whose rows have `size` tokens are."""
+  return DIRECTORY if size == data["sequence_length"] else f"{DIRECTORY}_{size}"
 
 
 def check_disjoint(directory: pathlib.Path, pairs: Iterable[tuple[str, str]]) -> None:
@@ -95,6 +112,7 @@ def read(
   data: Mapping[str, Any], directory: pathlib.Path, name: str, split: str
 ) -> Any:
   """Returns random access to the rows of a corpus, "train" or "validation"."""
+  size = length(data, name)
   return rows.source(
-    directory / DIRECTORY, length=data["sequence_length"], split=f"{name}_{split}"
+    directory / _subdirectory(data, size), length=size, split=f"{name}_{split}"
   )

@@ -36,6 +36,12 @@ def splits(data: Any) -> tuple[str, ...]:
   return facts.SPLITS
 
 
+def forget_splits(data: Any) -> tuple[str, ...]:
+  """Returns the splits of what is to be forgotten, attacked or not."""
+  del data
+  return tuple(s for s in facts.SPLITS if s.startswith(("forget", "attack")))
+
+
 def length(data: Any, split: str) -> int:
   """Returns the tokens of a row, the same in all splits."""
   del split

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 import pathlib
 from typing import Any
 
-from undo_jax import checks, streams
-from undo_jax.data import documents, questions, rows, tokenizers
-from undo_jax.data.document_source import Source
+from ml_collections import config_dict
+
+from undo_jax import checks
+from undo_jax.data import questions, tokenizers
 from undo_jax.data.questions import Task
 from undo_jax.evaluation import multiple_choice
-from undo_jax.training.writers import Progress
+from undo_jax.settings import corpora
 from undo_jax.types import ConfigError
 
 METRICS: Mapping[str, Mapping[str, Any]] = {
@@ -26,23 +27,30 @@ MULTIPLE = 64
 
 
 def splits(data: Any) -> tuple[str, ...]:
-  """Returns the training splits: the names of the corpora that have files."""
-  return tuple(name for name, corpus in data["corpora"].items() if corpus["paths"])
+  """Returns the training splits: the corpora that have files."""
+  return tuple(
+    name
+    for name in data
+    if isinstance(data[name], Mapping | config_dict.ConfigDict)
+    and data[name].get("paths")
+  )
+
+
+def forget_splits(data: Any) -> tuple[str, ...]:
+  """Returns the corpora of what is to be forgotten: as it is, and as questions."""
+  return tuple(name for name in splits(data) if name in ("forget", "forget_qa"))
 
 
 def length(data: Any, split: str) -> int:
-  """Returns the tokens of a split's rows: its own number, or that of all."""
-  return data["corpora"][split]["sequence_length"] or data["sequence_length"]
+  """Returns the tokens of a corpus's rows."""
+  return corpora.length(data, split)
 
 
 def content(data: Any) -> dict[str, Any]:
-  """Returns what the files of the corpora and of the questions hold."""
+  """Returns the checksums of the corpora and of the questions."""
   asked = data["questions"]
   return {
-    "corpora_content": {
-      split: documents.fingerprint(_source(data["corpora"][split]))
-      for split in splits(data)
-    },
+    "content": corpora.content(data, splits(data)),
     "questions_content": {
       name: questions.content(asked[name]) for name in ("wmdp", "mmlu", "mmlu_examples")
     },
@@ -52,14 +60,9 @@ def content(data: Any) -> dict[str, Any]:
 def check(config: Any) -> None:
   """Checks `config.data`: reads its questions and the beginnings of its corpora."""
   data = config.data
-  for split in splits(data):
-    corpus = data.corpora[split]
-    if corpus.sequence_length is not None:
-      checks.at_least(config, f"data.corpora.{split}.sequence_length", 2)
-    try:
-      documents.check(_source(corpus))
-    except ConfigError as error:
-      raise ConfigError(f"config.data.corpora.{split}: {error}") from None
+  for name in data.lengths:
+    checks.at_least(config, f"data.lengths.{name}", 2)
+  corpora.check(data, splits(data))
   asked = data.questions
   if asked.task not in questions.WMDP:
     checks.fail(
@@ -83,38 +86,19 @@ def prepare(
   title: str,
 ) -> dict[str, Any]:
   """Tokenizes the corpora and packs them into rows; see data.documents."""
-  sizes = {}
-  for split in splits(data):
-    progress = Progress(f"{title}: {split}", total=100, initial=0, unit="percent")
-
-    def report(status, progress=progress):
-      progress.note(f"{status.documents} documents, {status.tokens} tokens")
-
-    found = documents.prepare(
-      directory / split,
-      sources={split: _source(data["corpora"][split])},
-      tokenizer=data["tokenizer"],
-      length=length(data, split),
-      packing=data["packing"],
-      seed=streams.integer(seeds["data"], "data"),
-      progress=report,
-    )
-    progress.update(100)
-    progress.close()
-    sizes[split] = found["sources"][split]["rows"]["train"]
+  prepared = corpora.prepare(data, splits(data), seeds, directory, title)
   tasks = _tasks(data)
   return {
-    "rows": sizes,
+    "rows": {name: found["rows"]["train"] for name, found in prepared.items()},
     "evaluation": sum(len(task.questions) for task in tasks),
     "tasks": multiple_choice.describe(tasks),
+    "corpora": prepared,
   }
 
 
 def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
   """Returns the rows of a corpus."""
-  return rows.source(
-    directory / split, length=length(data, split), split=f"{split}_train"
-  )
+  return corpora.read(data, directory, split, "train")
 
 
 def problems(
@@ -152,9 +136,3 @@ def _tasks(data: Any) -> list[Task]:
   )
   limited = [questions.limited(task, asked["mmlu_limit"]) for task in mmlu]
   return [questions.limited(wmdp, asked["wmdp_limit"]), *limited]
-
-
-def _source(corpus: Any) -> Source:
-  """Returns a corpus of the config as a source of documents, none held out."""
-  options = {name: value for name, value in corpus.items() if name != "sequence_length"}
-  return Source(**options, validation_fraction=0.0)
