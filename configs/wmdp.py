@@ -129,7 +129,7 @@ def _tiny(attack: str) -> config_dict.ConfigDict:
     oracle_matching=False,  # Also train base to imitate data_filtering.
   )
   config.distill = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=rows)
-  config.distill.stop = common.stop(evaluate_every=50, tolerance=0.05)
+  config.distill.stop = common.stop(evaluate_every=50, tolerance=0.05, relative=False)
   config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
   config.oracle = common.cosine(num_steps=400, learning_rate=2e-3, batch_size=rows)
   config.attack = common.attack(
@@ -215,7 +215,10 @@ def _gemma(domain: str, attack: str) -> config_dict.ConfigDict:
   )
   distill.num_microbatches = 11
   config.distill = distill
-  config.distill.stop = common.stop(evaluate_every=500, tolerance=None)
+  config.distill.stop = common.stop(
+    evaluate_every=500, tolerance=0.05, relative=False
+  )
+  config.distill.stop.scores = ()  # A fixed budget.
   config.unlearn_and_distill = common.changes()
   config.pretrain = distill.copy_and_resolve_references()
   config.data_filtering = common.changes()
