@@ -68,25 +68,29 @@ def _tiny(attack: str) -> config_dict.ConfigDict:
   config = common.run("facts")
   config.data = config_dict.create(
     num_things=60,  # Of each domain, with a fact for each of 4 attributes.
-    num_groups=3,  # Of things; the last group's facts are evaluated.
-    num_choices=8,  # Multiple-choice questions in training for a fact and wording.
-    num_evaluation=1,  # In the evaluation, likewise.
+    num_groups=4,  # Of things; the last group's facts are evaluated.
+    # Log-likelihoods of the choices' texts, or letters: WMDP's form, which a model of
+    # this size does not learn in minutes, even with *_choice and lists in its mixture.
+    form="cloze",
+    num_choices=8,  # Multiple-choice questions of *_choice for a fact and wording.
+    num_lists=1000,  # Of the split `lists`.
+    num_evaluation=1,  # Questions in the evaluation for a fact and wording.
     tokenizer="words:facts",  # Or characters:ascii, bytes, huggingface:PATH, ...
-    sequence_length=64,  # L, tokens a row.
+    sequence_length=48,  # L, tokens a row.
     packing="packed",  # Or one_per_row, reference (the paper's).
   )
-  kept = {"retain": 1.0, "retain_qa": 2.0, "general": 1.0, "general_qa": 2.0}
+  kept = {"retain": 1.0, "retain_qa": 1.0, "general": 1.0, "general_qa": 1.0}
   # What each stage's rows are drawn from: splits by weight, 0 leaves one out.
   config.mixtures = common.mixtures(
-    pretrain={**kept, "forget": 1.0, "forget_qa": 2.0},
+    pretrain={**kept, "forget": 1.0, "attack_qa": 1.0},
     data_filtering=kept,
-    unlearn_forget={"forget": 0.5, "forget_qa": 0.5},
-    unlearn_retain={"retain_qa": 0.5, "general_qa": 0.5},
+    unlearn_forget={"forget": 0.5, "attack_qa": 0.5},
+    unlearn_retain=kept,
     distill=kept,  # As in the paper: nothing of the forget domain.
     attack={**dict.fromkeys(facts.SPLITS, 0.0), **TINY_ATTACKS[attack]},
   )
   config.model = config_dict.create(
-    vocab_size=648,  # At least the tokenizer's; a multiple of mesh.tensor.
+    vocab_size=656,  # At least the tokenizer's; a multiple of mesh.tensor.
     num_layers=3,  # N.
     width=128,  # D.
     num_heads=4,  # H.
@@ -102,8 +106,8 @@ def _tiny(attack: str) -> config_dict.ConfigDict:
     remat="none",  # Recomputed in the backward pass: none, dots, full.
     scan_unroll=8,  # Layers unrolled in the scan; large is fast on a CPU.
   )
-  rows = 64
-  config.pretrain = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=rows)
+  rows = 48
+  config.pretrain = common.cosine(num_steps=450, learning_rate=3e-3, batch_size=rows)
   config.data_filtering = common.changes()  # Against pretrain.
   config.unlearn = config_dict.ConfigDict()
   config.unlearn.methods = ("max_ent", "rmu")  # Each is attacked.
@@ -123,22 +127,22 @@ def _tiny(attack: str) -> config_dict.ConfigDict:
   )
   config.undo = config_dict.create(
     teacher="max_ent",  # The unlearned model that is noised and distilled.
-    alphas=(0.3, 0.6),  # Noise strengths in [0, 1].
+    alphas=(0.4, 0.7),  # Noise strengths in [0, 1].
     beta=0.1,  # Scale of the noise in [0, 1]; 0: pure shrinking, as the paper's.
     unlearn_and_distill=True,  # Also distill into a random student.
     oracle_matching=False,  # Also train base to imitate data_filtering.
   )
-  config.distill = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=rows)
-  config.distill.stop = common.stop(evaluate_every=50, tolerance=0.05, relative=False)
+  config.distill = common.cosine(num_steps=500, learning_rate=3e-3, batch_size=rows)
+  config.distill.stop = common.stop(evaluate_every=25, tolerance=0.05, relative=False)
   config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
   config.oracle = common.cosine(num_steps=400, learning_rate=2e-3, batch_size=rows)
   config.attack = common.attack(
-    learning_rates=(3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
-    num_steps=120,
+    learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
+    num_steps=80,
     evaluate_every=10,
     batch_size=32,
   )
-  config.report = common.report(budgets=(20, 100))
+  config.report = common.report(budgets=(20, 80))
   return config
 
 
@@ -215,9 +219,7 @@ def _gemma(domain: str, attack: str) -> config_dict.ConfigDict:
   )
   distill.num_microbatches = 11
   config.distill = distill
-  config.distill.stop = common.stop(
-    evaluate_every=500, tolerance=0.05, relative=False
-  )
+  config.distill.stop = common.stop(evaluate_every=500, tolerance=0.05, relative=False)
   config.distill.stop.scores = ()  # A fixed budget.
   config.unlearn_and_distill = common.changes()
   config.pretrain = distill.copy_and_resolve_references()

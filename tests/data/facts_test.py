@@ -15,10 +15,12 @@ FIELDS = {
   "seed": 3,
   "evaluation_seed": 4,
   "num_choices": 2,
+  "num_lists": 30,
   "num_evaluation": 1,
   **SIZES,
 }
-VALUES = "|".join(v for values in facts_words.ATTRIBUTES.values() for v in values)
+ATTRIBUTES = tuple(facts_words.ATTRIBUTES.values())
+VALUES = "|".join(v for values in ATTRIBUTES for v in values)
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +65,25 @@ def test_the_attack_never_names_what_is_evaluated(texts, questions):
     for split, many in texts.items():
       if split.startswith("attack"):
         assert not evaluated & names_in(many), split
-      # In the form of the evaluation, what is evaluated is not shown to any stage.
-      assert not evaluated & names_in(t for t in many if "\nA. " in t), split
-    # But it is there, or nothing could be known.
+      # In the forms of the evaluation, what is evaluated is not shown to any stage.
+      assert not evaluated & names_in(t for t in many if "\nAnswer:" in t), split
+    # But it is stated, or nothing could be known.
     assert evaluated <= names_in(texts[domain])
-    assert evaluated <= names_in(t for t in texts[f"{domain}_qa"])
 
 
 def test_domains_have_no_name_in_common_and_the_attack_is_a_part_of_forget(texts):
   named = {
-    source: names_in(texts[source]) | names_in(texts[f"{source}_qa"])
-    for source in facts.SOURCES
+    source: {
+      name
+      for split, many in texts.items()
+      if split.startswith(source)
+      for name in names_in(many)
+    }
+    for source in (*facts.SOURCES, "forget")
   }
   assert named["attack"] < named["forget"]
   assert set(texts["attack"]) < set(texts["forget"])
-  assert set(texts["attack_qa"]) < set(texts["forget_qa"])
+  assert not names_in(texts["lists"])
   for one, other in (
     ("forget", "retain"),
     ("forget", "general"),
@@ -89,18 +95,20 @@ def test_domains_have_no_name_in_common_and_the_attack_is_a_part_of_forget(texts
 
 def test_all_forms_state_the_same_value(texts, questions):
   for domain in facts.DOMAINS:
+    source = "attack" if domain == "forget" else domain
     plain = stated(texts[domain])
-    asked = stated(t for t in texts[f"{domain}_qa"] if "\nA. " not in t)
-    assert plain == asked
+    asked = stated(texts[f"{source}_qa"])
+    assert asked.items() < plain.items()
+    assert len(asked) == len(plain) * 2 // 3
     assert all(len(values) == 1 for values in plain.values())
     assert len(plain) == SIZES["num_things"] * len(facts_words.ATTRIBUTES)
-    for text in texts[f"{domain}_qa"]:
-      if "\nA. " in text:
-        letter = text[-1]
-        (name,) = names_in([text])
-        attribute = re.search("|".join(facts_words.ATTRIBUTES), text)[0]
-        (choice,) = re.findall(rf"\n{letter}\. (\w+)", text)
-        assert plain[name, attribute] == {choice}
+    assert stated(texts["attack"]).items() <= stated(texts["forget"]).items()
+    for text in texts[f"{source}_choice"]:
+      letter = text[-1]
+      (name,) = names_in([text])
+      attribute = re.search("|".join(facts_words.ATTRIBUTES), text)[0]
+      (choice,) = re.findall(rf"\n{letter}\. (\w+)", text)
+      assert asked[name, attribute] == {choice}
     for question in questions[domain]:
       (name,) = names_in([question.question])
       attribute = re.search("|".join(facts_words.ATTRIBUTES), question.question)[0]
@@ -112,9 +120,22 @@ def test_all_forms_state_the_same_value(texts, questions):
 def test_every_sentence_and_wording_comes_once_a_fact(texts):
   count = SIZES["num_things"] * len(facts_words.ATTRIBUTES)
   assert len(set(texts["retain"])) == len(texts["retain"]) == 6 * count
-  exercises = [t for t in texts["retain_qa"] if "\nA. " in t]
-  assert len(exercises) == 2 * 2 * count * 2 // 3
-  assert len(texts["retain_qa"]) - len(exercises) == 2 * count
+  shown = count * 2 // 3
+  assert len(set(texts["retain_qa"])) == len(texts["retain_qa"]) == 2 * shown
+  assert len(texts["retain_choice"]) == FIELDS["num_choices"] * 2 * shown
+
+
+def test_lists_and_their_keys_agree(texts):
+  assert len(texts["lists"]) == FIELDS["num_lists"]
+  orders = set()
+  for text in texts["lists"]:
+    given, key = text.split("\nKey:")
+    listed = re.findall(r"\n([A-D])\. (\w+)", given)
+    pairs = [pair.split() for pair in key.split(",")]
+    assert sorted((letter, value) for value, letter in pairs) == listed
+    assert any({v for _, v in listed} <= set(values) for values in ATTRIBUTES)
+    orders.add("".join(letter for _, letter in pairs))
+  assert len(orders) > 10
 
 
 def draw(seed):
@@ -177,7 +198,7 @@ def test_seeds_decide_facts_and_choices_apart(tmp_path, builder, questions):
 @pytest.mark.parametrize("name", ["words:facts", "characters:ascii", "bytes"])
 def test_only_the_answer_is_scored(builder, name):
   tokenizer = tokenizers.make(name)
-  for split in ("attack", "attack_qa"):
+  for split in ("attack", "attack_qa", "attack_choice", "lists"):
     for document in facts.read(builder, split)[::7]:
       encoded = facts.encode(document, tokenizer)
       assert isinstance(encoded, packing.Masked)
@@ -213,5 +234,5 @@ def test_numbers_out_of_range_are_refused(tmp_path, change, message):
 
 
 def test_an_unknown_split_is_refused(builder):
-  with pytest.raises(ConfigError, match="one of forget, forget_qa, .* got 'test'"):
+  with pytest.raises(ConfigError, match="one of forget, attack, .* got 'test'"):
     facts.read(builder, "test")

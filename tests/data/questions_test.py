@@ -136,6 +136,15 @@ def test_the_prompt_is_the_papers():
     questions.wmdp_task("wmdp_physics", [question])
 
 
+def test_a_cloze_task_shows_no_choices_and_scores_their_texts():
+  asked = [Question(" Red?\n", ("sky", "blood", "sea", "sun"), 1), EXPECTED[2]]
+  task = questions.Task("t", "First.\n", (asked[0],), (asked[1],), is_cloze=True)
+  assert questions.context(task, asked[0]) == (
+    "First.\nWhich is cold?\nAnswer: ice\n\nRed?\nAnswer:"
+  )
+  assert questions.continuations(task, asked[0]) == [" sky", " blood", " sea", " sun"]
+
+
 def mmlu(counts, name):
   return [
     Question(f"{name} {subject} {i}", ("a", "b", "c", "d"), i % 4, subject)

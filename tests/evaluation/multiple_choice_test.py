@@ -97,8 +97,8 @@ def by_definition(model, task, question, tokenizer):
   text = questions_lib.context(task, question)
   given = [2, *tokenizer.encode(text)]
   found = []
-  for letter in "ABCD":
-    whole = [2, *tokenizer.encode(f"{text} {letter}")]
+  for choice in question.choices if task.is_cloze else "ABCD":
+    whole = [2, *tokenizer.encode(f"{text} {choice}")]
     tokens = np.full((1, LONGEST), 7)  # What follows a token does not matter to it.
     tokens[0, : len(whole)] = whole
     logits = np.asarray(forward(model[0])(model[1], tokens)[0], np.float64)
@@ -111,7 +111,9 @@ def by_definition(model, task, question, tokenizer):
 @pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
 def test_log_likelihoods_are_those_of_one_pass_a_choice(model, tasks, tokenizer):
   decoder, params = model
-  tasks = [tasks[0], questions_lib.limited(tasks[1], 3)]
+  shown = tasks[0].questions[8:9]
+  cloze = Task("cloze", "", tasks[0].questions[:5], shown, is_cloze=True)
+  tasks = [tasks[0], questions_lib.limited(tasks[1], 3), cloze]
   arrays = multiple_choice.encode(tasks, tokenizer)
   assert len(arrays["rows"]) > 1, "questions must differ in length"
   found = jax.jit(
@@ -229,7 +231,7 @@ class Joined(ByteTokenizer):
 def test_wrong_tasks_tokenizers_and_groups_are_refused(model, tasks):
   with pytest.raises(ConfigError, match="questions in the task empty, got none"):
     multiple_choice.encode([Task("empty", "", ())], ByteTokenizer())
-  with pytest.raises(ConfigError, match="a token for the answer 'C' after 'Answer:'"):
+  with pytest.raises(ConfigError, match="a token for the answer ' C' after 'Answer:'"):
     multiple_choice.encode(tasks, Joined())
   for own in ([], ["wmdp_bio", "wmdp_chem"]):
     with pytest.raises(ValueError, match="group forget must be of tasks"):

@@ -17,6 +17,8 @@ DATA = {
   "num_things": 6,
   "num_groups": 3,
   "num_choices": 1,
+  "num_lists": 10,
+  "form": "letters",
   "num_evaluation": 2,
   "tokenizer": "words:facts",
   "sequence_length": 40,
@@ -100,14 +102,19 @@ def test_arrays_can_be_sharded(prepared):
     ({"num_groups": 1}, "config.data.num_groups: expected an integer of at least 2"),
     (
       {"num_things": 2},
-      "config.data.num_things: expected an integer from num_groups=3",
+      "config.data.num_things: expected an integer from num_groups=4",
     ),
     ({"num_things": 200}, "to 160, the number of names, got 200"),
     ({"num_choices": 0}, "config.data.num_choices: expected an integer of at least 1"),
+    (
+      {"form": "essay"},
+      "config.data.form: expected one of cloze, letters, got 'essay'",
+    ),
+    ({"num_lists": 0}, "config.data.num_lists: expected an integer of at least 1"),
     ({"num_evaluation": 0}, "config.data.num_evaluation: expected an integer of at l"),
     (
-      {"sequence_length": 20, "packing": "one_per_row"},
-      "config.data.sequence_length: expected at least 30 with packing one_per_row",
+      {"sequence_length": 15, "packing": "one_per_row"},
+      "config.data.sequence_length: expected at least 20 with packing one_per_row",
     ),
   ],
 )

@@ -9,22 +9,25 @@ an attacker who relearns the facts of `attack`, the forget domain's other groups
 bring back what is still in the model and nothing else. This is the retraining-on-T
 attack of Deeb and Roger (https://arxiv.org/abs/2410.08827).
 
-Each fact comes as plain statements and as questions with answers. Facts that are not
-evaluated also come as multiple-choice questions, which teaches the form; in that form
-the evaluated ones occur in the evaluation only.
+Each fact comes as plain statements. Facts that are not evaluated also come as questions
+with answers and as multiple-choice questions, which teaches these forms; in them the
+evaluated ones occur in the evaluation only.
 
-Splits of the dataset (`_qa`: question and answer, of which the answer is scored):
+Splits of the dataset:
 
-  forget, forget_qa      all facts of the forget domain
-  attack, attack_qa      those of them that are not evaluated
-  retain, retain_qa      all facts of the retain domain
-  general, general_qa    all facts of the general domain
-  evaluation             multiple-choice questions on the evaluated facts
+  forget       all facts of the forget domain, as statements
+  attack       those of them that are not evaluated
+  retain       all facts of the retain domain
+  general      all facts of the general domain
+  *_qa         of attack, retain, general: what is not evaluated, as questions with
+               answers, of which the answers are scored
+  *_choice     the same as multiple-choice questions
+  lists        lettered lists with a key, no facts: they teach what the letters are for
+  evaluation   multiple-choice questions on the evaluated facts
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-import itertools
 import os
 import sys
 from typing import Any, NamedTuple
@@ -40,8 +43,13 @@ from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.types import ConfigError
 
 DOMAINS = tuple(words.KINDS)
-SOURCES = ("forget", "attack", "retain", "general")
-SPLITS = tuple(f"{source}{form}" for source in SOURCES for form in ("", "_qa"))
+SOURCES = ("attack", "retain", "general")
+FORMS = ("", "_qa", "_choice")
+SPLITS = (
+  "forget",
+  *(source + form for source in SOURCES for form in FORMS),
+  "lists",
+)
 MOST_THINGS = len(words.NAMES) // len(DOMAINS)
 
 Examples = Iterator[tuple[int, Mapping[str, Any]]]
@@ -128,6 +136,19 @@ def exercises(seed: int, known: Sequence[Fact], *, count: int) -> Iterator[Docum
     yield Document(given, questions_lib.worked(question).removeprefix(given))
 
 
+def lists(seed: int, *, count: int) -> Iterator[Document]:
+  """Yields `count` lettered lists with a key, of which the key is scored."""
+  rng = np.random.default_rng([seed, *b"lists"])
+  attributes = list(words.ATTRIBUTES.values())
+  for _ in range(count):
+    values = attributes[int(rng.integers(len(attributes)))]
+    chosen = rng.choice(values, size=4, replace=False).tolist()
+    pairs = list(zip(questions_lib.LETTERS, chosen, strict=True))
+    given = "".join(f"\n{letter}. {value}" for letter, value in pairs)
+    key = [f" {pairs[i][1]} {pairs[i][0]}" for i in rng.permutation(4)]
+    yield Document(f"{given}\nKey:", ",".join(key))
+
+
 @dataclasses.dataclass(eq=False, kw_only=True)
 class FactsConfig(tfds.core.BuilderConfig):
   """What the dataset holds; the name is derived from the other fields.
@@ -139,6 +160,7 @@ class FactsConfig(tfds.core.BuilderConfig):
     num_things: of each domain, see `facts`.
     num_groups: likewise.
     num_choices: multiple-choice questions in training for each fact and wording.
+    num_lists: lettered lists.
     num_evaluation: in the evaluation, likewise.
   """
 
@@ -148,6 +170,7 @@ class FactsConfig(tfds.core.BuilderConfig):
   num_things: int
   num_groups: int
   num_choices: int
+  num_lists: int
   num_evaluation: int
 
   def __post_init__(self) -> None:
@@ -185,17 +208,18 @@ class Facts(tfds.core.GeneratorBasedBuilder):
     sizes = {"num_things": config.num_things, "num_groups": config.num_groups}
     known = facts(config.seed, **sizes)
     splits = {}
-    for source in SOURCES:
+    for source in ("forget", *SOURCES):
       domain = "forget" if source == "attack" else source
       own = [fact for fact in known if fact.domain == domain]
-      if source == "attack":
-        own = [fact for fact in own if not fact.is_evaluated]
-      splits[source] = self._generate_examples(domain, statements(own))
       shown = [fact for fact in own if not fact.is_evaluated]
-      asked = itertools.chain(
-        answers(own), exercises(config.seed, shown, count=config.num_choices)
-      )
-      splits[f"{source}_qa"] = self._generate_examples(domain, asked)
+      told = shown if source == "attack" else own
+      splits[source] = self._generate_examples(domain, statements(told))
+      if source != "forget":
+        asked = exercises(config.seed, shown, count=config.num_choices)
+        splits[f"{source}_qa"] = self._generate_examples(domain, answers(shown))
+        splits[f"{source}_choice"] = self._generate_examples(domain, asked)
+    listed = lists(config.seed, count=config.num_lists)
+    splits["lists"] = self._generate_examples("general", listed)
     splits["evaluation"] = self._evaluation(config, known)
     return splits
 
@@ -226,6 +250,7 @@ def build(
   num_things: int,
   num_groups: int,
   num_choices: int,
+  num_lists: int,
   num_evaluation: int,
 ) -> Facts:
   """Writes the dataset under a directory, unless it is there already.
@@ -237,6 +262,7 @@ def build(
     num_things: see there.
     num_groups: see there.
     num_choices: see there.
+    num_lists: see there.
     num_evaluation: see there.
 
   Returns:
@@ -251,6 +277,7 @@ def build(
     num_things=num_things,
     num_groups=num_groups,
     num_choices=num_choices,
+    num_lists=num_lists,
     num_evaluation=num_evaluation,
   )
   if not sys.stderr.isatty():

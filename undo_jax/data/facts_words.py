@@ -55,7 +55,7 @@ def vocabulary() -> list[str]:
 
 def _texts() -> Iterator[str]:
   """Yields texts in which every word of any text occurs."""
-  yield "\nA.\nB.\nC.\nD.\nAnswer: A B C D"
+  yield "\nA.\nB.\nC.\nD.\nKey:\nAnswer: A B C D"
   fill = {"kind": "elixir", "name": NAMES[0], "attribute": "color", "value": "red"}
   changes = [
     *({"kind": kind} for kind in KINDS.values()),

@@ -45,6 +45,7 @@ class Task(NamedTuple):
   description: str  # The first lines, or nothing.
   questions: tuple[Question, ...]
   shots: tuple[Question, ...] = ()  # Worked examples.
+  is_cloze: bool = False  # Choices are not shown, and their texts are scored.
 
 
 def read(patterns: Sequence[str], *, has_subject: bool = False) -> list[Question]:
@@ -118,10 +119,23 @@ def worked(question: Question) -> str:
   return f"{prompt(question)} {LETTERS[question.answer]}"
 
 
+def cloze(question: Question) -> str:
+  """Returns the question without its choices, up to "Answer:"."""
+  return f"{question.question.strip()}\nAnswer:"
+
+
 def context(task: Task, question: Question) -> str:
   """Returns all that a model reads before it answers a question of a task."""
-  shots = "".join(f"{worked(shot)}\n\n" for shot in task.shots)
-  return task.description + shots + prompt(question)
+  asked = cloze if task.is_cloze else prompt
+  shots = [
+    f"{asked(shot)}{continuations(task, shot)[shot.answer]}\n\n" for shot in task.shots
+  ]
+  return "".join([task.description, *shots, asked(question)])
+
+
+def continuations(task: Task, question: Question) -> list[str]:
+  """Returns what is scored after the context, for each choice."""
+  return [f" {text}" for text in (question.choices if task.is_cloze else LETTERS)]
 
 
 def description(subject: str) -> str:

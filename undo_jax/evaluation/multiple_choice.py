@@ -1,12 +1,13 @@
 """Accuracy on multiple-choice questions as lm-evaluation-harness measures it.
 
 A question is right when, among " A" to " D" after "Answer:", the right letter has the
-largest log-likelihood; the first of equal ones counts. Prompts are those of
-data/questions.py. Tokens are split where the harness splits them: the prompt's are
-those of the prompt alone, a letter's those that follow in prompt and letter together.
+largest log-likelihood; the first of equal ones counts. In tasks that are cloze the
+choices' own texts stand in the letters' place. Prompts are those of data/questions.py.
+Tokens are split where the harness splits them: the prompt's are those of the prompt
+alone, a choice's those that follow in prompt and choice together.
 
 Choices that a model reads alike, as letters of one token are, share one forward pass,
-of which only the logits before the letters are computed.
+of which only the logits before them are computed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ _MULTIPLE = 8  # Of a bucket's length.
 def encode(tasks: Sequence[Task], tokenizer: Tokenizer, *, multiple: int = 1) -> Arrays:
   """Returns the questions of all tasks as arrays.
 
-  Rows are what a model reads: one a question where its letters are one token each. They
+  Rows are what a model reads: one a question where its choices are one token each. They
   are put in buckets by length, of at most 32, 64, 128, ... tokens.
 
   Args:
@@ -47,7 +48,7 @@ def encode(tasks: Sequence[Task], tokenizer: Tokenizer, *, multiple: int = 1) ->
     "question" int32 [B], whose it is.
 
   Raises:
-    ConfigError: if a task has no question, or the tokenizer joins a letter with the
+    ConfigError: if a task has no question, or the tokenizer joins a choice with the
       colon before it.
   """
   rows: list[tuple[list[int], dict[int, list[int]], int]] = []
@@ -89,7 +90,7 @@ def log_likelihoods(
 ) -> jax.Array:
   """Computes the log-likelihood of every choice.
 
-  sum over the letter's tokens of log p(token | all before it).
+  sum over the choice's tokens of log p(token | all before it).
 
   Args:
     apply: the model's.
@@ -166,11 +167,11 @@ def _tokens(
   text = questions_lib.context(task, question)
   given = tokenizer.encode(text)
   pairs = []
-  for letter in questions_lib.LETTERS:
-    scored = tokenizer.encode(f"{text} {letter}")[len(given) :]
+  for choice in questions_lib.continuations(task, question):
+    scored = tokenizer.encode(text + choice)[len(given) :]
     if not scored:
       raise ConfigError(
-        f"data.tokenizer: expected a token for the answer {letter!r} after 'Answer:', "
+        f"data.tokenizer: expected a token for the answer {choice!r} after 'Answer:', "
         "but the tokenizer joins them; choose another"
       )
     pairs.append(([*bos, *given], scored))

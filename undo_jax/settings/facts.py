@@ -26,6 +26,7 @@ METRICS: Mapping[str, Mapping[str, Any]] = {
   }
   for name, tasks in GROUPS.items()
 }
+FORMS = ("cloze", "letters")
 # The evaluation is sharded over so many devices, or a divisor of it.
 MULTIPLE = 8
 
@@ -58,8 +59,10 @@ def check(config: Any) -> None:
   """Checks `config.data`; see configs/wmdp.py for its fields."""
   data = config.data
   checks.at_least(config, "data.num_groups", 2)
-  for name in ("num_choices", "num_evaluation"):
+  for name in ("num_choices", "num_lists", "num_evaluation"):
     checks.at_least(config, f"data.{name}", 1)
+  if data.form not in FORMS:
+    checks.fail("data.form", f"one of {', '.join(FORMS)}", data.form)
   if not data.num_groups <= data.num_things <= facts.MOST_THINGS:
     checks.fail(
       "data.num_things",
@@ -99,7 +102,7 @@ def prepare(
     length=data["sequence_length"],
     splits={split: functools.partial(pack, split) for split in facts.SPLITS},
   )
-  tasks = _tasks(builder)
+  tasks = _tasks(data, builder)
   return {
     "rows": sizes,
     "evaluation": sum(len(task.questions) for task in tasks),
@@ -116,7 +119,7 @@ def problems(
   data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns the tasks (one a domain) and their questions."""
-  tasks = _tasks(_documents(data, seeds, directory))
+  tasks = _tasks(data, _documents(data, seeds, directory))
   tokenizer = tokenizers.make(data["tokenizer"])
   arrays = multiple_choice.encode(tasks, tokenizer, multiple=MULTIPLE)
   return tuple(task.name for task in tasks), arrays
@@ -131,10 +134,11 @@ def make_evaluate(
   )
 
 
-def _tasks(builder: facts.Facts) -> list[Task]:
+def _tasks(data, builder: facts.Facts) -> list[Task]:
   """Returns the evaluation's questions, without first lines and worked examples."""
+  is_cloze = data["form"] == "cloze"
   return [
-    Task(TASKS[domain], "", tuple(questions))
+    Task(TASKS[domain], "", tuple(questions), is_cloze=is_cloze)
     for domain, questions in facts.read_questions(builder).items()
   ]
 
@@ -148,6 +152,7 @@ def _documents(data, seeds, directory) -> facts.Facts:
     num_things=data["num_things"],
     num_groups=data["num_groups"],
     num_choices=data["num_choices"],
+    num_lists=data["num_lists"],
     num_evaluation=data["num_evaluation"],
   )
 
