@@ -179,6 +179,15 @@ def test_the_numbers_are_the_papers(domain, share):
   assert (method.batch_size, method.num_microbatches, method.num_steps) == (40, 10, 90)
   assert (method.learning_rate, method.options.retain_weight) == (2e-5, share)
   assert method.options.forget_weight == pytest.approx(1 - share)
+  assert method.options.retain_loss == "kl"
+  rmu = config.unlearn.rmu
+  assert rmu.learning_rate == {"bio": 5e-5, "cyber": 2e-5}[domain]
+  assert (rmu.options.coefficient, rmu.options.retain_weight) == (80.0, 0.5)
+  assert rmu.options.layers == (10, 11, 12, 13, 14)
+  assert config.unlearn.max_ent_sam.rho == 0.01
+  noise = config.unlearn.max_ent_rep_noise
+  assert (noise.batch_size, noise.num_microbatches) == (40, 40)
+  assert (noise.options.alpha, noise.options.beta) == (1.0, 1.0)
   lengths = {
     use: stages.length(config, {"part": use}) for use in ("unlearn_retain", "distill")
   }
