@@ -103,7 +103,7 @@ def test_each_corpus_has_rows_of_its_own_length(config, tmp_path):
 
 
 def test_forget_is_wmdp_and_retain_is_mmlu(config, tmp_path):
-  names, arrays = wmdp.problems(config.data, SEEDS, tmp_path)
+  names, arrays = wmdp.problems(config.data.to_dict(), SEEDS, tmp_path)
   assert names == ("wmdp_bio", "mmlu_s0", "mmlu_s1")
   assert all(len(leaf) % 64 == 0 for leaf in jax.tree.leaves(arrays))
   decoder = Decoder(testing.config(vocab_size=264))

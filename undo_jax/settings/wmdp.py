@@ -1,6 +1,8 @@
 """The WMDP setting: the user's corpora, scored on WMDP's and MMLU's questions."""
 
 from collections.abc import Callable, Mapping, Sequence
+import functools
+import json
 import pathlib
 from typing import Any
 
@@ -74,7 +76,8 @@ def check(config: Any) -> None:
     if limit is not None and not (checks.is_number(limit) and limit > 0):
       checks.fail(f"data.questions.{name}", "None or a number above 0", limit)
   try:
-    multiple_choice.encode(_tasks(data), tokenizers.make(data.tokenizer))
+    some = [questions.limited(task, 1) for task in _tasks(data)]
+    multiple_choice.encode(some, tokenizers.make(data.tokenizer))
   except ConfigError as error:
     raise ConfigError(f"config.data.questions: {error}") from None
 
@@ -106,10 +109,7 @@ def problems(
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns the tasks, WMDP's and one a subject of MMLU, and their questions."""
   del seeds, directory  # The questions stay in their files; nothing is drawn.
-  tasks = _tasks(data)
-  tokenizer = tokenizers.make(data["tokenizer"])
-  arrays = multiple_choice.encode(tasks, tokenizer, multiple=MULTIPLE)
-  return tuple(task.name for task in tasks), arrays
+  return _problems(json.dumps(data["questions"]), data["tokenizer"])
 
 
 def make_evaluate(
@@ -123,6 +123,14 @@ def make_evaluate(
   return multiple_choice.make_evaluate(
     apply, names, groups=groups, rows_at_once=rows_at_once
   )
+
+
+@functools.lru_cache(maxsize=2)  # Thousands of long prompts, the same in all stages.
+def _problems(asked: str, tokenizer: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+  tasks = _tasks({"questions": json.loads(asked)})
+  made = tokenizers.make(tokenizer)
+  arrays = multiple_choice.encode(tasks, made, multiple=MULTIPLE)
+  return tuple(task.name for task in tasks), arrays
 
 
 def _tasks(data: Any) -> list[Task]:
