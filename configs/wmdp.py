@@ -1,6 +1,6 @@
 """The WMDP setting of the UNDO paper, and made-up facts in its place.
 
-COMMAND, about 10 minutes on 2 CPU cores, ends in runs/facts/report.html:
+COMMAND, which ends in runs/facts/report.html:
 
   python -m experiments.undo --config=configs/wmdp.py:tiny --workdir=runs/facts
 
