@@ -108,6 +108,8 @@ def _tiny(attack: str) -> config_dict.ConfigDict:
   )
   rows = 48
   config.pretrain = common.cosine(num_steps=450, learning_rate=3e-3, batch_size=rows)
+  # Without it, facts that are only stated are less often known in other forms.
+  config.pretrain.weight_decay = 0.1
   config.data_filtering = common.changes()  # Against pretrain.
   config.unlearn = config_dict.ConfigDict()
   config.unlearn.methods = ("grad_diff", "max_ent")  # Each is attacked.
@@ -126,8 +128,10 @@ def _tiny(attack: str) -> config_dict.ConfigDict:
   )
   config.undo = config_dict.create(
     teacher="grad_diff",  # The unlearned model that is noised and distilled.
-    alphas=(0.4, 0.7),  # Noise strengths in [0, 1].
-    beta=0.1,  # Scale of the noise in [0, 1]; 0: pure shrinking, as the paper's.
+    alphas=(0.6, 0.9),  # Noise strengths in [0, 1].
+    # Scale of the noise in [0, 1]; 0: pure shrinking, as the paper's. Distillation does
+    # not touch the embeddings of forgotten names: noise alone takes what is in them.
+    beta=0.5,
     unlearn_and_distill=True,  # Also distill into a random student.
     oracle_matching=False,  # Also train base to imitate data_filtering.
   )
