@@ -21,6 +21,7 @@ Reference: arXiv 2506.06278, section 5 and appendix (WMDP).
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -254,7 +255,9 @@ def _unlearn(domain: str) -> config_dict.ConfigDict:
   The blocks that `methods` does not name are not run.
   """
 
-  def training(learning_rate, num_microbatches=10, **options):
+  def training(
+    learning_rate: float, *, num_microbatches: int = 10, **options: Any
+  ) -> config_dict.ConfigDict:
     method = common.training(
       num_steps=90,
       learning_rate=learning_rate,
@@ -264,11 +267,11 @@ def _unlearn(domain: str) -> config_dict.ConfigDict:
     method.options = config_dict.ConfigDict(options)
     return method
 
-  def weights(method):
+  def weights(method: str) -> dict[str, Any]:
     share = RETAIN_SHARE[domain][method]
     return {"retain_weight": share, "forget_weight": 1.0 - share}
 
-  kept = {"retain_loss": "kl"}  # To the model from before unlearning.
+  kept: dict[str, Any] = {"retain_loss": "kl"}  # To the model from before unlearning.
   config = config_dict.ConfigDict()
   config.methods = ("max_ent", "rmu")
   config.max_ent = training(2e-5, **weights("max_ent"), **kept)

@@ -51,7 +51,6 @@ ONLY = {
   "pyarrow": ("data/document_files.py",),
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
-  "pyarrow": ("data",),
   "matplotlib": ("frontier",),
   "lm_eval": ("evaluation/harness.py",),
 }
