@@ -48,7 +48,7 @@ ONLY = {
   "grain": ("data",),
   "tensorflow_datasets": ("data",),
   "array_record": ("data/rows.py",),
-  "pyarrow": ("data/document_files.py",),
+  "pyarrow": ("data/document_files.py", "data/questions.py"),
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
   "matplotlib": ("frontier",),
