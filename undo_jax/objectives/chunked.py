@@ -35,14 +35,6 @@ class Deferred:
   unembed: Callable[[Params, jax.Array], jax.Array]
   chunk: int  # Positions of each row whose logits are held at once.
 
-  @property
-  def shape(self) -> tuple[int, ...]:
-    """[B, L, V], of the logits."""
-    return jax.eval_shape(self.unembed, self.weights, self.hidden_BxLxD).shape
-
-
-Logits = jax.Array | Deferred
-
 
 def deferring(decoder: Decoder) -> Callable[..., Output]:
   """Returns `decoder.apply`, whose logits are Deferred if its config says so.
