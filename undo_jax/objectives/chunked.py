@@ -75,8 +75,10 @@ def summed(loss: Callable[..., SumCount]) -> Callable[..., SumCount]:
     deferred = [x for x in args if isinstance(x, Deferred)]
     if not deferred:
       return loss(*args)
-    total: Any = _summed(loss, min(x.chunk for x in deferred), args)
-    return total
+    length = deferred[0].hidden_BxLxD.shape[1]
+    chunk = min(length, *(x.chunk for x in deferred))
+    total: Any = _summed(loss, chunk, args)
+    return SumCount(total.sum, jax.lax.stop_gradient(total.count))
 
   return chunked
 
