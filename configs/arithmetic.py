@@ -78,27 +78,26 @@ def _tiny() -> config_dict.ConfigDict:
   )
   config.data_filtering = common.changes()  # Against pretrain.
   config.unlearn = config_dict.ConfigDict()
-  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
+  # Each is attacked. The blocks below that are not named here are not run.
+  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")
   config.unlearn.max_ent = common.training(
     num_steps=60, learning_rate=3e-4, batch_size=batch_size
   )
-  config.unlearn.max_ent.options = config_dict.create(
-    retain_weight=1.0,  # Of the cross-entropy on retain data.
-  )
+  config.unlearn.max_ent.options = common.weights(retain=1.0)
   config.unlearn.grad_diff = common.training(
     num_steps=60, learning_rate=1.5e-4, batch_size=batch_size
   )
-  config.unlearn.grad_diff.options = config_dict.create(
-    retain_weight=15.0,  # The paper's for arithmetic.
-  )
+  config.unlearn.grad_diff.options = common.weights(retain=15.0)  # The paper's.
   config.unlearn.rmu = common.training(
     num_steps=60, learning_rate=1e-3, batch_size=batch_size
   )
   config.unlearn.rmu.options = config_dict.create(
     layers=(0, 1),  # Trained down-projections; the last one's output is steered.
     coefficient=20.0,  # Length of the steering target.
-    retain_weight=10.0,  # Of the drift of retain hidden states.
+    retain_weight=10.0,  # Of the drift of retain hidden states ...
+    forget_weight=1.0,  # ... and of the steering error.
   )
+  config.unlearn.update(common.robust_baselines(config.unlearn.max_ent))
   config.undo = config_dict.create(
     teacher="max_ent",  # The unlearned model that is noised and distilled.
     alphas=(0.3, 0.5, 0.7),  # Noise strengths in [0, 1].
@@ -109,6 +108,7 @@ def _tiny() -> config_dict.ConfigDict:
   config.distill = common.cosine(
     num_steps=900, learning_rate=2e-3, batch_size=batch_size
   )
+  config.distill.options = common.distillation()
   config.distill.stop = common.stop(evaluate_every=25, tolerance=0.05, relative=False)
   config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
   # Imitation of data_filtering by base; no stop rule, its outputs match soon.
@@ -149,8 +149,9 @@ def _make_small(config: Any) -> None:
     scan_unroll=1,
   )
   config.pretrain.update(num_steps=3000, batch_size=32, warmup_steps=50)
-  for method in ("max_ent", "grad_diff", "rmu"):
-    config.unlearn[method].batch_size = 32
+  for method, block in config.unlearn.items():
+    if method != "methods":
+      block.batch_size = 32
   config.oracle.update(num_steps=1000, batch_size=32, warmup_steps=50)
   config.distill.update(num_steps=3000, batch_size=32, warmup_steps=50)
   config.attack.update(
@@ -191,6 +192,10 @@ def _make_paper(config: Any) -> None:
     num_steps=1000, learning_rate=4e-4, warmup_steps=50, **rows
   )
   config.unlearn.max_ent.update(num_steps=10, learning_rate=9e-5, batch_size=40)
+  baseline = {"num_steps": 10, "learning_rate": 8e-5, "batch_size": 40}
+  config.unlearn.max_ent_sam.update(baseline)
+  # Its statistics are of five rows, as those of the paper's.
+  config.unlearn.max_ent_rep_noise.update(baseline, num_microbatches=8)
   config.unlearn.grad_diff.update(
     num_steps=10, learning_rate=8e-6, batch_size=40, num_microbatches=2
   )
@@ -203,7 +208,7 @@ def _make_paper(config: Any) -> None:
     retain_weight=0.0,
   )
   config.undo.alphas = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-  stop = config.distill.stop
+  stop, options = config.distill.stop, config.distill.options
   stop.evaluate_every = 20
   for name in ("distill", "oracle"):
     config[name] = common.training(
@@ -213,7 +218,7 @@ def _make_paper(config: Any) -> None:
       warmup_steps=50,
       **rows,
     )
-  config.distill.stop = stop
+  config.distill.stop, config.distill.options = stop, options
   # On forget data alone; the paper's other attack reads the mixture of pretraining:
   # --config.mixtures.attack.english=0.75 and 0.125 of each of the others.
   config.attack.update(

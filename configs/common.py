@@ -1,6 +1,7 @@
 """What every config file shares: typed arguments, placeholders."""
 
 import dataclasses
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -111,6 +112,7 @@ def training(
   final_learning_rate: float | None = None,
   warmup_steps: int = 0,
   weight_decay: float = 0.0,
+  rho: float = 0.0,
 ) -> config_dict.ConfigDict:
   """Returns how a stage trains: AdamW, its schedule, the rows of an update."""
   config = config_dict.create(
@@ -122,6 +124,10 @@ def training(
     warmup_steps=warmup_steps,  # Linear from 0; update 1 then is a no-op.
     weight_decay=weight_decay,  # Decoupled, on all parameters.
     clip_norm=1.0,  # Global gradient norm.
+    rho=rho,  # Of sharpness-aware minimization, length of its perturbation; 0: off.
+    # What is trained, and noised before: pairs (path regex, layers), where () are all
+    # layers, as in (("layers/mlp/.*", (0, 1)), ("embedding", ())); empty: everything.
+    trainable=(),
   )
   config.final_learning_rate = final_learning_rate
   return config
@@ -146,6 +152,48 @@ def preset(name: str, **changes: object) -> config_dict.ConfigDict:
   return config_dict.ConfigDict(dataclasses.asdict(model))
 
 
+def weights(
+  *, retain: float, forget: float = 1.0, retain_loss: str = "cross_entropy"
+) -> config_dict.ConfigDict:
+  """Returns the options of unlearning by a forget and a retain term."""
+  return config_dict.create(
+    retain_weight=retain,  # Of the retain term; the paper's a for WMDP ...
+    forget_weight=forget,  # ... and 1 - a of the forget term.
+    # On retain data: cross_entropy, or kl to the model from before unlearning.
+    retain_loss=retain_loss,
+  )
+
+
+def robust_baselines(max_ent: config_dict.ConfigDict) -> config_dict.ConfigDict:
+  """Returns the paper's other robust baselines, each MaxEnt's block and one thing more.
+
+  max_ent_sam is MaxEnt under sharpness-aware minimization, max_ent_rep_noise MaxEnt
+  beside representation noise. They are run where unlearn.methods names them.
+  """
+  sam, rep_noise = (max_ent.copy_and_resolve_references() for _ in range(2))
+  sam.objective = "max_ent"  # Of the block; without it, its name.
+  sam.rho = 0.01
+  options: Any = rep_noise.options
+  options.update(
+    config_dict.create(
+      alpha=1.0,  # Of the ascent on forget data, read off all hidden states.
+      beta=0.001,  # Of the distance of the MLPs' outputs from noise.
+      only_differing=False,  # Leave out tokens that forget and retain rows share.
+    )
+  )
+  return config_dict.ConfigDict({"max_ent_sam": sam, "max_ent_rep_noise": rep_noise})
+
+
+def distillation() -> config_dict.ConfigDict:
+  """Returns the options of distillation: on outputs, from the unlearned model."""
+  return config_dict.create(
+    kl_weight=1.0,  # Of the forward KL to the teacher's outputs.
+    activation_weight=0.0,  # Of the layers' squared error on the teacher's inputs.
+    base_share=0.0,  # Of the model from before unlearning as a second teacher.
+    base_choice="mixed",  # mixed adds up both KLs; switch draws one an update.
+  )
+
+
 def changes(**values: float | int) -> config_dict.ConfigDict:
   """Returns how a stage's training differs from another's: None is as there."""
   config = config_dict.create(
@@ -166,6 +214,8 @@ def stop(
     evaluate_every=evaluate_every,  # Updates between checks; also after the first.
     tolerance=tolerance,  # Largest part of the score that may be missing ...
     relative=relative,  # ... as a share of the teacher's, or else absolute.
+    # Scores that must all recover: retain, forget, tasks by name; (): fixed budget.
+    scores=("retain",),
   )
 
 
@@ -186,6 +236,11 @@ def attack(
     batch_size=batch_size,  # Rows of the mixture `attack` an update.
     weight_decay=0.0,  # Decoupled.
     clip_norm=1.0,  # Global gradient norm.
+    trainable=(),  # What is trained, as in training; with lora nothing else.
+  )
+  config.perturb = config_dict.create(
+    alpha=0.0,  # The model is first noised by so much; 0: attacked as it is.
+    beta=0.1,  # Scale of that noise.
   )
   config.lora = config_dict.create(
     rank=0,  # r of the adapters that are trained; 0: all weights are, no adapters.

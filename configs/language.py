@@ -97,26 +97,26 @@ def _tiny() -> config_dict.ConfigDict:
   config.pretrain = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=32)
   config.data_filtering = common.changes()  # Against pretrain.
   config.unlearn = config_dict.ConfigDict()
-  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
+  # Each is attacked. The blocks below that are not named here are not run.
+  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")
   config.unlearn.max_ent = common.training(
     num_steps=60, learning_rate=5e-4, batch_size=16
   )
-  config.unlearn.max_ent.options = config_dict.create(
-    retain_weight=1.0,  # Of the cross-entropy on retain data.
-  )
+  config.unlearn.max_ent.options = common.weights(retain=1.0)
   config.unlearn.grad_diff = common.training(
     num_steps=40, learning_rate=2e-4, batch_size=16
   )
-  config.unlearn.grad_diff.options = config_dict.create(
-    retain_weight=5.0,  # Of the cross-entropy on retain data.
-  )
+  config.unlearn.grad_diff.options = common.weights(retain=5.0)
   config.unlearn.rmu = common.training(num_steps=60, learning_rate=1e-3, batch_size=16)
   config.unlearn.rmu.options = config_dict.create(
     layers=(0, 1, 2),  # Trained down-projections; the last one's output is steered.
     coefficient=20.0,  # Length of the steering target.
-    retain_weight=10.0,  # Of the drift of retain hidden states.
+    retain_weight=10.0,  # Of the drift of retain hidden states ...
+    forget_weight=1.0,  # ... and of the steering error.
   )
+  config.unlearn.update(common.robust_baselines(config.unlearn.max_ent))
   config.distill = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=32)
+  config.distill.options = common.distillation()
   config.distill.stop = common.stop(evaluate_every=25, tolerance=0.05, relative=True)
   config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
   config.oracle = common.cosine(num_steps=400, learning_rate=3e-3, batch_size=32)
@@ -161,15 +161,12 @@ def _paper() -> config_dict.ConfigDict:
   config.data_filtering = common.changes(num_steps=1220)
   unlearning = {"batch_size": 4, "num_steps": 100}
   config.unlearn = config_dict.ConfigDict()
-  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")  # Each is attacked.
+  # Each is attacked. The blocks below that are not named here are not run.
+  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")
   config.unlearn.max_ent = common.training(learning_rate=3e-5, **unlearning)
-  config.unlearn.max_ent.options = config_dict.create(
-    retain_weight=1.0,  # Of the cross-entropy on retain data.
-  )
+  config.unlearn.max_ent.options = common.weights(retain=1.0)
   config.unlearn.grad_diff = common.training(learning_rate=6e-5, **unlearning)
-  config.unlearn.grad_diff.options = config_dict.create(
-    retain_weight=1.0,  # Of the cross-entropy on retain data.
-  )
+  config.unlearn.grad_diff.options = common.weights(retain=1.0)
   config.unlearn.rmu = common.training(learning_rate=3e-5, batch_size=4, num_steps=500)
   config.unlearn.rmu.options = config_dict.create(
     # Trained down-projections. The paper's lists 5 to 11, but steers the output of
@@ -177,7 +174,13 @@ def _paper() -> config_dict.ConfigDict:
     layers=(5, 6, 7, 8, 9, 10),
     coefficient=6.5,  # Length of the steering target.
     retain_weight=0.0,  # The paper's has no retain term here.
+    forget_weight=1.0,  # Of the steering error.
   )
+  baselines: Any = common.robust_baselines(config.unlearn.max_ent)
+  baselines.max_ent_sam.learning_rate = 8e-5
+  # Its statistics are of single rows, as those of the paper's.
+  baselines.max_ent_rep_noise.update(learning_rate=8e-5, num_microbatches=4)
+  config.unlearn.update(baselines)
   config.distill = common.training(
     num_steps=4069,  # One epoch, were there no stop rule.
     learning_rate=9e-4,
@@ -186,6 +189,7 @@ def _paper() -> config_dict.ConfigDict:
     batch_size=240,
     num_microbatches=60,
   )
+  config.distill.options = common.distillation()
   config.distill.stop = common.stop(evaluate_every=50, tolerance=0.05, relative=True)
   config.unlearn_and_distill = common.changes(num_steps=1000, weight_decay=0.1)
   config.oracle = common.training(  # As unlearn_and_distill; the paper has no numbers.

@@ -72,7 +72,10 @@ flags.mark_flags_as_required(["source", "output"])
 def main(argv: list[str]) -> None:
   """Prepares the documents and prints a table of what was found."""
   del argv
-  sources = dict(map(_parse, _SOURCE.value or ()))
+  parsed = list(map(_parse, _SOURCE.value or ()))
+  sources = dict(parsed)
+  if len(sources) < len(parsed):
+    raise ConfigError("--source: expected each NAME once; put commas between paths")
   for name, source in sources.items():
     try:
       documents.check(source)

@@ -47,6 +47,8 @@ ONLY = {
   "orbax": ("training/checkpointing.py",),
   "grain": ("data",),
   "tensorflow_datasets": ("data",),
+  "array_record": ("data/rows.py",),
+  "pyarrow": ("data/document_files.py",),
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
   "matplotlib": ("frontier",),
@@ -103,6 +105,12 @@ def test_no_module_needs_tensorflow_or_torch():
     if path.name != "__init__.py"
   ]
   code = BLOCK + "\n".join(f"import {module}" for module in modules)
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
+
+
+def test_processes_that_encode_documents_need_no_jax():
+  code = BLOCK.replace('"tensorflow"', '"jax", "tensorflow_datasets", "pyarrow"')
+  code += "\nimport undo_jax.data.document_encoding"
   subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
 
 

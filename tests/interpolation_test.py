@@ -156,6 +156,17 @@ def test_untouched_parameters_keep_their_value_at_every_alpha():
   assert not np.array_equal(got["embedding"], tree()["embedding"])
 
 
+def test_what_is_not_trained_keeps_its_value_and_the_rest_its_noise():
+  trainable = (("layers/mlp/.*", 0, (0, 2), 1.0), ("final_norm/.*", None, None, 1.0))
+  whole = toward_init(tree(), KEY, alpha=0.7, beta=1.0)
+  got = toward_init(tree(), KEY, alpha=0.7, beta=1.0, trainable=trainable)
+  expected = tree() | {"final_norm": whole["final_norm"]}
+  expected["layers"]["mlp"]["kernel"] = np.stack(
+    [t["layers"]["mlp"]["kernel"][n] for n, t in enumerate((whole, tree(), whole))]
+  )
+  assert_same(got, expected)
+
+
 def test_any_function_may_draw_the_noise():
   rules = ((".*", lambda key, leaf: jnp.full_like(leaf, 2.0)),)
   got = toward_init({"a": jnp.ones(3)}, KEY, alpha=0.25, beta=0.5, rules=rules)

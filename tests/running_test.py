@@ -1,13 +1,22 @@
-"""The data stage packs what the tokenizer's file says."""
+"""Stages as they are run: the rows of a tokenizer file, the variants of the paper."""
 
+import json
+import types
+from typing import Any
+
+import jax
 import numpy as np
+import pytest
 import tokenizers as hf
 
 from configs import arithmetic
-from undo_jax import running, stages
+from undo_jax import programs, running, stages, testing, validation
 from undo_jax.data import arithmetic as documents
 from undo_jax.data import rows, tokenizer_training
+from undo_jax.models.config import ModelConfig
 from undo_jax.training import sharding
+from undo_jax.training.checkpointing import load_params
+from undo_jax.types import ConfigError
 
 
 def test_rows_are_the_ids_of_the_tokenizers_file(tmp_path):
@@ -39,3 +48,180 @@ def test_rows_are_the_ids_of_the_tokenizers_file(tmp_path):
     operation = known[tuple(ids[1:-1])].split()[1]
     assert operation in "+-"
     assert np.all(source[index]["tokens"][source[index]["mask"] == 0] == 0)
+
+
+VARIANTS = {
+  "data.num_equations": 64,
+  "data.num_evaluation": 2,
+  "model.num_layers": 2,
+  "model.width": 16,
+  "model.mlp_width": 32,
+  "model.head_dim": 8,
+  "model.scan_unroll": 1,
+  "pretrain.num_steps": 2,
+  "pretrain.warmup_steps": 0,
+  "pretrain.batch_size": 16,
+  "unlearn.methods": ("max_ent_sam", "max_ent_rep_noise"),
+  "unlearn.max_ent_sam.options.retain_loss": "kl",
+  "unlearn.max_ent_sam.options.forget_weight": 0.8,
+  "undo.teacher": "max_ent_sam",
+  "undo.alphas": (0.5,),
+  "distill.num_steps": 3,
+  "distill.warmup_steps": 0,
+  "distill.batch_size": 16,
+  "distill.options.activation_weight": 10.0,
+  "distill.options.base_share": 0.5,
+  "distill.options.base_choice": "switch",
+  "distill.trainable": (("layers/mlp/.*", (1,)), ("final_norm/.*", ())),
+  "distill.stop.evaluate_every": 1,
+  "distill.stop.scores": ("addition_equation", "forget"),
+  "distill.stop.tolerance": 0.0,  # Nothing recovers: every step is run.
+  "attack.learning_rates": (1e-2,),
+  "attack.num_steps": 2,
+  "attack.evaluate_every": 1,
+  "attack.batch_size": 8,
+  "attack.trainable": (("layers/attention/.*", (0,)),),
+  "attack.perturb.alpha": 0.3,
+}
+UNLEARNED = VARIANTS["unlearn.methods"]
+
+
+def variant_run(workdir, **changes):
+  config = arithmetic.get_config("tiny")
+  config.lock()
+  steps = {f"unlearn.{name}.num_steps": 2 for name in UNLEARNED}
+  sizes = {f"unlearn.{name}.batch_size": 16 for name in UNLEARNED}
+  config.update_from_flattened_dict(VARIANTS | steps | sizes | changes)
+  mesh = testing.mesh(1)
+  validation.check(config, dict(mesh.shape))
+  plan = stages.plan(config)
+  names = [*UNLEARNED, "attack_undo_alpha_0.5"]
+  return running.Run(
+    workdir,
+    mesh,
+    checkpoint_every=100,
+    evaluation_rows=64,
+    replicas_at_once=None,
+    stages=tuple(stages.needed(plan, names)),
+  )
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory):
+  run = variant_run(tmp_path_factory.mktemp("variants"))
+  jax.config.update("jax_disable_most_optimizations", True)  # Compiling takes longest.
+  try:
+    return run, running.run_stages(run)
+  finally:
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def params_of(run, name):
+  model = ModelConfig(**run.stages[1].settings["model"])
+  abstract = programs.abstract_params(model, run.mesh)
+  return load_params(run.directories[name] / "checkpoints", abstract)
+
+
+def last_row(run, name):
+  lines = (run.directories[name] / "metrics.jsonl").read_text().splitlines()
+  return [row for row in map(json.loads, lines) if row["kind"] == "train"][-1]
+
+
+def test_every_variant_runs_and_reports_its_terms(variants):
+  run, outcomes = variants
+  assert list(outcomes) == ["data", "base", *UNLEARNED, *list(outcomes)[-2:]]
+  terms = {name: set(last_row(run, name)) for name in list(outcomes)[1:-1]}
+  assert terms["max_ent_sam"] >= {"forget_uniform_kl", "retain_kl"}
+  assert terms["max_ent_rep_noise"] >= {"forget_noise_distance", "forget_log_loss"}
+  assert terms["undo_alpha_0.5"] >= {"forward_kl", "activation_error"}
+  assert outcomes["undo_alpha_0.5"]["reason"] == "step limit"
+  assert outcomes["max_ent_sam"]["reason"] == "fixed budget"
+
+
+def test_variants_cost_what_they_run(variants):
+  _, outcomes = variants
+  flops = {name: outcomes[name]["compute"]["flops"] for name in UNLEARNED}
+  plain = outcomes["base"]["compute"]["flops"] * 2  # Two parts a batch.
+  # Two gradients, and the model from before reads one of the parts.
+  assert flops["max_ent_sam"] == 2 * plain * 7 / 6
+  assert flops["max_ent_rep_noise"] > plain
+
+
+def test_distillation_changes_what_it_trains_and_nothing_else(variants):
+  run, _ = variants
+  teacher, student = params_of(run, "max_ent_sam"), params_of(run, "undo_alpha_0.5")
+  for name in ("attention", "pre_mlp_norm"):
+    for one, two in zip(
+      *(jax.tree.leaves(tree["layers"][name]) for tree in (teacher, student)),
+      strict=True,
+    ):
+      np.testing.assert_array_equal(one, two)
+  np.testing.assert_array_equal(teacher["embedding"], student["embedding"])
+  for one, two in zip(
+    *(jax.tree.leaves(tree["layers"]["mlp"]) for tree in (teacher, student)),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(one[0], two[0])
+    # Noise of alpha 0.5 halved it: it is far off after three updates.
+    assert np.mean(np.abs(one[1] - two[1])) > 0.2 * np.mean(np.abs(one[1]))
+
+
+def test_the_attack_perturbs_and_trains_its_part_of_the_model(variants):
+  run, outcomes = variants
+  model = params_of(run, "undo_alpha_0.5")
+  attacked = params_of_population(run, "attack_undo_alpha_0.5")
+  np.testing.assert_array_equal(attacked["embedding"][0], model["embedding"])
+  kernel, start = (
+    tree["layers"]["attention"]["query"]["kernel"] for tree in (attacked, model)
+  )
+  np.testing.assert_array_equal(kernel[0, 1], start[1])
+  # Two updates of at most 0.01 after the model shrank by 0.3.
+  shrunk = np.sum(kernel[0, 0] * start[0]) / np.sum(start[0] ** 2)
+  assert 0.5 < shrunk < 0.9
+  assert outcomes["attack_undo_alpha_0.5"]["steps"] == [0, 1, 2]
+
+
+def params_of_population(run, name):
+  abstract = programs.abstract_params(
+    ModelConfig(**run.stages[1].settings["model"]), run.mesh
+  )
+  grown = jax.tree.map(
+    lambda s: jax.ShapeDtypeStruct(
+      (1, *s.shape), s.dtype, sharding=sharding.replicated(run.mesh)
+    ),
+    abstract,
+  )
+  return load_params(run.directories[name] / "checkpoints", grown)
+
+
+def test_a_stop_rule_on_an_unknown_score_ends_before_the_first_model(tmp_path):
+  run = variant_run(tmp_path, **{"distill.stop.scores": ("english",)})
+  with pytest.raises(
+    ConfigError, match="among retain, forget, addition.*got 'english'"
+  ):
+    running.run_stages(run)
+  assert run.done("data") and not run.done("base")
+
+
+@pytest.mark.parametrize(
+  ("setting", "scores", "better"),
+  [
+    ("arithmetic", ("retain",), {"retain": 0.9}),
+    ("arithmetic", ("addition_equation", "forget"), {"forget": 0.9}),
+    ("arithmetic", ("english",), {"english": 0.1}),
+    ("language", ("retain", "forget"), {"retain": 0.1, "forget": 0.1}),
+  ],
+)
+def test_a_stop_rule_knows_which_way_a_score_gets_better(setting, scores, better):
+  teacher = dict.fromkeys(("retain", "forget", "addition_equation", "english"), 0.5)
+  stop = {"tolerance": 0.05, "relative": True, "scores": list(scores)}
+  stage = stages.Stage(
+    "student", "train", {"setting": setting, "stop": stop}, {"teacher": "teacher"}
+  )
+  run: Any = types.SimpleNamespace(done=lambda name: {"scores": teacher})
+  rule = running._stop_rule(run, stage)
+  assert rule is not None
+  worse = {name: 1.0 - value for name, value in better.items()}
+  assert rule(teacher) and rule(teacher | better) and not rule(teacher | worse)
+  stop["scores"] = []
+  assert running._stop_rule(run, stage) is None

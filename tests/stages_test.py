@@ -10,12 +10,16 @@ from configs import arithmetic
 from undo_jax import stages
 
 
-def identities(**changes):
+def planned(**changes):
   config = arithmetic.get_config("tiny")
   for name, value in changes.items():
     with config.unlocked():
       config.update_from_flattened_dict({name.replace("__", "."): value})
-  return stages.identities(stages.plan(config))
+  return config
+
+
+def identities(**changes):
+  return stages.identities(stages.plan(planned(**changes)))
 
 
 def changed(**changes):
@@ -75,6 +79,69 @@ def test_adapters_change_the_attacks_and_only_where_they_are_trained():
   assert identities(**on) != identities(**on, attack__lora__alpha=4.0)
   plan = {s.name: s for s in stages.plan(arithmetic.get_config("tiny"))}
   assert "lora" not in plan["attack_base"].settings["attack"]
+
+
+def test_what_the_adversary_does_first_or_leaves_out_changes_the_attacks():
+  assert changed(attack__perturb__alpha=0.1) == ATTACKS
+  assert changed(attack__trainable=(("embedding", ()),)) == ATTACKS
+  assert changed(attack__perturb__beta=0.5) == set()  # Alpha is 0: no noise.
+  off = stages.plan(planned())[-1].settings["attack"]
+  assert not {"perturb", "trainable"} & set(off)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"rho": 0.1},
+    {"trainable": (("embedding", ()),)},
+    {"options__forget_weight": 0.5},
+    {"options__retain_loss": "kl"},
+  ],
+)
+def test_how_a_method_trains_changes_it(change):
+  only = {"grad_diff", "attack_grad_diff"}
+  change = {f"unlearn__grad_diff__{name}": value for name, value in change.items()}
+  assert changed(**change) == only
+
+
+def test_a_method_is_its_objective_by_any_name():
+  methods = {"unlearn__methods": ("max_ent", "max_ent_sam")}
+  by_name = {s.name: s for s in stages.plan(planned(**methods))}
+  plain, sam = by_name["max_ent"].settings, by_name["max_ent_sam"].settings
+  assert sam == plain | {"rho": 0.01}
+  # Every option that is at its default leaves the stage as it was without options.
+  assert plain["options"] == {"retain_weight": 1.0}
+  assert "trainable" not in plain["optimizer"]
+
+
+def test_models_from_before_unlearning_are_inputs_where_they_are_read():
+  changes = {
+    "unlearn__max_ent__options__retain_loss": "kl",
+    "distill__options__base_share": 0.1,
+  }
+  by_name = {s.name: s for s in stages.plan(planned(**changes))}
+  assert by_name["max_ent"].inputs["reference"] == "base"
+  assert by_name["rmu"].inputs["reference"] == "base"
+  assert "reference" not in by_name["grad_diff"].inputs
+  for name in STUDENTS:
+    assert by_name[name].inputs["base"] == "base"
+  assert "base" not in by_name["oracle_matching"].inputs
+
+
+def test_a_random_student_trains_everything():
+  pairs = (("layers/mlp/.*", (0,)),)
+  by_name = {s.name: s for s in stages.plan(planned(distill__trainable=pairs))}
+  trained = by_name["undo_alpha_0.5"].settings["optimizer"]["trainable"]
+  assert trained == [["layers/mlp/.*", [0]]]
+  assert "trainable" not in by_name["unlearn_and_distill"].settings["optimizer"]
+
+
+def test_the_scores_of_the_stop_rule_change_the_students():
+  assert changed(distill__stop__scores=("retain", "forget")) == STUDENTS | attacks(
+    *STUDENTS
+  )
+  by_name = {s.name: s for s in stages.plan(planned())}
+  assert "scores" not in by_name["undo_alpha_0.5"].settings["stop"]
 
 
 def test_a_method_changes_itself_and_what_is_made_from_it():

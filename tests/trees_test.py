@@ -81,6 +81,9 @@ def test_the_default_fills_leaves_without_a_rule(default):
     (2, slice(1, 3)),
     (2, slice(None, None, 2)),
     (1, range(1, 3)),
+    (2, np.int64(3)),
+    (2, np.array([0, 3])),
+    (0, (np.int32(1),)),
   ],
 )
 @pytest.mark.parametrize(("value", "default"), [(0.0, 1.0), (1.0, 0.0), (-0.75, 0.5)])
@@ -98,7 +101,7 @@ def test_a_mask_holds_the_value_on_the_index_and_the_default_elsewhere(
     range(*index.indices((2, 3, 4)[axis]))
     if isinstance(index, slice)
     else [index]
-    if isinstance(index, int)
+    if np.ndim(index) == 0
     else index
   )
   expected = np.empty((2, 3, 4), np.float32)
@@ -145,8 +148,20 @@ def test_masks_need_shapes_only():
     (("embedding", 0, -1, 1.0), r"lie in \[0, 5\), got -1"),
     (("embedding", 1, (0, 3), 1.0), r"lie in \[0, 3\)"),
     (("embedding", 1, (), 1.0), r"lie in \[0, 3\)"),
+    (("embedding", 1, slice(3, None), 1.0), r"axis 1 of embedding .* selects nothing"),
+    (("embedding", 1, slice(2, 1), 1.0), "selects nothing"),
+    (("embedding", 1, 1.5, 1.0), r"lie in \[0, 3\), got 1.5"),
+    (("embedding", 1, True, 1.0), "got True"),
   ],
 )
 def test_rules_that_reach_nothing_are_errors(rule, message):
   with pytest.raises(ValueError, match=message):
     trees.mask_from_rules(TREE, [rule])
+
+
+def test_masked_keeps_what_a_rule_names_and_zeroes_the_rest():
+  params = {"a": jnp.array([[1.0, 2.0], [3.0, 4.0]]), "b": jnp.ones(2, jnp.bfloat16)}
+  got = trees.masked(params, [("a", 0, 1, 1.0)])
+  assert got["a"].tolist() == [[0.0, 0.0], [3.0, 4.0]]
+  assert got["b"].tolist() == [0.0, 0.0] and got["b"].dtype == jnp.bfloat16
+  assert trees.masked(params, []) is params

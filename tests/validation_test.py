@@ -42,9 +42,26 @@ WRONG = [
   ("data_filtering.num_steps", 5, "data_filtering: an optimizer needs .* warmup_steps"),
   ("distill.stop.tolerance", 1.5, "a number in \\[0, 1\\], got 1.5"),
   ("distill.stop.evaluate_every", 0, "at least 1, got 0"),
-  ("unlearn.methods", ("max_ent", "npo"), "among max_ent, grad_diff, rmu, got 'npo'"),
+  (
+    "unlearn.methods",
+    ("max_ent", "npo"),
+    "among grad_diff, max_ent, .*, rmu, got 'npo'",
+  ),
   ("unlearn.methods", (), "at least one method"),
   ("unlearn.rmu.options.layers", (2, 3), "layers in \\[0, 3\\), got \\(2, 3\\)"),
+  ("unlearn.rmu.trainable", (("embedding", ()),), r"expected \(\), since RMU trains"),
+  ("unlearn.max_ent.options.retain_loss", "mse", "max_ent.options: retain_loss must"),
+  ("unlearn.max_ent.rho", -0.1, "max_ent.rho: expected a number of at least 0"),
+  ("pretrain.trainable", (("layers/mlp", ()),), "'layers/mlp' matches no parameter"),
+  ("pretrain.trainable", (("embedding", (1, 96)),), "embedding .*got"),
+  ("distill.trainable", (("layers/mlp/.*", (3,)),), r"lie in \[0, 3\), got \(3,\)"),
+  ("distill.trainable", (("layers/mlp/.*",),), "pairs .path regex, layers."),
+  ("distill.trainable", ("layers/mlp/.*",), "pairs .path regex, layers."),
+  ("distill.trainable", (("(", ()),), "distill.trainable: .*; set it by"),
+  ("distill.stop.scores", (1,), "names of scores"),
+  ("distill.options.base_share", 1.5, r"distill.options: base_share must .* got 1.5"),
+  ("distill.options.base_choice", "both", "one of mixed, switch, got 'both'"),
+  ("distill.options.kl_weight", 0.0, "distill.options: .*not both 0"),
   ("undo.teacher", "rnu", "one of unlearn.methods"),
   (
     "undo.alphas",
@@ -56,6 +73,9 @@ WRONG = [
   ("attack.evaluate_every", 7, "a divisor of attack.num_steps=120, got 7"),
   ("attack.learning_rates", (), "at least one number"),
   ("attack.learning_rates", (1e-3, -1.0), "all above 0"),
+  ("attack.perturb.alpha", 1.5, r"attack.perturb.alpha: .* in \[0, 1\], got 1.5"),
+  ("attack.perturb.beta", -1.0, r"attack.perturb.beta: .* in \[0, 1\], got -1.0"),
+  ("attack.trainable", (("layers/.*", (7,)),), r"in \[0, 3\), got \(7,\)"),
   ("attack.lora.rank", -1, "attack.lora.rank: expected an integer of at least 0"),
   ("attack.lora.rank", 97, r"lora: rank must lie in \[1, min\(in, out\)\] .* got 97"),
 ]
@@ -105,6 +125,39 @@ def test_an_attack_must_relearn_what_was_forgotten(config):
   config.mixtures.attack.update(retain=1.0, forget=0.0)
   with pytest.raises(ConfigError, match="attack: expected weight on forget: the att"):
     validation.check(config, ONE_DEVICE)
+
+
+def test_what_fits_alone_may_not_fit_together(config):
+  config.attack.trainable = (("embedding", ()),)
+  config.unlearn.methods = ("max_ent", "max_ent_sam")
+  validation.check(config, ONE_DEVICE)
+  config.unlearn.max_ent_sam.objective = "forward_kl"
+  with pytest.raises(ConfigError, match="max_ent_sam.objective: expected one of max_e"):
+    validation.check(config, ONE_DEVICE)
+  config.unlearn.max_ent_sam.objective = "rmu"
+  with pytest.raises(ConfigError, match="'rmu' takes the options"):
+    validation.check(config, ONE_DEVICE)
+  config.unlock()
+  config.unlearn.mine = config.unlearn.max_ent.copy_and_resolve_references()
+  config.unlearn.mine.objective = "max_ent"
+  config.update(
+    {
+      "unlearn": {"methods": ("mine",)},
+      "undo": {"teacher": "mine", "oracle_matching": False},
+    }
+  )
+  with pytest.raises(ConfigError, match="methods: expected one of max_ent, .* 0, got"):
+    validation.check(config, ONE_DEVICE)
+  config.update({"unlearn": {"methods": ("max_ent",)}, "undo": {"teacher": "max_ent"}})
+  config.attack.lora.rank = 2
+  with pytest.raises(ConfigError, match="attack.trainable: .* adapters are trained"):
+    validation.check(config, ONE_DEVICE)
+  config.attack.lora.rank = 0
+  config.distill.options.update(kl_weight=0.0, activation_weight=1.0)
+  with pytest.raises(ConfigError, match="kl_weight: expected above 0 where undo.unl"):
+    validation.check(config, ONE_DEVICE)
+  config.undo.unlearn_and_distill = False
+  validation.check(config, ONE_DEVICE)
 
 
 def test_adapters_of_the_largest_rank_pass(config):

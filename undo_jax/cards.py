@@ -140,7 +140,8 @@ def _row(entry) -> str:
   stage, outcome = entry.stage, entry.outcome
   if stage["kind"] == "attack":
     attack = stage["settings"]["attack"]
-    trained = "LoRA adapters" if attack.get("lora") else "all weights"
+    trained = "a part of the weights" if "trainable" in attack else "all weights"
+    trained = "LoRA adapters" if attack.get("lora") else trained
     what = f"relearning of {trained} on forget data"
     return f"| {stage['name']} | {what} | {attack['num_steps']} | | | |"
   scores = outcome["scores"]
@@ -154,6 +155,8 @@ def _row(entry) -> str:
 def _what(settings) -> str:
   parts = ", ".join(sorted({d for ds in settings["parts"].values() for d in ds}))
   text = f"{settings['objective']} on {parts} data"
+  if "rho" in settings:
+    text += f", sharpness-aware with rho {settings['rho']:g}"
   noise = settings["noise"]
   if noise is not None:
     text += f", after noise of alpha {noise['alpha']:g}, beta {noise['beta']:g}"

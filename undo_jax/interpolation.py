@@ -62,6 +62,7 @@ def toward_init(
   alpha: float | jax.Array,
   beta: float | jax.Array,
   rules: trees.Rules = XAVIER,
+  trainable: tuple = (),
 ) -> Params:
   """Interpolates every parameter toward random initialization.
 
@@ -78,6 +79,8 @@ def toward_init(
     beta: scale of the noise in [0, 1]; 0 is pure shrinking.
     rules: (path regex, noise) with noise one of `xavier_uniform`, `zero`, `one`,
       `untouched` or any function (key, leaf) -> array like the leaf.
+    trainable: rules of trees.mask_from_rules for the entries that are trained
+      afterwards; the others keep their value. Empty: all are.
 
   Returns:
     A tree like `params`, with its dtypes.
@@ -91,7 +94,7 @@ def toward_init(
     if not isinstance(value, Tracer) and not 0.0 <= float(value) <= 1.0:
       raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
-  def perturb(path, leaf, noise):
+  def noised(path, leaf, noise):
     if noise is untouched:
       return leaf
     if noise is one:
@@ -99,4 +102,10 @@ def toward_init(
     drawn = noise(jax.random.fold_in(key, zlib.crc32(path.encode())), leaf)
     return ((1.0 - alpha) * leaf + alpha * beta * drawn).astype(leaf.dtype)
 
-  return trees.map_with_path(perturb, params, trees.match(params, rules))
+  moved = trees.map_with_path(noised, params, trees.match(params, rules))
+  if not trainable:
+    return moved
+  masks = trees.mask_from_rules(params, trainable, default=0.0)
+  return jax.tree.map(
+    lambda m, new, old: jnp.where(m > 0, new, old), masks, moved, params
+  )

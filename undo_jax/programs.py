@@ -15,7 +15,8 @@ from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
 from undo_jax.objectives import chunked, rmu
 from undo_jax.training import optimizers, population, sharding
 from undo_jax.training import state as state_lib
-from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.training.gradients import sharpness_aware
+from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.training.step import Step, make_step
 from undo_jax.types import Objective, Params
 
@@ -53,13 +54,23 @@ def initialize(model: ModelConfig, mesh: Mesh) -> Callable[[jax.Array], Params]:
 
 
 @functools.cache
-def noise(model: ModelConfig, mesh: Mesh) -> Callable[..., Params]:
-  """Returns `(params, key, alpha, beta) -> params`, UNDO's interpolation."""
+def noise(
+  model: ModelConfig, mesh: Mesh, trainable: tuple = ()
+) -> Callable[..., Params]:
+  """Returns `(params, key, alpha, beta) -> params`, UNDO's interpolation.
+
+  Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes.
+  """
   shardings = _shardings(abstract_params(model, mesh))
 
   def toward_init(params, key, alpha, beta):
     return interpolation.toward_init(
-      params, key, alpha=alpha, beta=beta, rules=noise_rules(model)
+      params,
+      key,
+      alpha=alpha,
+      beta=beta,
+      rules=noise_rules(model),
+      trainable=trainable,
     )
 
   return jax.jit(toward_init, out_shardings=shardings)
@@ -73,11 +84,20 @@ def training(
   options: tuple[tuple[str, Any], ...],
   optimizer: OptimizerConfig,
   num_microbatches: int,
+  rho: float = 0.0,
 ) -> Training:
-  """Returns the training programs of an objective; see Training."""
+  """Returns the training programs of an objective; see Training.
+
+  With `rho` the gradients are sharpness-aware, see gradients.sharpness_aware.
+  """
   fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
   transform = optimizers.make_optimizer(optimizer)
-  step = make_step(fn, transform, num_microbatches=num_microbatches)
+  step = make_step(
+    fn,
+    transform,
+    num_microbatches=num_microbatches,
+    gradients=sharpness_aware(rho, trainable=optimizer.trainable),
+  )
   create = functools.partial(state_lib.create, optimizer=transform)
   shapes = jax.eval_shape(create, abstract_params(model, mesh))
   shardings = sharding.tree_shardings(shapes, partition_rules(model), mesh)
@@ -100,14 +120,17 @@ def training_of(settings: Mapping[str, Any], mesh: Mesh) -> Training:
     name: tuple(value) if isinstance(value, list) else value
     for name, value in settings["options"].items()
   }
-  trainable = rmu.trainable(options["layers"]) if "layers" in options else ()
+  trainable = trainable_rules(settings["optimizer"].get("trainable", ()))
+  if settings["objective"] == "rmu":
+    trainable = rmu.trainable(options["layers"])
   return training(
     ModelConfig(**settings["model"]),
     mesh,
     settings["objective"],
     tuple(sorted(options.items())),
-    OptimizerConfig(**settings["optimizer"], trainable=trainable),
+    OptimizerConfig(**settings["optimizer"] | {"trainable": trainable}),
     settings["num_microbatches"],
+    settings.get("rho", 0.0),
   )
 
 
@@ -234,6 +257,7 @@ def attack_of(
       num_steps=adversary["num_steps"],
       weight_decay=adversary["weight_decay"],
       clip_norm=adversary["clip_norm"],
+      trainable=trainable_rules(adversary.get("trainable", ())),
     ),
     len(adversary["learning_rates"]),
     adapters,

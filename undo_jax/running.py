@@ -26,10 +26,11 @@ from undo_jax.frontier.robustness import higher_is_worse, worst_case
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import rmu
 from undo_jax.stages import Stage, identities
-from undo_jax.training import loop, sharding
+from undo_jax.training import loop, sharding, stop_rules
 from undo_jax.training.checkpointing import Checkpoints, load_params
+from undo_jax.training.optimizers import trainable_rules
 from undo_jax.training.writers import JsonlWriter, Progress
-from undo_jax.types import Params
+from undo_jax.types import ConfigError, Params
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -178,6 +179,7 @@ def _run_training(run, stage, directory, title):
     )
   )
   tasks, problems = _problems(run, stage)
+  _check_stop_rules(run, tasks)
   score = _scorer(run, stage, model, tasks)
   checkpoints = Checkpoints(directory / "checkpoints")
   start = checkpoints.latest()
@@ -215,10 +217,11 @@ def _run_training(run, stage, directory, title):
     checkpoints.close()
   cost = compute.training(
     model,
-    objectives.REGISTRY[settings["objective"]],
+    objectives.method(settings["objective"], settings["options"]),
     updates=result.updates,
     batch_size=settings["batch_size"],
     length=settings["length"],
+    gradients=2 if "rho" in settings else 1,
   )
   return {
     "scores": result.scores,
@@ -232,7 +235,8 @@ def _initial_params(run: Run, stage: Stage, model: ModelConfig) -> Params:
   """Returns where training starts.
 
   1. A stage with an `init` input starts from that stage's model,
-  2. moved toward random initialization if the settings have noise;
+  2. moved toward random initialization, as far as it is trained, if the settings
+     have noise;
   3. any other starts from fresh weights: stream `init`, or `noise` for the random
      student, which stands in for a model noised to the end.
   """
@@ -244,14 +248,16 @@ def _initial_params(run: Run, stage: Stage, model: ModelConfig) -> Params:
   if noise is None:
     return params
   key = streams.key(seeds["noise"], "noise")
-  perturb = programs.noise(model, run.mesh)
+  trainable = trainable_rules(stage.settings["optimizer"].get("trainable", ()))
+  perturb = programs.noise(model, run.mesh, trainable)
   return perturb(params, key, noise["alpha"], noise["beta"])
 
 
 def _frozen(run: Run, stage: Stage, model: ModelConfig) -> dict[str, Any]:
   """Returns what the objective reads: the roles it names, from the inputs."""
   frozen: dict[str, Any] = {}
-  for name in objectives.REGISTRY[stage.settings["objective"]].frozen:
+  settings = stage.settings
+  for name in objectives.method(settings["objective"], settings["options"]).frozen:
     if name == "direction":
       key = streams.key(stage.settings["seeds"]["noise"], "direction")
       direction_D = rmu.random_direction(key, model.width)
@@ -269,22 +275,40 @@ def _load(run: Run, name: str, model: ModelConfig) -> Params:
   return load_params(run.directories[name] / "checkpoints", abstract)
 
 
-def _stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool]:
-  """Returns whether a student has recovered its teacher's retain score.
-
-  absolute: retain > teacher - tolerance; relative: > (1 - tolerance) * teacher.
-  """
-  rule = stage.settings["stop"]
-  if rule is None:
-    return lambda scores: False
+def _stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool] | None:
+  """Returns whether a student has recovered its teacher, or None: a fixed budget."""
+  settings = stage.settings["stop"]
+  if settings is None or not settings.get("scores", ("retain",)):
+    return None
   outcome = run.done(stage.inputs["teacher"])
   assert outcome is not None, "the teacher's stage comes first in the plan"
-  teacher = outcome["scores"]["retain"]
-  margin = rule["tolerance"] * (teacher if rule["relative"] else 1.0)
-  metric = settings_lib.get(stage.settings["setting"]).METRICS["retain"]
-  if higher_is_worse(metric):  # More is more capable.
-    return lambda scores: scores["retain"] > teacher - margin
-  return lambda scores: scores["retain"] < teacher + margin
+  setting = settings_lib.get(stage.settings["setting"])
+  rule = stop_rules.StopRule(
+    tolerance=settings["tolerance"],
+    relative=settings["relative"],
+    scores=tuple(settings.get("scores", ("retain",))),
+  )
+  falling = [
+    name
+    for name in rule.scores
+    if name in getattr(setting, "FALLING", ())
+    or not higher_is_worse(setting.METRICS.get(name, setting.METRICS["retain"]))
+  ]
+  return functools.partial(
+    stop_rules.recovered, rule, teacher=outcome["scores"], falling=falling
+  )
+
+
+def _check_stop_rules(run: Run, tasks: tuple[str, ...]) -> None:
+  """Raises ConfigError if a later stage's stop rule asks for a score there is not."""
+  known = ("retain", "forget", *tasks)
+  for stage in run.stages:
+    for name in (stage.settings.get("stop") or {}).get("scores", ()):
+      if name not in known:
+        raise ConfigError(
+          f"config.distill.stop.scores: expected names among {', '.join(known)}, got "
+          f"{name!r}; set it by --config.distill.stop.scores=VALUE"
+        )
 
 
 # MARK: attack
@@ -294,7 +318,8 @@ def _run_attack(run, stage, directory, title):
   """Relearns the forget data from one model at every learning rate at once.
 
   With LoRA the population, and so the checkpoint, holds adapters; the scores are
-  those of the merged weights.
+  those of the merged weights. A perturbed model is moved toward random initialization
+  first, and its scores are those before the attack.
   """
   settings, attack = stage.settings, stage.settings["attack"]
   model = ModelConfig(**settings["model"])
@@ -314,7 +339,7 @@ def _run_attack(run, stage, directory, title):
     n: np.zeros((num_evaluations, len(rates)), np.float32) for n in _names(tasks)
   }
   done = checkpoints.latest() or 0
-  params = _load(run, stage.inputs["model"], model)
+  params = _attacked(run, stage, model)
   if done:
     LOGGER.info("%s: resuming after update %d", title, done)
     state, history = _restore_attack(
@@ -354,6 +379,18 @@ def _run_attack(run, stage, directory, title):
   }
 
 
+def _attacked(run, stage, model) -> Params:
+  """Returns the model that is attacked, perturbed first if the settings say so."""
+  params = _load(run, stage.inputs["model"], model)
+  perturb = stage.settings["attack"].get("perturb")
+  if perturb is None:
+    return params
+  key = streams.key(stage.settings["seeds"]["attack"], "perturb")
+  trainable = trainable_rules(stage.settings["attack"].get("trainable", ()))
+  noise = programs.noise(model, run.mesh, trainable)
+  return noise(params, key, perturb["alpha"], perturb["beta"])
+
+
 def _worst(setting: str, forget_RxS: np.ndarray) -> np.ndarray:
   """Returns the worst forget scores [S] over the learning rates."""
   metric = settings_lib.get(setting).METRICS["forget"]
@@ -368,7 +405,8 @@ def _save_attack(checkpoints, done, state, history, batches):
 def _restore_attack(checkpoints, done, abstract, history, batches):
   rest = {"step": abstract.step, "opt_state": abstract.opt_state, "history": history}
   params, rest = checkpoints.restore(done, abstract.params, rest, batches)
-  history = {name: np.array(values) for name, values in rest["history"].items()}
+  # In the order of the tasks, which a checkpoint does not keep.
+  history = {name: np.array(rest["history"][name]) for name in history}
   return abstract._replace(
     params=params, step=rest["step"], opt_state=rest["opt_state"]
   ), history

@@ -14,8 +14,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from undo_jax import objectives, streams
 from undo_jax import settings as settings_lib
-from undo_jax import streams
 from undo_jax.data import tokenizers
 from undo_jax.types import ConfigError
 
@@ -45,7 +45,8 @@ class Stage:
   """One unit of work with its own directory.
 
   `settings` is JSON and, with the inputs, all that determines the result.
-  `inputs` names earlier stages by role: data, init, teacher, reference, model.
+  `inputs` names earlier stages by role: data, init, model, and those of frozen
+  models: teacher, base, reference.
   """
 
   name: str
@@ -157,9 +158,14 @@ def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage
 
 def attack(config: Any, model: str) -> Stage:
   """Returns the stage that relearns the forget data from a model."""
-  adversary = _plain(config.attack, leave_out=("lora",))
-  if config.attack.lora.rank:  # Off, it determines nothing and has no place here.
+  adversary = _plain(config.attack, leave_out=("lora", "perturb", "trainable"))
+  # Off, they determine nothing and have no place here.
+  if config.attack.lora.rank:
     adversary["lora"] = _plain(config.attack.lora)
+  if config.attack.perturb.alpha:
+    adversary["perturb"] = _plain(config.attack.perturb)
+  if config.attack.trainable:
+    adversary["trainable"] = _plain(config.attack.trainable)
   settings = {
     "setting": config.setting,
     "model": _plain(config.model),
@@ -231,29 +237,30 @@ def _plan(config) -> Iterator[Stage]:
     settings = _train(config, training, parts, "cross_entropy", ("init", "data"))
     yield Stage(name, "train", settings, {"data": "data"})
   for method in config.unlearn.methods:
-    settings = _train(config, config.unlearn[method], PAIRED, method, ("data", "noise"))
-    inputs = {"data": "data", "init": "base"}
-    if method == "rmu":
-      inputs["reference"] = "base"
+    training = config.unlearn[method]
+    objective = training.get("objective", method)
+    settings = _train(config, training, PAIRED, objective, ("data", "noise"))
+    inputs = {"data": "data", "init": "base", **_before(settings)}
     yield Stage(method, "train", settings, inputs)
 
   names = ("distill_data", "noise")
   distill = _train(config, config.distill, DISTILL, "forward_kl", names)
-  distill["stop"] = _plain(config.distill.stop)
+  distill["stop"] = _stop(config.distill.stop)
   teacher = config.undo.teacher
   if config.undo.oracle_matching:
     inputs = {"data": "data", "init": "base", "teacher": "data_filtering"}
     oracle = _train(config, config.oracle, DISTILL, "forward_kl", names)
     yield Stage("oracle_matching", "train", oracle, inputs)
   if config.undo.unlearn_and_distill:
-    inputs = {"data": "data", "teacher": teacher}
+    inputs = {"data": "data", "teacher": teacher, **_before(distill)}
     training = changed(config.distill, config.unlearn_and_distill)
+    training.trainable = ()  # A random student learns everything.
     settings = _train(config, training, DISTILL, "forward_kl", names)
     settings["stop"] = distill["stop"]
     yield Stage("unlearn_and_distill", "train", settings, inputs)
   for alpha in config.undo.alphas:
     settings = {**distill, "noise": {"alpha": alpha, "beta": config.undo.beta}}
-    inputs = {"data": "data", "init": teacher, "teacher": teacher}
+    inputs = {"data": "data", "init": teacher, "teacher": teacher, **_before(distill)}
     yield Stage(undo_name(alpha), "train", settings, inputs)
 
 
@@ -282,13 +289,32 @@ def _parts(config, parts: Mapping[str, str]) -> dict[str, dict[str, float]]:
   }
 
 
+def _before(settings) -> dict[str, str]:
+  """Returns the roles in which an objective reads the model from before unlearning."""
+  frozen = objectives.method(settings["objective"], settings["options"]).frozen
+  return {role: "base" for role in ("base", "reference") if role in frozen}
+
+
+def _stop(stop) -> dict[str, Any]:
+  if tuple(stop.scores) == ("retain",):  # The default determines nothing more.
+    return _plain(stop, leave_out=("scores",))
+  return _plain(stop)
+
+
 def _train(config, training, parts, objective, names) -> dict[str, Any]:
+  options = _plain(training.get("options", {}))
+  optimizer = {name: training[name] for name in OPTIMIZER_FIELDS}
+  # Off, these determine nothing and have no place here.
+  if training.trainable:
+    optimizer["trainable"] = _plain(training.trainable)
+  sharpness = {"rho": training.rho} if training.rho else {}
   return {
     "setting": config.setting,
     "model": _plain(config.model),
     "objective": objective,
-    "options": _plain(training.get("options", {})),
-    "optimizer": {name: training[name] for name in OPTIMIZER_FIELDS},
+    "options": objectives.stated(objective, options),
+    "optimizer": optimizer,
+    **sharpness,
     "parts": _parts(config, parts),
     "batch_size": training.batch_size,
     "num_microbatches": training.num_microbatches,

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Rules = Sequence[tuple[str, Any]]
 _REQUIRED = object()
@@ -84,7 +85,8 @@ def mask_from_rules(
     the one its rule names.
 
   Raises:
-    ValueError: if a rule matches no path, or its axis or index does not exist.
+    ValueError: if a rule matches no path, its axis or index does not exist, or it
+      selects nothing.
   """
   settings = match(params, [(rule[0], rule[1:]) for rule in rules], default=())
 
@@ -95,23 +97,39 @@ def mask_from_rules(
     axis, index, value = setting
     if axis is None:
       return jnp.full_like(mask, value)
-    _check_index(path, leaf.shape, axis, index)
+    indices = _indices(path, leaf.shape, axis, index)
     shape = [1] * len(leaf.shape)
     shape[axis] = leaf.shape[axis]
-    where = [slice(None)] * len(shape)
-    where[axis] = index if isinstance(index, slice) else jnp.asarray(index)
-    return jnp.full(shape, default, jnp.float32).at[tuple(where)].set(value)
+    values = np.full(leaf.shape[axis], default, np.float32)
+    values[indices] = value
+    return jnp.asarray(values.reshape(shape))
 
   return map_with_path(build, params, settings)
 
 
-def _check_index(path, shape, axis, index):
+def masked(tree: Any, rules: Sequence[tuple[str, int | None, Any, float]]) -> Any:
+  """Returns the tree times the masks of the rules, zero where none speaks.
+
+  Without rules it is the tree itself. Raises as `mask_from_rules`.
+  """
+  if not rules:
+    return tree
+  masks = mask_from_rules(tree, rules, default=0.0)
+  return jax.tree.map(lambda x, m: x * m.astype(x.dtype), tree, masks)
+
+
+def _indices(path, shape, axis, index):
+  """Returns the entries of the axis that `index` selects, as an int array."""
   if not 0 <= axis < len(shape):
     raise ValueError(f"{path} has shape {shape}: no axis {axis}")
+  size = shape[axis]
   if isinstance(index, slice):
-    return
-  indices = [index] if isinstance(index, int) else list(index)
-  if not indices or min(indices) < 0 or max(indices) >= shape[axis]:
+    index = np.arange(size)[index]
+  indices = np.atleast_1d(index)
+  is_int = np.issubdtype(indices.dtype, np.integer)
+  if not indices.size or not is_int or indices.min() < 0 or indices.max() >= size:
     raise ValueError(
-      f"indices of axis {axis} of {path} lie in [0, {shape[axis]}), got {index}"
+      f"indices of axis {axis} of {path} lie in [0, {size}), got {index}"
+      + ("" if indices.size else ", which selects nothing")
     )
+  return indices

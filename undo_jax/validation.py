@@ -1,21 +1,25 @@
 """Checks of a config before any compute: what was expected, what came, the mend."""
 
+from collections.abc import Sequence
 import functools
 import pathlib
+import re
 from typing import Any
 
 import jax
 
-from undo_jax import checks, files, objectives, settings
+from undo_jax import checks, files, objectives, settings, trees
 from undo_jax.attacks import lora
 from undo_jax.data import packing, tokenizers
+from undo_jax.frontier.robustness import UNLEARNED_ONLY
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.stages import MIXTURES, OPTIMIZER_FIELDS, changed, undo_name
-from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.types import ConfigError
 
-UNLEARNING = ("max_ent", "grad_diff", "rmu")
+# Objectives that unlearn.
+UNLEARNING = ("max_ent", "grad_diff", "rmu", "max_ent_rep_noise")
 # What may differ between the runs of one workdir: how, not what, is computed.
 FREE_FIELDS = (
   "mesh",
@@ -53,6 +57,7 @@ def check(config: Any, mesh_shape: dict[str, int]) -> None:
     _check_training(config, name, shards, changed(config[other], config[name]))
   _check_unlearn(config, shards)
   _check_undo(config)
+  _check_distill(config)
   _check_attack(config, shards, mesh_shape["replica"])
   budgets = config.report.budgets
   if not budgets or any(not isinstance(b, int) or b < 1 for b in budgets):
@@ -168,25 +173,92 @@ def _check_training(config, name, shards, training=None):
     OptimizerConfig(**{field: training[field] for field in OPTIMIZER_FIELDS})
   except ConfigError as error:
     raise ConfigError(f"config.{name}: {error}") from None
+  if not checks.is_number(training.rho) or training.rho < 0:
+    checks.fail(f"{name}.rho", "a number of at least 0", training.rho)
+  _check_trainable(config, f"{name}.trainable", training.trainable)
+
+
+def _check_trainable(config, name, pairs):
+  """Checks pairs of a path regex and layers against the model's parameters."""
+  if not pairs:
+    return
+  for pair in pairs:
+    if isinstance(pair, str) or len(pair) != 2 or not isinstance(pair[1], Sequence):
+      checks.fail(name, "pairs (path regex, layers), as in ((REGEX,(0,1)),)", pair)
+  init = Decoder(ModelConfig(**config.model)).init
+  shapes = jax.eval_shape(init, jax.random.key(0))
+  try:
+    trees.mask_from_rules(shapes, trainable_rules(pairs))
+  except (ValueError, re.error) as error:
+    raise ConfigError(
+      f"config.{name}: {error}; set it by --config.{name}=VALUE or in the config file"
+    ) from None
 
 
 def _check_unlearn(config, shards):
   methods = config.unlearn.methods
   if not methods or len(set(methods)) != len(methods):
     checks.fail("unlearn.methods", "at least one method, none twice", methods)
+  blocks = [name for name in config.unlearn if name != "methods"]
   for method in methods:
-    if method not in UNLEARNING:
-      checks.fail("unlearn.methods", f"methods among {', '.join(UNLEARNING)}", method)
+    if method not in blocks:
+      checks.fail("unlearn.methods", f"methods among {', '.join(blocks)}", method)
+    block = config.unlearn[method]
+    objective = block.get("objective", method)
+    if objective not in UNLEARNING:
+      expected = f"one of {', '.join(UNLEARNING)}"
+      checks.fail(f"unlearn.{method}.objective", expected, objective)
     _check_training(config, f"unlearn.{method}", shards)
-    objectives.check(method, dict(config.unlearn[method].options))
-  if "rmu" in methods:
-    layers = config.unlearn.rmu.options.layers
-    if not layers or min(layers) < 0 or max(layers) >= config.model.num_layers:
-      checks.fail(
-        "unlearn.rmu.options.layers",
-        f"layers in [0, {config.model.num_layers})",
-        layers,
-      )
+    objectives.check(objective, dict(block.options))
+    if objective == "rmu":
+      _check_rmu(config, method, block)
+    _check_values(config, f"unlearn.{method}.options", objective, block.options)
+  if not {*methods, "oracle_matching" * config.undo.oracle_matching} & {
+    *UNLEARNED_ONLY
+  }:
+    expected = (
+      f"one of {', '.join(UNLEARNED_ONLY)} among them, the report's robustness 0"
+    )
+    checks.fail("unlearn.methods", expected, methods)
+
+
+def _check_rmu(config, method, block):
+  layers = block.options.layers
+  if not layers or min(layers) < 0 or max(layers) >= config.model.num_layers:
+    checks.fail(
+      f"unlearn.{method}.options.layers",
+      f"layers in [0, {config.model.num_layers})",
+      layers,
+    )
+  if block.trainable:
+    expected = "(), since RMU trains the down-projections of options.layers"
+    checks.fail(f"unlearn.{method}.trainable", expected, block.trainable)
+
+
+def _check_values(config, name, objective, options):
+  """Checks the values of an objective's options by making it."""
+  try:
+    objectives.make(objective, Decoder(ModelConfig(**config.model)).apply, **options)
+  except ConfigError as error:
+    raise ConfigError(f"config.{name}: {error}") from None
+
+
+def _check_distill(config):
+  options = config.distill.get("options", {})
+  objectives.check("forward_kl", dict(options))
+  _check_values(config, "distill.options", "forward_kl", options)
+  if config.undo.unlearn_and_distill and options.get("kl_weight", 1.0) == 0:
+    checks.fail(
+      "distill.options.kl_weight",
+      "above 0 where undo.unlearn_and_distill is set, whose random student would "
+      "never learn its embedding",
+      options.kl_weight,
+    )
+  checks.at_least(config, "distill.stop.evaluate_every", 1)
+  checks.unit("distill.stop.tolerance", config.distill.stop.tolerance)
+  scores = config.distill.stop.scores
+  if any(not isinstance(name, str) for name in scores):
+    checks.fail("distill.stop.scores", "names of scores, as in ('retain',)", scores)
 
 
 def _check_undo(config):
@@ -201,8 +273,6 @@ def _check_undo(config):
   if len(set(names)) != len(names):
     checks.fail("undo.alphas", "values that differ", undo.alphas)
   checks.unit("undo.beta", undo.beta)
-  checks.at_least(config, "distill.stop.evaluate_every", 1)
-  checks.unit("distill.stop.tolerance", config.distill.stop.tolerance)
 
 
 def _check_attack(config, shards, replicas):
@@ -242,6 +312,12 @@ def _check_attack(config, shards, replicas):
     )
   if attack.weight_decay < 0 or attack.clip_norm <= 0:
     checks.fail("attack", "weight_decay >= 0 and clip_norm > 0", dict(attack))
+  for name in ("alpha", "beta"):
+    checks.unit(f"attack.perturb.{name}", attack.perturb[name])
+  _check_trainable(config, "attack.trainable", attack.trainable)
+  if attack.trainable and attack.lora.rank:
+    expected = "() where attack.lora.rank is above 0: adapters are trained instead"
+    checks.fail("attack.trainable", expected, attack.trainable)
   _check_lora(config)
 
 

@@ -170,15 +170,15 @@ def test_the_length_of_a_large_mixture_follows_from_its_weights():
 
 def test_shares_converge_to_the_weights():
   weights = np.array([0.35, 0.6, 0.05])
-  sources = [Source(1000, offset=1000 * i) for i in range(3)]
+  sources = [Source(300, offset=300 * i) for i in range(3)]
   dataset = pipeline.mixture(
     sources, weights=list(weights), seed=1, batch_size=1, stopping="all_exhausted"
   )
-  rows = np.array(global_rows(dataset)) // 1000
+  rows = np.array(global_rows(dataset)) // 300
   for count in (10, 100, 1000, len(rows)):
     shares = np.bincount(rows[:count], minlength=3)
     assert np.all(np.abs(shares - count * weights) <= 3)
-  assert abs(len(rows) - 1000 / 0.05) <= 60
+  assert abs(len(rows) - 300 / 0.05) <= 60
 
 
 @pytest.mark.parametrize("stopping", ["first_exhausted", "all_exhausted"])

@@ -63,8 +63,10 @@ def test_forward_flops_are_those_of_all_matrix_products(name, length):
 OPTIONS = {
   "cross_entropy": {},
   "forward_kl": {},
+  "forward_kl, mixed": {"base_share": 0.5},
   "grad_diff": {"retain_weight": 1.0},
   "max_ent": {"retain_weight": 1.0},
+  "max_ent, kl": {"retain_weight": 1.0, "retain_loss": "kl"},
 }
 
 
@@ -72,12 +74,14 @@ OPTIONS = {
 def test_training_flops_are_those_of_all_matrix_products(name):
   config, rows, length = testing.config(), 3, 12
   params, part = abstract(config, rows, length)
-  method = objectives.REGISTRY[name]
+  name, options = name.split(",")[0], OPTIONS[name]
+  method = objectives.method(name, options)
   batch = part if method.trains == ("batch",) else {"forget": part, "retain": part}
-  objective = objectives.make(name, Gemma2(config).apply, **OPTIONS[name])
+  objective = objectives.make(name, Gemma2(config).apply, **options)
 
-  def loss(params, teacher, batch):
-    return objective(params, {"teacher": teacher}, batch, None)[0].mean()
+  def loss(params, other, batch):
+    frozen = dict.fromkeys(("teacher", "base", "reference"), other)
+    return objective(params, frozen, batch, None)[0].mean()
 
   jaxpr = jax.make_jaxpr(jax.grad(loss))(params, params, batch)
   cost = training(config, method, updates=5, batch_size=rows, length=length)
@@ -85,6 +89,25 @@ def test_training_flops_are_those_of_all_matrix_products(name):
   assert cost.updates == 5
   parts = 2 if "forget" in batch else 1
   assert cost.tokens == 5 * rows * length * parts
+  twice = training(
+    config, method, updates=5, batch_size=rows, length=length, gradients=2
+  )
+  assert twice == Compute(5, 2 * cost.tokens, 2 * cost.flops)
+
+
+def test_representation_noise_also_unembeds_every_hidden_state():
+  config, rows, length = testing.config(num_layers=3), 2, 12
+  options = {"retain_weight": 1.0, "alpha": 1.0, "beta": 1.0}
+  noise = objectives.method("max_ent_rep_noise", options)
+  plain = objectives.method("max_ent", {"retain_weight": 1.0})
+  with_lens, without = (
+    training(config, method, updates=7, batch_size=rows, length=length)
+    for method in (noise, plain)
+  )
+  # Four hidden states, each with a product forward and two backward.
+  lens = 3 * 4 * 2 * length * config.vocab_size * config.width
+  assert with_lens.flops == without.flops + 7 * rows * lens
+  assert with_lens.tokens == without.tokens
 
 
 def test_the_compiler_counts_the_same_flops():

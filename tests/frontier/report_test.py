@@ -209,6 +209,13 @@ def test_the_introduction_says_what_the_attack_trains(tmp_path):
     model["relearn"]["attack"] = {"kind": "lora", "rank": 8, "alpha": 16.0}
   assert "low-rank adapters (LoRA, rank 8) are trained" in page()
   assert "all weights" not in page()
+  part = {"trainable": [["layers/<mlp>/.*", [0]]], "perturb": {"alpha": 0.1}}
+  for model in results["models"].values():
+    model["relearn"]["attack"] = {"kind": "full", **part}
+  assert (
+    "a part of the weights is trained (layers/&lt;mlp&gt;/.*), after noise of alpha 0.1"
+    in page()
+  )
 
 
 def test_strings_of_the_results_are_escaped(tmp_path):

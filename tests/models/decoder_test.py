@@ -40,8 +40,11 @@ def draw_tokens(config, seed: int = 1, shape=(B, L)):
   return jnp.asarray(rng.integers(0, config.vocab_size, shape), jnp.int32)
 
 
-def reference(config, params, tokens):
-  """Computes logits and hidden states in float64, one head and row at a time."""
+def reference(config, params, tokens, mlp_outputs=None):
+  """Computes logits and hidden states in float64, one head and row at a time.
+
+  Outputs of the MLPs are appended to `mlp_outputs`, a list of [N, L, D] a row.
+  """
   c = config
   p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
 
@@ -89,7 +92,7 @@ def reference(config, params, tokens):
   layers = p["layers"]
   for row in np.asarray(tokens):
     x = p["embedding"][row] * math.sqrt(c.width)
-    states = [x]
+    states, mlps = [x], []
     for n in range(c.num_layers):
       scale = {
         name: layers[name]["scale"][n] for name in layers if name.endswith("_norm")
@@ -97,9 +100,12 @@ def reference(config, params, tokens):
       y = attention(norm(x, scale["pre_attention_norm"]), layers["attention"], n)
       x = x + norm(y, scale["post_attention_norm"])
       y = mlp(norm(x, scale["pre_mlp_norm"]), layers["mlp"], n)
+      mlps.append(y)
       x = x + norm(y, scale["post_mlp_norm"])
       states.append(x)
     hidden.append(states)
+    if mlp_outputs is not None:
+      mlp_outputs.append(mlps)
     x = norm(x, p["final_norm"]["scale"])
     logits.append(softcap(x @ p["embedding"].T, c.logit_softcap))
   return np.array(logits), np.array(hidden).swapaxes(0, 1)
@@ -144,6 +150,11 @@ REFERENCE_CONFIGS = {
 }
 
 
+def assert_close_to(got, expected):
+  error = np.abs(np.asarray(got, np.float64) - expected).max()
+  assert error <= 1e-5 * max(1.0, np.abs(expected).max())
+
+
 @pytest.mark.parametrize("name", REFERENCE_CONFIGS)
 def test_logits_and_hidden_states_are_those_of_the_definition(name):
   config = REFERENCE_CONFIGS[name]
@@ -154,14 +165,9 @@ def test_logits_and_hidden_states_are_those_of_the_definition(name):
   logits, hidden = reference(config, params, tokens)
   assert got.logits.dtype == jnp.float32
   assert set(got.captured) == set(capture)
-
-  def check(got, expected):
-    error = np.abs(np.asarray(got, np.float64) - expected).max()
-    assert error <= 1e-5 * max(1.0, np.abs(expected).max())
-
-  check(got.logits, logits)
+  assert_close_to(got.logits, logits)
   for k in capture:
-    check(got.captured[k], hidden[k])
+    assert_close_to(got.captured[k], hidden[k])
 
 
 @pytest.mark.parametrize(
@@ -350,6 +356,83 @@ def test_the_embedding_can_be_captured_alone(base):
   np.testing.assert_array_equal(apply(base[0], TOKENS).captured[0], expected)
 
 
+@pytest.mark.parametrize(
+  "capture", [("mlp/out",), ("residual", "embedding"), ("final_norm",)]
+)
+def test_what_is_captured_by_name_comes_alone(capture):
+  params = jax.eval_shape(Decoder(BASE).init, jax.random.key(0))
+  apply = functools.partial(Decoder(BASE).apply, capture=capture)
+  captured = jax.eval_shape(apply, params, TOKENS).captured
+  shapes = dict.fromkeys(("embedding", "final_norm"), (B, L, BASE.width))
+  shapes |= dict.fromkeys(("mlp/out", "residual"), (3, B, L, BASE.width))
+  assert {k: state.shape for k, state in captured.items()} == {
+    k: shapes[k] for k in capture
+  }
+
+
+def final_norm(params, hidden):
+  root = np.sqrt((hidden**2).mean(-1, keepdims=True) + BASE.norm_epsilon)
+  return hidden / root * (1 + np.asarray(params["final_norm"]["scale"], np.float64))
+
+
+def test_captures_by_name_are_those_of_the_definition():
+  params = draw_params(BASE)
+  capture = ("embedding", "mlp/out", "residual", "final_norm")
+  got = jax.jit(functools.partial(Decoder(BASE).apply, capture=capture))(params, TOKENS)
+  mlp_outputs = []
+  _, hidden = reference(BASE, params, TOKENS, mlp_outputs)
+  assert_close_to(got.captured["mlp/out"], np.array(mlp_outputs).swapaxes(0, 1))
+  assert_close_to(got.captured["embedding"], hidden[0])
+  assert_close_to(got.captured["residual"], hidden[1:])
+  assert_close_to(got.captured["final_norm"], final_norm(params, hidden[-1]))
+
+
+OTHER = draw_tokens(BASE, seed=5)
+
+
+def test_layers_read_the_given_inputs_apart_from_each_other():
+  params, apply = draw_params(BASE), Decoder(BASE).apply
+  _, hidden = reference(BASE, params, OTHER)
+  inputs = jnp.asarray(hidden[:-1], jnp.float32)
+
+  @jax.jit
+  def outputs(params, inputs):
+    got = apply(
+      params, TOKENS, capture=("residual", "final_norm"), layer_inputs_NxBxLxD=inputs
+    )
+    return got.captured["residual"], got.captured["final_norm"]
+
+  # Fed with the states of other tokens, each layer goes one step on from them.
+  got, normed = outputs(params, inputs)
+  assert_close_to(got, hidden[1:])
+  assert_close_to(normed, final_norm(params, hidden[-1]))
+  changed = np.asarray(outputs(params, inputs.at[1].add(1.0))[0] != got)
+  assert [bool(changed[n].any()) for n in range(3)] == [False, True, False]
+  grads = jax.jit(jax.grad(lambda p: outputs(p, inputs)[0][1].sum()))(params)
+  for leaf in jax.tree.leaves(grads["layers"]):
+    assert [bool(np.any(leaf[n])) for n in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_logits_of_given_hidden_states_are_those_of_the_tokens_they_came_from(tied):
+  config = dataclasses.replace(BASE, tied=tied)
+  params, apply = draw_params(config), jax.jit(Decoder(config).apply)
+  last = jax.jit(functools.partial(Decoder(config).apply, capture=(3,)))(params, OTHER)
+  got = apply(params, TOKENS, hidden_BxLxD=last.captured[3])
+  np.testing.assert_allclose(got.logits, last.logits, rtol=0, atol=1e-5)
+  assert got.captured == {}
+
+
+def test_the_lens_reads_hidden_states_as_the_definition_does():
+  params = draw_params(BASE)
+  _, hidden = reference(BASE, params, TOKENS)
+  got = Decoder(BASE).apply(
+    params, TOKENS, hidden_BxLxD=jnp.asarray(hidden[1], jnp.float32)
+  )
+  logits = final_norm(params, hidden[1]) @ np.asarray(params["embedding"], np.float64).T
+  assert_close_to(got.logits, BASE.logit_softcap * np.tanh(logits / BASE.logit_softcap))
+
+
 # ---- Routes.
 
 # Parameters of a layer whose gradient goes through a node alone; "pre" norms
@@ -471,8 +554,10 @@ def test_masks_of_rows_add_up_over_the_rows(routed):
     ({"routes": {"mlp/hidden": jnp.ones((3, 1, 1, 16))}}, "must broadcast"),
     ({"routes": {"attention/heads": jnp.ones((3, 1, 1, 4, 7))}}, "must broadcast"),
     ({"routes": {"residual": jnp.ones((3, 2, 1, 16))}}, "must broadcast"),
-    ({"capture": (4,)}, r"lie in \[0, 3\], got 4"),
-    ({"capture": (-1,)}, r"lie in \[0, 3\], got -1"),
+    ({"capture": (4,)}, r"lie in \[0, 3\], got \(4,\)"),
+    ({"capture": (-1,)}, r"lie in \[0, 3\], got \(-1,\)"),
+    ({"capture": ("mlp",)}, r"among embedding, mlp/out, .*got \('mlp',\)"),
+    ({"capture": ("residual", 1)}, r"indices or names .*got \('residual', 1\)"),
   ],
 )
 def test_wrong_routes_and_captures_are_errors(base, arguments, message):

@@ -20,38 +20,68 @@ from undo_jax.training.gradients import loss_and_gradients
 from undo_jax.training.optimizers import OptimizerConfig, make_optimizer
 from undo_jax.types import ConfigError, SumCount
 
-B, L, V, D = 8, 6, 11, 5
+B, L, V, D, N = 8, 6, 11, 5, 2
 KEY = jax.random.key(0)
 
-OPTIONS = {
-  "cross_entropy": {},
-  "forward_kl": {},
-  "grad_diff": {"retain_weight": 1.5},
-  "max_ent": {"retain_weight": 0.5},
-  "rmu": {"layers": (0,), "coefficient": 3.0, "retain_weight": 2.0},
+# Each case is a registered objective with options.
+CASES = {
+  "cross_entropy": ("cross_entropy", {}),
+  "forward_kl": ("forward_kl", {}),
+  "forward_kl, mixed, activations": (
+    "forward_kl",
+    {"kl_weight": 0.7, "activation_weight": 10.0, "base_share": 0.3},
+  ),
+  "grad_diff": ("grad_diff", {"retain_weight": 1.5}),
+  "max_ent": ("max_ent", {"retain_weight": 0.5}),
+  "max_ent, kl": (
+    "max_ent",
+    {"forget_weight": 0.8, "retain_weight": 0.2, "retain_loss": "kl"},
+  ),
+  "max_ent_rep_noise": (
+    "max_ent_rep_noise",
+    {"forget_weight": 0.9, "retain_weight": 0.5, "alpha": 2.0, "beta": 0.7},
+  ),
+  "rmu": ("rmu", {"layers": (0,), "coefficient": 3.0, "retain_weight": 2.0}),
 }
+# Their terms are statistics of a microbatch: tested by themselves.
+STATISTICS = ("max_ent_rep_noise",)
 
 
-def apply(params, tokens, *, capture=()):
-  """A causal toy: running means of embeddings, then a matrix to the logits."""
-  hidden_BxLxD = jnp.cumsum(params["embedding"][tokens], axis=1)
-  hidden_BxLxD /= jnp.arange(1.0, tokens.shape[1] + 1)[None, :, None]
-  return Output(
-    jnp.tanh(hidden_BxLxD) @ params["out"], dict.fromkeys(capture, hidden_BxLxD)
-  )
+def apply(params, tokens, *, capture=(), layer_inputs_NxBxLxD=None, hidden_BxLxD=None):
+  """A causal toy: each layer scales running means, then a matrix to the logits."""
+  if hidden_BxLxD is not None:
+    return Output(jnp.tanh(hidden_BxLxD) @ params["out"], {})
+  states = [params["embedding"][tokens]]
+  read, written = [], []
+  for n in range(N):
+    given = layer_inputs_NxBxLxD
+    read.append(states[-1] if given is None else given[n])
+    means = jnp.cumsum(read[-1], axis=1) / jnp.arange(1.0, L + 1)[:, None]
+    written.append(params["layers"][n] * means)
+    states.append(written[-1])
+  normed = jnp.tanh(states[-1])
+  nodes = dict(enumerate(states)) | {"embedding": states[0], "final_norm": normed}
+  nodes["residual"] = jnp.stack(written)
+  nodes["mlp/out"] = jnp.stack(written) - jnp.stack(read)
+  return Output(normed @ params["out"], {k: nodes[k] for k in capture})
 
 
-def numpy_apply(params, tokens):
+def numpy_apply(params, tokens, layer_inputs=None):
+  """Returns logits and hidden states in float64."""
   params = {name: np.asarray(leaf, np.float64) for name, leaf in params.items()}
-  hidden = np.cumsum(params["embedding"][np.asarray(tokens)], axis=1)
-  hidden /= np.arange(1, tokens.shape[1] + 1)[:, None]
-  return np.tanh(hidden) @ params["out"], hidden
+  states = [params["embedding"][np.asarray(tokens)]]
+  for n in range(N):
+    read = states[-1] if layer_inputs is None else layer_inputs[n]
+    means = np.cumsum(read, axis=1) / np.arange(1, L + 1)[:, None]
+    states.append(params["layers"][n] * means)
+  return np.tanh(states[-1]) @ params["out"], states
 
 
 def draw_params(seed: int):
   rng = np.random.default_rng(seed)
   return {
     "embedding": jnp.asarray(2 * rng.standard_normal((V, D)), jnp.float32),
+    "layers": jnp.asarray(1 + 0.3 * rng.standard_normal((N, D)), jnp.float32),
     "out": jnp.asarray(rng.standard_normal((D, V)), jnp.float32),
   }
 
@@ -60,30 +90,36 @@ def part(seed: int):
   return testing.batch(jax.random.key(seed), rows=B, length=L, vocab=V)
 
 
+def method_of(name: str):
+  return objectives.method(*CASES[name])
+
+
 def batch_of(name: str):
-  if objectives.REGISTRY[name].trains == ("batch",):
+  if "batch" in method_of(name).trains:
     return part(0)
   return {"forget": part(1), "retain": part(2)}
 
 
 FROZEN = {
   "teacher": draw_params(7),
+  "base": draw_params(6),
   "reference": draw_params(8),
   "direction": rmu.random_direction(jax.random.key(9), D),
 }
 
 
 def make(name: str, **changes):
-  return objectives.make(name, apply, **(OPTIONS[name] | changes))
+  objective, options = CASES[name]
+  return objectives.make(objective, apply, **(options | changes))
 
 
-@pytest.fixture(params=sorted(OPTIONS))
+@pytest.fixture(params=sorted(CASES))
 def name(request):
   return request.param
 
 
 def test_every_registered_objective_is_tested():
-  assert set(OPTIONS) == set(objectives.REGISTRY)
+  assert {objective for objective, _ in CASES.values()} == set(objectives.REGISTRY)
 
 
 # ---- The losses in float64.
@@ -122,14 +158,84 @@ def np_mean_square(hidden, target, mask):
   return (error * mask).sum() / max(np.sum(mask), 1)
 
 
-def np_objective(name, params, frozen, batch):
+def np_activation_error(params, teacher, batch):
+  """One layer after the other, each on the teacher's hidden state."""
+  _, states = numpy_apply(teacher, batch["inputs"])
+  _, got = numpy_apply(params, batch["inputs"], layer_inputs=states)
+  mask, total = np.asarray(batch["mask"]), 0.0
+  for n in range(N):
+    mine, theirs = got[n + 1], states[n + 1]
+    if n == N - 1:
+      mine, theirs = np.tanh(mine), np.tanh(theirs)
+    total += np_mean_square(mine, theirs, mask)
+  return total / N
+
+
+def np_mmd(x, y, width=None):
+  """Returns the discrepancy, at the width of its own distances or a given one."""
+  z = np.concatenate([x, y]).astype(np.float64)
+  distances = ((z[:, None] - z[None, :]) ** 2).sum(-1)
+  n = len(z)
+  own = distances.sum() / (n**2 - n) / 2 ** (5 // 2)
+  width = own if width is None else width
+  kernel = sum(np.exp(-distances / (width * 2**i)) for i in range(5))
+  k = len(x)
+  xx, yy, xy, yx = kernel[:k, :k], kernel[k:, k:], kernel[:k, k:], kernel[k:, :k]
+  return (xx + yy - xy - yx).mean(), own
+
+
+def np_rep_noise(params, batch, key, fixed, *, only_differing=False):
+  """Returns cross-entropy on retain data, distance to noise, log of the lens losses.
+
+  The widths of the kernels are those at the parameters `fixed`.
+  """
+  forget, retain = batch["forget"], batch["retain"]
+  (logits, states), (_, fixed_states) = (
+    numpy_apply(p, forget["inputs"]) for p in (params, fixed)
+  )
+  harmless_logits, _ = numpy_apply(params, retain["inputs"])
+  masks = {name: np.asarray(p["mask"], np.float64) for name, p in batch.items()}
+  read = np.ones(masks["forget"].shape)
+  rows = len(read)
+  if only_differing:  # Logits times the mask, labels outside of it left out.
+    read = np.float64(forget["inputs"] != retain["inputs"])
+    counted = np.asarray(forget["targets"] != retain["targets"])
+    masks = {name: mask * counted for name, mask in masks.items()}
+  out = np.asarray(params["out"], np.float64)
+  noise = 0.0
+  for n in range(N):
+    gaussian = jax.random.normal(jax.random.fold_in(key, n), (rows, L, D))
+    m = (masks["forget"] * read)[..., None]
+    mine, other = (
+      (m * (h[n + 1] - h[n])).reshape(rows, -1) for h in (states, fixed_states)
+    )
+    gaussian = (m * np.asarray(gaussian, np.float64)).reshape(rows, -1)
+    noise += np_mmd(mine, gaussian, np_mmd(other, gaussian)[1])[0] / N
+  lens = [np.tanh(h) @ out for h in states]
+  losses = [
+    np_cross_entropy(read[..., None] * z, forget["targets"], masks["forget"])
+    for z in [logits, *lens]
+  ]
+  harmless = np_cross_entropy(
+    read[..., None] * harmless_logits, retain["targets"], masks["retain"]
+  )
+  return harmless, noise, np.log(sum(losses) / (N + 1) + 1)
+
+
+def np_objective(name, params, frozen, batch, key=KEY, fixed=None):
   """Returns the terms whose sum is the loss."""
-  if name in ("cross_entropy", "forward_kl"):
+  if name in ("cross_entropy", "forward_kl", "forward_kl, mixed, activations"):
     logits, _ = numpy_apply(params, batch["inputs"])
+    mask = np.asarray(batch["mask"])
     if name == "cross_entropy":
-      return [np_cross_entropy(logits, batch["targets"], np.asarray(batch["mask"]))]
+      return [np_cross_entropy(logits, batch["targets"], mask)]
     teacher, _ = numpy_apply(frozen["teacher"], batch["inputs"])
-    return [np_forward_kl(logits, teacher, np.asarray(batch["mask"]))]
+    kl = np_forward_kl(logits, teacher, mask)
+    if name == "forward_kl":
+      return [kl]
+    base, _ = numpy_apply(frozen["base"], batch["inputs"])
+    error = np_activation_error(params, frozen["teacher"], batch)
+    return [0.7 * 0.7 * kl, 0.7 * 0.3 * np_forward_kl(logits, base, mask), 10 * error]
   forget, retain = batch["forget"], batch["retain"]
   forget_mask, retain_mask = np.asarray(forget["mask"]), np.asarray(retain["mask"])
   forget_logits, forget_hidden = numpy_apply(params, forget["inputs"])
@@ -140,13 +246,22 @@ def np_objective(name, params, frozen, batch):
       -np_cross_entropy(forget_logits, forget["targets"], forget_mask),
       1.5 * retain_ce,
     ]
+  uniform = np_uniform_kl(forget_logits, forget_mask)
+  reference_logits, reference = numpy_apply(frozen["reference"], retain["inputs"])
   if name == "max_ent":
-    return [np_uniform_kl(forget_logits, forget_mask), 0.5 * retain_ce]
+    return [uniform, 0.5 * retain_ce]
+  if name == "max_ent, kl":
+    kl = np_forward_kl(retain_logits, reference_logits, retain_mask)
+    return [0.8 * uniform, 0.2 * kl]
+  if name == "max_ent_rep_noise":
+    fixed = params if fixed is None else fixed
+    harmless, noise, ascent = np_rep_noise(params, batch, key, fixed)
+    rest = 0.9 * np.array([uniform, harmless, 0.7 * noise, -2.0 * ascent])
+    return [*rest, 0.5 * retain_ce]
   direction = 3.0 * np.asarray(frozen["direction"], np.float64)
-  _, reference = numpy_apply(frozen["reference"], retain["inputs"])
   return [
-    np_mean_square(forget_hidden, direction, forget_mask),
-    2.0 * np_mean_square(retain_hidden, reference, retain_mask),
+    np_mean_square(forget_hidden[1], direction, forget_mask),
+    2.0 * np_mean_square(retain_hidden[1], reference[1], retain_mask),
   ]
 
 
@@ -275,8 +390,10 @@ def test_content_at_masked_positions_changes_nothing(name):
 def test_gradients_are_finite_at_extreme_logits(name, scale):
   params = draw_params(1)
   params["out"] = scale * params["out"]
-  teacher = FROZEN["teacher"]
-  frozen = FROZEN | {"teacher": teacher | {"out": scale * teacher["out"]}}
+  frozen = FROZEN | {
+    role: FROZEN[role] | {"out": scale * FROZEN[role]["out"]}
+    for role in ("teacher", "base", "reference")
+  }
   for leaf in jax.tree.leaves(run(name, params, batch_of(name), frozen=frozen)):
     assert np.all(np.isfinite(leaf))
 
@@ -292,6 +409,8 @@ def test_an_empty_mask_gives_zero(name):
 
 @pytest.mark.parametrize("num_microbatches", [2, 4])
 def test_microbatches_change_no_result(name, num_microbatches):
+  if name in STATISTICS:
+    return
   batch = batch_of(name)
   for part in [batch] if "mask" in batch else batch.values():
     counts = np.asarray(part["mask"]).reshape(-1, num_microbatches, L).sum((0, 2))
@@ -323,7 +442,8 @@ def test_the_gradient_is_that_of_finite_differences(name):
     moved = {
       k: np.asarray(v, np.float64) + epsilon * direction[k] for k, v in params.items()
     }
-    return sum(np_objective(name, moved, FROZEN, batch))
+    key = jax.random.fold_in(KEY, 0)  # That of the first microbatch.
+    return sum(np_objective(name, moved, FROZEN, batch, key, params))
 
   expected = (at(1e-5) - at(-1e-5)) / 2e-5
   products = [np.asarray(grads[k], np.float64) * direction[k] for k in params]
@@ -333,11 +453,8 @@ def test_the_gradient_is_that_of_finite_differences(name):
 
 
 def test_the_frozen_tree_gets_no_gradient(name):
-  if name not in ("forward_kl", "rmu"):
-    frozen = {"teacher": draw_params(7)}
-  else:
-    frozen = {key: FROZEN[key] for key in objectives.REGISTRY[name].frozen}
-    frozen.pop("direction", None)  # A constant of the loss, not a model.
+  roles = [role for role in method_of(name).frozen if role != "direction"]
+  frozen = {role: FROZEN[role] for role in roles or ["teacher"]}
 
   def loss(frozen):
     return make(name)(draw_params(1), FROZEN | frozen, batch_of(name), KEY)[0].mean()
@@ -349,7 +466,7 @@ def test_the_registry_tells_the_passes_and_the_frozen_keys(name):
   """Compute accounting trusts the registry: count what is really run."""
   params, batch = draw_params(1), batch_of(name)
   parts = {"batch": batch} if "mask" in batch else batch
-  trained, read, keys = [], [], set()
+  trained, read, unembedded, keys = [], [], [], set()
 
   class Recorder(dict):
     def __getitem__(self, key):
@@ -358,14 +475,18 @@ def test_the_registry_tells_the_passes_and_the_frozen_keys(name):
 
   def counting(used, tokens, **arguments):
     names = [k for k, part in parts.items() if part["inputs"] is tokens]
-    (trained if used is params else read).extend(names)
+    if "hidden_BxLxD" in arguments:
+      unembedded.extend(names)
+    else:
+      (trained if used is params else read).extend(names)
     return apply(used, tokens, **arguments)
 
-  method = objectives.REGISTRY[name]
-  objective = objectives.make(name, counting, **OPTIONS[name])
+  method = method_of(name)
+  objective = objectives.make(CASES[name][0], counting, **CASES[name][1])
   objective(params, Recorder(FROZEN), batch, KEY)
   assert sorted(trained) == sorted(method.trains)
   assert sorted(read) == sorted(method.reads)
+  assert unembedded == list(method.unembeds)
   assert keys == set(method.frozen)
 
 
@@ -450,6 +571,7 @@ def test_rmu_is_zero_where_hidden_states_are_the_target():
   params = draw_params(1)
   # One row for all tokens: their running mean is that row, up to rounding.
   params["embedding"] = jnp.tile(3.0 * direction, (V, 1))
+  params["layers"] = jnp.ones((N, D))
   frozen = FROZEN | {"reference": params}
   loss, grads, _ = run("rmu", params, batch_of("rmu"), frozen=frozen)
   assert loss < 1e-12
@@ -506,7 +628,140 @@ def test_rmu_trains_the_listed_down_projections_and_nothing_else():
       assert not leaf.any(), path
 
 
+@pytest.mark.parametrize("name", ["grad_diff", "max_ent"])
+def test_the_retain_loss_may_be_the_divergence_from_the_reference(name):
+  params, batch = draw_params(1), batch_of(name)
+  options = {"retain_weight": 0.3, "forget_weight": 0.7, "retain_loss": "kl"}
+  loss, _, metrics = run(name, params, batch, **options)
+  retain = batch["retain"]
+  logits, reference = (
+    numpy_apply(p, retain["inputs"])[0] for p in (params, FROZEN["reference"])
+  )
+  kl = np_forward_kl(logits, reference, np.asarray(retain["mask"]))
+  forget = np_objective(name, params, FROZEN, batch)[0]
+  np.testing.assert_allclose(loss, 0.7 * forget + 0.3 * kl, rtol=2e-6)
+  np.testing.assert_allclose(metrics["retain_kl"].mean(), kl, rtol=1e-6)
+  # At the start nothing has moved: only the forget term is left.
+  frozen = FROZEN | {"reference": params}
+  _, _, metrics = run(name, params, batch, frozen=frozen, **options)
+  assert abs(metrics["retain_kl"].mean()) < 1e-6
+
+
+def test_rmu_weights_both_of_its_terms():
+  params, batch = draw_params(1), batch_of("rmu")
+  steered, drift = np_objective("rmu", params, FROZEN, batch)
+  loss, _, _ = run("rmu", params, batch, forget_weight=0.8, retain_weight=0.2)
+  np.testing.assert_allclose(loss, 0.8 * steered + 0.2 * drift / 2.0, rtol=2e-6)
+
+
+def test_rep_noise_averages_its_statistics_over_microbatches():
+  name, A = "max_ent_rep_noise", 2
+  params, batch = draw_params(1), batch_of(name)
+  whole = np_objective(name, params, FROZEN, batch)
+  objective, parts, noise, ascent = jax.jit(make(name)), [], [], []
+  for a in range(A):
+    rows = jax.tree.map(lambda x, a=a: x[a::A], batch)
+    key = jax.random.fold_in(KEY, a)
+    terms = np_rep_noise(params, rows, key, params)
+    noise.append(terms[1])
+    ascent.append(terms[2])
+    parts.append(objective(params, FROZEN, rows, key))
+  loss, metrics = jax.tree.map(jnp.add, *parts)
+  expected = whole[0] + whole[1] + whole[4]
+  expected += 0.9 * (0.7 * np.mean(noise) - 2.0 * np.mean(ascent))
+  np.testing.assert_allclose(loss.mean(), expected, rtol=2e-6)
+  got = metrics["forget_noise_distance"].mean(), metrics["forget_log_loss"].mean()
+  np.testing.assert_allclose(got, [np.mean(noise), np.mean(ascent)], rtol=2e-6)
+
+
+def test_rep_noise_may_mask_what_both_rows_share():
+  name = "max_ent_rep_noise"
+  params, batch = draw_params(1), batch_of(name)
+  # Rows of the same first tokens, as answers to one prompt.
+  for side, count in (("inputs", 3), ("targets", 2)):
+    shared = batch["retain"][side][:, :count]
+    batch["forget"][side] = batch["forget"][side].at[:, :count].set(shared)
+  loss, _ = jax.jit(make(name, only_differing=True))(params, FROZEN, batch, KEY)
+  terms = np_objective(name, params, FROZEN, batch)
+  harmless, noise, ascent = np_rep_noise(
+    params, batch, KEY, params, only_differing=True
+  )
+  expected = terms[0] + terms[4] + 0.9 * (harmless + 0.7 * noise - 2.0 * ascent)
+  np.testing.assert_allclose(loss.mean(), expected, rtol=2e-6)
+  assert abs(loss.mean() - sum(terms)) > 1e-2
+
+
+@pytest.mark.parametrize("activation_weight", [0.0, 10.0])
+def test_a_switch_takes_one_teacher_with_the_given_probability(activation_weight):
+  params, batch, p = draw_params(1), batch_of("forward_kl"), 0.3
+  objective = make(
+    "forward_kl",
+    base_share=p,
+    base_choice="switch",
+    activation_weight=activation_weight,
+  )
+  keys = jax.random.split(KEY, 1000)
+  values = jax.lax.map(lambda k: objective(params, FROZEN, batch, k)[0].mean(), keys)
+  expected = [
+    np_objective("forward_kl", params, FROZEN | {"teacher": FROZEN[role]}, batch)[0]
+    for role in ("teacher", "base")
+  ]
+  error = np_activation_error(params, FROZEN["teacher"], batch)
+  values = np.asarray(values, np.float64) - activation_weight * error
+  from_base = np.abs(values - expected[1]) < 1e-5
+  assert np.all(from_base | (np.abs(values - expected[0]) < 1e-5))
+  assert abs(from_base.mean() - p) < 4 * np.sqrt(p * (1 - p) / 1000)
+
+
+@pytest.mark.parametrize("choice", ["mixed", "switch"])
+def test_all_of_the_share_leaves_base_alone_to_teach(choice):
+  params, batch = draw_params(1), batch_of("forward_kl")
+  loss, grads, _ = run("forward_kl", params, batch, base_share=1.0, base_choice=choice)
+  frozen = {"teacher": FROZEN["base"]}
+  expected, expected_grads, _ = run("forward_kl", params, batch, frozen=frozen)
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+  assert_trees_close(grads, expected_grads, 1e-6)
+
+
+def test_activations_alone_teach_the_layers_alone():
+  options = {"kl_weight": 0.0, "activation_weight": 2.0}
+  params, batch = draw_params(1), batch_of("forward_kl")
+  loss, grads, metrics = run("forward_kl", params, batch, **options)
+  error = np_activation_error(params, FROZEN["teacher"], batch)
+  np.testing.assert_allclose(loss, 2.0 * error, rtol=1e-6)
+  assert list(metrics) == ["activation_error"]
+  assert not np.any(grads["embedding"]) and not np.any(grads["out"])
+  # A layer that is the teacher's adds nothing, whatever the others are.
+  params["layers"] = params["layers"].at[1].set(FROZEN["teacher"]["layers"][1])
+  grads = run("forward_kl", params, batch, **options)[1]["layers"]
+  assert np.all(grads[0]) and not np.any(grads[1])
+
+
 # ---- The registry.
+
+
+@pytest.mark.parametrize(
+  ("options", "passes"),
+  [
+    ({}, (1, 1, ("teacher",))),
+    ({"kl_weight": 2.0}, (1, 1, ("teacher",))),
+    ({"kl_weight": 0.0, "activation_weight": 1.0}, (1, 1, ("teacher",))),
+    ({"activation_weight": 10.0}, (2, 1, ("teacher",))),
+    ({"base_share": 0.1}, (1, 2, ("teacher", "base"))),
+    ({"base_share": 0.1, "base_choice": "switch"}, (1, 1, ("teacher", "base"))),
+  ],
+)
+def test_options_decide_the_passes_of_distillation(options, passes):
+  method = objectives.method("forward_kl", options)
+  assert (len(method.trains), len(method.reads), method.frozen) == passes
+
+
+def test_stated_options_are_those_off_their_defaults():
+  options = {"retain_weight": 1.0, "forget_weight": 1.0, "retain_loss": "cross_entropy"}
+  assert objectives.stated("max_ent", options) == {"retain_weight": 1.0}
+  options |= {"forget_weight": 0.5, "retain_loss": "kl"}
+  assert objectives.stated("max_ent", options) == options
+  assert objectives.stated("forward_kl", {"kl_weight": 1.0}) == {}
 
 
 def test_an_unknown_objective_lists_the_registered_ones():
@@ -519,12 +774,36 @@ def test_an_unknown_objective_lists_the_registered_ones():
   [
     ("cross_entropy", {"retain_weight": 1.0}),
     ("grad_diff", {}),
+    ("max_ent", {"forget_weight": 1.0}),
     ("max_ent", {"retain_weight": 1.0, "beta": 1.0}),
+    ("max_ent_rep_noise", {"retain_weight": 1.0, "alpha": 1.0}),
     ("rmu", {"layers": (0,), "coefficient": 1.0}),
   ],
 )
-def test_options_must_be_exactly_those_of_the_objective(name, options):
+def test_options_must_be_those_of_the_objective(name, options):
   with pytest.raises(ConfigError, match=rf"objective '{name}' takes .*got \["):
     objectives.check(name, options)
   with pytest.raises(ConfigError, match=f"objective '{name}' takes"):
     objectives.make(name, apply, **options)
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "message"),
+  [
+    ("max_ent", {"retain_loss": "mse"}, "one of cross_entropy, kl, got 'mse'"),
+    ("grad_diff", {"retain_loss": None}, "one of cross_entropy, kl, got None"),
+    ("forward_kl", {"kl_weight": 0.0}, "not both 0, got 0.0 and 0.0"),
+    ("forward_kl", {"kl_weight": -1.0}, "at least 0"),
+    ("forward_kl", {"activation_weight": -1.0}, "at least 0"),
+    ("forward_kl", {"base_share": 1.1}, r"in \[0, 1\].*got 1.1"),
+    (
+      "forward_kl",
+      {"kl_weight": 0.0, "activation_weight": 1.0, "base_share": 0.5},
+      "be 0 where kl_weight is",
+    ),
+    ("forward_kl", {"base_choice": "both"}, "one of mixed, switch, got 'both'"),
+  ],
+)
+def test_options_that_cannot_work_are_errors(name, options, message):
+  with pytest.raises(ConfigError, match=message):
+    make(name, **options)

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from undo_jax.routing.activations import check_broadcastable, route
+from undo_jax.routing.activations import (
+  TokenMask,
+  check_broadcastable,
+  dense,
+  mask_shape,
+  route,
+)
 
 B, T, D = 2, 3, 4
 
@@ -162,3 +168,117 @@ def test_a_mask_that_does_not_broadcast_is_an_error(mask, x):
       fn(jnp.zeros(x), jnp.ones(mask))
   with pytest.raises(ValueError, match=message):
     check_broadcastable(jnp.ones(mask), x)
+
+
+# ---- Masks in factors.
+
+S = 3
+WEIGHTS = draw((B, T, S), 5)
+
+
+def by_loops(table, weights):
+  """Sums the factors one token at a time in float64."""
+  table, weights = np.asarray(table, np.float64), np.asarray(weights, np.float64)
+  mask = np.zeros((*weights.shape[:2], *table.shape[1:]))
+  for b, t, s in np.ndindex(*weights.shape):
+    mask[b, t] += weights[b, t, s] * table[s]
+  return mask
+
+
+@pytest.mark.parametrize("units", [(D,), (D, 1), (2, D)])
+@pytest.mark.parametrize("tokens", [(B, T), (B, 1), (1, T)])
+def test_a_token_mask_is_the_sum_of_its_factors(units, tokens):
+  mask = TokenMask(draw((S, *units), 1), draw((*tokens, S), 2))
+  assert mask_shape(mask) == tokens + units
+  np.testing.assert_allclose(dense(mask), by_loops(*mask), rtol=1e-5, atol=1e-6)
+
+
+def test_one_hot_weights_choose_rows_exactly():
+  table = jnp.array([[-0.75, 1.0, 3.0], [1.0, 1.0, 1.0], [5e-8, 0.0, -2.0]])
+  ids = np.array([[0, 2, 1], [2, 2, 0]])
+  mask = TokenMask(table, jnp.asarray(np.eye(3, dtype=np.float32)[ids]))
+  np.testing.assert_array_equal(dense(mask), np.asarray(table)[ids])
+
+
+@pytest.mark.parametrize("units", [(D,), (D, 1)], ids=["units", "heads"])
+@pytest.mark.parametrize(
+  "transform", [lambda f: f, jax.jit, jax.checkpoint], ids=["eager", "jit", "remat"]
+)
+def test_the_gradient_under_a_token_mask_is_that_of_its_sum(units, transform):
+  x = draw((B, T, D) if units == (D,) else (B, T, D, 5))
+  mask = TokenMask(draw((S, *units), 1), WEIGHTS)
+  same_bits(transform(route)(x, mask), x)
+  got = jax.grad(transform(lambda x: jnp.sum(jnp.sin(route(x, mask)))))(x)
+  expected = by_loops(*mask) * np.cos(np.asarray(x, np.float64))
+  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_token_mask_is_routed_in_forward_mode_and_twice():
+  x, mask = draw((B, T, D)), TokenMask(draw((S, D), 1), WEIGHTS)
+  weights = by_loops(*mask)
+  sin, cos = (f(np.asarray(x, np.float64)) for f in (np.sin, np.cos))
+  _, got = jax.jvp(lambda x: jnp.sin(route(x, mask)), (x,), (jnp.ones_like(x),))
+  np.testing.assert_allclose(got, weights * cos, rtol=1e-5, atol=1e-6)
+  grad = jax.grad(lambda x: jnp.sum(jnp.sin(route(x, mask))))
+  got = jax.grad(lambda x: jnp.sum(grad(x)))(x)
+  np.testing.assert_allclose(got, -(weights**2) * sin, rtol=1e-5, atol=1e-6)
+
+
+def test_a_token_mask_of_a_low_precision_activation_is_rounded_once():
+  x = draw((B, T, D)).astype(jnp.bfloat16)
+  mask = TokenMask(draw((S, D), 1), WEIGHTS)
+  got = jax.grad(lambda x: jnp.sum(route(x, mask)))(x)
+  assert got.dtype == jnp.bfloat16
+  # Half a unit in the last of eight bits; sums of rounded products would be off more.
+  np.testing.assert_allclose(np.float64(got), by_loops(*mask), rtol=2**-8, atol=1e-6)
+
+
+def test_token_masks_of_a_population_differ_by_their_tables():
+  x, tables = draw((B, T, D)), draw((4, S, D), 1)
+
+  def grad(table):
+    mask = TokenMask(table, WEIGHTS)
+    return jax.grad(lambda x: jnp.sum(route(x, mask)))(x)
+
+  expected = [by_loops(table, WEIGHTS) for table in tables]
+  np.testing.assert_allclose(jax.vmap(grad)(tables), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_scan_keeps_the_factors_and_not_the_masks():
+  """Layers of 512 units: their masks would take ten times what all else does."""
+  N, F = 16, 512
+  rows = jnp.ones((8, 32, F))
+
+  def memory(mask, axes):
+    def loss(scale, x):
+      def layer(x, scale_and_mask):
+        scale, mask = scale_and_mask
+        return route(x * scale, TokenMask(mask, mask_weights) if axes else mask), None
+
+      return jnp.sum(lax.scan(layer, x, (scale, mask))[0])
+
+    compiled = jax.jit(jax.grad(loss)).lower(jnp.ones(N), rows).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  mask_weights = jnp.ones((8, 32, 2))
+  factors = memory(jnp.ones((N, 2, F)), True)
+  whole = memory(jnp.ones((N, 8, 32, F)), False)
+  # What both keep: the input of each layer, as large as its mask would be.
+  assert factors < whole + 2**20 and factors < 1.3 * N * rows.nbytes
+
+
+@pytest.mark.parametrize(
+  ("table", "weights", "message"),
+  [
+    ((S, D), (B, T, S + 1), "with one S, got .*3, 4. and .2, 3, 4"),
+    ((S, D), (B, S), "needs a table"),
+    ((S,), (B, T, S), "needs a table"),
+    ((S, D + 1), (B, T, S), "must broadcast to its activation .2, 3, 4., got .2, 3, 5"),
+    ((S, D), (B + 1, T, S), "must broadcast"),
+  ],
+)
+def test_factors_that_do_not_fit_are_errors(table, weights, message):
+  mask = TokenMask(jnp.ones(table), jnp.ones(weights))
+  for fn in (route, jax.jit(route)):
+    with pytest.raises(ValueError, match=message):
+      fn(jnp.zeros((B, T, D)), mask)

@@ -5,9 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from undo_jax.training.gradients import loss_and_gradients
+from undo_jax.training.gradients import loss_and_gradients, sharpness_aware
 from undo_jax.types import SumCount
 
 B, D = 8, 3
@@ -38,9 +39,9 @@ def objective(params, frozen, batch, key):
   return loss, {"masked": SumCount(loss.sum[0], loss.count[0])}
 
 
-def closed_form(batch):
+def closed_form(batch, w=(0.5, -1.0, 2.0)):
   x, y, mask = (np.asarray(batch[k], np.float64) for k in ("x", "y", "mask"))
-  error = x @ np.asarray(PARAMS["w"], np.float64) - y
+  error = x @ np.asarray(w, np.float64) - y
   weight = mask / max(mask.sum(), 1) + 0.5 / B
   return (weight * error**2).sum(), 2 * (weight * error) @ x
 
@@ -95,3 +96,100 @@ def test_microbatches_must_divide_the_batch(num_microbatches):
     loss_and_gradients(
       objective, PARAMS, None, draw(), KEY, num_microbatches=num_microbatches
     )
+
+
+# ---- Sharpness-aware minimization.
+
+
+def run(fn, objective, params, batch=None, **options):
+  return jax.jit(functools.partial(fn, objective, **options))(params, None, batch, KEY)
+
+
+@pytest.mark.parametrize("num_microbatches", [1, 2, 4])
+@pytest.mark.parametrize("rho", [0.05, 3.0])
+def test_sam_takes_the_gradient_of_the_whole_batch_uphill_of_it(rho, num_microbatches):
+  batch = draw()
+  loss, grads, metrics = run(
+    sharpness_aware(rho), objective, PARAMS, batch, num_microbatches=num_microbatches
+  )
+  here, uphill = closed_form(batch)
+  w = np.asarray(PARAMS["w"], np.float64) + rho * uphill / np.linalg.norm(uphill)
+  np.testing.assert_allclose(grads["w"], closed_form(batch, w)[1], rtol=2e-6)
+  # Loss and metrics are those before the perturbation.
+  np.testing.assert_allclose(loss, here, rtol=1e-6)
+  plain = run(loss_and_gradients, objective, PARAMS, batch)[2]["masked"].mean()
+  np.testing.assert_allclose(metrics["masked"].mean(), plain, rtol=1e-6)
+
+
+def half_square(params, frozen, batch, key):
+  """Half the squared norm, whose gradient is the point where it is taken."""
+  del frozen, batch, key
+  total = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+  return SumCount(0.5 * total, jnp.float32(1)), {}
+
+
+POINT = {
+  "matrix": jnp.asarray(np.random.default_rng(3).standard_normal((3, 4)), jnp.float32),
+  "vector": jnp.array([7.0, -3.0]),
+}
+ROWS = {"x": jnp.zeros(2)}
+
+
+def perturbation(rho, point=POINT, **options):
+  grads = run(sharpness_aware(rho, **options), half_square, point, ROWS)[1]
+  return jax.tree.map(lambda g, p: np.float64(g) - np.float64(p), grads, point)
+
+
+def norm(tree):
+  return np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(tree)))
+
+
+@pytest.mark.parametrize("rho", [0.01, 0.5, 20.0])
+def test_the_perturbation_has_the_norm_rho_over_all_parameters(rho):
+  moved = perturbation(rho)
+  np.testing.assert_allclose(norm(moved), rho, rtol=1e-6, atol=1e-6)
+  assert norm(moved["matrix"]) > 0.2 * rho and norm(moved["vector"]) > 0.2 * rho
+
+
+def test_what_is_not_trained_is_not_perturbed_and_does_not_count():
+  moved = perturbation(0.5, trainable=(("matrix", 0, (0, 2), 1.0),))
+  np.testing.assert_allclose(norm(moved), 0.5, rtol=1e-5)
+  assert not np.any(moved["vector"]) and not np.any(moved["matrix"][1])
+  rows = np.asarray(POINT["matrix"])[[0, 2]]
+  expected = 0.5 * rows / np.linalg.norm(rows)
+  np.testing.assert_allclose(moved["matrix"][[0, 2]], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_rho_zero_is_the_plain_gradient_bit_for_bit():
+  assert sharpness_aware(0.0) is loss_and_gradients
+
+
+def test_a_zero_gradient_is_not_divided_by():
+  zeros = jax.tree.map(jnp.zeros_like, POINT)
+  assert norm(perturbation(0.5, zeros)) == 0.0
+
+
+def test_sam_is_that_of_optax_on_one_batch():
+  batch, rho, rate = draw(), 0.3, 0.1
+  other = optax.contrib.sam(
+    optax.sgd(rate),
+    optax.chain(optax.contrib.normalize(), optax.sgd(rho)),
+    opaque_mode=True,
+  )
+
+  def grad_fn(params, _):
+    return loss_and_gradients(objective, params, None, batch, KEY)[1]
+
+  params, state = PARAMS, other.init(PARAMS)
+  mine = PARAMS
+  for _ in range(3):
+    updates, state = other.update(grad_fn(params, 0), state, params, grad_fn=grad_fn)
+    params = optax.apply_updates(params, updates)
+    grads = run(sharpness_aware(rho), objective, mine, batch)[1]
+    mine = jax.tree.map(lambda p, g: p - rate * g, mine, grads)
+  np.testing.assert_allclose(mine["w"], params["w"], rtol=1e-5)
+
+
+def test_a_negative_rho_is_an_error():
+  with pytest.raises(ValueError, match="rho must be at least 0, got -0.1"):
+    sharpness_aware(-0.1)

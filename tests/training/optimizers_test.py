@@ -6,11 +6,13 @@ import numpy as np
 import optax
 import pytest
 
+from undo_jax import trees
 from undo_jax.training.optimizers import (
   OptimizerConfig,
   make_optimizer,
   make_population_optimizer,
   schedule,
+  trainable_rules,
 )
 from undo_jax.types import ConfigError
 
@@ -153,6 +155,29 @@ def test_the_population_optimizer_takes_the_rate_from_its_state(rate):
   state = optax.tree.set(state, learning_rate=jnp.float32(rate))
   got = run(optimizer, draw(0), GRADS, state)
   assert_close(got, adamw(draw(0), GRADS, [rate] * 5, decay=0.3), rate)
+
+
+def test_a_population_freezes_as_a_single_model_does():
+  rules = trainable_rules([("matrix", [0, 2])])
+  optimizer = make_population_optimizer(config(weight_decay=0.3, trainable=rules))
+  grads_S = [grads | {"vector": 100 * grads["vector"]} for grads in GRADS]
+  masks = {"matrix": np.array([[1.0], [0.0], [1.0]]), "vector": 0.0}
+  got = run(optimizer, draw(0), grads_S)
+  assert_close(got, adamw(draw(0), grads_S, [1e-2] * 5, decay=0.3, masks=masks))
+  np.testing.assert_array_equal(got["vector"], to_jax(draw(0))["vector"])
+
+
+def test_pairs_of_a_config_are_rules_of_layers_or_of_all():
+  pairs = [["layers/mlp/.*", [1]], ["layers/attention/.*", []], ["embedding", ()]]
+  params = {
+    "layers": {name: {"kernel": jnp.zeros((2, 3, 4))} for name in ("attention", "mlp")},
+    "embedding": jnp.zeros((5, 3)),
+    "scale": jnp.zeros(3),
+  }
+  masks = trees.mask_from_rules(params, trainable_rules(pairs), default=0.0)
+  assert masks["layers"]["mlp"]["kernel"].squeeze().tolist() == [0.0, 1.0]
+  assert masks["layers"]["attention"]["kernel"].squeeze() == 1.0
+  assert (masks["embedding"].squeeze(), masks["scale"].squeeze()) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from undo_jax.models.decoder import partition_rules
 from undo_jax.models.gemma2 import Gemma2
 from undo_jax.training import sharding
 from undo_jax.training import state as state_lib
+from undo_jax.training.gradients import sharpness_aware
 from undo_jax.training.optimizers import OptimizerConfig, make_optimizer
 from undo_jax.training.step import make_step, scan_steps
 from undo_jax.types import SumCount
@@ -82,6 +83,21 @@ def test_the_gradient_norm_is_that_before_clipping():
   _, metrics = make_step(squares, optimizer)(state, jnp.float32(0.25), batch, KEY)
   _, rows = by_hand(1, 0.0)
   np.testing.assert_allclose(metrics["gradient_norm"], rows[0, 2], rtol=2e-6)
+
+
+def test_a_step_descends_along_the_gradients_it_is_given():
+  optimizer = optax.sgd(0.1)
+  step = make_step(squares, optimizer, gradients=sharpness_aware(0.2))
+  state = state_lib.create({"w": jnp.float32(0.5)}, optimizer)
+  batch = {"x": jnp.asarray(points(1)[0])}
+  state, metrics = jax.jit(step)(state, jnp.float32(0.25), batch, KEY)
+  _, rows = by_hand(1, 0.0)
+  w, _ = by_hand(1, 1.0)
+  slope = 0.5 - w
+  uphill = slope + 2 * 0.2 * np.sign(slope)  # The loss is w^2 + b w + c.
+  np.testing.assert_allclose(state.params["w"], 0.5 - 0.1 * uphill, rtol=2e-6)
+  np.testing.assert_allclose(metrics["loss"], rows[0, 0], rtol=2e-6)
+  np.testing.assert_allclose(metrics["gradient_norm"], abs(uphill), rtol=2e-6)
 
 
 # ---- One device and eight.

@@ -7,11 +7,11 @@ the program's main module: each holds a tokenizer and what it works on, about 60
 import collections
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
 import concurrent.futures
+from concurrent.futures.process import BrokenProcessPool
 import contextlib
 import functools
 import multiprocessing
 import os
-import pathlib
 import signal
 import sys
 import threading
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from undo_jax.data import document_files, document_hashes, tokenizers
-from undo_jax.data.document_source import FORMATS, Source
+from undo_jax.data.document_source import Source
 from undo_jax.errors import ConfigError
 
 
@@ -60,8 +60,7 @@ def encode(
   parts, lengths, prompts, records = [], [], [], []
   num_bytes = num_empty = 0
   for record in document_files.records(chunk, source):
-    if not record.text or record.text.isspace():
-      _check_may_be_empty(record, chunk, source)
+    if not document_files.has_text(record, source):
       num_empty += 1
       continue
     try:
@@ -83,15 +82,6 @@ def encode(
     num_bytes,
     chunk.file_bytes,
     num_empty,
-  )
-
-
-def _check_may_be_empty(record, chunk, source):
-  """Raises a ConfigError unless a document without text may be left out."""
-  if source.skip_empty or FORMATS[pathlib.Path(chunk.paths[0]).suffix] == "html":
-    return
-  raise ConfigError(
-    f"expected text, but {record.place} has none; remove it or set skip_empty"
   )
 
 
@@ -150,11 +140,6 @@ def _results(pending, full):
       yield name, result()
     except ConfigError as error:
       raise ConfigError(f"source {name!r}: {error}") from None
-    except concurrent.futures.process.BrokenProcessPool:
-      raise RuntimeError(
-        "a worker process was killed while it encoded documents, perhaps because "
-        "memory was short; run again with fewer workers"
-      ) from None
 
 
 def _raise(error: ConfigError) -> Encoded:
@@ -193,6 +178,11 @@ def _run_in_processes(tokenizer: str, num_workers: int) -> Iterator[Any]:
 
   try:
     yield submit
+  except BrokenProcessPool:
+    raise RuntimeError(
+      "a worker process was killed while it encoded documents, perhaps because memory "
+      "was short; run again with fewer workers"
+    ) from None
   finally:
     executor.shutdown(cancel_futures=True)
 

@@ -81,7 +81,7 @@ def chunks(paths: Sequence[pathlib.Path], source: Source) -> Iterator[Chunk]:
     if is_whole(path, source):
       begin = begin if whole else index
       whole.append(path)
-      size += _check_size(path)
+      size += _check_size(path, is_whole=True)
     if whole and (size >= CHUNK_BYTES or not is_whole(path, source)):
       yield Chunk("files", tuple(whole), begin, 0, None, size)
       whole, size = [], 0
@@ -99,7 +99,7 @@ def is_whole(path: pathlib.Path, source: Source) -> bool:
 
 def _cut(path: pathlib.Path, index: int, source: Source) -> Iterator[Chunk]:
   """Yields the chunks of one file of many documents."""
-  _check_size(path, largest=None)
+  _check_size(path, is_whole=False)
   if FORMATS[path.suffix] == "parquet":
     yield from _parquet_chunks(path, index, source)
     return
@@ -180,17 +180,15 @@ def _check_columns(path, schema, source):
       )
 
 
-def _check_size(
-  path: pathlib.Path, largest: int | None = LARGEST_DOCUMENT_BYTES
-) -> int:
-  """Returns a file's size in bytes; 0 is refused, and what is too large."""
+def _check_size(path: pathlib.Path, *, is_whole: bool) -> int:
+  """Returns a file's size in bytes; 0 and too much for one document are refused."""
   try:
     size = path.stat().st_size
   except OSError as error:
     raise unreadable(path, error) from None
   if not size:
     raise ConfigError(f"expected documents, but {path} is empty; remove it")
-  if largest is not None and size > largest:
+  if is_whole and size > LARGEST_DOCUMENT_BYTES:
     raise _too_large(str(path))
   return size
 
@@ -212,6 +210,23 @@ def records(chunk: Chunk, source: Source) -> Iterator[Record]:
   if chunk.kind == "parquet":
     return _rows(chunk, source)
   return _jsonl(chunk, source) if chunk.kind == "jsonl" else _text_lines(chunk)
+
+
+def has_text(record: Record, source: Source) -> bool:
+  """Whether a document has text; one without is left out where that is usual.
+
+  Raises:
+    ConfigError: if it has none, is no page of HTML, and skip_empty is not set.
+  """
+  if record.text and not record.text.isspace():
+    return True
+  if source.skip_empty or (
+    not record.number and record.place.endswith((".html", ".htm"))
+  ):
+    return False
+  raise ConfigError(
+    f"expected text, but {record.place} has none; remove it or set skip_empty"
+  )
 
 
 def _files(chunk: Chunk) -> Iterator[Record]:

@@ -25,7 +25,7 @@ import numpy as np
 from undo_jax import files
 from undo_jax.data import document_files, document_hashes, packing, rows, tokenizers
 from undo_jax.data.document_division import Division, Status
-from undo_jax.data.document_encoding import encode, encode_all
+from undo_jax.data.document_encoding import encode_all
 from undo_jax.data.document_hashes import Hashes, overlap
 from undo_jax.data.document_source import FORMATS, Source, find
 from undo_jax.errors import ConfigError
@@ -44,8 +44,8 @@ __all__ = (
 # Counts up when the same files and settings begin to give other documents.
 VERSION = 1
 DONE, HASHES = "documents.json", "hashes"
-# Of each file so many bytes are read before compute; all of them while preparing.
-CHECKED_BYTES = 2**22
+# Of files that are a document each, so many bytes are read before compute.
+CHECKED_BYTES = 2**24
 
 
 Progress = Callable[[Status], None]
@@ -57,19 +57,25 @@ Progress = Callable[[Status], None]
 def check(source: Source) -> None:
   """Reads the beginning of each file: as much as tells that it is what it should be.
 
-  The whole of each file is checked while it is prepared, with the same errors.
+  Of files that are one document each only the first `CHECKED_BYTES` are read. All of
+  it is checked while it is prepared, with the same errors.
 
   Raises:
     ConfigError: if a path matches nothing, a file is empty or not UTF-8, a field or
       column is missing, or a document has no text; the file and line are named.
   """
-  tokenizer = tokenizers.make("bytes")
+  num_bytes = 0
   for path in find(source.paths):
-    documents = size = 0
+    documents = 0
     for chunk in document_files.chunks([path], source):
-      encoded = encode(chunk, source, tokenizer)
-      documents, size = documents + len(encoded.lengths), size + encoded.num_bytes
-      if size >= CHECKED_BYTES:
+      is_whole = chunk.kind == "files"
+      num_bytes += chunk.file_bytes * is_whole
+      if num_bytes > CHECKED_BYTES and is_whole:
+        documents = 1  # Or so we assume.
+        break
+      for record in document_files.records(chunk, source):
+        documents += document_files.has_text(record, source)
+      if documents:
         break
     if not documents and FORMATS[path.suffix] != "html":
       raise ConfigError(
@@ -142,7 +148,7 @@ def prepare(
       every source.
     num_workers: processes that encode; None: one for each core. The result does not
       depend on it.
-    progress: called after each chunk.
+    progress: called when a source begins, and after each of its chunks.
 
   Returns:
     documents.json: {"settings": what determines the rows, "sources": by name {"files"
@@ -156,15 +162,19 @@ def prepare(
       or the directory holds something else.
   """
   directory = pathlib.Path(directory).expanduser().absolute()
-  _check_settings(sources, tokenizer, length, packing, seed)
+  num_workers = _num_cores() if num_workers is None else num_workers
+  _check_settings(sources, tokenizer, packing)
+  _check_least(length=(length, 2), seed=(seed, 0), num_workers=(num_workers, 1))
   paths = _for_each(sources, lambda source: find(source.paths))
   stats = {path: path.stat() for found in paths.values() for path in found}
   described = {name: _describe(found) for name, found in paths.items()}
+  content = tokenizers.content(tokenizer)
   settings = files.plain(
     {
       "sources": {n: _fingerprint(s, described[n]) for n, s in sources.items()},
-      "tokenizer": tokenizer,
-      "tokenizer_content": tokenizers.content(tokenizer),
+      # Where its file is does not matter.
+      "tokenizer": tokenizer if content is None else tokenizer.partition(":")[0],
+      "tokenizer_content": content,
       "length": length,
       "packing": packing,
       "seed": seed,
@@ -177,7 +187,7 @@ def prepare(
     preparation = _Preparation(
       temporary, sources, paths, tokenizer, length, packing, seed, progress
     )
-    with contextlib.closing(preparation.stream(num_workers or _num_cores())) as stream:
+    with contextlib.closing(preparation.stream(num_workers)) as stream:
       sizes = rows.write(
         temporary, length=length, splits=preparation.splits, stream=stream
       )
@@ -242,16 +252,23 @@ class _Preparation:
     encoded = encode_all(
       self._chunks(), self._tokenizer, num_workers=num_workers, full=self._full
     )
+    current = next(iter(self._divisions))
+    self._report(current)
     with contextlib.closing(encoded):
       for name, documents in encoded:
-        division = self._divisions[name]
-        yield from division.add(documents)
-        if division.is_full:
+        if name != current:
+          self._report(name)
+          current = name
+        yield from self._divisions[name].add(documents)
+        if self._divisions[name].is_full:
           self._full.add(name)
-        if self._progress:
-          self._progress(division.status)
+        self._report(name)
     for division in self._divisions.values():
       yield from division.end()
+
+  def _report(self, name: str) -> None:
+    if self._progress:
+      self._progress(self._divisions[name].status)
 
   def _chunks(self):
     """Yields (name, chunk or the error instead of it, source)."""
@@ -278,7 +295,7 @@ class _Preparation:
     }
 
 
-def _check_settings(sources, tokenizer, length, mode, seed):
+def _check_settings(sources, tokenizer, mode):
   """Raises a ConfigError on a setting out of its range."""
   if not sources:
     raise ConfigError("sources: expected at least one, got none")
@@ -289,12 +306,16 @@ def _check_settings(sources, tokenizer, length, mode, seed):
       )
   if mode not in packing.MODES:
     raise ConfigError(f"packing: expected one of {packing.MODES}, got {mode!r}")
-  for name, value, least in (("length", length, 2), ("seed", seed, 0)):
+  tokenizers.make(tokenizer)
+
+
+def _check_least(**values: tuple[int, int]) -> None:
+  """Raises a ConfigError if a value is no integer or less than the least."""
+  for name, (value, least) in values.items():
     if type(value) is not int or value < least:
       raise ConfigError(
         f"{name}: expected an integer of at least {least}, got {value!r}"
       )
-  tokenizers.make(tokenizer)
 
 
 def _for_each(sources, function):
@@ -329,8 +350,11 @@ def _remove_killed(directory: pathlib.Path) -> None:
 def _check_unchanged(stats: Mapping[pathlib.Path, os.stat_result]) -> None:
   """Raises a ConfigError if a file is not the one whose checksum was taken."""
   for path, before in stats.items():
-    now = path.stat()
-    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+    now = path.stat() if path.exists() else None
+    if now is None or (now.st_size, now.st_mtime_ns) != (
+      before.st_size,
+      before.st_mtime_ns,
+    ):
       raise ConfigError(f"{path} changed while it was read; run again")
 
 

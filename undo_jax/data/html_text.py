@@ -10,8 +10,8 @@ import html.parser
 import re
 
 LEFT_OUT = frozenset(
-  "head script style noscript template nav aside form button select datalist textarea "
-  "label dialog svg math canvas iframe object audio video".split()
+  "head title script style noscript template nav aside form button select datalist "
+  "textarea label dialog svg math canvas iframe object audio video".split()
 )
 LEFT_OUT_ROLES = frozenset(
   "navigation banner contentinfo complementary search menu menubar toolbar".split()

@@ -67,11 +67,12 @@ def _alike(plan: list[Stage], kind: str) -> list[list[Stage]]:
 def _training(settings, mesh):
   model = ModelConfig(**settings["model"])
   program = programs.training_of(settings, mesh)
+  method = objectives.method(settings["objective"], settings["options"])
   frozen = {
     name: _replicated((model.width,), jnp.float32, mesh)
     if name == "direction"
     else programs.abstract_frozen(model, mesh)
-    for name in objectives.REGISTRY[settings["objective"]].frozen
+    for name in method.frozen
   }
   parts = {
     name: _batch((settings["batch_size"], settings["length"]), mesh)

@@ -46,6 +46,7 @@ def training(
   updates: int,
   batch_size: int,
   length: int,
+  gradients: int = 1,
 ) -> Compute:
   """Returns the cost of `updates` steps of an objective.
 
@@ -59,11 +60,16 @@ def training(
     updates: optimizer steps.
     batch_size: rows of each part.
     length: L.
+    gradients: that an update takes; sharpness-aware ones are two.
   """
   passes = 3 * len(method.trains) + len(method.reads)
-  rows = updates * batch_size
+  flops = passes * forward_flops(config, length)
+  # Hidden states that are read besides the last: the embedding and every layer's.
+  lens = 3 * len(method.unembeds) * (config.num_layers + 1)
+  flops += lens * 2 * length * config.vocab_size * config.width
+  rows = updates * batch_size * gradients
   return Compute(
     updates=updates,
     tokens=rows * length * len(method.trains),
-    flops=rows * passes * forward_flops(config, length),
+    flops=rows * flops,
   )

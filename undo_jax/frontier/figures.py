@@ -62,6 +62,8 @@ _KNOWN = {
   "max_ent": ModelStyle("MaxEnt", "#b3261e", "^"),
   "grad_diff": ModelStyle("GradDiff", "#ea6a1f", "v"),
   "rmu": ModelStyle("RMU", "#f4ae52", "<"),
+  "max_ent_sam": ModelStyle("MaxEnt + SAM", "#d4477f", ">"),
+  "max_ent_rep_noise": ModelStyle("MaxEnt + RepNoise", "#7a3b10", "h"),
   "oracle_matching": ModelStyle("oracle matching", "#9c36a8", "D", size=5.5),
   "unlearn_and_distill": ModelStyle("unlearn and distill", "#1f8f4e", "P", size=8.0),
 }

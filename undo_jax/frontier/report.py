@@ -330,12 +330,18 @@ def _introduction(results: Mapping[str, Any]) -> str:
 
 
 def _trained_by_attack(results: Mapping[str, Any]) -> str:
-  """Say what the attacks of a run train: all weights, or adapters."""
+  """Say what the attacks of a run train, and what they do to the model before."""
   model = next(iter(results["models"].values()))
   attack = model["relearn"].get("attack", {"kind": "full"})
-  if attack["kind"] == "full":
-    return "all weights are trained"
-  return f"low-rank adapters (LoRA, rank {_escape(str(attack['rank']))}) are trained"
+  text = "all weights are trained"
+  if attack["kind"] == "lora":
+    text = f"low-rank adapters (LoRA, rank {_escape(attack['rank'])}) are trained"
+  elif "trainable" in attack:
+    paths = ", ".join(_escape(pattern) for pattern, _ in attack["trainable"])
+    text = f"a part of the weights is trained ({paths})"
+  if "perturb" in attack:
+    text += f", after noise of alpha {_escape(attack['perturb']['alpha'])}"
+  return text
 
 
 def _table_notes(results: Mapping[str, Any]) -> str:

@@ -18,7 +18,9 @@ Compute is what it took to make the model from the base: its own training and th
 of every model it is made from (its teacher, say); the base itself costs nothing.
 `worst_forget` is the worst over learning rates at each step, for the attacker's
 good. `attack` says what was trained: all weights, or LoRA adapters on kernels whose
-paths match `targets` (results written before there was a choice lack it: full).
+paths match `targets` (results written before there was a choice lack it: full). It
+also holds "perturb" (alpha and beta of noise before the attack) and "trainable" (pairs
+of path regex and layers) where the adversary has them.
 Numbers are the same, bit for bit, whenever the run is repeated or resumed.
 """
 
@@ -105,8 +107,10 @@ def _relearn(settings, outcome, more_is_worse):
   worst_S, index_S = worst_case(forget_RxS, higher_is_worse=more_is_worse)
   rates = np.asarray(outcome["learning_rates"])
   lora = settings.get("lora")
+  attack = {"kind": "lora", **lora} if lora else {"kind": "full"}
   return {
-    "attack": {"kind": "lora", **lora} if lora else {"kind": "full"},
+    "attack": attack
+    | {name: settings[name] for name in ("perturb", "trainable") if name in settings},
     "learning_rates": outcome["learning_rates"],
     "steps": outcome["steps"],
     "worst_forget": np.asarray(worst_S).tolist(),

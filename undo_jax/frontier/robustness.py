@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 # Methods that change outputs only; the first one present marks robustness 0.
-UNLEARNED_ONLY = ("max_ent", "grad_diff", "rmu", "oracle_matching")
+UNLEARNED_ONLY = (
+  "max_ent",
+  "grad_diff",
+  "rmu",
+  "max_ent_sam",
+  "max_ent_rep_noise",
+  "oracle_matching",
+)
 BUDGETS = (20, 100)  # Relearning updates compared where the results name none.
 _COINCIDE = 1e-9  # References closer than this cannot scale a ratio.
 

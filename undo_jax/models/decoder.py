@@ -17,11 +17,13 @@ import jax.numpy as jnp
 from undo_jax import interpolation, placement, trees
 from undo_jax.models import attention
 from undo_jax.models.config import ModelConfig
-from undo_jax.routing.activations import check_broadcastable, route
+from undo_jax.routing.activations import Mask, TokenMask, check_broadcastable, route
 from undo_jax.types import Params
 
 # Places inside each layer where a routing mask may sit.
 NODES = ("attention/heads", "attention/out", "mlp/hidden", "mlp/out", "residual")
+# What can be captured by name: before the layers, of all of them, after the last.
+CAPTURES = ("embedding", "mlp/out", "residual", "final_norm")
 
 # Mesh axes of the matrices into heads or MLP units and of those out of them.
 INTO, OUT_OF = ("fsdp", "tensor"), ("tensor", "fsdp")
@@ -42,10 +44,10 @@ class Cache(NamedTuple):
 
 
 class Output(NamedTuple):
-  """logits in float32, the captured hidden states by index, the cache."""
+  """logits in float32, what was captured by index or name, the cache."""
 
   logits: jax.Array  # [B, L, V], or [B, P, V] at chosen positions.
-  captured: dict[int, jax.Array]
+  captured: dict[Any, jax.Array]
   cache: Cache | None = None
 
 
@@ -66,7 +68,7 @@ class Decoder:
     Matrices ~ N(0, init_std^2), biases zero, norms as the identity.
     """
     tokens_BxL = jnp.zeros((1, 1), jnp.int32)
-    return self._decoder.init(key, tokens_BxL, {}, (), None, None, None)["params"]
+    return self._decoder.init(key, tokens_BxL, {}, (), None, None, None, None)["params"]
 
   def init_cache(self, batch_size: int, room: int) -> Cache:
     """Returns an empty cache for `batch_size` rows of at most `room` tokens."""
@@ -84,11 +86,13 @@ class Decoder:
     params: Params,
     tokens_BxL: jax.Array,
     *,
-    routes: Mapping[str, jax.Array] | None = None,
-    capture: tuple[int, ...] = (),
+    routes: Mapping[str, Mask] | None = None,
+    capture: tuple[int, ...] | tuple[str, ...] = (),
     valid_BxL: jax.Array | None = None,
     cache: Cache | None = None,
     positions_BxP: jax.Array | None = None,
+    layer_inputs_NxBxLxD: jax.Array | None = None,
+    hidden_BxLxD: jax.Array | None = None,
   ) -> Output:
     """Computes the logits of the next token at every position, or at some.
 
@@ -98,10 +102,14 @@ class Decoder:
       routes: gradient-routing masks by node name (one of NODES), each
         broadcastable to [N, *activation], where the activation is
         [B, L, H, K] for attention/heads, [B, L, F] for mlp/hidden and
-        [B, L, D] for the others. The leading axis is the layer's.
+        [B, L, D] for the others. The leading axis is the layer's; of a
+        TokenMask, which needs less memory, it is the table's.
       capture: indices k in [0, N] of hidden states to return; 0 is the (scaled)
         embedding and k the output of the k-th layer counted from one (after
-        the residual, before the final norm).
+        the residual, before the final norm). Or names of CAPTURES: "embedding" is
+        hidden state 0, "residual" are all the others and "mlp/out" the outputs of
+        the MLPs (before the norm after it), both [N, B, L, D]; "final_norm" is what
+        the logits are made of.
       valid_BxL: bool, False where nothing may attend to a token (padding, on
         either side); None: all are valid. The logits of padding mean nothing.
       cache: the tokens before these, whose room must suffice for both; None:
@@ -109,6 +117,12 @@ class Decoder:
       positions_BxP: int32 in [0, L), the positions among these tokens whose logits
         to compute, of which a large vocabulary makes the largest array by far;
         None: all of them.
+      layer_inputs_NxBxLxD: what each layer reads in place of the output of the one
+        before it, so that the layers are computed apart from each other; None: they
+        follow each other.
+      hidden_BxLxD: hidden states whose logits to compute in place of the tokens' own
+        (a logit lens): final norm and unembedding alone are run, and no other option
+        is read. None: those of the last layer.
 
     Returns:
       Output(logits [B, L, V] or [B, P, V] float32, captured {k: [B, L, D]}, cache
@@ -116,10 +130,11 @@ class Decoder:
 
     Raises:
       ValueError: on an unknown node, a mask that does not broadcast, a capture
-        index outside [0, N], `valid_BxL` of another shape than the tokens, more
-        tokens than the cache has room for, or positions that are not [B, P].
+        index outside [0, N], names not in CAPTURES or mixed with indices,
+        `valid_BxL` of another shape than the tokens, more tokens than the cache has
+        room for, or positions that are not [B, P].
     """
-    hidden = self.hidden(
+    hidden, captured, cache = self.hidden(
       params,
       tokens_BxL,
       routes=routes,
@@ -127,21 +142,24 @@ class Decoder:
       valid_BxL=valid_BxL,
       cache=cache,
       positions_BxP=positions_BxP,
+      layer_inputs_NxBxLxD=layer_inputs_NxBxLxD,
+      hidden_BxLxD=hidden_BxLxD,
     )
-    logits_BxLxV = self.unembed(self.unembedding(params), hidden[0])
-    return Output(logits_BxLxV, *hidden[1:])
+    return Output(self.unembed(self.unembedding(params), hidden), captured, cache)
 
   def hidden(
     self,
     params: Params,
     tokens_BxL: jax.Array,
     *,
-    routes: Mapping[str, jax.Array] | None = None,
-    capture: tuple[int, ...] = (),
+    routes: Mapping[str, Mask] | None = None,
+    capture: tuple[int, ...] | tuple[str, ...] = (),
     valid_BxL: jax.Array | None = None,
     cache: Cache | None = None,
     positions_BxP: jax.Array | None = None,
-  ) -> tuple[jax.Array, dict[int, jax.Array], Cache | None]:
+    layer_inputs_NxBxLxD: jax.Array | None = None,
+    hidden_BxLxD: jax.Array | None = None,
+  ) -> tuple[jax.Array, dict, Cache | None]:
     """Computes what `unembed` makes logits of: `apply` without its last product.
 
     Args and Raises: see `apply`.
@@ -150,6 +168,10 @@ class Decoder:
       (hidden states after the final norm [B, L, D] or [B, P, D], compute dtype;
       captured; cache), the latter two as in Output.
     """
+    if hidden_BxLxD is not None:
+      norm = _Norm(self.config)
+      normed: Any = norm.apply({"params": params["final_norm"]}, hidden_BxLxD)
+      return normed, {}, None
     routes = dict(routes or {})
     self._check(tokens_BxL, routes, capture, valid_BxL)
     self._check_places(tokens_BxL, cache, positions_BxP)
@@ -161,6 +183,7 @@ class Decoder:
       valid_BxL,
       cache,
       positions_BxP,
+      layer_inputs_NxBxLxD,
     )
     return output
 
@@ -219,15 +242,24 @@ class Decoder:
     for name, mask in routes.items():
       if name not in shapes:
         raise ValueError(f"unknown route {name!r}; the nodes are {', '.join(NODES)}")
-      if jnp.ndim(mask) == 0 or mask.shape[0] != c.num_layers:
+      stacked = jnp.shape(mask.table if isinstance(mask, TokenMask) else mask)
+      if stacked[:1] != (c.num_layers,):
         raise ValueError(
           f"route {name!r} must have the {c.num_layers} layers as leading axis, "
-          f"got shape {jnp.shape(mask)}"
+          f"got shape {stacked}"
         )
-      check_broadcastable(mask, shapes[name])
-    for index in capture:
-      if not 0 <= index <= c.num_layers:
-        raise ValueError(f"capture indices lie in [0, {c.num_layers}], got {index}")
+      layer = jax.eval_shape(lambda m: _of_layer(m, 0), mask)
+      try:
+        check_broadcastable(layer, shapes[name][1:])
+      except ValueError as error:
+        raise ValueError(f"route {name!r}, in every layer: {error}") from None
+    if any(isinstance(index, str) for index in capture):
+      if not set(capture) <= set(CAPTURES):
+        raise ValueError(
+          f"captures are indices or names among {', '.join(CAPTURES)}, got {capture}"
+        )
+    elif not all(0 <= index <= c.num_layers for index in capture):
+      raise ValueError(f"capture indices lie in [0, {c.num_layers}], got {capture}")
     if valid_BxL is not None and valid_BxL.shape != (B, L):
       raise ValueError(
         f"valid_BxL must have the tokens' shape {(B, L)}, got {valid_BxL.shape}"
@@ -285,7 +317,9 @@ class _Decoder(nn.Module):
   config: ModelConfig
 
   @nn.compact
-  def __call__(self, tokens_BxL, routes, capture, valid_BxL, cache, positions_BxP):
+  def __call__(
+    self, tokens_BxL, routes, capture, valid_BxL, cache, positions_BxP, inputs_NxBxLxD
+  ):
     c = self.config
     embedding_VxD = self.param(
       "embedding", nn.initializers.normal(c.init_std), (c.vocab_size, c.width)
@@ -307,12 +341,12 @@ class _Decoder(nn.Module):
       _remat(_Layer, c.remat),
       variable_axes={"params": 0},
       split_rngs={"params": True},
-      in_axes=(0, nn.broadcast, 0, 0),
+      in_axes=(0, nn.broadcast, _route_axes(routes), 0, 0),
       length=c.num_layers,
       unroll=c.scan_unroll,
     )(
       c,
-      collect=any(k > 0 for k in capture),
+      collect=_collected(capture),
       kernel=cache is None and valid_BxL is None and _has_kernel(c, tokens_BxL.shape),
       name="layers",
     )
@@ -320,19 +354,32 @@ class _Decoder(nn.Module):
     is_local_N = (index_N + 1) % c.global_every != 0
     embedded_BxLxD = x_BxLxD
     before = None if cache is None else (cache.key, cache.value)
-    x_BxLxD, (hidden_NxBxLxD, after) = layers(
-      x_BxLxD, is_local_N, context, routes, before
+    x_BxLxD, (collected, after) = layers(
+      x_BxLxD, is_local_N, context, routes, before, inputs_NxBxLxD
     )
     if cache is not None:
       length = cache.length + tokens_BxL.shape[1]
       cache = cache._replace(key=after[0], value=after[1], length=length)
-    captured = {k: hidden_NxBxLxD[k - 1] if k else embedded_BxLxD for k in capture}
+    named = {"embedding": embedded_BxLxD, 0: embedded_BxLxD, **collected}
+    captured = {
+      k: named[k] if k in named else collected["residual"][k - 1]
+      for k in capture
+      if k != "final_norm"
+    }
     if positions_BxP is not None:
       x_BxLxD = jnp.take_along_axis(x_BxLxD, positions_BxP[:, :, None], axis=1)
     x_BxLxD = _Norm(c, name="final_norm")(x_BxLxD)
+    if "final_norm" in capture:
+      captured["final_norm"] = x_BxLxD
     if not c.tied and self.is_initializing():
       _Dense(c, c.vocab_size, name="head")(x_BxLxD)  # See Decoder.unembed.
     return x_BxLxD, captured, cache
+
+
+def _collected(capture) -> tuple[str, ...]:
+  """Returns the nodes whose outputs the scan over layers has to stack."""
+  hidden = any(isinstance(k, int) and k > 0 or k == "residual" for k in capture)
+  return ("residual",) * hidden + ("mlp/out",) * ("mlp/out" in capture)
 
 
 def _remat(layer, policy: str):
@@ -355,12 +402,14 @@ def _has_kernel(config: ModelConfig, shape) -> bool:
 
 class _Layer(nn.Module):
   config: ModelConfig
-  collect: bool
+  collect: tuple[str, ...]
   kernel: bool
 
   @nn.compact
-  def __call__(self, x_BxLxD, is_local, context, routes, cache):
+  def __call__(self, x_BxLxD, is_local, context, routes, cache, input_BxLxD):
     c = self.config
+    if input_BxLxD is not None:
+      x_BxLxD = input_BxLxD.astype(x_BxLxD.dtype)
     norm = functools.partial(_Norm, c)
     y_BxLxD = norm(name="pre_attention_norm")(x_BxLxD)
     y_BxLxD, cache = _Attention(c, self.kernel, name="attention")(
@@ -370,13 +419,14 @@ class _Layer(nn.Module):
       y_BxLxD = norm(name="post_attention_norm")(y_BxLxD)
     x_BxLxD += y_BxLxD
     y_BxLxD = norm(name="pre_mlp_norm")(x_BxLxD)
-    y_BxLxD = _Mlp(c, name="mlp")(y_BxLxD, routes)
+    mlp_BxLxD = y_BxLxD = _Mlp(c, name="mlp")(y_BxLxD, routes)
     if c.post_norms:
       y_BxLxD = norm(name="post_mlp_norm")(y_BxLxD)
     x_BxLxD += y_BxLxD
     x_BxLxD = _route_at(routes, "residual", x_BxLxD)
     x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
-    return x_BxLxD, (x_BxLxD if self.collect else None, cache)
+    nodes = {"mlp/out": mlp_BxLxD, "residual": x_BxLxD}
+    return x_BxLxD, ({name: nodes[name] for name in self.collect}, cache)
 
 
 class _Attention(nn.Module):
@@ -580,6 +630,21 @@ def _matmul(x, kernel):
 
 def _softcap(x, cap):
   return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def _of_layer(mask, index):
+  if isinstance(mask, TokenMask):
+    return mask._replace(table=mask.table[index])
+  return mask[index]
+
+
+def _route_axes(routes):
+  """Returns what the scan over layers takes apart: of a TokenMask, the table."""
+  axes: Any = TokenMask
+  return {
+    name: axes(0, nn.broadcast) if isinstance(mask, TokenMask) else 0
+    for name, mask in routes.items()
+  }
 
 
 def _route_at(routes, name, x):

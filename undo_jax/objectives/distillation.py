@@ -1,13 +1,18 @@
-"""Forward KL distillation: the D of UNDO."""
+"""Distillation: the D of UNDO, on outputs, on activations, from one or two teachers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from undo_jax.objectives import chunked
 from undo_jax.objectives.cross_entropy import masked_sum
-from undo_jax.types import Objective, SumCount
+from undo_jax.objectives.terms import weighted
+from undo_jax.types import ConfigError, Objective, SumCount
+
+# How a second teacher, the base model, takes its share.
+CHOICES = ("mixed", "switch")
 
 
 @chunked.summed
@@ -37,14 +42,150 @@ def forward_kl(
   return masked_sum(kl_BxL, mask_BxL)
 
 
-def make(apply: Callable) -> Objective:
-  """Returns the objective L = KL(frozen["teacher"] || params) on `batch`."""
+def activation_error(
+  outputs_NxBxLxD: jax.Array, targets_NxBxLxD: jax.Array, mask_BxL: jax.Array
+) -> SumCount:
+  """Sums the squared error of the layers' outputs, averaged over layers and width.
+
+  sum_t mask[t] * 1/(N * D) * sum_n |outputs[n, t] - targets[n, t]|^2
+
+  Args:
+    outputs_NxBxLxD: the student's; the gradient flows here.
+    targets_NxBxLxD: the teacher's; no gradient flows here.
+    mask_BxL: [B, L], 1 where a position counts.
+
+  Returns:
+    SumCount of float32 scalars.
+  """
+  targets = jax.lax.stop_gradient(targets_NxBxLxD).astype(jnp.float32)
+  error = outputs_NxBxLxD.astype(jnp.float32) - targets
+  return masked_sum(jnp.mean(error * error, axis=(0, -1)), mask_BxL)
+
+
+def make(
+  apply: Callable,
+  *,
+  kl_weight: float = 1.0,
+  activation_weight: float = 0.0,
+  base_share: float = 0.0,
+  base_choice: str = "mixed",
+) -> Objective:
+  """Returns L = kl_weight * KL + activation_weight * activation error on `batch`.
+
+  1. KL is KL(frozen["teacher"] || params). With a base_share p > 0 the model from
+     before unlearning teaches too: "mixed" is p * KL(frozen["base"] || params) +
+     (1 - p) * KL(frozen["teacher"] || params); "switch" takes in each microbatch
+     one of the two alone, base with probability p by the key.
+  2. The activation error is that of each layer by itself: it reads the teacher's
+     hidden state and is compared with the teacher's next one, the last layer after
+     the final norm. Layers equal to the teacher's add nothing. Neither embedding nor
+     unembedding learns from it.
+
+  Raises:
+    ConfigError: if a weight is negative or both are zero, base_share lies outside
+      [0, 1] or has no KL to act on, or base_choice is not one of CHOICES.
+
+  Reference: UNDO, arXiv 2506.06278, section 3 and, for activations and for two
+  teachers, the code published with it (WMDP).
+  """
+  _check(kl_weight, activation_weight, base_share, base_choice)
+  divergences = _divergences(apply, base_share, base_choice)
 
   def objective(params, frozen, batch, key):
-    del key
-    teacher = apply(frozen["teacher"], batch["inputs"]).logits
-    student = apply(params, batch["inputs"]).logits
-    loss = forward_kl(student, teacher, batch["mask"])
-    return loss, {"forward_kl": loss}
+    terms: dict[str, tuple[float, SumCount]] = {}
+    if activation_weight:
+      teacher = _run_all(apply, frozen["teacher"], batch["inputs"])
+      logits = lambda: teacher.logits  # noqa: E731
+      error = _matching(apply, params, batch, teacher.captured)
+      terms["activation_error"] = activation_weight, error
+    else:
+      logits = lambda: apply(frozen["teacher"], batch["inputs"]).logits  # noqa: E731
+    if kl_weight:
+      for name, share, value in divergences(params, frozen, batch, key, logits):
+        terms[name] = kl_weight * share, value
+    loss = weighted(*terms.values())
+    return loss, {name: value for name, (_, value) in terms.items()}
 
   return objective
+
+
+def _divergences(apply, base_share, base_choice):
+  """Returns the function that computes (metric, share, KL) of each teacher."""
+
+  def divergences(params, frozen, batch, key, teacher_logits):
+    def base_logits():
+      return apply(frozen["base"], batch["inputs"]).logits
+
+    def kl(logits):
+      return forward_kl(student, logits, batch["mask"])
+
+    student = apply(params, batch["inputs"]).logits
+    if not base_share:
+      return [("forward_kl", 1.0, kl(teacher_logits()))]
+    if base_choice == "mixed":
+      return [
+        ("forward_kl", 1.0 - base_share, kl(teacher_logits())),
+        ("base_forward_kl", base_share, kl(base_logits())),
+      ]
+    from_base = jax.random.bernoulli(key, base_share)
+    chosen = jax.lax.cond(from_base, base_logits, teacher_logits)
+    return [("forward_kl", 1.0, kl(chosen))]
+
+  return divergences
+
+
+def needs(
+  *,
+  kl_weight: float = 1.0,
+  activation_weight: float = 0.0,
+  base_share: float = 0.0,
+  base_choice: str = "mixed",
+) -> dict[str, Any]:
+  """Returns the passes and frozen trees that the options of `make` ask for.
+
+  A switch runs one of its two teachers, unless activations need the unlearned one
+  anyway; then base is counted whole though it runs in a share of the updates.
+  """
+  trained = bool(kl_weight) + bool(activation_weight)
+  both = base_share > 0 and (base_choice == "mixed" or activation_weight > 0)
+  return {
+    "trains": ("batch",) * trained,
+    "reads": ("batch",) * (2 if both else 1),
+    "frozen": ("teacher", "base") if base_share > 0 else ("teacher",),
+  }
+
+
+def _run_all(apply, params, inputs, **options):
+  capture = ("embedding", "residual", "final_norm")
+  return apply(params, inputs, capture=capture, **options)
+
+
+def _matching(apply, params, batch, teacher) -> SumCount:
+  """Returns the activation error of `params` to the teacher's captured states."""
+  read = jnp.concatenate([teacher["embedding"][None], teacher["residual"][:-1]])
+  read = jax.lax.stop_gradient(read)
+  student = _run_all(apply, params, batch["inputs"], layer_inputs_NxBxLxD=read)
+  return activation_error(_outputs(student.captured), _outputs(teacher), batch["mask"])
+
+
+def _outputs(captured):
+  """Returns the outputs of all layers [N, B, L, D], the last after the final norm."""
+  residual, normed = captured["residual"], captured["final_norm"]
+  return jnp.concatenate([residual[:-1], normed[None]])
+
+
+def _check(kl_weight, activation_weight, base_share, base_choice):
+  if kl_weight < 0 or activation_weight < 0 or not kl_weight + activation_weight:
+    raise ConfigError(
+      "distillation needs kl_weight and activation_weight of at least 0, not both 0, "
+      f"got {kl_weight} and {activation_weight}"
+    )
+  if not 0 <= base_share <= 1 or base_share and not kl_weight:
+    raise ConfigError(
+      "base_share must lie in [0, 1], and be 0 where kl_weight is, "
+      f"got {base_share} with kl_weight={kl_weight}"
+    )
+  if base_choice not in CHOICES:
+    raise ConfigError(
+      f"base_choice must be one of {', '.join(CHOICES)}, got {base_choice!r}"
+    )

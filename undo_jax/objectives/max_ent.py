@@ -6,8 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from undo_jax.objectives import chunked
-from undo_jax.objectives.cross_entropy import cross_entropy, masked_sum
+from undo_jax.objectives import chunked, retention
+from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.terms import weighted
 from undo_jax.types import Objective, SumCount
 
@@ -32,17 +32,26 @@ def uniform_kl(logits_BxLxV: jax.Array, mask_BxL: jax.Array) -> SumCount:
   return masked_sum(kl_BxL, mask_BxL)
 
 
-def make(apply: Callable, *, retain_weight: float) -> Objective:
-  """Returns the objective L = KL(U || p(forget)) + retain_weight * CE(retain)."""
+def make(
+  apply: Callable,
+  *,
+  retain_weight: float,
+  forget_weight: float = 1.0,
+  retain_loss: str = "cross_entropy",
+) -> Objective:
+  """Returns L = forget_weight * KL(U || p(forget)) + retain_weight * R(retain).
+
+  R is the cross-entropy or the KL to frozen["reference"], see retention. For WMDP the
+  paper weights the two with 1 - a and a, and takes the KL.
+  """
+  retain_term = retention.make(apply, retain_loss)
 
   def objective(params, frozen, batch, key):
-    del frozen, key
+    del key
     forget, retain = batch["forget"], batch["retain"]
     uniform = uniform_kl(apply(params, forget["inputs"]).logits, forget["mask"])
-    kept = cross_entropy(
-      apply(params, retain["inputs"]).logits, retain["targets"], retain["mask"]
-    )
-    loss = weighted((1.0, uniform), (retain_weight, kept))
-    return loss, {"forget_uniform_kl": uniform, "retain_cross_entropy": kept}
+    kept, metrics = retain_term(apply(params, retain["inputs"]).logits, frozen, retain)
+    loss = weighted((forget_weight, uniform), (retain_weight, kept))
+    return loss, {"forget_uniform_kl": uniform, **metrics}
 
   return objective

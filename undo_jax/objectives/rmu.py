@@ -51,8 +51,9 @@ def make(
   layers: tuple[int, ...],
   coefficient: float,
   retain_weight: float,
+  forget_weight: float = 1.0,
 ) -> Objective:
-  """Returns L = steering error on forget + retain_weight * drift on retain.
+  """Returns L = forget_weight * steering error + retain_weight * drift on retain.
 
   The hidden state is the output of the last of `layers` (counted from 0), so
   that every listed layer has a gradient; the drift is the squared distance to
@@ -71,7 +72,7 @@ def make(
     )
     reference = jax.lax.stop_gradient(hidden(frozen["reference"], retain))
     drift = _squared_error(hidden(params, retain), reference, retain["mask"])
-    loss = weighted((1.0, steered), (retain_weight, drift))
+    loss = weighted((forget_weight, steered), (retain_weight, drift))
     return loss, {"forget_steering_error": steered, "retain_drift": drift}
 
   return objective

@@ -17,6 +17,8 @@ class Setting(Protocol):
   Attributes:
     METRICS: for "retain" and "forget" the entries {"name", "unit", "range",
       "higher_is"} of results.json.
+    FALLING: optional, names of further scores that fall as a model gets better.
+      All others are of the kind of the retain score.
   """
 
   METRICS: Mapping[str, Mapping[str, Any]]

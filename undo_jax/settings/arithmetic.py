@@ -26,6 +26,7 @@ METRICS: Mapping[str, Mapping[str, Any]] = {
 }
 DOMAINS = ("retain", "forget")
 ENGLISH = "english"  # A corpus to mix in, and its held-out cross-entropy.
+FALLING = (ENGLISH,)
 
 
 def splits(data: Any) -> tuple[str, ...]:

@@ -1,9 +1,17 @@
 """Loss and gradients of an objective, accumulated over microbatches."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
+import optax
 
+from undo_jax import trees
 from undo_jax.types import Batch, Frozen, Metrics, Objective, Params
+
+# `loss_and_gradients`, or what stands in its place.
+GradientFunction: TypeAlias = Callable[..., tuple[jax.Array, Params, Metrics]]
 
 
 def loss_and_gradients(
@@ -68,6 +76,54 @@ def loss_and_gradients(
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (loss, metrics, grads))
   (loss, metrics, grads), _ = jax.lax.scan(accumulate, zeros, (microbatches, indices))
   return loss, grads, metrics
+
+
+def sharpness_aware(rho: float, *, trainable: tuple = ()) -> GradientFunction:
+  """Returns `loss_and_gradients` whose gradients are those of the worst point nearby.
+
+  g(theta + eps),  eps = rho * g(theta) / (|g(theta)| + 1e-12)
+
+  with the global norm over what is trained. Both gradients are those of the whole
+  batch, whatever the microbatches, under one key; loss and metrics are those at
+  theta. rho = 0 is `loss_and_gradients` itself.
+
+  The code that was published with UNDO takes both gradients on the last microbatch
+  alone and divides them by the number A of microbatches. Here that is a batch of one
+  microbatch's size, num_microbatches=1 and A times the clip_norm.
+
+  Args:
+    rho: length of the perturbation, >= 0.
+    trainable: rules of trees.mask_from_rules as in OptimizerConfig; nothing else
+      is perturbed. Empty: everything is.
+
+  Raises:
+    ValueError: if rho is negative.
+
+  Reference: Foret et al., Sharpness-Aware Minimization, arXiv 2010.01412, equation
+  (2); as a baseline of robust unlearning in UNDO, arXiv 2506.06278.
+  """
+  # optax.contrib.sam takes its two gradients from two updates of the loop, that is
+  # from two batches, unless it is given a function; and a zero gradient makes it NaN.
+  if rho < 0:
+    raise ValueError(f"rho must be at least 0, got {rho}")
+  if rho == 0:
+    return loss_and_gradients
+
+  def gradients(objective, params, frozen, batch, key, *, num_microbatches=1):
+    def at(params):
+      return loss_and_gradients(
+        objective, params, frozen, batch, key, num_microbatches=num_microbatches
+      )
+
+    loss, direction, metrics = at(params)
+    direction = trees.masked(direction, trainable)
+    scale = rho / (optax.tree.norm(direction) + 1e-12)
+    worst = jax.tree.map(
+      lambda p, g: p + (scale * g).astype(p.dtype), params, direction
+    )
+    return loss, at(worst)[1], metrics
+
+  return gradients
 
 
 def _split(x, num_microbatches):

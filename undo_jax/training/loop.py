@@ -39,7 +39,8 @@ class Result:
   state: TrainState
   updates: int
   scores: Scores  # Of the final model.
-  reason: str  # "recovered" by the stop rule, or "step limit".
+  # "recovered" by the stop rule, "step limit", or without a rule "fixed budget".
+  reason: str
 
 
 def train(
@@ -52,7 +53,7 @@ def train(
   schedule: Schedule,
   put: Callable[[Any], Any],
   evaluate: Callable[[Any], Scores],
-  should_stop: Callable[[Scores], bool],
+  should_stop: Callable[[Scores], bool] | None,
   checkpoints: Checkpoints,
   writer: JsonlWriter,
   progress: Progress,
@@ -68,7 +69,7 @@ def train(
     schedule: when to evaluate, to save and to end.
     put: places a batch on the devices.
     evaluate: scores of parameters, as floats.
-    should_stop: whether scores end the stage.
+    should_stop: whether scores end the stage; None: there is no such rule.
     checkpoints: where state and iterator go together.
     writer: takes rows of kind "train" (of the update) and "evaluation".
     progress: advances by one each update.
@@ -81,7 +82,7 @@ def train(
   """
   step = int(state.step)
   pending = None  # Metrics of the last update: read while the next one runs.
-  reason, scores = "step limit", {}
+  reason, scores = "step limit" if should_stop else "fixed budget", {}
   while True:
     # The order matters: what is saved at a step has not been evaluated at it, so
     # a resumed stage takes the same evaluation again and then the same batch.
@@ -92,7 +93,7 @@ def train(
       pending = _report(pending, writer, progress, checkpoints)
       scores = evaluate(state.params)
       writer.write(step, "evaluation", **scores)
-      if should_stop(scores):
+      if should_stop and should_stop(scores):
         reason = "recovered"
         break
     if step >= schedule.num_steps:

@@ -1,9 +1,9 @@
 """The optimizer of every stage: clip, Adam, decoupled decay, schedule, freezing."""
 
+from collections.abc import Iterable
 import dataclasses
 from typing import Any
 
-import jax
 import optax
 
 from undo_jax import trees
@@ -66,13 +66,7 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
   """Returns clip -> Adam(0.9, 0.999) -> decoupled decay -> schedule -> freezing."""
-  masks = [only_trainable(config.trainable)] if config.trainable else []
-  return optax.chain(
-    *masks,  # Before clipping too: frozen parameters must not use up the norm.
-    optax.clip_by_global_norm(config.clip_norm),
-    optax.adamw(schedule(config), weight_decay=config.weight_decay),
-    *masks,  # Last, so that decay does not move them.
-  )
+  return _chain(config, schedule(config))
 
 
 def make_population_optimizer(config: OptimizerConfig) -> Any:
@@ -83,12 +77,33 @@ def make_population_optimizer(config: OptimizerConfig) -> Any:
   """
 
   def build(learning_rate):
-    return optax.chain(
-      optax.clip_by_global_norm(config.clip_norm),
-      optax.adamw(learning_rate, weight_decay=config.weight_decay),
-    )
+    return _chain(config, learning_rate)
 
   return optax.inject_hyperparams(build)(learning_rate=config.learning_rate)
+
+
+def _chain(config, learning_rate) -> optax.GradientTransformation:
+  masks = [only_trainable(config.trainable)] if config.trainable else []
+  return optax.chain(
+    *masks,  # Before clipping too: frozen parameters must not use up the norm.
+    optax.clip_by_global_norm(config.clip_norm),
+    optax.adamw(learning_rate, weight_decay=config.weight_decay),
+    *masks,  # Last, so that decay does not move them.
+  )
+
+
+def trainable_rules(layers_by_path: Iterable) -> tuple:
+  """Returns the rules of trees.mask_from_rules for what a config says is trained.
+
+  Args:
+    layers_by_path: pairs (path regex, layers): of parameters under layers/ the
+      indices of the layers that are trained, empty for all of them; empty for
+      any other parameter. The first pair that matches a path decides.
+  """
+  return tuple(
+    (pattern, 0, tuple(layers), 1.0) if layers else (pattern, None, None, 1.0)
+    for pattern, layers in layers_by_path
+  )
 
 
 def only_trainable(rules: tuple) -> optax.GradientTransformation:
@@ -96,7 +111,6 @@ def only_trainable(rules: tuple) -> optax.GradientTransformation:
 
   def update(updates, params):
     del params
-    masks = trees.mask_from_rules(updates, rules, default=0.0)
-    return jax.tree.map(lambda u, m: u * m.astype(u.dtype), updates, masks)
+    return trees.masked(updates, rules)
 
   return optax.stateless(update)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from undo_jax.training.gradients import loss_and_gradients
+from undo_jax.training.gradients import GradientFunction, loss_and_gradients
 from undo_jax.training.state import TrainState
 from undo_jax.types import Batch, Frozen, Objective
 
@@ -19,6 +19,7 @@ def make_step(
   optimizer: optax.GradientTransformation,
   *,
   num_microbatches: int = 1,
+  gradients: GradientFunction = loss_and_gradients,
 ) -> Step:
   """Returns the pure step `(state, frozen, batch, key) -> (state, metrics)`.
 
@@ -26,6 +27,7 @@ def make_step(
     objective: what is minimized; see types.Objective.
     optimizer: an optax chain over the state's parameters.
     num_microbatches: microbatches whose gradients are summed in one update.
+    gradients: how they are taken, see gradients.sharpness_aware for another way.
 
   Returns:
     A function of the state, the frozen tree, a batch with leading axis B and the
@@ -35,7 +37,7 @@ def make_step(
   """
 
   def step(state, frozen, batch, key):
-    loss, grads, metrics = loss_and_gradients(
+    loss, grads, metrics = gradients(
       objective,
       state.params,
       frozen,

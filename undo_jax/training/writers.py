@@ -10,7 +10,7 @@ from typing import Any
 import tqdm
 
 from undo_jax import files
-from undo_jax.data.documents import Status
+from undo_jax.data.document_division import Status
 
 LOGGER = logging.getLogger("undo_jax")
 

@@ -1,0 +1,166 @@
+"""Tests of routed training against gradients of the parts taken one by one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from undo_jax import testing
+from undo_jax.models.decoder import Output
+from undo_jax.objectives import cross_entropy, distillation, routed
+from undo_jax.routing import era
+from undo_jax.routing.activations import route
+from undo_jax.routing.sgtm import SOURCES
+from undo_jax.training.gradients import loss_and_gradients
+from undo_jax.types import ConfigError
+
+CONFIG = testing.config()
+ROUTING = routed.Routing(CONFIG, mlp_units=8, kv_heads=0)
+RESERVED = ROUTING.expansion()
+KEY = jax.random.key(0)
+SOURCE = jnp.array([0, 1, 2, 0, 1, 0, 2, 1])
+BATCH = {**testing.batch(KEY), "source": SOURCE}
+
+
+def apply(params, tokens, *, routes=None):
+  """The decoder's MLPs alone, with its paths: compiling all of it would take long."""
+  x_BxLxD = jnp.cumsum(params["embedding"][tokens], axis=1)
+  mlp = params["layers"]["mlp"]
+  for n in range(2):
+    hidden = jax.nn.silu(x_BxLxD @ mlp["gate"]["kernel"][n])
+    hidden *= x_BxLxD @ mlp["up"]["kernel"][n]
+    if routes:
+      mask = routes["mlp/hidden"]
+      hidden = route(hidden, mask._replace(table=mask.table[n]))
+    x_BxLxD += hidden @ mlp["down"]["kernel"][n]
+  return Output(x_BxLxD @ params["embedding"].T, {})
+
+
+def draw(seed):
+  normal = np.random.default_rng(seed).standard_normal
+  shapes = {"gate": (2, 16, 32), "up": (2, 16, 32), "down": (2, 32, 16)}
+  mlp = {
+    name: {"kernel": jnp.asarray(0.4 * normal(shape), jnp.float32)}
+    for name, shape in shapes.items()
+  }
+  embedding = jnp.asarray(0.4 * normal((16, 16)), jnp.float32)
+  return {"embedding": embedding, "layers": {"mlp": mlp}}
+
+
+PARAMS = draw(1)
+FROZEN = {"teacher": draw(2)}
+
+
+@functools.cache
+def compiled(objective, num_microbatches=1):
+  fn = functools.partial(loss_and_gradients, num_microbatches=num_microbatches)
+  return jax.jit(lambda params, batch: fn(objective, params, FROZEN, batch, KEY))
+
+
+def run(objective, batch=BATCH, params=PARAMS, **options):
+  return compiled(objective, **options)(params, batch)
+
+
+def assert_close(got, expected, tolerance=3e-6):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(
+      x, y, rtol=0, atol=tolerance * np.abs(y).max()
+    ),
+    got,
+    expected,
+  )
+
+
+PLAIN = {
+  routed.make: ("cross_entropy", cross_entropy.make(apply)),
+  routed.make_distillation: ("forward_kl", distillation.make(apply)),
+}
+COHERENT = routed.make(apply, routing=ROUTING, coherence_weight=0.3)
+
+
+@pytest.mark.parametrize(
+  ("make", "layer"),
+  [(routed.make, 1), (routed.make_distillation, 0)],
+  ids=["pretraining", "distillation"],
+)
+def test_forget_rows_train_the_reserved_units_and_other_rows_everything(make, layer):
+  """In the one layer that is routed: the sum of two gradients by hand."""
+  routing = ROUTING._replace(layers=(layer,), old_target=-0.5)
+  objective = make(apply, routing=routing)
+  loss, grads, metrics = run(objective)
+  name, plain = PLAIN[make]
+  expected_loss, unrouted, _ = run(plain)
+  np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+
+  def alone(is_forget):
+    mask = BATCH["mask"] * ((SOURCE == 0) == is_forget)[:, None]
+    part, part_grads, _ = run(plain, {**BATCH, "mask": mask})
+    share = float(mask.sum() / BATCH["mask"].sum())
+    return float(part), jax.tree.map(lambda x: share * x, part_grads)
+
+  (forget_loss, forget), (_, rest) = alone(True), alone(False)
+  np.testing.assert_allclose(metrics[f"forget_{name}"].mean(), forget_loss, rtol=1e-6)
+  for path in ("gate", "up"):
+    by_hand = np.array(forget["layers"]["mlp"][path]["kernel"][layer])
+    by_hand[:, :24] *= -0.5
+    by_hand += rest["layers"]["mlp"][path]["kernel"][layer]
+    assert_close(grads["layers"]["mlp"][path]["kernel"][layer], by_hand)
+  down = grads["layers"]["mlp"]["down"]["kernel"][layer]
+  assert_close(down, unrouted["layers"]["mlp"]["down"]["kernel"][layer])
+
+
+def test_the_coherence_term_is_the_loss_of_the_smaller_model():
+  loss, grads, metrics = run(COHERENT)
+  routed_loss, routed_grads, _ = run(routed.make(apply, routing=ROUTING))
+  small_params = era.contract(PARAMS, RESERVED)
+  mask = BATCH["mask"] * (SOURCE != 0)[:, None]
+  plain = PLAIN[routed.make][1]
+  coherence, small_grads, _ = run(plain, {**BATCH, "mask": mask}, small_params)
+  np.testing.assert_allclose(metrics["coherence"].mean(), coherence, rtol=1e-5)
+  np.testing.assert_allclose(loss, routed_loss + 0.3 * coherence, rtol=1e-5)
+  difference = jax.tree.map(lambda x, y: (x - y) / 0.3, grads, routed_grads)
+  assert_close(era.contract(difference, RESERVED), small_grads, 1e-4)
+  new = era.new_entries(PARAMS, RESERVED)
+  for x, of_new in zip(jax.tree.leaves(difference), jax.tree.leaves(new), strict=True):
+    np.testing.assert_allclose(jnp.where(of_new, x, 0), 0, atol=1e-5)
+
+
+def test_sources_of_tokens_and_microbatches_give_the_same():
+  expected = run(COHERENT)
+  tokens = jnp.broadcast_to(SOURCE[:, None], BATCH["mask"].shape)
+  got = run(COHERENT, {**BATCH, "source": tokens}, num_microbatches=2)
+  assert_close(got, expected)
+
+
+def test_selective_gradient_masking_is_one_loss_over_all_tokens():
+  batch = {name: testing.batch(jax.random.key(k)) for k, name in enumerate(SOURCES)}
+  objective = routed.make_sgtm(apply, routing=ROUTING)
+  loss, grads, metrics = run(objective, batch)
+  plain = PLAIN[routed.make][1]
+  sums, expected = [], jax.tree.map(jnp.zeros_like, PARAMS)
+  is_new = era.new_entries(PARAMS, RESERVED)
+  total = sum(float(part["mask"].sum()) for part in batch.values())
+  for source, part in batch.items():
+    params = era.ablate(PARAMS, RESERVED) if source == "retain" else PARAMS
+    value, part_grads, _ = run(plain, {**part, "source": SOURCE}, params)
+    np.testing.assert_allclose(
+      metrics[f"{source}_cross_entropy"].mean(), value, rtol=1e-5
+    )
+    share = float(part["mask"].sum()) / total
+    sums.append(share * value)
+    kept = {"forget": is_new, "retain": jax.tree.map(jnp.logical_not, is_new)}.get(
+      source, jax.tree.map(jnp.ones_like, is_new)
+    )
+    expected = jax.tree.map(
+      lambda e, g, k, share=share: e + share * g * k, expected, part_grads, kept
+    )
+  np.testing.assert_allclose(loss, sum(sums), rtol=1e-5)
+  assert_close(grads, expected, 1e-5)
+
+
+def test_units_that_do_not_exist_are_an_error():
+  for make in (*PLAIN, routed.make_sgtm):
+    with pytest.raises(ConfigError, match="32 and 0 cannot be set aside"):
+      make(apply, routing=ROUTING._replace(mlp_units=32, kv_heads=0))

@@ -1,0 +1,399 @@
+"""Tests of routing in an optax chain, against hand arithmetic and optax itself."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import optax
+import pytest
+
+from undo_jax import testing, trees
+from undo_jax.routing import transforms
+
+PARAMS = {"old": jnp.array([0.5, -2.0, 1.0]), "mixed": jnp.full((2, 3), 0.25)}
+MASKS = {  # Not in the order of the alphabet: an index is one into the sorted names.
+  "retain": trees.mask_from_rules(PARAMS, [("mixed", 1, 2, 0.0)]),
+  "forget": trees.mask_from_rules(
+    PARAMS, [("old", None, None, 0.0), ("mixed", 1, (0, 1), -0.75)]
+  ),
+}
+ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
+
+
+def gradients(forget, retain):
+  return {
+    "forget": jax.tree.map(lambda x: jnp.full_like(x, forget), PARAMS),
+    "retain": jax.tree.map(lambda x: jnp.full_like(x, retain), PARAMS),
+  }
+
+
+def update(transform, params=PARAMS, state=None, updates=ZEROS, **extra):
+  state = transform.init(params) if state is None else state
+  return transform.update(updates, state, params, **extra)
+
+
+# ---- The sum over sources.
+
+
+def test_the_sum_over_sources_is_that_of_hand_arithmetic():
+  """T26: 1 * 0.5 - 0.75 on old columns, 1.5 where nothing is masked."""
+  masks = {
+    "forget": {"w": jnp.array([[-0.75, -0.75, 1.0]])},
+    "retain": {"w": jnp.ones((1, 1))},
+  }
+  transform = transforms.route_sources(masks)
+  grads = {"forget": {"w": jnp.ones((2, 3))}, "retain": {"w": jnp.full((2, 3), 0.5)}}
+  got, _ = update(transform, {"w": jnp.zeros((2, 3))}, source_grads=grads)
+  np.testing.assert_array_equal(got["w"], [[-0.25, -0.25, 1.5]] * 2)
+
+
+def test_masks_of_one_give_the_gradient_of_the_summed_loss():
+  def loss(params, target):
+    return sum(jnp.sum((leaf - target) ** 4) for leaf in jax.tree.leaves(params))
+
+  ones = trees.mask_from_rules(PARAMS, [])
+  transform = transforms.route_sources({"forget": ones, "retain": ones})
+  grads = {
+    "forget": jax.grad(loss)(PARAMS, 1.0),
+    "retain": jax.grad(loss)(PARAMS, -0.5),
+  }
+  weights = {"retain": 3.0, "forget": 0.5}
+  got, _ = update(transform, source_grads=grads, source_weights=weights)
+  expected = jax.grad(lambda p: 0.5 * loss(p, 1.0) + 3.0 * loss(p, -0.5))(PARAMS)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), got, expected)
+
+
+def test_the_updates_that_come_in_are_not_read_and_dtypes_kept():
+  transform = transforms.route_sources(MASKS)
+  grads = jax.tree.map(lambda x: x.astype(jnp.bfloat16), gradients(1.0, 2.0))
+  nans = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), PARAMS)
+  got, _ = update(transform, updates=nans, source_grads=grads)
+  assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype("bfloat16")}
+  np.testing.assert_array_equal(got["old"].astype(jnp.float32), [2.0, 2.0, 2.0])
+  np.testing.assert_array_equal(
+    got["mixed"].astype(jnp.float32), [[1.25, 1.25, 1.0]] * 2
+  )
+
+
+# ---- Routing and optimizers.
+
+
+@pytest.mark.parametrize("mask", [1.0, 0.1, 1e-3])
+def test_adam_does_not_see_the_size_of_a_constant_mask(mask):
+  """T20: the same trajectory as without a mask; the sign alone matters."""
+
+  def run(mask):
+    transform = optax.chain(
+      transforms.route_sources({"all": {"x": jnp.float32(mask)}}), optax.adam(0.01)
+    )
+    params = {"x": jnp.float32(1.0)}
+
+    def step(carry, _):
+      params, state = carry
+      grads = {"all": jax.grad(lambda p: (p["x"] - 3.0) ** 2)(params)}
+      updates, state = transform.update(params, state, params, source_grads=grads)
+      return (optax.apply_updates(params, updates), state), None
+
+    carry = (params, transform.init(params))
+    return jax.lax.scan(step, carry, None, length=50)[0][0]["x"]
+
+  # Adam by hand.
+  x, m, v = 1.0, 0.0, 0.0
+  for t in range(1, 51):
+    g = 2 * (x - 3.0)
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+    x -= 0.01 * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8)
+  assert x > 1.4
+  np.testing.assert_allclose(run(mask), x, rtol=1e-5)
+  assert run(-5e-8) < 0.6
+
+
+def test_momentum_and_decay_move_a_closed_parameter_unless_it_is_frozen():
+  """T21, with the number that AdamW gives by hand."""
+  masks = {"forget": {"x": jnp.zeros(1)}, "retain": {"x": jnp.ones(1)}}
+
+  def run(*last):
+    transform = optax.chain(
+      transforms.route_sources(masks), optax.adamw(1e-2, weight_decay=0.1), *last
+    )
+    params, moved = {"x": jnp.ones(2)}, []
+    state = transform.init(params)
+    grads = {name: {"x": jnp.array([1.0, 1.0])} for name in masks}
+    for source in ["retain"] * 20 + ["forget"] * 5:
+      now = {name: float(name == source) for name in masks}
+      updates, state = transform.update(
+        params, state, params, source_grads=grads, source_weights=now, source=source
+      )
+      params = optax.apply_updates(params, updates)
+      moved.append(np.asarray(updates["x"]))
+    return moved
+
+  m = v = 0.0
+  x, expected = 1.0, []
+  for t in range(1, 26):
+    g = 1.0 if t <= 20 else 0.0
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+    step = m / (1 - 0.9**t) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8) + 0.1 * x
+    expected.append(-0.01 * step)
+    x += expected[-1]
+  assert abs(expected[20]) > 5e-3  # A move as large as with a gradient.
+  moved = np.array(run())
+  np.testing.assert_allclose(moved, np.array(expected)[:, None].repeat(2, 1), rtol=1e-4)
+  frozen = np.array(run(transforms.freeze_by_source(masks)))
+  assert not np.any(frozen[20:])
+  np.testing.assert_array_equal(frozen[:20], moved[:20])
+
+
+def test_decoupled_decay_moves_entries_without_gradient():
+  """T22: -lr * decay * theta, and no more where the decay is routed away."""
+  masks = {"x": jnp.array([1.0, 0.0, 0.5])}
+  transform = optax.chain(
+    optax.scale_by_adam(),
+    transforms.routed_weight_decay(0.1, masks),
+    optax.scale_by_learning_rate(1e-2),
+  )
+  theta = np.array([[0.5, -2.0, 3.0]], np.float32)
+  got, _ = update(
+    transform, {"x": jnp.asarray(theta)}, updates={"x": jnp.zeros((1, 3))}
+  )
+  expected = -1e-2 * 0.1 * theta * [[1.0, 0.0, 0.5]]
+  np.testing.assert_allclose(got["x"], expected, rtol=1e-6)
+  # Without masks it is AdamW's own.
+  ours = optax.chain(
+    optax.scale_by_adam(),
+    transforms.routed_weight_decay(0.1),
+    optax.scale_by_learning_rate(1e-2),
+  )
+  grads = jax.tree.map(lambda x: x + 1, PARAMS)
+  got, _ = update(ours, updates=grads)
+  expected, _ = update(optax.adamw(1e-2, weight_decay=0.1), updates=grads)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), got, expected)
+
+
+def test_decay_before_adam_is_coupled():
+  """T23: the first update is -lr * sign(theta), whatever the strength."""
+  transform = optax.chain(transforms.routed_weight_decay(5e-5), optax.adam(1e-3))
+  theta = {"x": jnp.array([0.02, -0.5])}
+  got, _ = update(transform, theta, updates={"x": jnp.zeros(2)})
+  # g / (|g| + eps) of the decay's gradients 1e-6 and 2.5e-5.
+  expected = [-1e-3 * 1e-6 / (1e-6 + 1e-8), 1e-3 * 2.5e-5 / (2.5e-5 + 1e-8)]
+  np.testing.assert_allclose(got["x"], expected, rtol=1e-4)
+
+
+def test_the_norm_is_clipped_after_routing():
+  """T24: eight open entries of one, each 1/sqrt(8) under a norm of 1."""
+  masks = {"only": {"x": (jnp.arange(32) < 8).astype(jnp.float32)}}
+  transform = optax.chain(
+    transforms.route_sources(masks), optax.clip_by_global_norm(1.0)
+  )
+  got, _ = update(
+    transform, {"x": jnp.zeros(32)}, source_grads={"only": {"x": jnp.ones(32)}}
+  )
+  np.testing.assert_allclose(got["x"], [8**-0.5] * 8 + [0.0] * 24, rtol=1e-6)
+
+
+# ---- Freezing.
+
+
+@pytest.mark.parametrize("source", ["forget", "retain", 0, 1])
+def test_closed_entries_get_exactly_zero_and_others_what_they_had(source):
+  transform = transforms.freeze_by_source(MASKS)
+  updates = {"old": jnp.array([1.0, jnp.inf, -3.0]), "mixed": jnp.full((2, 3), 5.0)}
+  got, _ = update(transform, updates=updates, source=source)
+  expected = {
+    "forget": {"old": [0, 0, 0], "mixed": [[5, 5, 5]] * 2},
+    "retain": {"old": [1, np.inf, -3], "mixed": [[5, 5, 0]] * 2},
+  }[source if isinstance(source, str) else sorted(MASKS)[source]]
+  jax.tree.map(np.testing.assert_array_equal, got, jax.tree.map(np.float32, expected))
+
+
+# ---- As a whole: compiled, sharded, in populations.
+
+DECAY = trees.mask_from_rules(PARAMS, [("old", None, None, 0.5)])
+
+
+def chain():
+  return optax.chain(
+    transforms.route_sources(MASKS),
+    optax.clip_by_global_norm(1.0),
+    optax.scale_by_adam(),
+    transforms.routed_weight_decay(0.1, DECAY),
+    optax.scale_by_learning_rate(1e-2),
+    transforms.freeze_by_source(MASKS),
+  )
+
+
+def run_chain(params, source, steps=3):
+  """Updates by gradients that differ by source and step; `source` may be traced."""
+  transform = chain()
+
+  def step(carry, t):
+    params, state = carry
+    grads = {
+      "forget": jax.tree.map(lambda x: jnp.cos(x + t), params),
+      "retain": jax.tree.map(lambda x: jnp.sin(x * t), params),
+    }
+    weights = {name: (source == k) * 1.0 for k, name in enumerate(sorted(MASKS))}
+    updates, state = transform.update(
+      params, state, params, source_grads=grads, source_weights=weights, source=source
+    )
+    return (optax.apply_updates(params, updates), state), None
+
+  times = jnp.arange(1.0, 1.0 + steps)
+  return jax.lax.scan(step, (params, transform.init(params)), times)[0][0]
+
+
+def by_hand(params, source, steps=3):
+  """The chain in float64 numpy."""
+  theta = {k: np.asarray(v, np.float64) for k, v in params.items()}
+  mask = {k: np.asarray(v) for k, v in MASKS[source].items()}
+  m = {k: np.zeros_like(v) for k, v in theta.items()}
+  v = {k: np.zeros_like(x) for k, x in theta.items()}
+  for t in range(1, steps + 1):
+    f = (
+      (lambda x, t=t: np.cos(x + t))
+      if source == "forget"
+      else (lambda x, t=t: np.sin(x * t))
+    )
+    g = {k: mask[k] * f(x) for k, x in theta.items()}
+    norm = sum((x**2).sum() for x in g.values()) ** 0.5
+    for k, x in theta.items():
+      clipped = g[k] / max(norm, 1.0)
+      m[k] = 0.9 * m[k] + 0.1 * clipped
+      v[k] = 0.999 * v[k] + 0.001 * clipped**2
+      u = m[k] / (1 - 0.9**t) / ((v[k] / (1 - 0.999**t)) ** 0.5 + 1e-8)
+      u = u + 0.1 * np.asarray(DECAY[k]) * x
+      theta[k] = x - 1e-2 * np.where(mask[k] != 0, u, 0.0)
+  return theta
+
+
+@pytest.mark.parametrize("source", MASKS)
+def test_the_whole_chain_is_that_of_hand_arithmetic(source):
+  got = jax.jit(functools.partial(run_chain, source=sorted(MASKS).index(source)))(
+    PARAMS
+  )
+  expected = by_hand(PARAMS, source)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), got, expected
+  )
+
+
+def test_a_population_takes_a_source_for_each_member():
+  population = jax.tree.map(lambda x: jnp.stack([x, x + 0.1, 2 * x]), PARAMS)
+  source_of = np.array([1, 0, 1])
+  got = jax.jit(jax.vmap(run_chain))(population, source_of)
+  for r, source in enumerate(source_of):
+    one = jax.tree.map(lambda x, r=r: x[r], population)
+    expected = by_hand(one, sorted(MASKS)[source])
+    jax.tree.map(
+      lambda x, y, r=r: np.testing.assert_allclose(x[r], y, rtol=1e-5, atol=1e-6),
+      got,
+      expected,
+    )
+
+
+def test_eight_devices_give_the_result_of_one():
+  """Parameters cut into eight parts, masks as small as they are."""
+  rng = np.random.default_rng(0)
+  params = {
+    "a": jnp.asarray(rng.standard_normal((16, 8)), jnp.float32),
+    "b": jnp.asarray(rng.standard_normal(8), jnp.float32),
+  }
+  masks = {
+    "forget": trees.mask_from_rules(params, [("a", 1, range(6), -0.75)]),
+    "retain": trees.mask_from_rules(params, [("a", 0, 3, 0.0), ("b", 0, 7, 0.0)]),
+  }
+  transform = optax.chain(
+    transforms.route_sources(masks),
+    optax.clip_by_global_norm(0.5),
+    optax.scale_by_adam(),
+    transforms.routed_weight_decay(0.1, masks["retain"]),
+    optax.scale_by_learning_rate(1e-2),
+    transforms.freeze_by_source(masks),
+  )
+
+  def step(params, state):
+    grads = {
+      "forget": jax.tree.map(jnp.cos, params),
+      "retain": jax.tree.map(jnp.sin, params),
+    }
+    return transform.update(params, state, params, source_grads=grads, source="retain")
+
+  alone = jax.jit(step)(params, transform.init(params))
+  mesh = testing.mesh(8, data=1, fsdp=8)
+  parts = {
+    "a": NamedSharding(mesh, P(None, "fsdp")),
+    "b": NamedSharding(mesh, P("fsdp")),
+  }
+  placed = jax.device_put(params, parts)
+  together = jax.jit(step)(placed, jax.jit(transform.init)(placed))
+  assert together[0]["a"].sharding.shard_shape((16, 8)) == (16, 1)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-8), together, alone
+  )
+  assert not np.any(together[0]["a"][3]) and not together[0]["b"][7]
+
+
+# ---- Bad input.
+
+GRADS = gradients(1.0, 1.0)
+WRONG = {"forget": MASKS["forget"], "retain": {"old": np.ones(4), "mixed": np.ones(1)}}
+
+
+@pytest.mark.parametrize(
+  ("call", "message"),
+  [
+    (lambda: transforms.route_sources({}), "at least one source"),
+    (lambda: transforms.freeze_by_source({}), "at least one source"),
+    (lambda: transforms.routed_weight_decay(-0.1), "must be >= 0, got -0.1"),
+    (
+      lambda: update(
+        transforms.route_sources(MASKS), source_grads={"forget": GRADS["forget"]}
+      ),
+      r"source_grads must have .*\['forget', 'retain'\], got \['forget'\]",
+    ),
+    (
+      lambda: update(
+        transforms.route_sources(MASKS), source_grads=GRADS, source_weights={"x": 1.0}
+      ),
+      r"source_weights must have .*got \['x'\]",
+    ),
+    (
+      lambda: update(transforms.route_sources(WRONG), source_grads=GRADS),
+      r"source 'retain': the mask of old must broadcast to \(3,\), got \(4,\)",
+    ),
+    (
+      lambda: update(
+        transforms.route_sources({"forget": {"old": np.ones(3)}}),
+        source_grads={"forget": GRADS["forget"]},
+      ),
+      "source 'forget' must be a tree like the parameters; missing: mixed",
+    ),
+    (
+      lambda: update(transforms.freeze_by_source(WRONG), source="forget"),
+      "source 'retain': the mask of old",
+    ),
+    (
+      lambda: update(transforms.freeze_by_source(MASKS), source="x"),
+      "unknown source 'x'; the masks have .*forget",
+    ),
+    (
+      lambda: update(transforms.freeze_by_source(MASKS), source=2),
+      r"lie in \[0, 2\) for .*got 2",
+    ),
+    (
+      lambda: transforms.routed_weight_decay(0.1).update(ZEROS, optax.EmptyState()),
+      "needs params",
+    ),
+    (
+      lambda: update(transforms.routed_weight_decay(0.1, WRONG["retain"])),
+      "weight decay: the mask of old",
+    ),
+  ],
+)
+def test_bad_input_is_told(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()

@@ -1,0 +1,142 @@
+"""Training whose gradients are routed by the source of each row or token.
+
+A batch names its sources in "source", int32 [B] (rows) or [B, L] (tokens): 0, labelled
+forget; 1, labelled retain; 2, not labelled. The model has reserved units
+(models.expansion.reserve). What is labelled forget trains the units before them with
+the weight `old_target`; all else trains everything. `era.ablate` then removes the
+reserved units and what was routed to them.
+
+Values are those of the objectives without routing; only gradients differ. The
+coherence term, the loss of the ablated model on what is not labelled forget, keeps the
+two parts from pulling against each other.
+
+Reference: Cloud et al., Gradient Routing, arXiv 2410.04332; its coherence term is in
+the authors' demonstration of two parameters.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from undo_jax.models import expansion
+from undo_jax.models.config import ModelConfig
+from undo_jax.objectives.cross_entropy import cross_entropy
+from undo_jax.objectives.distillation import forward_kl
+from undo_jax.objectives.terms import weighted
+from undo_jax.routing import era, masks, sgtm
+from undo_jax.types import Batch, Objective, SumCount
+
+FORGET, RETAIN, UNLABELLED = range(3)  # Rows of the tables of era.masks_for.
+
+
+class Routing(NamedTuple):
+  """Which units are reserved, and what forget data does to the others."""
+
+  model: ModelConfig  # The whole model, the reserved units included.
+  mlp_units: int  # Reserved in each layer.
+  kv_heads: int  # Reserved in each layer, with their query heads.
+  layers: tuple[int, ...] | None = None  # That are routed; None: all.
+  old_target: float = 0.0  # Weight of forget gradients elsewhere; below 0: ascent.
+
+  def expansion(self) -> era.Expansion:
+    """Returns the reserved entries; raises ConfigError if there are no such units."""
+    return expansion.reserve(
+      self.model, mlp_units=self.mlp_units, kv_heads=self.kv_heads
+    )
+
+
+def make(
+  apply: Callable, *, routing: Routing, coherence_weight: float = 0.0
+) -> Objective:
+  """Returns the objective L = CE(batch), routed, + coherence_weight * CE(ablated).
+
+  Args:
+    apply: of the decoder.
+    routing: see `Routing`.
+    coherence_weight: of the coherence term, >= 0; 0 saves its pass.
+
+  Raises:
+    ConfigError: if there are no such units.
+  """
+
+  def term(logits, batch, frozen):
+    del frozen
+    return cross_entropy(logits, batch["targets"], batch["mask"])
+
+  return _routed(apply, term, "cross_entropy", routing, coherence_weight)
+
+
+def make_distillation(
+  apply: Callable, *, routing: Routing, coherence_weight: float = 0.0
+) -> Objective:
+  """Returns the objective L = KL(frozen["teacher"] || params), routed as in `make`.
+
+  The teacher knows what is to be forgotten; the student learns it where it can be
+  removed.
+  """
+
+  def term(logits, batch, frozen):
+    # Equal passes for both terms, of which the compiler keeps one.
+    teacher = apply(frozen["teacher"], batch["inputs"]).logits
+    return forward_kl(logits, teacher, batch["mask"])
+
+  return _routed(apply, term, "forward_kl", routing, coherence_weight)
+
+
+def _routed(apply, term, name, routing, coherence_weight) -> Objective:
+  reserved = routing.expansion()
+
+  def objective(params, frozen, batch, key):
+    del key
+    tables = era.masks_for(reserved, params, old_target=routing.old_target).tables
+    routes = masks.routes(
+      tables, batch["source"], routing.model.num_layers, routing.layers
+    )
+    logits = apply(params, batch["inputs"], routes=routes).logits
+    loss = term(logits, batch, frozen)
+    metrics = {name: loss, f"forget_{name}": term(logits, _part(batch, True), frozen)}
+    if coherence_weight:
+      ablated = apply(era.ablated_view(params, reserved), batch["inputs"]).logits
+      coherence = term(ablated, _part(batch, False), frozen)
+      loss = weighted((1.0, loss), (coherence_weight, coherence))
+      metrics["coherence"] = coherence
+    return loss, metrics
+
+  return objective
+
+
+def _part(batch: Batch, is_forget: bool) -> Batch:
+  """Returns the batch with the mask kept where it is labelled forget, or is not."""
+  source = batch["source"]
+  chosen = (source == FORGET) == is_forget
+  return {
+    **batch,
+    "mask": batch["mask"] * (chosen[:, None] if source.ndim == 1 else chosen),
+  }
+
+
+def make_sgtm(apply: Callable, *, routing: Routing) -> Objective:
+  """Returns the objective of selective gradient masking; see routing.sgtm.
+
+  L = CE over all tokens of the parts, each run with its own view of the parameters
+
+  The batch has the parts "forget" and "retain" and may have "unlabelled", each a
+  batch of its own; of `routing` only the reserved units matter.
+
+  Reference: Selective Gradient Masking, arXiv 2512.05648.
+  """
+  reserved = routing.expansion()
+
+  def objective(params, frozen, batch, key):
+    del frozen, key
+    terms = {}
+    for source, part in batch.items():
+      logits = apply(sgtm.view(params, reserved, source), part["inputs"]).logits
+      terms[source] = cross_entropy(logits, part["targets"], part["mask"])
+    loss = jax.tree.map(lambda *parts: jnp.sum(jnp.stack(parts)), *terms.values())
+    metrics = {f"{source}_cross_entropy": term for source, term in terms.items()}
+    return SumCount(*loss), metrics
+
+  return objective
