@@ -4,8 +4,9 @@ COMMAND, with the extra `tpu_compile` and no TPU:
 
   python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=v5e:4x4
 
-Sizes: gemma2_2b, and tiny, which compiles in seconds. Rows of 1024 tokens, 112 an
-update: the paper's 110 do not divide over 16 chips.
+Sizes: gemma2_2b for 16 chips, rows of 1024 tokens, 112 an update (the paper's 110 do
+not divide over 16 chips); gemma2_2b_pod for 256 chips, 1792 an update; and tiny for 4,
+which compiles in seconds.
 
 Choosing the mesh: let `fsdp` be as small as lets the program fit, since every layer's
 weights go over it twice or three times an update; the other chips are `data`. Rows
@@ -28,16 +29,19 @@ _METHODS = ("max_ent", "grad_diff", "rmu")
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
-  """Returns the config of a size: gemma2_2b or tiny."""
-  size = common.parse_size(arg, ("gemma2_2b", "tiny"))
+  """Returns the config of a size: gemma2_2b, gemma2_2b_pod or tiny."""
+  size = common.parse_size(arg, ("gemma2_2b", "gemma2_2b_pod", "tiny"))
   config: Any = arithmetic.get_config("small")
   config.data.num_equations = config.data.num_word_problems = 100
   config.data.num_evaluation = 10
   if size == "tiny":
     _use(config, testing.config(vocab_size=128), rows=16, length=128, fsdp=2)
-  else:
-    _use(config, PRESETS[size], rows=112, length=1024, fsdp=16)
-    config.unlearn.rmu.options.layers = (5, 6, 7)
+    return config
+  model, data = PRESETS["gemma2_2b"], 16 if size == "gemma2_2b_pod" else 1
+  _use(config, model, rows=112 * data, length=1024, fsdp=16)
+  config.unlearn.rmu.options.layers = (5, 6, 7)
+  config.evaluation_rows *= data
+  config.attack.batch_size *= data
   return config
 
 
@@ -57,7 +61,5 @@ def _use(config: Any, model: Any, *, rows: int, length: int, fsdp: int) -> None:
     config.unlearn[method].batch_size = rows
   config.evaluation_rows = 4 * fsdp  # Rows scored in one pass; they divide over fsdp.
   # The population: its states are held all, one of them is computed at a time.
-  config.attack.update(
-    learning_rates=(1e-4, 1e-5, 1e-6), batch_size=16 if rows > 16 else rows
-  )
+  config.attack.update(learning_rates=(1e-4, 1e-5, 1e-6), batch_size=16)
   config.replicas_at_once = 1

@@ -18,6 +18,7 @@ import jax
 from ml_collections import config_flags
 
 from experiments import launch
+from undo_jax import validation
 from undo_jax.estimation import programs, table, topologies
 from undo_jax.estimation.estimate import estimate
 from undo_jax.training import sharding
@@ -45,6 +46,7 @@ def compile_run(config: Any, topology: str, only: list[str]) -> bool:
   """Compiles a config's programs for a slice; returns whether all fit."""
   devices, chip = topologies.get(topology)
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
+  validation.check(config, dict(mesh.shape))
   estimates = []
   print(table.heading(chip, dict(mesh.shape)), flush=True)
   for names, program, args in programs.of_run(config, mesh):

@@ -9,7 +9,8 @@ from undo_jax.estimation import compiled_text
 from undo_jax.training import sharding
 
 # ruff: noqa: E501
-# A loop of (24 - 4) / 2 turns around one of 3; what is inside a fusion has no cycles.
+# A loop of (24 - 4) / 2 turns around one of 3; what is inside a fusion has no cycles,
+# and two fusions that share a channel do one collective between them.
 TEXT = """HloModule jit_f, is_scheduled=true
 
 %add.clone (x: f32[], y: f32[]) -> f32[] {
@@ -23,6 +24,11 @@ TEXT = """HloModule jit_f, is_scheduled=true
   ROOT %all-to-all.3 = f32[8,16]{1,0} all-to-all(%p), channel_id=9, replica_groups={{0,1,2,3}}, dimensions={0}, backend_config={"window_config":{"estimated_cycles":"99999"}}
 }
 
+%fused_computation.1 (p.1: f32[8,16]) -> f32[8,16] {
+  %p.1 = f32[8,16]{1,0} parameter(0)
+  ROOT %all-to-all.4 = f32[8,16]{1,0} all-to-all(%p.1), channel_id=9, replica_groups={{0,1,2,3}}, dimensions={0}
+}
+
 %inner_body (s: (s32[], f32[8,16])) -> (s32[], f32[8,16]) {
   %s = (s32[], f32[8,16]{1,0}) parameter(0)
   %i = s32[] get-tuple-element(%s), index=0
@@ -30,7 +36,8 @@ TEXT = """HloModule jit_f, is_scheduled=true
   %next = s32[] add(%i, %one)
   %v = f32[8,16]{1,0} get-tuple-element(%s), index=1
   %work = f32[8,16]{1,0} fusion(%v), kind=kLoop, calls=%fused_computation, backend_config={"window_config":{"estimated_cycles":"10"}}
-  ROOT %out = (s32[], f32[8,16]{1,0}) tuple(%next, %work)
+  %more = f32[8,16]{1,0} fusion(%work), kind=kLoop, calls=%fused_computation.1
+  ROOT %out = (s32[], f32[8,16]{1,0}) tuple(%next, %more)
 }
 
 %inner_condition (s.1: (s32[], f32[8,16])) -> pred[] {

@@ -9,8 +9,9 @@ import pytest
 
 from configs import arithmetic, pods
 from undo_jax import programs as real_programs
-from undo_jax import stages, testing
+from undo_jax import stages, testing, validation
 from undo_jax.estimation import programs
+from undo_jax.types import ConfigError
 
 COMMAND = (sys.executable, "-m", "experiments.compile", "--config=configs/pods.py:tiny")
 
@@ -56,10 +57,12 @@ def test_a_frozen_model_is_held_in_the_compute_dtype_and_reads_the_same():
 
 
 def test_pods_says_how_its_mesh_divides_its_batches():
-  for size in ("gemma2_2b", "tiny"):
+  for size, data in (("gemma2_2b", 1), ("gemma2_2b_pod", 16), ("tiny", 2)):
     config = pods.get_config(size)
-    assert config.distill.batch_size % config.mesh.fsdp == 0
-    assert config.attack.batch_size % config.mesh.fsdp == 0
+    mesh = {"replica": 1, "data": data, "fsdp": config.mesh.fsdp, "tensor": 1}
+    validation.check(config, mesh)
+    with pytest.raises(ConfigError, match="a multiple of"):
+      validation.check(config, mesh | {"data": 3})
 
 
 def test_a_wrong_topology_is_one_line():

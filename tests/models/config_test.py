@@ -39,6 +39,7 @@ def test_sizes_are_at_least_one(name, value):
     ({"attention_softcap": 0.0}, "attention_softcap must be positive or None, got 0"),
     ({"logit_softcap": -30.0}, "logit_softcap must be positive or None, got -30"),
     ({"dtype": "float64"}, "dtype must be one of .*'bfloat16'.*got 'float64'"),
+    ({"attention": "flash"}, "attention must be one of .*'splash'.*got 'flash'"),
     ({"remat": "all"}, "remat must be one of .*'dots'.*got 'all'"),
   ],
 )

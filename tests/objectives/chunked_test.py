@@ -188,6 +188,17 @@ def products(jaxpr, size):
   return count
 
 
+def test_the_count_has_no_gradient_and_can_be_differentiated():
+  decoder = Decoder(testing.config())
+  weights = {"embedding": jnp.ones((V, D))}
+
+  def count(hidden):
+    logits = chunked.Deferred(hidden, weights, decoder.unembed, 4)
+    return uniform_kl(logits, BATCH["mask"]).count ** 2
+
+  assert not np.any(jax.grad(count)(jnp.ones((B, L, D))))
+
+
 def test_an_array_with_a_gradient_is_refused_beside_deferred_logits():
   deferred = chunked.Deferred(
     jnp.ones((B, L, D)), {"embedding": jnp.ones((V, D))}, None, 4

@@ -35,14 +35,6 @@ class Deferred:
   unembed: Callable[[Params, jax.Array], jax.Array]
   chunk: int  # Positions of each row whose logits are held at once.
 
-  @property
-  def shape(self) -> tuple[int, ...]:
-    """[B, L, V], of the logits."""
-    return jax.eval_shape(self.unembed, self.weights, self.hidden_BxLxD).shape
-
-
-Logits = jax.Array | Deferred
-
 
 def deferring(decoder: Decoder) -> Callable[..., Output]:
   """Returns `decoder.apply`, whose logits are Deferred if its config says so.
@@ -83,8 +75,10 @@ def summed(loss: Callable[..., SumCount]) -> Callable[..., SumCount]:
     deferred = [x for x in args if isinstance(x, Deferred)]
     if not deferred:
       return loss(*args)
-    total: Any = _summed(loss, min(x.chunk for x in deferred), args)
-    return total
+    length = deferred[0].hidden_BxLxD.shape[1]
+    chunk = min(length, *(x.chunk for x in deferred))
+    total: Any = _summed(loss, chunk, args)
+    return SumCount(total.sum, jax.lax.stop_gradient(total.count))
 
   return chunked
 
