@@ -104,7 +104,7 @@ def _tiny() -> config_dict.ConfigDict:
   )
   config.unlearn.max_ent.options = common.weights(retain=1.0)
   config.unlearn.grad_diff = common.training(
-    num_steps=40, learning_rate=2e-4, batch_size=16
+    num_steps=40, learning_rate=3e-4, batch_size=16
   )
   config.unlearn.grad_diff.options = common.weights(retain=5.0)
   config.unlearn.rmu = common.training(num_steps=60, learning_rate=1e-3, batch_size=16)
