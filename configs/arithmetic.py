@@ -224,6 +224,7 @@ def _make_paper(config: Any) -> None:
   config.attack.update(
     learning_rates=common.PAPER_RATES,
     num_steps=500,
+    warmup_steps=1,
     evaluate_every=5,
     evaluations_per_call=1,
     batch_size=15,

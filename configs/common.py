@@ -226,6 +226,7 @@ def attack(
   evaluate_every: int,
   batch_size: int,
   evaluations_per_call: int = 10,
+  warmup_steps: int = 0,
 ) -> config_dict.ConfigDict:
   """Returns the relearning adversary: one replica for each learning rate."""
   config = config_dict.create(
@@ -234,6 +235,9 @@ def attack(
     evaluate_every=evaluate_every,  # Updates between evaluations, inside the program.
     evaluations_per_call=evaluations_per_call,  # Evaluations between checkpoints.
     batch_size=batch_size,  # Rows of the mixture `attack` an update.
+    # Linear from 0. With 1, as in the paper's code, update 1 changes nothing, and 40
+    # updates are 39.
+    warmup_steps=warmup_steps,
     weight_decay=0.0,  # Decoupled.
     clip_norm=1.0,  # Global gradient norm.
     trainable=(),  # What is trained, as in training; with lora nothing else.

@@ -204,6 +204,7 @@ def _paper() -> config_dict.ConfigDict:
   config.attack = common.attack(
     learning_rates=common.PAPER_RATES,
     num_steps=500,
+    warmup_steps=1,
     evaluate_every=5,
     evaluations_per_call=1,
     batch_size=8,

@@ -241,6 +241,7 @@ def _gemma(domain: str, attack: str) -> config_dict.ConfigDict:
   config.attack = common.attack(
     learning_rates=rates,
     num_steps=500,
+    warmup_steps=1,
     evaluate_every=25,
     batch_size=20,
     evaluations_per_call=1,

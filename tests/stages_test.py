@@ -83,10 +83,11 @@ def test_adapters_change_the_attacks_and_only_where_they_are_trained():
 
 def test_what_the_adversary_does_first_or_leaves_out_changes_the_attacks():
   assert changed(attack__perturb__alpha=0.1) == ATTACKS
+  assert changed(attack__warmup_steps=1) == ATTACKS
   assert changed(attack__trainable=(("embedding", ()),)) == ATTACKS
   assert changed(attack__perturb__beta=0.5) == set()  # Alpha is 0: no noise.
   off = stages.plan(planned())[-1].settings["attack"]
-  assert not {"perturb", "trainable"} & set(off)
+  assert not {"warmup_steps", "perturb", "trainable"} & set(off)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ WRONG = [
   ("undo.alphas", (0.3, 0.3), "values that differ"),
   ("undo.beta", -0.1, "a number in \\[0, 1\\], got -0.1"),
   ("attack.evaluate_every", 7, "a divisor of attack.num_steps=120, got 7"),
+  ("attack.warmup_steps", 120, "less than attack.num_steps=120, got 120"),
   ("attack.learning_rates", (), "at least one number"),
   ("attack.learning_rates", (1e-3, -1.0), "all above 0"),
   ("attack.perturb.alpha", 1.5, r"attack.perturb.alpha: .* in \[0, 1\], got 1.5"),

@@ -260,6 +260,7 @@ def attack_of(
     OptimizerConfig(
       learning_rate=1.0,  # Each replica's own stands in its state.
       num_steps=adversary["num_steps"],
+      warmup_steps=adversary.get("warmup_steps", 0),
       weight_decay=adversary["weight_decay"],
       clip_norm=adversary["clip_norm"],
       trainable=trainable(adversary),

@@ -158,8 +158,11 @@ def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage
 
 def attack(config: Any, model: str) -> Stage:
   """Returns the stage that relearns the forget data from a model."""
-  adversary = _plain(config.attack, leave_out=("lora", "perturb", "trainable"))
+  switched = ("warmup_steps", "lora", "perturb", "trainable")
+  adversary = _plain(config.attack, leave_out=switched)
   # Off, they determine nothing and have no place here.
+  if config.attack.warmup_steps:
+    adversary["warmup_steps"] = config.attack.warmup_steps
   if config.attack.lora.rank:
     adversary["lora"] = _plain(config.attack.lora)
   if config.attack.perturb.alpha:

@@ -298,6 +298,10 @@ def _check_attack(config, shards, replicas):
       f"a divisor of attack.num_steps={attack.num_steps}",
       attack.evaluate_every,
     )
+  checks.at_least(config, "attack.warmup_steps", 0)
+  if attack.warmup_steps >= attack.num_steps:
+    expected = f"less than attack.num_steps={attack.num_steps}"
+    checks.fail("attack.warmup_steps", expected, attack.warmup_steps)
   rates = attack.learning_rates
   if not rates or any(not checks.is_number(rate) or rate <= 0 for rate in rates):
     checks.fail("attack.learning_rates", "at least one number, all above 0", rates)

@@ -102,6 +102,32 @@ def test_each_corpus_has_rows_of_its_own_length(config, tmp_path):
   assert outcome["evaluation"] == 11
 
 
+APART = [
+  (
+    "english",
+    {"text": "Forget  forget " * 4 + "forget"},
+    "forget_train and english_tr",
+  ),
+  (
+    "retain_qa",
+    {"question": "Number 1?", "answer": "1 b"},
+    "retain_qa_train holds 1 .* line 21 and mmlu_s1, question 1",
+  ),
+  ("wikitext", {"text": "number  3?"}, "wikitext_train holds 1 .*mmlu_s1, question 2"),
+]
+
+
+@pytest.mark.parametrize("name, record, message", APART)
+def test_no_corpus_holds_what_is_forgotten_or_asked(
+  config, tmp_path, name, record, message
+):
+  with open(tmp_path / f"{name}.jsonl", "a") as file:
+    file.write("\n" + json.dumps(record))
+  data = config.data.to_dict()
+  with pytest.raises(ConfigError, match=message):
+    wmdp.prepare(data, SEEDS, tmp_path / "rows", "data")
+
+
 def test_forget_is_wmdp_and_retain_is_mmlu(config, tmp_path):
   names, arrays = wmdp.problems(config.data.to_dict(), SEEDS, tmp_path)
   assert names == ("wmdp_bio", "mmlu_s0", "mmlu_s1")

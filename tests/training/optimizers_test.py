@@ -157,6 +157,14 @@ def test_the_population_optimizer_takes_the_rate_from_its_state(rate):
   assert_close(got, adamw(draw(0), GRADS, [rate] * 5, decay=0.3), rate)
 
 
+def test_a_population_warms_up_from_zero():
+  optimizer = make_population_optimizer(config(weight_decay=0.3, warmup_steps=2))
+  state = optax.tree.set(optimizer.init(to_jax(draw(0))), learning_rate=1e-2)
+  got = run(optimizer, draw(0), GRADS, state)
+  rates = [0.0, 5e-3, 1e-2, 1e-2, 1e-2]
+  assert_close(got, adamw(draw(0), GRADS, rates, decay=0.3))
+
+
 def test_a_population_freezes_as_a_single_model_does():
   rules = trainable_rules([("matrix", [0, 2])])
   optimizer = make_population_optimizer(config(weight_decay=0.3, trainable=rules))

@@ -6,6 +6,7 @@ is as likely as n^2 / 2^65, one in 3,700 for 10^8 documents.
 """
 
 import bisect
+from collections.abc import Mapping
 import hashlib
 import pathlib
 from typing import NamedTuple
@@ -60,6 +61,12 @@ def text_hash(text: str) -> int:
       digest.update((separator + " ".join(words)).encode())
       separator = " "
   return int.from_bytes(digest.digest(), "little")
+
+
+def hashes(places: Mapping[str, str]) -> Hashes:
+  """Returns the hashes of texts, given what an error calls the place of each."""
+  found = [(text_hash(text), index, 0) for index, text in enumerate(places)]
+  return Hashes(np.sort(np.array(found, RECORD)), tuple(places.values()))
 
 
 def is_held_out(hashes: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:

@@ -26,17 +26,19 @@ from undo_jax import files
 from undo_jax.data import document_files, document_hashes, packing, rows, tokenizers
 from undo_jax.data.document_division import Division, Status
 from undo_jax.data.document_encoding import encode_all
-from undo_jax.data.document_hashes import Hashes, overlap
+from undo_jax.data.document_hashes import Hashes, Overlap, hashes, overlap
 from undo_jax.data.document_source import FORMATS, Source, find
 from undo_jax.errors import ConfigError
 
 __all__ = (
   "Hashes",
+  "Overlap",
   "Source",
   "Status",
   "check",
   "content_hashes",
   "fingerprint",
+  "hashes",
   "overlap",
   "prepare",
 )

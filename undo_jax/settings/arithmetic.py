@@ -106,7 +106,8 @@ def prepare(
   if not _has_english(data):
     return found
   prepared = corpora.prepare(data, (ENGLISH,), seeds, directory, title)
-  corpora.check_disjoint(directory, [("english_train", "english_validation")])
+  apart = [("english_train", "english_validation")]
+  corpora.check_disjoint(data, directory, apart)
   _english_problems(data, directory)  # Too few rows are an error here, not later.
   sizes = found["rows"] | {ENGLISH: prepared[ENGLISH]["rows"]["train"]}
   return found | {"rows": sizes, "corpora": prepared}

@@ -84,10 +84,13 @@ def _subdirectory(data: Any, size: int) -> str:
   return DIRECTORY if size == data["sequence_length"] else f"{DIRECTORY}_{size}"
 
 
-def check_disjoint(directory: pathlib.Path, pairs: Iterable[tuple[str, str]]) -> None:
+def check_disjoint(
+  data: Any, directory: pathlib.Path, pairs: Iterable[tuple[str, str]]
+) -> None:
   """Compares the texts of prepared splits, "NAME_train" or "NAME_validation".
 
   Args:
+    data: the config's.
     directory: of the data stage.
     pairs: of splits that must have no text in common.
 
@@ -95,17 +98,49 @@ def check_disjoint(directory: pathlib.Path, pairs: Iterable[tuple[str, str]]) ->
     ConfigError: if two have; names the first files and lines.
   """
   for first, second in pairs:
-    both = [
-      documents.content_hashes(directory / DIRECTORY, split)
-      for split in (first, second)
-    ]
+    both = [_hashes(data, directory, split) for split in (first, second)]
     found = documents.overlap(*both)
     if found.count:
-      places = "; ".join(" and ".join(pair) for pair in found.examples)
       raise ConfigError(
         f"the splits {first} and {second} share {found.count} documents, where none "
-        f"was expected ({places}); remove them from one of the two"
+        f"was expected ({_places(found)}); remove them from one of the two"
       )
+
+
+def check_lacks(
+  data: Any,
+  directory: pathlib.Path,
+  splits: Iterable[str],
+  texts: Mapping[str, str],
+) -> None:
+  """Looks for texts of the evaluation among the documents of prepared splits.
+
+  Args:
+    data: the config's.
+    directory: of the data stage.
+    splits: "NAME_train" or "NAME_validation".
+    texts: the texts, each with what an error calls its place.
+
+  Raises:
+    ConfigError: if a split has one as a document; names the first of them.
+  """
+  asked = documents.hashes(texts)
+  for split in splits:
+    found = documents.overlap(_hashes(data, directory, split), asked)
+    if found.count:
+      raise ConfigError(
+        f"the split {split} holds {found.count} texts of the evaluation, where none "
+        f"was expected ({_places(found)}); remove them from the corpus"
+      )
+
+
+def _hashes(data, directory, split) -> documents.Hashes:
+  size = length(data, split.rpartition("_")[0])
+  return documents.content_hashes(directory / _subdirectory(data, size), split)
+
+
+def _places(found: documents.Overlap) -> str:
+  return "; ".join(" and ".join(pair) for pair in found.examples)
 
 
 def read(

@@ -65,6 +65,7 @@ def prepare(
   """Tokenizes and packs both languages, training and held-out documents."""
   prepared = corpora.prepare(data, DOMAINS, seeds, directory, title)
   corpora.check_disjoint(
+    data,
     directory,
     [
       ("retain_train", "forget_train"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -91,6 +92,7 @@ def prepare(
   """Tokenizes the corpora and packs them into rows; see data.documents."""
   prepared = corpora.prepare(data, splits(data), seeds, directory, title)
   tasks = _tasks(data)
+  _check_apart(data, directory, tasks)
   return {
     "rows": {name: found["rows"]["train"] for name, found in prepared.items()},
     "evaluation": sum(len(task.questions) for task in tasks),
@@ -123,6 +125,29 @@ def make_evaluate(
   return multiple_choice.make_evaluate(
     apply, names, groups=groups, rows_at_once=rows_at_once
   )
+
+
+def _check_apart(data, directory, tasks):
+  """Checks that what is forgotten is nowhere retained, and that no corpus has answers.
+
+  A question is looked for alone and with its right choice as a corpus of questions
+  holds it.
+  """
+  forget = forget_splits(data)
+  kept = [name for name in splits(data) if name not in forget]
+  pairs = itertools.product(*([f"{n}_train" for n in side] for side in (forget, kept)))
+  corpora.check_disjoint(data, directory, pairs)
+  asked = {
+    text: f"{task.name}, question {number}"
+    for task in tasks
+    for number, question in enumerate(task.questions, start=1)
+    for text in (
+      question.question,
+      f"{question.question}\nAnswer: {question.choices[question.answer]}",
+    )
+  }
+  names = [f"{name}_train" for name in splits(data)]
+  corpora.check_lacks(data, directory, names, asked)
 
 
 @functools.lru_cache(maxsize=2)  # Thousands of long prompts, the same in all stages.

@@ -73,11 +73,15 @@ def make_population_optimizer(config: OptimizerConfig) -> Any:
   """Returns an optimizer whose learning rate is a leaf of its state.
 
   A population holds one such leaf a replica, so that one program trains every
-  learning rate; the schedule is constant.
+  learning rate. The rate is constant after a linear warm-up from 0.
   """
 
   def build(learning_rate):
-    return _chain(config, learning_rate)
+    chain = _chain(config, learning_rate)
+    if not config.warmup_steps:
+      return chain
+    warmup = optax.linear_schedule(0.0, 1.0, config.warmup_steps)
+    return optax.chain(chain, optax.scale_by_schedule(warmup))
 
   return optax.inject_hyperparams(build)(learning_rate=config.learning_rate)
 
