@@ -55,22 +55,8 @@ def _tiny() -> config_dict.ConfigDict:
     distill={"retain": 0.5, "forget": 0.5},
     attack={"forget": 1.0},
   )
-  config.model = config_dict.create(
-    vocab_size=32,  # At least the tokenizer's; a multiple of mesh.tensor.
-    num_layers=3,  # N.
-    width=96,  # D.
-    num_heads=4,  # H.
-    num_kv_heads=2,  # G, divides H.
-    head_dim=24,  # K, even.
-    mlp_width=384,  # F.
-    query_pre_attn_scalar=24.0,  # Attention scores times its power -1/2.
-    attention_softcap=config_dict.placeholder(float),  # Off; Gemma-2 has 50.
-    logit_softcap=30.0,  # Gemma-2's; None: off.
-    sliding_window=4096,  # Tokens that layers 0, 2, ... look back.
-    init_std=0.06,  # Of fresh matrices; Gemma's 0.02 learns slowly at this width.
-    dtype="float32",  # Compute dtype, or bfloat16.
-    remat="none",  # Recomputed in the backward pass: none, dots, full.
-    scan_unroll=8,  # Layers unrolled in the scan; large is fast on a CPU.
+  config.model = common.small_model(
+    vocab_size=32, num_layers=3, width=96, mlp_width=384, init_std=0.06
   )
   batch_size = 128
   config.pretrain = common.cosine(
@@ -91,12 +77,7 @@ def _tiny() -> config_dict.ConfigDict:
   config.unlearn.rmu = common.training(
     num_steps=60, learning_rate=1e-3, batch_size=batch_size
   )
-  config.unlearn.rmu.options = config_dict.create(
-    layers=(0, 1),  # Trained down-projections; the last one's output is steered.
-    coefficient=20.0,  # Length of the steering target.
-    retain_weight=10.0,  # Of the drift of retain hidden states ...
-    forget_weight=1.0,  # ... and of the steering error.
-  )
+  config.unlearn.rmu.options = common.rmu(layers=(0, 1), coefficient=20.0, retain=10.0)
   config.unlearn.update(common.robust_baselines(config.unlearn.max_ent))
   config.undo = config_dict.create(
     teacher="max_ent",  # The unlearned model that is noised and distilled.

@@ -152,6 +152,50 @@ def preset(name: str, **changes: object) -> config_dict.ConfigDict:
   return config_dict.ConfigDict(dataclasses.asdict(model))
 
 
+def small_model(
+  *,
+  vocab_size: int,
+  num_layers: int,
+  width: int,
+  mlp_width: int,
+  init_std: float,
+  num_heads: int = 4,
+  num_kv_heads: int = 2,
+  scan_unroll: int = 8,
+) -> config_dict.ConfigDict:
+  """Returns a small Gemma-2 without its attention's softcap, in float32."""
+  head_dim = width // num_heads
+  return config_dict.create(
+    vocab_size=vocab_size,  # At least the tokenizer's; a multiple of mesh.tensor.
+    num_layers=num_layers,  # N.
+    width=width,  # D.
+    num_heads=num_heads,  # H.
+    num_kv_heads=num_kv_heads,  # G, divides H.
+    head_dim=head_dim,  # K, even.
+    mlp_width=mlp_width,  # F.
+    query_pre_attn_scalar=float(head_dim),  # Attention scores times its power -1/2.
+    attention_softcap=config_dict.placeholder(float),  # Off; Gemma-2 has 50.
+    logit_softcap=30.0,  # Gemma-2's; None: off.
+    sliding_window=4096,  # Tokens that layers 0, 2, ... look back.
+    init_std=init_std,  # Of fresh matrices; Gemma's 0.02 learns slowly if narrow.
+    dtype="float32",  # Compute dtype, or bfloat16.
+    remat="none",  # Recomputed in the backward pass: none, dots, full.
+    scan_unroll=scan_unroll,  # Layers unrolled in the scan; large is fast on a CPU.
+  )
+
+
+def rmu(
+  *, layers: tuple[int, ...], coefficient: float, retain: float, forget: float = 1.0
+) -> config_dict.ConfigDict:
+  """Returns the options of RMU."""
+  return config_dict.create(
+    layers=layers,  # Trained down-projections; the last one's output is steered.
+    coefficient=coefficient,  # Length of the steering target.
+    retain_weight=retain,  # Of the drift of retain hidden states ...
+    forget_weight=forget,  # ... and of the steering error.
+  )
+
+
 def weights(
   *, retain: float, forget: float = 1.0, retain_loss: str = "cross_entropy"
 ) -> config_dict.ConfigDict:

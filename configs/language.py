@@ -77,22 +77,13 @@ def _tiny() -> config_dict.ConfigDict:
   )
   config.evaluation_rows = 96
   config.replicas_at_once = 1
-  config.model = config_dict.create(
-    vocab_size=2048,  # At least the tokenizer's; a multiple of mesh.tensor.
-    num_layers=4,  # N.
-    width=128,  # D.
-    num_heads=4,  # H.
-    num_kv_heads=2,  # G, divides H.
-    head_dim=32,  # K, even.
-    mlp_width=512,  # F.
-    query_pre_attn_scalar=32.0,  # Attention scores times its power -1/2.
-    attention_softcap=config_dict.placeholder(float),  # Off; Gemma-2 has 50.
-    logit_softcap=30.0,  # Gemma-2's; None: off.
-    sliding_window=4096,  # Tokens that layers 0, 2, ... look back.
-    init_std=0.05,  # Of fresh matrices; Gemma's 0.02 learns slowly at this width.
-    dtype="float32",  # Compute dtype, or bfloat16.
-    remat="none",  # Recomputed in the backward pass: none, dots, full.
-    scan_unroll=4,  # Layers unrolled in the scan; large is fast on a CPU.
+  config.model = common.small_model(
+    vocab_size=2048,
+    num_layers=4,
+    width=128,
+    mlp_width=512,
+    init_std=0.05,
+    scan_unroll=4,
   )
   config.pretrain = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=32)
   config.data_filtering = common.changes()  # Against pretrain.
@@ -108,11 +99,8 @@ def _tiny() -> config_dict.ConfigDict:
   )
   config.unlearn.grad_diff.options = common.weights(retain=5.0)
   config.unlearn.rmu = common.training(num_steps=60, learning_rate=1e-3, batch_size=16)
-  config.unlearn.rmu.options = config_dict.create(
-    layers=(0, 1, 2),  # Trained down-projections; the last one's output is steered.
-    coefficient=20.0,  # Length of the steering target.
-    retain_weight=10.0,  # Of the drift of retain hidden states ...
-    forget_weight=1.0,  # ... and of the steering error.
+  config.unlearn.rmu.options = common.rmu(
+    layers=(0, 1, 2), coefficient=20.0, retain=10.0
   )
   config.unlearn.update(common.robust_baselines(config.unlearn.max_ent))
   config.distill = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=32)
@@ -168,13 +156,12 @@ def _paper() -> config_dict.ConfigDict:
   config.unlearn.grad_diff = common.training(learning_rate=6e-5, **unlearning)
   config.unlearn.grad_diff.options = common.weights(retain=1.0)
   config.unlearn.rmu = common.training(learning_rate=3e-5, batch_size=4, num_steps=500)
-  config.unlearn.rmu.options = config_dict.create(
-    # Trained down-projections. The paper's lists 5 to 11, but steers the output of
-    # layer 10, so that its last one has no gradient.
+  config.unlearn.rmu.options = common.rmu(
+    # The paper's lists 5 to 11, but steers the output of layer 10, so that its last
+    # one has no gradient; and it has no retain term here.
     layers=(5, 6, 7, 8, 9, 10),
-    coefficient=6.5,  # Length of the steering target.
-    retain_weight=0.0,  # The paper's has no retain term here.
-    forget_weight=1.0,  # Of the steering error.
+    coefficient=6.5,
+    retain=0.0,
   )
   baselines: Any = common.robust_baselines(config.unlearn.max_ent)
   baselines.max_ent_sam.learning_rate = 8e-5

@@ -20,14 +20,12 @@ Then experiments.distill and experiments.relearn, with a stage's directory as th
 Reference: arXiv 2506.06278, section 5 and appendix (WMDP).
 """
 
-import dataclasses
 from typing import Any
 
 from ml_collections import config_dict
 
 from configs import common
 from undo_jax.data import facts
-from undo_jax.models.presets import PRESETS
 
 SIZES = ("tiny", "gemma2_2b_bio", "gemma2_2b_cyber")
 # What the adversary relearns, by size's kind: weights of corpora, learning rates.
@@ -90,22 +88,8 @@ def _tiny(attack: str) -> config_dict.ConfigDict:
     distill=kept,  # As in the paper: nothing of the forget domain.
     attack={**dict.fromkeys(facts.SPLITS, 0.0), **TINY_ATTACKS[attack]},
   )
-  config.model = config_dict.create(
-    vocab_size=656,  # At least the tokenizer's; a multiple of mesh.tensor.
-    num_layers=3,  # N.
-    width=128,  # D.
-    num_heads=4,  # H.
-    num_kv_heads=2,  # G, divides H.
-    head_dim=32,  # K, even.
-    mlp_width=256,  # F.
-    query_pre_attn_scalar=32.0,  # Attention scores times its power -1/2.
-    attention_softcap=config_dict.placeholder(float),  # Off; Gemma-2 has 50.
-    logit_softcap=30.0,  # Gemma-2's; None: off.
-    sliding_window=4096,  # Tokens that layers 0, 2, ... look back.
-    init_std=0.06,  # Of fresh matrices; Gemma's 0.02 learns slowly at this width.
-    dtype="float32",  # Compute dtype, or bfloat16.
-    remat="none",  # Recomputed in the backward pass: none, dots, full.
-    scan_unroll=8,  # Layers unrolled in the scan; large is fast on a CPU.
+  config.model = common.small_model(
+    vocab_size=656, num_layers=3, width=128, mlp_width=256, init_std=0.06
   )
   rows = 48
   config.pretrain = common.cosine(num_steps=450, learning_rate=3e-3, batch_size=rows)
@@ -117,16 +101,12 @@ def _tiny(attack: str) -> config_dict.ConfigDict:
   config.unlearn.grad_diff = common.training(
     num_steps=50, learning_rate=1e-3, batch_size=rows
   )
-  config.unlearn.grad_diff.options = config_dict.create(
-    retain_weight=5.0,  # Of the cross-entropy on retain data.
-  )
+  config.unlearn.grad_diff.options = common.weights(retain=5.0)
   # Flattens the predictions, but the right choice often stays the likeliest of four.
   config.unlearn.max_ent = common.training(
     num_steps=60, learning_rate=3e-3, batch_size=rows
   )
-  config.unlearn.max_ent.options = config_dict.create(
-    retain_weight=1.0,  # Of the cross-entropy on retain data.
-  )
+  config.unlearn.max_ent.options = common.weights(retain=1.0)
   config.undo = config_dict.create(
     teacher="grad_diff",  # The unlearned model that is noised and distilled.
     alphas=(0.6, 0.9),  # Noise strengths in [0, 1].
@@ -214,11 +194,7 @@ def _gemma(domain: str, attack: str) -> config_dict.ConfigDict:
     distill=distilled,
     attack={**named, **relearned},
   )
-  config.model = config_dict.ConfigDict(
-    dataclasses.asdict(
-      dataclasses.replace(PRESETS["gemma2_2b"], dtype="bfloat16", remat="full")
-    )
-  )
+  config.model = common.preset("gemma2_2b")
   distill = common.cosine(
     num_steps=3000, learning_rate=2e-5, batch_size=110, warmup_steps=50
   )

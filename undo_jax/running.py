@@ -393,7 +393,13 @@ def _attacked(run, stage, model) -> Params:
 def _worst(setting: str, forget_RxS: np.ndarray) -> np.ndarray:
   """Returns the worst forget scores [S] over the learning rates."""
   metric = settings_lib.get(setting).METRICS["forget"]
-  return worst_case(forget_RxS, higher_is_worse=higher_is_worse(metric))[0]
+  try:
+    return worst_case(forget_RxS, higher_is_worse=higher_is_worse(metric))[0]
+  except ValueError as error:  # All scores of a step are NaN.
+    raise ConfigError(
+      f"config.attack.learning_rates: expected one at which relearning stays finite, "
+      f"but {error}; add a lower one"
+    ) from None
 
 
 def _save_attack(checkpoints, done, state, history, batches):

@@ -1,16 +1,14 @@
 """The arithmetic setting: keep + and -, forget * and /."""
 
 from collections.abc import Callable, Mapping, Sequence
-import functools
 import pathlib
 from typing import Any
 
 from undo_jax import checks, streams
-from undo_jax.data import arithmetic, packing, rows, tokenizers
+from undo_jax.data import arithmetic, tokenizers
 from undo_jax.evaluation import arithmetic as evaluation
 from undo_jax.evaluation import cross_entropy
-from undo_jax.settings import corpora
-from undo_jax.training.writers import Progress
+from undo_jax.settings import corpora, generated
 
 METRICS: Mapping[str, Mapping[str, Any]] = {
   name: {
@@ -82,25 +80,13 @@ def prepare(
   """Generates the documents and packs them into rows; see data.arithmetic."""
   builder = _documents(data, seeds, directory)
   tokenizer = tokenizers.make(data["tokenizer"])
-
-  def encoded(domain):
-    problems = arithmetic.read(builder, f"{domain}_train")
-    progress = Progress(
-      f"{title}: packing {domain}", total=len(problems), initial=0, unit="document"
-    )
-    for problem in problems:
-      yield tokenizer.encode(problem.text)
-      progress.update(1)
-    progress.close()
-
-  def pack(domain):
-    size, mode = data["sequence_length"], data["packing"]
-    return packing.rows(encoded(domain), size, mode=mode, tokenizer=tokenizer)
-
-  sizes = rows.build(
-    directory / "rows",
-    length=data["sequence_length"],
-    splits={domain: functools.partial(pack, domain) for domain in DOMAINS},
+  sizes = generated.pack(
+    data,
+    directory,
+    title,
+    DOMAINS,
+    read=lambda domain: arithmetic.read(builder, f"{domain}_train"),
+    encode=lambda problem: tokenizer.encode(problem.text),
   )
   found = {"rows": sizes, "evaluation": len(arithmetic.read(builder, "evaluation"))}
   if not _has_english(data):
@@ -117,7 +103,7 @@ def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
   """Returns the rows of a domain, or of the English corpus."""
   if split == ENGLISH:
     return corpora.read(data, directory, ENGLISH, "train")
-  return rows.source(directory / "rows", length=length(data, split), split=split)
+  return generated.source(data, directory, split)
 
 
 def problems(

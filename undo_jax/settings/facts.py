@@ -1,15 +1,14 @@
 """Made-up facts in WMDP's place: forget elixirs, keep comets and islands."""
 
 from collections.abc import Callable, Mapping, Sequence
-import functools
 import pathlib
 from typing import Any
 
 from undo_jax import checks, streams
-from undo_jax.data import facts, facts_words, packing, rows, tokenizers
+from undo_jax.data import facts, facts_words, tokenizers
 from undo_jax.data.questions import Task
 from undo_jax.evaluation import multiple_choice
-from undo_jax.training.writers import Progress
+from undo_jax.settings import generated
 
 # The tasks of the evaluation are called by what they ask about.
 TASKS = {domain: f"{kind}s" for domain, kind in facts_words.KINDS.items()}
@@ -82,25 +81,13 @@ def prepare(
   """Generates the documents and packs them into rows; see data.facts."""
   builder = _documents(data, seeds, directory)
   tokenizer = tokenizers.make(data["tokenizer"])
-
-  def encoded(split):
-    documents = facts.read(builder, split)
-    progress = Progress(
-      f"{title}: packing {split}", total=len(documents), initial=0, unit="document"
-    )
-    for document in documents:
-      yield facts.encode(document, tokenizer)
-      progress.update(1)
-    progress.close()
-
-  def pack(split):
-    size, mode = data["sequence_length"], data["packing"]
-    return packing.rows(encoded(split), size, mode=mode, tokenizer=tokenizer)
-
-  sizes = rows.build(
-    directory / "rows",
-    length=data["sequence_length"],
-    splits={split: functools.partial(pack, split) for split in facts.SPLITS},
+  sizes = generated.pack(
+    data,
+    directory,
+    title,
+    facts.SPLITS,
+    read=lambda split: facts.read(builder, split),
+    encode=lambda document: facts.encode(document, tokenizer),
   )
   tasks = _tasks(data, builder)
   return {
@@ -112,7 +99,7 @@ def prepare(
 
 def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
   """Returns the rows of a split."""
-  return rows.source(directory / "rows", length=length(data, split), split=split)
+  return generated.source(data, directory, split)
 
 
 def problems(

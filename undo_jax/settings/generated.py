@@ -1,0 +1,58 @@
+"""Splits whose documents the project makes itself: tokenized and packed in place."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+import pathlib
+from typing import Any
+
+from undo_jax.data import packing, rows, tokenizers
+from undo_jax.training.writers import Progress
+
+DIRECTORY = "rows"
+
+
+def pack(
+  data: Mapping[str, Any],
+  directory: pathlib.Path,
+  title: str,
+  splits: Iterable[str],
+  *,
+  read: Callable[[str], Sequence[Any]],
+  encode: Callable[[Any], Any],
+) -> dict[str, int]:
+  """Packs the documents of splits into rows; what is there already stays.
+
+  Args:
+    data: the config's: sequence_length, packing, tokenizer.
+    directory: of the data stage.
+    title: what the progress is called.
+    splits: their names.
+    read: a split's documents.
+    encode: a document as packing.rows takes it.
+
+  Returns:
+    The number of rows of each split.
+  """
+  size, mode = data["sequence_length"], data["packing"]
+  tokenizer = tokenizers.make(data["tokenizer"])
+
+  def encoded(split):
+    documents = read(split)
+    progress = Progress(
+      f"{title}: packing {split}", total=len(documents), initial=0, unit="document"
+    )
+    for document in documents:
+      yield encode(document)
+      progress.update(1)
+    progress.close()
+
+  def packed(split):
+    return packing.rows(encoded(split), size, mode=mode, tokenizer=tokenizer)
+
+  makers = {split: functools.partial(packed, split) for split in splits}
+  return rows.build(directory / DIRECTORY, length=size, splits=makers)
+
+
+def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
+  """Returns random access to the rows of a split."""
+  return rows.source(directory / DIRECTORY, length=data["sequence_length"], split=split)
