@@ -130,6 +130,18 @@ def relearning_curves(results: Mapping[str, Any]) -> Figure:
   styles = model_styles(results["models"])
   for name, style in styles.items():
     relearn = results["models"][name]["relearn"]
+    by_seed = results["models"][name].get("by_seed")
+    if by_seed:
+      worst_SxK = list(zip(*by_seed["worst_forget"], strict=True))
+      least_S, greatest_S = (list(map(f, worst_SxK)) for f in (min, max))
+      axes.fill_between(
+        relearn["steps"],
+        least_S,
+        greatest_S,
+        color=style.color,
+        alpha=0.15,
+        linewidth=0,
+      )
     # References lie on top: they are what the other curves are compared with.
     axes.plot(
       relearn["steps"],

@@ -108,7 +108,7 @@ def page(results: Mapping[str, Any]) -> str:
   Returns:
     HTML without scripts; every string of the results is escaped.
   """
-  title = f"Forgetting that lasts: {results['setting']}, seed {results['seed']}"
+  title = f"Forgetting that lasts: {results['setting']}, {_seeds(results)}"
   found = [f"<li>{_escape(text)}</li>" for text in warnings(results)]
   sections = [
     f"<h1>{_escape(title)}</h1>",
@@ -156,9 +156,7 @@ def main_table(results: Mapping[str, Any]) -> str:
   head += ["steps to recover half of base"]
   rows = []
   for name, model in results["models"].items():
-    retain, forget = figures.retain_and_forget(results, name, None)
-    cells = [_number(retain), _number(forget)]
-    cells += [_number(rb.score_at(model["relearn"], b)) for b in budgets]
+    cells = [_score(model, key) for key in ("retain", "forget", *budgets)]
     cells += [_number(figures.retain_and_forget(results, name, budgets[-1])[0])]
     for budget in partial:
       cells.append(_number(figures.robustness_after(results, name, budget), digits=2))
@@ -185,10 +183,8 @@ def text_table(results: Mapping[str, Any]) -> str:
   head = ("model", "retain", "forget", *(f"forget {a}" for a in after), "compute")
   rows: list[tuple[str, ...]] = [head]
   for name, model in results["models"].items():
-    scores = [model["before"]["retain"], model["before"]["forget"]]
-    scores += [rb.score_at(model["relearn"], budget) for budget in budgets]
-    scores.append(figures.compute_fraction(results, name))
-    rows.append((name, *map(_number, scores)))
+    scores = [_score(model, key) for key in ("retain", "forget", *budgets)]
+    rows.append((name, *scores, _number(figures.compute_fraction(results, name))))
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
   for name, *cells in rows:
@@ -352,7 +348,17 @@ def _table_notes(results: Mapping[str, Any]) -> str:
     '<p class="note">Robustness: 0 is unlearning alone (here '
     f"{_escape(reference)}), 1 is data filtering; {_ABSENT} where the two coincide or "
     "a value was not recorded. Retain under attack is that of the run with the worst "
-    "forget score.</p>"
+    f"forget score.{_seeds_note(results)}</p>"
+  )
+
+
+def _seeds_note(results: Mapping[str, Any]) -> str:
+  """Explain what stands in brackets, where there are several seeds."""
+  if "seeds" not in results:
+    return ""
+  return (
+    " Numbers are means over the seeds, in brackets the least and the greatest; each "
+    "seed has its own worst learning rate. Bands behind curves are that range too."
   )
 
 
@@ -433,9 +439,34 @@ def _number(value: float | None, *, digits: int = 3) -> str:
   return f"{value:z.{digits}f}".replace("-", "−")
 
 
-def _count(value: int | None) -> str:
-  """Format a count with thousands separated."""
-  return _ABSENT if value is None else f"{value:,}"
+def _score(model: Mapping[str, Any], which: str | int) -> str:
+  """Format "retain" or "forget" before the attack, or the worst forget after updates.
+
+  Of several seeds the mean, with the least and the greatest.
+  """
+  relearn = model["relearn"]
+  before = isinstance(which, str)
+  mean = model["before"][which] if before else rb.score_at(relearn, which)
+  by_seed = model.get("by_seed")
+  if by_seed is None:
+    return _number(mean)
+  scores = by_seed["retain" if which == "retain" else "forget"]
+  if not before:
+    step = rb.step_index(relearn["steps"], which)
+    scores = [worst_S[step] for worst_S in by_seed["worst_forget"]]
+  return f"{_number(mean)} ({_number(min(scores))} to {_number(max(scores))})"
+
+
+def _seeds(results: Mapping[str, Any]) -> str:
+  """Name the seed, or the seeds that the results are the mean of."""
+  if "seeds" not in results:
+    return f"seed {results['seed']}"
+  return f"mean of seeds {', '.join(map(str, results['seeds']))}"
+
+
+def _count(value: float | None) -> str:
+  """Format a count with thousands separated; a mean is rounded."""
+  return _ABSENT if value is None else f"{value:,.0f}"
 
 
 def _escape(text: object) -> str:
