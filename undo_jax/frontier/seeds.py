@@ -78,12 +78,10 @@ def _mean(values: Sequence[Any]) -> Any:
     return {key: _mean([value[key] for value in values]) for key in first}
   if isinstance(first, list):
     return [_mean(elements) for elements in zip(*values, strict=True)]
-  numbers = [
-    v for v in values if isinstance(v, int | float) and not isinstance(v, bool)
-  ]
-  if len(numbers) < len(values) or all(number == first for number in numbers):
+  if any(type(value) not in (int, float) for value in values):
     return first
-  return statistics.fmean(numbers)
+  same = all(value == first for value in values)
+  return first if same else statistics.fmean(values)  # Counts stay integers.
 
 
 def _form(results: Mapping[str, Any]) -> dict[str, Any]:

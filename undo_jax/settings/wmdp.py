@@ -135,7 +135,7 @@ def _check_apart(data, directory, tasks):
   """
   forget = forget_splits(data)
   kept = [name for name in splits(data) if name not in forget]
-  pairs = itertools.product(*([f"{n}_train" for n in side] for side in (forget, kept)))
+  pairs = [(f"{a}_train", f"{b}_train") for a, b in itertools.product(forget, kept)]
   corpora.check_disjoint(data, directory, pairs)
   asked = {
     text: f"{task.name}, question {number}"
