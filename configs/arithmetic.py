@@ -107,39 +107,45 @@ def _tiny() -> config_dict.ConfigDict:
 
 
 def _make_small(config: Any) -> None:
-  """Packed equations and word problems, the paper's learning rates."""
-  config.evaluation_rows = 64
+  """English, equations and word problems, packed; a model of 1.3 M parameters."""
+  config.evaluation_rows = 96
   config.replicas_at_once = 1
   config.data.update(
-    num_equations=100_000,
-    num_word_problems=100_000,
-    tokenizer="characters:ascii",
-    sequence_length=256,
+    num_equations=40_000,
+    num_word_problems=40_000,
+    num_evaluation=50,
+    tokenizer="huggingface:data/libreoffice/tokenizer",
+    sequence_length=128,
     packing="packed",
   )
-  config.model.update(
-    vocab_size=128,
-    num_layers=6,
-    width=256,
-    num_heads=8,
-    num_kv_heads=4,
-    head_dim=32,
-    mlp_width=1024,
-    query_pre_attn_scalar=32.0,
-    init_std=0.04,
-    scan_unroll=1,
+  config.data.english.paths = ("data/libreoffice/retain.jsonl",)
+  mixed = {"english": 0.3, "retain": 0.35, "forget": 0.35}
+  config.mixtures.pretrain.update(mixed)
+  config.mixtures.data_filtering.update({"english": 0.3, "retain": 0.7})
+  config.mixtures.unlearn_retain.update({"english": 0.3, "retain": 0.7})
+  config.mixtures.distill.update(mixed)
+  config.model = common.small_model(
+    vocab_size=2048,
+    num_layers=4,
+    width=128,
+    mlp_width=512,
+    init_std=0.05,
+    scan_unroll=4,
   )
-  config.pretrain.update(num_steps=3000, batch_size=32, warmup_steps=50)
-  for method, block in config.unlearn.items():
-    if method != "methods":
-      block.batch_size = 32
-  config.oracle.update(num_steps=1000, batch_size=32, warmup_steps=50)
-  config.distill.update(num_steps=3000, batch_size=32, warmup_steps=50)
+  rows = {"learning_rate": 3e-3, "batch_size": 32}
+  config.pretrain = common.cosine(num_steps=1500, **rows)
+  for method in ("max_ent", "grad_diff", "rmu", "max_ent_sam", "max_ent_rep_noise"):
+    config.unlearn[method].batch_size = 16
+  config.distill.update(common.cosine(num_steps=1500, **rows))
+  config.oracle = common.cosine(num_steps=400, **rows)
   config.attack.update(
-    learning_rates=common.PAPER_RATES,
+    learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     num_steps=500,
-    batch_size=15,
+    evaluate_every=20,
+    evaluations_per_call=5,
+    batch_size=8,
   )
+  config.report.budgets = (40, 500)
 
 
 def _make_paper(config: Any) -> None:

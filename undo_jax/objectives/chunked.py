@@ -35,6 +35,11 @@ class Deferred:
   unembed: Callable[[Params, jax.Array], jax.Array]
   chunk: int  # Positions of each row whose logits are held at once.
 
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """That of the logits: (B, L, V)."""
+    return jax.eval_shape(self.unembed, self.weights, self.hidden_BxLxD).shape
+
 
 def deferring(decoder: Decoder) -> Callable[..., Output]:
   """Returns `decoder.apply`, whose logits are Deferred if its config says so.
