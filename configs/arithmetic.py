@@ -132,12 +132,12 @@ def _make_small(config: Any) -> None:
     init_std=0.05,
     scan_unroll=4,
   )
-  rows = {"learning_rate": 3e-3, "batch_size": 32}
-  config.pretrain = common.cosine(num_steps=1500, **rows)
+  training = {"learning_rate": 3e-3, "final_learning_rate": 3e-4, "batch_size": 32}
+  config.pretrain.update(num_steps=1500, **training)
+  config.distill.update(num_steps=1500, **training)
+  config.oracle.update(num_steps=400, **training)
   for method in ("max_ent", "grad_diff", "rmu", "max_ent_sam", "max_ent_rep_noise"):
     config.unlearn[method].batch_size = 16
-  config.distill.update(common.cosine(num_steps=1500, **rows))
-  config.oracle = common.cosine(num_steps=400, **rows)
   config.attack.update(
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     num_steps=500,
