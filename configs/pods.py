@@ -31,9 +31,14 @@ _METHODS = ("max_ent", "grad_diff", "rmu")
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """Returns the config of a size: gemma2_2b, gemma2_2b_pod or tiny."""
   size = common.parse_size(arg, ("gemma2_2b", "gemma2_2b_pod", "tiny"))
-  config: Any = arithmetic.get_config("small")
-  config.data.num_equations = config.data.num_word_problems = 100
-  config.data.num_evaluation = 10
+  config: Any = arithmetic.get_config("tiny")
+  config.data.update(
+    num_equations=100,
+    num_word_problems=100,
+    num_evaluation=10,
+    tokenizer="characters:ascii",
+    packing="packed",
+  )
   if size == "tiny":
     _use(config, testing.config(vocab_size=128), rows=16, length=128, fsdp=2)
     return config

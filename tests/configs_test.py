@@ -30,15 +30,16 @@ def test_every_field_is_commented(path):
       assert any("#" in line for line in around), f"{path.name}: {keyword.arg}"
 
 
-def test_the_papers_sizes_are_valid(tmp_path):
+def test_sizes_that_read_files_are_valid(tmp_path):
   corpora = {}
   for name in ("retain", "forget"):
     texts = [json.dumps({"text": f"{name} {number}"}) for number in range(9)]
     (tmp_path / f"{name}.jsonl").write_text("\n".join(texts))
     corpora[name] = (str(tmp_path / f"{name}.jsonl"),)
   one_device = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
-  for name in ("arithmetic", "language"):
-    config = importlib.import_module(f"configs.{name}").get_config("paper")
+  files = (("arithmetic", "paper"), ("arithmetic", "small"), ("language", "paper"))
+  for name, size in files:
+    config = importlib.import_module(f"configs.{name}").get_config(size)
     config.data.tokenizer = "bytes"
     if name == "arithmetic":
       config.data.english.paths = corpora["retain"]

@@ -97,9 +97,8 @@ def config():
   return config
 
 
-@pytest.mark.parametrize("size", ["tiny", "small"])
-def test_the_shipped_configs_pass(size):
-  validation.check(arithmetic.get_config(size), ONE_DEVICE)
+def test_the_shipped_config_passes():
+  validation.check(arithmetic.get_config("tiny"), ONE_DEVICE)
 
 
 @pytest.mark.parametrize("field, value, message", WRONG)
