@@ -1,4 +1,4 @@
-"""Eight host devices for every test, set before JAX starts."""
+"""Eight host devices for every test and quick compiling, set before JAX starts."""
 
 import os
 
@@ -6,6 +6,9 @@ os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Small programs that run once: compiling them takes most of a test's time. Set to 0 for
+# programs as users run them.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 from absl import flags  # noqa: E402
 

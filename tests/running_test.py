@@ -109,11 +109,7 @@ def variant_run(workdir, **changes):
 @pytest.fixture(scope="module")
 def variants(tmp_path_factory):
   run = variant_run(tmp_path_factory.mktemp("variants"))
-  jax.config.update("jax_disable_most_optimizations", True)  # Compiling takes longest.
-  try:
-    return run, running.run_stages(run)
-  finally:
-    jax.config.update("jax_disable_most_optimizations", False)
+  return run, running.run_stages(run)
 
 
 def params_of(run, name):
