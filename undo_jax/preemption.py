@@ -1,0 +1,87 @@
+"""SIGTERM: the machine is taken away soon, so save and end.
+
+Any process may be told; all of them end after the same update. JAX's own
+`reached_preemption_sync_point` is not used, since Orbax asks it at every save with
+numbers of a stage's updates, and it needs numbers that only grow, over all stages.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import functools
+import signal
+import sys
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+
+# Of a process that has saved and can be started again: EX_TEMPFAIL of sysexits.h.
+EXIT_STATUS = 75
+
+
+class Preempted(Exception):  # noqa: N818
+  """SIGTERM came, and all that was computed is saved."""
+
+
+class _Notice:
+  """What the signal handler leaves; signals are the process's, so there is one."""
+
+  received = False
+  deferred = False
+
+
+def listen() -> None:
+  """From now on SIGTERM ends the process by EXIT_STATUS; see `deferred`."""
+  _Notice.received = _Notice.deferred = False
+  signal.signal(signal.SIGTERM, _handle)
+
+
+def _handle(number, frame):
+  del number, frame
+  _Notice.received = True
+  # Of several processes none may leave the others alone in a collective.
+  if not _Notice.deferred and jax.process_count() == 1:
+    sys.exit(EXIT_STATUS)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+  """Inside, SIGTERM is only noted: whoever runs must ask, save and raise Preempted."""
+  before, _Notice.deferred = _Notice.deferred, True
+  try:
+    yield
+  finally:
+    _Notice.deferred = before
+
+
+def ask() -> Callable[[], bool]:
+  """Asks all processes, at the same place of each, whether SIGTERM has come to one.
+
+  Returns:
+    A function that waits for the answer, the same in all processes. The question
+    is queued behind what the devices compute, so nothing waits for it meanwhile.
+  """
+  noted = _Notice.received
+  if jax.process_count() == 1:
+    return lambda: noted
+  everywhere, any_of = _agreement()
+  flags = jax.make_array_from_callback(
+    (jax.device_count(),), everywhere, lambda index: np.array([noted])
+  )
+  answer = any_of(flags)
+  return lambda: bool(answer)
+
+
+def check() -> None:
+  """Raises Preempted if SIGTERM has come to any process; called by all of them."""
+  if ask()():
+    raise Preempted("stopped by SIGTERM")
+
+
+@functools.cache
+def _agreement():
+  mesh = Mesh(np.asarray(jax.devices()), ("all",))
+  replicated = NamedSharding(mesh, P())
+  return NamedSharding(mesh, P("all")), jax.jit(jnp.any, out_shardings=replicated)
