@@ -1,6 +1,8 @@
 """What a chip can do, from its public datasheet."""
 
+from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 from undo_jax.types import ConfigError
 
@@ -40,6 +42,35 @@ CHIPS = {
     cycles_per_second=1.751e9,
   ),
 }
+
+
+# Peaks of dense bfloat16 products, FLOPs a second, by the beginning of the device kind.
+# Reference: cloud.google.com/tpu/docs and NVIDIA's datasheets, without sparsity.
+PEAKS = {
+  "TPU v4": 275e12,
+  "TPU v5 lite": 197e12,
+  "TPU v5": 459e12,  # v5p.
+  "TPU v6 lite": 918e12,
+  "NVIDIA A100": 312e12,
+  "NVIDIA H100 PCIe": 756e12,
+  "NVIDIA H100": 989e12,
+  "NVIDIA H200": 989e12,
+  "NVIDIA L40S": 362e12,
+  "NVIDIA L4": 121e12,
+}
+
+
+def peak(devices: Sequence[Any]) -> float | None:
+  """Returns the FLOPs a second of devices together; None if PEAKS has not their kind.
+
+  Args:
+    devices: jax.Device, all of one kind.
+  """
+  kind = devices[0].device_kind
+  for beginning, flops in PEAKS.items():
+    if kind.startswith(beginning):
+      return flops * len(devices)
+  return None
 
 
 def by_kind(kind: str) -> Chip:

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import math
 import pathlib
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import tqdm
 
@@ -13,6 +14,28 @@ from undo_jax import files
 from undo_jax.data.document_division import Status
 
 LOGGER = logging.getLogger("undo_jax")
+
+
+class Writer(Protocol):
+  """Takes the rows of a stage."""
+
+  def write(self, step: int, kind: str, **values: Any) -> None:
+    """Takes a row; values are numbers or strings."""
+    ...
+
+  def close(self) -> None:
+    """Ends."""
+    ...
+
+
+class NoWriter:
+  """Writes nothing: of several processes the first one writes."""
+
+  def write(self, step: int, kind: str, **values: Any) -> None:
+    """Writes nothing."""
+
+  def close(self) -> None:
+    """Does nothing."""
 
 
 class JsonlWriter:
@@ -40,6 +63,63 @@ class JsonlWriter:
     self._file.close()
 
 
+class TensorBoardWriter:
+  """Scalars for TensorBoard, named kind/value; updates at most once in SECONDS."""
+
+  SECONDS = 1.0
+
+  def __init__(self, directory: pathlib.Path, *, resume_step: int):
+    """Opens a file of events; TensorBoard drops older ones past `resume_step`."""
+    from tensorboardX import SummaryWriter  # Here, since it takes a while.
+
+    self._events = SummaryWriter(str(directory), purge_step=resume_step + 1)
+    self._last = -math.inf
+
+  def write(self, step: int, kind: str, **values: Any) -> None:
+    """Writes the numbers of a row."""
+    if kind == "train":
+      if time.monotonic() - self._last < self.SECONDS:
+        return
+      self._last = time.monotonic()
+    for name, value in values.items():
+      if isinstance(value, int | float):
+        self._events.add_scalar(f"{kind}/{name}", value, step)
+
+  def close(self) -> None:
+    """Writes what is left."""
+    self._events.close()
+
+
+class StageWriter:
+  """Writes metrics.jsonl and tensorboard/ of a stage."""
+
+  def __init__(self, mirror: files.Mirror, *, resume_step: int):
+    """Opens both; see JsonlWriter.
+
+    Args:
+      mirror: of the stage's directory.
+      resume_step: updates done.
+    """
+    mirror.fetch("metrics.jsonl")
+    self._mirror = mirror
+    self._writers: tuple[Writer, ...] = (
+      JsonlWriter(mirror.local / "metrics.jsonl", resume_step=resume_step),
+      TensorBoardWriter(mirror.local / "tensorboard", resume_step=resume_step),
+    )
+
+  def write(self, step: int, kind: str, **values: Any) -> None:
+    """Gives a row to both."""
+    for writer in self._writers:
+      writer.write(step, kind, **values)
+    self._mirror.sync()
+
+  def close(self) -> None:
+    """Closes both."""
+    for writer in self._writers:
+      writer.close()
+    self._mirror.sync(now=True)
+
+
 def read_jsonl(path: pathlib.Path) -> list[dict[str, Any]]:
   """Reads the rows of a file; a last line cut off by a kill is left out."""
   if not path.exists():
@@ -54,19 +134,20 @@ def read_jsonl(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _precedes(row, step):
-  return row["step"] < step or (row["step"] == step and row["kind"] == "train")
+  return row["step"] < step or (row["step"] == step and row["kind"] != "evaluation")
 
 
 class Progress:
   """The stage that runs, its rate and the time left.
 
-  A bar on a terminal; otherwise a log line every ten seconds.
+  A bar on a terminal; otherwise a log line every ten seconds. Of several processes the
+  first one shows it.
   """
 
   SECONDS = 10.0
 
   def __init__(self, title: str, *, total: int, initial: int, unit: str = "update"):
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr.isatty() and LOGGER.isEnabledFor(logging.INFO)
     self._title = title
     self._last = time.monotonic()
     self._lines = not terminal
