@@ -31,6 +31,7 @@ def run(setting: str) -> config_dict.ConfigDict:
   config.streams = streams()  # Each stream's own seed, where one is given.
   config.mesh = mesh()  # How the devices are used.
   config.checkpoint_every = 100  # Updates between checkpoints within a stage.
+  config.max_loss = 1e6  # Training stops where a loss is beyond, of either sign.
   config.evaluation_rows = 512  # Rows scored in one forward pass; bounds the memory.
   # Learning rates of the attack computed together, likewise; None: all of them.
   config.replicas_at_once = config_dict.placeholder(int)

@@ -1,20 +1,51 @@
-"""How every experiment starts: flags, logging, one clear line on bad input."""
+"""How every experiment starts: flags, processes, logging, how it ends.
+
+Exit status: 0 done; 1 training diverged, 2 a wrong config or flag, both with one line
+that says why; 75 (EX_TEMPFAIL) stopped by SIGTERM with everything saved, to be started
+again.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import logging
-import pathlib
 import sys
 from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
+import jax
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from undo_jax import environment, files, running, sources, validation
+from undo_jax import (
+  environment,
+  files,
+  preemption,
+  processes,
+  running,
+  sources,
+  validation,
+)
 from undo_jax.stages import Stage
-from undo_jax.training import sharding
+from undo_jax.training import profiling, sharding
 from undo_jax.types import ConfigError
+
+LOGGER = logging.getLogger("undo_jax")
+
+
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed",
+  False,
+  "Run as one of several processes, of which the cluster's environment tells (Cloud "
+  "TPU, Slurm, Open MPI, Kubernetes); or else the next flags, any of which implies it.",
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator_address", None, "HOST:PORT of the first process."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which this one is, from 0.")
+_PROFILE_STEPS = flags.DEFINE_string(
+  "profile_steps", None, "START:END, updates of each stage to trace with the profiler."
+)
 
 
 def define_flags():
@@ -25,7 +56,11 @@ def define_flags():
     "Config file, its size after a colon: configs/arithmetic.py:tiny.",
     lock_config=True,
   )
-  workdir = flags.DEFINE_string("workdir", None, "Directory of the run; all it writes.")
+  workdir = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Directory of the run; all it writes. Or gs://BUCKET/NAME; all processes share it.",
+  )
   flags.mark_flags_as_required(["config", "workdir"])
   return config, workdir
 
@@ -39,13 +74,20 @@ def check(config: Any) -> Mesh:
 
 def claim(
   config: Any,
-  workdir: pathlib.Path,
+  workdir: files.Path,
   mesh: Mesh,
   plan: Sequence[Stage],
   given: Mapping[str, sources.Source] | None = None,
 ) -> running.Run:
   """Makes the workdir the config's own; returns the run of a plan in it."""
-  validation.claim_workdir(workdir, config)
+  processes.on_first("claim", lambda: validation.claim_workdir(workdir, config))
+  if not (workdir / "config.json").exists():
+    raise ConfigError(
+      f"--workdir must be a directory that all processes share, got {workdir}, which "
+      f"process {jax.process_index()} does not see; give one on a shared disk or in a "
+      "store"
+    )
+  steps = _PROFILE_STEPS.value
   return running.Run(
     workdir,
     mesh,
@@ -54,11 +96,15 @@ def claim(
     replicas_at_once=config.replicas_at_once,
     stages=tuple(plan),
     given=given or {},
+    max_loss=config.max_loss,
+    profile_steps=None if steps is None else profiling.parse_steps(steps),
   )
 
 
-def describe(workdir: pathlib.Path) -> None:
+def describe(workdir: files.Path) -> None:
   """Writes what runs, and on what: environment.json and command.txt."""
+  if not processes.is_first():
+    return
   files.write_json(workdir / "environment.json", environment.describe())
   files.write_text(workdir / "command.txt", environment.command() + "\n")
 
@@ -70,11 +116,28 @@ def run(main: Callable[[list[str]], None]) -> None:
     _show_progress()
     environment.keep_freed_memory()
     try:
+      _meet()
+      preemption.listen()
       main(argv)
     except ConfigError as error:
       _exit(str(error))
+    except FloatingPointError as error:
+      _exit(str(error), status=1)
+    except preemption.Preempted as error:
+      LOGGER.info("%s; the same command goes on from there", error)
+      sys.exit(preemption.EXIT_STATUS)
 
   app.run(guarded, flags_parser=_parse)
+
+
+def _meet():
+  """Makes this process one of several, if the flags say so."""
+  where = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+  if not _DISTRIBUTED.value and where == (None, None, None):
+    return
+  processes.initialize(*where)
+  if not processes.is_first():
+    LOGGER.setLevel(logging.WARNING)
 
 
 def _show_progress():
@@ -82,10 +145,9 @@ def _show_progress():
   absl_logging.set_verbosity(absl_logging.ERROR)
   handler = logging.StreamHandler(sys.stderr)
   handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-  logger = logging.getLogger("undo_jax")
-  logger.handlers = [handler]
-  logger.setLevel(logging.INFO)
-  logger.propagate = False
+  LOGGER.handlers = [handler]
+  LOGGER.setLevel(logging.INFO)
+  LOGGER.propagate = False
 
 
 def _parse(argv):
@@ -102,6 +164,6 @@ def _parse(argv):
     _exit(message)
 
 
-def _exit(message):
+def _exit(message, *, status=2):
   print("error:", " ".join(message.split()), file=sys.stderr)
-  sys.exit(2)
+  sys.exit(status)

@@ -2,13 +2,13 @@
 
 import dataclasses
 import logging
-import pathlib
+import os
 from typing import Any
 
 from absl import flags
 
 from experiments import launch
-from undo_jax import running, sources, stages
+from undo_jax import files, processes, running, sources, stages
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -29,8 +29,8 @@ def main(kind: str) -> None:
     run_single(
       kind,
       config.value,
-      pathlib.Path(str(workdir.value)).resolve(),
-      checkpoint=None if checkpoint.value is None else pathlib.Path(checkpoint.value),
+      str(workdir.value),
+      checkpoint=checkpoint.value,
       models=models.value,
     )
 
@@ -40,9 +40,9 @@ def main(kind: str) -> None:
 def run_single(
   kind: str,
   config: Any,
-  workdir: pathlib.Path,
+  workdir: str | os.PathLike[str],
   *,
-  checkpoint: pathlib.Path | None = None,
+  checkpoint: str | os.PathLike[str] | None = None,
   models: list[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
   """Runs one stage alone; returns done.json of what ran, by name.
@@ -54,9 +54,9 @@ def run_single(
     checkpoint: a model to start from, or None.
     models: the names to make; None: all that the stage makes.
   """
-  source = None
+  workdir, source = files.path(workdir), None
   if checkpoint is not None:
-    source = sources.open_source(checkpoint.resolve(), config.model)
+    source = sources.open_source(files.path(checkpoint), config.model)
     with config.unlocked():
       config.model = dataclasses.asdict(source.model)
   mesh = launch.check(config)
@@ -65,12 +65,14 @@ def run_single(
     plan = stages.needed(plan, stages.named(plan, models))
   given = {stage.name: source for stage in plan if stage.kind == "given" and source}
   run = launch.claim(config, workdir, mesh, plan, given)
-  if all(run.done(stage.name) for stage in plan):
+  if processes.on_first(
+    "finished", lambda: all(run.done(stage.name) for stage in plan)
+  ):
     LOGGER.info("nothing to do: these stages are finished")
   else:
     launch.describe(workdir)
   outcomes = running.run_stages(run)
-  for stage in plan:
+  for stage in plan if processes.is_first() else ():
     print(f"{stage.name}: {running.summary(outcomes[stage.name])}")
     print(f"  {run.directories[stage.name]}")
   return outcomes

@@ -8,11 +8,11 @@ The same command resumes a run that was stopped; see configs/ for the settings.
 """
 
 import logging
-import pathlib
+import os
 from typing import Any
 
 from experiments import launch
-from undo_jax import files, running, stages
+from undo_jax import files, processes, running, stages
 from undo_jax.frontier import report, results
 
 LOGGER = logging.getLogger("undo_jax")
@@ -22,31 +22,41 @@ _CONFIG, _WORKDIR = launch.define_flags()
 def main(argv: list[str]) -> None:
   """Runs what is not finished yet of the config in the workdir."""
   del argv
-  run_undo(_CONFIG.value, pathlib.Path(str(_WORKDIR.value)).resolve())
+  run_undo(_CONFIG.value, str(_WORKDIR.value))
 
 
-def run_undo(config: Any, workdir: pathlib.Path) -> None:
+def run_undo(config: Any, workdir: str | os.PathLike[str]) -> None:
   """Checks the config, runs its stages and writes results and report."""
+  workdir = files.path(workdir)
   mesh = launch.check(config)
   plan = stages.plan(config)
   run = launch.claim(config, workdir, mesh, plan)
   page = workdir / "report.html"
-  if page.exists() and all(run.done(stage.name) for stage in plan):
+  if processes.on_first("finished", lambda: page.exists() and _is_done(run)):
     LOGGER.info("nothing to do: this run is finished, see %s", page)
     return
   launch.describe(workdir)
   outcomes = running.run_stages(run)
+  if processes.is_first():
+    _report(config, run, outcomes)
+
+
+def _is_done(run: running.Run) -> bool:
+  return all(run.done(stage.name) for stage in run.stages)
+
+
+def _report(config: Any, run: running.Run, outcomes: dict[str, Any]) -> None:
   found = results.assemble(
     setting=config.setting,
     seed=config.seed,
     budgets=config.report.budgets,
-    stages=plan,
+    stages=list(run.stages),
     outcomes=outcomes,
   )
-  files.write_json(workdir / "results.json", found)
-  report.write(found, workdir)
+  files.write_json(run.workdir / "results.json", found)
+  report.write(found, run.workdir)
   print(report.text_table(found))
-  LOGGER.info("results are in %s", page)
+  LOGGER.info("results are in %s", run.workdir / "report.html")
 
 
 if __name__ == "__main__":

@@ -177,6 +177,22 @@ def test_the_attack_perturbs_and_trains_its_part_of_the_model(variants):
   assert outcomes["attack_undo_alpha_0.5"]["steps"] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("name", ["base", "max_ent_sam"])
+def test_the_rows_of_a_batch_are_told_by_split(variants, name):
+  run, _ = variants
+  (stage,) = [stage for stage in run.stages if stage.name == name]
+  batch = running._batches(run, stage, stream="data", batch_size=16)[1]
+  found = batch if "inputs" not in batch else {"": batch}
+  targets = [row for part in found.values() for row in part["targets"].tolist()]
+  told = []
+  for text in running._describe_batch(run, stage, "data", 1).split("; "):
+    split, _, numbers = text.partition(" rows ")
+    source = rows.source(run.directories["data"] / "rows", length=16, split=split)
+    told += [source[int(i)]["tokens"][1:].tolist() for i in numbers.split(", ")]
+  assert sorted(told) == sorted(targets)
+  assert name == "base" or told == targets
+
+
 def params_of_population(run, name):
   abstract = programs.abstract_params(
     ModelConfig(**run.stages[1].settings["model"]), run.mesh

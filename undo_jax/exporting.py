@@ -51,7 +51,7 @@ def export(
     ConfigError: if `checkpoint` holds no model, `output` exists or cannot be
       written, or the tokenizer is larger than the model's vocabulary.
   """
-  checkpoint = sources.find(checkpoint)
+  checkpoint = pathlib.Path(sources.find(checkpoint))
   with files.new_directory(output) as temporary:
     found = read(checkpoint, learning_rate=learning_rate)
     if adapter is not None:
@@ -111,7 +111,7 @@ def export_adapter(
     ConfigError: if `checkpoint` is no LoRA attack or has no such member, or `output`
       exists or cannot be written.
   """
-  checkpoint = sources.find(checkpoint)
+  checkpoint = pathlib.Path(sources.find(checkpoint))
   stage = cards.last(checkpoint) if cards.is_attack(checkpoint) else None
   settings = _lora(stage) if stage else None
   if stage is None or settings is None:

@@ -106,7 +106,7 @@ def training(
       placement.on(mesh, step),
       # The frozen tree keeps the shardings it comes with.
       in_shardings=(shardings, None, sharding.batch_sharding(mesh), None),
-      out_shardings=(shardings, None),
+      out_shardings=(shardings, sharding.replicated(mesh)),
       donate_argnums=0,
     ),
     create=jax.jit(create, out_shardings=shardings),
@@ -172,7 +172,8 @@ def evaluate(
   """Returns `(params, problems) -> scores` of a setting, compiled."""
   make_evaluate = settings.get(setting).make_evaluate
   scores = make_evaluate(Decoder(model).apply, tasks, rows_at_once=rows_at_once)
-  return jax.jit(placement.on(mesh, scores))
+  # Whole in every process.
+  return jax.jit(placement.on(mesh, scores), out_shardings=sharding.replicated(mesh))
 
 
 @functools.cache
@@ -230,7 +231,7 @@ def attack(
         sharding.batch_sharding(mesh, leading=2),
         None,
       ),
-      out_shardings=(shardings, None),
+      out_shardings=(shardings, sharding.replicated(mesh)),
       donate_argnums=0,
     ),
     create=jax.jit(create, out_shardings=shardings),

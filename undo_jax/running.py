@@ -1,26 +1,40 @@
 """Runs the stages of a plan in a run directory, resuming what is unfinished.
 
     WORKDIR/config.json command.txt environment.json
-    WORKDIR/stages/<name>-<identity>/ config.json metrics.jsonl checkpoints/ done.json
+    WORKDIR/stages/<name>-<identity>/ config.json metrics.jsonl tensorboard/
+        checkpoints/ done.json
     WORKDIR/results.json report.html figures/
 
-done.json is written last: a stage that has it is finished and only read.
+done.json is written last: a stage that has it is finished and only read. All processes
+of a run are here at once; what is no array, the first one writes (see processes.py).
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import pathlib
+import tempfile
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 import numpy as np
 
-from undo_jax import files, objectives, programs, sources, streams
+from undo_jax import (
+  files,
+  objectives,
+  preemption,
+  processes,
+  programs,
+  sources,
+  streams,
+)
 from undo_jax import settings as settings_lib
 from undo_jax.data import pipeline
+from undo_jax.estimation import chips
 from undo_jax.frontier import compute
 from undo_jax.frontier.robustness import higher_is_worse, worst_case
 from undo_jax.models.config import ModelConfig
@@ -28,7 +42,9 @@ from undo_jax.objectives import rmu
 from undo_jax.stages import Stage, identities
 from undo_jax.training import loop, sharding, stop_rules
 from undo_jax.training.checkpointing import Checkpoints, load_params
-from undo_jax.training.writers import JsonlWriter, Progress
+from undo_jax.training.meter import Meter, matmul_flops_per_second
+from undo_jax.training.profiling import Profiler
+from undo_jax.training.writers import NoWriter, Progress, StageWriter, Writer
 from undo_jax.types import ConfigError, Params
 
 LOGGER = logging.getLogger("undo_jax")
@@ -38,16 +54,18 @@ LOGGER = logging.getLogger("undo_jax")
 class Run:
   """Where and how stages run, which changes no result, and the plan."""
 
-  workdir: pathlib.Path
+  workdir: files.Path
   mesh: Mesh
   checkpoint_every: int  # Updates.
   evaluation_rows: int  # Problems in one forward pass.
   replicas_at_once: int | None  # Of an attack; None: all.
   stages: tuple[Stage, ...]
   given: Mapping[str, sources.Source] = dataclasses.field(default_factory=dict)
+  max_loss: float = math.inf  # Beyond it training has diverged.
+  profile_steps: tuple[int, int] | None = None  # Updates of each stage to trace.
 
   @functools.cached_property
-  def directories(self) -> dict[str, pathlib.Path]:
+  def directories(self) -> dict[str, files.Path]:
     """The directory of each stage."""
     root = self.workdir / "stages"
     found = identities(list(self.stages))
@@ -67,17 +85,25 @@ def run_stages(run: Run) -> dict[str, dict[str, Any]]:
     "train": _run_training,
     "attack": _run_attack,
   }
-  outcomes = {}
+  # What the first process sees is what holds: the others may see a file later.
+  names = [stage.name for stage in run.stages]
+  outcomes = processes.on_first(
+    "done", lambda: {name: run.done(name) for name in names}
+  )
   for number, stage in enumerate(run.stages, start=1):
-    outcome = run.done(stage.name)
-    if outcome is None:
-      directory = run.directories[stage.name]
+    if outcomes[stage.name] is not None:
+      continue
+    directory = run.directories[stage.name]
+    if processes.is_first():
       files.write_json(directory / "config.json", _describe(run, stage))
-      title = f"[{number}/{len(run.stages)}] {stage.name}"
-      outcome = kinds[stage.kind](run, stage, directory, title)
+    title = f"[{number}/{len(run.stages)}] {stage.name}"
+    outcome = kinds[stage.kind](run, stage, directory, title)
+    if processes.is_first():
       files.write_json(directory / "done.json", outcome)
-      LOGGER.info("%s: done. %s", title, summary(outcome))
+    processes.wait(f"done_{stage.name}")  # Later stages read it, in every process.
+    LOGGER.info("%s: done. %s", title, summary(outcome))
     outcomes[stage.name] = outcome
+    preemption.check()
   return outcomes
 
 
@@ -94,46 +120,80 @@ def _describe(run: Run, stage: Stage) -> dict[str, Any]:
 
 
 def _run_data(run, stage, directory, title):
-  """Makes the rows and the evaluation problems of the setting."""
+  """Makes the rows and the evaluation problems of the setting, in one process."""
   del run
   LOGGER.info("%s: reading, tokenizing and packing", title)
   settings = stage.settings
   setting = settings_lib.get(settings["setting"])
-  return setting.prepare(settings["data"], settings["seeds"], directory, title)
+
+  def prepare(local):
+    return setting.prepare(settings["data"], settings["seeds"], local, title)
+
+  def prepare_for_store():
+    with tempfile.TemporaryDirectory() as local:
+      found = prepare(pathlib.Path(local))
+      files.copy_tree(pathlib.Path(local), directory)
+      return found
+
+  if files.is_remote(directory):
+    return processes.on_first("data", prepare_for_store)
+  return processes.on_first("data", lambda: prepare(directory))
 
 
 def _problems(run: Run, stage: Stage) -> tuple[tuple[str, ...], Any]:
   """Returns the evaluation tasks and their problems on the devices."""
   data = next(s for s in run.stages if s.name == stage.inputs["data"])
   setting = settings_lib.get(data.settings["setting"])
-  directory = run.directories[data.name]
+  directory = files.here(run.directories[data.name])
   tasks, arrays = setting.problems(
     data.settings["data"], data.settings["seeds"], directory
   )
   where = sharding.rows_or_replicated(arrays, run.mesh)
-  return tasks, jax.tree.map(lambda x: jax.device_put(x, where), arrays)
+  return tasks, sharding.put_whole(arrays, where)
+
+
+def _parts(run: Run, stage: Stage, *, stream: str, batch_size: int):
+  """Yields for each part of a batch its name, its splits and how they are mixed."""
+  data = next(s for s in run.stages if s.name == stage.inputs["data"])
+  setting = settings_lib.get(data.settings["setting"])
+  directory = files.here(run.directories[data.name])
+  seed = streams.integer(stage.settings["seeds"][stream], stream)
+  for index, (name, weights) in enumerate(stage.settings["parts"].items()):
+    splits = {
+      split: setting.source(data.settings["data"], directory, split)
+      for split in weights
+    }
+    how = {
+      "weights": list(weights.values()),
+      "seed": seed + 1000 * index,
+      "batch_size": batch_size,
+    }
+    yield name, splits, how
 
 
 def _batches(run: Run, stage: Stage, *, stream: str, batch_size: int):
-  """Returns the batches of a stage: one mixture, or several parts by name."""
-  data = next(s for s in run.stages if s.name == stage.inputs["data"])
-  setting = settings_lib.get(data.settings["setting"])
-  directory = run.directories[data.name]
-  seed = streams.integer(stage.settings["seeds"][stream], stream)
+  """Returns the batches of a stage: one mixture, or several parts by name.
 
-  def mixture(index, weights):
-    return pipeline.mixture(
-      [setting.source(data.settings["data"], directory, split) for split in weights],
-      weights=list(weights.values()),
-      seed=seed + 1000 * index,
-      batch_size=batch_size,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+  Of each batch this process reads the rows of its own devices.
+  """
+  shards, num_shards = sharding.batch_shards(run.mesh)
+  made = {
+    name: pipeline.mixture(
+      list(splits.values()), shards=shards, num_shards=num_shards, **how
     )
-
-  parts = stage.settings["parts"]
-  made = {name: mixture(i, weights) for i, (name, weights) in enumerate(parts.items())}
+    for name, splits, how in _parts(run, stage, stream=stream, batch_size=batch_size)
+  }
   return made["batch"] if list(made) == ["batch"] else pipeline.paired(made)
+
+
+def _describe_batch(run: Run, stage: Stage, stream: str, step: int) -> str:
+  """Returns which rows of which splits the batch of a training step holds."""
+  size = stage.settings["batch_size"]
+  return "; ".join(
+    f"{split} rows {', '.join(map(str, rows))}"
+    for _, splits, how in _parts(run, stage, stream=stream, batch_size=size)
+    for split, rows in pipeline.rows_of(splits, step, **how).items()
+  )
 
 
 def _scorer(run: Run, stage: Stage, model: ModelConfig, tasks: tuple[str, ...]):
@@ -169,14 +229,7 @@ def _run_training(run, stage, directory, title):
   model = ModelConfig(**settings["model"])
   program = programs.training_of(settings, run.mesh)
   data_stream = "distill_data" if "distill_data" in settings["seeds"] else "data"
-  batches = pipeline.iterator(
-    _batches(
-      run,
-      stage,
-      stream=data_stream,
-      batch_size=settings["batch_size"],
-    )
-  )
+  batches = _batches(run, stage, stream=data_stream, batch_size=settings["batch_size"])
   tasks, problems = _problems(run, stage)
   _check_stop_rules(run, tasks)
   score = _scorer(run, stage, model, tasks)
@@ -186,48 +239,75 @@ def _run_training(run, stage, directory, title):
     state = program.create(_initial_params(run, stage, model))
   else:
     LOGGER.info("%s: resuming after update %d", title, start)
-    state = loop.restore(checkpoints, start, program.abstract, batches)
+    state = loop.restore(checkpoints, start, program.abstract)
   stop = settings["stop"]
   num_steps = settings["optimizer"]["num_steps"]
-  writer = JsonlWriter(directory / "metrics.jsonl", resume_step=start or 0)
+  mirror = files.Mirror(directory)
+  writer = _writer(mirror, start or 0)
+  profiler = Profiler(mirror.local / "profile", run.profile_steps)
   progress = Progress(title, total=num_steps, initial=start or 0)
   try:
-    result = loop.train(
-      program.step,
-      state,
-      _frozen(run, stage, model),
-      batches,
-      streams.key(settings["seeds"][data_stream], stage.name),
-      schedule=loop.Schedule(
-        num_steps=num_steps,
-        checkpoint_every=run.checkpoint_every,
-        evaluate_every=stop and stop["evaluate_every"],
-      ),
-      put=functools.partial(sharding.put_batch, mesh=run.mesh),
-      evaluate=lambda params: _floats(score(params, problems)),
-      should_stop=_stop_rule(run, stage),
-      checkpoints=checkpoints,
-      writer=writer,
-      progress=progress,
-    )
+    with preemption.deferred():
+      result = loop.train(
+        program.step,
+        state,
+        _frozen(run, stage, model),
+        pipeline.iterator(batches, start=start or 0),
+        streams.key(settings["seeds"][data_stream], stage.name),
+        schedule=loop.Schedule(
+          num_steps=num_steps,
+          checkpoint_every=run.checkpoint_every,
+          evaluate_every=stop and stop["evaluate_every"],
+          max_loss=run.max_loss,
+        ),
+        put=functools.partial(sharding.put_batch, mesh=run.mesh),
+        evaluate=lambda params: _floats(score(params, problems)),
+        should_stop=_stop_rule(run, stage),
+        checkpoints=checkpoints,
+        writer=writer,
+        progress=progress,
+        meter=_meter(run, _cost(stage, model, updates=1)),
+        profiler=profiler,
+        describe_batch=functools.partial(_describe_batch, run, stage, data_stream),
+      )
   finally:
     progress.close()
+    profiler.close()
     writer.close()
     checkpoints.close()
-  cost = compute.training(
-    model,
-    objectives.method(settings["objective"], settings["options"]),
-    updates=result.updates,
-    batch_size=settings["batch_size"],
-    length=settings["length"],
-    gradients=2 if "rho" in settings else 1,
-  )
+  cost = _cost(stage, model, updates=result.updates)
   return {
     "scores": result.scores,
     "updates": result.updates,
     "reason": result.reason,
     "compute": dataclasses.asdict(cost),
   }
+
+
+def _writer(mirror: files.Mirror, start: int) -> Writer:
+  """Returns the writer of a stage that goes on after so many updates."""
+  return StageWriter(mirror, resume_step=start) if processes.is_first() else NoWriter()
+
+
+def _cost(stage: Stage, model: ModelConfig, *, updates: int) -> compute.Compute:
+  """Returns what so many updates of a stage cost."""
+  settings = stage.settings
+  return compute.training(
+    model,
+    objectives.method(settings["objective"], settings["options"]),
+    updates=updates,
+    batch_size=settings["batch_size"],
+    length=settings["length"],
+    gradients=2 if "rho" in settings else 1,
+  )
+
+
+def _meter(run: Run, cost: compute.Compute) -> Meter:
+  """Returns the meter of a stage, of the cost of one update."""
+  peak = chips.peak(list(run.mesh.devices.flat))
+  if peak is None and jax.default_backend() == "cpu":
+    peak = matmul_flops_per_second() * jax.process_count()
+  return Meter(tokens=cost.tokens, flops=cost.flops, peak=peak)
 
 
 def _initial_params(run: Run, stage: Stage, model: ModelConfig) -> Params:
@@ -260,7 +340,8 @@ def _frozen(run: Run, stage: Stage, model: ModelConfig) -> dict[str, Any]:
     if name == "direction":
       key = streams.key(stage.settings["seeds"]["noise"], "direction")
       direction_D = rmu.random_direction(key, model.width)
-      frozen[name] = jax.device_put(direction_D, sharding.replicated(run.mesh))
+      where = sharding.replicated(run.mesh)
+      frozen[name] = sharding.put_whole(direction_D, where)
     else:
       params = _load(run, stage.inputs[name], model)
       frozen[name] = programs.freeze(model, run.mesh)(params)
@@ -328,9 +409,7 @@ def _run_attack(run, stage, directory, title):
   program = programs.attack_of(
     settings, run.mesh, tasks, run.evaluation_rows, run.replicas_at_once
   )
-  batches = pipeline.iterator(
-    _batches(run, stage, stream="attack", batch_size=attack["batch_size"])
-  )
+  batches = _batches(run, stage, stream="attack", batch_size=attack["batch_size"])
   every = attack["evaluate_every"]
   num_evaluations = attack["num_steps"] // every
   checkpoints = Checkpoints(directory / "checkpoints")
@@ -341,9 +420,7 @@ def _run_attack(run, stage, directory, title):
   params = _attacked(run, stage, model)
   if done:
     LOGGER.info("%s: resuming after update %d", title, done)
-    state, history = _restore_attack(
-      checkpoints, done, program.abstract, history, batches
-    )
+    state, history = _restore_attack(checkpoints, done, program.abstract, history)
   else:
     key = streams.key(settings["seeds"]["attack"], "adapters")
     state = program.create(params, jax.numpy.asarray(rates), key)
@@ -351,19 +428,28 @@ def _run_attack(run, stage, directory, title):
   before = _floats(score(params, problems))
   key = streams.key(settings["seeds"]["attack"], "attack")
   progress = Progress(title, total=attack["num_steps"], initial=done)
-  while done < attack["num_steps"]:
-    first = done // every
-    count = min(attack["evaluations_per_call"], num_evaluations - first)
-    chunk = _stack([next(batches) for _ in range(count * every)], (count, every))
-    chunk = sharding.put_batch(chunk, run.mesh, leading=2)
-    state, scores = program.program(state, frozen, problems, chunk, key)
-    for name, values in jax.device_get(scores).items():
-      history[name][first : first + count] = values
-    done += count * every
-    _save_attack(checkpoints, done, state, history, batches)
-    last_Rx1 = history["forget"][first + count - 1][:, None]
-    progress.note(f"worst forget {_worst(settings['setting'], last_Rx1)[0]:.2f}")
-    progress.update(count * every)
+  rows = pipeline.iterator(batches, start=done)
+  writer = _writer(files.Mirror(directory), done)
+  meter = _meter(run, _attack_cost(stage, model))
+  with preemption.deferred(), contextlib.closing(writer):
+    while done < attack["num_steps"]:
+      first = done // every
+      count = min(attack["evaluations_per_call"], num_evaluations - first)
+      with meter.input():
+        chunk = _stack([next(rows) for _ in range(count * every)], (count, every))
+        chunk = sharding.put_batch(chunk, run.mesh, leading=2)
+      state, scores = program.program(state, frozen, problems, chunk, key)
+      for name, values in jax.device_get(scores).items():
+        history[name][first : first + count] = values
+      done += count * every
+      worst = _worst(settings["setting"], history["forget"][first + count - 1][:, None])
+      measured = meter.row(updates=count * every)
+      writer.write(done, "attack", worst_forget=float(worst[0]), **measured)
+      _save_attack(checkpoints, done, state, history)
+      progress.note(f"worst forget {worst[0]:.2f}")
+      progress.update(count * every)
+      preemption.check()
+      meter.restart()
   progress.close()
   checkpoints.close()
   scores = {
@@ -376,6 +462,18 @@ def _run_attack(run, stage, directory, title):
     "worst_forget": _rounded(_worst(settings["setting"], scores["forget"])),
     "scores": {name: _rounded(values) for name, values in scores.items()},
   }
+
+
+def _attack_cost(stage: Stage, model: ModelConfig) -> compute.Compute:
+  """Returns what an update of all members costs, evaluations left out."""
+  attack = stage.settings["attack"]
+  return compute.training(
+    model,
+    objectives.method("cross_entropy", {}),
+    updates=1,
+    batch_size=attack["batch_size"] * len(attack["learning_rates"]),
+    length=stage.settings["length"],
+  )
 
 
 def _attacked(run, stage, model) -> Params:
@@ -402,14 +500,14 @@ def _worst(setting: str, forget_RxS: np.ndarray) -> np.ndarray:
     ) from None
 
 
-def _save_attack(checkpoints, done, state, history, batches):
+def _save_attack(checkpoints, done, state, history):
   rest = {"step": state.step, "opt_state": state.opt_state, "history": history}
-  checkpoints.save(done, state.params, rest, batches)
+  checkpoints.save(done, state.params, rest)
 
 
-def _restore_attack(checkpoints, done, abstract, history, batches):
+def _restore_attack(checkpoints, done, abstract, history):
   rest = {"step": abstract.step, "opt_state": abstract.opt_state, "history": history}
-  params, rest = checkpoints.restore(done, abstract.params, rest, batches)
+  params, rest = checkpoints.restore(done, abstract.params, rest)
   # In the order of the tasks, which a checkpoint does not keep.
   history = {name: np.array(rest["history"][name]) for name in history}
   return abstract._replace(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 import dataclasses
 import hashlib
-import pathlib
 import re
 from typing import Any
 
@@ -23,13 +22,13 @@ HOW = ("dtype", "remat", "scan_unroll", "logits_chunk", "attention")
 class Source:
   """A directory that holds a model."""
 
-  path: pathlib.Path
+  path: files.Path
   is_stage: bool  # Ours, or else Hugging Face's.
   model: ModelConfig
   fingerprint: str  # 12 hex digits of the hash of the weights' and config's bytes.
 
 
-def find(path: pathlib.Path) -> pathlib.Path:
+def find(path: files.Path) -> files.Path:
   """Returns a stage's directory by its name: WORKDIR/stages/base finds base-<hash>.
 
   A path that exists is itself.
@@ -37,7 +36,6 @@ def find(path: pathlib.Path) -> pathlib.Path:
   Raises:
     ConfigError: if neither it nor exactly one stage of that name exists.
   """
-  path = pathlib.Path(path)
   if path.exists():
     return path
   found = sorted(
@@ -54,7 +52,7 @@ def find(path: pathlib.Path) -> pathlib.Path:
   )
 
 
-def open_source(path: pathlib.Path, how: Any = None) -> Source:
+def open_source(path: files.Path, how: Any = None) -> Source:
   """Reads what a directory holds, without its weights' values.
 
   Args:
@@ -68,6 +66,11 @@ def open_source(path: pathlib.Path, how: Any = None) -> Source:
   """
   path = find(path)
   is_stage = _is_stage(path)
+  if not is_stage and files.is_remote(path):
+    raise ConfigError(
+      f"--checkpoint: expected a stage of a run or a directory of this machine, got "
+      f"{path}; copy it here"
+    )
   stage = files.read_json(path / "config.json") if is_stage else {}
   if stage.get("kind") == "given":  # It holds scores alone; the model is elsewhere.
     return _open_given(path, stage, how)
@@ -89,12 +92,12 @@ def load(source: Source, abstract: Params) -> Params:
   return params
 
 
-def _is_stage(path: pathlib.Path) -> bool:
+def _is_stage(path: files.Path) -> bool:
   return (path / "checkpoints").is_dir() or (path / "done.json").is_file()
 
 
 def _open_given(path, stage, how) -> Source:
-  source = open_source(pathlib.Path(stage["path"]), how)
+  source = open_source(files.path(stage["path"]), how)
   if source.fingerprint != stage["settings"]["fingerprint"]:
     raise ConfigError(
       f"{source.path} is not the model that {path} was given: its content has "
@@ -103,7 +106,7 @@ def _open_given(path, stage, how) -> Source:
   return source
 
 
-def _stage_model(path: pathlib.Path, stage: dict[str, Any]) -> ModelConfig:
+def _stage_model(path: files.Path, stage: dict[str, Any]) -> ModelConfig:
   if stage["kind"] != "train":
     raise ConfigError(
       f"{path} is a stage of kind {stage['kind']!r}, which holds no single model; "
@@ -117,18 +120,21 @@ def _stage_model(path: pathlib.Path, stage: dict[str, Any]) -> ModelConfig:
   return ModelConfig(**stage["settings"]["model"])
 
 
-def _fingerprint(path: pathlib.Path, is_stage: bool) -> str:
+def _fingerprint(path: files.Path, is_stage: bool) -> str:
   digest = hashlib.sha256()
   for file in _contents(path, is_stage):
     digest.update(file.relative_to(path).as_posix().encode())
+    own = hashlib.sha256()
     with file.open("rb") as opened:
-      digest.update(hashlib.file_digest(opened, "sha256").digest())
+      while block := opened.read(2**20):
+        own.update(block)
+    digest.update(own.digest())
   return digest.hexdigest()[:12]
 
 
-def _contents(path: pathlib.Path, is_stage: bool) -> Iterator[pathlib.Path]:
+def _contents(path: files.Path, is_stage: bool) -> Iterator[files.Path]:
   yield path / "config.json"
   if is_stage:
-    yield from sorted(p for p in (path / "checkpoints").rglob("*") if p.is_file())
+    yield from files.tree(path / "checkpoints")
   else:
     yield from sorted(path.glob("*.safetensors"))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import functools
-import pathlib
 import re
 from typing import Any
 
@@ -35,6 +34,7 @@ UNLEARNING = ("max_ent", "grad_diff", "rmu", "max_ent_rep_noise")
 FREE_FIELDS = (
   "mesh",
   "checkpoint_every",
+  "max_loss",
   "evaluation_rows",
   "replicas_at_once",
   "report",
@@ -51,6 +51,8 @@ def check(config: Any, mesh_shape: dict[str, int]) -> None:
   settings.get(config.setting)
   checks.at_least(config, "seed", 0)
   checks.at_least(config, "checkpoint_every", 1)
+  if not checks.is_number(config.max_loss) or config.max_loss <= 0:
+    checks.fail("max_loss", "a number above 0", config.max_loss)
   checks.at_least(config, "evaluation_rows", 1)
   for name, value in config.streams.items():
     if value is not None and value < 0:
@@ -75,7 +77,7 @@ def check(config: Any, mesh_shape: dict[str, int]) -> None:
     checks.fail("report.budgets", "at least one number of updates, all >= 1", budgets)
 
 
-def claim_workdir(workdir: pathlib.Path, config: Any) -> None:
+def claim_workdir(workdir: files.Path, config: Any) -> None:
   """Makes the run directory the config's own, or checks that it is.
 
   Raises:

@@ -1,4 +1,4 @@
-"""Order by (seed, step) only; shares, processes, pairs and resume."""
+"""Order by (seed, step) only; shares, parts, pairs and resume."""
 
 import numpy as np
 import pytest
@@ -50,20 +50,34 @@ def test_mixture_follows_the_weights():
   assert abs(share - 0.2) < 0.01
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_read_the_parts_of_one_global_batch(count):
-  def dataset(index, count):
+SHARDS = [
+  (2, [(0,), (1,)]),
+  (4, [(0,), (1,), (2,), (3,)]),
+  (4, [(0, 2), (1, 3)]),  # Not side by side.
+  (2, [(0, 1), (0, 1)]),  # The same for both, as members of a population have it.
+]
+
+
+@pytest.mark.parametrize("num_shards, processes", SHARDS)
+def test_processes_read_the_parts_of_one_global_batch(num_shards, processes):
+  sources = [Source(64), Source(64, offset=64)]
+
+  def dataset(shards, num_shards):
     return pipeline.mixture(
-      [Source(64), Source(64, offset=64)],
-      seed=5,
-      batch_size=8,
-      process_index=index,
-      process_count=count,
+      sources, seed=5, batch_size=8, shards=shards, num_shards=num_shards
     )
 
+  size = 8 // num_shards
   for step in (0, 3, 40):
-    parts = [i for index in range(count) for i in ids(dataset(index, count)[step])]
-    assert sorted(parts) == sorted(ids(dataset(0, 1)[step]))
+    whole = ids(dataset((0,), 1)[step])
+    for shards in processes:
+      expected = [i for shard in shards for i in whole[shard * size :][:size]]
+      assert ids(dataset(shards, num_shards)[step]) == expected
+  rows = pipeline.rows_of(
+    dict(zip("ab", sources, strict=True)), 40, seed=5, batch_size=8
+  )
+  assert rows["a"] == [i for i in whole if i < 64]
+  assert rows["b"] == [i - 64 for i in whole if i >= 64]
 
 
 def test_pairs_keep_their_domains():
@@ -76,21 +90,19 @@ def test_pairs_keep_their_domains():
   assert all(i >= 8 for i in ids(batch["retain"])) and len(ids(batch["retain"])) == 2
 
 
-def test_an_iterator_goes_on_from_its_saved_state():
+def test_an_iterator_begins_at_any_step():
   dataset = pipeline.mixture([Source(30)], seed=1, batch_size=4)
   iterator = pipeline.iterator(dataset)
   for _ in range(5):
     next(iterator)
-  state = iterator.get_state()
   expected = [ids(next(iterator)) for _ in range(4)]
-  resumed = pipeline.iterator(dataset)
-  resumed.set_state(state)
+  resumed = pipeline.iterator(dataset, start=5)
   assert [ids(next(resumed)) for _ in range(4)] == expected
 
 
 def test_bad_batches_and_empty_sources_are_refused():
-  with pytest.raises(ConfigError, match="multiple of the 2 processes, got 3"):
-    pipeline.mixture([Source(4)], seed=0, batch_size=3, process_count=2)
+  with pytest.raises(ConfigError, match="multiple of 2, the parts .* got 3"):
+    pipeline.mixture([Source(4)], seed=0, batch_size=3, num_shards=2)
   with pytest.raises(ConfigError, match="empty"):
     pipeline.mixture([Source(0)], seed=0, batch_size=2)
 
@@ -190,18 +202,18 @@ def test_processes_share_a_stream_that_ends(stopping):
       seed=5,
       batch_size=8,
       stopping=stopping,
-      process_index=index,
-      process_count=count,
+      shards=(index,),
+      num_shards=count,
     )
 
   whole, parts = dataset(0, 1), [dataset(index, 4) for index in range(4)]
   assert {len(part) for part in parts} == {len(whole)}
   for step in range(len(whole)):
     shared = [i for part in parts for i in ids(part[step])]
-    assert sorted(shared) == sorted(ids(whole[step]))
+    assert shared == ids(whole[step])
 
 
-def test_a_stream_that_ends_goes_on_from_its_saved_state():
+def test_a_stream_that_ends_goes_on_from_any_step():
   dataset = pipeline.mixture(
     [Source(30), Source(12, offset=30)],
     weights=[0.5, 0.5],
@@ -212,11 +224,7 @@ def test_a_stream_that_ends_goes_on_from_its_saved_state():
   expected = [ids(batch) for batch in pipeline.iterator(dataset)]
   assert len(expected) == 14  # 59 rows: the larger source begins.
   for step in (0, 1, 7, len(expected) - 1, len(expected)):
-    iterator = pipeline.iterator(dataset)
-    for _ in range(step):
-      next(iterator)
-    resumed = pipeline.iterator(dataset)
-    resumed.set_state(iterator.get_state())
+    resumed = pipeline.iterator(dataset, start=step)
     assert [ids(batch) for batch in resumed] == expected[step:]
 
 

@@ -1,17 +1,21 @@
 """A stage that is killed and resumed ends as one that was not, bit for bit."""
 
 import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from undo_jax import objectives, testing
+from undo_jax import objectives, preemption, testing
 from undo_jax.data import pipeline
 from undo_jax.models.gemma2 import Gemma2
 from undo_jax.training import loop, optimizers
 from undo_jax.training.checkpointing import Checkpoints, load_params
+from undo_jax.training.meter import Meter
+from undo_jax.training.profiling import Profiler
 from undo_jax.training.state import create
 from undo_jax.training.step import make_step
 from undo_jax.training.writers import JsonlWriter, Progress, read_jsonl
@@ -44,9 +48,10 @@ class Killed(Exception):
 
 def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **kwargs):
   """Runs a stage as the runner does, from its newest checkpoint."""
-  batches = pipeline.iterator(pipeline.mixture([Rows()], seed=0, batch_size=4))
   checkpoints = Checkpoints(directory / "checkpoints")
   start = checkpoints.latest()
+  mixture = pipeline.mixture([Rows()], seed=0, batch_size=4)
+  batches = pipeline.iterator(mixture, start=start or 0)
   if start is None:
     state = create(MODEL.init(jax.random.key(0)), OPTIMIZER)
   else:
@@ -54,7 +59,7 @@ def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **
     abstract = jax.tree.map(
       lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), ABSTRACT
     )
-    state = loop.restore(checkpoints, start, abstract, batches)
+    state = loop.restore(checkpoints, start, abstract)
   evaluated = []
 
   def put(batch):
@@ -77,13 +82,18 @@ def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **
       {},
       batches,
       jax.random.key(7),
-      schedule=loop.Schedule(num_steps=num_steps, checkpoint_every=3, evaluate_every=4),
+      schedule=loop.Schedule(
+        num_steps=num_steps, checkpoint_every=3, evaluate_every=4, max_loss=1e3
+      ),
       put=put,
       evaluate=evaluate,
       should_stop=lambda scores: put.count == stop_at,
       checkpoints=checkpoints,
       writer=writer,
       progress=Progress("test", total=num_steps, initial=start or 0),
+      meter=Meter(tokens=32, flops=1000, peak=None),
+      profiler=Profiler(directory / "profile", None),
+      describe_batch=lambda step: f"rows {step}",
     ), evaluated
   finally:
     writer.close()
@@ -170,16 +180,54 @@ def test_stop_rule_ends_the_stage(tmp_path):
   assert int(result.state.step) == 4
 
 
-def test_a_loss_that_is_not_finite_names_step_and_checkpoint(tmp_path):
+@pytest.mark.parametrize(
+  "metric, value, message",
+  [
+    ("loss", np.nan, "the loss is nan"),
+    ("loss", -2e3, "the loss is -2000"),
+    ("gradient_norm", np.inf, "the norm of its gradient inf"),
+  ],
+)
+def test_divergence_names_update_batch_and_checkpoint(tmp_path, metric, value, message):
   def diverge(state, frozen, batch, key):
     state, metrics = STEP(state, frozen, batch, key)
     if int(state.step) == 5:
-      metrics = metrics | {"loss": jnp.float32(jnp.nan)}
+      metrics = metrics | {metric: jnp.float32(value)}
     return state, metrics
 
-  message = "loss is nan at update 5; the last good checkpoint is that of update 3"
-  with pytest.raises(FloatingPointError, match=message):
+  with pytest.raises(FloatingPointError, match=message) as error:
     run(tmp_path, step_fn=diverge)
+  said = (
+    "at update 5; the last good checkpoint: that of update 3. The batch was of rows 4"
+  )
+  assert said in str(error.value)
+  assert Checkpoints(tmp_path / "checkpoints").latest() == 3
+
+
+def test_sigterm_ends_the_stage_after_an_update_that_is_saved(tmp_path, uninterrupted):
+  whole, expected, _ = uninterrupted
+  before = signal.getsignal(signal.SIGTERM)
+  preemption.listen()
+
+  def notified(state, frozen, batch, key):
+    if int(state.step) == 4:  # In the fifth update.
+      os.kill(os.getpid(), signal.SIGTERM)
+    return STEP(state, frozen, batch, key)
+
+  try:
+    with preemption.deferred(), pytest.raises(preemption.Preempted):
+      run(tmp_path, step_fn=notified)
+    preemption.listen()  # Another process would not have been told.
+    saved = Checkpoints(tmp_path / "checkpoints").latest()
+    assert saved in (5, 6)
+    result, _ = run(tmp_path)
+    with pytest.raises(SystemExit) as status:  # There is nothing to save.
+      os.kill(os.getpid(), signal.SIGTERM)
+      signal.sigtimedwait([], 1)  # Python handles it before its next line.
+    assert status.value.code == 75
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert equal(result.state.params, expected.state.params)
 
 
 def test_parameters_are_loaded_without_the_optimizer(tmp_path, uninterrupted):

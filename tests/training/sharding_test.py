@@ -167,6 +167,16 @@ def test_each_device_gets_its_rows_of_a_batch(mesh):
       np.testing.assert_array_equal(shard.data, batch[name][first : first + 2])
 
 
+def test_parts_that_do_not_lie_side_by_side_go_to_their_devices(mesh, monkeypatch):
+  assert sharding.batch_shards(mesh) == ((0,), 1)  # All of them, so one.
+  batch = np.arange(2 * 8 * 3).reshape(2, 8, 3)
+  expected = sharding.put_batch(batch, mesh, leading=1)
+  monkeypatch.setattr(sharding, "batch_shards", lambda mesh: ((0, 1, 2, 3), 4))
+  put = sharding.put_batch(batch, mesh, leading=1)
+  np.testing.assert_array_equal(put, batch)
+  assert put.sharding == expected.sharding
+
+
 def test_leading_axes_of_a_batch_are_not_cut(mesh):
   batch = np.arange(3 * 5 * 4).reshape(3, 5, 4)
   put = sharding.put_batch(batch, mesh, leading=2)

@@ -1,7 +1,7 @@
 """The Grain pipeline: rows of one or several domains to a stream of batches.
 
-One order of transforms everywhere: seed, shuffle, repeat, mix, stop, shard by process,
-batch, shift. The order depends on (seed, step) only.
+One order of transforms everywhere: seed, shuffle, repeat, mix, stop, batch, take this
+process's part, shift. The order depends on (seed, step) only.
 """
 
 import bisect
@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import grain
+import numpy as np
 
 from undo_jax.data.packing import to_batch
 from undo_jax.types import ConfigError
@@ -24,8 +25,8 @@ def mixture(
   batch_size: int,
   weights: Sequence[float] | None = None,
   stopping: str = "endless",
-  process_index: int = 0,
-  process_count: int = 1,
+  shards: Sequence[int] = (0,),
+  num_shards: int = 1,
 ) -> grain.MapDataset:
   """Returns batches drawn from sources by probability.
 
@@ -40,32 +41,32 @@ def mixture(
     stopping: "endless"; "first_exhausted": ends when the first source has given all
       of its rows; "all_exhausted": when every source has given all of its rows at
       least once. Only whole batches are given: the rows of a last part are not.
-    process_index: which part of every batch this process reads.
-    process_count: number of parts.
+    shards: which parts of every batch are read here, see sharding.batch_shards.
+    num_shards: number of equal parts, runs of rows, that a batch is divided into.
 
   Returns:
-    A MapDataset of batches {"inputs", "targets", "mask"} (see packing.to_batch)
-    with batch_size / process_count rows.
+    A MapDataset of batches {"inputs", "targets", "mask"} (see packing.to_batch),
+    whose rows are those of the parts, one part after the other.
 
   Raises:
-    ConfigError: if the batch does not divide over the processes, a source is empty,
+    ConfigError: if the batch does not divide into the parts, a source is empty,
       stopping is unknown, or a stream that ends has no whole batch.
   """
   if stopping not in STOPPING:
     raise ConfigError(f"stopping: expected one of {STOPPING}, got {stopping!r}")
-  if batch_size < 1 or batch_size % process_count:
+  if batch_size < 1 or batch_size % num_shards:
     raise ConfigError(
-      f"batch_size must be a positive multiple of the {process_count} processes, "
-      f"got {batch_size}"
+      f"batch_size must be a positive multiple of {num_shards}, the parts that the "
+      f"devices divide it into, got {batch_size}"
     )
   if any(len(source) == 0 for source in sources):
     raise ConfigError("a data source is empty; generate or give more documents")
-  shuffled = [
-    grain.MapDataset.source(source).seed(seed + index).shuffle().repeat(None)
-    for index, source in enumerate(sources)
-  ]
-  dataset = _mix(shuffled, weights)
-  if stopping != "endless":
+  dataset = _mix(_shuffled(sources, seed), weights)
+  if stopping == "endless":
+    # Grain's length of what never ends is the largest there is; half of it can be
+    # divided and rounded.
+    num_batches = len(dataset) // 2 // batch_size
+  else:
     sizes = [len(source) for source in sources]
     num_batches = _num_rows(sizes, weights, stopping) // batch_size
     if not num_batches:
@@ -73,11 +74,32 @@ def mixture(
         f"batch_size: expected at most the {_num_rows(sizes, weights, stopping)} rows "
         f"until {stopping}, got {batch_size}; lower it or give more documents"
       )
-    dataset = dataset[: num_batches * batch_size]
-  # Rows process_index, process_index + process_count, ...: the same global batch
-  # however many processes read it.
-  dataset = dataset[process_index::process_count]
-  return dataset.batch(batch_size // process_count).map(to_batch)
+  dataset = dataset[: num_batches * batch_size]
+  # A part is a batch of the smaller size; every num_shards-th is of the same part.
+  parts = dataset.batch(batch_size // num_shards)
+  own = [parts[shard::num_shards] for shard in shards]
+  return (own[0] if len(own) == 1 else _joined(own)).map(to_batch)
+
+
+def _joined(parts: Sequence[grain.MapDataset]) -> grain.MapDataset:
+  """Returns batches of all rows of one batch of each part."""
+  zipped = _zipped(parts)
+  return zipped.map(
+    lambda rows: {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
+  )
+
+
+def _zipped(parts: Sequence[grain.MapDataset]) -> grain.MapDataset:
+  # Endless, but not of the same huge length, as zipping asks for.
+  length = min(len(dataset) for dataset in parts)
+  return grain.experimental.ZipMapDataset([dataset[:length] for dataset in parts])
+
+
+def _shuffled(sources: Sequence[Any], seed: int) -> list[grain.MapDataset]:
+  return [
+    grain.MapDataset.source(source).seed(seed + index).shuffle().repeat(None)
+    for index, source in enumerate(sources)
+  ]
 
 
 def _mix(
@@ -121,14 +143,58 @@ def _num_rows(
 def paired(parts: Mapping[str, grain.MapDataset]) -> grain.MapDataset:
   """Returns batches of named parts, {name: batch}; one of each part a step."""
   names = list(parts)
-  # Endless, but not of the same huge length, as zipping asks for.
-  length = min(len(dataset) for dataset in parts.values())
-  equal = [dataset[:length] for dataset in parts.values()]
-  zipped = grain.experimental.ZipMapDataset(equal)
+  zipped = _zipped(list(parts.values()))
   return zipped.map(lambda batches: dict(zip(names, batches, strict=True)))
 
 
-def iterator(dataset: grain.MapDataset) -> grain.DatasetIterator:
-  """Returns an iterator whose position is checkpointed with the state."""
+def iterator(dataset: grain.MapDataset, *, start: int = 0) -> grain.DatasetIterator:
+  """Returns an iterator over the batches from that of step `start` on.
+
+  A batch depends on its step alone, so this is all there is to resume from, with
+  whatever number of processes.
+  """
   options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-  return iter(dataset.to_iter_dataset(options))
+  return iter(dataset[start:].to_iter_dataset(options))
+
+
+class Numbered:
+  """Stands in a source's place: as many rows, each its own name."""
+
+  def __init__(self, name: str, source: Any):
+    """Names the rows of a source `name`."""
+    self._name, self._size = name, len(source)
+
+  def __len__(self) -> int:
+    return self._size
+
+  def __getitem__(self, index: int) -> tuple[str, int]:
+    return self._name, int(index)
+
+
+def rows_of(
+  sources: Mapping[str, Any],
+  step: int,
+  *,
+  seed: int,
+  batch_size: int,
+  weights: Sequence[float] | None = None,
+) -> dict[str, list[int]]:
+  """Returns which rows the whole batch of a step of an endless `mixture` holds.
+
+  Args:
+    sources: by name, in the order of the mixture's.
+    step: updates done before it.
+    seed: the mixture's, like the arguments that follow.
+    batch_size: rows over all processes.
+    weights: of the sources.
+
+  Returns:
+    For each source that has some the indices of its rows, in the batch's order.
+  """
+  numbered = [Numbered(name, source) for name, source in sources.items()]
+  dataset: Any = _mix(_shuffled(numbered, seed), weights)
+  found: dict[str, list[int]] = {}
+  for place in range(step * batch_size, (step + 1) * batch_size):
+    name, index = dataset[place]
+    found.setdefault(name, []).append(index)
+  return found

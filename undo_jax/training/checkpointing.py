@@ -1,22 +1,23 @@
-"""Checkpoints of state and data iterator together; the only importer of Orbax."""
+"""Checkpoints of a stage, written and read by all processes together."""
 
 import os
-import pathlib
 from typing import Any
 
 from orbax.checkpoint import v1 as ocp
 
+from undo_jax.files import Path
 from undo_jax.types import Params
 
 
 class Checkpoints:
   """The checkpoints of one stage: saved whole or not at all, the newest kept.
 
-  Parameters are an item of their own, so that the next stage reads them without
-  the optimizer's state.
+  Each process writes and reads its parts of the arrays, so all of them must call every
+  method; how many there are may change from one run to the next. Parameters are an
+  item of their own, so that the next stage reads them without the optimizer's state.
   """
 
-  def __init__(self, directory: pathlib.Path):
+  def __init__(self, directory: Path):
     # Any: Orbax's policy classes do not match its own protocols' annotations.
     save_policies: Any = ocp.training.save_decision_policies
     keep_policies: Any = ocp.training.preservation_policies
@@ -33,41 +34,37 @@ class Checkpoints:
     latest = self._checkpointer.latest
     return None if latest is None else latest.step
 
-  def save(self, step: int, params: Params, rest: Any, data: Any = None) -> None:
+  def save(self, step: int, params: Params, rest: Any) -> bool:
     """Writes a checkpoint and returns when it is complete; once for each step.
 
     Args:
       step: updates done.
       params: the parameters.
       rest: any pytree of arrays beside them (optimizer state, history).
-      data: a Grain iterator, or None.
+
+    Returns:
+      Whether it was not there yet.
     """
     if step == self.latest():
-      return  # Writing it again would remove the only checkpoint for a while.
+      return False  # Writing it again would remove the only checkpoint for a while.
     items = {"params": params, "rest": rest}
-    if data is not None:
-      items["data"] = data
     # Blocking: an asynchronous save could still read buffers that the next step
     # has been given to overwrite.
     self._checkpointer.save_checkpointables(step, items)
+    return True
 
-  def restore(
-    self, step: int, params: Params, rest: Any, data: Any = None
-  ) -> tuple[Params, Any]:
+  def restore(self, step: int, params: Params, rest: Any) -> tuple[Params, Any]:
     """Reads a checkpoint into the shardings of the given abstract trees.
 
     Args:
       step: which checkpoint.
       params: tree of ShapeDtypeStructs with shardings.
       rest: the same for the rest.
-      data: an iterator to be put where the saved one stood, or None.
 
     Returns:
       (params, rest) on the devices.
     """
     items = {"params": params, "rest": rest}
-    if data is not None:
-      items["data"] = data
     loaded = self._checkpointer.load_checkpointables(step, items)
     return loaded["params"], loaded["rest"]
 
@@ -76,7 +73,7 @@ class Checkpoints:
     self._checkpointer.close()
 
 
-def load_params(directory: pathlib.Path, abstract: Params) -> Params:
+def load_params(directory: Path, abstract: Params) -> Params:
   """Reads the parameters alone of the newest checkpoint in a directory.
 
   Raises:

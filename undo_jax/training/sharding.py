@@ -1,5 +1,6 @@
 """Meshes and shardings: who holds which part of a tree."""
 
+import functools
 from typing import Any
 
 import jax
@@ -99,22 +100,70 @@ def rows_or_replicated(arrays: Any, mesh: Mesh) -> NamedSharding:
   return batch_sharding(mesh) if divide else replicated(mesh)
 
 
+@functools.cache
+def batch_shards(mesh: Mesh) -> tuple[tuple[int, ...], int]:
+  """Returns which parts of a batch lie on this process's devices.
+
+  The devices divide a batch into data x fsdp runs of rows; parts are such runs, or
+  several together where a process has them side by side. Where the devices of a run
+  are of several processes (mesh axes replica and tensor), each of these has it.
+
+  Returns:
+    (numbers of the parts, ascending; how many there are in all), for the arguments
+    `shards` and `num_shards` of pipeline.mixture.
+  """
+  runs = mesh.shape["data"] * mesh.shape["fsdp"]
+  indices = batch_sharding(mesh).addressable_devices_indices_map((runs,))
+  own = sorted({index[0].start or 0 for index in indices.values() if index})
+  side_by_side = own == list(range(own[0], own[0] + len(own)))
+  if side_by_side and own[0] % len(own) == 0 and runs % len(own) == 0:
+    return (own[0] // len(own),), runs // len(own)
+  return tuple(own), runs
+
+
 def put_batch(batch: Any, mesh: Mesh, *, leading: int = 0) -> Any:
   """Places this process's rows of a batch on its devices.
+
+  Args:
+    batch: arrays whose rows are those of the process's parts, see `batch_shards`.
+    mesh: the mesh.
+    leading: axes before the rows.
+
+  Returns:
+    The whole batch, of which each device holds its run of rows.
 
   Raises:
     ConfigError: if the rows do not divide over the mesh axes data and fsdp.
   """
   sharding = batch_sharding(mesh, leading=leading)
-  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  shards, num_shards = batch_shards(mesh)
+  runs = mesh.shape["data"] * mesh.shape["fsdp"]
 
   def put(x):
-    rows = x.shape[leading] * jax.process_count()
-    if rows % shards:
+    rows = x.shape[leading] * num_shards // len(shards)
+    if rows % runs:
       raise ConfigError(
-        f"a batch of {rows} rows does not divide over data x fsdp = {shards}"
+        f"a batch of {rows} rows does not divide over data x fsdp = {runs}"
         " devices; change the batch size or the mesh"
       )
-    return jax.make_array_from_process_local_data(sharding, x)
+    size = rows // num_shards  # Rows of a part.
+
+    def run(index):
+      part, offset = divmod(index[leading].start or 0, size)
+      start = shards.index(part) * size + offset
+      return x[(*index[:leading], slice(start, start + rows // runs))]
+
+    shape = (*x.shape[:leading], rows, *x.shape[leading + 1 :])
+    return jax.make_array_from_callback(shape, sharding, run)
 
   return jax.tree.map(put, batch)
+
+
+def put_whole(tree: Any, where: NamedSharding) -> Any:
+  """Places arrays that every process has whole; each device takes its part."""
+
+  def put(x):
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
+
+  return jax.tree.map(put, tree)
