@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from configs import arithmetic
-from experiments.undo import run_undo
 from undo_jax import stages
 from undo_jax.attacks import lora
 from undo_jax.frontier import results as results_lib
@@ -280,22 +279,6 @@ def _adapters(workdir, name):
   )
   (directory,) = workdir.glob(f"stages/{name}-*/checkpoints")
   return load_params(directory, abstract)
-
-
-def test_eight_devices_give_the_same_losses(finished, tmp_path):
-  run_undo(minimal(), tmp_path)  # This process has eight host devices.
-  one = json.loads((finished[0] / "results.json").read_text())
-  eight = json.loads((tmp_path / "results.json").read_text())
-  assert list(one["models"]) == list(eight["models"])
-  for name in ("base", "max_ent", "rmu", "undo_alpha_0.5"):
-    losses = [_losses(workdir, name) for workdir in (finished[0], tmp_path)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
-def _losses(workdir, name):
-  (path,) = workdir.glob(f"stages/{name}-*/metrics.jsonl")
-  rows = [json.loads(line) for line in path.read_text().splitlines()]
-  return [row["loss"] for row in rows if row["kind"] == "train"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,100 @@
+"""A run in gs://: what it leaves there, stopped and resumed, is what a disk has."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from experiments.single import run_single
+from tests.experiments.undo_test import minimal
+from tests.object_store import ObjectStore
+from undo_jax import files, preemption, running
+from undo_jax.training.writers import read_jsonl
+
+
+@pytest.fixture(scope="module")
+def store():
+  found = ObjectStore()
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in found.environment().items():
+      patch.setenv(name, value)
+    yield found
+  found.close()
+
+
+def test_files_of_a_store_are_whole_or_not_there(store):
+  directory = files.path("gs://bucket/files")
+  files.write_json(directory / "a" / "x.json", {"x": 1})
+  with pytest.raises(ZeroDivisionError), files.new_file(directory / "a" / "y") as file:
+    file.write("part")
+    raise ZeroDivisionError
+  assert store.names("bucket") == ["files/a/x.json"]
+  assert files.read_json(directory / "a" / "x.json") == {"x": 1}
+  assert files.tree(directory) == [directory / "a" / "x.json"]
+
+
+def test_a_directory_comes_here_and_goes_back(store, tmp_path):
+  del store
+  there = files.path("gs://bucket/there")
+  (tmp_path / "deep").mkdir()
+  (tmp_path / "deep" / "x").write_bytes(b"\x00\xff")
+  (tmp_path / "y").write_text("y")
+  files.copy_tree(tmp_path, there)
+  here = files.here(there)
+  assert [p.relative_to(here).as_posix() for p in files.tree(here)] == ["deep/x", "y"]
+  assert (here / "deep" / "x").read_bytes() == b"\x00\xff"
+  assert files.here(tmp_path) == tmp_path
+  mirror = files.Mirror(there)
+  mirror.fetch("y")
+  assert (mirror.local / "y").read_text() == "y"
+  (mirror.local / "y").write_text("z")
+  mirror.sync()  # Too early.
+  assert (there / "y").read_text() == "y"
+  mirror.sync(now=True)
+  assert (there / "y").read_text() == "z"
+
+
+def relearn(workdir):
+  return run_single("relearn", minimal(), workdir, models=["base"])
+
+
+def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkeypatch):
+  expected = relearn(tmp_path)
+  put_batch = running.sharding.put_batch
+
+  def told(batch, mesh, **kwargs):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return put_batch(batch, mesh, **kwargs)
+
+  before = signal.getsignal(signal.SIGTERM)
+  preemption.listen()
+  monkeypatch.setattr(running.sharding, "put_batch", told)
+  try:
+    for stopped in ("base", "attack_base"):
+      with pytest.raises(preemption.Preempted):
+        relearn("gs://bucket/run")
+      names = store.names("bucket")
+      saved = [name for name in names if name.startswith(f"run/stages/{stopped}-")]
+      assert any("/checkpoints/" in name for name in saved)
+      assert not any(name.endswith("done.json") for name in saved)
+      preemption.listen()
+      monkeypatch.setattr(running.sharding, "put_batch", put_batch)
+      if stopped == "base":
+        run_single("pretrain", minimal(), "gs://bucket/run", models=["base"])
+        monkeypatch.setattr(running.sharding, "put_batch", told)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert relearn("gs://bucket/run") == expected
+  for file in files.tree(tmp_path):
+    name = file.relative_to(tmp_path).as_posix()
+    if name.endswith(("done.json", "config.json")):
+      remote = store.objects["bucket", f"run/{name}"][0]
+      assert json.loads(remote) == files.read_json(file)
+  (path,) = tmp_path.glob("stages/base-*/metrics.jsonl")
+  text = store.objects["bucket", f"run/{path.relative_to(tmp_path)}"][0].decode()
+  losses = [
+    [(row["step"], row["loss"]) for row in found if row["kind"] == "train"]
+    for found in (map(json.loads, text.splitlines()), read_jsonl(path))
+  ]
+  assert losses[0] == losses[1]

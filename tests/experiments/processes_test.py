@@ -1,0 +1,187 @@
+"""Several processes over loopback: what one gives; killed, told to stop, resized.
+
+One run is started three times: by two processes, one of which is killed in the stage
+max_ent; by four, which go on from its checkpoint until one gets a SIGTERM; and by two
+on another mesh, which finish it.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tests.experiments.undo_test import MINIMAL, ROOT, minimal
+from undo_jax import programs, stages, testing
+from undo_jax.training import loop
+from undo_jax.training.checkpointing import Checkpoints, load_params
+
+CHANGES = {
+  "unlearn.max_ent.num_steps": 8,
+  "model.num_layers": 1,  # Compiling takes longest.
+  "unlearn.rmu.options.layers": (0,),
+}
+TRAINED = ("base", "max_ent", "undo_alpha_0.5")
+MODEL = TRAINED[-1]
+# Parameters over processes; over half of them; members of a population over processes.
+MESHES = ({"mesh.fsdp": 2}, {"mesh.fsdp": 2}, {"mesh.replica": 2})
+
+
+def start(workdir, count, **changes):
+  """Starts the processes of a run, each of one device; one is told of no others."""
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  values = MINIMAL | CHANGES | changes
+  command = [
+    *(sys.executable, "-m", "experiments.relearn", f"--models={MODEL}"),
+    f"--config={ROOT / 'configs' / 'arithmetic.py'}:tiny",
+    f"--workdir={workdir}",
+    *(f"--config.{name}={value}" for name, value in values.items()),
+  ]
+  others = [f"--coordinator_address={address}", f"--num_processes={count}"]
+  environment = os.environ | {
+    "XLA_FLAGS": "",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+  }
+  return [
+    subprocess.Popen(
+      [*command, *others, f"--process_id={index}"] if count > 1 else command,
+      cwd=ROOT,
+      env=environment,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(count)
+  ]
+
+
+def finish(running):
+  """Returns the exit status and what was said of each process."""
+  said = [process.communicate()[1] for process in running]
+  return [process.returncode for process in running], said
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """The same run by one process."""
+  workdir = tmp_path_factory.mktemp("whole")
+  status, said = finish(start(workdir, 1))
+  assert status == [0], said
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+  """The run by several processes; its workdir, what the first of each start said."""
+  workdir = tmp_path_factory.mktemp("interrupted")
+  killed = start(workdir, 2, **MESHES[0])
+  while not list(workdir.glob("stages/max_ent-*/checkpoints/[246]")):
+    if any(process.poll() is not None for process in killed):
+      pytest.fail("\n".join(finish(killed)[1]))
+    time.sleep(0.02)
+  killed[1].kill()
+  killed[1].wait()
+  killed[0].kill()  # As a scheduler does, which restarts all of a job.
+  finish(killed)
+
+  told = start(workdir, 4, **MESHES[1])
+  before = ""
+  while "max_ent: resuming" not in before and told[0].poll() is None:
+    before += told[0].stderr.readline()
+  told[3].terminate()
+  told_status, told_said = finish(told)
+
+  finished = start(workdir, 2, **MESHES[2])
+  status, said = finish(finished)
+  assert status == [0, 0], said
+  return workdir, (told_status, before + told_said[0]), said[0]
+
+
+def rows(workdir, name, kind):
+  (path,) = workdir.glob(f"stages/{name}-*/metrics.jsonl")
+  found = [json.loads(line) for line in path.read_text().splitlines()]
+  return [row for row in found if row["kind"] == kind]
+
+
+def outcome(workdir, name):
+  (path,) = workdir.glob(f"stages/{name}-*/done.json")
+  return json.loads(path.read_text())
+
+
+def test_a_killed_job_goes_on_from_its_checkpoint_with_other_processes(interrupted):
+  _, (_, said), _ = interrupted
+  assert re.search("max_ent: resuming after update [246]", said), said
+
+
+def test_a_sigterm_to_one_process_saves_and_ends_all(interrupted):
+  _, (status, said), last = interrupted
+  assert status == [75] * 4, said
+  first = re.search(r"max_ent: resuming after update (\d+)", said)[1]
+  step = re.search(r"stopped by SIGTERM after update (\d+); ", said)[1]
+  assert f"max_ent: resuming after update {step}" in last
+  assert int(first) < int(step)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_losses_are_those_of_one_process(whole, interrupted, name):
+  one, several = (rows(w, name, "train") for w in (whole, interrupted[0]))
+  assert [row["step"] for row in several] == [row["step"] for row in one]
+  for metric in set(one[0]) - {"kind"}:
+    if metric not in MEASURED:
+      values = [[row[metric] for row in found] for found in (one, several)]
+      assert values[1] == pytest.approx(values[0], rel=1e-4), metric
+
+
+MEASURED = {
+  "seconds",
+  "tokens_per_second",
+  "share_of_peak",
+  "input_seconds",
+  "memory_bytes",
+}
+
+
+def abstract_state(name):
+  """What a stage's checkpoint holds, on one device."""
+  plan = {stage.name: stage for stage in stages.plan(minimal(**CHANGES))}
+  settings, mesh = plan[name].settings, testing.mesh(1)
+  if plan[name].kind == "train":
+    return programs.training_of(settings, mesh).abstract
+  tasks = ("addition_equation", "division_equation")
+  return programs.attack_of(settings, mesh, tasks, 8, None).abstract
+
+
+@pytest.mark.parametrize("name", (*TRAINED, f"attack_{MODEL}"))
+def test_one_process_restores_what_several_saved(whole, interrupted, name):
+  assert outcome(whole, name) == outcome(interrupted[0], name)
+  abstract, states = abstract_state(name), []
+  for workdir in (whole, interrupted[0]):
+    (directory,) = workdir.glob(f"stages/{name}-*/checkpoints")
+    checkpoints = Checkpoints(directory)
+    step = checkpoints.latest()
+    assert step is not None
+    params = load_params(directory, abstract.params)
+    rest = (
+      {} if name.startswith("attack") else loop.restore(checkpoints, step, abstract)
+    )
+    states.append((params, rest))
+    checkpoints.close()
+  for x, y in zip(*map(jax.tree.leaves, states), strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
+
+
+def test_every_stage_was_measured(interrupted):
+  workdir, *_ = interrupted
+  for name in TRAINED:
+    for row in rows(workdir, name, "train"):
+      assert set(row) >= MEASURED and all(row[key] > 0 for key in MEASURED)
+    assert list(workdir.glob(f"stages/{name}-*/tensorboard/events.*"))
