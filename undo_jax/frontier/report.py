@@ -116,6 +116,7 @@ def page(results: Mapping[str, Any]) -> str:
     "<h2>Results</h2>",
     main_table(results),
     _table_notes(results),
+    *_ablations(results),
     "<h2>Warnings</h2>",
     f'<ul class="warnings">{"".join(found)}</ul>' if found else "<p>None.</p>",
     "<h2>Figures</h2>",
@@ -243,6 +244,30 @@ def warnings(results: Mapping[str, Any]) -> list[str]:
         f"{_count(stopped.get('updates'))} updates, before the model had recovered."
       )
   return found + _noise_warnings(results)
+
+
+def _ablations(results: Mapping[str, Any]) -> list[str]:
+  """Tabulate routed models before and after their reserved units were ablated."""
+  head = ["model", "MLP units", "key/value heads", "retain before ablation"]
+  head += ["retain after", "forget before ablation", "forget after"]
+  rows = []
+  for name, model in results["models"].items():
+    if "ablation" not in model:
+      continue
+    ablation, after = model["ablation"], model["before"]
+    cells = [_count(ablation[units]) for units in ("mlp_units", "kv_heads")]
+    for score in ("retain", "forget"):
+      cells += [_number(ablation["before"][score]), _number(after[score])]
+    rows.append((name, cells))
+  if not rows:
+    return []
+  note = (
+    "Routed models learn what is to be forgotten in reserved units, of which so many "
+    "are then set to zero in each layer. All other numbers of this page are those "
+    "after ablation; the compute of routing counts the pass of the ablated model."
+  )
+  table = _table(results, head, rows)
+  return ["<h2>Ablation</h2>", table, f'<p class="note">{note}</p>']
 
 
 def _check(results: Mapping[str, Any]) -> None:
@@ -413,6 +438,8 @@ def _table(
   cells_by_name = dict(rows)
   body = []
   for name, style in figures.model_styles(results["models"]).items():
+    if name not in cells_by_name:
+      continue
     swatch = f'<span class="swatch" style="background:{style.color}"></span>'
     cells = "".join(f"<td>{_escape(cell)}</td>" for cell in cells_by_name[name])
     body.append(f'<tr><th scope="row">{swatch}{_escape(style.label)}</th>{cells}</tr>')

@@ -15,7 +15,7 @@ the authors' demonstration of two parameters.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.distillation import forward_kl
 from undo_jax.objectives.terms import weighted
 from undo_jax.routing import era, masks, sgtm
-from undo_jax.types import Batch, Objective, SumCount
+from undo_jax.types import Batch, ConfigError, Objective, SumCount
 
 FORGET, RETAIN, UNLABELLED = range(3)  # Rows of the tables of era.masks_for.
 
@@ -61,8 +61,8 @@ def make(
     ConfigError: if there are no such units.
   """
 
-  def term(logits, batch, frozen):
-    del frozen
+  def term(logits, batch, teacher):
+    del teacher
     return cross_entropy(logits, batch["targets"], batch["mask"])
 
   return _routed(apply, term, "cross_entropy", routing, coherence_weight)
@@ -77,29 +77,47 @@ def make_distillation(
   removed.
   """
 
-  def term(logits, batch, frozen):
-    # Equal passes for both terms, of which the compiler keeps one.
-    teacher = apply(frozen["teacher"], batch["inputs"]).logits
+  def term(logits, batch, teacher):
     return forward_kl(logits, teacher, batch["mask"])
 
-  return _routed(apply, term, "forward_kl", routing, coherence_weight)
+  def read(frozen, inputs):
+    return apply(frozen["teacher"], inputs).logits
+
+  return _routed(apply, term, "forward_kl", routing, coherence_weight, read)
 
 
-def _routed(apply, term, name, routing, coherence_weight) -> Objective:
+def needs(*, routing: Any = None, coherence_weight: float = 0.0) -> dict[str, Any]:
+  """Returns the passes that the options of `make` and `make_distillation` ask for.
+
+  The coherence term runs the whole batch once more, what it leaves out included.
+  """
+  del routing
+  return {"trains": ("batch",) * (2 if coherence_weight else 1)}
+
+
+def _routed(apply, term, name, routing, coherence_weight, read=None) -> Objective:
+  """Returns an objective of a term of (logits, batch, what `read` gives)."""
   reserved = routing.expansion()
+  if coherence_weight < 0:
+    raise ConfigError(f"coherence_weight must be at least 0, got {coherence_weight}")
 
   def objective(params, frozen, batch, key):
     del key
+    if "source" not in batch:
+      raise ValueError(
+        f"a routed batch needs the source of each row or token, got {sorted(batch)}"
+      )
+    teacher = read(frozen, batch["inputs"]) if read else None
     tables = era.masks_for(reserved, params, old_target=routing.old_target).tables
     routes = masks.routes(
       tables, batch["source"], routing.model.num_layers, routing.layers
     )
     logits = apply(params, batch["inputs"], routes=routes).logits
-    loss = term(logits, batch, frozen)
-    metrics = {name: loss, f"forget_{name}": term(logits, _part(batch, True), frozen)}
+    loss = term(logits, batch, teacher)
+    metrics = {name: loss, f"forget_{name}": term(logits, _part(batch, True), teacher)}
     if coherence_weight:
       ablated = apply(era.ablated_view(params, reserved), batch["inputs"]).logits
-      coherence = term(ablated, _part(batch, False), frozen)
+      coherence = term(ablated, _part(batch, False), teacher)
       loss = weighted((1.0, loss), (coherence_weight, coherence))
       metrics["coherence"] = coherence
     return loss, metrics
