@@ -5,11 +5,11 @@ COMMAND, ends in runs/routing/report.html:
   python -m experiments.undo --config=configs/routing_arithmetic.py:tiny \
       --workdir=runs/routing
 
-The models of configs/arithmetic.py:tiny, of which one attention head in four can be set
-aside here, and beside them models that learn forget rows in reserved MLP units and heads,
-which are ablated: pretrained so (`routed`, `sgtm`, and `routed_control`, whose gradients
-are not routed), noised and distilled after that (`routed_undo_alpha_X`), or distilled so
-from the base (`routed_distillation_alpha_X`).
+The models of configs/arithmetic.py:tiny, of which one attention head in four can be
+set aside here, and beside them models that learn forget rows in reserved MLP units and
+heads, which are ablated: pretrained so (`routed`, `sgtm`, and `routed_control`, whose
+gradients are not routed), noised and distilled after that (`routed_undo_alpha_X`), or
+distilled so from the base (`routed_distillation_alpha_X`).
 
 Partial labels: --config.routing.labelled=0.25 labels a quarter of the rows, and adds
 `data_filtering_labelled`, which leaves out the rows that are labelled forget.

@@ -293,7 +293,7 @@ def _run_ablation(run, stage, directory, title):
   params, is_ablated = ablate(_load(run, whole, model))
   assert is_ablated, "every reserved entry is zero"
   checkpoints = Checkpoints(directory / "checkpoints")
-  checkpoints.save(0, params, {})
+  checkpoints.save(0, params, {"step": jax.numpy.zeros((), int)})
   checkpoints.close()
   tasks, problems = _problems(run, stage)
   before = run.done(whole)
