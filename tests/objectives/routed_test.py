@@ -164,3 +164,15 @@ def test_units_that_do_not_exist_are_an_error():
   for make in (*PLAIN, routed.make_sgtm):
     with pytest.raises(ConfigError, match="32 and 0 cannot be set aside"):
       make(apply, routing=ROUTING._replace(mlp_units=32, kv_heads=0))
+
+
+def test_what_cannot_be_routed_is_an_error():
+  with pytest.raises(ValueError, match=r"source of each row .*'inputs', 'mask', 'ta"):
+    COHERENT(PARAMS, {}, testing.batch(KEY), KEY)
+  with pytest.raises(ValueError, match="unknown source 'inputs'; SGTM has forget"):
+    routed.make_sgtm(apply, routing=ROUTING)(PARAMS, {}, testing.batch(KEY), KEY)
+  with pytest.raises(ConfigError, match="coherence_weight must be at least 0, got -1"):
+    routed.make(apply, routing=ROUTING, coherence_weight=-1)
+  other = era.contract(PARAMS, RESERVED)
+  with pytest.raises(ValueError, match="layers/mlp/.* never expanded"):
+    COHERENT(other, {}, BATCH, KEY)
