@@ -31,7 +31,7 @@ PAIRED = {"forget": "unlearn_forget", "retain": "unlearn_retain"}
 DISTILL = {"batch": "distill"}
 ATTACK = {"batch": "attack"}
 MIXTURES = ("pretrain", "data_filtering", *PAIRED.values(), "distill", "attack")
-# What config.routing.methods may name; see _routed_plan.
+# What config.routing.methods may name; see routed_plan.
 ROUTED = ("routed", "routed_control", "sgtm", "routed_distillation")
 WHOLE = "_whole"  # After a model's name: before its reserved units are ablated.
 OPTIMIZER_FIELDS = (
@@ -61,7 +61,7 @@ class Stage:
 
 def plan(config: Any) -> list[Stage]:
   """Returns the stages of a config in the order they run."""
-  stages = [*_plan(config), *_routed_plan(config)]
+  stages = [*_plan(config), *routed_plan(config)]
   return stages + [attack(config, model) for model in models(stages)]
 
 
@@ -137,7 +137,7 @@ def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage
     fingerprint: of the checkpoint, or None.
   """
   full = plan(config)
-  routing = {stage.name: stage for stage in _routed_plan(config)}
+  routing = {stage.name: stage for stage in routed_plan(config)}
   distilled = [name for name in routing if name.startswith("routed_distillation")]
   robust = [name for name in routing if "_undo_" in name]
   made = {
@@ -291,7 +291,7 @@ def _plan(config) -> Iterator[Stage]:
     yield Stage(undo_name(alpha), "train", settings, inputs)
 
 
-def _routed_plan(config) -> Iterator[Stage]:
+def routed_plan(config: Any) -> Iterator[Stage]:
   """Yields the models whose forgetting is prepared by routing.
 
   1. data_filtering_labelled, where labels are partial: pretraining without the rows

@@ -28,7 +28,7 @@ from undo_jax.stages import (
   changed,
   length,
   part_rows,
-  plan,
+  routed_plan,
   undo_name,
 )
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
@@ -346,7 +346,7 @@ def _check_routed_students(config):
 def _check_routed_data(config, shards):
   """Checks that there is forget data to route, and the rows of SGTM's parts."""
   forget = settings.get(config.setting).forget_splits(config.data)
-  for stage in plan(config):
+  for stage in routed_plan(config):
     if stage.kind != "train" or not stage.name.endswith(WHOLE):
       continue
     parts = stage.settings["parts"]
