@@ -365,8 +365,8 @@ def _check_routed_data(config, shards):
       if size < 1 or size % (microbatches * shards):
         checks.fail(
           "pretrain.batch_size",
-          f"one of which SGTM's part {part!r} gets a multiple of num_microbatches x "
-          f"{shards} (devices along data x fsdp) rows, not {size}",
+          f"a number of which SGTM's part {part!r} gets a multiple of num_microbatches "
+          f"x {shards} (devices along data x fsdp) rows, not {size}",
           stage.settings["batch_size"],
         )
 

@@ -29,6 +29,7 @@ ARITHMETIC = {
   "undo_alpha_0.5": (0.02, 20, 0.98, 0.44),
   "undo_alpha_0.7": (0.01, 85, 0.97, 0.74),
 }
+FAMILIES = ("undo", "routed_undo", "sgtm_undo", "routed_distillation")
 TASKS = ("addition_equation", "addition_word", "multiplication_equation")
 
 
@@ -335,3 +336,38 @@ def test_interrupted_write_leaves_the_old_page(tmp_path, monkeypatch):
   with pytest.raises(OSError, match="disk full"):
     report._write_atomic(page, b"new")
   assert page.read_text() == "old" and list(tmp_path.iterdir()) == [page]
+
+
+def test_routed_models_are_shown_before_and_after_ablation(written):
+  assert "Ablation" not in written[2]
+  names = ("base", "data_filtering", "max_ent", "routed", "sgtm")
+  results = synthetic(names, 20)
+  for name, retain in (("routed", 0.87), ("sgtm", 0.12)):
+    results["models"][name]["ablation"] = {
+      "before": {"retain": retain, "forget": 0.96},
+      "mlp_units": 48,
+      "kv_heads": 1,
+    }
+  table = report.page(results).split("<h2>Ablation</h2>")[1].split("</table>")[0]
+  assert table.count('<th scope="row">') == 2
+  row = table.split("SGTM</th>")[1].split("</tr>")[0]
+  after = results["models"]["sgtm"]["before"]
+  cells = ["48", "1", "0.120", f"{after['retain']:.3f}", "0.960"]
+  assert row == "".join(f"<td>{c}</td>" for c in [*cells, f"{after['forget']:.3f}"])
+
+
+def test_families_of_models_have_their_own_shades_by_alpha():
+  names = [f"{family}_alpha_{a}" for family in FAMILIES for a in ("1", "0.5")]
+  styles = figures.model_styles(["base", *names])
+  assert list(styles) == [
+    "base",
+    *(f"{family}_alpha_{a}" for family in FAMILIES for a in ("0.5", "1")),
+  ]
+  assert styles["routed_distillation_alpha_1"].label == "routed distillation α = 1"
+  assert len({(s.color, s.marker) for s in styles.values()}) == len(styles)
+  for family in FAMILIES:
+    light, dark = (
+      sum(int(styles[f"{family}_alpha_{a}"].color[i : i + 2], 16) for i in (1, 3, 5))
+      for a in ("0.5", "1")
+    )
+    assert light > dark
