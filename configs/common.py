@@ -254,12 +254,12 @@ def changes(**values: float | int) -> config_dict.ConfigDict:
 def routing() -> config_dict.ConfigDict:
   """Returns gradient routing: which models are made by it, and how."""
   config = config_dict.create(
-    # Of routed, routed_control, sgtm, routed_distillation; (): routing is off.
+    # Of routed, routed_control, sgtm, routed_distillation, sgtm_distillation; (): off.
     methods=(),
     # Routed models, named above, on which UNDO is run too, at undo_alphas.
     teachers=(),
     undo_alphas=(),  # Noise strengths of UNDO on a routed model.
-    alphas=(0.5,),  # Noise strengths of the base that routed distillation recovers.
+    alphas=(0.5,),  # Noise strengths of the base that the distillations recover.
     labelled=1.0,  # Share of the rows that is labelled, in (0, 1].
     mlp_units=48,  # The last of each layer's, reserved for what is to be forgotten.
     kv_heads=0,  # The last of each layer's, likewise, with their query heads.
@@ -267,7 +267,7 @@ def routing() -> config_dict.ConfigDict:
     coherence_weight=0.2,  # Of the ablated model's loss on other rows; 0: no pass.
   )
   config.pretrain = changes()  # Of routed, its control and sgtm, against pretrain.
-  config.distill = changes()  # Of routed_distillation, against distill.
+  config.distill = changes()  # Of the distillations, against distill.
   return config
 
 

@@ -9,7 +9,7 @@ The models of configs/arithmetic.py:tiny, of which one attention head in four ca
 set aside here, and beside them models that learn forget rows in reserved MLP units and
 heads, which are ablated: pretrained so (`routed`, `sgtm`, and `routed_control`, whose
 gradients are not routed), noised and distilled after that (`routed_undo_alpha_X`), or
-distilled so from the base (`routed_distillation_alpha_X`).
+distilled so from the base (`routed_distillation_alpha_X`, `sgtm_distillation_alpha_X`).
 
 Partial labels: --config.routing.labelled=0.25 labels a quarter of the rows, and adds
 `data_filtering_labelled`, which leaves out the rows that are labelled forget.
@@ -31,7 +31,13 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   config.model.num_kv_heads = 4
   config.unlearn.methods = ("max_ent",)
   config.undo.oracle_matching = False
-  config.routing.methods = ("routed", "routed_control", "sgtm", "routed_distillation")
+  config.routing.methods = (
+    "routed",
+    "routed_control",
+    "sgtm",
+    "routed_distillation",
+    "sgtm_distillation",
+  )
   config.routing.teachers = ("routed",)
   config.routing.undo_alphas = (0.3, 0.5)
   config.routing.alphas = (0.3, 0.5, 0.7)

@@ -242,7 +242,13 @@ def test_the_attacker_gets_forget_data_and_filtering_only_retain_data():
 
 # ---- Gradient routing.
 
-EVERY = ("routed", "routed_control", "sgtm", "routed_distillation")
+EVERY = (
+  "routed",
+  "routed_control",
+  "sgtm",
+  "routed_distillation",
+  "sgtm_distillation",
+)
 ON = {
   "routing__methods": EVERY,
   "routing__teachers": ("routed",),
@@ -255,6 +261,8 @@ ABLATED = {
   "sgtm",
   "routed_distillation_alpha_0.5",
   "routed_distillation_alpha_1",
+  "sgtm_distillation_alpha_0.5",
+  "sgtm_distillation_alpha_1",
 }
 
 
@@ -324,19 +332,18 @@ def test_what_routing_says_changes_its_own_models():
     made = {f"{name}_whole" for name in names if name in ABLATED}
     return {*names, *made, *attacks(*names)}
 
-  distilled = {name for name in ABLATED if name.startswith("routed_distillation")}
+  distilled = {name for name in ABLATED if "_distillation_" in name}
+  routed_ones = {name for name in ABLATED if not name.startswith("sgtm")}
   undone = "routed_undo_alpha_0.3"
   assert differing(routing__mlp_units=9) == with_attacks(*ABLATED, undone)
   assert differing(routing__old_target=-0.5) == with_attacks(
-    "routed", undone, *distilled
+    "routed", undone, *distilled & routed_ones
   )
   assert differing(routing__pretrain__num_steps=700) == with_attacks(
     "routed", "routed_control", "sgtm", undone
   )
   assert differing(routing__distill__num_steps=700) == with_attacks(*distilled)
-  assert differing(routing__coherence_weight=0.5) == with_attacks(
-    *ABLATED - {"sgtm"}, undone
-  )
+  assert differing(routing__coherence_weight=0.5) == with_attacks(*routed_ones, undone)
 
 
 def test_a_routed_teacher_and_the_base_are_where_students_come_from():
@@ -345,6 +352,9 @@ def test_a_routed_teacher_and_the_base_are_where_students_come_from():
   assert stage.inputs == {"data": "data", "init": "routed", "teacher": "routed"}
   undo = plan["undo_alpha_0.3"].settings
   assert stage.settings == undo
+  masked = plan["sgtm_distillation_alpha_1_whole"].settings
+  assert masked["rows"] == {"forget": 64, "retain": 64}
+  assert masked["objective"] == "sgtm_forward_kl"
   stage = plan["routed_distillation_alpha_1_whole"]
   assert stage.inputs == {"data": "data", "init": "base", "teacher": "base"}
   assert stage.settings["noise"] == {"alpha": 1.0, "beta": 0.1}

@@ -32,7 +32,14 @@ DISTILL = {"batch": "distill"}
 ATTACK = {"batch": "attack"}
 MIXTURES = ("pretrain", "data_filtering", *PAIRED.values(), "distill", "attack")
 # What config.routing.methods may name; see routed_plan.
-ROUTED = ("routed", "routed_control", "sgtm", "routed_distillation")
+ROUTED = (
+  "routed",
+  "routed_control",
+  "sgtm",
+  "routed_distillation",
+  "sgtm_distillation",
+)
+DISTILLATION = "_distillation"  # Ends the names of those that start from the base.
 WHOLE = "_whole"  # After a model's name: before its reserved units are ablated.
 OPTIMIZER_FIELDS = (
   "learning_rate",
@@ -138,7 +145,7 @@ def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage
   """
   full = plan(config)
   routing = {stage.name: stage for stage in routed_plan(config)}
-  distilled = [name for name in routing if name.startswith("routed_distillation")]
+  distilled = [name for name in routing if f"{DISTILLATION}_alpha_" in name]
   robust = [name for name in routing if "_undo_" in name]
   made = {
     "pretrain": ["base", "data_filtering", *routing.keys() - {*distilled, *robust}],
@@ -240,8 +247,8 @@ def undo_name(alpha: float) -> str:
 
 
 def routed_name(name: str, alpha: float) -> str:
-  """Returns the name of routed distillation, or of UNDO on the routed model `name`."""
-  if name == "routed_distillation":
+  """Returns the name of a routed distillation, or of UNDO on a routed model."""
+  if name.endswith(DISTILLATION):
     return f"{name}_alpha_{alpha:g}"
   return f"{name}_{undo_name(alpha)}"
 
@@ -299,8 +306,8 @@ def routed_plan(config: Any) -> Iterator[Stage]:
   2. routed, routed_control (its forget rows train everything) and sgtm: pretraining
      of a model with reserved units (NAME_whole), which are then ablated (NAME).
   3. UNDO on those of routing.teachers: noised, and distilled from themselves.
-  4. routed_distillation: the base is noised and distilled from itself, forget rows
-     routed to the reserved units, which are then ablated.
+  4. routed_distillation and sgtm_distillation: the base is noised and distilled from
+     itself, forget rows routed to the reserved units, which are then ablated.
   """
   if config.routing.methods:
     yield from _routed_pretraining(config)
@@ -345,16 +352,20 @@ def _routed_distillation(config) -> Iterator[Stage]:
   for teacher, alpha in itertools.product(routing.teachers, routing.undo_alphas):
     made = student("forward_kl", config.distill, teacher, alpha)
     yield Stage(routed_name(teacher, alpha), "train", *made)
-  if "routed_distillation" not in routing.methods:
-    return
   training = changed(config.distill, routing.distill)
-  for alpha in routing.alphas:
-    settings, inputs = student(
-      "routed_forward_kl", training, "base", alpha, options=_coherence(config)
-    )
-    settings["labels"] = {"share": routing.labelled, "forget": _forget(config)}
-    settings["routing"] = _reserved(config) | {"old_target": routing.old_target}
-    name = routed_name("routed_distillation", alpha)
+  told = {"labels": {"share": routing.labelled, "forget": _forget(config)}}
+  methods = [name for name in routing.methods if name.endswith(DISTILLATION)]
+  for method, alpha in itertools.product(methods, routing.alphas):
+    is_sgtm = method.startswith("sgtm")
+    objective = "sgtm_forward_kl" if is_sgtm else "routed_forward_kl"
+    options = {} if is_sgtm else _coherence(config)
+    settings, inputs = student(objective, training, "base", alpha, options=options)
+    settings |= told | {"routing": _reserved(config)}
+    if is_sgtm:
+      settings |= _sgtm_parts(config, settings)
+    else:
+      settings["routing"]["old_target"] = routing.old_target
+    name = routed_name(method, alpha)
     yield Stage(name + WHOLE, "train", settings, inputs)
     yield _ablated(config, name)
 

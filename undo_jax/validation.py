@@ -18,6 +18,7 @@ from undo_jax.models.decoder import Decoder
 from undo_jax.stages import (
   ATTACK,
   DISTILL,
+  DISTILLATION,
   FILTERED,
   MIXTURES,
   OPTIMIZER_FIELDS,
@@ -325,12 +326,12 @@ def _check_routing(config, shards):
 def _check_routed_students(config):
   """Checks which models UNDO and routed distillation are to make, by their alphas."""
   routing = config.routing
-  known = [name for name in routing.methods if name != "routed_distillation"]
+  known = [name for name in routing.methods if not name.endswith(DISTILLATION)]
   if not set(routing.teachers) <= set(known):
     expected = f"some of routing.methods that are pretrained: {', '.join(known)}"
     checks.fail("routing.teachers", expected, routing.teachers)
   needed = {
-    "alphas": "routed_distillation" in routing.methods,
+    "alphas": len(known) < len(routing.methods),
     "undo_alphas": bool(routing.teachers),
   }
   for name, is_needed in needed.items():
@@ -350,7 +351,7 @@ def _check_routed_data(config, shards):
     if stage.kind != "train" or not stage.name.endswith(WHOLE):
       continue
     parts = stage.settings["parts"]
-    is_distilled = stage.settings["objective"] == "routed_forward_kl"
+    is_distilled = stage.settings["objective"].endswith("forward_kl")
     use = "distill" if is_distilled else "pretrain"
     found = {split.partition(":")[0] for weights in parts.values() for split in weights}
     if not found & set(forget) or not found - set(forget):

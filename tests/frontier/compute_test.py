@@ -101,6 +101,7 @@ ROUTED = {
   "routed, alone": {},
   "routed_forward_kl": {"coherence_weight": 0.2},
   "sgtm": {},
+  "sgtm_forward_kl": {},
 }
 
 
@@ -111,7 +112,7 @@ def test_routed_flops_are_those_of_all_matrix_products(name):
   name, options = name.split(",")[0], ROUTED[name]
   routing = Routing(config, mlp_units=8, kv_heads=1)
   objective = objectives.make(name, Gemma2(config).apply, routing=routing, **options)
-  if name == "sgtm":  # Its parts are the rows of one batch.
+  if name.startswith("sgtm"):  # Its parts are the rows of one batch.
     parts = {"forget": 1, "retain": 2, "unlabelled": 3}
     batch = {part: abstract(config, size, length)[1] for part, size in parts.items()}
   else:

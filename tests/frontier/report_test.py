@@ -29,7 +29,13 @@ ARITHMETIC = {
   "undo_alpha_0.5": (0.02, 20, 0.98, 0.44),
   "undo_alpha_0.7": (0.01, 85, 0.97, 0.74),
 }
-FAMILIES = ("undo", "routed_undo", "sgtm_undo", "routed_distillation")
+FAMILIES = (
+  "undo",
+  "routed_undo",
+  "sgtm_undo",
+  "routed_distillation",
+  "sgtm_distillation",
+)
 TASKS = ("addition_equation", "addition_word", "multiplication_equation")
 
 
@@ -354,6 +360,29 @@ def test_routed_models_are_shown_before_and_after_ablation(written):
   after = results["models"]["sgtm"]["before"]
   cells = ["48", "1", "0.120", f"{after['retain']:.3f}", "0.960"]
   assert row == "".join(f"<td>{c}</td>" for c in [*cells, f"{after['forget']:.3f}"])
+
+
+def test_routed_models_stand_beside_undo_at_equal_compute(written):
+  assert "at equal compute" not in written[2]
+  results = synthetic((*ARITHMETIC, "routed"), 200)  # It costs 0.5.
+  results["models"]["routed"]["ablation"] = {
+    "before": {"retain": 0.9, "forget": 0.9},
+    "mlp_units": 48,
+    "kv_heads": 1,
+  }
+  (row,) = report.rival_rows(results)
+  assert len(row) == len(report.rival_head(results))
+  # Relearned by half after 30 updates, UNDO at 0.5 after 20 (and a cost of 0.44).
+  assert row[0] == "routed" and row[2] == "0.500"
+  assert row[4] == row[9] == row[14] == "undo_alpha_0.5"
+  assert row[5] == "0.980" and float(row[3]) < float(row[6])
+  assert row[7] == row[12] == "1 of 1" and float(row[8]) < float(row[11])
+  results["models"]["routed"]["compute"]["fraction_of_data_filtering"] = 0.1
+  assert report.rival_rows(results)[0][4:8] == ["–"] * 4
+  page, text = report.page(results), report.text_table(results)
+  for shown in (page, text):
+    assert "UNDO within its compute" in shown
+  assert text.splitlines()[-1].startswith("routed  0.900")
 
 
 def test_families_of_models_have_their_own_shades_by_alpha():

@@ -46,7 +46,7 @@ CASES = {
 # Their terms are statistics of a microbatch: tested by themselves.
 STATISTICS = ("max_ent_rep_noise",)
 # Take a model with reserved units: routed_test.py.
-ROUTED = {"routed", "routed_forward_kl", "sgtm"}
+ROUTED = {"routed", "routed_forward_kl", "sgtm", "sgtm_forward_kl"}
 
 
 def apply(params, tokens, *, capture=(), layer_inputs_NxBxLxD=None, hidden_BxLxD=None):

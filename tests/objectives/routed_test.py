@@ -134,20 +134,25 @@ def test_sources_of_tokens_and_microbatches_give_the_same():
   assert_close(got, expected)
 
 
-def test_selective_gradient_masking_is_one_loss_over_all_tokens():
+@pytest.mark.parametrize(
+  ("make", "like"),
+  [
+    (routed.make_sgtm, routed.make),
+    (routed.make_sgtm_distillation, routed.make_distillation),
+  ],
+  ids=["pretraining", "distillation"],
+)
+def test_selective_gradient_masking_is_one_loss_over_all_tokens(make, like):
   batch = {name: testing.batch(jax.random.key(k)) for k, name in enumerate(SOURCES)}
-  objective = routed.make_sgtm(apply, routing=ROUTING)
-  loss, grads, metrics = run(objective, batch)
-  plain = PLAIN[routed.make][1]
+  loss, grads, metrics = run(make(apply, routing=ROUTING), batch)
+  name, plain = PLAIN[like]
   sums, expected = [], jax.tree.map(jnp.zeros_like, PARAMS)
   is_new = era.new_entries(PARAMS, RESERVED)
   total = sum(float(part["mask"].sum()) for part in batch.values())
   for source, part in batch.items():
     params = era.ablate(PARAMS, RESERVED) if source == "retain" else PARAMS
     value, part_grads, _ = run(plain, {**part, "source": SOURCE}, params)
-    np.testing.assert_allclose(
-      metrics[f"{source}_cross_entropy"].mean(), value, rtol=1e-5
-    )
+    np.testing.assert_allclose(metrics[f"{source}_{name}"].mean(), value, rtol=1e-5)
     share = float(part["mask"].sum()) / total
     sums.append(share * value)
     kept = {"forget": is_new, "retain": jax.tree.map(jnp.logical_not, is_new)}.get(
@@ -161,7 +166,7 @@ def test_selective_gradient_masking_is_one_loss_over_all_tokens():
 
 
 def test_units_that_do_not_exist_are_an_error():
-  for make in (*PLAIN, routed.make_sgtm):
+  for make in (*PLAIN, routed.make_sgtm, routed.make_sgtm_distillation):
     with pytest.raises(ConfigError, match="32 and 0 cannot be set aside"):
       make(apply, routing=ROUTING._replace(mlp_units=32, kv_heads=0))
 

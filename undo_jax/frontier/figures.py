@@ -25,6 +25,7 @@ _FAMILIES = {
   "sgtm_undo_alpha_": ("SGTM, UNDO α = ", "YlGn", "H"),
   "routed_control_undo_alpha_": ("control, UNDO α = ", "Greys", "8"),
   "routed_distillation_alpha_": ("routed distillation α = ", "Purples", "d"),
+  "sgtm_distillation_alpha_": ("SGTM distillation α = ", "RdPu", "D"),
 }
 _WIDTH = 8.0  # Inches; at 800 pixels on the page, 10 points are 14 pixels.
 _ROBUSTNESS_LIMITS = (-0.3, 1.3)  # Beyond them points are drawn at the border.

@@ -57,6 +57,9 @@ REGISTRY = {
   ),
   # Its parts are those of one batch: every row goes through the model once.
   "sgtm": Method(routed.make_sgtm, ("batch",)),
+  "sgtm_forward_kl": Method(
+    routed.make_sgtm_distillation, ("batch",), ("batch",), ("teacher",)
+  ),
 }
 
 

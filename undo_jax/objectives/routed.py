@@ -145,16 +145,39 @@ def make_sgtm(apply: Callable, *, routing: Routing) -> Objective:
 
   Reference: Selective Gradient Masking, arXiv 2512.05648.
   """
+
+  def term(logits, part, frozen):
+    del frozen
+    return cross_entropy(logits, part["targets"], part["mask"])
+
+  return _masked(apply, term, "cross_entropy", routing)
+
+
+def make_sgtm_distillation(apply: Callable, *, routing: Routing) -> Objective:
+  """Returns the objective of `make_sgtm` with KL(frozen["teacher"] || params) for CE.
+
+  Ours, after SGTM: the teacher knows what is to be forgotten.
+  """
+
+  def term(logits, part, frozen):
+    teacher = apply(frozen["teacher"], part["inputs"]).logits
+    return forward_kl(logits, teacher, part["mask"])
+
+  return _masked(apply, term, "forward_kl", routing)
+
+
+def _masked(apply, term, name, routing) -> Objective:
+  """Returns an objective of a term of (logits, part of the batch, frozen trees)."""
   reserved = routing.expansion()
 
   def objective(params, frozen, batch, key):
-    del frozen, key
+    del key
     terms = {}
     for source, part in batch.items():
       logits = apply(sgtm.view(params, reserved, source), part["inputs"]).logits
-      terms[source] = cross_entropy(logits, part["targets"], part["mask"])
+      terms[source] = term(logits, part, frozen)
     loss = jax.tree.map(lambda *parts: jnp.sum(jnp.stack(parts)), *terms.values())
-    metrics = {f"{source}_cross_entropy": term for source, term in terms.items()}
+    metrics = {f"{source}_{name}": term for source, term in terms.items()}
     return SumCount(*loss), metrics
 
   return objective
