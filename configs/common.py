@@ -265,6 +265,7 @@ def routing() -> config_dict.ConfigDict:
     kv_heads=0,  # The last of each layer's, likewise, with their query heads.
     old_target=0.0,  # Weight of forget gradients elsewhere; below 0: ascent.
     coherence_weight=0.2,  # Of the ablated model's loss on other rows; 0: no pass.
+    trusted=True,  # That loss reads rows labelled retain, and none without a label.
   )
   config.pretrain = changes()  # Of routed, its control and sgtm, against pretrain.
   config.distill = changes()  # Of the distillations, against distill.

@@ -378,8 +378,12 @@ def _reserved(config) -> dict[str, Any]:
   return {name: config.routing[name] for name in ("mlp_units", "kv_heads")}
 
 
-def _coherence(config) -> dict[str, float]:
-  return {"coherence_weight": config.routing.coherence_weight}
+def _coherence(config) -> dict[str, Any]:
+  weight = config.routing.coherence_weight
+  return {
+    "coherence_weight": weight,
+    "trusted": bool(weight) and config.routing.trusted,
+  }
 
 
 def _ablated(config, name: str) -> Stage:

@@ -42,8 +42,13 @@ def test_routing_needs_the_labels_it_reads():
   def tokens(name):
     return labels.budget(plan, outcomes, name)["tokens"]
 
-  assert tokens("routed") == {"forget": pretraining / 16}
+  both = {"forget": pretraining / 16, "retain": pretraining * 3 / 16}
+  assert tokens("routed") == both
   assert tokens("data_filtering_labelled") == {"forget": pretraining / 16}
-  assert tokens("sgtm") == {"forget": pretraining / 16, "retain": pretraining * 3 / 16}
+  assert tokens("sgtm") == both
   # Distillation reads as much of forget data as of retain data.
-  assert tokens("routed_distillation_alpha_0.5") == {"forget": pretraining / 8}
+  distilled = tokens("routed_distillation_alpha_0.5")
+  assert distilled == {"forget": pretraining / 8, "retain": pretraining / 8}
+  config.routing.trusted = False
+  plan = stages.plan(config)
+  assert tokens("routed") == {"forget": pretraining / 16}

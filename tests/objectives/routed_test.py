@@ -78,6 +78,7 @@ PLAIN = {
   routed.make_distillation: ("forward_kl", distillation.make(apply)),
 }
 COHERENT = routed.make(apply, routing=ROUTING, coherence_weight=0.3)
+TRUSTED = routed.make(apply, routing=ROUTING, coherence_weight=0.3, trusted=True)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,14 @@ def test_the_coherence_term_is_the_loss_of_the_smaller_model():
   new = era.new_entries(PARAMS, RESERVED)
   for x, of_new in zip(jax.tree.leaves(difference), jax.tree.leaves(new), strict=True):
     np.testing.assert_allclose(jnp.where(of_new, x, 0), 0, atol=1e-5)
+
+
+def test_trusted_coherence_reads_labelled_retain_rows_alone():
+  known = jnp.where(SOURCE == 2, 0, SOURCE)  # As if what is not labelled were forget.
+  value = TRUSTED(PARAMS, {}, BATCH, KEY)[1]["coherence"]
+  expected = COHERENT(PARAMS, {}, {**BATCH, "source": known}, KEY)[1]["coherence"]
+  np.testing.assert_array_equal(value, expected)
+  assert 0 < value.count < COHERENT(PARAMS, {}, BATCH, KEY)[1]["coherence"].count
 
 
 def test_sources_of_tokens_and_microbatches_give_the_same():

@@ -14,8 +14,9 @@ def budget(
 
   1. Unlearning reads labelled rows: updates * rows * L for each part of its batch.
   2. Data filtering sorts all that the base is pretrained on.
-  3. Routing reads a share of the rows with their label: of forget rows, SGTM of both.
-     Filtering by as many labels sorts that share of what the base is pretrained on.
+  3. Routing reads a share of the rows with their label: of forget rows, SGTM and
+     trusted coherence of both. Filtering by as many labels sorts that share of what
+     the base is pretrained on.
   4. Other pretraining and distillation read rows without labels.
 
   Args:
@@ -46,6 +47,9 @@ def budget(
       # What filtering leaves out, it does not read.
       seen = pretraining or 0 if _is_filtered(settings) else read * rows["batch"]
       found = {"forget": round(_labelled_forget(settings) * seen)}
+      if settings["options"].get("trusted"):
+        share = settings["labels"]["share"] - _labelled_forget(settings)
+        found["retain"] = round(share * seen)
     else:
       found = {}
     for part, count in found.items():

@@ -8,7 +8,9 @@ reserved units and what was routed to them.
 
 Values are those of the objectives without routing; only gradients differ. The
 coherence term, the loss of the ablated model on what is not labelled forget, keeps the
-two parts from pulling against each other.
+two parts from pulling against each other. With `trusted` it reads what is labelled
+retain alone: what is not labelled may be forget data, which it would teach to the units
+that stay.
 
 Reference: Cloud et al., Gradient Routing, arXiv 2410.04332; its coherence term is in
 the authors' demonstration of two parameters.
@@ -48,7 +50,11 @@ class Routing(NamedTuple):
 
 
 def make(
-  apply: Callable, *, routing: Routing, coherence_weight: float = 0.0
+  apply: Callable,
+  *,
+  routing: Routing,
+  coherence_weight: float = 0.0,
+  trusted: bool = False,
 ) -> Objective:
   """Returns the objective L = CE(batch), routed, + coherence_weight * CE(ablated).
 
@@ -56,6 +62,7 @@ def make(
     apply: of the decoder.
     routing: see `Routing`.
     coherence_weight: of the coherence term, >= 0; 0 saves its pass.
+    trusted: the coherence term leaves out what is not labelled.
 
   Raises:
     ConfigError: if there are no such units.
@@ -65,11 +72,16 @@ def make(
     del teacher
     return cross_entropy(logits, batch["targets"], batch["mask"])
 
-  return _routed(apply, term, "cross_entropy", routing, coherence_weight)
+  coherence = coherence_weight, trusted
+  return _routed(apply, term, "cross_entropy", routing, coherence)
 
 
 def make_distillation(
-  apply: Callable, *, routing: Routing, coherence_weight: float = 0.0
+  apply: Callable,
+  *,
+  routing: Routing,
+  coherence_weight: float = 0.0,
+  trusted: bool = False,
 ) -> Objective:
   """Returns the objective L = KL(frozen["teacher"] || params), routed as in `make`.
 
@@ -83,21 +95,26 @@ def make_distillation(
   def read(frozen, inputs):
     return apply(frozen["teacher"], inputs).logits
 
-  return _routed(apply, term, "forward_kl", routing, coherence_weight, read)
+  coherence = coherence_weight, trusted
+  return _routed(apply, term, "forward_kl", routing, coherence, read)
 
 
-def needs(*, routing: Any = None, coherence_weight: float = 0.0) -> dict[str, Any]:
+def needs(
+  *, routing: Any = None, coherence_weight: float = 0.0, trusted: bool = False
+) -> dict[str, Any]:
   """Returns the passes that the options of `make` and `make_distillation` ask for.
 
   The coherence term runs the whole batch once more, what it leaves out included.
   """
-  del routing
+  del routing, trusted
   return {"trains": ("batch",) * (2 if coherence_weight else 1)}
 
 
-def _routed(apply, term, name, routing, coherence_weight, read=None) -> Objective:
+def _routed(apply, term, name, routing, coherence, read=None) -> Objective:
   """Returns an objective of a term of (logits, batch, what `read` gives)."""
   reserved = routing.expansion()
+  coherence_weight, trusted = coherence
+  coherent = (RETAIN,) if trusted else (RETAIN, UNLABELLED)
   if coherence_weight < 0:
     raise ConfigError(f"coherence_weight must be at least 0, got {coherence_weight}")
 
@@ -114,21 +131,24 @@ def _routed(apply, term, name, routing, coherence_weight, read=None) -> Objectiv
     )
     logits = apply(params, batch["inputs"], routes=routes).logits
     loss = term(logits, batch, teacher)
-    metrics = {name: loss, f"forget_{name}": term(logits, _part(batch, True), teacher)}
+    metrics = {
+      name: loss,
+      f"forget_{name}": term(logits, _part(batch, (FORGET,)), teacher),
+    }
     if coherence_weight:
       ablated = apply(era.ablated_view(params, reserved), batch["inputs"]).logits
-      coherence = term(ablated, _part(batch, False), teacher)
-      loss = weighted((1.0, loss), (coherence_weight, coherence))
-      metrics["coherence"] = coherence
+      left = term(ablated, _part(batch, coherent), teacher)
+      loss = weighted((1.0, loss), (coherence_weight, left))
+      metrics["coherence"] = left
     return loss, metrics
 
   return objective
 
 
-def _part(batch: Batch, is_forget: bool) -> Batch:
-  """Returns the batch with the mask kept where it is labelled forget, or is not."""
+def _part(batch: Batch, sources: tuple[int, ...]) -> Batch:
+  """Returns the batch with the mask kept where the source is one of `sources`."""
   source = batch["source"]
-  chosen = (source == FORGET) == is_forget
+  chosen = jnp.isin(source, jnp.asarray(sources))
   return {
     **batch,
     "mask": batch["mask"] * (chosen[:, None] if source.ndim == 1 else chosen),
