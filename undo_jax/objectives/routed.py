@@ -131,10 +131,8 @@ def _routed(apply, term, name, routing, coherence, read=None) -> Objective:
     )
     logits = apply(params, batch["inputs"], routes=routes).logits
     loss = term(logits, batch, teacher)
-    metrics = {
-      name: loss,
-      f"forget_{name}": term(logits, _part(batch, (FORGET,)), teacher),
-    }
+    forget = term(logits, _part(batch, (FORGET,)), teacher)
+    metrics = {name: loss, f"forget_{name}": forget}
     if coherence_weight:
       ablated = apply(era.ablated_view(params, reserved), batch["inputs"]).logits
       left = term(ablated, _part(batch, coherent), teacher)
