@@ -251,7 +251,8 @@ def losses_of(run, name):
 
 
 def test_a_share_that_labels_no_row_ends_before_the_first_model(tmp_path):
-  run = run_of(tmp_path, ["routed"], **{"routing.labelled": 0.01})
+  changes = {"routing.labelled": 0.01, "routing.methods": ("routed",)}
+  run = run_of(tmp_path, ["routed"], **changes)
   with pytest.raises(ConfigError, match="routing.labelled: at 0.01 of the 64 rows of"):
     running.run_stages(run)
   assert run.done("data") and not run.done("routed_whole")
