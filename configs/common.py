@@ -28,6 +28,7 @@ def run(setting: str) -> config_dict.ConfigDict:
   config = config_dict.ConfigDict()
   config.setting = setting  # Which data and scores; see undo_jax/settings.
   config.seed = 0  # Root of all random streams.
+  config.routing = routing()  # Models whose forgetting routing prepares; off.
   config.streams = streams()  # Each stream's own seed, where one is given.
   config.mesh = mesh()  # How the devices are used.
   config.checkpoint_every = 100  # Updates between checkpoints within a stage.
@@ -248,6 +249,27 @@ def changes(**values: float | int) -> config_dict.ConfigDict:
     weight_decay=config_dict.placeholder(float),  # Decoupled.
   )
   config.update(values)
+  return config
+
+
+def routing() -> config_dict.ConfigDict:
+  """Returns gradient routing: which models are made by it, and how."""
+  config = config_dict.create(
+    # Of routed, routed_control, sgtm, routed_distillation, sgtm_distillation; (): off.
+    methods=(),
+    # Routed models, named above, on which UNDO is run too, at undo_alphas.
+    teachers=(),
+    undo_alphas=(),  # Noise strengths of UNDO on a routed model.
+    alphas=(0.5,),  # Noise strengths of the base that the distillations recover.
+    labelled=1.0,  # Share of the rows that is labelled, in (0, 1].
+    mlp_units=48,  # The last of each layer's, reserved for what is to be forgotten.
+    kv_heads=0,  # The last of each layer's, likewise, with their query heads.
+    old_target=0.0,  # Weight of forget gradients elsewhere; below 0: ascent.
+    coherence_weight=0.2,  # Of the ablated model's loss on other rows; 0: no pass.
+    trusted=True,  # That loss reads rows labelled retain, and none without a label.
+  )
+  config.pretrain = changes()  # Of routed, its control and sgtm, against pretrain.
+  config.distill = changes()  # Of the distillations, against distill.
   return config
 
 

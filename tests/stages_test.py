@@ -238,3 +238,149 @@ def test_the_attacker_gets_forget_data_and_filtering_only_retain_data():
   assert by_name["base"].settings["parts"] == {"batch": {"retain": 0.5, "forget": 0.5}}
   for name in ATTACKS:
     assert by_name[name].settings["parts"] == {"batch": {"forget": 1.0}}
+
+
+# ---- Gradient routing.
+
+EVERY = (
+  "routed",
+  "routed_control",
+  "sgtm",
+  "routed_distillation",
+  "sgtm_distillation",
+)
+ON = {
+  "routing__methods": EVERY,
+  "routing__teachers": ("routed",),
+  "routing__undo_alphas": (0.3,),
+  "routing__alphas": (0.5, 1.0),
+}
+ABLATED = {
+  "routed",
+  "routed_control",
+  "sgtm",
+  "routed_distillation_alpha_0.5",
+  "routed_distillation_alpha_1",
+  "sgtm_distillation_alpha_0.5",
+  "sgtm_distillation_alpha_1",
+}
+
+
+def routed(**changes):
+  return {s.name: s for s in stages.plan(planned(**ON, **changes))}
+
+
+def test_routing_that_is_off_determines_nothing():
+  assert changed(routing__mlp_units=7, routing__labelled=0.5) == set()
+  assert changed(routing__undo_alphas=(0.5,), routing__pretrain__num_steps=9) == set()
+
+
+def test_routed_models_come_beside_the_others_which_stay_as_they_were():
+  found = stages.identities(stages.plan(planned(**ON)))
+  assert {name: found[name] for name in TINY} == identities()
+  added = {*ABLATED, "routed_undo_alpha_0.3"}
+  whole = {f"{name}_whole" for name in ABLATED}
+  assert found.keys() - set(TINY) == {*added, *whole, *attacks(*added)}
+  assert (
+    set(stages.models(stages.plan(planned(**ON))))
+    == {name.removeprefix("attack_") for name in ATTACKS} | added
+  )
+
+
+def test_routed_pretraining_is_that_of_the_base_with_another_objective():
+  plan = routed()
+  base, whole = plan["base"].settings, plan["routed_whole"].settings
+  assert {name for name in base if base[name] != whole[name]} == {
+    "objective",
+    "options",
+  }
+  assert whole["labels"] == {"share": 1.0, "forget": ["forget"]}
+  assert whole["routing"] == {"mlp_units": 48, "kv_heads": 0, "old_target": 0.0}
+  control = plan["routed_control_whole"].settings
+  assert control == whole | {"routing": whole["routing"] | {"old_target": 1.0}}
+  assert plan["routed"].settings["routing"] == {"mlp_units": 48, "kv_heads": 0}
+  assert plan["routed"].inputs == {"data": "data", "model": "routed_whole"}
+
+
+def test_masked_parts_keep_the_mixture():
+  changes = {"mixtures__pretrain__retain": 0.75, "mixtures__pretrain__forget": 0.25}
+  full = routed(**changes)["sgtm_whole"].settings
+  assert full["parts"] == {"forget": {"forget": 0.25}, "retain": {"retain": 0.75}}
+  assert full["rows"] == {"forget": 32, "retain": 96}
+  plan = routed(**changes, routing__labelled=0.25)
+  partial = plan["sgtm_whole"].settings
+  assert partial["parts"] == {
+    "forget": {"forget:labelled": 0.25},
+    "retain": {"retain:labelled": 0.75},
+    "unlabelled": {"retain:unlabelled": 0.75, "forget:unlabelled": 0.25},
+  }
+  assert partial["rows"] == {"forget": 8, "retain": 24, "unlabelled": 96}
+  filtered = plan["data_filtering_labelled"].settings
+  # What is labelled forget is left out: a quarter of a quarter.
+  assert filtered["parts"] == {"batch": {"retain": 0.75, "forget:unlabelled": 0.1875}}
+  assert "data_filtering_labelled" not in routed()
+
+
+def test_what_routing_says_changes_its_own_models():
+  def differing(**changes):
+    before, after = (
+      stages.identities(stages.plan(planned(**ON, **more))) for more in ({}, changes)
+    )
+    return {name for name in before if before[name] != after[name]} - ATTACKS
+
+  def with_attacks(*names):
+    made = {f"{name}_whole" for name in names if name in ABLATED}
+    return {*names, *made, *attacks(*names)}
+
+  distilled = {name for name in ABLATED if "_distillation_" in name}
+  routed_ones = {name for name in ABLATED if not name.startswith("sgtm")}
+  undone = "routed_undo_alpha_0.3"
+  assert differing(routing__mlp_units=9) == with_attacks(*ABLATED, undone)
+  assert differing(routing__old_target=-0.5) == with_attacks(
+    "routed", undone, *distilled & routed_ones
+  )
+  assert differing(routing__pretrain__num_steps=700) == with_attacks(
+    "routed", "routed_control", "sgtm", undone
+  )
+  assert differing(routing__distill__num_steps=700) == with_attacks(*distilled)
+  assert differing(routing__coherence_weight=0.5) == with_attacks(*routed_ones, undone)
+
+
+def test_a_routed_teacher_and_the_base_are_where_students_come_from():
+  plan = routed()
+  stage = plan["routed_undo_alpha_0.3"]
+  assert stage.inputs == {"data": "data", "init": "routed", "teacher": "routed"}
+  undo = plan["undo_alpha_0.3"].settings
+  assert stage.settings == undo
+  masked = plan["sgtm_distillation_alpha_1_whole"].settings
+  assert masked["rows"] == {"forget": 64, "retain": 64}
+  assert masked["objective"] == "sgtm_forward_kl"
+  stage = plan["routed_distillation_alpha_1_whole"]
+  assert stage.inputs == {"data": "data", "init": "base", "teacher": "base"}
+  assert stage.settings["noise"] == {"alpha": 1.0, "beta": 0.1}
+  assert stage.settings["stop"] == undo["stop"]
+  lineage = lambda name: stages.lineage([*plan.values()], name)  # noqa: E731
+  assert lineage("routed") == ["routed", "routed_whole"]
+  assert lineage("routed_undo_alpha_0.3") == ["routed_undo_alpha_0.3"] + lineage(
+    "routed"
+  )
+  name = "routed_distillation_alpha_1"
+  assert lineage(name) == [name, f"{name}_whole"]
+
+
+def test_routed_models_belong_to_the_stage_they_start_at():
+  config = planned(**ON, routing__labelled=0.5)
+  names = {
+    kind: {s.name for s in stages.single(config, kind)}
+    for kind in ("pretrain", "unlearn", "distill")
+  }
+  assert {"routed", "sgtm", "data_filtering_labelled"} <= names["pretrain"]
+  assert "routed_distillation_alpha_1" in names["unlearn"] - names["pretrain"]
+  assert "routed_undo_alpha_0.3" in names["distill"]
+  given = {s.name for s in stages.single(config, "distill", "0" * 12)}
+  assert "routed_undo_alpha_0.3" not in given  # The given model is the teacher.
+  plan = {s.name: s for s in stages.single(config, "unlearn", "0" * 12)}
+  assert plan["base"].kind == "given" and "routed_distillation_alpha_1" in plan
+  plan = {s.name: s for s in stages.single(config, "pretrain", "0" * 12)}
+  assert plan["sgtm_whole"].inputs["init"] == "model"
+  assert set(plan["sgtm"].inputs) == {"data", "model"}

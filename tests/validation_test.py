@@ -80,6 +80,25 @@ WRONG = [
   ("attack.lora.rank", -1, "attack.lora.rank: expected an integer of at least 0"),
   ("attack.lora.rank", 97, r"lora: rank must lie in \[1, min\(in, out\)\] .* got 97"),
 ]
+# Read only where models are routed.
+WRONG_ROUTING = [
+  ("methods", ("routed", "era"), "some of routed, routed_control, .*, got .*'era'"),
+  ("methods", ("routed", "routed"), "none twice"),
+  ("labelled", 0.0, r"a number in \(0, 1\], got 0.0"),
+  ("labelled", 1.5, r"a number in \(0, 1\], got 1.5"),
+  ("old_target", 1.5, "a number of at most 1, got 1.5"),
+  ("coherence_weight", -0.1, "a number of at least 0, got -0.1"),
+  ("mlp_units", 384, "routing: of 384 MLP units and 2 key/value heads, 384 and 0 can"),
+  ("mlp_units", 0, "routing: an expansion needs mlp_units >= 0 and .*, not both 0"),
+  ("kv_heads", -1, "routing: an expansion needs mlp_units >= 0 and kv_heads >= 0"),
+  ("kv_heads", 2, "2 key/value heads, 48 and 2 cannot be set aside"),
+  ("teachers", ("sgtm",), "routing.methods that are pretrained: routed, got"),
+  ("teachers", ("routed_distillation",), "routing.methods that are pretrained"),
+  ("teachers", ("routed",), "routing.undo_alphas: expected at least one noise stren"),
+  ("alphas", (), "routing.alphas: expected at least one noise strength"),
+  ("alphas", (0.5, 1.5), r"routing.alphas\[1\]: .* in \[0, 1\], got 1.5"),
+  ("undo_alphas", (0.5, 0.5), "routing.undo_alphas: expected values that differ"),
+]
 # Read only where adapters are trained.
 WRONG_ADAPTERS = [
   ("alpha", 0.0, "lora.alpha: expected a number above 0, got 0.0"),
@@ -117,6 +136,42 @@ def test_wrong_adapters_are_named(config, field, value, message):
   with pytest.raises(ConfigError, match=message) as error:
     validation.check(config, ONE_DEVICE)
   assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field, value, message", WRONG_ROUTING)
+def test_wrong_routing_is_named(config, field, value, message):
+  if field != "methods":
+    config.routing[field] = value
+    validation.check(config, ONE_DEVICE)
+  config.routing.methods = ("routed", "routed_distillation")
+  if field == "methods":
+    validation.check(config, ONE_DEVICE)
+    config.routing.methods = value
+  with pytest.raises(ConfigError, match=message) as error:
+    validation.check(config, ONE_DEVICE)
+  assert "\n" not in str(error.value)
+
+
+def test_there_must_be_something_to_route(config):
+  config.routing.methods = ("sgtm", "routed_distillation")
+  for share in (1.0, 0.25):
+    config.routing.labelled = share
+    validation.check(config, ONE_DEVICE)
+  config.routing.labelled = 0.001
+  with pytest.raises(ConfigError, match="'forget' gets a multiple .* rows, not 0"):
+    validation.check(config, ONE_DEVICE)
+  config.routing.labelled = 0.25
+  with pytest.raises(ConfigError, match="a multiple of num_microbatches x 3 .* 16"):
+    validation._check_routed_data(config, 3)
+  config.mixtures.distill.forget = 0.0
+  with pytest.raises(
+    ConfigError, match="distill: expected weight on forget, which routed_distillation"
+  ):
+    validation.check(config, ONE_DEVICE)
+  config.routing.methods = ("sgtm",)
+  config.mixtures.pretrain.retain = 0.0
+  with pytest.raises(ConfigError, match="pretrain: expected weight on forget, which s"):
+    validation.check(config, ONE_DEVICE)
 
 
 def test_an_attack_must_relearn_what_was_forgotten(config):
@@ -259,10 +314,11 @@ def test_a_workdir_belongs_to_one_config(config, tmp_path):
 def test_a_workdir_from_before_adapters_is_resumed_without_them(config, tmp_path):
   old = config.copy_and_resolve_references()
   with old.unlocked():
-    del old.attack.lora
+    del old.attack.lora, old.routing
   validation.claim_workdir(tmp_path, old)
   validation.claim_workdir(tmp_path, config)
   config.attack.lora.alpha = 4.0  # Not read: the rank is 0.
+  config.routing.labelled = 0.5  # Nor is routing, which is off.
   validation.claim_workdir(tmp_path, config)
   config.attack.lora.rank = 2
   with pytest.raises(ConfigError, match=r"config.attack.lora \('nothing' there, {"):

@@ -145,7 +145,8 @@ def _row(entry) -> str:
     what = f"relearning of {trained} on forget data"
     return f"| {stage['name']} | {what} | {attack['num_steps']} | | | |"
   scores = outcome["scores"]
-  what = "given" if stage["kind"] == "given" else _what(stage["settings"])
+  describe = {"given": lambda settings: "given", "ablate": _what_is_ablated}
+  what = describe.get(stage["kind"], _what)(stage["settings"])
   return (
     f"| {stage['name']} | {what} | {outcome['updates']} | {scores['retain']:.3f} | "
     f"{scores['forget']:.3f} | {outcome['compute']['flops']:.3g} |"
@@ -160,7 +161,17 @@ def _what(settings) -> str:
   noise = settings["noise"]
   if noise is not None:
     text += f", after noise of alpha {noise['alpha']:g}, beta {noise['beta']:g}"
+  if "labels" in settings:
+    text += f", {settings['labels']['share']:.3g} of the rows labelled"
   return text
+
+
+def _what_is_ablated(settings) -> str:
+  routing = settings["routing"]
+  return (
+    f"the reserved {routing['mlp_units']} MLP units and {routing['kv_heads']} "
+    "key/value heads of each layer set to zero"
+  )
 
 
 def _details(entry) -> list[str]:

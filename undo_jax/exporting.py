@@ -10,7 +10,7 @@ import jax
 from undo_jax import cards, files, sources
 from undo_jax.attacks import lora
 from undo_jax.data import tokenizer_export, tokenizers
-from undo_jax.models import huggingface, peft
+from undo_jax.models import expansion, huggingface, peft
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.training.checkpointing import load_params
@@ -39,6 +39,8 @@ def export(
 ) -> None:
   """Writes weights, config, tokenizer and model card, whole or not at all.
 
+  A model whose reserved units were ablated is written without them.
+
   Args:
     checkpoint: the directory of a trained stage or of an attack, or Hugging Face's.
     output: a new directory.
@@ -53,7 +55,7 @@ def export(
   """
   checkpoint = pathlib.Path(sources.find(checkpoint))
   with files.new_directory(output) as temporary:
-    found = read(checkpoint, learning_rate=learning_rate)
+    found = _contracted(read(checkpoint, learning_rate=learning_rate))
     if adapter is not None:
       found = _with_adapter(found, adapter)
     name, settings = tokenizer or found.tokenizer, found.settings
@@ -95,6 +97,16 @@ def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exp
     _settings_of(history),
     cards.tokenizer(history),
   )
+
+
+def _contracted(found: Exported) -> Exported:
+  """Returns an ablated model without its reserved units, which no one can revive."""
+  stage = found.history[-1].stage if found.history else {}
+  if stage.get("kind") != "ablate":
+    return found
+  reserved = expansion.reserve(found.config, **stage["settings"]["routing"])
+  config, params = expansion.contract(found.config, found.params, reserved)
+  return dataclasses.replace(found, config=config, params=params)
 
 
 def export_adapter(

@@ -10,9 +10,11 @@ from jax.sharding import Mesh
 
 from undo_jax import interpolation, objectives, placement, settings, trees
 from undo_jax.attacks import lora, relearning
+from undo_jax.models import expansion
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
-from undo_jax.objectives import chunked, rmu
+from undo_jax.objectives import chunked, rmu, routed
+from undo_jax.routing import era
 from undo_jax.training import optimizers, population, sharding
 from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import sharpness_aware
@@ -120,11 +122,14 @@ def training_of(settings: Mapping[str, Any], mesh: Mesh) -> Training:
     name: tuple(value) if isinstance(value, list) else value
     for name, value in settings["options"].items()
   }
+  model = ModelConfig(**settings["model"])
+  if "routing" in settings:
+    options["routing"] = routed.Routing(model, **settings["routing"])
   rules = trainable(settings["optimizer"])
   if settings["objective"] == "rmu":
     rules = rmu.trainable(options["layers"])
   return training(
-    ModelConfig(**settings["model"]),
+    model,
     mesh,
     settings["objective"],
     tuple(sorted(options.items())),
@@ -137,6 +142,24 @@ def training_of(settings: Mapping[str, Any], mesh: Mesh) -> Training:
 def trainable(settings: Mapping[str, Any]) -> tuple:
   """Returns the rules of what an optimizer or attack trains; empty: everything."""
   return trainable_rules(settings.get("trainable", ()))
+
+
+@functools.cache
+def ablate(
+  model: ModelConfig, mesh: Mesh, mlp_units: int, kv_heads: int
+) -> Callable[[Params], tuple[Params, jax.Array]]:
+  """Returns `params -> (params, whether they are ablated)`, compiled.
+
+  What was reserved becomes zero, see models.expansion.reserve.
+  """
+  reserved = expansion.reserve(model, mlp_units=mlp_units, kv_heads=kv_heads)
+  shardings = _shardings(abstract_params(model, mesh))
+
+  def ablated(params):
+    params = era.ablate(params, reserved)
+    return params, era.is_ablated(params, reserved)
+
+  return jax.jit(ablated, out_shardings=(shardings, None))
 
 
 @functools.cache

@@ -33,13 +33,13 @@ from undo_jax import (
   streams,
 )
 from undo_jax import settings as settings_lib
-from undo_jax.data import pipeline
+from undo_jax.data import labels, pipeline
 from undo_jax.estimation import chips
 from undo_jax.frontier import compute
 from undo_jax.frontier.robustness import higher_is_worse, worst_case
 from undo_jax.models.config import ModelConfig
-from undo_jax.objectives import rmu
-from undo_jax.stages import Stage, identities
+from undo_jax.objectives import rmu, routed
+from undo_jax.stages import Stage, identities, part_rows
 from undo_jax.training import loop, sharding, stop_rules
 from undo_jax.training.checkpointing import Checkpoints, load_params
 from undo_jax.training.meter import Meter, matmul_flops_per_second
@@ -83,6 +83,7 @@ def run_stages(run: Run) -> dict[str, dict[str, Any]]:
     "data": _run_data,
     "given": _run_given,
     "train": _run_training,
+    "ablate": _run_ablation,
     "attack": _run_attack,
   }
   # What the first process sees is what holds: the others may see a file later.
@@ -158,15 +159,19 @@ def _parts(run: Run, stage: Stage, *, stream: str, batch_size: int):
   setting = settings_lib.get(data.settings["setting"])
   directory = files.here(run.directories[data.name])
   seed = streams.integer(stage.settings["seeds"][stream], stream)
+  sizes = part_rows(stage.settings, batch_size)
+
+  def rows(name):
+    split = labels.split_of(name)
+    found = setting.source(data.settings["data"], directory, split)
+    return _labelled(found, name, stage.settings)
+
   for index, (name, weights) in enumerate(stage.settings["parts"].items()):
-    splits = {
-      split: setting.source(data.settings["data"], directory, split)
-      for split in weights
-    }
+    splits = {split: rows(split) for split in weights}
     how = {
       "weights": list(weights.values()),
       "seed": seed + 1000 * index,
-      "batch_size": batch_size,
+      "batch_size": sizes[name],
     }
     yield name, splits, how
 
@@ -193,6 +198,22 @@ def _describe_batch(run: Run, stage: Stage, stream: str, step: int) -> str:
     f"{split} rows {', '.join(map(str, rows))}"
     for _, splits, how in _parts(run, stage, stream=stream, batch_size=size)
     for split, rows in pipeline.rows_of(splits, step, **how).items()
+  )
+
+
+def _labelled(rows: Any, name: str, settings: Mapping[str, Any]) -> Any:
+  """Returns those rows that `name` says, see data.labels, with sources if routed."""
+  told = settings.get("labels")
+  if told is None:
+    return rows
+  split, _, which = name.partition(":")
+  if which:
+    return labels.Chosen(rows, told["share"], which)
+  if not settings["objective"].startswith("routed"):
+    return rows
+  source = routed.FORGET if split in told["forget"] else routed.RETAIN
+  return labels.WithSource(
+    rows, told["share"], labelled=source, otherwise=routed.UNLABELLED
   )
 
 
@@ -232,6 +253,7 @@ def _run_training(run, stage, directory, title):
   batches = _batches(run, stage, stream=data_stream, batch_size=settings["batch_size"])
   tasks, problems = _problems(run, stage)
   _check_stop_rules(run, tasks)
+  _check_labels(run)
   score = _scorer(run, stage, model, tasks)
   checkpoints = Checkpoints(directory / "checkpoints")
   start = checkpoints.latest()
@@ -261,7 +283,7 @@ def _run_training(run, stage, directory, title):
           max_loss=run.max_loss,
         ),
         put=functools.partial(sharding.put_batch, mesh=run.mesh),
-        evaluate=lambda params: _floats(score(params, problems)),
+        evaluate=_evaluation(run, stage, lambda params: score(params, problems)),
         should_stop=_stop_rule(run, stage),
         checkpoints=checkpoints,
         writer=writer,
@@ -308,6 +330,57 @@ def _meter(run: Run, cost: compute.Compute) -> Meter:
   if peak is None and jax.default_backend() == "cpu":
     peak = matmul_flops_per_second() * jax.process_count()
   return Meter(tokens=cost.tokens, flops=cost.flops, peak=peak)
+
+
+# Before the scores that a model of reserved units has once they are ablated.
+_ABLATED = "ablated_"
+
+
+def _evaluation(run: Run, stage: Stage, score: Callable) -> Callable:
+  """Returns `params -> scores`; of a routed model also of what ablation leaves."""
+  ablate = _ablation(run, stage)
+
+  def evaluate(params):
+    scores = _floats(score(params))
+    if ablate is None:
+      return scores
+    ablated = _floats(score(ablate(params)[0]))
+    return scores | {_ABLATED + name: value for name, value in ablated.items()}
+
+  return evaluate
+
+
+def _ablation(run: Run, stage: Stage) -> Callable | None:
+  """Returns programs.ablate of a stage with reserved units, or else None."""
+  routing = stage.settings.get("routing")
+  if routing is None:
+    return None
+  model = ModelConfig(**stage.settings["model"])
+  return programs.ablate(model, run.mesh, routing["mlp_units"], routing["kv_heads"])
+
+
+def _run_ablation(run, stage, directory, title):
+  """Makes the reserved units of a routed model zero, and scores what is left."""
+  LOGGER.info("%s: ablating the reserved units", title)
+  model = ModelConfig(**stage.settings["model"])
+  whole = stage.inputs["model"]
+  ablate = _ablation(run, stage)
+  assert ablate is not None, "an ablation's settings say what was reserved"
+  params, is_ablated = ablate(_load(run, whole, model))
+  assert is_ablated, "every reserved entry is zero"
+  checkpoints = Checkpoints(directory / "checkpoints")
+  checkpoints.save(0, params, {"step": jax.numpy.zeros((), int)})
+  checkpoints.close()
+  tasks, problems = _problems(run, stage)
+  before = run.done(whole)
+  assert before is not None, "the routed model comes first in the plan"
+  return {
+    "scores": _floats(_scorer(run, stage, model, tasks)(params, problems)),
+    "whole": {name: before["scores"][name] for name in _names(tasks)},
+    "updates": 0,
+    "reason": "ablated",
+    "compute": dataclasses.asdict(compute.Compute()),
+  }
 
 
 def _initial_params(run: Run, stage: Stage, model: ModelConfig) -> Params:
@@ -374,9 +447,20 @@ def _stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool] | N
     if name in getattr(setting, "FALLING", ())
     or not higher_is_worse(setting.METRICS.get(name, setting.METRICS["retain"]))
   ]
-  return functools.partial(
+  recovered = functools.partial(
     stop_rules.recovered, rule, teacher=outcome["scores"], falling=falling
   )
+  if "routing" not in stage.settings:
+    return recovered
+
+  def left(scores):  # What ablation leaves must recover, not what it removes.
+    return {
+      name.removeprefix(_ABLATED): value
+      for name, value in scores.items()
+      if name.startswith(_ABLATED)
+    }
+
+  return lambda scores: recovered(left(scores))
 
 
 def _check_stop_rules(run: Run, tasks: tuple[str, ...]) -> None:
@@ -389,6 +473,16 @@ def _check_stop_rules(run: Run, tasks: tuple[str, ...]) -> None:
           f"config.distill.stop.scores: expected names among {', '.join(known)}, got "
           f"{name!r}; set it by --config.distill.stop.scores=VALUE"
         )
+
+
+def _check_labels(run: Run) -> None:
+  """Raises ConfigError if a later stage finds no row of a label it reads."""
+  data = run.done("data")
+  for stage in run.stages:
+    told = stage.settings.get("labels")
+    if told is not None and data is not None:
+      for weights in stage.settings["parts"].values():
+        labels.check(data["rows"], weights, told["share"])
 
 
 # MARK: attack

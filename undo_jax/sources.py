@@ -107,7 +107,7 @@ def _open_given(path, stage, how) -> Source:
 
 
 def _stage_model(path: files.Path, stage: dict[str, Any]) -> ModelConfig:
-  if stage["kind"] != "train":
+  if stage["kind"] not in ("train", "ablate"):
     raise ConfigError(
       f"{path} is a stage of kind {stage['kind']!r}, which holds no single model; "
       "give that of a trained model"

@@ -9,6 +9,7 @@ after it.
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import hashlib
+import itertools
 import json
 from typing import Any
 
@@ -16,7 +17,7 @@ from ml_collections import config_dict
 
 from undo_jax import objectives, streams
 from undo_jax import settings as settings_lib
-from undo_jax.data import tokenizers
+from undo_jax.data import labels, tokenizers
 from undo_jax.types import ConfigError
 
 # Counted up when the meaning of a stage changes, so that old results do not pass
@@ -30,6 +31,16 @@ PAIRED = {"forget": "unlearn_forget", "retain": "unlearn_retain"}
 DISTILL = {"batch": "distill"}
 ATTACK = {"batch": "attack"}
 MIXTURES = ("pretrain", "data_filtering", *PAIRED.values(), "distill", "attack")
+# What config.routing.methods may name; see routed_plan.
+ROUTED = (
+  "routed",
+  "routed_control",
+  "sgtm",
+  "routed_distillation",
+  "sgtm_distillation",
+)
+DISTILLATION = "_distillation"  # Ends the names of those that start from the base.
+WHOLE = "_whole"  # After a model's name: before its reserved units are ablated.
 OPTIMIZER_FIELDS = (
   "learning_rate",
   "num_steps",
@@ -50,16 +61,22 @@ class Stage:
   """
 
   name: str
-  kind: str  # "data", "given", "train" or "attack".
+  kind: str  # "data", "given", "train", "ablate" or "attack".
   settings: dict[str, Any]
   inputs: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def plan(config: Any) -> list[Stage]:
   """Returns the stages of a config in the order they run."""
-  stages = list(_plan(config))
-  models = [stage.name for stage in stages if stage.kind == "train"]
-  return stages + [attack(config, model) for model in models]
+  stages = [*_plan(config), *routed_plan(config)]
+  return stages + [attack(config, model) for model in models(stages)]
+
+
+def models(stages: Iterable[Stage]) -> list[str]:
+  """Returns the models that a plan makes: trained or ablated, but not to be ablated."""
+  made = [stage for stage in stages if stage.kind in ("train", "ablate")]
+  whole = {stage.inputs["model"] for stage in made if stage.kind == "ablate"}
+  return [stage.name for stage in made if stage.name not in whole]
 
 
 def given(config: Any, name: str, fingerprint: str) -> Stage:
@@ -127,17 +144,21 @@ def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage
     fingerprint: of the checkpoint, or None.
   """
   full = plan(config)
+  routing = {stage.name: stage for stage in routed_plan(config)}
+  distilled = [name for name in routing if f"{DISTILLATION}_alpha_" in name]
+  robust = [name for name in routing if "_undo_" in name]
   made = {
-    "pretrain": ["base", "data_filtering"],
-    "unlearn": list(config.unlearn.methods),
+    "pretrain": ["base", "data_filtering", *routing.keys() - {*distilled, *robust}],
+    "unlearn": [*config.unlearn.methods, *distilled],
     "distill": [
       *(["unlearn_and_distill"] if config.undo.unlearn_and_distill else []),
       *map(undo_name, config.undo.alphas),
     ],
     "relearn": [stage.name for stage in full if stage.kind == "attack"],
-    "evaluate": [stage.name for stage in full if stage.kind == "train"],
+    "evaluate": models(full),
   }
   if fingerprint is None:
+    made["distill"] += robust
     return needed(full, made[kind])
   data = full[0]
   if kind in ("relearn", "evaluate"):
@@ -148,6 +169,8 @@ def single(config: Any, kind: str, fingerprint: str | None = None) -> list[Stage
     model = given(config, GIVEN, fingerprint)
     trained = [
       dataclasses.replace(stage, inputs={**stage.inputs, "init": GIVEN})
+      if stage.kind == "train"
+      else stage
       for stage in full
       if stage.name in made[kind]
     ]
@@ -196,12 +219,13 @@ def identities(stages: list[Stage]) -> dict[str, str]:
 
 
 def lineage(stages: list[Stage], name: str, *, root: str = "base") -> list[str]:
-  """Returns the trained stages a model is made from, itself included, less `root`."""
+  """Returns the stages that made a model, its own included, less `root`."""
   by_name = {stage.name: stage for stage in stages}
   found: list[str] = []
 
   def visit(name):
-    if name != root and name not in found and by_name[name].kind == "train":
+    kind = by_name[name].kind
+    if name != root and name not in found and kind in ("train", "ablate"):
       found.append(name)
       for parent in by_name[name].inputs.values():
         visit(parent)
@@ -220,6 +244,13 @@ def changed(training: Any, changes: Any) -> Any:
 def undo_name(alpha: float) -> str:
   """Returns the name of UNDO's model at a noise strength."""
   return f"undo_alpha_{alpha:g}"
+
+
+def routed_name(name: str, alpha: float) -> str:
+  """Returns the name of a routed distillation, or of UNDO on a routed model."""
+  if name.endswith(DISTILLATION):
+    return f"{name}_alpha_{alpha:g}"
+  return f"{name}_{undo_name(alpha)}"
 
 
 def _plan(config) -> Iterator[Stage]:
@@ -265,6 +296,148 @@ def _plan(config) -> Iterator[Stage]:
     settings = {**distill, "noise": {"alpha": alpha, "beta": config.undo.beta}}
     inputs = {"data": "data", "init": teacher, "teacher": teacher, **_before(distill)}
     yield Stage(undo_name(alpha), "train", settings, inputs)
+
+
+def routed_plan(config: Any) -> Iterator[Stage]:
+  """Yields the models whose forgetting is prepared by routing.
+
+  1. data_filtering_labelled, where labels are partial: pretraining without the rows
+     labelled forget.
+  2. routed, routed_control (its forget rows train everything) and sgtm: pretraining
+     of a model with reserved units (NAME_whole), which are then ablated (NAME).
+  3. UNDO on those of routing.teachers: noised, and distilled from themselves.
+  4. routed_distillation and sgtm_distillation: the base is noised and distilled from
+     itself, forget rows routed to the reserved units, which are then ablated.
+  """
+  if config.routing.methods:
+    yield from _routed_pretraining(config)
+    yield from _routed_distillation(config)
+
+
+def _routed_pretraining(config) -> Iterator[Stage]:
+  routing, names = config.routing, ("init", "data")
+  told = {"labels": {"share": routing.labelled, "forget": _forget(config)}}
+  if routing.labelled < 1:
+    filtering = changed(config.pretrain, config.data_filtering)
+    settings = _train(config, filtering, PRETRAIN, "cross_entropy", names)
+    settings |= told | {"parts": {"batch": _without_labelled(config)}}
+    yield Stage("data_filtering_labelled", "train", settings, {"data": "data"})
+  training = changed(config.pretrain, routing.pretrain)
+  weights = {"routed": routing.old_target, "routed_control": 1.0}
+  for name in routing.methods:
+    if name in weights:
+      settings = _train(
+        config, training, PRETRAIN, "routed", names, options=_coherence(config)
+      )
+      settings["routing"] = _reserved(config) | {"old_target": weights[name]}
+    elif name == "sgtm":
+      settings = _train(config, training, PRETRAIN, name, names, options={})
+      settings |= {"routing": _reserved(config), **_sgtm_parts(config, settings)}
+    else:
+      continue
+    yield Stage(name + WHOLE, "train", settings | told, {"data": "data"})
+    yield _ablated(config, name)
+
+
+def _routed_distillation(config) -> Iterator[Stage]:
+  routing, names = config.routing, ("distill_data", "noise")
+
+  def student(objective, training, teacher, alpha, **options):
+    settings = _train(config, training, DISTILL, objective, names, **options)
+    settings["stop"] = _stop(config.distill.stop)
+    settings["noise"] = {"alpha": alpha, "beta": config.undo.beta}
+    inputs = {"data": "data", "init": teacher, "teacher": teacher}
+    return settings, inputs | _before(settings)
+
+  for teacher, alpha in itertools.product(routing.teachers, routing.undo_alphas):
+    made = student("forward_kl", config.distill, teacher, alpha)
+    yield Stage(routed_name(teacher, alpha), "train", *made)
+  training = changed(config.distill, routing.distill)
+  told = {"labels": {"share": routing.labelled, "forget": _forget(config)}}
+  methods = [name for name in routing.methods if name.endswith(DISTILLATION)]
+  for method, alpha in itertools.product(methods, routing.alphas):
+    is_sgtm = method.startswith("sgtm")
+    objective = "sgtm_forward_kl" if is_sgtm else "routed_forward_kl"
+    options = {} if is_sgtm else _coherence(config)
+    settings, inputs = student(objective, training, "base", alpha, options=options)
+    settings |= told | {"routing": _reserved(config)}
+    if is_sgtm:
+      settings |= _sgtm_parts(config, settings)
+    else:
+      settings["routing"]["old_target"] = routing.old_target
+    name = routed_name(method, alpha)
+    yield Stage(name + WHOLE, "train", settings, inputs)
+    yield _ablated(config, name)
+
+
+def _forget(config) -> list[str]:
+  return list(settings_lib.get(config.setting).forget_splits(config.data))
+
+
+def _reserved(config) -> dict[str, Any]:
+  return {name: config.routing[name] for name in ("mlp_units", "kv_heads")}
+
+
+def _coherence(config) -> dict[str, Any]:
+  weight = config.routing.coherence_weight
+  return {
+    "coherence_weight": weight,
+    "trusted": bool(weight) and config.routing.trusted,
+  }
+
+
+def _ablated(config, name: str) -> Stage:
+  """Returns the stage that ablates the reserved units of the model NAME_whole."""
+  settings = {
+    "setting": config.setting,
+    "model": _plain(config.model),
+    "routing": _reserved(config),
+  }
+  return Stage(name, "ablate", settings, {"data": "data", "model": name + WHOLE})
+
+
+def _without_labelled(config) -> dict[str, float]:
+  """Returns the mixture of pretraining without the rows that are labelled forget."""
+  weights = _parts(config, PRETRAIN)["batch"]
+  forget, kept = _forget(config), 1.0 - config.routing.labelled
+  return {
+    **{split: weight for split, weight in weights.items() if split not in forget},
+    **{
+      f"{split}:{labels.UNLABELLED}": weight * kept
+      for split, weight in weights.items()
+      if split in forget
+    },
+  }
+
+
+def _sgtm_parts(config, settings) -> dict[str, Any]:
+  """Returns the parts of SGTM's batches and how many rows each of them has.
+
+  What is labelled is forget or retain, each known to be so; the rest is both. The parts
+  have the sizes that keep the mixture what it is without labels.
+  """
+  share, forget = config.routing.labelled, _forget(config)
+  weights, batch_size = settings["parts"]["batch"], settings["batch_size"]
+  which = "" if share == 1 else f":{labels.LABELLED}"
+  parts = {
+    "forget": {f"{s}{which}": w for s, w in weights.items() if s in forget},
+    "retain": {f"{s}{which}": w for s, w in weights.items() if s not in forget},
+  }
+  to_forget = sum(parts["forget"].values()) / sum(weights.values())
+  rows = {"forget": round(batch_size * share * to_forget)}
+  if share == 1:
+    return {"parts": parts, "rows": rows | {"retain": batch_size - rows["forget"]}}
+  parts["unlabelled"] = {f"{s}:{labels.UNLABELLED}": w for s, w in weights.items()}
+  rows["retain"] = round(batch_size * share * (1 - to_forget))
+  return {
+    "parts": parts,
+    "rows": rows | {"unlabelled": batch_size - sum(rows.values())},
+  }
+
+
+def part_rows(settings: Mapping[str, Any], batch_size: int) -> dict[str, int]:
+  """Returns the rows of each part of a stage's batches: `batch_size`, if not said."""
+  return dict.fromkeys(settings["parts"], batch_size) | settings.get("rows", {})
 
 
 def _data(config) -> dict[str, Any]:
@@ -321,8 +494,10 @@ def length(config: Any, parts: Mapping[str, str]) -> int:
   return found[min(found)]
 
 
-def _train(config, training, parts, objective, names) -> dict[str, Any]:
-  options = _plain(training.get("options", {}))
+def _train(
+  config, training, parts, objective, names, *, options=None
+) -> dict[str, Any]:
+  options = _plain(training.get("options", {}) if options is None else options)
   optimizer = {name: training[name] for name in OPTIMIZER_FIELDS}
   # Off, these determine nothing and have no place here.
   if training.trainable:

@@ -11,18 +11,24 @@ from undo_jax import checks, files, objectives, settings, trees
 from undo_jax.attacks import lora
 from undo_jax.data import packing, tokenizers
 from undo_jax.frontier.robustness import UNLEARNED_ONLY
+from undo_jax.models import expansion
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.stages import (
   ATTACK,
   DISTILL,
+  DISTILLATION,
   FILTERED,
   MIXTURES,
   OPTIMIZER_FIELDS,
   PAIRED,
   PRETRAIN,
+  ROUTED,
+  WHOLE,
   changed,
   length,
+  part_rows,
+  routed_plan,
   undo_name,
 )
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
@@ -71,6 +77,8 @@ def check(config: Any, mesh_shape: dict[str, int]) -> None:
   _check_unlearn(config, shards)
   _check_undo(config)
   _check_distill(config)
+  if config.routing.methods:
+    _check_routing(config, shards)
   _check_attack(config, shards, mesh_shape["replica"])
   budgets = config.report.budgets
   if not budgets or any(not isinstance(b, int) or b < 1 for b in budgets):
@@ -290,6 +298,82 @@ def _check_undo(config):
   checks.unit("undo.beta", undo.beta)
 
 
+def _check_routing(config, shards):
+  routing = config.routing
+  methods = routing.methods
+  if not set(methods) <= set(ROUTED) or len(set(methods)) != len(methods):
+    checks.fail("routing.methods", f"some of {', '.join(ROUTED)}, none twice", methods)
+  for name, other in (("pretrain", "pretrain"), ("distill", "distill")):
+    training = changed(config[other], routing[name])
+    _check_training(config, f"routing.{name}", shards, training)
+  if not checks.is_number(routing.labelled) or not 0 < routing.labelled <= 1:
+    checks.fail("routing.labelled", "a number in (0, 1]", routing.labelled)
+  if not checks.is_number(routing.old_target) or routing.old_target > 1:
+    checks.fail("routing.old_target", "a number of at most 1", routing.old_target)
+  weight = routing.coherence_weight
+  if not checks.is_number(weight) or weight < 0:
+    checks.fail("routing.coherence_weight", "a number of at least 0", weight)
+  try:
+    model = ModelConfig(**config.model)
+    expansion.reserve(model, mlp_units=routing.mlp_units, kv_heads=routing.kv_heads)
+  except ConfigError as error:
+    raise ConfigError(
+      f"config.routing: {error}; set it by --config.routing.mlp_units=VALUE and "
+      "--config.routing.kv_heads=VALUE"
+    ) from None
+  _check_routed_students(config)
+  _check_routed_data(config, shards)
+
+
+def _check_routed_students(config):
+  """Checks which models UNDO and routed distillation are to make, by their alphas."""
+  routing = config.routing
+  known = [name for name in routing.methods if not name.endswith(DISTILLATION)]
+  if not set(routing.teachers) <= set(known):
+    expected = f"some of routing.methods that are pretrained: {', '.join(known)}"
+    checks.fail("routing.teachers", expected, routing.teachers)
+  needed = {
+    "alphas": len(known) < len(routing.methods),
+    "undo_alphas": bool(routing.teachers),
+  }
+  for name, is_needed in needed.items():
+    alphas = routing[name]
+    for index, alpha in enumerate(alphas):
+      checks.unit(f"routing.{name}[{index}]", alpha)
+    if len({f"{alpha:g}" for alpha in alphas}) != len(alphas):
+      checks.fail(f"routing.{name}", "values that differ", alphas)
+    if is_needed and not alphas:
+      checks.fail(f"routing.{name}", "at least one noise strength", alphas)
+
+
+def _check_routed_data(config, shards):
+  """Checks that there is forget data to route, and the rows of SGTM's parts."""
+  forget = settings.get(config.setting).forget_splits(config.data)
+  for stage in routed_plan(config):
+    if stage.kind != "train" or not stage.name.endswith(WHOLE):
+      continue
+    parts = stage.settings["parts"]
+    is_distilled = stage.settings["objective"].endswith("forward_kl")
+    use = "distill" if is_distilled else "pretrain"
+    found = {split.partition(":")[0] for weights in parts.values() for split in weights}
+    if not found & set(forget) or not found - set(forget):
+      checks.fail(
+        f"mixtures.{use}",
+        f"weight on {', '.join(forget)}, which {stage.name} routes, and on others",
+        dict(config.mixtures[use]),
+      )
+    microbatches = stage.settings["num_microbatches"]
+    rows = part_rows(stage.settings, stage.settings["batch_size"])
+    for part, size in rows.items():
+      if size < 1 or size % (microbatches * shards):
+        checks.fail(
+          "pretrain.batch_size",
+          f"a number of which SGTM's part {part!r} gets a multiple of num_microbatches "
+          f"x {shards} (devices along data x fsdp) rows, not {size}",
+          stage.settings["batch_size"],
+        )
+
+
 def _check_attack(config, shards, replicas):
   attack = config.attack
   for name in ("num_steps", "evaluate_every", "evaluations_per_call", "batch_size"):
@@ -359,10 +443,12 @@ def _check_lora(config):
 
 
 def _effective(config: dict[str, Any]) -> dict[str, Any]:
-  """Returns the config without LoRA's block where it is off, or from before it."""
-  attack = dict(config["attack"])
+  """Returns the config without the blocks that are off, or from before them."""
+  config, attack = dict(config), dict(config["attack"])
   if not attack.get("lora", {"rank": 0})["rank"]:
     attack.pop("lora", None)
+  if not config.get("routing", {"methods": ()})["methods"]:
+    config.pop("routing", None)
   return config | {"attack": attack}
 
 

@@ -13,6 +13,7 @@ from undo_jax import objectives, testing
 from undo_jax.frontier.compute import Compute, forward_flops, training
 from undo_jax.models.gemma2 import Gemma2
 from undo_jax.models.presets import PRESETS
+from undo_jax.objectives.routed import Routing
 
 CONFIGS = {
   "tiny": testing.config(),
@@ -93,6 +94,37 @@ def test_training_flops_are_those_of_all_matrix_products(name):
     config, method, updates=5, batch_size=rows, length=length, gradients=2
   )
   assert twice == Compute(5, 2 * cost.tokens, 2 * cost.flops)
+
+
+ROUTED = {
+  "routed": {"coherence_weight": 0.2},
+  "routed, alone": {},
+  "routed_forward_kl": {"coherence_weight": 0.2},
+  "sgtm": {},
+  "sgtm_forward_kl": {},
+}
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_routed_flops_are_those_of_all_matrix_products(name):
+  config, rows, length = testing.config(), 6, 12
+  params, batch = abstract(config, rows, length)
+  name, options = name.split(",")[0], ROUTED[name]
+  routing = Routing(config, mlp_units=8, kv_heads=1)
+  objective = objectives.make(name, Gemma2(config).apply, routing=routing, **options)
+  if name.startswith("sgtm"):  # Its parts are the rows of one batch.
+    parts = {"forget": 1, "retain": 2, "unlabelled": 3}
+    batch = {part: abstract(config, size, length)[1] for part, size in parts.items()}
+  else:
+    batch["source"] = jax.ShapeDtypeStruct((rows,), jnp.int32)
+
+  def loss(params, teacher, batch):
+    return objective(params, {"teacher": teacher}, batch, None)[0].mean()
+
+  jaxpr = jax.make_jaxpr(jax.grad(loss))(params, params, batch)
+  method = objectives.method(name, options)
+  cost = training(config, method, updates=1, batch_size=rows, length=length)
+  assert cost.flops == product_flops(jaxpr.jaxpr)
 
 
 def test_representation_noise_also_unembeds_every_hidden_state():

@@ -27,3 +27,28 @@ def test_no_share_where_the_base_was_given():
   found = labels.budget(plan, outcomes, "max_ent")
   assert found["share_of_pretraining"] is None
   assert found["tokens"]["forget"] == 2 * 128 * 16
+
+
+def test_routing_needs_the_labels_it_reads():
+  config = arithmetic.get_config("tiny")
+  config.mixtures.pretrain.update(retain=0.75, forget=0.25)
+  config.routing.methods = ("routed", "sgtm", "routed_distillation")
+  config.routing.labelled = 0.25
+  plan = stages.plan(config)
+  pretraining = 800 * 128 * 16
+  outcome = {"updates": 800, "compute": {"tokens": pretraining}}
+  outcomes = {stage.name: outcome for stage in plan}
+
+  def tokens(name):
+    return labels.budget(plan, outcomes, name)["tokens"]
+
+  both = {"forget": pretraining / 16, "retain": pretraining * 3 / 16}
+  assert tokens("routed") == both
+  assert tokens("data_filtering_labelled") == {"forget": pretraining / 16}
+  assert tokens("sgtm") == both
+  # Distillation reads as much of forget data as of retain data.
+  distilled = tokens("routed_distillation_alpha_0.5")
+  assert distilled == {"forget": pretraining / 8, "retain": pretraining / 8}
+  config.routing.trusted = False
+  plan = stages.plan(config)
+  assert tokens("routed") == {"forget": pretraining / 16}

@@ -29,6 +29,13 @@ ARITHMETIC = {
   "undo_alpha_0.5": (0.02, 20, 0.98, 0.44),
   "undo_alpha_0.7": (0.01, 85, 0.97, 0.74),
 }
+FAMILIES = (
+  "undo",
+  "routed_undo",
+  "sgtm_undo",
+  "routed_distillation",
+  "sgtm_distillation",
+)
 TASKS = ("addition_equation", "addition_word", "multiplication_equation")
 
 
@@ -335,3 +342,61 @@ def test_interrupted_write_leaves_the_old_page(tmp_path, monkeypatch):
   with pytest.raises(OSError, match="disk full"):
     report._write_atomic(page, b"new")
   assert page.read_text() == "old" and list(tmp_path.iterdir()) == [page]
+
+
+def test_routed_models_are_shown_before_and_after_ablation(written):
+  assert "Ablation" not in written[2]
+  names = ("base", "data_filtering", "max_ent", "routed", "sgtm")
+  results = synthetic(names, 20)
+  for name, retain in (("routed", 0.87), ("sgtm", 0.12)):
+    results["models"][name]["ablation"] = {
+      "before": {"retain": retain, "forget": 0.96},
+      "mlp_units": 48,
+      "kv_heads": 1,
+    }
+  table = report.page(results).split("<h2>Ablation</h2>")[1].split("</table>")[0]
+  assert table.count('<th scope="row">') == 2
+  row = table.split("SGTM</th>")[1].split("</tr>")[0]
+  after = results["models"]["sgtm"]["before"]
+  cells = ["48", "1", "0.120", f"{after['retain']:.3f}", "0.960"]
+  assert row == "".join(f"<td>{c}</td>" for c in [*cells, f"{after['forget']:.3f}"])
+
+
+def test_routed_models_stand_beside_undo_at_equal_compute(written):
+  assert "at equal compute" not in written[2]
+  results = synthetic((*ARITHMETIC, "routed"), 200)  # It costs 0.5.
+  results["models"]["routed"]["ablation"] = {
+    "before": {"retain": 0.9, "forget": 0.9},
+    "mlp_units": 48,
+    "kv_heads": 1,
+  }
+  (row,) = report.rival_rows(results)
+  assert len(row) == len(report.rival_head(results))
+  # Relearned by half after 30 updates, UNDO at 0.5 after 20 (and a cost of 0.44).
+  assert row[0] == "routed" and row[2] == "0.500"
+  assert row[4] == row[9] == row[14] == "undo_alpha_0.5"
+  assert row[5] == "0.980" and float(row[3]) < float(row[6])
+  assert row[7] == row[12] == "1 of 1" and float(row[8]) < float(row[11])
+  results["models"]["routed"]["compute"]["fraction_of_data_filtering"] = 0.1
+  assert report.rival_rows(results)[0][4:8] == ["–"] * 4
+  page, text = report.page(results), report.text_table(results)
+  for shown in (page, text):
+    assert "UNDO within its compute" in shown
+  assert text.splitlines()[-1].split()[:2] == ["routed", "0.900"]
+
+
+def test_families_of_models_have_their_own_shades_by_alpha():
+  names = [f"{family}_alpha_{a}" for family in FAMILIES for a in ("1", "0.5")]
+  styles = figures.model_styles(["base", *names])
+  assert list(styles) == [
+    "base",
+    *(f"{family}_alpha_{a}" for family in FAMILIES for a in ("0.5", "1")),
+  ]
+  assert styles["routed_distillation_alpha_1"].label == "routed distillation α = 1"
+  assert len({(s.color, s.marker) for s in styles.values()}) == len(styles)
+  for family in FAMILIES:
+    light, dark = (
+      sum(int(styles[f"{family}_alpha_{a}"].color[i : i + 2], 16) for i in (1, 3, 5))
+      for a in ("0.5", "1")
+    )
+    assert light > dark

@@ -7,9 +7,10 @@ from undo_jax import stages
 from undo_jax.frontier import results
 
 
-def assembled(**lora):
+def assembled(routing=(), **lora):
   config = arithmetic.get_config("tiny")
   config.attack.lora.update(lora)
+  config.routing.methods = routing
   plan = stages.plan(config)
   trained = {
     "scores": {"retain": 0.9, "forget": 0.1, "division_equation": 0.1},
@@ -22,7 +23,14 @@ def assembled(**lora):
     "steps": [0, 10],
     "scores": {"retain": [[0.9, 0.8], [0.9, 0.7]], "forget": [[0.1, 0.2], [0.1, 0.4]]},
   }
-  outcomes = {"train": trained, "attack": attacked, "data": {}}
+  ablated = trained | {
+    "scores": {"retain": 0.8, "forget": 0.2},
+    "whole": {"retain": 0.9, "forget": 0.7, "division_equation": 0.7},
+    "updates": 0,
+    "reason": "ablated",
+    "compute": {"updates": 0, "tokens": 0, "flops": 0},
+  }
+  outcomes = {"train": trained, "ablate": ablated, "attack": attacked, "data": {}}
   return results.assemble(
     setting="arithmetic",
     seed=0,
@@ -51,3 +59,19 @@ def test_every_model_names_the_attack_beside_its_scores(lora, expected):
     assert model["relearn"]["worst_forget"] == [0.1, 0.4]
     assert model["relearn"]["worst_learning_rate"] == [1e-3, 1e-2]
     assert model["relearn"]["retain"] == [0.9, 0.7]
+
+
+def test_an_ablated_model_tells_of_its_training_and_of_what_it_was():
+  models = assembled(routing=("routed", "routed_distillation"))
+  assert len(models) == 12 and "ablation" not in models["base"]
+  for name in ("routed", "routed_distillation_alpha_0.5"):
+    model = models[name]
+    assert (model["before"]["retain"], model["before"]["forget"]) == (0.8, 0.2)
+    assert model["ablation"] == {
+      "before": {"retain": 0.9, "forget": 0.7},
+      "mlp_units": 48,
+      "kv_heads": 0,
+    }
+    assert model["stopped"] == {"reason": "step limit", "updates": 3}
+    # Of its own training alone: the base costs nothing.
+    assert (model["compute"]["updates"], model["compute"]["flops"]) == (3, 7)

@@ -78,6 +78,7 @@ PLAIN = {
   routed.make_distillation: ("forward_kl", distillation.make(apply)),
 }
 COHERENT = routed.make(apply, routing=ROUTING, coherence_weight=0.3)
+TRUSTED = routed.make(apply, routing=ROUTING, coherence_weight=0.3, trusted=True)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,14 @@ def test_the_coherence_term_is_the_loss_of_the_smaller_model():
     np.testing.assert_allclose(jnp.where(of_new, x, 0), 0, atol=1e-5)
 
 
+def test_trusted_coherence_reads_labelled_retain_rows_alone():
+  known = jnp.where(SOURCE == 2, 0, SOURCE)  # As if what is not labelled were forget.
+  value = TRUSTED(PARAMS, {}, BATCH, KEY)[1]["coherence"]
+  expected = COHERENT(PARAMS, {}, {**BATCH, "source": known}, KEY)[1]["coherence"]
+  np.testing.assert_array_equal(value, expected)
+  assert 0 < value.count < COHERENT(PARAMS, {}, BATCH, KEY)[1]["coherence"].count
+
+
 def test_sources_of_tokens_and_microbatches_give_the_same():
   expected = run(COHERENT)
   tokens = jnp.broadcast_to(SOURCE[:, None], BATCH["mask"].shape)
@@ -134,20 +143,25 @@ def test_sources_of_tokens_and_microbatches_give_the_same():
   assert_close(got, expected)
 
 
-def test_selective_gradient_masking_is_one_loss_over_all_tokens():
+@pytest.mark.parametrize(
+  ("make", "like"),
+  [
+    (routed.make_sgtm, routed.make),
+    (routed.make_sgtm_distillation, routed.make_distillation),
+  ],
+  ids=["pretraining", "distillation"],
+)
+def test_selective_gradient_masking_is_one_loss_over_all_tokens(make, like):
   batch = {name: testing.batch(jax.random.key(k)) for k, name in enumerate(SOURCES)}
-  objective = routed.make_sgtm(apply, routing=ROUTING)
-  loss, grads, metrics = run(objective, batch)
-  plain = PLAIN[routed.make][1]
+  loss, grads, metrics = run(make(apply, routing=ROUTING), batch)
+  name, plain = PLAIN[like]
   sums, expected = [], jax.tree.map(jnp.zeros_like, PARAMS)
   is_new = era.new_entries(PARAMS, RESERVED)
   total = sum(float(part["mask"].sum()) for part in batch.values())
   for source, part in batch.items():
     params = era.ablate(PARAMS, RESERVED) if source == "retain" else PARAMS
     value, part_grads, _ = run(plain, {**part, "source": SOURCE}, params)
-    np.testing.assert_allclose(
-      metrics[f"{source}_cross_entropy"].mean(), value, rtol=1e-5
-    )
+    np.testing.assert_allclose(metrics[f"{source}_{name}"].mean(), value, rtol=1e-5)
     share = float(part["mask"].sum()) / total
     sums.append(share * value)
     kept = {"forget": is_new, "retain": jax.tree.map(jnp.logical_not, is_new)}.get(
@@ -161,6 +175,18 @@ def test_selective_gradient_masking_is_one_loss_over_all_tokens():
 
 
 def test_units_that_do_not_exist_are_an_error():
-  for make in (*PLAIN, routed.make_sgtm):
+  for make in (*PLAIN, routed.make_sgtm, routed.make_sgtm_distillation):
     with pytest.raises(ConfigError, match="32 and 0 cannot be set aside"):
       make(apply, routing=ROUTING._replace(mlp_units=32, kv_heads=0))
+
+
+def test_what_cannot_be_routed_is_an_error():
+  with pytest.raises(ValueError, match=r"source of each row .*'inputs', 'mask', 'ta"):
+    COHERENT(PARAMS, {}, testing.batch(KEY), KEY)
+  with pytest.raises(ValueError, match="unknown source 'inputs'; SGTM has forget"):
+    routed.make_sgtm(apply, routing=ROUTING)(PARAMS, {}, testing.batch(KEY), KEY)
+  with pytest.raises(ConfigError, match="coherence_weight must be at least 0, got -1"):
+    routed.make(apply, routing=ROUTING, coherence_weight=-1)
+  other = era.contract(PARAMS, RESERVED)
+  with pytest.raises(ValueError, match="layers/mlp/.* never expanded"):
+    COHERENT(other, {}, BATCH, KEY)

@@ -168,16 +168,19 @@ def to_batch(rows_of: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Shifts rows into a batch; position t of the inputs predicts targets[t].
 
   Args:
-    rows_of: "tokens" int [B, L + 1] and "mask" [B, L + 1].
+    rows_of: "tokens" int [B, L + 1] and "mask" [B, L + 1]; what else there is, such
+      as "source" [B], stays as it is.
 
   Returns:
     "inputs" and "targets" int32 [B, L], "mask" float32 [B, L] of the targets.
   """
-  tokens, mask = rows_of["tokens"], rows_of["mask"]
+  rest = dict(rows_of)
+  tokens, mask = rest.pop("tokens"), rest.pop("mask")
   return {
     "inputs": tokens[:, :-1].astype(np.int32),
     "targets": tokens[:, 1:].astype(np.int32),
     "mask": mask[:, 1:].astype(np.float32),
+    **rest,
   }
 
 

@@ -73,10 +73,14 @@ def _training(settings, mesh):
     else programs.abstract_frozen(model, mesh)
     for name in objectives.method(settings["objective"], settings["options"]).frozen
   }
+  rows = stages.part_rows(settings, settings["batch_size"])
   parts = {
-    name: _batch((settings["batch_size"], settings["length"]), mesh)
-    for name in settings["parts"]
+    name: _batch((size, settings["length"]), mesh) for name, size in rows.items()
   }
+  if settings["objective"].startswith("routed"):  # Each row tells its source.
+    where, size = sharding.batch_sharding(mesh), settings["batch_size"]
+    source = jax.ShapeDtypeStruct((size,), jnp.int32, sharding=where)
+    parts["batch"]["source"] = source
   batch = parts["batch"] if list(parts) == ["batch"] else parts
   return program.step, (program.abstract, frozen, batch, _key())
 

@@ -18,6 +18,15 @@ from matplotlib.ticker import MaxNLocator
 from undo_jax.frontier import robustness as rb
 
 _UNDO_PREFIX = "undo_alpha_"
+# Families of models, by the alpha that follows their prefix: label, shades, marker.
+_FAMILIES = {
+  _UNDO_PREFIX: ("UNDO α = ", "Blues", "o"),
+  "routed_undo_alpha_": ("routed, UNDO α = ", "BuGn", "p"),
+  "sgtm_undo_alpha_": ("SGTM, UNDO α = ", "YlGn", "H"),
+  "routed_control_undo_alpha_": ("control, UNDO α = ", "Greys", "8"),
+  "routed_distillation_alpha_": ("routed distillation α = ", "Purples", "d"),
+  "sgtm_distillation_alpha_": ("SGTM distillation α = ", "RdPu", "D"),
+}
 _WIDTH = 8.0  # Inches; at 800 pixels on the page, 10 points are 14 pixels.
 _ROBUSTNESS_LIMITS = (-0.3, 1.3)  # Beyond them points are drawn at the border.
 _TIE_COLOR = "#e4e4e4"
@@ -53,7 +62,8 @@ class ModelStyle:
   size: float = 6.5  # Of the marker, in points.
 
 
-# Neutral and dashed: references. Warm: unlearning alone. Blue, by alpha: UNDO.
+# Neutral and dashed: references. Warm: unlearning alone. Blue, by alpha: UNDO. Green
+# and violet: routed.
 _KNOWN = {
   "base": ModelStyle("base", "#111111", "s", (0, (5, 2)), 1.6, 6.5),
   "data_filtering": ModelStyle(
@@ -66,13 +76,20 @@ _KNOWN = {
   "max_ent_rep_noise": ModelStyle("MaxEnt + RepNoise", "#7a3b10", "h"),
   "oracle_matching": ModelStyle("oracle matching", "#9c36a8", "D", size=5.5),
   "unlearn_and_distill": ModelStyle("unlearn and distill", "#1f8f4e", "P", size=8.0),
+  "data_filtering_labelled": ModelStyle(
+    "filtering by labels", "#8d8d8d", "X", (0, (2, 1))
+  ),
+  "routed": ModelStyle("routed", "#00796b", "p", "-.", size=8.0),
+  "routed_control": ModelStyle("routed, control", "#9aa0a6", "8", "-."),
+  "sgtm": ModelStyle("SGTM", "#689f38", "H", "-.", size=8.0),
 }
 
 
 def model_styles(names: Iterable[str]) -> dict[str, ModelStyle]:
   """Give every model its label, colour and marker, in the order of display.
 
-  known models, then UNDO by ascending alpha, then any other in the order given
+  known models, then UNDO and the other families of _FAMILIES by ascending alpha, then
+  any other in the order given
 
   Args:
     names: names of the models.
@@ -81,16 +98,16 @@ def model_styles(names: Iterable[str]) -> dict[str, ModelStyle]:
     Styles by name; iteration order is the order of display.
   """
   names = list(names)
-  undo = sorted(
-    (n for n in names if _alpha(n) is not None), key=lambda n: _alpha(n) or 0.0
-  )
-  shades = matplotlib.colormaps["Blues"]
   styles = {name: style for name, style in _KNOWN.items() if name in names}
-  for rank, name in enumerate(undo):
-    # The palest shades would vanish on white.
-    shade = 0.42 + 0.58 * (rank / (len(undo) - 1) if len(undo) > 1 else 0.7)
-    label = f"UNDO α = {name.removeprefix(_UNDO_PREFIX)}"
-    styles[name] = ModelStyle(label, to_hex(shades(shade)), "o", "-", 2.6, 10.0)
+  for prefix, (label, colors, marker) in _FAMILIES.items():
+    family = {name: _alpha(name, prefix) for name in names}
+    alphas = {name: alpha for name, alpha in family.items() if alpha is not None}
+    shades = matplotlib.colormaps[colors]
+    for rank, name in enumerate(sorted(alphas, key=lambda name: alphas[name])):
+      # The palest shades would vanish on white.
+      shade = 0.42 + 0.58 * (rank / (len(alphas) - 1) if len(alphas) > 1 else 0.7)
+      text = label + name.removeprefix(prefix)
+      styles[name] = ModelStyle(text, to_hex(shades(shade)), marker, "-", 2.6, 10.0)
   for name in names:
     styles.setdefault(name, ModelStyle(name, "#8a7f5c", "X", "-."))
   return styles
@@ -356,12 +373,12 @@ def retain_and_forget(
   return retain, rb.score_at(relearn, budget)
 
 
-def _alpha(name: str) -> float | None:
-  """Parse the alpha of an UNDO model's name, None for any other name."""
-  if not name.startswith(_UNDO_PREFIX):
+def _alpha(name: str, prefix: str = _UNDO_PREFIX) -> float | None:
+  """Parse the alpha of a family's model by its name, None for any other name."""
+  if not name.startswith(prefix):
     return None
   try:
-    return float(name.removeprefix(_UNDO_PREFIX))
+    return float(name.removeprefix(prefix))
   except ValueError:
     return None
 

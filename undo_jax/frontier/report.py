@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from undo_jax import files
-from undo_jax.frontier import figures
+from undo_jax.frontier import figures, rivals
 from undo_jax.frontier import robustness as rb
 
 _ABSENT = "–"
@@ -120,6 +120,8 @@ def page(results: Mapping[str, Any]) -> str:
     "<h2>Results</h2>",
     main_table(results),
     _table_notes(results),
+    *_ablations(results),
+    *_rivals(results),
     "<h2>Warnings</h2>",
     f'<ul class="warnings">{"".join(found)}</ul>' if found else "<p>None.</p>",
     "<h2>Figures</h2>",
@@ -185,16 +187,25 @@ def text_table(results: Mapping[str, Any]) -> str:
   budgets = rb.budgets(results)
   after = [figures.budget_title(budget, budgets) for budget in budgets]
   head = ("model", "retain", "forget", *(f"forget {a}" for a in after), "compute")
-  rows: list[tuple[str, ...]] = [head]
+  rows: list[Sequence[str]] = [head]
   for name, model in results["models"].items():
     scores = [_score(model, key) for key in ("retain", "forget", *budgets)]
     rows.append((name, *scores, _number(figures.compute_fraction(results, name))))
+  lines = _aligned(rows)
+  rivals_found = rival_rows(results)
+  if rivals_found:
+    lines += ["", *_aligned([rival_head(results), *rivals_found])]
+  return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+  """Pads the columns of rows to equal widths, the first to the right."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
   for name, *cells in rows:
     aligned = [c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)]
     lines.append("  ".join([name.ljust(widths[0]), *aligned]))
-  return "\n".join(lines)
+  return lines
 
 
 def task_table(results: Mapping[str, Any], budget: int | None = None) -> str:
@@ -247,6 +258,74 @@ def warnings(results: Mapping[str, Any]) -> list[str]:
         f"{_count(stopped.get('updates'))} updates, before the model had recovered."
       )
   return found + _noise_warnings(results)
+
+
+def _ablations(results: Mapping[str, Any]) -> list[str]:
+  """Tabulate routed models before and after their reserved units were ablated."""
+  head = ["model", "MLP units", "key/value heads", "retain before ablation"]
+  head += ["retain after", "forget before ablation", "forget after"]
+  rows = []
+  for name, model in results["models"].items():
+    if "ablation" not in model:
+      continue
+    ablation, after = model["ablation"], model["before"]
+    cells = [_count(ablation[units]) for units in ("mlp_units", "kv_heads")]
+    for score in ("retain", "forget"):
+      cells += [_number(ablation["before"][score]), _number(after[score])]
+    rows.append((name, cells))
+  if not rows:
+    return []
+  note = (
+    "Routed models learn what is to be forgotten in reserved units, of which so many "
+    "are then set to zero in each layer. All other numbers of this page are those "
+    "after ablation; the compute of routing counts the pass of the ablated model."
+  )
+  table = _table(results, head, rows)
+  return ["<h2>Ablation</h2>", table, f'<p class="note">{note}</p>']
+
+
+def _rivals(results: Mapping[str, Any]) -> list[str]:
+  """Tabulate routed models beside the best UNDO model that costs no more."""
+  rows = [(name, cells) for name, *cells in rival_rows(results)]
+  if not rows:
+    return []
+  note = (
+    "Beside each model stands the UNDO model that resists best, at that budget, among "
+    f"those that cost at most {1 + rivals.SLACK:g} times as much. A low worst score "
+    "says little where retain is low too."
+  )
+  table = _table(results, rival_head(results), rows)
+  heading = "<h2>Beside UNDO at equal compute</h2>"
+  return [heading, table, f'<p class="note">{note}</p>']
+
+
+def rival_head(results: Mapping[str, Any]) -> list[str]:
+  """Names the columns of `rival_rows`."""
+  head = ["model", "retain", "compute"]
+  for budget in rb.budgets(results):
+    head += [f"worst forget after {budget}", "UNDO within its compute"]
+    head += ["its retain", "its worst forget", "seeds more robust than it"]
+  return head
+
+
+def rival_rows(results: Mapping[str, Any]) -> list[list[str]]:
+  """Compare each routed model with UNDO at equal compute; see rivals.rival."""
+  models = results["models"]
+  rows = []
+  for name in rivals.routed(results):
+    row = [name, _score(models[name], "retain")]
+    row.append(_number(figures.compute_fraction(results, name)))
+    for budget in rb.budgets(results):
+      row.append(_score(models[name], budget))
+      other = rivals.rival(results, name, budget)
+      if other is None:
+        row += [_ABSENT] * 4
+        continue
+      margins = rivals.margins(results, name, other, budget)
+      row += [other, _score(models[other], "retain"), _score(models[other], budget)]
+      row.append(f"{sum(margin > 0 for margin in margins)} of {len(margins)}")
+    rows.append(row)
+  return rows
 
 
 def _check(results: Mapping[str, Any]) -> None:
@@ -417,6 +496,8 @@ def _table(
   cells_by_name = dict(rows)
   body = []
   for name, style in figures.model_styles(results["models"]).items():
+    if name not in cells_by_name:
+      continue
     swatch = f'<span class="swatch" style="background:{style.color}"></span>'
     cells = "".join(f"<td>{_escape(cell)}</td>" for cell in cells_by_name[name])
     body.append(f'<tr><th scope="row">{swatch}{_escape(style.label)}</th>{cells}</tr>')

@@ -12,7 +12,8 @@
      "by_task": {task: [S]} (at the worst learning rate)},
    "compute": {"updates", "tokens", "flops", "fraction_of_data_filtering"},
    "labels": {"tokens": {part: n}, "share_of_pretraining"},
-   "stopped": {"reason", "updates"}}}}
+   "stopped": {"reason", "updates"},
+   "ablation": {"before": {"retain", "forget"}, "mlp_units", "kv_heads"}}}}
 
 Compute is what it took to make the model from the base: its own training and that
 of every model it is made from (its teacher, say); the base itself costs nothing.
@@ -21,6 +22,9 @@ good. `attack` says what was trained: all weights, or LoRA adapters on kernels w
 paths match `targets` (results written before there was a choice lack it: full). It
 also holds "perturb" (alpha and beta of noise before the attack) and "trainable" (pairs
 of path regex and layers) where the adversary has them.
+`ablation` is there for models whose reserved units were ablated: their scores before
+that, and how many units of each layer; the rest speaks of the ablated model, `stopped`
+of its training.
 Numbers are the same, bit for bit, whenever the run is repeated or resumed.
 """
 
@@ -34,7 +38,7 @@ from undo_jax import settings
 from undo_jax.frontier import labels
 from undo_jax.frontier.compute import Compute
 from undo_jax.frontier.robustness import higher_is_worse, worst_case
-from undo_jax.stages import Stage, lineage
+from undo_jax.stages import Stage, lineage, models
 
 SCHEMA = 1
 
@@ -57,7 +61,8 @@ def assemble(
     outcomes: done.json of every stage by name.
   """
   metrics = settings.get(setting).METRICS
-  names = [stage.name for stage in stages if stage.kind == "train"]
+  names = models(stages)
+  by_name = {stage.name: stage for stage in stages}
   attacks = {s.name: s.settings["attack"] for s in stages if s.kind == "attack"}
   costs = {name: _cost(list(stages), outcomes, name) for name in names}
   return {
@@ -80,10 +85,8 @@ def assemble(
           / costs["data_filtering"].flops,
         },
         "labels": labels.budget(stages, outcomes, name),
-        "stopped": {
-          "reason": outcomes[name]["reason"],
-          "updates": outcomes[name]["updates"],
-        },
+        "stopped": _stopped(by_name[name], outcomes),
+        **_ablation(by_name[name], outcomes),
       }
       for name in names
     },
@@ -93,6 +96,19 @@ def assemble(
 def _cost(stages, outcomes, name) -> Compute:
   costs = [Compute(**outcomes[parent]["compute"]) for parent in lineage(stages, name)]
   return sum(costs, start=Compute())
+
+
+def _stopped(stage, outcomes):
+  trained = stage.inputs["model"] if stage.kind == "ablate" else stage.name
+  return {name: outcomes[trained][name] for name in ("reason", "updates")}
+
+
+def _ablation(stage, outcomes):
+  if stage.kind != "ablate":
+    return {}
+  whole = outcomes[stage.name]["whole"]
+  before = {name: whole[name] for name in ("retain", "forget")}
+  return {"ablation": {"before": before, **stage.settings["routing"]}}
 
 
 def _before(scores):

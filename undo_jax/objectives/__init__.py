@@ -13,6 +13,7 @@ from undo_jax.objectives import (
   rep_noise,
   retention,
   rmu,
+  routed,
 )
 from undo_jax.types import ConfigError, Objective
 
@@ -49,6 +50,15 @@ REGISTRY = {
   ),
   "rmu": Method(
     rmu.make, ("forget", "retain"), ("retain",), ("reference", "direction")
+  ),
+  "routed": Method(routed.make, ("batch",), needs=routed.needs),
+  "routed_forward_kl": Method(
+    routed.make_distillation, ("batch",), ("batch",), ("teacher",), needs=routed.needs
+  ),
+  # Its parts are those of one batch: every row goes through the model once.
+  "sgtm": Method(routed.make_sgtm, ("batch",)),
+  "sgtm_forward_kl": Method(
+    routed.make_sgtm_distillation, ("batch",), ("batch",), ("teacher",)
   ),
 }
 

@@ -8,14 +8,16 @@ reserved units and what was routed to them.
 
 Values are those of the objectives without routing; only gradients differ. The
 coherence term, the loss of the ablated model on what is not labelled forget, keeps the
-two parts from pulling against each other.
+two parts from pulling against each other. With `trusted` it reads what is labelled
+retain alone: what is not labelled may be forget data, which it would teach to the units
+that stay.
 
 Reference: Cloud et al., Gradient Routing, arXiv 2410.04332; its coherence term is in
 the authors' demonstration of two parameters.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +28,7 @@ from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.distillation import forward_kl
 from undo_jax.objectives.terms import weighted
 from undo_jax.routing import era, masks, sgtm
-from undo_jax.types import Batch, Objective, SumCount
+from undo_jax.types import Batch, ConfigError, Objective, SumCount
 
 FORGET, RETAIN, UNLABELLED = range(3)  # Rows of the tables of era.masks_for.
 
@@ -48,7 +50,11 @@ class Routing(NamedTuple):
 
 
 def make(
-  apply: Callable, *, routing: Routing, coherence_weight: float = 0.0
+  apply: Callable,
+  *,
+  routing: Routing,
+  coherence_weight: float = 0.0,
+  trusted: bool = False,
 ) -> Objective:
   """Returns the objective L = CE(batch), routed, + coherence_weight * CE(ablated).
 
@@ -56,20 +62,26 @@ def make(
     apply: of the decoder.
     routing: see `Routing`.
     coherence_weight: of the coherence term, >= 0; 0 saves its pass.
+    trusted: the coherence term leaves out what is not labelled.
 
   Raises:
     ConfigError: if there are no such units.
   """
 
-  def term(logits, batch, frozen):
-    del frozen
+  def term(logits, batch, teacher):
+    del teacher
     return cross_entropy(logits, batch["targets"], batch["mask"])
 
-  return _routed(apply, term, "cross_entropy", routing, coherence_weight)
+  coherence = coherence_weight, trusted
+  return _routed(apply, term, "cross_entropy", routing, coherence)
 
 
 def make_distillation(
-  apply: Callable, *, routing: Routing, coherence_weight: float = 0.0
+  apply: Callable,
+  *,
+  routing: Routing,
+  coherence_weight: float = 0.0,
+  trusted: bool = False,
 ) -> Objective:
   """Returns the objective L = KL(frozen["teacher"] || params), routed as in `make`.
 
@@ -77,40 +89,64 @@ def make_distillation(
   removed.
   """
 
-  def term(logits, batch, frozen):
-    # Equal passes for both terms, of which the compiler keeps one.
-    teacher = apply(frozen["teacher"], batch["inputs"]).logits
+  def term(logits, batch, teacher):
     return forward_kl(logits, teacher, batch["mask"])
 
-  return _routed(apply, term, "forward_kl", routing, coherence_weight)
+  def read(frozen, inputs):
+    return apply(frozen["teacher"], inputs).logits
+
+  coherence = coherence_weight, trusted
+  return _routed(apply, term, "forward_kl", routing, coherence, read)
 
 
-def _routed(apply, term, name, routing, coherence_weight) -> Objective:
+def needs(
+  *, routing: Any = None, coherence_weight: float = 0.0, trusted: bool = False
+) -> dict[str, Any]:
+  """Returns the passes that the options of `make` and `make_distillation` ask for.
+
+  The coherence term runs the whole batch once more, what it leaves out included.
+  """
+  del routing, trusted
+  return {"trains": ("batch",) * (2 if coherence_weight else 1)}
+
+
+def _routed(apply, term, name, routing, coherence, read=None) -> Objective:
+  """Returns an objective of a term of (logits, batch, what `read` gives)."""
   reserved = routing.expansion()
+  coherence_weight, trusted = coherence
+  coherent = (RETAIN,) if trusted else (RETAIN, UNLABELLED)
+  if coherence_weight < 0:
+    raise ConfigError(f"coherence_weight must be at least 0, got {coherence_weight}")
 
   def objective(params, frozen, batch, key):
     del key
+    if "source" not in batch:
+      raise ValueError(
+        f"a routed batch needs the source of each row or token, got {sorted(batch)}"
+      )
+    teacher = read(frozen, batch["inputs"]) if read else None
     tables = era.masks_for(reserved, params, old_target=routing.old_target).tables
     routes = masks.routes(
       tables, batch["source"], routing.model.num_layers, routing.layers
     )
     logits = apply(params, batch["inputs"], routes=routes).logits
-    loss = term(logits, batch, frozen)
-    metrics = {name: loss, f"forget_{name}": term(logits, _part(batch, True), frozen)}
+    loss = term(logits, batch, teacher)
+    forget = term(logits, _part(batch, (FORGET,)), teacher)
+    metrics = {name: loss, f"forget_{name}": forget}
     if coherence_weight:
       ablated = apply(era.ablated_view(params, reserved), batch["inputs"]).logits
-      coherence = term(ablated, _part(batch, False), frozen)
-      loss = weighted((1.0, loss), (coherence_weight, coherence))
-      metrics["coherence"] = coherence
+      left = term(ablated, _part(batch, coherent), teacher)
+      loss = weighted((1.0, loss), (coherence_weight, left))
+      metrics["coherence"] = left
     return loss, metrics
 
   return objective
 
 
-def _part(batch: Batch, is_forget: bool) -> Batch:
-  """Returns the batch with the mask kept where it is labelled forget, or is not."""
+def _part(batch: Batch, sources: tuple[int, ...]) -> Batch:
+  """Returns the batch with the mask kept where the source is one of `sources`."""
   source = batch["source"]
-  chosen = (source == FORGET) == is_forget
+  chosen = jnp.isin(source, jnp.asarray(sources))
   return {
     **batch,
     "mask": batch["mask"] * (chosen[:, None] if source.ndim == 1 else chosen),
@@ -127,16 +163,39 @@ def make_sgtm(apply: Callable, *, routing: Routing) -> Objective:
 
   Reference: Selective Gradient Masking, arXiv 2512.05648.
   """
+
+  def term(logits, part, frozen):
+    del frozen
+    return cross_entropy(logits, part["targets"], part["mask"])
+
+  return _masked(apply, term, "cross_entropy", routing)
+
+
+def make_sgtm_distillation(apply: Callable, *, routing: Routing) -> Objective:
+  """Returns the objective of `make_sgtm` with KL(frozen["teacher"] || params) for CE.
+
+  Ours, after SGTM: the teacher knows what is to be forgotten.
+  """
+
+  def term(logits, part, frozen):
+    teacher = apply(frozen["teacher"], part["inputs"]).logits
+    return forward_kl(logits, teacher, part["mask"])
+
+  return _masked(apply, term, "forward_kl", routing)
+
+
+def _masked(apply, term, name, routing) -> Objective:
+  """Returns an objective of a term of (logits, part of the batch, frozen trees)."""
   reserved = routing.expansion()
 
   def objective(params, frozen, batch, key):
-    del frozen, key
+    del key
     terms = {}
     for source, part in batch.items():
       logits = apply(sgtm.view(params, reserved, source), part["inputs"]).logits
-      terms[source] = cross_entropy(logits, part["targets"], part["mask"])
+      terms[source] = term(logits, part, frozen)
     loss = jax.tree.map(lambda *parts: jnp.sum(jnp.stack(parts)), *terms.values())
-    metrics = {f"{source}_cross_entropy": term for source, term in terms.items()}
+    metrics = {f"{source}_{name}": term for source, term in terms.items()}
     return SumCount(*loss), metrics
 
   return objective

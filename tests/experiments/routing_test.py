@@ -1,0 +1,273 @@
+"""Routing in the pipeline at a minimal size: labels, ablation, resume, export."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import routing_arithmetic
+from undo_jax import cards, exporting, programs, running, stages, testing, validation
+from undo_jax.estimation import programs as estimated
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.decoder import Decoder
+from undo_jax.settings import arithmetic
+from undo_jax.training import sharding
+from undo_jax.training.checkpointing import load_params
+from undo_jax.types import ConfigError
+
+MINIMAL = {
+  "data.num_equations": 64,
+  "data.num_evaluation": 2,
+  "model.num_layers": 2,
+  "model.width": 16,
+  "model.mlp_width": 32,
+  "model.head_dim": 8,
+  "model.scan_unroll": 1,
+  "pretrain.num_steps": 3,
+  "pretrain.warmup_steps": 0,
+  "pretrain.batch_size": 16,
+  "distill.num_steps": 2,
+  "distill.warmup_steps": 0,
+  "distill.batch_size": 16,
+  "distill.stop.evaluate_every": 1,
+  "distill.stop.tolerance": 0.0,
+  "attack.learning_rates": (1e-2,),
+  "attack.num_steps": 2,
+  "attack.evaluate_every": 1,
+  "attack.batch_size": 8,
+  "routing.labelled": 0.5,
+  "routing.mlp_units": 8,
+  "routing.alphas": (0.5,),
+  "routing.undo_alphas": (0.5,),
+}
+TASKS = [
+  f"{operation}_equation"
+  for operation in ("addition", "subtraction", "multiplication", "division")
+]
+UNITS, HEAD = 8, 8  # Of the MLP, and the width of the one head that is reserved.
+NAMES = ("attack_routed", "sgtm", "routed_distillation_alpha_0.5")
+# Where the reserved entries stand, by hand.
+RESERVED = {
+  "mlp/gate": np.s_[:, :, -UNITS:],
+  "mlp/up": np.s_[:, :, -UNITS:],
+  "mlp/down": np.s_[:, -UNITS:],
+  "attention/query": np.s_[:, :, -HEAD:],
+  "attention/key": np.s_[:, :, -HEAD:],
+  "attention/value": np.s_[:, :, -HEAD:],
+  "attention/out": np.s_[:, -HEAD:],
+}
+
+
+def minimal(**changes):
+  config = routing_arithmetic.get_config("tiny")
+  config.lock()
+  config.update_from_flattened_dict(MINIMAL | changes)
+  return config
+
+
+def run_of(workdir, names, mesh=None, **changes):
+  config, mesh = minimal(**changes), mesh or testing.mesh(1)
+  validation.check(config, dict(mesh.shape))
+  return running.Run(
+    workdir,
+    mesh,
+    checkpoint_every=1,
+    evaluation_rows=64,
+    replicas_at_once=None,
+    stages=tuple(stages.needed(stages.plan(config), names)),
+  )
+
+
+def score(params, problems):
+  """Stands in for the evaluation, whose compiling would take half of the time."""
+  up = params["layers"]["mlp"]["up"]["kernel"]
+  scores = {"retain": jnp.mean(up**2), "forget": jnp.mean(up[:, :, -UNITS:] ** 2)}
+  return scores | dict.fromkeys(TASKS, jnp.float32(len(problems)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made_cheap():
+  jax.config.update("jax_disable_most_optimizations", True)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(arithmetic, "make_evaluate", lambda *args, **kwargs: score)
+    yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  run = run_of(tmp_path_factory.mktemp("routing"), NAMES)
+  return run, running.run_stages(run)
+
+
+def params_of(run, name):
+  abstract = programs.abstract_params(ModelConfig(**minimal().model), run.mesh)
+  if name.startswith("attack_"):  # A population of one.
+    where = sharding.replicated(run.mesh)
+    abstract = jax.tree.map(
+      lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype, sharding=where), abstract
+    )
+  return load_params(run.directories[name] / "checkpoints", abstract)
+
+
+def kernels(params):
+  return {
+    name: np.array(params["layers"][name.split("/")[0]][name.split("/")[1]]["kernel"])
+    for name in RESERVED
+  }
+
+
+def batches_of(run, name, count=4):
+  stage = next(s for s in run.stages if s.name == name)
+  dataset = running._batches(run, stage, stream="data", batch_size=16)
+  return [dataset[i] for i in range(count)]
+
+
+def test_routed_pretraining_reads_the_rows_of_the_base_and_their_labels(finished):
+  run, _ = finished
+  known = {}
+  for base, batch in zip(
+    batches_of(run, "base", 16), batches_of(run, "routed_whole", 16), strict=True
+  ):
+    sources = batch.pop("source")
+    jax.tree.map(np.testing.assert_array_equal, base, batch)
+    for row, source in zip(map(bytes, batch["inputs"]), sources, strict=True):
+      known.setdefault(row, set()).add(int(source))
+  found = [source for sources in known.values() for source in sources]
+  # A row has one label, a half of each split is labelled.
+  assert abs(found.count(0) - 32) <= 3 and abs(found.count(1) - 32) <= 3
+  assert abs(found.count(2) - 64) <= 6
+
+
+def test_masked_parts_share_no_row_of_a_label(finished):
+  run, _ = finished
+  rows = {"forget": set(), "retain": set(), "unlabelled": set()}
+  for batch in batches_of(run, "sgtm_whole", 24):
+    assert {part: len(x["inputs"]) for part, x in batch.items()} == {
+      "forget": 4,
+      "retain": 4,
+      "unlabelled": 8,
+    }
+    for part, x in batch.items():
+      rows[part] |= set(map(bytes, x["inputs"]))
+  assert all(len(found) > 20 for found in rows.values())
+  # The same equation may have been drawn for both.
+  assert len(rows["forget"] & rows["unlabelled"]) < 8
+  assert not rows["forget"] & rows["retain"]
+
+
+@pytest.mark.parametrize("name", ["routed", "sgtm", "routed_distillation_alpha_0.5"])
+def test_ablation_zeroes_what_was_reserved_and_nothing_else(finished, name):
+  run, outcomes = finished
+  whole, ablated = params_of(run, f"{name}_whole"), params_of(run, name)
+  for path, kernel in kernels(whole).items():
+    assert np.all(kernel[RESERVED[path]] != 0)
+    kernel[RESERVED[path]] = 0
+    np.testing.assert_array_equal(kernel, kernels(ablated)[path])
+  np.testing.assert_array_equal(whole["embedding"], ablated["embedding"])
+  found, before = outcomes[name], outcomes[f"{name}_whole"]["scores"]
+  assert found["scores"] == {
+    score: before[f"ablated_{score}"] for score in found["scores"]
+  }
+  assert found["whole"] == {score: before[score] for score in found["scores"]}
+  assert found["updates"] == 0 and found["compute"]["flops"] == 0
+
+
+def test_the_attack_cannot_bring_ablated_units_back(finished):
+  run, _ = finished
+  before, after = (kernels(params_of(run, n)) for n in ("routed", "attack_routed"))
+  for path, where in RESERVED.items():
+    assert np.all(after[path][0][where] == 0)
+    assert np.any(after[path][0] != before[path])
+
+
+def test_an_exported_model_has_no_reserved_units(finished, tmp_path):
+  run, _ = finished
+  exporting.export(run.directories["routed"], tmp_path / "out")
+  found = exporting.read(tmp_path / "out")
+  small = found.config
+  assert (small.mlp_width, small.num_heads, small.num_kv_heads) == (24, 3, 3)
+  tokens = np.arange(24).reshape(2, 12)
+  model = ModelConfig(**minimal().model)
+  expected = Decoder(model).apply(params_of(run, "routed"), tokens).logits
+  got = Decoder(small).apply(found.params, tokens).logits
+  np.testing.assert_allclose(got, expected, atol=2e-6)
+  card = (tmp_path / "out" / "README.md").read_text()
+  assert "routed on forget, retain data, 0.5 of the rows labelled" in card
+  assert "the reserved 8 MLP units and 1 key/value heads of each layer set to" in card
+  entries = cards.history(run.directories["routed_distillation_alpha_0.5"])
+  assert [e.stage["name"] for e in entries] == [
+    "data",
+    "base",
+    "routed_distillation_alpha_0.5_whole",
+    "routed_distillation_alpha_0.5",
+  ]
+
+
+@pytest.mark.parametrize("name", ["routed_whole", "sgtm_whole"])
+def test_a_stage_that_was_stopped_goes_on_bit_for_bit(
+  finished, name, tmp_path, monkeypatch
+):
+  run, outcomes = finished
+  again = run_of(tmp_path, [name])
+  put, calls = sharding.put_batch, []
+
+  def stop_at_the_third(*args, **kwargs):
+    calls.append(args)
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    return put(*args, **kwargs)
+
+  monkeypatch.setattr(sharding, "put_batch", stop_at_the_third)
+  with pytest.raises(KeyboardInterrupt):
+    running.run_stages(again)
+  assert again.done(name) is None
+  assert running.run_stages(again)[name] == outcomes[name]
+  assert len(calls) == 4  # Two updates before, one after.
+  jax.tree.map(
+    np.testing.assert_array_equal, params_of(run, name), params_of(again, name)
+  )
+
+
+def test_eight_devices_give_the_same_losses(finished, tmp_path):
+  run, _ = finished
+  mesh = testing.mesh(8, data=2, fsdp=2, tensor=2)
+  eight = run_of(tmp_path, ["routed", "sgtm_whole"], mesh)
+  running.run_stages(eight)
+  for name in ("routed_whole", "sgtm_whole"):
+    losses = [losses_of(one, name) for one in (run, eight)]
+    assert len(losses[0]) == 3
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+  ablated = kernels(params_of(eight, "routed"))
+  assert all(np.all(ablated[path][where] == 0) for path, where in RESERVED.items())
+
+
+def losses_of(run, name):
+  lines = (run.directories[name] / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  return [row["loss"] for row in rows if row["kind"] == "train"]
+
+
+def test_a_share_that_labels_no_row_ends_before_the_first_model(tmp_path):
+  changes = {"routing.labelled": 0.01, "routing.methods": ("routed",)}
+  run = run_of(tmp_path, ["routed"], **changes)
+  with pytest.raises(ConfigError, match="routing.labelled: at 0.01 of the 64 rows of"):
+    running.run_stages(run)
+  assert run.done("data") and not run.done("routed_whole")
+
+
+def test_programs_are_estimated_for_the_batches_they_get(finished):
+  run, _ = finished
+  by_name = {
+    name: lowered
+    for lowered in estimated.of_run(minimal(), run.mesh)
+    for name in lowered.names
+  }
+  for name in ("routed_whole", "sgtm_whole"):
+    program, (state, frozen, batch, key) = by_name[name][1:]
+    (real,) = batches_of(run, name, 1)
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    assert shapes(batch) == shapes(real)
+    jax.eval_shape(program, state, frozen, batch, key)
