@@ -11,7 +11,7 @@ from absl import logging as absl_logging
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from undo_jax import environment, files, running, sources, validation
+from undo_jax import environment, running, sources, validation
 from undo_jax.stages import Stage
 from undo_jax.training import sharding
 from undo_jax.types import ConfigError
@@ -55,12 +55,6 @@ def claim(
     stages=tuple(plan),
     given=given or {},
   )
-
-
-def describe(workdir: pathlib.Path) -> None:
-  """Writes what runs, and on what: environment.json and command.txt."""
-  files.write_json(workdir / "environment.json", environment.describe())
-  files.write_text(workdir / "command.txt", environment.command() + "\n")
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
-from undo_jax import running, sources, stages
+from undo_jax import environment, running, sources, stages
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -68,7 +68,7 @@ def run_single(
   if all(run.done(stage.name) for stage in plan):
     LOGGER.info("nothing to do: these stages are finished")
   else:
-    launch.describe(workdir)
+    environment.record(workdir)
   outcomes = running.run_stages(run)
   for stage in plan:
     print(f"{stage.name}: {running.summary(outcomes[stage.name])}")

@@ -12,7 +12,7 @@ import pathlib
 from typing import Any
 
 from experiments import launch
-from undo_jax import files, running, stages
+from undo_jax import environment, files, running, stages
 from undo_jax.frontier import report, results
 
 LOGGER = logging.getLogger("undo_jax")
@@ -34,7 +34,7 @@ def run_undo(config: Any, workdir: pathlib.Path) -> None:
   if page.exists() and all(run.done(stage.name) for stage in plan):
     LOGGER.info("nothing to do: this run is finished, see %s", page)
     return
-  launch.describe(workdir)
+  environment.record(workdir)
   outcomes = running.run_stages(run)
   found = results.assemble(
     setting=config.setting,

@@ -16,6 +16,7 @@ ROOMS = (
   "types",
   "checks",
   "files",
+  "workdirs",
   "trees",
   "streams",
   "placement",
@@ -34,6 +35,7 @@ ROOMS = (
   "programs",
   "estimation",
   "environment",
+  "studies",
   "sources",
   "cards",
   "exporting",
@@ -51,7 +53,7 @@ ONLY = {
   "pyarrow": ("data/document_files.py", "data/questions.py"),
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
-  "matplotlib": ("frontier",),
+  "matplotlib": ("frontier", "studies"),
   "lm_eval": ("evaluation/harness.py",),
 }
 # Makes an import of these packages fail as if they were not installed.

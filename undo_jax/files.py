@@ -36,6 +36,12 @@ def write_text(path: pathlib.Path, text: str) -> None:
     file.write(text)
 
 
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+  """Writes a binary file; a kill leaves the old one or the new one, never a part."""
+  with new_file(path) as file:
+    file.buffer.write(data)
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes JSON, whole or not at all; NaN and infinity are refused."""
   write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

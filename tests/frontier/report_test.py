@@ -322,16 +322,3 @@ def test_warns_of_the_step_limit_and_of_the_edge_of_the_grid():
   assert edge.startswith("MaxEnt: the largest learning rate of the grid, 0.003,")
   assert "(2 of 2 steps); a larger one" in edge
   assert limit.startswith("UNDO α = 0.3") and "12,345 updates" in limit
-
-
-def test_interrupted_write_leaves_the_old_page(tmp_path, monkeypatch):
-  page = tmp_path / "report.html"
-  page.write_text("old")
-
-  def fail(*_):
-    raise OSError("disk full")
-
-  monkeypatch.setattr(report.os, "replace", fail)
-  with pytest.raises(OSError, match="disk full"):
-    report._write_atomic(page, b"new")
-  assert page.read_text() == "old" and list(tmp_path.iterdir()) == [page]

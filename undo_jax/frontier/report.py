@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from undo_jax import files
 from undo_jax.frontier import figures
 from undo_jax.frontier import robustness as rb
 
@@ -94,9 +95,11 @@ def write(results: Mapping[str, Any], directory: str | os.PathLike[str]) -> list
   """
   _check(results)
   directory = Path(directory)
-  files = {f"figures/{k}": v for k, v in figures.draw_all(results).items()}
-  files["report.html"] = page(results).encode()
-  return [_write_atomic(directory / name, data) for name, data in files.items()]
+  parts = {f"figures/{k}": v for k, v in figures.draw_all(results).items()}
+  parts["report.html"] = page(results).encode()
+  for name, data in parts.items():
+    files.write_bytes(directory / name, data)
+  return [directory / name for name in parts]
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -472,15 +475,3 @@ def _count(value: float | None) -> str:
 def _escape(text: object) -> str:
   """Escape any value for HTML, quotes included."""
   return html.escape(str(text), quote=True)
-
-
-def _write_atomic(path: Path, data: bytes) -> Path:
-  """Write a file under a temporary name and rename it, so no reader sees half."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  try:
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
-  return path
