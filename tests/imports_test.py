@@ -51,6 +51,7 @@ ONLY = {
   "tensorflow_datasets": ("data",),
   "array_record": ("data/rows.py",),
   "pyarrow": ("data/document_files.py", "data/questions.py"),
+  "sklearn": ("data/images.py",),
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
   "matplotlib": ("frontier", "studies"),
