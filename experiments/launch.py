@@ -57,6 +57,12 @@ def claim(
   )
 
 
+def run_study(study: Callable[[Any, pathlib.Path], None]) -> None:
+  """Runs a study, a function of config and workdir, by its flags."""
+  config, workdir = define_flags()
+  run(lambda argv: study(config.value, pathlib.Path(str(workdir.value)).resolve()))
+
+
 def run(main: Callable[[list[str]], None]) -> None:
   """Runs an experiment's main; exit status 2 and one line on a wrong config."""
 

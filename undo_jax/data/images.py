@@ -2,7 +2,7 @@
 
 import gzip
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def read_tfds(directory: pathlib.Path) -> Images:
   """
   import tensorflow_datasets as tfds
 
-  builder = tfds.builder_from_directory(directory)
+  builder: Any = tfds.builder_from_directory(directory)  # A decorator hides its types.
   arrays = []
   for split in ("train", "test"):
     try:

@@ -25,7 +25,12 @@ Compute = Callable[[list[str]], Iterable[tuple[str, Mapping[str, Any]]]]
 
 
 def run_parts(
-  config: Any, workdir: pathlib.Path, names: Sequence[str], compute: Compute
+  config: Any,
+  workdir: pathlib.Path,
+  names: Sequence[str],
+  compute: Compute,
+  *,
+  free: Sequence[str] = (),
 ) -> dict[str, Any]:
   """Computes the parts of a study that are not finished; returns all of them.
 
@@ -35,6 +40,8 @@ def run_parts(
     names: names of the parts, in the order of the results.
     compute: (names of unfinished parts) -> pairs (name, result), a generator if parts
       end at different times; each is on disk before the next is asked for.
+    free: top-level fields of the config, beside the seeds, that choose which parts
+      there are or how they are computed, but not what they are.
 
   Returns:
     The results by name, as JSON gives them back.
@@ -43,7 +50,7 @@ def run_parts(
     ConfigError: if the workdir belongs to another config; before any compute.
     ValueError: if `compute` does not give the parts it was asked for.
   """
-  claim(config, workdir)
+  claim(config, workdir, free)
   missing = [name for name in names if finished(workdir, name) is None]
   if missing:
     environment.record(workdir)
@@ -59,14 +66,14 @@ def run_parts(
   return found
 
 
-def claim(config: Any, workdir: pathlib.Path) -> None:
+def claim(config: Any, workdir: pathlib.Path, free: Sequence[str] = ()) -> None:
   """Makes the workdir the config's own (config.json), or checks that it is.
 
   Raises:
     ConfigError: if it cannot be written, or belongs to another config; names the
-      fields that differ. The seeds may.
+      fields that differ. The seeds may, and the fields named `free`.
   """
-  workdirs.claim(workdir, config, free=FREE_FIELDS)
+  workdirs.claim(workdir, config, free=(*FREE_FIELDS, *free))
 
 
 def finished(workdir: pathlib.Path, name: str) -> dict[str, Any] | None:
