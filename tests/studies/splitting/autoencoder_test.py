@@ -1,5 +1,7 @@
 """The routed autoencoder: its loss in float64, and which gradient goes where (T33)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
@@ -19,13 +21,9 @@ def make_setting(name="routing", **changes):
 
 
 def make_params(separate_decoders=False):
-  return autoencoder.init(
-    jax.random.key(0),
-    PIXELS,
-    hidden=(10, 7),
-    latent=LATENT,
-    separate_decoders=separate_decoders,
-  )
+  sizes = {"hidden": (10, 7), "latent": LATENT, "separate_decoders": separate_decoders}
+  init = functools.partial(autoencoder.init, pixels=PIXELS, **sizes)
+  return jax.jit(init)(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,10 @@ def batch():
 
 
 value_and_grad = jax.jit(jax.value_and_grad(autoencoder.loss, has_aux=True))
-grads = jax.jit(lambda *given: jax.grad(autoencoder.loss, has_aux=True)(*given)[0])
+
+
+def grads(params, batch, setting):
+  return value_and_grad(params, batch, setting)[1]
 
 
 # ---- The value, from the formula in float64.
@@ -91,13 +92,13 @@ def expected_loss(params, batch, block):
 def test_the_loss_is_that_of_the_formula(batch, name, separate, changes):
   block = {**SETTINGS[name].to_dict(), **changes}
   params, setting = make_params(separate), make_setting(name, **changes)
-  found, _ = autoencoder.loss(params, batch, setting)
+  (found, _), _ = value_and_grad(params, batch, setting)
   np.testing.assert_allclose(found, expected_loss(params, batch, block), rtol=1e-5)
 
 
 def test_a_constant_unit_has_no_correlation_and_finite_gradients():
   code = jnp.ones((5, LATENT)).at[:, 1:].set(jnp.arange(15.0).reshape(5, 3) ** 2)
-  fn = jax.value_and_grad(autoencoder.mean_correlation)
+  fn = jax.jit(jax.value_and_grad(autoencoder.mean_correlation))
   value, grad = fn(code, jnp.ones(5))
   inner = np.abs(np.corrcoef(np.asarray(code[:, 1:]).T)[0, 1:])
   np.testing.assert_allclose(value, inner.sum() / 4 * 4 / 5, rtol=1e-5)
@@ -128,7 +129,7 @@ def test_one_routed_pass_has_the_gradients_of_two_branches(params, batch):
   setting = make_setting(**PLAIN)
   found, expected = (
     grads(params, batch, setting),
-    jax.grad(two_branches)(params, batch, setting),
+    jax.jit(jax.grad(two_branches))(params, batch, setting),
   )
   for part in ("encoder", "decoder_0"):
     for one, other in zip(
@@ -189,7 +190,7 @@ def test_penalties_are_not_routed(params, batch):
 
 
 def test_scores_are_errors_by_half_and_group(params, batch):
-  found, certified = autoencoder.scores(params, batch)
+  found, certified = jax.jit(autoencoder.scores)(params, batch)
   x, group = np.float64(batch["images"]), np.asarray(batch["group"])
   z = dense(params["encoder"], x)
   for half in range(2):
