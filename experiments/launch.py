@@ -16,15 +16,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from undo_jax import (
-  environment,
-  files,
-  preemption,
-  processes,
-  running,
-  sources,
-  validation,
-)
+from undo_jax import files, preemption, processes, running, sources, validation
 from undo_jax.stages import Stage
 from undo_jax.training import profiling, sharding
 from undo_jax.types import ConfigError
@@ -101,12 +93,10 @@ def claim(
   )
 
 
-def describe(workdir: files.Path) -> None:
-  """Writes what runs, and on what: environment.json and command.txt."""
-  if not processes.is_first():
-    return
-  files.write_json(workdir / "environment.json", environment.describe())
-  files.write_text(workdir / "command.txt", environment.command() + "\n")
+def run_study(study: Callable[[Any, pathlib.Path], None]) -> None:
+  """Runs a study, a function of config and workdir, by its flags."""
+  config, workdir = define_flags()
+  run(lambda argv: study(config.value, pathlib.Path(str(workdir.value)).resolve()))
 
 
 def run(main: Callable[[list[str]], None]) -> None:

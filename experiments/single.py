@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
-from undo_jax import files, processes, running, sources, stages
+from undo_jax import environment, files, processes, running, sources, stages
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -70,7 +70,7 @@ def run_single(
   ):
     LOGGER.info("nothing to do: these stages are finished")
   else:
-    launch.describe(workdir)
+    environment.record(workdir)
   outcomes = running.run_stages(run)
   for stage in plan if processes.is_first() else ():
     print(f"{stage.name}: {running.summary(outcomes[stage.name])}")

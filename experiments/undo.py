@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 from experiments import launch
-from undo_jax import files, processes, running, stages
+from undo_jax import environment, files, processes, running, stages
 from undo_jax.frontier import report, results
 
 LOGGER = logging.getLogger("undo_jax")
@@ -35,7 +35,7 @@ def run_undo(config: Any, workdir: str | os.PathLike[str]) -> None:
   if processes.on_first("finished", lambda: page.exists() and _is_done(run)):
     LOGGER.info("nothing to do: this run is finished, see %s", page)
     return
-  launch.describe(workdir)
+  environment.record(workdir)
   outcomes = running.run_stages(run)
   if processes.is_first():
     _report(config, run, outcomes)

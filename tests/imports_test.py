@@ -18,6 +18,7 @@ ROOMS = (
   "files",
   "processes",
   "preemption",
+  "workdirs",
   "trees",
   "streams",
   "placement",
@@ -36,6 +37,7 @@ ROOMS = (
   "programs",
   "estimation",
   "environment",
+  "studies",
   "sources",
   "cards",
   "exporting",
@@ -53,9 +55,10 @@ ONLY = {
   "tensorflow_datasets": ("data",),
   "array_record": ("data/rows.py",),
   "pyarrow": ("data/document_files.py", "data/questions.py"),
+  "sklearn": ("data/images.py",),
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
-  "matplotlib": ("frontier",),
+  "matplotlib": ("frontier", "studies"),
   "lm_eval": ("evaluation/harness.py",),
 }
 # Makes an import of these packages fail as if they were not installed.

@@ -29,6 +29,14 @@ def at_least(config: Any, name: str, smallest: int) -> None:
     fail(name, f"an integer of at least {smallest}", value)
 
 
+def seeds(config: Any) -> None:
+  """Raises ConfigError unless config.seeds are distinct integers of at least 0."""
+  values = config.seeds
+  good = values and all(isinstance(s, int) and s >= 0 for s in values)
+  if not good or len(set(values)) != len(values):
+    fail("seeds", "at least one integer of at least 0, none twice", values)
+
+
 def unit(name: str, value: Any) -> None:
   """Raises ConfigError unless the value lies in [0, 1]."""
   if not is_number(value) or not 0 <= value <= 1:

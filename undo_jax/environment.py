@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from undo_jax import files, processes
+
 PACKAGES = (
   "undo_jax jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets "
   "ml-collections numpy sentencepiece tokenizers"
@@ -89,6 +91,14 @@ def describe() -> dict[str, Any]:
     "processes": jax.process_count(),
     "commit": _commit(),
   }
+
+
+def record(workdir: files.Path) -> None:
+  """Writes what runs, and on what: environment.json and command.txt."""
+  if not processes.is_first():
+    return
+  files.write_json(workdir / "environment.json", describe())
+  files.write_text(workdir / "command.txt", command() + "\n")
 
 
 def command() -> str:

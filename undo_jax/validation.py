@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from undo_jax import checks, files, objectives, settings, trees
+from undo_jax import checks, objectives, settings, trees, workdirs
 from undo_jax.attacks import lora
 from undo_jax.data import packing, tokenizers
 from undo_jax.frontier.robustness import UNLEARNED_ONLY
@@ -92,27 +92,7 @@ def claim_workdir(workdir: files.Path, config: Any) -> None:
     ConfigError: if the path is no directory, cannot be written, or belongs to a
       run of another config; names the fields that differ.
   """
-  path = workdir / "config.json"
-  mine = files.plain(config.to_dict())
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-      files.write_json(path, mine)
-  except (FileExistsError, NotADirectoryError, PermissionError) as error:
-    raise ConfigError(
-      f"--workdir must be a directory that can be written, got {workdir} "
-      f"({error.strerror}); give another path"
-    ) from error
-  theirs = files.read_json(path)
-  differing = _differences(_effective(theirs), _effective(mine))
-  if differing:
-    raise ConfigError(
-      f"--workdir {workdir} belongs to a run of another config, which differs in "
-      + "; ".join(differing)
-      + ". Give another workdir, or the same config to resume"
-    )
-  if theirs != mine:  # In how it runs: free to change.
-    files.write_json(path, mine)
+  workdirs.claim(workdir, config, free=FREE_FIELDS, effective=_effective)
 
 
 def _check_data(config):
@@ -450,16 +430,3 @@ def _effective(config: dict[str, Any]) -> dict[str, Any]:
   if not config.get("routing", {"methods": ()})["methods"]:
     config.pop("routing", None)
   return config | {"attack": attack}
-
-
-def _differences(theirs, mine, prefix=""):
-  found = []
-  for name in sorted({*theirs, *mine}):
-    if not prefix and name in FREE_FIELDS:
-      continue
-    old, new = theirs.get(name, "nothing"), mine.get(name, "nothing")
-    if isinstance(old, dict) and isinstance(new, dict):
-      found += _differences(old, new, f"{prefix}{name}.")
-    elif old != new:
-      found.append(f"config.{prefix}{name} ({old!r} there, {new!r} here)")
-  return found

@@ -331,19 +331,6 @@ def test_warns_of_the_step_limit_and_of_the_edge_of_the_grid():
   assert limit.startswith("UNDO α = 0.3") and "12,345 updates" in limit
 
 
-def test_interrupted_write_leaves_the_old_page(tmp_path, monkeypatch):
-  page = tmp_path / "report.html"
-  page.write_text("old")
-
-  def fail(*_):
-    raise OSError("disk full")
-
-  monkeypatch.setattr(report.os, "replace", fail)
-  with pytest.raises(OSError, match="disk full"):
-    report._write_atomic(page, b"new")
-  assert page.read_text() == "old" and list(tmp_path.iterdir()) == [page]
-
-
 def test_routed_models_are_shown_before_and_after_ablation(written):
   assert "Ablation" not in written[2]
   names = ("base", "data_filtering", "max_ent", "routed", "sgtm")

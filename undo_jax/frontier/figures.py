@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
+from functools import partial
 import io
 import math
 from typing import Any
@@ -128,9 +129,21 @@ def draw_all(results: Mapping[str, Any]) -> dict[str, bytes]:
     "retain_forget.png": retain_forget,
     "learning_rates.png": learning_rates,
   }
+  return render({name: partial(function, results) for name, function in draw.items()})
+
+
+def render(draw: Mapping[str, Callable[[], Figure]]) -> dict[str, bytes]:
+  """Draw figures in one style.
+
+  Args:
+    draw: functions that return a figure, by file name.
+
+  Returns:
+    PNG bytes by file name; equal figures give equal bytes.
+  """
   style: Any = _STYLE  # matplotlib types the keys of its settings one by one.
   with matplotlib.rc_context(style):
-    return {name: _png(function(results)) for name, function in draw.items()}
+    return {name: _png(function()) for name, function in draw.items()}
 
 
 def relearning_curves(results: Mapping[str, Any]) -> Figure:

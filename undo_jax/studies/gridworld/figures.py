@@ -1,0 +1,104 @@
+"""Figures of the study: return by level of oversight, and while training."""
+
+from collections.abc import Mapping
+from functools import partial
+import math
+from typing import Any
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from undo_jax.frontier.figures import render
+
+_COLORS = {
+  "routing": "#2f6fb0",
+  "routing_without_gate": "#8fb8dc",
+  "gate_without_routing": "#5a9e6f",
+  "naive": "#b3261e",
+  "naive_early_stopped": "#ea6a1f",
+  "filtering": "#9c36a8",
+  "oracle_filtering": "#666666",
+}
+_OTHER = "#8a7f5c"
+_REFERENCES = {"optimal": (0, (5, 2)), "blind": (0, (1, 1.5))}
+
+
+def draw(results: Mapping[str, Any]) -> dict[str, bytes]:
+  """Draws all figures of results.json; returns PNG bytes by file name."""
+  figures = {"oversight": returns_by_oversight, "training": learning_curves}
+  return render({f"{name}.png": partial(fn, results) for name, fn in figures.items()})
+
+
+def returns_by_oversight(results: Mapping[str, Any]) -> Figure:
+  """Draws the final returns: a dot a seed, a line through the means."""
+  figure = Figure(figsize=(8.0, 4.8), layout="constrained")
+  axes = figure.add_subplot()
+  levels = results["oversight"]
+  _references(axes, results, levels[0])
+  for method, found in results["methods"].items():
+    color = _COLORS.get(method, _OTHER)
+    means = [found[f"{level:g}"]["mean"] for level in levels]
+    order = np.argsort(levels)
+    axes.plot(
+      np.array(levels)[order],
+      np.array(means)[order],
+      color=color,
+      marker="_",
+      markersize=12,
+      label=method.replace("_", " "),
+    )
+    for level in levels:
+      values = list(found[f"{level:g}"]["return"].values())
+      axes.plot(
+        [level] * len(values), values, "o", color=color, markersize=4, alpha=0.6
+      )
+  if min(levels) > 0:
+    axes.set_xscale("log")
+  axes.set_xticks(levels, [f"{100 * level:g} %" for level in levels])
+  axes.set_xticks([], minor=True)
+  axes.set_xlabel("oversight: probability that a goal is overseen")
+  axes.set_ylabel("average stepwise return (true reward)")
+  figure.legend(loc="outside right upper")
+  return figure
+
+
+def learning_curves(results: Mapping[str, Any]) -> Figure:
+  """Draws the return while training, a panel a level: thin a seed, thick the mean."""
+  levels = results["oversight"]
+  columns = min(2, len(levels))
+  rows = math.ceil(len(levels) / columns)
+  figure = Figure(figsize=(8.0, 0.9 + 2.7 * rows), layout="constrained")
+  grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+  for unused in grid[len(levels) :]:
+    unused.remove()
+  for axes, level in zip(grid, levels, strict=False):
+    _references(axes, results, level)
+    for method, by_level in results["methods"].items():
+      found = by_level[f"{level:g}"]
+      if "curve" not in found:
+        continue
+      color, curves = _COLORS.get(method, _OTHER), list(found["curve"].values())
+      steps = np.array(found["environment_steps"]) / 1e6
+      for curve in curves:
+        axes.plot(steps, curve, color=color, linewidth=0.7, alpha=0.5)
+      label = method.replace("_", " ") if axes is grid[0] else None
+      axes.plot(steps, np.mean(curves, axis=0), color=color, linewidth=2, label=label)
+    axes.set_title(f"oversight {100 * level:g} %")
+  figure.supxlabel("environment steps, millions", fontsize=10)
+  figure.supylabel("average stepwise return (true reward)", fontsize=10)
+  figure.legend(loc="outside upper center", ncols=4)
+  return figure
+
+
+def _references(axes, results, level):
+  for name, line in _REFERENCES.items():
+    value = results["references"][name][f"{level:g}"]
+    axes.axhline(value, color="#111111", linewidth=1, linestyle=line)
+    axes.annotate(
+      f"scripted: {name}",
+      (1, value),
+      xycoords=("axes fraction", "data"),
+      ha="right",
+      va="bottom",
+      fontsize=7.5,
+    )

@@ -1,0 +1,97 @@
+"""Figures of the study: errors of the certificates, and what they reconstruct."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from undo_jax.data.images import Images
+from undo_jax.frontier.figures import render
+from undo_jax.studies.splitting import study
+
+_COLORS = ("#b3261e", "#2f6fb0")  # First and second group of classes.
+
+
+def draw(
+  results: Mapping[str, Any], images: Images, parts: Mapping[str, Any]
+) -> dict[str, bytes]:
+  """Draws all figures.
+
+  Args:
+    results: of `study.assemble`.
+    images: what was trained on.
+    parts: results of the parts by name.
+
+  Returns:
+    PNG bytes by file name.
+  """
+  shown = {
+    name: parts[study.part_name(name, results["seeds"][0])]["samples"]
+    for name in ("routing", "no_routing")
+    if name in results["settings"]
+  }
+  figures = {"certificates.png": partial(certificates, results, images.num_classes)}
+  if shown:
+    originals = study.samples(images)
+    figures["samples.png"] = partial(samples, originals, shown, images.shape)
+  return render(figures)
+
+
+def certificates(results: Mapping[str, Any], num_classes: int) -> Figure:
+  """Draws the second half's errors on both groups: a dot a seed, a bar their mean."""
+  settings = results["settings"]
+  figure = Figure(figsize=(8.0, 1.5 + 0.42 * len(settings)), layout="constrained")
+  axes = figure.add_subplot()
+  first = num_classes // 2
+  labels = (f"classes 0 to {first - 1}", f"classes {first} to {num_classes - 1}")
+  for group, (color, label) in enumerate(zip(_COLORS, labels, strict=True)):
+    nothing = results["mean_image"][group]
+    axes.axvline(nothing, color=color, linewidth=1, linestyle=(0, (4, 3)))
+    for row, found in enumerate(settings.values()):
+      y = row + 0.14 * (2 * group - 1)
+      values = [by_half[1][group] for by_half in found["certificate_mse"].values()]
+      axes.plot(values, [y] * len(values), "o", color=color, markersize=4.5, alpha=0.55)
+      mean = found["mean"][group]
+      named = label if row == 0 else None
+      axes.plot(
+        [mean], [y], "|", color=color, markersize=15, markeredgewidth=2, label=named
+      )
+      if found["paper"]:
+        named = f"{label}, paper on MNIST" if row == 0 else None
+        paper = found["paper"][group]
+        axes.plot([paper], [y], "D", color=color, markerfacecolor="white", label=named)
+  axes.set_yticks(range(len(settings)), [name.replace("_", " ") for name in settings])
+  axes.invert_yaxis()
+  axes.set_xlim(left=0)
+  axes.set_xlabel(
+    "error of the second half's certificate, MSE on test images (dashed: mean image)"
+  )
+  figure.legend(loc="outside upper center", ncols=2)
+  return figure
+
+
+def samples(
+  originals_SxP: np.ndarray, shown: Mapping[str, Any], shape: Sequence[int]
+) -> Figure:
+  """Draws test images, and what each certificate makes of its half of their code."""
+  rows = [("image", np.clip((originals_SxP + 1) * 127.5, 0, 255))]
+  for name, certified_HxSxP in shown.items():
+    title = name.replace("_", " ")
+    for half, pixels_SxP in zip(("first", "second"), certified_HxSxP, strict=True):
+      rows.append((f"{title},\n{half} half", np.asarray(pixels_SxP)))
+  columns = len(originals_SxP)
+  size = (1.2 + 0.68 * columns, 0.75 * len(rows))
+  figure = Figure(figsize=size, layout="constrained")
+  grid = figure.subplots(len(rows), columns, squeeze=False)
+  for (title, pixels_SxP), panels in zip(rows, grid, strict=True):
+    for axes, pixels in zip(panels, pixels_SxP, strict=True):
+      image = pixels.reshape(shape).astype(np.uint8)
+      axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+      axes.set_xticks([])
+      axes.set_yticks([])
+      axes.grid(visible=False)
+      axes.spines[:].set_visible(False)
+    panels[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
+  return figure
