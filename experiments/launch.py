@@ -16,7 +16,15 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from undo_jax import files, preemption, processes, running, sources, validation
+from undo_jax import (
+  environment,
+  files,
+  preemption,
+  processes,
+  running,
+  sources,
+  validation,
+)
 from undo_jax.stages import Stage
 from undo_jax.training import profiling, sharding
 from undo_jax.types import ConfigError

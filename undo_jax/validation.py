@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from undo_jax import checks, objectives, settings, trees, workdirs
+from undo_jax import checks, files, objectives, settings, trees, workdirs
 from undo_jax.attacks import lora
 from undo_jax.data import packing, tokenizers
 from undo_jax.frontier.robustness import UNLEARNED_ONLY
