@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from undo_jax.models.config import ModelConfig
 from undo_jax.models.presets import PRESETS
 
 
@@ -151,6 +152,35 @@ def cosine(
 def preset(name: str, **changes: object) -> config_dict.ConfigDict:
   """Returns a named size of undo_jax/models/presets.py, computed in bfloat16."""
   model = dataclasses.replace(PRESETS[name], dtype="bfloat16", remat="full", **changes)
+  return config_dict.ConfigDict(dataclasses.asdict(model))
+
+
+def plain_decoder(
+  *,
+  vocab_size: int,
+  num_layers: int,
+  width: int,
+  num_heads: int,
+  mlp_width: int,
+  **changes: Any,
+) -> config_dict.ConfigDict:
+  """Returns a small decoder as GPT's are: one norm before each part, no softcaps."""
+  head_dim = width // num_heads
+  model = ModelConfig(
+    vocab_size=vocab_size,
+    num_layers=num_layers,
+    width=width,
+    num_heads=num_heads,
+    num_kv_heads=num_heads,
+    head_dim=head_dim,
+    mlp_width=mlp_width,
+    query_pre_attn_scalar=float(head_dim),
+    attention_softcap=None,
+    logit_softcap=None,
+    sliding_window=None,
+    post_norms=False,
+  )
+  model = dataclasses.replace(model, **changes)
   return config_dict.ConfigDict(dataclasses.asdict(model))
 
 

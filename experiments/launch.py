@@ -101,10 +101,10 @@ def claim(
   )
 
 
-def run_study(study: Callable[[Any, pathlib.Path], None]) -> None:
+def run_study(study: Callable[[Any, files.Path], None]) -> None:
   """Runs a study, a function of config and workdir, by its flags."""
   config, workdir = define_flags()
-  run(lambda argv: study(config.value, pathlib.Path(str(workdir.value)).resolve()))
+  run(lambda argv: study(config.value, files.path(str(workdir.value))))
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -5,7 +5,7 @@ import re
 import string
 from typing import Any, Protocol
 
-from undo_jax.data import facts_words
+from undo_jax.data import facts_words, stories_words
 from undo_jax.data.tokenizer_files import HuggingFaceTokenizer, SentencePieceTokenizer
 from undo_jax.errors import ConfigError
 
@@ -17,7 +17,10 @@ ALPHABETS = {
   "arithmetic": string.digits + "+-*/=. ",
   "ascii": string.printable[:95] + "\n",
 }
-WORDS: dict[str, Callable[[], list[str]]] = {"facts": facts_words.vocabulary}
+WORDS: dict[str, Callable[[], list[str]]] = {
+  "facts": facts_words.vocabulary,
+  "stories": stories_words.vocabulary,
+}
 FILES = {"sentencepiece": SentencePieceTokenizer, "huggingface": HuggingFaceTokenizer}
 
 

@@ -79,7 +79,7 @@ def expand(
       return jnp.where(where, ablated, x) if path in expansion.params else x
 
     grown = trees.map_with_path(silence, grown, era.ablate(grown, expansion))
-  return _resize(config, mlp_units, kv_heads), grown, expansion
+  return resize(config, mlp_units, kv_heads), grown, expansion
 
 
 def reserve(
@@ -104,7 +104,7 @@ def reserve(
       f"{mlp_units} and {kv_heads} cannot be set aside: some must be left"
     )
   rules = _rules(config, mlp_units, kv_heads)
-  rest = _resize(config, -mlp_units, -kv_heads)
+  rest = resize(config, -mlp_units, -kv_heads)
   nodes = _nodes(rest, mlp_units, kv_heads)
   return era.reserve(_shapes(config), rules, nodes=nodes)
 
@@ -124,7 +124,7 @@ def contract(
   units = expansion.nodes.get("mlp/hidden", nothing).new
   heads = expansion.nodes.get("attention/heads", nothing).new
   group = config.num_heads // config.num_kv_heads
-  return _resize(config, -units, -heads // group), era.contract(params, expansion)
+  return resize(config, -units, -heads // group), era.contract(params, expansion)
 
 
 # Parameters that lead out of the units.
@@ -171,7 +171,8 @@ def _nodes(config, mlp_units, kv_heads):
   return nodes
 
 
-def _resize(config, mlp_units, kv_heads):
+def resize(config: ModelConfig, mlp_units: int, kv_heads: int) -> ModelConfig:
+  """Returns the config with so many more (or fewer) MLP units and groups of heads."""
   group = config.num_heads // config.num_kv_heads
   return dataclasses.replace(
     config,

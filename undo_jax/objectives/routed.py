@@ -3,7 +3,9 @@
 A batch names its sources in "source", int32 [B] (rows) or [B, L] (tokens): 0, labelled
 forget; 1, labelled retain; 2, not labelled. The model has reserved units
 (models.expansion.reserve). What is labelled forget trains the units before them with
-the weight `old_target`; all else trains everything. `era.ablate` then removes the
+the weight `old_target`; all else trains everything. With a "retain_weight" in the
+batch, float [B, L] in [0, 1], tokens are routed by it instead: 0 as forget, 1 as
+retain, and by a mask in between (routing.masks.lerp). `era.ablate` then removes the
 reserved units and what was routed to them.
 
 Values are those of the objectives without routing; only gradients differ. The
@@ -126,16 +128,14 @@ def _routed(apply, term, name, routing, coherence, read=None) -> Objective:
       )
     teacher = read(frozen, batch["inputs"]) if read else None
     tables = era.masks_for(reserved, params, old_target=routing.old_target).tables
-    routes = masks.routes(
-      tables, batch["source"], routing.model.num_layers, routing.layers
-    )
+    routes = _routes(tables, batch, routing)
     logits = apply(params, batch["inputs"], routes=routes).logits
     loss = term(logits, batch, teacher)
-    forget = term(logits, _part(batch, (FORGET,)), teacher)
+    forget = term(logits, part(batch, (FORGET,)), teacher)
     metrics = {name: loss, f"forget_{name}": forget}
     if coherence_weight:
       ablated = apply(era.ablated_view(params, reserved), batch["inputs"]).logits
-      left = term(ablated, _part(batch, coherent), teacher)
+      left = term(ablated, part(batch, coherent), teacher)
       loss = weighted((1.0, loss), (coherence_weight, left))
       metrics["coherence"] = left
     return loss, metrics
@@ -143,7 +143,19 @@ def _routed(apply, term, name, routing, coherence, read=None) -> Objective:
   return objective
 
 
-def _part(batch: Batch, sources: tuple[int, ...]) -> Batch:
+def _routes(tables, batch, routing):
+  size, layers = routing.model.num_layers, routing.layers
+  if "retain_weight" not in batch:
+    return masks.routes(tables, batch["source"], size, layers)
+  return {
+    node: masks.at_layers(
+      masks.lerp(table, batch["retain_weight"], FORGET, RETAIN), size, layers
+    )
+    for node, table in tables.items()
+  }
+
+
+def part(batch: Batch, sources: tuple[int, ...]) -> Batch:
   """Returns the batch with the mask kept where the source is one of `sources`."""
   source = batch["source"]
   chosen = jnp.isin(source, jnp.asarray(sources))

@@ -1,0 +1,40 @@
+"""A steering scalar: one token routed to one dimension of the residual stream.
+
+COMMAND:
+
+  python -m experiments.routing_steering --config=configs/routing_steering.py \
+      --workdir=DIR
+
+The same command resumes with the seeds that are missing; see configs/ for the sizes.
+"""
+
+import functools
+import pathlib
+from typing import Any
+
+from experiments import launch
+from undo_jax.studies import study_files
+from undo_jax.studies.steering import figures, study
+
+_CONFIG, _WORKDIR = launch.define_flags()
+
+
+def main(argv: list[str]) -> None:
+  """Trains what is not finished yet of the config in the workdir."""
+  del argv
+  run(_CONFIG.value, pathlib.Path(str(_WORKDIR.value)).resolve())
+
+
+def run(config: Any, workdir: pathlib.Path) -> None:
+  """Checks the config, trains its models and writes results and figures."""
+  study.check(config)
+  parts = study_files.run_parts(
+    config, workdir, study.part_names(config), functools.partial(study.compute, config)
+  )
+  results = study.assemble(config, parts)
+  study_files.write(workdir, results, figures.draw(results))
+  print(study.table(results))
+
+
+if __name__ == "__main__":
+  launch.run(main)

@@ -1,0 +1,84 @@
+"""Figures of the steering scalar: the vocabulary's projection, and steered stories."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from undo_jax.frontier.figures import render
+
+_COLORS = {"routed": "#b3261e", "control": "#666666"}
+
+
+def draw(results: Mapping[str, Any]) -> dict[str, bytes]:
+  """Returns PNG bytes by file name; `results` are those of study.assemble."""
+  return render(
+    {
+      "projection.png": partial(projection, results),
+      "steering.png": partial(steering, results),
+    }
+  )
+
+
+def projection(results: Mapping[str, Any]) -> Figure:
+  """Draws the scores of all tokens, a row for each model and seed."""
+  rows = [
+    (f"{name}, seed {seed}", found)
+    for name, by_seed in results["models"].items()
+    for seed, found in by_seed.items()
+  ]
+  figure = Figure(figsize=(8.0, 1.6 + 0.5 * len(rows)), layout="constrained")
+  axes = figure.add_subplot()
+  kinds = (
+    ("others", "other tokens", "#bbbbbb", "|", 0.18),
+    ("related", "other words of its topic", "#1f8f4e", "|", -0.18),
+  )
+  for row, (_, found) in enumerate(rows):
+    for kind, label, color, marker, shift in kinds:
+      axes.plot(
+        found[kind],
+        [row + shift] * len(found[kind]),
+        marker,
+        color=color,
+        markersize=10,
+        label=None if row else label,
+      )
+    axes.plot(
+      [found["score"]],
+      [row],
+      "D",
+      color="#b3261e",
+      label=None if row else results["word"],
+    )
+  axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+  axes.invert_yaxis()
+  axes.set_xlabel("share of the token's unembedding in the dimension (cosine)")
+  figure.legend(loc="outside lower center", ncols=3)
+  return figure
+
+
+def steering(results: Mapping[str, Any]) -> Figure:
+  """Draws the shares of stories with the word and with its topic, by strength."""
+  figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+  panels = figure.subplots(1, 2, sharey=True)
+  titles = {"word": f"with “{results['word']}”", "related": "with words of its topic"}
+  for axes, (share, title) in zip(panels, titles.items(), strict=True):
+    for name, by_seed in results["models"].items():
+      for index, found in enumerate(by_seed.values()):
+        axes.plot(
+          [float(strength) for strength in found["steering"]],
+          [steered[share] for steered in found["steering"].values()],
+          color=_COLORS[name],
+          marker=".",
+          linewidth=1.4,
+          label=None if index else name,
+        )
+    axes.set_title(title)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel("added to the dimension")
+  panels[0].set_ylabel("share of sampled stories")
+  figure.legend(
+    *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2
+  )
+  return figure

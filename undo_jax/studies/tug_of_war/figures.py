@@ -1,0 +1,79 @@
+"""Figures of the tug of war: two parameters over time, and errors of the two tasks."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from undo_jax.frontier.figures import render
+from undo_jax.studies.tug_of_war.study import TASKS
+
+_COLORS = {"forget": "#b3261e", "retain": "#2f6fb0"}
+
+
+def draw(results: Mapping[str, Any]) -> dict[str, bytes]:
+  """Returns PNG bytes by file name; `results` are those of study.assemble."""
+  return render(
+    {
+      "two_parameters.png": partial(two_parameters, results),
+      "two_tasks.png": partial(two_tasks, results),
+    }
+  )
+
+
+def two_parameters(results: Mapping[str, Any]) -> Figure:
+  """Draws the old and the new parameter, and their sum, over the updates."""
+  figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+  left, right = figure.subplots(1, 2)
+  found = results["two_parameters"]
+  shades = matplotlib.colormaps["viridis"]
+  for rank, (weight, path) in enumerate(found.items()):
+    color = shades(0.85 * rank / max(1, len(found) - 1))
+    left.plot(path["steps"], path["old"], color=color, label=f"coherence {weight}")
+    left.plot(path["steps"], path["new"], color=color, linestyle=(0, (4, 2)))
+    total = [old + new for old, new in zip(path["old"], path["new"], strict=True)]
+    right.plot(path["steps"], total, color=color)
+  left.set_title("old parameter, new one dashed")
+  right.set_title("their sum (retain wants 2, forget 1)")
+  for axes in (left, right):
+    axes.set_xlabel("updates")
+  figure.legend(
+    *left.get_legend_handles_labels(), loc="outside lower center", ncols=len(found)
+  )
+  return figure
+
+
+def two_tasks(results: Mapping[str, Any]) -> Figure:
+  """Draws the errors before (open) and after ablation (filled): a dot a seed."""
+  ways = results["two_tasks"]
+  figure = Figure(figsize=(8.0, 1.4 + 0.36 * len(ways)), layout="constrained")
+  axes = figure.add_subplot()
+  for task in TASKS:
+    color, shift = _COLORS[task], 0.13 if task == "retain" else -0.13
+    axes.axvline(
+      results["variance"][task],
+      color=color,
+      linestyle=(0, (4, 3)),
+      linewidth=1,
+      label=f"{task}, best constant",
+    )
+    for row, by_seed in enumerate(ways.values()):
+      for when, face in (("before", "white"), ("after", color)):
+        errors = [found[when][task] for found in by_seed.values()]
+        axes.plot(
+          errors,
+          [row + shift] * len(errors),
+          "o",
+          color=color,
+          markerfacecolor=face,
+          markersize=5,
+          label=None if row else f"{task}, {when} ablation",
+        )
+  axes.set_xscale("log")
+  axes.set_yticks(range(len(ways)), [way.replace("_", " ") for way in ways])
+  axes.invert_yaxis()
+  axes.set_xlabel("mean squared error")
+  figure.legend(loc="outside lower center", ncols=3)
+  return figure
