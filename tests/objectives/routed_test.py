@@ -112,6 +112,27 @@ def test_forget_rows_train_the_reserved_units_and_other_rows_everything(make, la
   assert_close(down, unrouted["layers"]["mlp"]["down"]["kernel"][layer])
 
 
+def test_weights_of_tokens_lie_between_forget_and_retain():
+  """A mask is linear in them: w and 1 - w give together what 0 and 1 do."""
+  routing = ROUTING._replace(layers=(1,), old_target=-0.5)
+  objective = routed.make(apply, routing=routing)
+
+  def weighted(weights_BxL):
+    return run(objective, {**BATCH, "retain_weight": weights_BxL})
+
+  weights = jnp.linspace(0, 1, BATCH["mask"].size).reshape(BATCH["mask"].shape)
+  ones = jnp.ones_like(weights)
+  hard = run(objective, {**BATCH, "source": 0 * SOURCE})
+  assert_close(weighted(0 * ones)[:2], hard[:2])
+  unrouted = weighted(ones)
+  assert_close(unrouted[1], run(PLAIN[routed.make][1])[1])
+  loss, grads, _ = weighted(weights)
+  np.testing.assert_allclose(loss, unrouted[0], rtol=1e-6)
+  others = weighted(1 - weights)[1]
+  expected = jax.tree.map(jnp.add, weighted(0 * ones)[1], unrouted[1])
+  assert_close(jax.tree.map(jnp.add, grads, others), expected)
+
+
 def test_the_coherence_term_is_the_loss_of_the_smaller_model():
   loss, grads, metrics = run(COHERENT)
   routed_loss, routed_grads, _ = run(routed.make(apply, routing=ROUTING))

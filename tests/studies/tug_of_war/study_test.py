@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,8 +30,6 @@ def test_with_coherence_they_come_to_rest():
 
 
 def test_the_variances_are_those_of_the_targets():
-  import jax
-
   _, targets = study.draw_batch(jax.random.key(0), 200_000)
   expected = (VARIANCE["forget"], VARIANCE["retain"])
   np.testing.assert_allclose(np.var(np.asarray(targets), axis=1), expected, atol=0.02)
