@@ -11,6 +11,8 @@ tests run. Local files of stories do as well, see configs/routing_stories.py.
 Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, section 4.1.
 """
 
+from typing import Any
+
 from ml_collections import config_dict
 
 from configs import common, routing_stories
@@ -19,8 +21,8 @@ from configs import common, routing_stories
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """Returns the config of a size: small or tiny."""
   size = common.parse_size(arg, ("small", "tiny"))
-  stories = routing_stories.get_config(size)
-  config = config_dict.ConfigDict()
+  stories: Any = routing_stories.get_config(size)
+  config: Any = config_dict.ConfigDict()
   config.seeds = stories.seeds
   config.num_top = 20  # Nearest words that are kept.
   for block in ("data", "train", "evaluation"):

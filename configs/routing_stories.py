@@ -12,6 +12,8 @@ local files of TinyStories: give --config.data.paths="('FILES',)" and a tokenize
 Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, section 4.2.
 """
 
+from typing import Any
+
 from ml_collections import config_dict
 
 from configs import common
@@ -26,10 +28,12 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   return {"small": _small, "tiny": _tiny, "paper": _paper}[size]()
 
 
-def _small() -> config_dict.ConfigDict:
-  config = config_dict.ConfigDict()
+def _small() -> Any:
+  config: Any = config_dict.ConfigDict()
   config.seeds = (0, 1, 2)  # Of stories, weights and order; more may be added.
   config.labelled = (0.0, 0.05, 0.25, 0.5, 1.0)  # Fractions of the forget stories.
+  # At each of them; at 0 the first is the base model and era the control.
+  config.methods = ("filtering", "era", "era_coherent", "sgtm", "rmu")
   config.data = config_dict.create(
     paths=(),  # Files, folders, globs of .txt, stories parted by <|endoftext|>.
     forget_words=(),  # Words of the topic in these files; made-up stories know theirs.
@@ -100,10 +104,11 @@ def _small() -> config_dict.ConfigDict:
   return config
 
 
-def _tiny() -> config_dict.ConfigDict:
+def _tiny() -> Any:
   config = _small()
   config.seeds = (0,)
   config.labelled = (0.0, 0.5)
+  config.methods = ("filtering", "era", "sgtm", "rmu")
   config.data.update(num_forget=64, num_retain=96, num_held_out=24)
   config.model = common.plain_decoder(
     vocab_size=276, num_layers=2, width=16, num_heads=2, mlp_width=32
@@ -118,7 +123,7 @@ def _tiny() -> config_dict.ConfigDict:
   return config
 
 
-def _paper() -> config_dict.ConfigDict:
+def _paper() -> Any:
   """The paper's model, data and schedules, in our decoder and without its L1 term."""
   config = _small()
   config.seeds = (0, 1, 2, 3, 4)

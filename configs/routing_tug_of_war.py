@@ -10,6 +10,8 @@ Sizes: `small` (the default) and `tiny`, which tests run.
 Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, appendix.
 """
 
+from typing import Any
+
 from ml_collections import config_dict
 
 from configs import common
@@ -18,7 +20,7 @@ from configs import common
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """Returns the config of a size: small or tiny."""
   size = common.parse_size(arg, ("small", "tiny"))
-  config = config_dict.ConfigDict()
+  config: Any = config_dict.ConfigDict()
   config.seeds = (0, 1, 2)  # Of weights and batches; more may be added.
   config.two_parameters = config_dict.create(
     coherence=(0.0, 0.05, 0.2, 1.0),  # Weights of the coherence term.

@@ -38,6 +38,8 @@ def labels(results: Mapping[str, Any]) -> Figure:
   for axes, (measure, title) in zip(panels, _PANELS.items(), strict=True):
     for method, (label, color, marker) in _STYLES.items():
       models = _of(results, method)
+      if not models:
+        continue
       x = [100 * model["labelled"] for model in models]
       means = [model["mean"][measure] for model in models]
       axes.plot(x, means, color=color, marker=marker, label=label)
@@ -46,6 +48,8 @@ def labels(results: Mapping[str, Any]) -> Figure:
         place = [100 * model["labelled"]] * len(values)
         axes.plot(place, values, ".", color=color, markersize=3.5)
     for name, line in (("base", (0, (5, 2))), ("control", (0, (1, 1.5)))):
+      if name not in results["models"]:
+        continue
       value = results["models"][name]["mean"][measure]
       axes.axhline(value, color="#111111", linestyle=line, linewidth=1, label=name)
     axes.set_title(title)

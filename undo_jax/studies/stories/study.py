@@ -45,7 +45,7 @@ from undo_jax.objectives import cross_entropy, rmu, routed
 from undo_jax.objectives.routed import FORGET, RETAIN, UNLABELLED
 from undo_jax.routing import masks
 from undo_jax.studies import story_batches
-from undo_jax.studies.stories import methods
+from undo_jax.studies.stories import methods as methods_lib
 from undo_jax.studies.story_batches import NAMES, Data, optimizer_config
 from undo_jax.training import optimizers, population
 from undo_jax.training import state as state_lib
@@ -71,6 +71,9 @@ def check(config: Any) -> None:
   model = story_batches.check(config)
   for fraction in config.labelled:
     checks.unit("labelled", fraction)
+  methods = config.methods
+  if not set(METHODS) >= set(methods) or methods[:1] != METHODS[:1]:
+    checks.fail("methods", f"{METHODS[0]!r} and others of {METHODS[1:]}", methods)
   if not config.labelled or config.labelled[0] != 0:
     checks.fail("labelled", "fractions, the first of them 0", config.labelled)
   for name in (
@@ -193,13 +196,13 @@ class Programs:
     layers = tuple(block.layers)
     routing = self._routing(block.mlp_units, 0, layers, block.old_target)
     masked = self._routing(sgtm.mlp_units, sgtm.kv_heads)
-    era, weight = methods.expand_route_ablate, block.coherence_weight
+    era, weight = methods_lib.expand_route_ablate, block.coherence_weight
     rows = config.train.forget_rows
     self.methods = {
-      "filtering": self._trained(methods.filtering),
+      "filtering": self._trained(methods_lib.filtering),
       "era": self._trained(era, routing),
       "era_coherent": self._trained(era, routing, coherence_weight=weight),
-      "sgtm": self._trained(methods.sgtm, masked, forget_rows=rows),
+      "sgtm": self._trained(methods_lib.sgtm, masked, forget_rows=rows),
     }
     self._plain = cross_entropy.make(Decoder(self.model).apply)
     self.rmu = jax.jit(self._make_rmu())
@@ -232,7 +235,7 @@ class Programs:
     optimizer = optimizers.make_optimizer(
       optimizer_config(block, trainable=rmu.trainable(layers))
     )
-    objective = methods.rmu_by_label(
+    objective = methods_lib.rmu_by_label(
       Decoder(self.model).apply,
       forget_rows=self._config.train.forget_rows,
       layers=layers,
@@ -318,7 +321,7 @@ def _models(config, programs, data, key):
   base = None
   for fraction in config.labelled:
     batches, frozen = labelled(config, data, fraction)
-    for method in METHODS:
+    for method in config.methods:
       if not fraction and method not in UNLABELLED_NAMES:
         continue
       if method == "rmu":

@@ -29,20 +29,20 @@ from undo_jax.routing import era, sgtm
 from undo_jax.routing.activations import route
 from undo_jax.routing.sources import route_parameters
 
-TASKS = ("forget", "retain")
+TASKS: tuple[str, ...] = ("forget", "retain")
 # Variance of the two targets, the error of the best constant: that of cos 2x is
 # (1 + e^-8) / 2 - e^-4, of sin 2x (1 - e^-8) / 2, of x 1.
 VARIANCE = {"forget": 1.4819, "retain": 1.4998}
 
 
 class Way(NamedTuple):
-  """How the two tasks are trained; see configs/routing_tug_of_war.py."""
+  """How the two tasks are trained, numbers; see configs/routing_tug_of_war.py."""
 
-  old_units: float
-  old_parameters: float
-  new_retain: float
-  coherence: float
-  sgtm: float
+  old_units: Any
+  old_parameters: Any
+  new_retain: Any
+  coherence: Any
+  sgtm: Any
 
 
 def check(config: Any) -> None:
@@ -223,7 +223,7 @@ def _init(old, new, key):
   }
 
 
-def _error(params, batch, task, mask=1.0):
+def _error(params, batch, task, mask: Any = 1.0):
   x, y = batch[0][task], batch[1][task]
   hidden = jnp.tanh(x @ params["in"]["kernel"] + params["in"]["bias"])
   out = route(hidden, jnp.asarray(mask)) @ params["out"]["kernel"]
