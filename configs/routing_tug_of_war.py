@@ -42,9 +42,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     activations_ascent=_way(old_units=-0.75),  # ... or makes them worse (the paper).
     hard_split=_way(old_parameters=0.0, new_retain=0.0),  # Each its own parameters.
     parameters=_way(old_parameters=0.0),  # Forget data: new parameters; retain: all.
-    # The same three with the coherence term.
-    activations_0_coherent=_way(old_units=0.0, coherence=0.2),
-    activations_ascent_coherent=_way(old_units=-0.75, coherence=0.2),
+    activations_0_coherent=_way(old_units=0.0, coherence=0.2),  # The three ...
+    activations_ascent_coherent=_way(old_units=-0.75, coherence=0.2),  # ... with it.
     parameters_coherent=_way(old_parameters=0.0, coherence=0.2),  # At a low weight ...
     parameters_coherent_1=_way(old_parameters=0.0, coherence=1.0),  # ... and a high.
     sgtm=_way(old_parameters=0.0, sgtm=1.0),  # Retain data runs without new units.
