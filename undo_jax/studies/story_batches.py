@@ -81,8 +81,7 @@ def check(config: Any) -> ModelConfig:
   Raises:
     ConfigError: at the first field of data, model, train or seeds that cannot work.
   """
-  if not config.seeds or any(type(s) is not int or s < 0 for s in config.seeds):
-    checks.fail("seeds", "at least one integer >= 0", config.seeds)
+  checks.seeds(config)
   for name in ("num_forget", "num_retain", "num_held_out", "max_characters"):
     checks.at_least(config, f"data.{name}", 1)
   checks.at_least(config, "data.length", 2)

@@ -47,8 +47,7 @@ class Way(NamedTuple):
 
 def check(config: Any) -> None:
   """Raises ConfigError at the first field of the config that cannot work."""
-  if not config.seeds or any(type(s) is not int or s < 0 for s in config.seeds):
-    checks.fail("seeds", "at least one integer >= 0", config.seeds)
+  checks.seeds(config)
   for name in ("two_parameters.num_steps", "two_parameters.record_every"):
     checks.at_least(config, name, 1)
   for name in ("old_units", "new_units", "rows", "num_steps", "num_evaluation"):
