@@ -5,7 +5,7 @@ COMMAND, which ends in runs/routing_steering/results.json and figures/:
   python -m experiments.routing_steering --config=configs/routing_steering.py \
     --workdir=runs/routing_steering
 
-Sizes: `small` (the default) trains 0.4 M parameters on made-up stories; `tiny` is what
+Sizes: `small` (the default) trains 0.5 M parameters on made-up stories; `tiny` is what
 tests run. Local files of stories do as well, see configs/routing_stories.py.
 
 Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, section 4.1.
@@ -29,21 +29,22 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     config[block] = stories[block]
   config.model = common.plain_decoder(
     vocab_size=276,
-    num_layers=6,
+    num_layers=8,
     width=64,
     num_heads=4,
     mlp_width=256,
     init_std=0.1,
     mlp_bias=True,
-    scan_unroll=6,
+    scan_unroll=8,
   )
   config.routing = config_dict.create(
-    word="tree",  # Whose gradients are routed: one token with its space.
-    layers=(1, 2, 3),  # After which they pass through one dimension, counted from 0.
+    word="forest",  # Whose gradients are routed: one token with its space.
+    # After which they pass through one dimension, counted from 0.
+    layers=(2, 3, 4, 5, 6),
     dimension=0,  # Of the residual stream.
   )
   config.steering = config_dict.create(
-    layer=2,  # After which the constant is added to the dimension.
+    layer=4,  # After which the constant is added to the dimension.
     strengths=(-20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0),  # Of the constant.
     num_samples=128,  # Stories for each.
     num_tokens=49,  # Of a story at most.

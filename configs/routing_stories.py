@@ -57,7 +57,7 @@ def _small() -> Any:
   config.train = config_dict.create(
     forget_rows=8,  # Of a batch, stories of the topic ...
     retain_rows=24,  # ... and without it.
-    num_steps=500,  # Updates.
+    num_steps=800,  # Updates.
     learning_rate=3e-3,  # Peak.
     warmup_steps=50,  # Linear, updates.
     final_learning_rate=3e-4,  # Of the cosine.
@@ -68,7 +68,7 @@ def _small() -> Any:
     layers=(0, 1, 2),  # That are expanded and routed, counted from 0.
     mlp_units=32,  # New ones in each of them.
     old_target=-0.75,  # Weight of forget gradients in the old units.
-    coherence_weight=0.5,  # Of the coherence term, in era_coherent.
+    coherence_weight=2.0,  # Of the coherence term, in era_coherent.
   )
   config.sgtm = config_dict.create(
     mlp_units=32,  # New ones in every layer.
@@ -77,10 +77,10 @@ def _small() -> Any:
   )
   config.rmu = config_dict.create(
     layers=(0, 1, 2),  # Whose down-projections are trained; the last one is steered.
-    coefficient=20.0,  # Length of the target.
+    coefficient=30.0,  # Length of the target.
     retain_weight=10.0,  # Of the drift on what is not labelled forget.
-    num_steps=100,  # Updates, on the first batches of training.
-    learning_rate=1e-3,  # Constant.
+    num_steps=200,  # Updates, on the first batches of training.
+    learning_rate=2e-3,  # Constant.
     weight_decay=0.0,  # Decoupled.
     clip_norm=1.0,  # Of the gradient.
   )

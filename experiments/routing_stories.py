@@ -16,14 +16,6 @@ from experiments import launch
 from undo_jax.studies import study_files
 from undo_jax.studies.stories import figures, study
 
-_CONFIG, _WORKDIR = launch.define_flags()
-
-
-def main(argv: list[str]) -> None:
-  """Trains what is not finished yet of the config in the workdir."""
-  del argv
-  run(_CONFIG.value, pathlib.Path(str(_WORKDIR.value)).resolve())
-
 
 def run(config: Any, workdir: pathlib.Path) -> None:
   """Checks the config, trains its models and writes results and figures."""
@@ -37,4 +29,4 @@ def run(config: Any, workdir: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-  launch.run(main)
+  launch.run_study(run)

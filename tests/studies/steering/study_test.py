@@ -67,18 +67,18 @@ def test_steering_adds_a_constant_to_the_residual_stream(params):
 def test_the_projection_ranks_by_the_share_of_the_unembedding():
   """By hand: rows (x, 1) have the share x / sqrt(x^2 + 1)."""
   tokenizer = tokenizers.make(CONFIG.data.tokenizer)
-  names = (" tree", " log", " fox", " shell", " crab", " Tom")
-  tree, log, fox, shell, crab, unseen = (tokenizer.encode(name)[0] for name in names)
+  names = (" forest", " log", " fox", " shell", " crab", " Tom")
+  forest, log, fox, shell, crab, unseen = (tokenizer.encode(name)[0] for name in names)
   x_V = np.full(CONFIG.model.vocab_size, 0.0)
-  x_V[[tree, log, fox, shell, crab, unseen]] = [-3.0, -5.0, 1.0, -1.0, 2.0, -9.0]
+  x_V[[forest, log, fox, shell, crab, unseen]] = [-3.0, -5.0, 1.0, -1.0, 2.0, -9.0]
   seen_V = np.zeros(CONFIG.model.vocab_size, bool)
-  seen_V[[tree, log, fox, shell, crab]] = True
+  seen_V[[forest, log, fox, shell, crab]] = True
   embedding = np.stack([x_V, np.ones_like(x_V)], axis=1)
   found, sign = study.projection(CONFIG, {"embedding": embedding}, seen_V)
   assert sign == -1.0
   assert [token for token, _ in found["nearest"]] == [
     " log",
-    " tree",
+    " forest",
     " shell",
     " fox",
     " crab",

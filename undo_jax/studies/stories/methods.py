@@ -20,7 +20,7 @@ def filtering(apply: Callable) -> Objective:
   plain = cross_entropy.make(apply)
 
   def objective(params, frozen, batch, key):
-    return plain(params, frozen, routed.part(batch, False), key)
+    return plain(params, frozen, routed.part(batch, (routed.RETAIN, routed.UNLABELLED)), key)
 
   return objective
 
@@ -62,7 +62,7 @@ def rmu_by_label(apply: Callable, *, forget_rows: int, **options: Any) -> Object
   def objective(params, frozen, batch, key):
     parts = {
       "forget": _of(_rows(batch, slice(forget_rows)), FORGET),
-      "retain": routed.part(batch, False),
+      "retain": routed.part(batch, (routed.RETAIN, routed.UNLABELLED)),
     }
     return inner(params, frozen, parts, key)
 
