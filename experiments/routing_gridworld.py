@@ -9,15 +9,15 @@ The same command resumes with the parts that are missing; see configs/ for the s
 """
 
 import functools
-import pathlib
 from typing import Any
 
 from experiments import launch
+from undo_jax import files
 from undo_jax.studies import study_files
 from undo_jax.studies.gridworld import figures, study
 
 
-def run(config: Any, workdir: pathlib.Path) -> None:
+def run(config: Any, workdir: files.Path) -> None:
   """Checks the config, trains its methods and writes results and figures."""
   study.check(config)
   parts = study_files.run_parts(

@@ -9,16 +9,16 @@ The same command resumes with the seeds that are missing; see configs/ for the s
 """
 
 import functools
-import pathlib
 from typing import Any
 
 from experiments import launch
+from undo_jax import files
 from undo_jax.data import images as images_lib
 from undo_jax.studies import study_files
 from undo_jax.studies.splitting import figures, study
 
 
-def run(config: Any, workdir: pathlib.Path) -> None:
+def run(config: Any, workdir: files.Path) -> None:
   """Checks the config, trains its settings and writes results and figures."""
   study.check(config)
   images = images_lib.load(config.data.path)

@@ -11,7 +11,6 @@ so that parts of two configs never meet.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import logging
-import pathlib
 import re
 from typing import Any
 
@@ -26,7 +25,7 @@ Compute = Callable[[list[str]], Iterable[tuple[str, Mapping[str, Any]]]]
 
 def run_parts(
   config: Any,
-  workdir: pathlib.Path,
+  workdir: files.Path,
   names: Sequence[str],
   compute: Compute,
   *,
@@ -66,7 +65,7 @@ def run_parts(
   return found
 
 
-def claim(config: Any, workdir: pathlib.Path, free: Sequence[str] = ()) -> None:
+def claim(config: Any, workdir: files.Path, free: Sequence[str] = ()) -> None:
   """Makes the workdir the config's own (config.json), or checks that it is.
 
   Raises:
@@ -76,13 +75,13 @@ def claim(config: Any, workdir: pathlib.Path, free: Sequence[str] = ()) -> None:
   workdirs.claim(workdir, config, free=(*FREE_FIELDS, *free))
 
 
-def finished(workdir: pathlib.Path, name: str) -> dict[str, Any] | None:
+def finished(workdir: files.Path, name: str) -> dict[str, Any] | None:
   """Returns the result of a finished part, or None."""
   path = _path(workdir, name)
   return files.read_json(path) if path.exists() else None
 
 
-def finish(workdir: pathlib.Path, name: str, result: Mapping[str, Any]) -> None:
+def finish(workdir: files.Path, name: str, result: Mapping[str, Any]) -> None:
   """Writes the result of a part, whole or not at all.
 
   Args:
@@ -94,7 +93,7 @@ def finish(workdir: pathlib.Path, name: str, result: Mapping[str, Any]) -> None:
 
 
 def write(
-  workdir: pathlib.Path, results: Mapping[str, Any], figures: Mapping[str, bytes]
+  workdir: files.Path, results: Mapping[str, Any], figures: Mapping[str, bytes]
 ) -> None:
   """Writes results.json and figures/*.png."""
   for name, png in figures.items():

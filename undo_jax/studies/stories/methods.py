@@ -20,7 +20,9 @@ def filtering(apply: Callable) -> Objective:
   plain = cross_entropy.make(apply)
 
   def objective(params, frozen, batch, key):
-    return plain(params, frozen, routed.part(batch, (routed.RETAIN, routed.UNLABELLED)), key)
+    return plain(
+      params, frozen, routed.part(batch, (routed.RETAIN, routed.UNLABELLED)), key
+    )
 
   return objective
 
