@@ -80,8 +80,7 @@ def apply(
     gate: a constant in place of the gate; 1 steers towards the Diamond.
     gate_relu: whether a ReLU follows the gate's convolution, as in the paper's text;
       in the authors' code there is none. With it a cell's "Diamond, and overseen" is
-      one unit: what is overseen tells labelled episodes apart by itself, and the gate
-      learns that in place of where the agent goes.
+      one unit, by which the gate can tell labelled episodes apart.
   """
   if "single" in params:
     logits = mlp.apply(params["single"], observation)
