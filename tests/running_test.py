@@ -14,6 +14,7 @@ from undo_jax import programs, running, stages, testing, validation
 from undo_jax.data import arithmetic as documents
 from undo_jax.data import rows, tokenizer_training
 from undo_jax.models.config import ModelConfig
+from undo_jax.running import data, stopping
 from undo_jax.training import sharding
 from undo_jax.training.checkpointing import load_params
 from undo_jax.types import ConfigError
@@ -181,11 +182,11 @@ def test_the_attack_perturbs_and_trains_its_part_of_the_model(variants):
 def test_the_rows_of_a_batch_are_told_by_split(variants, name):
   run, _ = variants
   (stage,) = [stage for stage in run.stages if stage.name == name]
-  batch = running._batches(run, stage, stream="data", batch_size=16)[1]
+  batch = data.batches_of(run, stage, stream="data", batch_size=16)[1]
   found = batch if "inputs" not in batch else {"": batch}
   targets = [row for part in found.values() for row in part["targets"].tolist()]
   told = []
-  for text in running._describe_batch(run, stage, "data", 1).split("; "):
+  for text in data.describe_batch(run, stage, "data", 1).split("; "):
     split, _, numbers = text.partition(" rows ")
     source = rows.source(run.directories["data"] / "rows", length=16, split=split)
     told += [source[int(i)]["tokens"][1:].tolist() for i in numbers.split(", ")]
@@ -231,9 +232,9 @@ def test_a_stop_rule_knows_which_way_a_score_gets_better(setting, scores, better
     "student", "train", {"setting": setting, "stop": stop}, {"teacher": "teacher"}
   )
   run: Any = types.SimpleNamespace(done=lambda name: {"scores": teacher})
-  rule = running._stop_rule(run, stage)
+  rule = stopping.stop_rule(run, stage)
   assert rule is not None
   worse = {name: 1.0 - value for name, value in better.items()}
   assert rule(teacher) and rule(teacher | better) and not rule(teacher | worse)
   stop["scores"] = []
-  assert running._stop_rule(run, stage) is None
+  assert stopping.stop_rule(run, stage) is None

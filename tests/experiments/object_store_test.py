@@ -9,7 +9,8 @@ import pytest
 from experiments.single import run_single
 from tests.experiments.undo_test import minimal
 from tests.object_store import ObjectStore
-from undo_jax import files, preemption, running
+from undo_jax import files, preemption
+from undo_jax.training import sharding
 from undo_jax.training.writers import read_jsonl
 
 
@@ -61,7 +62,7 @@ def relearn(workdir):
 
 def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkeypatch):
   expected = relearn(tmp_path)
-  put_batch = running.sharding.put_batch
+  put_batch = sharding.put_batch
 
   def told(batch, mesh, **kwargs):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -69,7 +70,7 @@ def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkey
 
   before = signal.getsignal(signal.SIGTERM)
   preemption.listen()
-  monkeypatch.setattr(running.sharding, "put_batch", told)
+  monkeypatch.setattr(sharding, "put_batch", told)
   try:
     for stopped in ("base", "attack_base"):
       with pytest.raises(preemption.Preempted):
@@ -79,10 +80,10 @@ def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkey
       assert any("/checkpoints/" in name for name in saved)
       assert not any(name.endswith("done.json") for name in saved)
       preemption.listen()
-      monkeypatch.setattr(running.sharding, "put_batch", put_batch)
+      monkeypatch.setattr(sharding, "put_batch", put_batch)
       if stopped == "base":
         run_single("pretrain", minimal(), "gs://bucket/run", models=["base"])
-        monkeypatch.setattr(running.sharding, "put_batch", told)
+        monkeypatch.setattr(sharding, "put_batch", told)
   finally:
     signal.signal(signal.SIGTERM, before)
   assert relearn("gs://bucket/run") == expected

@@ -12,6 +12,7 @@ from undo_jax import cards, exporting, programs, running, stages, testing, valid
 from undo_jax.estimation import programs as estimated
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
+from undo_jax.running import data
 from undo_jax.settings import arithmetic
 from undo_jax.training import sharding
 from undo_jax.training.checkpointing import load_params
@@ -121,7 +122,7 @@ def kernels(params):
 
 def batches_of(run, name, count=4):
   stage = next(s for s in run.stages if s.name == name)
-  dataset = running._batches(run, stage, stream="data", batch_size=16)
+  dataset = data.batches_of(run, stage, stream="data", batch_size=16)
   return [dataset[i] for i in range(count)]
 
 

@@ -1,0 +1,85 @@
+"""Runs the stages of a plan in a run directory, resuming what is unfinished.
+
+    WORKDIR/config.json command.txt environment.json
+    WORKDIR/stages/<name>-<identity>/ config.json metrics.jsonl tensorboard/
+        checkpoints/ done.json
+    WORKDIR/results.json report.html figures/
+
+done.json is written last: a stage that has it is finished and only read. All processes
+of a run are here at once; what is no array, the first one writes (see processes.py).
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import logging
+from typing import Any
+
+from undo_jax import files, preemption, processes
+from undo_jax.running.ablation import run_ablation
+from undo_jax.running.attack import run_attack
+from undo_jax.running.data import run_data
+from undo_jax.running.given import run_given
+from undo_jax.running.run import Run
+from undo_jax.running.training import run_training
+from undo_jax.stages import Stage
+
+__all__ = ("Run", "run_stages", "summary")
+
+LOGGER = logging.getLogger("undo_jax")
+
+
+def run_stages(run: Run) -> dict[str, dict[str, Any]]:
+  """Runs every unfinished stage in order; returns their done.json by name."""
+  kinds: dict[str, Callable[..., dict[str, Any]]] = {
+    "data": run_data,
+    "given": run_given,
+    "train": run_training,
+    "ablate": run_ablation,
+    "attack": run_attack,
+  }
+  # What the first process sees is what holds: the others may see a file later.
+  names = [stage.name for stage in run.stages]
+  outcomes = processes.on_first(
+    "done", lambda: {name: run.done(name) for name in names}
+  )
+  for number, stage in enumerate(run.stages, start=1):
+    if outcomes[stage.name] is not None:
+      continue
+    directory = run.directories[stage.name]
+    if processes.is_first():
+      files.write_json(directory / "config.json", _describe(run, stage))
+    title = f"[{number}/{len(run.stages)}] {stage.name}"
+    outcome = kinds[stage.kind](run, stage, directory, title)
+    if processes.is_first():
+      files.write_json(directory / "done.json", outcome)
+    processes.wait(f"done_{stage.name}")  # Later stages read it, in every process.
+    LOGGER.info("%s: done. %s", title, summary(outcome))
+    outcomes[stage.name] = outcome
+    preemption.check()
+  return outcomes
+
+
+def _describe(run: Run, stage: Stage) -> dict[str, Any]:
+  """Returns a stage's config.json: what determines it, and where its inputs are."""
+  inputs = {role: run.directories[name].name for role, name in stage.inputs.items()}
+  described = {**dataclasses.asdict(stage), "input_directories": inputs}
+  if stage.name in run.given:
+    described["path"] = str(run.given[stage.name].path)
+  return described
+
+
+def summary(outcome: Mapping[str, Any]) -> str:
+  """Returns a finished stage's outcome in one line."""
+  if "updates" in outcome:
+    scores = outcome["scores"]
+    return (
+      f"{outcome['updates']} updates ({outcome['reason']}), "
+      f"retain {scores['retain']:.3f}, forget {scores['forget']:.3f}"
+    )
+  if "steps" in outcome:
+    worst = outcome["worst_forget"]
+    return "worst forget: " + ", ".join(
+      f"{worst[i]:.2f} after {outcome['steps'][i]}"
+      for i in sorted({0, min(2, len(worst) - 1), len(worst) - 1})
+    )
+  return f"{outcome['rows']} rows, {outcome['evaluation']} evaluation problems"
