@@ -47,7 +47,8 @@ class PeakMemory:
   """The largest resident memory of this process and its children during a block.
 
   `bytes` is it after the block; the sum over processes, sampled ten times a second.
-  Memory that processes share counts once for each of them.
+  Memory that processes share counts once for each of them; what only one sample of
+  several saw does not count, since a child is its parent's double until it executes.
   """
 
   def __enter__(self) -> "PeakMemory":
@@ -67,6 +68,7 @@ class PeakMemory:
   def _sample(self) -> None:
     import psutil
 
+    previous = None
     while True:
       total = 0
       for process in (self._process, *self._process.children(recursive=True)):
@@ -74,8 +76,11 @@ class PeakMemory:
           total += process.memory_info().rss
         except psutil.NoSuchProcess:  # It has ended meanwhile.
           continue
-      self.bytes = max(self.bytes, total)
+      if previous is not None:
+        self.bytes = max(self.bytes, min(previous, total))
+      previous = total
       if self._stop.wait(0.1):
+        self.bytes = self.bytes or total
         return
 
 
