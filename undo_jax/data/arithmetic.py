@@ -9,13 +9,13 @@ import dataclasses
 import itertools
 import os
 import re
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from undo_jax.data import arithmetic_templates as words
+from undo_jax.data import local_builder
 from undo_jax.types import ConfigError
 
 OPERATIONS: tuple[str, ...] = ("addition", "subtraction", "multiplication", "division")
@@ -207,7 +207,7 @@ class ArithmeticConfig(tfds.core.BuilderConfig):
     self.name = "-".join(f"{field}_{value}" for field, value in values.items())
 
 
-class Arithmetic(tfds.core.GeneratorBasedBuilder):
+class Arithmetic(local_builder.LocalBuilder):
   """Writes the problems of an `ArithmeticConfig` as a TFDS dataset."""
 
   VERSION = tfds.core.Version("1.0.0")
@@ -284,10 +284,8 @@ def build(
     num_word_problems=num_word_problems,
     num_evaluation=num_evaluation,
   )
-  if not sys.stderr.isatty():
-    tfds.disable_progress_bar()
-  builder = Arithmetic(config=config, data_dir=directory, file_format="array_record")
-  builder.download_and_prepare()
+  builder = Arithmetic(config=config, data_dir=directory)
+  local_builder.prepare(builder)
   return builder
 
 

@@ -29,13 +29,13 @@ Splits of the dataset:
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import os
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from undo_jax.data import facts_words as words
+from undo_jax.data import local_builder
 from undo_jax.data import questions as questions_lib
 from undo_jax.data.packing import Masked
 from undo_jax.data.questions import Question
@@ -181,7 +181,7 @@ class FactsConfig(tfds.core.BuilderConfig):
     self.name = "-".join(f"{field}_{value}" for field, value in values.items())
 
 
-class Facts(tfds.core.GeneratorBasedBuilder):
+class Facts(local_builder.LocalBuilder):
   """Writes the documents and questions of a `FactsConfig` as a TFDS dataset."""
 
   VERSION = tfds.core.Version("1.0.0")
@@ -280,10 +280,8 @@ def build(
     num_lists=num_lists,
     num_evaluation=num_evaluation,
   )
-  if not sys.stderr.isatty():
-    tfds.disable_progress_bar()
-  builder = Facts(config=config, data_dir=directory, file_format="array_record")
-  builder.download_and_prepare()
+  builder = Facts(config=config, data_dir=directory)
+  local_builder.prepare(builder)
   return builder
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import pathlib
 import shutil
-import sys
 from typing import Any
 
 from array_record.python import array_record_module  # pyright: ignore
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
+from undo_jax.data import local_builder
 from undo_jax.data.packing import Row
 from undo_jax.errors import ConfigError
 
@@ -22,7 +22,7 @@ SHARD_BYTES = 2**30
 ROWS_PER_RECORD = 64
 
 
-class Rows(tfds.core.GeneratorBasedBuilder):
+class Rows(local_builder.LocalBuilder):
   """Rows of `length` + 1 tokens with their mask, one split per domain."""
 
   VERSION = tfds.core.Version("1.0.0")
@@ -41,12 +41,12 @@ class Rows(tfds.core.GeneratorBasedBuilder):
       length: L; each row has L + 1 tokens.
       splits: the names of the splits to write.
       stream: rows to write, each with its split's name, in any order of splits.
-      **kwargs: of tfds.core.GeneratorBasedBuilder.
+      **kwargs: of LocalBuilder.
     """
     self._length = length
     self._splits = list(splits)
     self._stream = stream
-    super().__init__(file_format="array_record", **kwargs)
+    super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
     shape = (self._length + 1,)
@@ -68,12 +68,6 @@ class Rows(tfds.core.GeneratorBasedBuilder):
     for split, (tokens, mask) in self._stream:
       writers[split].write(tokens, mask)
     self.info.set_splits(tfds.core.SplitDict([w.close() for w in writers.values()]))
-
-  def _log_download_bytes(self):
-    """Says nothing: there is no download, and the size is not known before."""
-
-  def _log_download_done(self):
-    """Says nothing; whoever gives the stream tells how far it is."""
 
   def _split_generators(self, dl_manager):
     raise AssertionError("splits come from the stream")
@@ -203,12 +197,10 @@ def write(
   Raises:
     ConfigError: if a split would have no rows.
   """
-  if not sys.stderr.isatty():
-    tfds.disable_progress_bar()
   for left in directory.glob("rows/incomplete.*"):
     shutil.rmtree(left, ignore_errors=True)
   builder = Rows(length=length, splits=splits, stream=stream, data_dir=directory)
-  builder.download_and_prepare()
+  local_builder.prepare(builder)
   return {name: info.num_examples for name, info in builder.info.splits.items()}
 
 
