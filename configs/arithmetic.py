@@ -7,9 +7,9 @@ COMMAND, 5 to 9 minutes on 2 CPU cores, ends in runs/arithmetic/report.html:
 
 Sizes: `tiny` trains 0.4 M parameters on equations, one a row; `small` 1.3 M on
 packed equations, word problems and English text (README's section on languages says
-where that comes from; two hours); `paper` is the paper's 0.3 B model with its schedules,
-three quarters of its data English from data/fineweb and Gemma's tokenizer. Every value
-can be overridden: --config.undo.alphas="(0.2,0.8)".
+where that comes from; two hours); `paper` is the paper's 0.3 B model with its
+schedules, three quarters of its data English from data/fineweb and Gemma's tokenizer.
+Every value can be overridden: --config.undo.alphas="(0.2,0.8)".
 
 Reference: arXiv 2506.06278, section 4 and appendix (arithmetic).
 """
