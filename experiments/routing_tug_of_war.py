@@ -9,24 +9,12 @@ The same command resumes with the seeds that are missing; see configs/ for the s
 """
 
 import functools
-from typing import Any
 
 from experiments import launch
-from undo_jax import files
 from undo_jax.studies import study_files
 from undo_jax.studies.tug_of_war import figures, study
 
-
-def run(config: Any, workdir: files.Path) -> None:
-  """Checks the config, trains its models and writes results and figures."""
-  study.check(config)
-  parts = study_files.run_parts(
-    config, workdir, study.part_names(config), functools.partial(study.compute, config)
-  )
-  results = study.assemble(config, parts)
-  study_files.write(workdir, results, figures.draw(results))
-  print(study.table(results))
-
+run = functools.partial(study_files.run, study, figures.draw)
 
 if __name__ == "__main__":
   launch.run_study(run)

@@ -10,9 +10,10 @@ so that parts of two configs never meet.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
 import logging
 import re
-from typing import Any
+from typing import Any, Protocol
 
 from undo_jax import environment, files, workdirs
 
@@ -21,6 +22,60 @@ LOGGER = logging.getLogger("undo_jax")
 FREE_FIELDS = ("seeds",)
 # A study gives the parts it was asked for one by one, as they are finished.
 Compute = Callable[[list[str]], Iterable[tuple[str, Mapping[str, Any]]]]
+
+
+class Study(Protocol):
+  """What a study without data of its own is, as a module."""
+
+  def check(self, config: Any, /) -> None:
+    """Raises ConfigError at the first field of the config that cannot work."""
+
+  def part_names(self, config: Any, /) -> list[str]:
+    """Returns the names of the parts, in the order of the results."""
+    ...
+
+  def compute(
+    self, config: Any, names: list[str], /
+  ) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Yields (name, result) of the parts that are asked for."""
+    ...
+
+  def assemble(self, config: Any, parts: Mapping[str, Any], /) -> dict[str, Any]:
+    """Returns the results of all parts, as JSON can hold them."""
+    ...
+
+  def table(self, results: Mapping[str, Any], /) -> str:
+    """Returns the results as text."""
+    ...
+
+
+def run(
+  study: Study,
+  draw: Callable[[Mapping[str, Any]], Mapping[str, bytes]],
+  config: Any,
+  workdir: files.Path,
+  *,
+  free: Sequence[str] = (),
+) -> None:
+  """Checks the config, computes what is missing, writes results, prints the table.
+
+  Args:
+    study: the module of the study.
+    draw: (results) -> PNG bytes by file name.
+    config: the whole ConfigDict; the workdir becomes its own.
+    workdir: all that the study writes.
+    free: see `run_parts`.
+
+  Raises:
+    ConfigError: if the config cannot work, or the workdir is another's; before any
+      compute.
+  """
+  study.check(config)
+  compute = functools.partial(study.compute, config)
+  parts = run_parts(config, workdir, study.part_names(config), compute, free=free)
+  results = study.assemble(config, parts)
+  write(workdir, results, draw(results))
+  print(study.table(results))
 
 
 def run_parts(
