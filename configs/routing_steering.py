@@ -42,6 +42,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     # After which they pass through one dimension, counted from 0.
     layers=(2, 3, 4, 5, 6),
     dimension=0,  # Of the residual stream.
+    word_weight=1.0,  # Of the word's gradients in the dimension; the paper has 1.
+    others_weight=1.0,  # Of all other gradients in the dimension; the paper has 1.
   )
   config.steering = config_dict.create(
     layer=4,  # After which the constant is added to the dimension.

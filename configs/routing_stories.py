@@ -69,6 +69,9 @@ def _small() -> Any:
     mlp_units=32,  # New ones in each of them.
     old_target=-0.75,  # Weight of forget gradients in the old units.
     coherence_weight=2.0,  # Of the coherence term, in era_coherent.
+    # Of the L1 penalty on the MLP units of these layers, in control, era and
+    # era_coherent: their absolute values, summed, averaged over positions.
+    l1_weight=1e-4,
   )
   config.sgtm = config_dict.create(
     mlp_units=32,  # New ones in every layer.
@@ -124,7 +127,7 @@ def _tiny() -> Any:
 
 
 def _paper() -> Any:
-  """The paper's model, data and schedules, in our decoder and without its L1 term."""
+  """The paper's model, data and schedules, in our decoder."""
   config = _small()
   config.seeds = (0, 1, 2, 3, 4)
   config.labelled = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -29,6 +29,22 @@ def at_least(config: Any, name: str, smallest: int) -> None:
     fail(name, f"an integer of at least {smallest}", value)
 
 
+def integers(config: Any, name: str, smallest: int) -> None:
+  """Raises ConfigError unless the field is some integers of at least `smallest`."""
+  values = field(config, name)
+  good = all(isinstance(x, int) and x >= smallest for x in values)
+  if not values or not good:
+    fail(name, f"at least one integer, none below {smallest}", values)
+
+
+def numbers(config: Any, name: str, *, above: float = -math.inf) -> None:
+  """Raises ConfigError unless the field is some finite numbers above a bound."""
+  values = field(config, name)
+  if not values or not all(is_number(x) and x > above for x in values):
+    bound = "" if above == -math.inf else f", all above {above:g}"
+    fail(name, f"at least one number{bound}", values)
+
+
 def seeds(config: Any) -> None:
   """Raises ConfigError unless config.seeds are distinct integers of at least 0."""
   values = config.seeds

@@ -40,10 +40,11 @@ def draw_tokens(config, seed: int = 1, shape=(B, L)):
   return jnp.asarray(rng.integers(0, config.vocab_size, shape), jnp.int32)
 
 
-def reference(config, params, tokens, mlp_outputs=None):
+def reference(config, params, tokens, mlps=None):
   """Computes logits and hidden states in float64, one head and row at a time.
 
-  Outputs of the MLPs are appended to `mlp_outputs`, a list of [N, L, D] a row.
+  What the MLPs' units and the MLPs put out is appended to `mlps`, row by row for each
+  layer a pair ([L, F], [L, D]).
   """
   c = config
   p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
@@ -86,26 +87,27 @@ def reference(config, params, tokens, mlp_outputs=None):
 
   def mlp(x, weights, n):
     gate, up, down = (weights[name]["kernel"][n] for name in ("gate", "up", "down"))
-    return (gelu_tanh(x @ gate) * (x @ up)) @ down
+    units = gelu_tanh(x @ gate) * (x @ up)
+    return units, units @ down
 
   logits, hidden = [], []
   layers = p["layers"]
   for row in np.asarray(tokens):
     x = p["embedding"][row] * math.sqrt(c.width)
-    states, mlps = [x], []
+    states, pairs = [x], []
     for n in range(c.num_layers):
       scale = {
         name: layers[name]["scale"][n] for name in layers if name.endswith("_norm")
       }
       y = attention(norm(x, scale["pre_attention_norm"]), layers["attention"], n)
       x = x + norm(y, scale["post_attention_norm"])
-      y = mlp(norm(x, scale["pre_mlp_norm"]), layers["mlp"], n)
-      mlps.append(y)
+      pairs.append(mlp(norm(x, scale["pre_mlp_norm"]), layers["mlp"], n))
+      y = pairs[-1][1]
       x = x + norm(y, scale["post_mlp_norm"])
       states.append(x)
     hidden.append(states)
-    if mlp_outputs is not None:
-      mlp_outputs.append(mlps)
+    if mlps is not None:
+      mlps.append(pairs)
     x = norm(x, p["final_norm"]["scale"])
     logits.append(softcap(x @ p["embedding"].T, c.logit_softcap))
   return np.array(logits), np.array(hidden).swapaxes(0, 1)
@@ -357,7 +359,8 @@ def test_the_embedding_can_be_captured_alone(base):
 
 
 @pytest.mark.parametrize(
-  "capture", [("mlp/out",), ("residual", "embedding"), ("final_norm",)]
+  "capture",
+  [("mlp/hidden",), ("mlp/out",), ("residual", "embedding"), ("final_norm",)],
 )
 def test_what_is_captured_by_name_comes_alone(capture):
   params = jax.eval_shape(Decoder(BASE).init, jax.random.key(0))
@@ -365,6 +368,7 @@ def test_what_is_captured_by_name_comes_alone(capture):
   captured = jax.eval_shape(apply, params, TOKENS).captured
   shapes = dict.fromkeys(("embedding", "final_norm"), (B, L, BASE.width))
   shapes |= dict.fromkeys(("mlp/out", "residual"), (3, B, L, BASE.width))
+  shapes["mlp/hidden"] = (3, B, L, BASE.mlp_width)
   assert {k: state.shape for k, state in captured.items()} == {
     k: shapes[k] for k in capture
   }
@@ -377,11 +381,13 @@ def final_norm(params, hidden):
 
 def test_captures_by_name_are_those_of_the_definition():
   params = draw_params(BASE)
-  capture = ("embedding", "mlp/out", "residual", "final_norm")
+  capture = ("embedding", "mlp/hidden", "mlp/out", "residual", "final_norm")
   got = jax.jit(functools.partial(Decoder(BASE).apply, capture=capture))(params, TOKENS)
-  mlp_outputs = []
-  _, hidden = reference(BASE, params, TOKENS, mlp_outputs)
-  assert_close_to(got.captured["mlp/out"], np.array(mlp_outputs).swapaxes(0, 1))
+  mlps = []
+  _, hidden = reference(BASE, params, TOKENS, mlps)
+  for index, name in enumerate(("mlp/hidden", "mlp/out")):
+    expected = np.array([[pair[index] for pair in pairs] for pairs in mlps])
+    assert_close_to(got.captured[name], expected.swapaxes(0, 1))
   assert_close_to(got.captured["embedding"], hidden[0])
   assert_close_to(got.captured["residual"], hidden[1:])
   assert_close_to(got.captured["final_norm"], final_norm(params, hidden[-1]))
@@ -556,7 +562,7 @@ def test_masks_of_rows_add_up_over_the_rows(routed):
     ({"routes": {"residual": jnp.ones((3, 2, 1, 16))}}, "must broadcast"),
     ({"capture": (4,)}, r"lie in \[0, 3\], got \(4,\)"),
     ({"capture": (-1,)}, r"lie in \[0, 3\], got \(-1,\)"),
-    ({"capture": ("mlp",)}, r"among embedding, mlp/out, .*got \('mlp',\)"),
+    ({"capture": ("mlp",)}, r"among embedding, mlp/hidden, .*got \('mlp',\)"),
     ({"capture": ("residual", 1)}, r"indices or names .*got \('residual', 1\)"),
   ],
 )

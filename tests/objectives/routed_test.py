@@ -24,18 +24,20 @@ SOURCE = jnp.array([0, 1, 2, 0, 1, 0, 2, 1])
 BATCH = {**testing.batch(KEY), "source": SOURCE}
 
 
-def apply(params, tokens, *, routes=None):
+def apply(params, tokens, *, routes=None, capture=()):
   """The decoder's MLPs alone, with its paths: compiling all of it would take long."""
   x_BxLxD = jnp.cumsum(params["embedding"][tokens], axis=1)
-  mlp = params["layers"]["mlp"]
+  mlp, unrouted = params["layers"]["mlp"], []
   for n in range(2):
     hidden = jax.nn.silu(x_BxLxD @ mlp["gate"]["kernel"][n])
     hidden *= x_BxLxD @ mlp["up"]["kernel"][n]
+    unrouted.append(hidden)
     if routes:
       mask = routes["mlp/hidden"]
       hidden = route(hidden, mask._replace(table=mask.table[n]))
     x_BxLxD += hidden @ mlp["down"]["kernel"][n]
-  return Output(x_BxLxD @ params["embedding"].T, {})
+  captured = dict.fromkeys(capture, jnp.stack(unrouted))
+  return Output(x_BxLxD @ params["embedding"].T, captured)
 
 
 def draw(seed):
@@ -195,6 +197,45 @@ def test_selective_gradient_masking_is_one_loss_over_all_tokens(make, like):
   assert_close(grads, expected, 1e-5)
 
 
+def l1_in_float64(params, tokens, layers):
+  """Sum over layers and units of |h|, mean over positions: forward by numpy."""
+  mlp = params["layers"]["mlp"]
+  x_BxLxD, total = np.cumsum(params["embedding"][tokens], axis=1), 0.0
+  for n in range(2):
+    gate = x_BxLxD @ mlp["gate"]["kernel"][n]
+    hidden = gate / (1 + np.exp(-gate)) * (x_BxLxD @ mlp["up"]["kernel"][n])
+    total += np.abs(hidden).sum() * (n in layers)
+    x_BxLxD = x_BxLxD + hidden @ mlp["down"]["kernel"][n]
+  return total / tokens.size
+
+
+def test_the_l1_penalty_is_that_of_the_routed_layers_and_is_not_routed():
+  """Value, and gradient by differences in float64; routed rows change neither."""
+  params = jax.tree.map(lambda x: np.asarray(x, np.float64), PARAMS)
+  tokens = np.asarray(BATCH["inputs"])
+  everywhere = routed.make(apply, routing=ROUTING, l1_weight=0.2)
+  value = everywhere(PARAMS, {}, BATCH, KEY)[1]["activity"].mean()
+  np.testing.assert_allclose(value, l1_in_float64(params, tokens, (0, 1)), rtol=1e-5)
+
+  routing, counted = ROUTING._replace(layers=(1,), old_target=-0.5), (1,)
+  found = run(routed.make(apply, routing=routing, l1_weight=0.2))
+  without = run(routed.make(apply, routing=routing))
+  expected = l1_in_float64(params, tokens, counted)
+  np.testing.assert_allclose(found[2]["activity"].mean(), expected, rtol=1e-5)
+  np.testing.assert_allclose(found[0] - without[0], 0.2 * expected, rtol=1e-4)
+  # A mask on layer 0 would scale what the penalty of layer 1 sends back.
+  got = jax.tree.map(lambda x, y: (x - y) / 0.2, found[1], without[1])
+  rng = np.random.default_rng(3)
+  for _ in range(3):
+    step = jax.tree.map(lambda x: 1e-6 * rng.standard_normal(x.shape), params)
+    up, down = (
+      jax.tree.map(lambda x, d, s=s: x + s * d, params, step) for s in (1, -1)
+    )
+    slope = l1_in_float64(up, tokens, counted) - l1_in_float64(down, tokens, counted)
+    along = sum(jax.tree.leaves(jax.tree.map(lambda g, d: np.sum(g * d), got, step)))
+    np.testing.assert_allclose(2 * along, slope, rtol=1e-3)
+
+
 def test_units_that_do_not_exist_are_an_error():
   for make in (*PLAIN, routed.make_sgtm, routed.make_sgtm_distillation):
     with pytest.raises(ConfigError, match="32 and 0 cannot be set aside"):
@@ -208,6 +249,8 @@ def test_what_cannot_be_routed_is_an_error():
     routed.make_sgtm(apply, routing=ROUTING)(PARAMS, {}, testing.batch(KEY), KEY)
   with pytest.raises(ConfigError, match="coherence_weight must be at least 0, got -1"):
     routed.make(apply, routing=ROUTING, coherence_weight=-1)
+  with pytest.raises(ConfigError, match="l1_weight must be at least 0, got -1"):
+    routed.make(apply, routing=ROUTING, l1_weight=-1)
   other = era.contract(PARAMS, RESERVED)
   with pytest.raises(ValueError, match="layers/mlp/.* never expanded"):
     COHERENT(other, {}, BATCH, KEY)

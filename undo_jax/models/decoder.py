@@ -23,7 +23,7 @@ from undo_jax.types import Params
 # Places inside each layer where a routing mask may sit.
 NODES = ("attention/heads", "attention/out", "mlp/hidden", "mlp/out", "residual")
 # What can be captured by name: before the layers, of all of them, after the last.
-CAPTURES = ("embedding", "mlp/out", "residual", "final_norm")
+CAPTURES = ("embedding", "mlp/hidden", "mlp/out", "residual", "final_norm")
 
 # Mesh axes of the matrices into heads or MLP units and of those out of them.
 INTO, OUT_OF = ("fsdp", "tensor"), ("tensor", "fsdp")
@@ -108,8 +108,9 @@ class Decoder:
         embedding and k the output of the k-th layer counted from one (after
         the residual, before the final norm). Or names of CAPTURES: "embedding" is
         hidden state 0, "residual" are all the others and "mlp/out" the outputs of
-        the MLPs (before the norm after it), both [N, B, L, D]; "final_norm" is what
-        the logits are made of.
+        the MLPs (before the norm after it), both [N, B, L, D]; "mlp/hidden" are the
+        activations of the MLPs' units [N, B, L, F], before a mask at that node;
+        "final_norm" is what the logits are made of.
       valid_BxL: bool, False where nothing may attend to a token (padding, on
         either side); None: all are valid. The logits of padding mean nothing.
       cache: the tokens before these, whose room must suffice for both; None:
@@ -380,7 +381,8 @@ class _Decoder(nn.Module):
 def _collected(capture) -> tuple[str, ...]:
   """Returns the nodes whose outputs the scan over layers has to stack."""
   hidden = any(isinstance(k, int) and k > 0 or k == "residual" for k in capture)
-  return ("residual",) * hidden + ("mlp/out",) * ("mlp/out" in capture)
+  nodes = ("mlp/hidden", "mlp/out")
+  return ("residual",) * hidden + tuple(node for node in nodes if node in capture)
 
 
 def _remat(layer, policy: str):
@@ -420,13 +422,14 @@ class _Layer(nn.Module):
       y_BxLxD = norm(name="post_attention_norm")(y_BxLxD)
     x_BxLxD += y_BxLxD
     y_BxLxD = norm(name="pre_mlp_norm")(x_BxLxD)
-    mlp_BxLxD = y_BxLxD = _Mlp(c, name="mlp")(y_BxLxD, routes)
+    y_BxLxD, hidden_BxLxF = _Mlp(c, name="mlp")(y_BxLxD, routes)
+    mlp_BxLxD = y_BxLxD
     if c.post_norms:
       y_BxLxD = norm(name="post_mlp_norm")(y_BxLxD)
     x_BxLxD += y_BxLxD
     x_BxLxD = _route_at(routes, "residual", x_BxLxD)
     x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
-    nodes = {"mlp/out": mlp_BxLxD, "residual": x_BxLxD}
+    nodes = {"mlp/hidden": hidden_BxLxF, "mlp/out": mlp_BxLxD, "residual": x_BxLxD}
     return x_BxLxD, ({name: nodes[name] for name in self.collect}, cache)
 
 
@@ -505,9 +508,9 @@ class _Mlp(nn.Module):
     gate_BxLxF = dense(c.mlp_width, name="gate")(x_BxLxD)
     up_BxLxF = dense(c.mlp_width, name="up")(x_BxLxD)
     hidden_BxLxF = ACTIVATIONS[c.activation](gate_BxLxF) * up_BxLxF
-    hidden_BxLxF = _route_at(routes, "mlp/hidden", hidden_BxLxF)
-    out_BxLxD = dense(c.width, axes=OUT_OF, name="down")(hidden_BxLxF)
-    return _route_at(routes, "mlp/out", out_BxLxD)
+    routed_BxLxF = _route_at(routes, "mlp/hidden", hidden_BxLxF)
+    out_BxLxD = dense(c.width, axes=OUT_OF, name="down")(routed_BxLxF)
+    return _route_at(routes, "mlp/out", out_BxLxD), hidden_BxLxF
 
 
 class _Dense(nn.Module):

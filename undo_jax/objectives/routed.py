@@ -57,25 +57,29 @@ def make(
   routing: Routing,
   coherence_weight: float = 0.0,
   trusted: bool = False,
+  l1_weight: float = 0.0,
 ) -> Objective:
-  """Returns the objective L = CE(batch), routed, + coherence_weight * CE(ablated).
+  """Returns the objective of routed pretraining.
+
+  L = CE(batch), routed, + coherence_weight * CE(ablated) + l1_weight * `activity`
 
   Args:
     apply: of the decoder.
     routing: see `Routing`.
     coherence_weight: of the coherence term, >= 0; 0 saves its pass.
     trusted: the coherence term leaves out what is not labelled.
+    l1_weight: of what the MLP units of the routed layers put out, >= 0.
 
   Raises:
-    ConfigError: if there are no such units.
+    ConfigError: if there are no such units, or a weight is below 0.
   """
 
   def term(logits, batch, teacher):
     del teacher
     return cross_entropy(logits, batch["targets"], batch["mask"])
 
-  coherence = coherence_weight, trusted
-  return _routed(apply, term, "cross_entropy", routing, coherence)
+  terms = _Terms(coherence_weight, trusted, l1_weight)
+  return _routed(apply, term, "cross_entropy", routing, terms)
 
 
 def make_distillation(
@@ -97,28 +101,66 @@ def make_distillation(
   def read(frozen, inputs):
     return apply(frozen["teacher"], inputs).logits
 
-  coherence = coherence_weight, trusted
-  return _routed(apply, term, "forward_kl", routing, coherence, read)
+  terms = _Terms(coherence_weight, trusted)
+  return _routed(apply, term, "forward_kl", routing, terms, read)
+
+
+def activity(
+  hidden_NxBxLxF: jax.Array, layers: tuple[int, ...] | None = None
+) -> SumCount:
+  """Sums how active MLP units are: an L1 penalty on the outputs of some layers.
+
+  sum_{n in layers, b, l, f} |hidden[n, b, l, f]|,  its mean over all positions B * L
+
+  Args:
+    hidden_NxBxLxF: activations of all layers, not routed: the penalty trains all
+      units, whatever their row is labelled.
+    layers: that count; None: all.
+
+  Returns:
+    SumCount of float32 scalars; padding counts as well, as in the authors' code.
+
+  Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, section 4.2.
+  """
+  if layers is not None:
+    hidden_NxBxLxF = hidden_NxBxLxF[jnp.asarray(layers)]
+  total = jnp.sum(jnp.abs(hidden_NxBxLxF), dtype=jnp.float32)
+  positions = hidden_NxBxLxF.shape[1] * hidden_NxBxLxF.shape[2]
+  return SumCount(total, jnp.float32(positions))
 
 
 def needs(
-  *, routing: Any = None, coherence_weight: float = 0.0, trusted: bool = False
+  *,
+  routing: Any = None,
+  coherence_weight: float = 0.0,
+  trusted: bool = False,
+  l1_weight: float = 0.0,
 ) -> dict[str, Any]:
   """Returns the passes that the options of `make` and `make_distillation` ask for.
 
   The coherence term runs the whole batch once more, what it leaves out included.
   """
-  del routing, trusted
+  del routing, trusted, l1_weight
   return {"trains": ("batch",) * (2 if coherence_weight else 1)}
 
 
-def _routed(apply, term, name, routing, coherence, read=None) -> Objective:
+class _Terms(NamedTuple):
+  """What is added to the routed loss; see `make`."""
+
+  coherence_weight: float
+  trusted: bool
+  l1_weight: float = 0.0
+
+
+def _routed(apply, term, name, routing, terms, read=None) -> Objective:
   """Returns an objective of a term of (logits, batch, what `read` gives)."""
   reserved = routing.expansion()
-  coherence_weight, trusted = coherence
-  coherent = (RETAIN,) if trusted else (RETAIN, UNLABELLED)
-  if coherence_weight < 0:
-    raise ConfigError(f"coherence_weight must be at least 0, got {coherence_weight}")
+  coherent = (RETAIN,) if terms.trusted else (RETAIN, UNLABELLED)
+  for field in ("coherence_weight", "l1_weight"):
+    if getattr(terms, field) < 0:
+      raise ConfigError(f"{field} must be at least 0, got {getattr(terms, field)}")
+  # Asked for only where it is used: a stand-in for the decoder need not know it.
+  options = {"capture": ("mlp/hidden",)} if terms.l1_weight else {}
 
   def objective(params, frozen, batch, key):
     del key
@@ -129,16 +171,20 @@ def _routed(apply, term, name, routing, coherence, read=None) -> Objective:
     teacher = read(frozen, batch["inputs"]) if read else None
     tables = era.masks_for(reserved, params, old_target=routing.old_target).tables
     routes = _routes(tables, batch, routing)
-    logits = apply(params, batch["inputs"], routes=routes).logits
-    loss = term(logits, batch, teacher)
-    forget = term(logits, part(batch, (FORGET,)), teacher)
+    output = apply(params, batch["inputs"], routes=routes, **options)
+    loss = term(output.logits, batch, teacher)
+    forget = term(output.logits, part(batch, (FORGET,)), teacher)
     metrics = {name: loss, f"forget_{name}": forget}
-    if coherence_weight:
+    added = []
+    if terms.coherence_weight:
       ablated = apply(era.ablated_view(params, reserved), batch["inputs"]).logits
-      left = term(ablated, part(batch, coherent), teacher)
-      loss = weighted((1.0, loss), (coherence_weight, left))
-      metrics["coherence"] = left
-    return loss, metrics
+      metrics["coherence"] = term(ablated, part(batch, coherent), teacher)
+      added.append((terms.coherence_weight, metrics["coherence"]))
+    if terms.l1_weight:
+      hidden_NxBxLxF = output.captured["mlp/hidden"]
+      metrics["activity"] = activity(hidden_NxBxLxF, routing.layers)
+      added.append((terms.l1_weight, metrics["activity"]))
+    return (weighted((1.0, loss), *added) if added else loss), metrics
 
   return objective
 

@@ -42,6 +42,14 @@ def test_results_hold_every_method_level_and_seed(workdir):
     assert Image.open(workdir / "figures" / name).size[0] > 800
 
 
+def test_the_gates_relu_is_the_one_thing_that_is_changed():
+  methods = routing_gridworld.get_config().methods
+  plain, changed = (
+    study.make_method(methods[name]) for name in ("routing", "routing_gate_relu")
+  )
+  assert changed == plain._replace(gate_relu=True) != plain
+
+
 def test_early_stopping_chooses_on_one_half_and_measures_on_the_other():
   config = routing_gridworld.get_config("tiny")
   config.seeds, config.oversight = (7,), (0.5,)
@@ -103,6 +111,7 @@ def test_populations_are_no_larger_than_asked_for_and_leave_out_what_is_done(
     ("oversight", (), "config.oversight: expected at least one probability"),
     ("oversight", (0.1, 1.5), r"config.oversight: expected a number in \[0, 1\]"),
     ("model.width", 0, "config.model.width: expected an integer of at least 1"),
+    ("model.value_widths", (0.5,), r"config.model.value_widths: .* got \(0.5,\)"),
     ("training.learning_rate", -1.0, "config.training.learning_rate"),
     ("training.discount", 1.5, "config.training.discount"),
     ("run", ("routing", "ppo"), "config.run: expected some of config.methods"),

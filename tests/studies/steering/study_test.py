@@ -28,7 +28,12 @@ def params():
 def test_only_the_dimension_learns_from_the_token(params):
   """One position alone, so that no other hands the gradient on by attention."""
   objective = study.routed_by_target(
-    Decoder(MODEL).apply, MODEL, layers=(0,), dimension=3
+    Decoder(MODEL).apply,
+    MODEL,
+    layers=(0,),
+    dimension=3,
+    word_weight=4.0,
+    others_weight=0.5,
   )
   batch = {
     "inputs": jnp.array([[5], [6]]),
@@ -38,21 +43,24 @@ def test_only_the_dimension_learns_from_the_token(params):
   chosen_V = jnp.zeros(MODEL.vocab_size, bool).at[9].set(True)
 
   @jax.jit
-  def grads(mask, chosen_V):
+  def grads(mask, routed):
     def loss(params):
-      frozen = {"chosen_V": chosen_V}
+      frozen = {"chosen_V": chosen_V, "routed": routed}
       return objective(params, frozen, {**batch, "mask": mask}, KEY)[0].mean()
 
     return jax.grad(loss)(params)["layers"]["mlp"]["down"]["bias"]
 
-  of_token = grads(jnp.array([[1.0], [0.0]]), chosen_V)
-  of_other = grads(jnp.array([[0.0], [1.0]]), chosen_V)
-  unrouted = grads(jnp.array([[1.0], [0.0]]), jnp.zeros_like(chosen_V))
+  token, other = jnp.array([[1.0], [0.0]]), jnp.array([[0.0], [1.0]])
+  of_token, of_other = grads(token, True), grads(other, True)
+  control_token, control_other = grads(token, False), grads(other, False)
   # Layer 0 is routed, layer 1 comes after it.
   np.testing.assert_array_equal(np.flatnonzero(of_token[0]), [3])
-  np.testing.assert_allclose(of_token[0, 3], unrouted[0, 3], rtol=1e-5)
-  np.testing.assert_allclose(of_token[1], unrouted[1], rtol=1e-5)
-  assert np.all(np.asarray(of_other) != 0)
+  np.testing.assert_allclose(of_token[0, 3], 4.0 * control_token[0, 3], rtol=1e-5)
+  np.testing.assert_allclose(of_token[1], control_token[1], rtol=1e-5)
+  expected = np.array(control_other[0])
+  expected[3] *= 0.5
+  np.testing.assert_allclose(of_other[0], expected, rtol=1e-5)
+  assert np.all(np.asarray(control_token) != 0) and np.all(expected != 0)
 
 
 def test_steering_adds_a_constant_to_the_residual_stream(params):
@@ -115,6 +123,7 @@ def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path, monkeypatch):
     ("routing.dimension", 16, "config.routing.dimension: expected an index below 16"),
     ("steering.layer", 2, "config.steering.layer: expected a layer below 2"),
     ("steering.strengths", (5.0,), "config.steering.strengths: .* one of them 0"),
+    ("steering.strengths", (0.0, "a"), "config.steering.strengths: .* one number"),
     ("model.mlp_bias", False, "config.model.mlp_bias: expected True"),
   ],
 )

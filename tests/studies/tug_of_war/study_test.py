@@ -108,9 +108,17 @@ def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path):
   assert (tmp_path / "parts/seed_0.json").stat().st_mtime_ns == before
 
 
-def test_a_wrong_config_is_refused(tmp_path):
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("two_tasks.rows", 0, "config.two_tasks.rows: expected an integer"),
+    ("two_parameters.coherence", (0.2, "a"), "coherence: expected at least one number"),
+    ("two_parameters.coherence", (-1.0,), "coherence: expected weights >= 0"),
+  ],
+)
+def test_a_wrong_config_is_refused(tmp_path, field, value, message):
   config = routing_tug_of_war.get_config("tiny")
-  config.two_tasks.rows = 0
-  with pytest.raises(ConfigError, match="config.two_tasks.rows: expected an integer"):
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ConfigError, match=message):
     run(config, tmp_path)
   assert not list(tmp_path.iterdir())

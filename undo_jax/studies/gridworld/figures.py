@@ -10,16 +10,18 @@ import numpy as np
 
 from undo_jax.frontier.figures import render
 
-_COLORS = {
-  "routing": "#2f6fb0",
-  "routing_without_gate": "#8fb8dc",
-  "gate_without_routing": "#5a9e6f",
-  "naive": "#b3261e",
-  "naive_early_stopped": "#ea6a1f",
-  "filtering": "#9c36a8",
-  "oracle_filtering": "#666666",
+# Colour and marker of each method: either alone tells them apart.
+_STYLES = {
+  "routing": ("#0072b2", "o"),
+  "routing_gate_relu": ("#56b4e9", "s"),
+  "routing_without_gate": ("#009e73", "^"),
+  "gate_without_routing": ("#cc79a7", "v"),
+  "naive": ("#d55e00", "D"),
+  "naive_early_stopped": ("#e69f00", "d"),
+  "filtering": ("#882255", "P"),
+  "oracle_filtering": ("#666666", "X"),
 }
-_OTHER = "#8a7f5c"
+_OTHER = ("#8a7f5c", "*")
 _REFERENCES = {"optimal": (0, (5, 2)), "blind": (0, (1, 1.5))}
 
 
@@ -30,27 +32,27 @@ def draw(results: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def returns_by_oversight(results: Mapping[str, Any]) -> Figure:
-  """Draws the final returns: a dot a seed, a line through the means."""
+  """Draws the final returns: small marks a seed, a line through the means."""
   figure = Figure(figsize=(8.0, 4.8), layout="constrained")
   axes = figure.add_subplot()
   levels = results["oversight"]
   _references(axes, results, levels[0])
   for method, found in results["methods"].items():
-    color = _COLORS.get(method, _OTHER)
+    color, marker = _STYLES.get(method, _OTHER)
     means = [found[f"{level:g}"]["mean"] for level in levels]
     order = np.argsort(levels)
     axes.plot(
       np.array(levels)[order],
       np.array(means)[order],
       color=color,
-      marker="_",
-      markersize=12,
+      marker=marker,
+      markersize=7,
       label=method.replace("_", " "),
     )
     for level in levels:
       values = list(found[f"{level:g}"]["return"].values())
       axes.plot(
-        [level] * len(values), values, "o", color=color, markersize=4, alpha=0.6
+        [level] * len(values), values, marker, color=color, markersize=3.5, alpha=0.6
       )
   if min(levels) > 0:
     axes.set_xscale("log")
@@ -65,24 +67,34 @@ def returns_by_oversight(results: Mapping[str, Any]) -> Figure:
 def learning_curves(results: Mapping[str, Any]) -> Figure:
   """Draws the return while training, a panel a level: thin a seed, thick the mean."""
   levels = results["oversight"]
-  columns = min(2, len(levels))
+  columns = 3 if len(levels) % 3 == 0 else min(2, len(levels))
   rows = math.ceil(len(levels) / columns)
   figure = Figure(figsize=(8.0, 0.9 + 2.7 * rows), layout="constrained")
   grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
   for unused in grid[len(levels) :]:
     unused.remove()
   for axes, level in zip(grid, levels, strict=False):
-    _references(axes, results, level)
+    _references(axes, results, level, named=axes is grid[0])
     for method, by_level in results["methods"].items():
       found = by_level[f"{level:g}"]
       if "curve" not in found:
         continue
-      color, curves = _COLORS.get(method, _OTHER), list(found["curve"].values())
+      color, marker = _STYLES.get(method, _OTHER)
+      curves = list(found["curve"].values())
       steps = np.array(found["environment_steps"]) / 1e6
       for curve in curves:
         axes.plot(steps, curve, color=color, linewidth=0.7, alpha=0.5)
       label = method.replace("_", " ") if axes is grid[0] else None
-      axes.plot(steps, np.mean(curves, axis=0), color=color, linewidth=2, label=label)
+      axes.plot(
+        steps,
+        np.mean(curves, axis=0),
+        color=color,
+        linewidth=2,
+        marker=marker,
+        markersize=5.5,
+        markevery=max(1, len(steps) // 4),
+        label=label,
+      )
     axes.set_title(f"oversight {100 * level:g} %")
   figure.supxlabel("environment steps, millions", fontsize=10)
   figure.supylabel("average stepwise return (true reward)", fontsize=10)
@@ -90,15 +102,12 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
   return figure
 
 
-def _references(axes, results, level):
+def _references(axes, results, level, *, named=True):
   for name, line in _REFERENCES.items():
-    value = results["references"][name][f"{level:g}"]
-    axes.axhline(value, color="#111111", linewidth=1, linestyle=line)
-    axes.annotate(
-      f"scripted: {name}",
-      (1, value),
-      xycoords=("axes fraction", "data"),
-      ha="right",
-      va="bottom",
-      fontsize=7.5,
+    axes.axhline(
+      results["references"][name][f"{level:g}"],
+      color="#111111",
+      linewidth=1,
+      linestyle=line,
+      label=f"scripted: {name}" if named else None,
     )

@@ -79,8 +79,7 @@ def apply(
     routes: [..., 3], a row of ROUTES for each observation; None: nothing is routed.
     gate: a constant in place of the gate; 1 steers towards the Diamond.
     gate_relu: whether a ReLU follows the gate's convolution, as in the paper's text;
-      in the authors' code there is none. With it a cell's "Diamond, and overseen" is
-      one unit, by which the gate can tell labelled episodes apart.
+      in the authors' code there is none.
   """
   if "single" in params:
     logits = mlp.apply(params["single"], observation)

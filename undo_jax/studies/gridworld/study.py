@@ -46,8 +46,8 @@ def check(config: Any) -> None:
   for level in levels:
     checks.unit("oversight", level)
   checks.unit("training.discount", config.training.discount)
-  if min(config.model.value_widths, default=1) < 1:
-    checks.fail("model.value_widths", "widths >= 1", config.model.value_widths)
+  if config.model.value_widths:  # Without hidden layers it is a linear one.
+    checks.integers(config, "model.value_widths", 1)
   for name in ("learning_rate", "value_weight", "entropy_weight", "gate_weight"):
     value = config.training[name]
     if not checks.is_number(value) or value < 0:

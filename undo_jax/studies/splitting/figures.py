@@ -11,7 +11,7 @@ from undo_jax.data.images import Images
 from undo_jax.frontier.figures import render
 from undo_jax.studies.splitting import study
 
-_COLORS = ("#b3261e", "#2f6fb0")  # First and second group of classes.
+_COLORS = ("#d55e00", "#0072b2")  # First and second group of classes.
 
 
 def draw(

@@ -43,8 +43,7 @@ def check(config: Any) -> None:
     checks.at_least(config, name, 1)
   if config.model.latent % 2:
     checks.fail("model.latent", "an even number, for two halves", config.model.latent)
-  if not config.model.hidden or min(config.model.hidden) < 1:
-    checks.fail("model.hidden", "at least one width, all >= 1", config.model.hidden)
+  checks.integers(config, "model.hidden", 1)
   for name, smallest in (("learning_rate", 1e-30), ("weight_decay", 0.0)):
     value = config.training[name]
     if not checks.is_number(value) or value < smallest:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from undo_jax.frontier.figures import render
 
-_COLORS = {"routed": "#b3261e", "control": "#666666"}
+# Colour, marker and line of each model.
+_STYLES = {"routed": ("#d55e00", "o", "-"), "control": ("#666666", "s", "--")}
 
 
 def draw(results: Mapping[str, Any]) -> dict[str, bytes]:
@@ -32,7 +33,7 @@ def projection(results: Mapping[str, Any]) -> Figure:
   axes = figure.add_subplot()
   kinds = (
     ("others", "other tokens", "#bbbbbb", "|", 0.18),
-    ("related", "other words of its topic", "#1f8f4e", "|", -0.18),
+    ("related", "other words of its topic", "#0072b2", "|", -0.18),
   )
   for row, (_, found) in enumerate(rows):
     for kind, label, color, marker, shift in kinds:
@@ -48,7 +49,7 @@ def projection(results: Mapping[str, Any]) -> Figure:
       [found["score"]],
       [row],
       "D",
-      color="#b3261e",
+      color=_STYLES["routed"][0],
       label=None if row else results["word"],
     )
   axes.set_yticks(range(len(rows)), [label for label, _ in rows])
@@ -65,12 +66,15 @@ def steering(results: Mapping[str, Any]) -> Figure:
   titles = {"word": f"with “{results['word']}”", "related": "with words of its topic"}
   for axes, (share, title) in zip(panels, titles.items(), strict=True):
     for name, by_seed in results["models"].items():
+      color, marker, line = _STYLES[name]
       for index, found in enumerate(by_seed.values()):
         axes.plot(
           [float(strength) for strength in found["steering"]],
           [steered[share] for steered in found["steering"].values()],
-          color=_COLORS[name],
-          marker=".",
+          color=color,
+          marker=marker,
+          markersize=4,
+          linestyle=line,
           linewidth=1.4,
           label=None if index else name,
         )

@@ -51,8 +51,12 @@ def check(config: Any) -> None:
     )
   if not model.mlp_bias or model.post_norms:
     checks.fail("model.mlp_bias", "True, and post_norms False: steering is a bias", "")
+  checks.numbers(config, "steering.strengths")
   if 0.0 not in steering.strengths:
     checks.fail("steering.strengths", "numbers, one of them 0", steering.strengths)
+  for name in ("word_weight", "others_weight"):
+    if not checks.is_number(config.routing[name]):
+      checks.fail(f"routing.{name}", "a number", config.routing[name])
   for name in ("steering.num_samples", "steering.num_tokens", "num_top"):
     checks.at_least(config, name, 1)
   for name in ("num_rows", "rows_at_once"):
@@ -115,18 +119,36 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def routed_by_target(
-  apply: Callable, model: ModelConfig, *, layers: tuple[int, ...], dimension: int
+  apply: Callable,
+  model: ModelConfig,
+  *,
+  layers: tuple[int, ...],
+  dimension: int,
+  word_weight: float = 1.0,
+  others_weight: float = 1.0,
 ) -> Objective:
   """Returns the cross-entropy, routed where the target is in frozen["chosen_V"].
 
-  d residual / d residual = e_dimension there after the layers, 1 elsewhere
+  d residual / d residual = word_weight * e_dimension  where the target is chosen,
+                            1 - (1 - others_weight) * e_dimension  elsewhere,
+  after the layers; if frozen["routed"] is False, 1 everywhere.
+
+  Args:
+    apply: of the decoder.
+    model: its sizes.
+    layers: after which the residual stream is routed.
+    dimension: of the residual stream.
+    word_weight: of the chosen targets' gradients in the dimension; the paper has 1.
+    others_weight: of all other gradients in it; the paper has 1.
   """
-  table = masks.make_table(jnp.zeros(model.width).at[dimension].set(1.0))
+  unit_D = jnp.zeros(model.width).at[dimension].set(1.0)
+  table = masks.make_table(word_weight * unit_D, 1.0 - (1.0 - others_weight) * unit_D)
 
   def objective(params, frozen, batch, key):
     del key
     chosen = masks.targets_in(masks.whole_rows(batch), frozen["chosen_V"])
-    ids_BxL = jnp.where(chosen, 0, 1)  # Row 1 of the table is the unrouted one.
+    # The rows of the table: chosen, others, unrouted.
+    ids_BxL = jnp.where(frozen["routed"], jnp.where(chosen, 0, 1), 2)
     routes = masks.routes({"residual": table}, ids_BxL, model.num_layers, layers)
     logits = apply(params, batch["inputs"], routes=routes).logits
     loss = cross_entropy(logits, batch["targets"], batch["mask"])
@@ -152,6 +174,8 @@ def _build(config) -> _Programs:
     model,
     layers=tuple(config.routing.layers),
     dimension=config.routing.dimension,
+    word_weight=config.routing.word_weight,
+    others_weight=config.routing.others_weight,
   )
   tokenizer = tokenizers.make(config.data.tokenizer)
   at_once = config.evaluation.rows_at_once
@@ -184,12 +208,12 @@ def run_seed(config: Any, programs: _Programs, seed: int) -> dict[str, dict[str,
   batches = {name: data.batches[name] for name in ("inputs", "targets", "mask")}
   token, size = _token(config), config.model.vocab_size
   seen_V = np.bincount(batches["targets"].reshape(-1), minlength=size) > 0
+  chosen_V = np.arange(size) == token
   found = {}
   for name in MODELS:
-    chosen_V = np.zeros(size, bool)
-    chosen_V[token] = name == "routed"
     start = state_lib.create(fresh, programs.optimizer)
-    end, _ = programs.run(start, {"chosen_V": chosen_V}, batches, key)
+    frozen = {"chosen_V": chosen_V, "routed": np.bool_(name == "routed")}
+    end, _ = programs.run(start, frozen, batches, key)
     losses = programs.score(end.params, problems)
     shown, sign = projection(config, end.params, seen_V)
     found[name] = {

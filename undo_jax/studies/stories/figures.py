@@ -12,14 +12,14 @@ from undo_jax.studies.stories.study import measures
 # Label, colour and marker of each method.
 _STYLES = {
   "filtering": ("data filtering", "#666666", "*"),
-  "rmu": ("RMU", "#f4ae52", "<"),
-  "era": ("expand, route, ablate", "#9ecae1", "o"),
-  "era_coherent": ("the same, coherent", "#08519c", "o"),
-  "sgtm": ("SGTM", "#1f8f4e", "P"),
+  "rmu": ("RMU", "#e69f00", "<"),
+  "era": ("ERA: expand, route, ablate", "#56b4e9", "o"),
+  "era_coherent": ("ERA, coherent", "#08519c", "D"),
+  "sgtm": ("SGTM", "#009e73", "P"),
 }
 _PANELS = {
   "unlearning": "forget loss gained",
-  "robust_unlearning": "... after retraining",
+  "robust_unlearning": "left of it after retraining",
   "retain_after": "retain loss",
 }
 
@@ -72,7 +72,7 @@ def retraining(results: Mapping[str, Any]) -> Figure:
     axes.axhline(
       base, color="#111111", linestyle=(0, (5, 2)), linewidth=1, label="base"
     )
-    for method, (label, color, _) in _STYLES.items():
+    for method, (label, color, marker) in _STYLES.items():
       for model in _of(results, method):
         if model["labelled"] != last:
           continue
@@ -83,6 +83,9 @@ def retraining(results: Mapping[str, Any]) -> Figure:
             [found["after"]["forget"], *curve["forget"]],
             color=color,
             linewidth=1.4,
+            marker=marker,
+            markersize=5,
+            markevery=max(1, len(curve["steps"]) // 4),
             label=None if index else label,
           )
     axes.set_title(f"on {number} stories, {last:.0%} labelled")

@@ -90,15 +90,18 @@ def check(config: Any) -> None:
     checks.fail(
       "retrain.num_steps", "a multiple of retrain.evaluate_every", retrain.num_steps
     )
-  for name in ("num_stories", "learning_rates"):
-    if not retrain[name] or min(retrain[name]) <= 0:
-      checks.fail(f"retrain.{name}", "numbers above 0", retrain[name])
+  checks.integers(config, "retrain.num_stories", 1)
+  checks.numbers(config, "retrain.learning_rates", above=0)
   checks.at_least(config, "data.num_held_out", num_rows + max(retrain.num_stories))
   checks.at_least(config, "data.num_retain", num_rows + config.repair.num_stories)
   if config.rmu.num_steps > config.train.num_steps:
     checks.fail(
       "rmu.num_steps", f"at most {config.train.num_steps}", config.rmu.num_steps
     )
+  for name in ("coherence_weight", "l1_weight"):
+    weight = config.routing[name]
+    if not checks.is_number(weight) or weight < 0:
+      checks.fail(f"routing.{name}", "a number of at least 0", weight)
   for name in ("routing", "rmu"):
     layers = config[name].layers
     if not layers or not set(layers) <= set(range(model.num_layers)):
@@ -196,12 +199,13 @@ class Programs:
     layers = tuple(block.layers)
     routing = self._routing(block.mlp_units, 0, layers, block.old_target)
     masked = self._routing(sgtm.mlp_units, sgtm.kv_heads)
-    era, weight = methods_lib.expand_route_ablate, block.coherence_weight
+    era, penalty = methods_lib.expand_route_ablate, {"l1_weight": block.l1_weight}
+    coherent = penalty | {"coherence_weight": block.coherence_weight}
     rows = config.train.forget_rows
     self.methods = {
       "filtering": self._trained(methods_lib.filtering),
-      "era": self._trained(era, routing),
-      "era_coherent": self._trained(era, routing, coherence_weight=weight),
+      "era": self._trained(era, routing, **penalty),
+      "era_coherent": self._trained(era, routing, **coherent),
       "sgtm": self._trained(methods_lib.sgtm, masked, forget_rows=rows),
     }
     self._plain = cross_entropy.make(Decoder(self.model).apply)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from undo_jax.frontier.figures import render
 from undo_jax.studies.tug_of_war.study import TASKS
 
-_COLORS = {"forget": "#b3261e", "retain": "#2f6fb0"}
+_COLORS = {"forget": "#d55e00", "retain": "#0072b2"}
 
 
 def draw(results: Mapping[str, Any]) -> dict[str, bytes]:
@@ -35,6 +35,7 @@ def two_parameters(results: Mapping[str, Any]) -> Figure:
     left.plot(path["steps"], path["new"], color=color, linestyle=(0, (4, 2)))
     total = [old + new for old, new in zip(path["old"], path["new"], strict=True)]
     right.plot(path["steps"], total, color=color)
+  left.set_ylabel("value")
   left.set_title("old parameter, new one dashed")
   right.set_title("their sum (retain wants 2, forget 1)")
   for axes in (left, right):

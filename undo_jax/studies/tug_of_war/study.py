@@ -50,6 +50,11 @@ def check(config: Any) -> None:
   checks.seeds(config)
   for name in ("two_parameters.num_steps", "two_parameters.record_every"):
     checks.at_least(config, name, 1)
+  checks.numbers(config, "two_parameters.coherence")
+  if min(config.two_parameters.coherence) < 0:
+    checks.fail(
+      "two_parameters.coherence", "weights >= 0", config.two_parameters.coherence
+    )
   for name in ("old_units", "new_units", "rows", "num_steps", "num_evaluation"):
     checks.at_least(config, f"two_tasks.{name}", 1)
   if not config.two_tasks.ways:
