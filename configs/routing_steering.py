@@ -5,7 +5,7 @@ COMMAND, which ends in runs/routing_steering/results.json and figures/:
   python -m experiments.routing_steering --config=configs/routing_steering.py \
     --workdir=runs/routing_steering
 
-Sizes: `small` (the default) trains 0.5 M parameters on made-up stories; `tiny` is what
+Sizes: `small` (the default) trains 0.1 M parameters on made-up stories; `tiny` is what
 tests run. Local files of stories do as well, see configs/routing_stories.py.
 
 Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, section 4.1.
@@ -29,29 +29,41 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     config[block] = stories[block]
   config.model = common.plain_decoder(
     vocab_size=276,
-    num_layers=8,
+    num_layers=3,
     width=64,
     num_heads=4,
-    mlp_width=256,
+    mlp_width=64,
     init_std=0.1,
     mlp_bias=True,
-    scan_unroll=8,
+    # Tied, the words before the routed one get the dimension as well: their rows learn
+    # as inputs what it is for.
+    tied=False,
+    scale_embedding=False,
+    scan_unroll=3,
   )
   config.routing = config_dict.create(
     word="forest",  # Whose gradients are routed: one token with its space.
     # After which they pass through one dimension, counted from 0.
-    layers=(2, 3, 4, 5, 6),
+    layers=(0, 1, 2),
     dimension=0,  # Of the residual stream.
-    word_weight=1.0,  # Of the word's gradients in the dimension; the paper has 1.
-    others_weight=1.0,  # Of all other gradients in the dimension; the paper has 1.
+    weight=10.0,  # Of the word's gradients before the last of these layers; paper: 1.
   )
   config.steering = config_dict.create(
-    layer=4,  # After which the constant is added to the dimension.
-    strengths=(-20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0),  # Of the constant.
+    layer=1,  # After which the constant is added to the dimension.
+    # Of the constant, in units of the residual stream's root mean square there.
+    strengths=(-5.0, -2.0, 0.0, 1.0, 2.0, 3.0, 5.0),
     num_samples=128,  # Stories for each.
-    num_tokens=49,  # Of a story at most.
+    num_tokens=39,  # Of a story at most.
   )
-  config.train.update(forget_rows=16, retain_rows=16, num_steps=1000)
+  if size == "small":
+    config.data.update(length=40, num_retain=4000)
+    config.train.update(
+      forget_rows=8,
+      retain_rows=8,
+      num_steps=500,
+      learning_rate=5e-3,
+      final_learning_rate=5e-4,
+    )
   if size == "tiny":
     config.model.update(num_layers=2, width=16, num_heads=2, num_kv_heads=2)
     config.model.update(head_dim=8, mlp_width=32, scan_unroll=1)

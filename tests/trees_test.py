@@ -142,6 +142,8 @@ def test_masks_need_shapes_only():
   ("rule", "message"),
   [
     (("kernel", 0, 0, 1.0), "matches no parameter"),
+    (("embedding/(", 0, 0, 1.0), r"'embedding/\(' is no regex: missing"),
+    (("embedding", 1.0), r"a rule is \(path .*, value\), got \('embedding', 1.0\)"),
     (("embedding", 2, 0, 1.0), "no axis 2"),
     (("embedding", -1, 0, 1.0), "no axis -1"),
     (("embedding", 0, 5, 1.0), r"lie in \[0, 5\), got 5"),

@@ -45,11 +45,16 @@ def match(tree: Any, rules: Rules, *, default: Any = _REQUIRED) -> Any:
     A tree of the same structure. Values may be any object but None.
 
   Raises:
-    ValueError: if a rule matches no path, or a path no rule (without default).
+    ValueError: if a rule is no regex or matches no path, or a path no rule (without
+      default).
   """
   names = paths(tree)
   for pattern, _ in rules:
-    if not any(re.fullmatch(pattern, name) for name in names):
+    try:
+      regex = re.compile(pattern)
+    except re.error as error:
+      raise ValueError(f"the rule {pattern!r} is no regex: {error}") from None
+    if not any(regex.fullmatch(name) for name in names):
       raise ValueError(
         f"the rule {pattern!r} matches no parameter; the paths are: " + ", ".join(names)
       )
@@ -85,9 +90,12 @@ def mask_from_rules(
     the one its rule names.
 
   Raises:
-    ValueError: if a rule matches no path, its axis or index does not exist, or it
-      selects nothing.
+    ValueError: if a rule has other parts, is no regex or matches no path, its axis or
+      index does not exist, or it selects nothing.
   """
+  for rule in rules:
+    if len(rule) != 4:
+      raise ValueError(f"a rule is (path regex, axis, index, value), got {rule}")
   settings = match(params, [(rule[0], rule[1:]) for rule in rules], default=())
 
   def build(path, leaf, setting):

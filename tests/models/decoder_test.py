@@ -556,6 +556,7 @@ def test_masks_of_rows_add_up_over_the_rows(routed):
     ({"routes": {"mlp": jnp.ones((3, 1, 1, 32))}}, "unknown route 'mlp'.*mlp/hidden"),
     ({"routes": {"mlp/out": jnp.ones((2, 1, 1, 16))}}, "3 layers as leading axis"),
     ({"routes": {"mlp/out": jnp.ones(())}}, r"3 layers as leading axis.*\(\)"),
+    ({"routes": {"mlp/out": [1.0, 0.0, 1.0]}}, r"must be an array .*got \[1.0, 0.0"),
     ({"routes": {"mlp/out": jnp.ones((3, 1, 1, 15))}}, "must broadcast"),
     ({"routes": {"mlp/hidden": jnp.ones((3, 1, 1, 16))}}, "must broadcast"),
     ({"routes": {"attention/heads": jnp.ones((3, 1, 1, 4, 7))}}, "must broadcast"),

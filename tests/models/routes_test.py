@@ -219,6 +219,7 @@ def routes_of(table, weights):
   ("routes", "message"),
   [
     (routes_of((2, F), (B, L, 2)), r"'mlp/hidden' must have the 3 layers .*\(2, 32\)"),
+    (routes_of((N, F), (B, L, N)), r"the 3 layers .*\(3, 32\); .*masks.at_layers"),
     (routes_of((N, 2, F), (B, L, 3)), "'mlp/hidden', in every layer: .*with one S"),
     (
       routes_of((N, 2, F + 1), (B, L, 2)),

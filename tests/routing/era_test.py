@@ -276,6 +276,10 @@ def test_rules_that_make_no_expansion_are_errors(rules, message):
       lambda: era.reablate(EXPANSION).update(PARAMS, optax.EmptyState()),
       "needs params",
     ),
+    (
+      lambda: era.Expansion.from_json({"params": {}}),
+      r"has params and nodes, got \['params'\]",
+    ),
   ],
 )
 def test_bad_input_is_told(call, message):

@@ -260,6 +260,7 @@ ONES = np.ones(4)
       lambda: masks.at_layers(masks.select(TABLE, np.array([0])), 3, ()),
       r"\[0, 3\), got \[\]",
     ),
+    (lambda: masks.targets_in(np.zeros(3, int), ONES), r"\[B, L \+ 1\], got \(3,\)"),
     (lambda: masks.match_sequences(np.zeros((1, 3), int), []), "must hold tokens"),
     (lambda: masks.match_sequences(np.zeros((1, 3), int), [()]), "must hold tokens"),
     (lambda: masks.count_tokens(np.array([5]), ONES[:1], 5), r"lie in \[0, 5\), got 5"),

@@ -244,11 +244,15 @@ class Decoder:
     for name, mask in routes.items():
       if name not in shapes:
         raise ValueError(f"unknown route {name!r}; the nodes are {', '.join(NODES)}")
+      if isinstance(mask, list | tuple) and not isinstance(mask, TokenMask):
+        raise ValueError(f"route {name!r} must be an array or a TokenMask, got {mask}")
       stacked = jnp.shape(mask.table if isinstance(mask, TokenMask) else mask)
-      if stacked[:1] != (c.num_layers,):
+      # A table [S, ...units] lacks them even where S is their number.
+      lacks_axis = isinstance(mask, TokenMask) and len(stacked) < len(shapes[name]) - 1
+      if stacked[:1] != (c.num_layers,) or lacks_axis:
         raise ValueError(
-          f"route {name!r} must have the {c.num_layers} layers as leading axis, "
-          f"got shape {stacked}"
+          f"route {name!r} must have the {c.num_layers} layers as leading axis, got "
+          f"shape {stacked}; routing.masks.at_layers makes it of one layer's mask"
         )
       layer = jax.eval_shape(lambda m: _of_layer(m, 0), mask)
       try:

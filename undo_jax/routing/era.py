@@ -55,7 +55,11 @@ class Expansion:
 
   @classmethod
   def from_json(cls, content: Mapping[str, Mapping[str, list[int]]]) -> "Expansion":
-    """Returns the expansion of which `to_json` made the content."""
+    """Returns the expansion of which `to_json` made the content, or ValueError."""
+    if set(content) != {"params", "nodes"}:
+      raise ValueError(
+        f"the record of an expansion has params and nodes, got {sorted(content)}"
+      )
     fields = (content["params"], content["nodes"])
     return cls(*({name: Growth(*g) for name, g in field.items()} for field in fields))
 

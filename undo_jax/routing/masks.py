@@ -163,7 +163,12 @@ def targets_in(tokens_BxM: jax.Array, chosen_V: jax.Array) -> jax.Array:
   Args:
     tokens_BxM: int rows of M = L + 1 tokens, ids in [0, V).
     chosen_V: bool [V].
+
+  Raises:
+    ValueError: if the tokens do not have two axes.
   """
+  if jnp.ndim(tokens_BxM) != 2:
+    raise ValueError(f"rows of tokens are [B, L + 1], got {jnp.shape(tokens_BxM)}")
   return jnp.take(jnp.asarray(chosen_V, bool), tokens_BxM[:, 1:], axis=0)
 
 

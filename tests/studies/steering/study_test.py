@@ -1,5 +1,6 @@
 """The steering scalar: what its route does, what is added, what is measured."""
 
+import functools
 import json
 
 import jax
@@ -11,7 +12,7 @@ from configs import routing_steering
 from experiments.routing_steering import run
 from undo_jax.data import tokenizers
 from undo_jax.models.config import ModelConfig
-from undo_jax.models.decoder import Decoder
+from undo_jax.models.decoder import Decoder, Output
 from undo_jax.studies.steering import study
 from undo_jax.types import ConfigError
 
@@ -27,14 +28,6 @@ def params():
 
 def test_only_the_dimension_learns_from_the_token(params):
   """One position alone, so that no other hands the gradient on by attention."""
-  objective = study.routed_by_target(
-    Decoder(MODEL).apply,
-    MODEL,
-    layers=(0,),
-    dimension=3,
-    word_weight=4.0,
-    others_weight=0.5,
-  )
   batch = {
     "inputs": jnp.array([[5], [6]]),
     "targets": jnp.array([[9], [7]]),
@@ -42,25 +35,31 @@ def test_only_the_dimension_learns_from_the_token(params):
   }
   chosen_V = jnp.zeros(MODEL.vocab_size, bool).at[9].set(True)
 
-  @jax.jit
-  def grads(mask, routed):
+  @functools.partial(jax.jit, static_argnames="layers")
+  def grads(mask, chosen_V, layers=(0,), weight=4.0):
+    objective = study.routed_by_target(
+      Decoder(MODEL).apply, MODEL, layers=layers, dimension=3, weight=weight
+    )
+
     def loss(params):
-      frozen = {"chosen_V": chosen_V, "routed": routed}
+      frozen = {"chosen_V": chosen_V}
       return objective(params, frozen, {**batch, "mask": mask}, KEY)[0].mean()
 
     return jax.grad(loss)(params)["layers"]["mlp"]["down"]["bias"]
 
   token, other = jnp.array([[1.0], [0.0]]), jnp.array([[0.0], [1.0]])
-  of_token, of_other = grads(token, True), grads(other, True)
-  control_token, control_other = grads(token, False), grads(other, False)
+  of_token, of_other = grads(token, chosen_V), grads(other, chosen_V)
+  unrouted = grads(token, jnp.zeros_like(chosen_V))
   # Layer 0 is routed, layer 1 comes after it.
   np.testing.assert_array_equal(np.flatnonzero(of_token[0]), [3])
-  np.testing.assert_allclose(of_token[0, 3], 4.0 * control_token[0, 3], rtol=1e-5)
-  np.testing.assert_allclose(of_token[1], control_token[1], rtol=1e-5)
-  expected = np.array(control_other[0])
-  expected[3] *= 0.5
-  np.testing.assert_allclose(of_other[0], expected, rtol=1e-5)
-  assert np.all(np.asarray(control_token) != 0) and np.all(expected != 0)
+  np.testing.assert_allclose(of_token[0, 3], 4.0 * unrouted[0, 3], rtol=1e-5)
+  np.testing.assert_allclose(of_token[1], unrouted[1], rtol=1e-5)
+  assert np.all(np.asarray(of_other) != 0)
+  # In two layers the weight counts once, for both.
+  of_both, plain = (grads(token, chosen_V, (0, 1), weight) for weight in (4.0, 1.0))
+  np.testing.assert_allclose(of_both, 4.0 * plain, rtol=1e-5)
+  np.testing.assert_allclose(plain[1, 3], unrouted[1, 3], rtol=1e-5)
+  np.testing.assert_array_equal(np.flatnonzero(plain[1]), [3])
 
 
 def test_steering_adds_a_constant_to_the_residual_stream(params):
@@ -72,7 +71,21 @@ def test_steering_adds_a_constant_to_the_residual_stream(params):
   np.testing.assert_allclose(added, np.broadcast_to(expected, added.shape), atol=1e-6)
 
 
-def test_the_projection_ranks_by_the_share_of_the_unembedding():
+def test_the_unit_is_the_root_mean_square_of_what_counts():
+  hidden = np.random.default_rng(0).standard_normal((2, 3, 4))
+
+  def apply(params, tokens, capture):
+    del params, tokens
+    return Output(jnp.zeros(()), dict.fromkeys(capture, jnp.asarray(hidden)))
+
+  mask = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+  got = study.stream_size(apply, 1)({}, {"inputs": None, "mask": mask})
+  expected = sum((hidden[b, t] ** 2).mean() ** 0.5 for b, t in ((0, 0), (0, 1), (1, 0)))
+  np.testing.assert_allclose(got, expected / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_projection_ranks_by_the_share_of_the_unembedding(tied):
   """By hand: rows (x, 1) have the share x / sqrt(x^2 + 1)."""
   tokenizer = tokenizers.make(CONFIG.data.tokenizer)
   names = (" forest", " log", " fox", " shell", " crab", " Tom")
@@ -81,8 +94,11 @@ def test_the_projection_ranks_by_the_share_of_the_unembedding():
   x_V[[forest, log, fox, shell, crab, unseen]] = [-3.0, -5.0, 1.0, -1.0, 2.0, -9.0]
   seen_V = np.zeros(CONFIG.model.vocab_size, bool)
   seen_V[[forest, log, fox, shell, crab]] = True
-  embedding = np.stack([x_V, np.ones_like(x_V)], axis=1)
-  found, sign = study.projection(CONFIG, {"embedding": embedding}, seen_V)
+  rows = np.stack([x_V, np.ones_like(x_V)], axis=1)
+  config = CONFIG.copy_and_resolve_references()
+  config.model.tied = tied
+  other = {"embedding": rows[::-1], "head": {"kernel": rows.T}}
+  found, sign = study.projection(config, {"embedding": rows} if tied else other, seen_V)
   assert sign == -1.0
   assert [token for token, _ in found["nearest"]] == [
     " log",

@@ -80,7 +80,7 @@ def steering(results: Mapping[str, Any]) -> Figure:
         )
     axes.set_title(title)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel("added to the dimension")
+    axes.set_xlabel("added to the dimension, root mean squares")
   panels[0].set_ylabel("share of sampled stories")
   figure.legend(
     *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2

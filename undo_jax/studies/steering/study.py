@@ -23,7 +23,7 @@ from undo_jax.evaluation import cross_entropy as scoring
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.models.generation import make_generate
-from undo_jax.objectives.cross_entropy import cross_entropy
+from undo_jax.objectives.cross_entropy import cross_entropy, masked_sum
 from undo_jax.routing import masks
 from undo_jax.studies import story_batches
 from undo_jax.studies.story_batches import NAMES
@@ -54,9 +54,8 @@ def check(config: Any) -> None:
   checks.numbers(config, "steering.strengths")
   if 0.0 not in steering.strengths:
     checks.fail("steering.strengths", "numbers, one of them 0", steering.strengths)
-  for name in ("word_weight", "others_weight"):
-    if not checks.is_number(config.routing[name]):
-      checks.fail(f"routing.{name}", "a number", config.routing[name])
+  if not checks.is_number(config.routing.weight):
+    checks.fail("routing.weight", "a number", config.routing.weight)
   for name in ("steering.num_samples", "steering.num_tokens", "num_top"):
     checks.at_least(config, name, 1)
   for name in ("num_rows", "rows_at_once"):
@@ -124,32 +123,31 @@ def routed_by_target(
   *,
   layers: tuple[int, ...],
   dimension: int,
-  word_weight: float = 1.0,
-  others_weight: float = 1.0,
+  weight: float = 1.0,
 ) -> Objective:
   """Returns the cross-entropy, routed where the target is in frozen["chosen_V"].
 
-  d residual / d residual = word_weight * e_dimension  where the target is chosen,
-                            1 - (1 - others_weight) * e_dimension  elsewhere,
-  after the layers; if frozen["routed"] is False, 1 everywhere.
+  d residual / d residual = e_dimension there after the layers, 1 elsewhere;
+  after the last of the layers weight * e_dimension
 
   Args:
     apply: of the decoder.
     model: its sizes.
     layers: after which the residual stream is routed.
     dimension: of the residual stream.
-    word_weight: of the chosen targets' gradients in the dimension; the paper has 1.
-    others_weight: of all other gradients in it; the paper has 1.
+    weight: of the chosen targets' gradients in all that comes before; 1 in the paper.
   """
-  unit_D = jnp.zeros(model.width).at[dimension].set(1.0)
-  table = masks.make_table(word_weight * unit_D, 1.0 - (1.0 - others_weight) * unit_D)
+  table = masks.make_table(jnp.zeros(model.width).at[dimension].set(1.0))
 
   def objective(params, frozen, batch, key):
     del key
     chosen = masks.targets_in(masks.whole_rows(batch), frozen["chosen_V"])
-    # The rows of the table: chosen, others, unrouted.
-    ids_BxL = jnp.where(frozen["routed"], jnp.where(chosen, 0, 1), 2)
+    ids_BxL = jnp.where(chosen, 0, 1)  # Row 1 of the table is the unrouted one.
     routes = masks.routes({"residual": table}, ids_BxL, model.num_layers, layers)
+    # Masks multiply on the way back: the weight stands at the first that is met.
+    mask = routes["residual"]
+    table_NxSxD = mask.table.at[max(layers), 0].multiply(weight)
+    routes = {"residual": mask._replace(table=table_NxSxD)}
     logits = apply(params, batch["inputs"], routes=routes).logits
     loss = cross_entropy(logits, batch["targets"], batch["mask"])
     return loss, {"cross_entropy": loss}
@@ -162,6 +160,7 @@ class _Programs(NamedTuple):
   optimizer: Any
   run: Callable[..., Any]  # A step over all batches.
   score: Callable[..., dict[str, jax.Array]]
+  size: Callable[..., jax.Array]  # See `stream_size`.
   generate: Callable[..., Any]
 
 
@@ -174,8 +173,7 @@ def _build(config) -> _Programs:
     model,
     layers=tuple(config.routing.layers),
     dimension=config.routing.dimension,
-    word_weight=config.routing.word_weight,
-    others_weight=config.routing.others_weight,
+    weight=config.routing.weight,
   )
   tokenizer = tokenizers.make(config.data.tokenizer)
   at_once = config.evaluation.rows_at_once
@@ -184,6 +182,7 @@ def _build(config) -> _Programs:
     optimizer,
     jax.jit(scan_steps(make_step(objective, optimizer))),
     jax.jit(scoring.make_evaluate(decoder.apply, NAMES, rows_at_once=at_once)),
+    jax.jit(stream_size(decoder.apply, config.steering.layer)),
     make_generate(
       decoder,
       num_tokens=config.steering.num_tokens,
@@ -199,7 +198,8 @@ def run_seed(config: Any, programs: _Programs, seed: int) -> dict[str, dict[str,
 
   Returns:
     By the names of MODELS: "losses" on held-out stories; of the projection
-    (`projection`) "rank", "auc" and "nearest"; "steering", see `_steering`.
+    (`projection`) "rank", "auc" and "nearest"; "unit" of the strengths, see
+    `stream_size`; "steering", see `_steering`.
   """
   data = story_batches.load(config, seed)
   problems = scoring.problems(data.held_out, config.evaluation.num_rows)
@@ -208,18 +208,20 @@ def run_seed(config: Any, programs: _Programs, seed: int) -> dict[str, dict[str,
   batches = {name: data.batches[name] for name in ("inputs", "targets", "mask")}
   token, size = _token(config), config.model.vocab_size
   seen_V = np.bincount(batches["targets"].reshape(-1), minlength=size) > 0
-  chosen_V = np.arange(size) == token
   found = {}
   for name in MODELS:
+    chosen_V = np.zeros(size, bool)
+    chosen_V[token] = name == "routed"
     start = state_lib.create(fresh, programs.optimizer)
-    frozen = {"chosen_V": chosen_V, "routed": np.bool_(name == "routed")}
-    end, _ = programs.run(start, frozen, batches, key)
+    end, _ = programs.run(start, {"chosen_V": chosen_V}, batches, key)
     losses = programs.score(end.params, problems)
     shown, sign = projection(config, end.params, seen_V)
+    unit = float(programs.size(end.params, problems))
     found[name] = {
       "losses": {kind: float(value) for kind, value in losses.items()},
       **shown,
-      "steering": _steering(config, programs, end.params, sign, key),
+      "unit": unit,
+      "steering": _steering(config, programs, end.params, sign * unit, key),
     }
     LOGGER.info("seed %d, %s: rank %d", seed, name, shown["rank"])
   return found
@@ -272,8 +274,22 @@ def projection(
   }, sign
 
 
-def _steering(config, programs, params, sign, key) -> dict[str, dict[str, Any]]:
-  """Samples stories while a constant is added to the dimension after a layer.
+def stream_size(apply: Callable, layer: int) -> Callable[..., jax.Array]:
+  """Returns (params, batch) -> how large the residual stream is after a layer.
+
+  sqrt(mean over the dimensions of x^2), averaged over the positions that count
+  """
+
+  def size(params, batch):
+    found = apply(params, batch["inputs"], capture=(layer + 1,)).captured
+    root_BxL = jnp.sqrt(jnp.mean(jnp.square(found[layer + 1]), axis=-1))
+    return masked_sum(root_BxL, batch["mask"]).mean()
+
+  return size
+
+
+def _steering(config, programs, params, unit, key) -> dict[str, dict[str, Any]]:
+  """Samples stories while strength * unit is added to the dimension after a layer.
 
   Returns:
     For each strength "word" and "related", the shares of stories with the word and
@@ -287,7 +303,7 @@ def _steering(config, programs, params, sign, key) -> dict[str, dict[str, Any]]:
   is_related = stories.topic_pattern(_topic_words(config))
   found = {}
   for strength in block.strengths:
-    changed = steered(params, block.layer, config.routing.dimension, sign * strength)
+    changed = steered(params, block.layer, config.routing.dimension, unit * strength)
     samples = programs.generate(changed, prompts, key=jax.random.fold_in(key, 2))
     texts = [tokenizer.decode(row) for row in np.asarray(samples.tokens_BxT).tolist()]
     found[f"{strength:g}"] = {
