@@ -97,7 +97,7 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
       )
     axes.set_title(f"oversight {100 * level:g} %")
   figure.supxlabel("environment steps, millions", fontsize=10)
-  figure.supylabel("average stepwise return (true reward)", fontsize=10)
+  figure.supylabel("average stepwise return", fontsize=10)
   figure.legend(loc="outside upper center", ncols=4)
   return figure
 

@@ -11,7 +11,9 @@ from undo_jax.data.images import Images
 from undo_jax.frontier.figures import render
 from undo_jax.studies.splitting import study
 
-_COLORS = ("#d55e00", "#0072b2")  # First and second group of classes.
+# First and second group of classes; lines of what the mean image reaches.
+_COLORS = ("#d55e00", "#0072b2")
+_LINES = ((0, (4, 3)), (0, (1, 1.5)))
 
 
 def draw(
@@ -48,7 +50,7 @@ def certificates(results: Mapping[str, Any], num_classes: int) -> Figure:
   labels = (f"classes 0 to {first - 1}", f"classes {first} to {num_classes - 1}")
   for group, (color, label) in enumerate(zip(_COLORS, labels, strict=True)):
     nothing = results["mean_image"][group]
-    axes.axvline(nothing, color=color, linewidth=1, linestyle=(0, (4, 3)))
+    axes.axvline(nothing, color=color, linewidth=1, linestyle=_LINES[group])
     for row, found in enumerate(settings.values()):
       y = row + 0.14 * (2 * group - 1)
       values = [by_half[1][group] for by_half in found["certificate_mse"].values()]
@@ -66,7 +68,8 @@ def certificates(results: Mapping[str, Any], num_classes: int) -> Figure:
   axes.invert_yaxis()
   axes.set_xlim(left=0)
   axes.set_xlabel(
-    "error of the second half's certificate, MSE on test images (dashed: mean image)"
+    "MSE of the second half's certificate on test images\n"
+    "(lines: the mean image, dashed for the first classes)"
   )
   figure.legend(loc="outside upper center", ncols=2)
   return figure
