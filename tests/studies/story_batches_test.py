@@ -53,3 +53,10 @@ def test_a_wrong_field_is_named(field, value, message):
   config.update_from_flattened_dict({field: value})
   with pytest.raises(ConfigError, match=message):
     story_batches.check(config)
+
+
+def test_files_that_are_missing_are_named():
+  config = routing_stories.get_config("tiny")
+  config.data.update(paths=("missing/*.txt",), forget_words=("tree",))
+  with pytest.raises(ConfigError, match=r"data.paths: .*none matches 'missing/\*.txt'"):
+    story_batches.check(config)

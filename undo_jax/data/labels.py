@@ -23,7 +23,7 @@ _GOLDEN = (5**0.5 - 1) / 2  # Its multiples fill [0, 1) more evenly than any oth
 
 def ranks(size: int) -> np.ndarray:
   """Returns the permutation of `size` rows, int64 [size]."""
-  step = round(size * _GOLDEN) or 1
+  step = round(size * _GOLDEN)
   while math.gcd(step, size) != 1:
     step += 1
   return np.arange(size, dtype=np.int64) * step % size

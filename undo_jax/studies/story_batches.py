@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from undo_jax import checks
-from undo_jax.data import packing, stories, tokenizers
+from undo_jax.data import document_source, packing, stories, tokenizers
 from undo_jax.data.rows import InMemory
 from undo_jax.models.config import ModelConfig
 from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.types import ConfigError
 
 NAMES = stories.Stories._fields
 
@@ -88,6 +89,10 @@ def check(config: Any) -> ModelConfig:
   checks.unit("data.held_out_fraction", config.data.held_out_fraction)
   if config.data.paths and not config.data.forget_words:
     checks.fail("data.forget_words", "the topic's words in these files", ())
+  try:  # Before the workdir becomes this config's.
+    document_source.find(config.data.paths)
+  except ConfigError as error:
+    raise ConfigError(f"config.data.paths: {error}") from None
   for name in ("num_steps", "forget_rows", "retain_rows"):
     checks.at_least(config, f"train.{name}", 1)
   optimizer_config(config.train)
