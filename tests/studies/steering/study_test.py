@@ -1,6 +1,6 @@
 """The steering scalar: what its route does, what is added, what is measured."""
 
-import functools
+import dataclasses
 import json
 
 import jax
@@ -17,7 +17,7 @@ from undo_jax.studies.steering import study
 from undo_jax.types import ConfigError
 
 CONFIG = routing_steering.get_config("tiny")
-MODEL = ModelConfig(**CONFIG.model)
+MODEL = dataclasses.replace(ModelConfig(**CONFIG.model), num_layers=3)
 KEY = jax.random.key(0)
 
 
@@ -35,10 +35,10 @@ def test_only_the_dimension_learns_from_the_token(params):
   }
   chosen_V = jnp.zeros(MODEL.vocab_size, bool).at[9].set(True)
 
-  @functools.partial(jax.jit, static_argnames="layers")
-  def grads(mask, chosen_V, layers=(0,), weight=4.0):
+  @jax.jit
+  def grads(mask, chosen_V, weight):
     objective = study.routed_by_target(
-      Decoder(MODEL).apply, MODEL, layers=layers, dimension=3, weight=weight
+      Decoder(MODEL).apply, MODEL, layers=(0, 1), dimension=3, weight=weight
     )
 
     def loss(params):
@@ -48,18 +48,17 @@ def test_only_the_dimension_learns_from_the_token(params):
     return jax.grad(loss)(params)["layers"]["mlp"]["down"]["bias"]
 
   token, other = jnp.array([[1.0], [0.0]]), jnp.array([[0.0], [1.0]])
-  of_token, of_other = grads(token, chosen_V), grads(other, chosen_V)
-  unrouted = grads(token, jnp.zeros_like(chosen_V))
-  # Layer 0 is routed, layer 1 comes after it.
-  np.testing.assert_array_equal(np.flatnonzero(of_token[0]), [3])
-  np.testing.assert_allclose(of_token[0, 3], 4.0 * unrouted[0, 3], rtol=1e-5)
-  np.testing.assert_allclose(of_token[1], unrouted[1], rtol=1e-5)
+  of_token, plain = grads(token, chosen_V, 4.0), grads(token, chosen_V, 1.0)
+  of_other = grads(other, chosen_V, 4.0)
+  unrouted = grads(token, jnp.zeros_like(chosen_V), 4.0)
+  # Layers 0 and 1 are routed, layer 2 comes after them.
+  for layer in (0, 1):
+    np.testing.assert_array_equal(np.flatnonzero(of_token[layer]), [3])
+  np.testing.assert_allclose(of_token[2], unrouted[2], rtol=1e-5)
+  np.testing.assert_allclose(of_token[1, 3], 4.0 * unrouted[1, 3], rtol=1e-5)
+  # The weight counts once on the way through both.
+  np.testing.assert_allclose(of_token[:2], 4.0 * plain[:2], rtol=1e-5)
   assert np.all(np.asarray(of_other) != 0)
-  # In two layers the weight counts once, for both.
-  of_both, plain = (grads(token, chosen_V, (0, 1), weight) for weight in (4.0, 1.0))
-  np.testing.assert_allclose(of_both, 4.0 * plain, rtol=1e-5)
-  np.testing.assert_allclose(plain[1, 3], unrouted[1, 3], rtol=1e-5)
-  np.testing.assert_array_equal(np.flatnonzero(plain[1]), [3])
 
 
 def test_steering_adds_a_constant_to_the_residual_stream(params):
