@@ -50,6 +50,7 @@ def test_rows_tell_their_source_and_are_otherwise_the_same():
   for i, row in enumerate(ROWS):
     got = rows[i]
     assert got["source"] == (0 if i in known else 2)
+    assert got["source"].dtype == np.int32
     np.testing.assert_array_equal(got["tokens"], row["tokens"])
   batch = pipeline.mixture([rows], seed=1, batch_size=8)[0]
   plain = pipeline.mixture([ROWS], seed=1, batch_size=8)[0]
@@ -59,6 +60,11 @@ def test_rows_tell_their_source_and_are_otherwise_the_same():
   assert batch.keys() == plain.keys()
   for name, array in plain.items():
     np.testing.assert_array_equal(batch[name], array)
+
+
+def test_names_tell_their_split():
+  for name in ("forget", "forget:labelled", "forget:unlabelled"):
+    assert labels.split_of(name) == "forget"
 
 
 def test_a_label_that_no_row_has_is_an_error():

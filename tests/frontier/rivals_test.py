@@ -57,6 +57,7 @@ def test_margins_are_those_of_each_seed():
   found["models"]["undo_alpha_0.7"] = model(1.0, (0.0, 0.1, 0.3), (0.0, 0.3, 0.4))
   names = ("routed", "undo_alpha_0.7", 20)
   assert rivals.margins(found, *names) == pytest.approx([0.1, -0.2])
+  assert rivals.margins(found, *names[:2], 10) == pytest.approx([-0.1, 0.2])
   found["metrics"]["forget"]["higher_is"] = "less capable"
   assert rivals.margins(found, *names) == pytest.approx([-0.1, 0.2])
   one = rivals.margins(results(), *names)
