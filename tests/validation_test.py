@@ -152,6 +152,14 @@ def test_wrong_routing_is_named(config, field, value, message):
   assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["pretrain", "distill"])
+def test_routed_training_is_checked_as_it_is_changed(config, name):
+  config.routing.methods = ("routed", "routed_distillation")
+  config.routing[name].num_steps = 0
+  with pytest.raises(ConfigError, match=f"config.routing.{name}: .*num_steps >= 1"):
+    validation.check(config, ONE_DEVICE)
+
+
 def test_there_must_be_something_to_route(config):
   config.routing.methods = ("sgtm", "routed_distillation")
   for share in (1.0, 0.25):
