@@ -171,6 +171,10 @@ def test_there_must_be_something_to_route(config):
   config.routing.labelled = 0.25
   with pytest.raises(ConfigError, match="a multiple of num_microbatches x 3 .* 16"):
     validation._check_routed_data(config, 3)
+  microbatches, config.pretrain.num_microbatches = config.pretrain.num_microbatches, 32
+  with pytest.raises(ConfigError, match="a multiple of num_microbatches x 1 .* 16"):
+    validation._check_routed_data(config, 1)
+  config.pretrain.num_microbatches = microbatches
   config.mixtures.distill.forget = 0.0
   with pytest.raises(
     ConfigError, match="distill: expected weight on forget, which routed_distillation"
