@@ -26,6 +26,7 @@ TEXT = """HloModule jit_f, is_scheduled=true
 
 %fused_computation.1 (p.1: f32[8,16]) -> f32[8,16] {
   %p.1 = f32[8,16]{1,0} parameter(0)
+  %product = f32[8,16]{1,0} convolution(%p.1, %p.1), dim_labels=bf_io->bf
   ROOT %all-to-all.4 = f32[8,16]{1,0} all-to-all(%p.1), channel_id=9, replica_groups={{0,1,2,3}}, dimensions={0}
 }
 
@@ -36,7 +37,7 @@ TEXT = """HloModule jit_f, is_scheduled=true
   %next = s32[] add(%i, %one)
   %v = f32[8,16]{1,0} get-tuple-element(%s), index=1
   %work = f32[8,16]{1,0} fusion(%v), kind=kLoop, calls=%fused_computation, backend_config={"window_config":{"estimated_cycles":"10"}}
-  %more = f32[8,16]{1,0} fusion(%work), kind=kLoop, calls=%fused_computation.1
+  %more = f32[8,16]{1,0} fusion(%work), kind=kLoop, calls=%fused_computation.1, backend_config={"window_config":{"estimated_cycles":"20"}}
   ROOT %out = (s32[], f32[8,16]{1,0}) tuple(%next, %more)
 }
 
@@ -72,6 +73,7 @@ TEXT = """HloModule jit_f, is_scheduled=true
 ENTRY %main (a: f32[8,4]) -> f32[8,16] {
   %a = f32[8,4]{1,0} parameter(0)
   %gather-start = (f32[8,4]{1,0}, f32[8,16]{1,0}) all-gather-start(%a), channel_id=1, replica_groups=mesh['x'=4,'y'=2] {'x'}, dimensions={1}
+  %beside = f32[8,4]{1,0} copy(%a), backend_config={"window_config":{"estimated_cycles":"5"}}
   %gather = f32[8,16]{1,0} all-gather-done(%gather-start)
   %four = s32[] constant(4)
   %start.1 = (s32[], f32[8,16]{1,0}) tuple(%four, %gather)
@@ -84,7 +86,7 @@ ENTRY %main (a: f32[8,4]) -> f32[8,16] {
 def test_loops_are_multiplied_in_and_fusions_count_whole():
   found = compiled_text.read(TEXT)
   assert found.assumed_loops == 0
-  assert found.cycles == 10 * (3 * 10 + 7)
+  assert found.cycles == 5 + 10 * (3 * (10 + 20) + 7)
   assert found.counts == {"all-gather": 1, "all-reduce": 10, "all-to-all": 30}
   size = 8 * 16 * 4
   assert found.bytes == {
@@ -95,6 +97,43 @@ def test_loops_are_multiplied_in_and_fusions_count_whole():
   # Twice 7/8 of an all-reduce over 8; the rest runs beside computation.
   assert found.sent_bytes == 10 * size * 2 * 7 / 8
   assert found.hidden_bytes == (1 + 30) * size * 3 / 4
+  assert found.hidden_share == pytest.approx(31 * 0.75 / (31 * 0.75 + 10 * 1.75))
+
+
+@pytest.mark.parametrize(
+  ("changes", "open_pieces"),
+  [
+    # Between the start and the done nothing is computed.
+    ({'copy(%a), backend_config={"window_config":{"estimated_cycles":"5"}}': "copy(%a)"}, 1),
+    # The computation comes after the done.
+    ({"all-gather-done(%gather-start)": "copy(%b)", "%beside = f32[8,4]{1,0}": "%b = f32[8,16]{1,0} all-gather-done(%gather-start)\n  %beside = f32[8,4]{1,0}"}, 1),
+    # The fusions of the all-to-all only send: no product in them.
+    ({"convolution(%p.1, %p.1)": "multiply(%p.1, %p.1)"}, 30),
+  ],
+)  # fmt: skip
+def test_a_collective_with_nothing_beside_it_is_waited_for(changes, open_pieces):
+  text = TEXT
+  for old, new in changes.items():
+    assert old in text
+    text = text.replace(old, new)
+  whole, found = compiled_text.read(TEXT), compiled_text.read(text)
+  waited = found.sent_bytes - whole.sent_bytes
+  assert waited == whole.hidden_bytes - found.hidden_bytes
+  assert waited == open_pieces * 8 * 16 * 4 * 3 / 4
+
+
+def test_aliases_are_read_from_the_header():
+  def fn(state, x):
+    return {"a": state["a"] + x.sum(), "b": state["b"] * 2}, x + 1
+
+  a, b = jax.ShapeDtypeStruct((4,), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
+  args = {"a": a, "b": b}, jax.ShapeDtypeStruct((3,), jnp.float32)
+  kept = jax.jit(fn).lower(*args).compile().as_text()
+  assert compiled_text.aliases(kept) == {}
+  donated = jax.jit(fn, donate_argnums=0).lower(*args).compile().as_text()
+  assert compiled_text.aliases(donated) == {0: 0, 1: 1}
+  single = jax.jit(lambda x: x + 1, donate_argnums=0).lower(a).compile().as_text()
+  assert compiled_text.aliases(single) == {0: 0}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.$-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(calls|body|condition|to_apply)=%?([\w.$-]+)")
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
+_ALIAS = re.compile(r"\{([\d, ]*)\}: \((\d+), \{[\d, ]*\}, \w+-alias\)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,16 +54,34 @@ class Found:
   counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
   bytes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
   sent_bytes: float = 0.0  # By a device while it waits; see `_sent`.
-  hidden_bytes: float = 0.0  # Likewise, but beside computation.
+  hidden_bytes: float = 0.0  # Likewise, but with computation from start to end.
   assumed_loops: int = 0  # Whose length the text does not tell: taken as once.
+
+  @property
+  def hidden_share(self) -> float:
+    """Part of the bytes sent beside which something is computed; 1 if none is sent."""
+    moved = self.sent_bytes + self.hidden_bytes
+    return self.hidden_bytes / moved if moved else 1.0
 
 
 def read(text: str) -> Found:
   """Sums up the text of a compiled program, `compiled.as_text()`."""
   computations, entry = _parse(text)
   found = Found()
-  _walk(computations, entry, 1, found, fused=False, seen=set())
+  _walk(computations, entry, 1, found, fused=None, seen=set())
   return found
+
+
+def aliases(text: str) -> dict[int, int]:
+  """Returns which arguments a compiled program writes its results over.
+
+  Returns:
+    Number of the result -> number of the argument, both of flattened trees. What is
+    donated and not among them is held twice.
+  """
+  header = text.split("\n", 1)[0]
+  found = _ALIAS.findall(header)
+  return {int(result or 0): int(argument) for result, argument in found}
 
 
 def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
@@ -111,17 +130,19 @@ def _split_shape(text: str) -> tuple[str, str]:
 def _walk(computations, name, times, found, *, fused, seen):
   """Adds a computation, run `times` times, and all that it runs."""
   names = {i.name: i for i in computations.get(name, ())}
+  # What runs beside a fusion's collective is known where the fusion stands.
+  beside = fused or _beside(computations, list(names.values()))
   for instruction in names.values():
     if not fused:
       found.cycles += times * _cycles(instruction)
-    _add_collective(instruction, times, found, seen, is_hidden=fused)
+    _add_collective(instruction, times, found, seen, beside)
     for inner, turns, is_fused in _inner(computations, names, instruction, found):
       _walk(
         computations,
         inner,
         times * turns,
         found,
-        fused=fused or is_fused,
+        fused=beside if is_fused else fused,
         # A collective split over several fusions keeps its channel.
         seen=seen if turns == 1 else set(),
       )
@@ -215,13 +236,67 @@ def _step(body, index) -> int | None:
   return total or None
 
 
-def _add_collective(instruction, times, found, seen, *, is_hidden):
+def _beside(computations, instructions) -> dict[str, int]:
+  """Returns the cycles of computation beside each collective of a computation.
+
+  The text is in the order in which it runs. A collective goes from its first to its
+  last instruction: a start and its done, or the fusions that have parts of it, of
+  which those with a matrix product compute themselves. What is one instruction, or
+  a fusion without a product, has nothing beside it.
+  """
+  spans: dict[str, list[int]] = {}
+  for index, instruction in enumerate(instructions):
+    for key in _keys(computations, instruction):
+      spans.setdefault(key, []).append(index)
+  return {
+    key: sum(
+      _computed(computations, instructions[index], is_end=index in (at[0], at[-1]))
+      for index in range(at[0], at[-1] + 1)
+    )
+    for key, at in spans.items()
+  }
+
+
+def _computed(computations, instruction, *, is_end: bool) -> int:
+  """Returns the cycles of an instruction, of a loop's body once."""
+  inside = [
+    i
+    for how in ("calls", "body")
+    for name in instruction.called(how)
+    for i in computations.get(name, ())
+  ]
+  if is_end and not any(i.opcode in ("convolution", "dot") for i in inside):
+    return 0
+  if instruction.opcode == "while":
+    return sum(_cycles(i) for i in inside)
+  return _cycles(instruction)
+
+
+def _keys(computations, instruction) -> set[str]:
+  """Returns the collectives that an instruction is, ends or has parts of."""
+  if instruction.opcode == "fusion":
+    inside = (i for name in instruction.called("calls") for i in computations[name])
+    return {_key(i) for i in inside if _kind(i)}
+  if instruction.opcode.endswith("-done"):
+    return set(instruction.operands)
+  return {_key(instruction)} if _kind(instruction) else set()
+
+
+def _kind(instruction) -> str:
   opcode = instruction.opcode.removesuffix("-start")
-  if opcode not in COLLECTIVES:
-    return
+  return opcode if opcode in COLLECTIVES else ""
+
+
+def _key(instruction) -> str:
+  # A done names its start; parts in several fusions have a channel in common.
   channel = re.search(r"channel_id=(\d+)", instruction.text)
-  key = channel.group(1) if channel else instruction.name
-  if key in seen:
+  is_start = instruction.opcode.endswith("-start")
+  return instruction.name if is_start or not channel else channel.group(1)
+
+
+def _add_collective(instruction, times, found, seen, beside):
+  opcode, key = _kind(instruction), _key(instruction)
+  if not opcode or key in seen:
     return
   seen.add(key)
   sizes = [_bytes(*array) for array in _ARRAY.findall(instruction.shape)]
@@ -234,7 +309,7 @@ def _add_collective(instruction, times, found, seen, *, is_hidden):
     size *= group
   found.counts[opcode] += times
   found.bytes[opcode] += times * size
-  if is_hidden or instruction.opcode.endswith("-start"):
+  if beside.get(key):
     found.hidden_bytes += times * _sent(opcode, size, group)
   else:
     found.sent_bytes += times * _sent(opcode, size, group)
