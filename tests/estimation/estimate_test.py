@@ -26,6 +26,7 @@ def made(**changes):
   found = compiled_text.Found(
     cycles=V5E.cycles_per_second,  # One second ...
     sent_bytes=V5E.link_bytes_per_second / 4,  # ... and a quarter.
+    hidden_bytes=V5E.link_bytes_per_second * 3 / 4,
     counts=collections.Counter({"all-gather": 3}),
     bytes=collections.Counter({"all-gather": 2 * GIB}),
   )
@@ -38,6 +39,7 @@ def made(**changes):
     output_bytes=GIB,
     temporary_bytes=10 * GIB,
     code_bytes=GIB,
+    aliased_bytes=3 * GIB // 2,
     found=found,
   )
   return dataclasses.replace(known, **changes)
@@ -58,12 +60,12 @@ def test_the_table_says_it_in_lines():
   heading = table.heading(V5E, {"data": 1, "fsdp": 16}).splitlines()
   assert heading[0] == "v5e, 15.75 GiB a chip, mesh data 1 x fsdp 16"
   line = table.line(made())
-  cells = "3.00 10.00 14.00 yes 3152 1.25 0.25 0 80 %"
+  cells = "3.00 1.50 10.00 14.00 yes 3152 1.25 0.25 75 % 0 80 %"
   assert line.split() == ["distillation", *cells.split()]
   assert len(line) == len(heading[1])
   assert "  NO  " in table.line(made(temporary_bytes=20 * GIB))
   left_out = flops.Counted(int(3152e12), 0, collections.Counter("w"))
-  assert table.line(made(counted=left_out)).split()[5] == "3152+"
+  assert table.line(made(counted=left_out)).split()[6] == "3152+"
   assert table.line(made(refusal="too large")).endswith("does not fit: too large")
   assert "distillation: all-gather 3 (2.00 GiB)" in table.collectives([made()])
 

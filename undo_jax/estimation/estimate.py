@@ -21,6 +21,7 @@ class Estimate:
   output_bytes: int = 0  # Beside the donated arguments.
   temporary_bytes: int = 0
   code_bytes: int = 0
+  aliased_bytes: int = 0  # Of the arguments, in whose place results are written.
   found: compiled_text.Found = dataclasses.field(default_factory=compiled_text.Found)
   refusal: str = ""  # Of the compiler, where the program does not fit.
 
@@ -97,6 +98,7 @@ def estimate(
     # counts some memory twice.
     temporary_bytes=memory.peak_memory_in_bytes - arguments - outputs,
     code_bytes=memory.generated_code_size_in_bytes,
+    aliased_bytes=memory.alias_size_in_bytes,
     found=compiled_text.read(compiled.as_text()),
   )
 

@@ -37,9 +37,8 @@ def of_run(config: Any, mesh: Mesh) -> Iterator[Lowered]:
   plan = stages.plan(config)
   tasks, problems = _problems(plan[0], mesh)
   for alike in _alike(plan, "train"):
-    yield Lowered(
-      tuple(stage.name for stage in alike), *_training(alike[0].settings, mesh)
-    )
+    shared = of_stage(alike[0], mesh)
+    yield shared._replace(names=tuple(stage.name for stage in alike))
   model = ModelConfig(**config.model)
   score = programs.evaluate(model, mesh, config.setting, tasks, config.evaluation_rows)
   yield Lowered(
@@ -48,6 +47,16 @@ def of_run(config: Any, mesh: Mesh) -> Iterator[Lowered]:
   for alike in _alike(plan, "attack"):
     program = _attack(alike[0].settings, mesh, tasks, problems, config)
     yield Lowered(tuple(stage.name for stage in alike), *program)
+
+
+def of_stage(stage: Stage, mesh: Mesh) -> Lowered:
+  """Returns the step of a stage that trains, as the run calls it.
+
+  Args:
+    stage: of stages.plan, of kind "train".
+    mesh: of the devices to compile for.
+  """
+  return Lowered((stage.name,), *_training(stage.settings, mesh))
 
 
 def _alike(plan: list[Stage], kind: str) -> list[list[Stage]]:

@@ -7,12 +7,14 @@ from undo_jax.estimation.estimate import Estimate
 
 _COLUMNS = (
   ("arguments", 9),
+  ("aliased", 7),
   ("temporary", 9),
   ("total GiB", 9),
   ("fits", 4),
   ("TFLOP", 8),
   ("seconds", 8),
   ("open", 6),
+  ("hidden", 6),
   ("kernels", 7),
   ("of peak", 7),
 )
@@ -22,9 +24,11 @@ _NAME = 36
 def heading(chip: Chip, mesh: dict[str, int]) -> str:
   """Returns what the table is about, and its columns.
 
-  All but the FLOPs are per chip. `seconds` is the compiler's estimate, with what it
-  does not estimate at the datasheet's speed: collectives that nothing hides, `open`,
-  and Pallas `kernels`. A plus marks FLOPs with something left out.
+  All but the FLOPs are per chip. `aliased` are the donated arguments in whose place
+  results are written. `seconds` is the compiler's estimate, with what it does not
+  estimate at the datasheet's speed: collectives that nothing hides, `open`, and Pallas
+  `kernels`. `hidden` is the part of the bytes sent with computation between start and
+  end. A plus marks FLOPs with something left out.
   """
   axes = " x ".join(f"{name} {size}" for name, size in mesh.items())
   names = "  ".join(f"{name:>{width}}" for name, width in _COLUMNS)
@@ -39,12 +43,14 @@ def line(found: Estimate) -> str:
     return f"{name:{_NAME}}does not fit: {found.refusal}"
   cells = (
     f"{_gib(found.argument_bytes + found.output_bytes):.2f}",
+    f"{_gib(found.aliased_bytes):.2f}",
     f"{_gib(found.temporary_bytes):.2f}",
     f"{_gib(found.total_bytes):.2f}",
     "yes" if found.fits else "NO",
     f"{found.counted.flops / 1e12:.4g}" + "+" * bool(found.counted.uncounted),
     f"{found.seconds:.4g}",
     f"{found.sent_seconds:.2g}",
+    f"{100 * found.found.hidden_share:.0f} %",
     f"{found.kernel_seconds:.2g}",
     f"{100 * found.share_of_peak:.0f} %",
   )
