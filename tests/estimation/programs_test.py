@@ -1,0 +1,35 @@
+"""Donation in programs compiled for a slice: the state is held once."""
+
+import importlib.util
+import math
+
+import jax
+import pytest
+
+from configs import pods
+from undo_jax.estimation import compiled_text, programs, topologies
+from undo_jax.training import sharding
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None,
+  reason="the TPU compiler is not installed: pip install 'undo_jax[tpu_compile]'",
+)
+# All training steps are compiled by one function; rmu leaves a part of the weights.
+@pytest.mark.parametrize("stage", ["rmu", "attack_base"])
+def test_results_are_written_over_the_whole_state(stage):
+  config = pods.get_config("tiny")
+  config.model.update(attention="plain", remat="none", logits_chunk=None)
+  devices, _ = topologies.get("v5e:2x2")
+  mesh = sharding.make_mesh(**config.mesh, devices=devices)
+  found = programs.of_run(config, mesh)
+  lowered = next(each for each in found if stage in each.names)
+  state = jax.tree.leaves(lowered.args[0])
+  compiled = lowered.program.lower(*lowered.args).compile()
+  aliases = compiled_text.aliases(compiled.as_text())
+  assert aliases == {number: number for number in range(len(state))}
+  held = sum(
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in state
+  )
+  # The compiler pads what is smaller than a tile.
+  assert compiled.memory_analysis().alias_size_in_bytes >= held
