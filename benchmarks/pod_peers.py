@@ -3,8 +3,9 @@
 COMMAND, in an environment of its own (see benchmarks/README.md), with no TPU:
 
   python -m benchmarks.pod_peers --side=ours --topology=v5e:4x4
-  python -m benchmarks.pod_peers --side=tunix --remat=DECODER --accumulate=7 --layers=2,4
-  python -m benchmarks.pod_peers --side=maxtext --accumulate=7
+  python -m benchmarks.pod_peers --side=maxtext --accumulate=7 --matched
+  python -m benchmarks.pod_peers --side=tunix --accumulate=7 --matched \
+      --remat=DECODER --layers=2,4
 
 Compiles each side's update from shapes alone, for the same batch, teacher and student
 resident, and prints what the compiler says of it, by the same estimator. `accumulate`

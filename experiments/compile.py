@@ -1,12 +1,13 @@
-"""Compiles every stage of a config for a TPU slice, with no TPU: what will it take?
+"""Compiles every stage of a config for TPUs or GPUs that are not here.
 
-COMMAND, needs the extra `tpu_compile`:
+COMMAND, needs the extra `tpu_compile`, or `gpu` for the second:
 
   python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=v5e:4x4
+  python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=h100:2x8
 
-Prints for each program its memory on a chip, FLOPs, collectives and the compiler's
-estimate of its time; see undo_jax/estimation/. The exit status is 1 if one does not
-fit a chip's memory.
+Prints for each program its memory on a chip, FLOPs, collectives and, for TPUs, the
+compiler's estimate of its time; see undo_jax/estimation/. The exit status is 1 if one
+does not fit a chip's memory.
 """
 
 import os
@@ -27,7 +28,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, as of the run.", lock_config=True
 )
 _TOPOLOGY = flags.DEFINE_string(
-  "topology", "v5e:4x4", "The slice: v5e or v6e and its chips, 2x2 to 16x16."
+  "topology", "v5e:4x4", "v5e or v6e, 2x2 to 16x16; a100 or h100, 8 or 2x8."
 )
 _STAGES = flags.DEFINE_list("stages", [], "Only the programs of these stages.")
 flags.mark_flags_as_required(["config"])
@@ -36,7 +37,8 @@ flags.mark_flags_as_required(["config"])
 def main(argv: list[str]) -> None:
   """Prints the table of a config's programs; exit status 1 if one does not fit."""
   del argv
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # There is no TPU to ask.
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # There is no TPU to ask,
+  os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # nor CUDA.
   jax.config.update("jax_platforms", "cpu")
   fits = compile_run(_CONFIG.value, str(_TOPOLOGY.value), list(_STAGES.value))
   sys.exit(0 if fits else 1)

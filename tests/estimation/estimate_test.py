@@ -70,12 +70,24 @@ def test_the_table_says_it_in_lines():
   assert "distillation: all-gather 3 (2.00 GiB)" in table.collectives([made()])
 
 
+def test_where_the_compiler_counts_no_cycles_the_times_are_dashes():
+  found = made(chip=chips.CHIPS["h100"])
+  assert (found.seconds, found.share_of_peak) == (0, 0) and found.fits
+  assert table.line(found).split()[5:] == ["yes", "3152", "-", "-", "-", "-", "-"]
+
+
 @pytest.mark.parametrize("name", ["v9:4x4", "cuda:8", ""])
 def test_an_unknown_chip_is_named(name):
-  with pytest.raises(ConfigError, match=f"--topology: expected v5e or v6e .* '{name}'"):
+  with pytest.raises(ConfigError, match=f"--topology: expected v5e, .* '{name}'"):
     topologies.get(name)
-  with pytest.raises(ConfigError, match="no datasheet for 'H100'"):
-    chips.by_kind("H100")
+  with pytest.raises(ConfigError, match="no datasheet for 'B200'"):
+    chips.by_kind("B200")
+
+
+@pytest.mark.parametrize("name", ["h100:", "h100:0x8", "a100:8y"])
+def test_a_wrong_number_of_gpus_is_named(name):
+  with pytest.raises(ConfigError, match="expected GPUs such as h100:8 .*hosts x GPUs"):
+    topologies.get(name)
 
 
 @pytest.mark.skipif(
@@ -84,6 +96,24 @@ def test_an_unknown_chip_is_named(name):
 def test_without_the_compiler_the_mend_is_named():
   with pytest.raises(ConfigError, match=r"pip install 'undo_jax\[tpu_compile\]'"):
     topologies.get("v5e:4x4")
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("jax_cuda12_plugin") is None,
+  reason="the GPU compiler is not installed: pip install 'undo_jax[gpu]'",
+)
+def test_a_product_for_gpus_gathers_what_it_lacks():
+  devices, chip = topologies.get("h100:2x8")
+  assert len(devices) == 16 and chip.name == "h100"
+  mesh = jax.make_mesh((16,), ("x",), axis_types=(AxisType.Auto,), devices=devices)
+  rows, whole = NamedSharding(mesh, P("x")), NamedSharding(mesh, P())
+  x = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16, sharding=rows)
+  fn = jax.jit(lambda a, b: a @ b, out_shardings=whole)
+  found = estimate("known", fn, (x, x), chip, 16)
+  assert found.counted.flops == 2 * 4096**3
+  assert found.argument_bytes == 2 * 4096**2 * 2 / 16
+  gathered = found.found.bytes["all-gather"]
+  assert 4096**2 * 2 <= gathered <= 2 * 4096**2 * 2
 
 
 def compiled(fn, *args, **options):

@@ -17,11 +17,12 @@ class Chip:
   flops_per_second: float  # Peak of bfloat16 products.
   bytes_per_second: float  # To and from its own memory.
   link_bytes_per_second: float  # Sent to its neighbours, all links together.
-  cycles_per_second: float  # Of the clock in which the compiler counts.
+  cycles_per_second: float  # Of the clock in which the compiler counts; 0: it does not.
 
 
-# Reference: cloud.google.com/tpu/docs/v5e and v6e. The clock is the one at which the
-# matrix units reach the peak: v5e 4 of 128 x 128, v6e 4 of 256 x 256 (2 FLOPs a cell).
+# Reference: cloud.google.com/tpu/docs/v5e and v6e, NVIDIA's data sheets. The clock of
+# the TPUs is the one at which the matrix units reach the peak: v5e 4 of 128 x 128, v6e
+# 4 of 256 x 256 (2 FLOPs a cell).
 CHIPS = {
   "v5e": Chip(
     name="v5e",
@@ -40,6 +41,24 @@ CHIPS = {
     bytes_per_second=1640e9,
     link_bytes_per_second=400e9,
     cycles_per_second=1.751e9,
+  ),
+  "a100": Chip(
+    name="a100",
+    kind="NVIDIA A100-SXM4-80GB",
+    memory_bytes=60e9,  # What JAX takes of 80 unless told otherwise.
+    flops_per_second=312e12,
+    bytes_per_second=2039e9,
+    link_bytes_per_second=300e9,  # Within a host.
+    cycles_per_second=0,
+  ),
+  "h100": Chip(
+    name="h100",
+    kind="NVIDIA H100 80GB HBM3",
+    memory_bytes=60e9,
+    flops_per_second=989e12,
+    bytes_per_second=3352e9,
+    link_bytes_per_second=450e9,
+    cycles_per_second=0,
   ),
 }
 

@@ -41,8 +41,10 @@ class Estimate:
     """The compiler's cycles, and at full speed what it has no estimate of.
 
     That is collectives beside which nothing is computed, and Pallas kernels; both
-    take longer than this.
+    take longer than this. Of a chip whose compiler counts no cycles it is 0.
     """
+    if not self.chip.cycles_per_second:
+      return 0.0
     cycles = self.found.cycles / self.chip.cycles_per_second
     return cycles + self.sent_seconds + self.kernel_seconds
 

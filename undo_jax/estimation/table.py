@@ -28,7 +28,8 @@ def heading(chip: Chip, mesh: dict[str, int]) -> str:
   results are written. `seconds` is the compiler's estimate, with what it does not
   estimate at the datasheet's speed: collectives that nothing hides, `open`, and Pallas
   `kernels`. `hidden` is the part of the bytes sent with computation between start and
-  end. A plus marks FLOPs with something left out.
+  end. A plus marks FLOPs with something left out. What a compiler does not tell, as
+  those of GPUs their times, is a dash.
   """
   axes = " x ".join(f"{name} {size}" for name, size in mesh.items())
   names = "  ".join(f"{name:>{width}}" for name, width in _COLUMNS)
@@ -41,6 +42,13 @@ def line(found: Estimate) -> str:
   name = found.name if len(found.name) < _NAME else found.name[: _NAME - 4] + "..."
   if found.refusal:
     return f"{name:{_NAME}}does not fit: {found.refusal}"
+  times = (
+    f"{found.seconds:.4g}",
+    f"{found.sent_seconds:.2g}",
+    f"{100 * found.found.hidden_share:.0f} %",
+    f"{found.kernel_seconds:.2g}",
+    f"{100 * found.share_of_peak:.0f} %",
+  )
   cells = (
     f"{_gib(found.argument_bytes + found.output_bytes):.2f}",
     f"{_gib(found.aliased_bytes):.2f}",
@@ -48,11 +56,7 @@ def line(found: Estimate) -> str:
     f"{_gib(found.total_bytes):.2f}",
     "yes" if found.fits else "NO",
     f"{found.counted.flops / 1e12:.4g}" + "+" * bool(found.counted.uncounted),
-    f"{found.seconds:.4g}",
-    f"{found.sent_seconds:.2g}",
-    f"{100 * found.found.hidden_share:.0f} %",
-    f"{found.kernel_seconds:.2g}",
-    f"{100 * found.share_of_peak:.0f} %",
+    *(times if found.chip.cycles_per_second else "-" * len(times)),
   )
   padded = (
     f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True)
