@@ -5,15 +5,17 @@ COMMAND, with the extra `tpu_compile` and no TPU:
   python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=v5e:4x4
 
 Sizes: gemma2_2b for 16 chips, rows of 1024 tokens, 112 an update (the paper's 110 do
-not divide over 16 chips); gemma2_2b_pod for 256 chips, 1792 an update; and tiny for 4,
-which compiles in seconds.
+not divide over 16 chips); gemma2_2b_pod for 256 chips, 1792 an update; gemma2_0.3b and
+gemma2_0.1b, the paper's models of arithmetic and of languages, for 16 chips at the
+paper's batches, in whole rows a chip; and tiny for 4, which compiles in seconds. Their
+data need no file; what a step takes depends on their shapes alone.
 
 Choosing the mesh: let `fsdp` be as small as lets the program fit, since every layer's
 weights go over it twice or three times an update; the other chips are `data`. Rows
 must divide over data x fsdp. `tensor` only where a chip would have less than one row.
 A population takes its chips from `data` by `replica`.
 
-Reference: arXiv 2506.06278, section 5 and appendix (WMDP): model and batch.
+Reference: arXiv 2506.06278, sections 4, 5 and appendix: models and batches.
 """
 
 import dataclasses
@@ -25,12 +27,13 @@ from configs import arithmetic, common
 from undo_jax import testing
 from undo_jax.models.presets import PRESETS
 
-_METHODS = ("max_ent", "grad_diff", "rmu")
+_METHODS = ("max_ent", "grad_diff", "rmu", "max_ent_sam", "max_ent_rep_noise")
+_SIZES = ("gemma2_2b", "gemma2_2b_pod", "gemma2_0.3b", "gemma2_0.1b", "tiny")
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
-  """Returns the config of a size: gemma2_2b, gemma2_2b_pod or tiny."""
-  size = common.parse_size(arg, ("gemma2_2b", "gemma2_2b_pod", "tiny"))
+  """Returns the config of a size: one of gemma2_2b, gemma2_2b_pod, ..., tiny."""
+  size = common.parse_size(arg, _SIZES)
   config: Any = arithmetic.get_config("tiny")
   config.data.update(
     num_equations=100,
@@ -42,11 +45,19 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   if size == "tiny":
     _use(config, testing.config(vocab_size=128), rows=16, length=128, fsdp=2)
     return config
-  model, data = PRESETS["gemma2_2b"], 16 if size == "gemma2_2b_pod" else 1
-  _use(config, model, rows=112 * data, length=1024, fsdp=16)
+  config.unlearn.methods = _METHODS
   config.unlearn.rmu.options.layers = (5, 6, 7)
-  config.evaluation_rows *= data
-  config.attack.batch_size *= data
+  if size == "gemma2_0.3b":
+    _use(config, PRESETS[size], rows=368, length=256, fsdp=16)
+    _use_paper_attack(config, unlearn_rows=48)
+  elif size == "gemma2_0.1b":
+    _use(config, PRESETS[size], rows=400, length=2048, fsdp=16)
+    _use_paper_attack(config, unlearn_rows=16)
+  else:
+    data = 16 if size == "gemma2_2b_pod" else 1
+    _use(config, PRESETS["gemma2_2b"], rows=112 * data, length=1024, fsdp=16)
+    config.evaluation_rows *= data
+    config.attack.batch_size *= data
   return config
 
 
@@ -68,3 +79,10 @@ def _use(config: Any, model: Any, *, rows: int, length: int, fsdp: int) -> None:
   # The population: its states are held all, one of them is computed at a time.
   config.attack.update(learning_rates=(1e-4, 1e-5, 1e-6), batch_size=16)
   config.replicas_at_once = 1
+
+
+def _use_paper_attack(config: Any, *, unlearn_rows: int) -> None:
+  """Sets the smaller models' unlearning batch and the ten learning rates."""
+  for method in _METHODS:
+    config.unlearn[method].batch_size = unlearn_rows
+  config.attack.learning_rates = common.PAPER_RATES
