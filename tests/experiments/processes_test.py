@@ -1,8 +1,8 @@
 """Several processes over loopback: what one gives; killed, told to stop, resized.
 
-One run is started three times: by two processes, one of which is killed in the stage
-max_ent; by four, which go on from its checkpoint until one gets a SIGTERM; and by two
-on another mesh, which finish it.
+One run is started four times: by two processes, one of which is killed in the stage
+max_ent; by four, which go on from its checkpoint until one gets a SIGTERM; by two on
+another mesh, one of which is killed in the attack; and by one, which finishes it.
 """
 
 import json
@@ -26,6 +26,7 @@ CHANGES = {
   "unlearn.max_ent.num_steps": 8,
   "model.num_layers": 1,  # Compiling takes longest.
   "unlearn.rmu.options.layers": (0,),
+  "attack.num_steps": 8,
 }
 TRAINED = ("base", "max_ent", "undo_alpha_0.5")
 MODEL = TRAINED[-1]
@@ -79,19 +80,24 @@ def whole(tmp_path_factory):
   return workdir
 
 
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory):
-  """The run by several processes; its workdir, what the first of each start said."""
-  workdir = tmp_path_factory.mktemp("interrupted")
-  killed = start(workdir, 2, **MESHES[0])
-  while not list(workdir.glob("stages/max_ent-*/checkpoints/[246]")):
+def kill_in(stage, workdir, **changes):
+  """Kills two processes after the stage's first checkpoint; returns what one said."""
+  killed = start(workdir, 2, **changes)
+  while not list(workdir.glob(f"stages/{stage}-*/checkpoints/[246]")):
     if any(process.poll() is not None for process in killed):
       pytest.fail("\n".join(finish(killed)[1]))
     time.sleep(0.02)
   killed[1].kill()
   killed[1].wait()
   killed[0].kill()  # As a scheduler does, which restarts all of a job.
-  finish(killed)
+  return finish(killed)[1][0]
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+  """The run by several processes; its workdir, what the first of later starts said."""
+  workdir = tmp_path_factory.mktemp("interrupted")
+  kill_in("max_ent", workdir, **MESHES[0])
 
   told = start(workdir, 4, **MESHES[1])
   before = ""
@@ -100,10 +106,10 @@ def interrupted(tmp_path_factory):
   told[3].terminate()
   told_status, told_said = finish(told)
 
-  finished = start(workdir, 2, **MESHES[2])
-  status, said = finish(finished)
-  assert status == [0, 0], said
-  return workdir, (told_status, before + told_said[0]), said[0]
+  resumed = kill_in(f"attack_{MODEL}", workdir, **MESHES[2])
+  status, said = finish(start(workdir, 1))
+  assert status == [0], said
+  return workdir, (told_status, before + told_said[0]), (resumed, said[0])
 
 
 def rows(workdir, name, kind):
@@ -122,12 +128,17 @@ def test_a_killed_job_goes_on_from_its_checkpoint_with_other_processes(interrupt
   assert re.search("max_ent: resuming after update [246]", said), said
 
 
+def test_an_attack_killed_in_two_processes_is_finished_by_one(interrupted):
+  _, _, (_, last) = interrupted
+  assert re.search(f"attack_{MODEL}: resuming after update [246]", last), last
+
+
 def test_a_sigterm_to_one_process_saves_and_ends_all(interrupted):
-  _, (status, said), last = interrupted
+  _, (status, said), (resumed, _) = interrupted
   assert status == [75] * 4, said
   first = re.search(r"max_ent: resuming after update (\d+)", said)[1]
   step = re.search(r"stopped by SIGTERM after update (\d+); ", said)[1]
-  assert f"max_ent: resuming after update {step}" in last
+  assert f"max_ent: resuming after update {step}" in resumed
   assert int(first) < int(step)
 
 

@@ -40,6 +40,8 @@ MINIMAL = {
   "attack.batch_size": 8,
   "routing.labelled": 0.5,
   "routing.mlp_units": 8,
+  "routing.kv_heads": 1,
+  "routing.pretrain.num_steps": 3,
   "routing.alphas": (0.5,),
   "routing.undo_alphas": (0.5,),
 }
