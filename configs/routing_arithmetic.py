@@ -6,10 +6,11 @@ COMMAND, ends in runs/routing/report.html:
       --workdir=runs/routing
 
 The models of configs/arithmetic.py:tiny, and beside them models that learn forget rows
-in a reserved quarter of the MLP units, which is ablated: pretrained so (`routed`, `sgtm`,
-and `routed_control`, whose gradients are not routed), noised and distilled after that
-(`routed_undo_alpha_X`), or distilled so from the base (`routed_distillation_alpha_X`,
-`sgtm_distillation_alpha_X`). --config.routing.kv_heads=1 reserves an attention head too.
+in a reserved quarter of the MLP units, which is ablated: pretrained so (`routed`,
+`sgtm`, and `routed_control`, whose gradients are not routed), noised and distilled
+after that (`routed_undo_alpha_X`), or distilled so from the base
+(`routed_distillation_alpha_X`, `sgtm_distillation_alpha_X`).
+--config.routing.kv_heads=1 reserves an attention head too.
 
 Partial labels: --config.routing.labelled=0.25 labels a quarter of the rows, and adds
 `data_filtering_labelled`, which leaves out the rows that are labelled forget.

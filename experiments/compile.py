@@ -5,13 +5,17 @@ COMMAND, needs the extra `tpu_compile`, or `gpu` for the second:
   python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=v5e:4x4
   python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=h100:2x8
 
-Prints for each program its memory on a chip, FLOPs, collectives and, for TPUs, the
-compiler's estimate of its time; see undo_jax/estimation/. The exit status is 1 if one
-does not fit a chip's memory.
+Local files that the config names and that are not here are replaced by made-up ones,
+and the first line says which: what a step takes depends on shapes alone. Prints for
+each program its memory on a chip, FLOPs, collectives and, for TPUs, the compiler's
+estimate of its time; see undo_jax/estimation/. The exit status is 1 if one does not
+fit a chip's memory.
 """
 
 import os
+import pathlib
 import sys
+import tempfile
 from typing import Any
 
 from absl import flags
@@ -20,7 +24,7 @@ from ml_collections import config_flags
 
 from experiments import launch
 from undo_jax import validation
-from undo_jax.estimation import programs, table, topologies
+from undo_jax.estimation import programs, stand_ins, table, topologies
 from undo_jax.estimation.estimate import estimate
 from undo_jax.training import sharding
 
@@ -46,6 +50,14 @@ def main(argv: list[str]) -> None:
 
 def compile_run(config: Any, topology: str, only: list[str]) -> bool:
   """Compiles a config's programs for a slice; returns whether all fit."""
+  with tempfile.TemporaryDirectory() as directory:
+    replaced = stand_ins.fill(config, pathlib.Path(directory))
+    if replaced:
+      print(f"not here, and replaced by made-up ones: {', '.join(replaced)}")
+    return _compile(config, topology, only)
+
+
+def _compile(config, topology, only):
   devices, chip = topologies.get(topology)
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
   validation.check(config, dict(mesh.shape))

@@ -31,6 +31,10 @@ def config(tmp_path):
   return config
 
 
+def described(x):
+  return x.shape, x.dtype
+
+
 def data_of(config):
   return stages.plan(config)[0].settings["data"]
 
@@ -54,6 +58,9 @@ def test_rows_and_scores_of_english(config, tmp_path):
   tasks, problems = arithmetic.problems(data, SEEDS, tmp_path / "data")
   assert tasks[-1] == "english"
   assert len(tasks) == 5  # Four operations as equations.
+  before = arithmetic.problem_shapes(data, SEEDS, tmp_path / "unprepared")
+  assert before[0] == tasks
+  assert jax.tree.map(described, before[1]) == jax.tree.map(described, problems)
   model = Decoder(testing.config(vocab_size=264))
   params = model.init(jax.random.key(0))
   evaluate = arithmetic.make_evaluate(model.apply, tasks, rows_at_once=4)

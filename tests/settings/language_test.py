@@ -8,6 +8,7 @@ import pytest
 from configs import language
 from experiments import launch, undo
 from undo_jax import stages
+from undo_jax.settings import language as language_setting
 from undo_jax.types import ConfigError
 
 SIZES = {
@@ -104,6 +105,18 @@ def test_wrong_data_is_named(config, field, value, message):
   config.update_from_flattened_dict({field: value})
   with pytest.raises(ConfigError, match=message):
     launch.check(config)
+
+
+def test_shapes_of_the_problems_are_known_before_rows_are_prepared(config, tmp_path):
+  data, seeds = config.data.to_dict(), {"data": 0, "eval": 0}
+  language_setting.prepare(data, seeds, tmp_path / "data", "test")
+  found = language_setting.problems(data, seeds, tmp_path / "data")
+  known = language_setting.problem_shapes(data, seeds, tmp_path / "none")
+  described = [
+    (names, {name: (x.shape, x.dtype) for name, x in arrays.items()})
+    for names, arrays in (found, known)
+  ]
+  assert described[0] == described[1]
 
 
 def test_too_few_held_out_rows_end_before_training(config, tmp_path):

@@ -112,11 +112,13 @@ def _attack(settings, mesh, tasks, problems, config):
 def _problems(data: Stage, mesh: Mesh) -> tuple[tuple[str, ...], Any]:
   """Returns the evaluation's tasks and its problems' shapes.
 
-  The problems are made, since how many and how long they are follows from them.
+  Problems that need no prepared rows are made, since how many and how long they are
+  follows from them.
   """
   setting = settings_lib.get(data.settings["setting"])
   with tempfile.TemporaryDirectory() as directory:
-    tasks, arrays = setting.problems(
+    find = getattr(setting, "problem_shapes", setting.problems)
+    tasks, arrays = find(
       data.settings["data"], data.settings["seeds"], pathlib.Path(directory)
     )
   where = sharding.rows_or_replicated(arrays, mesh)

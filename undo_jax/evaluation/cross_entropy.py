@@ -43,6 +43,16 @@ def problems(sources: Mapping[str, Any], num_rows: int) -> Problems:
   return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
 
 
+def problem_shapes(num_rows: int, length: int) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns the shapes of `problems`, of the rows of all sources together."""
+  size = (num_rows, length)
+  shapes = {"inputs": size, "targets": size, "mask": size, "group": (num_rows,)}
+  return {
+    name: jax.ShapeDtypeStruct(shape, jnp.float32 if name == "mask" else jnp.int32)
+    for name, shape in shapes.items()
+  }
+
+
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int
 ) -> Callable[[Params, Any], dict[str, jax.Array]]:

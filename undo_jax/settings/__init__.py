@@ -19,6 +19,8 @@ class Setting(Protocol):
       "higher_is"} of results.json.
     FALLING: optional, names of further scores that fall as a model gets better.
       All others are of the kind of the retain score.
+    problem_shapes: optional, what `problems` returns with shapes for arrays, where it
+      reads rows that `prepare` wrote: needs none of them.
   """
 
   METRICS: Mapping[str, Mapping[str, Any]]

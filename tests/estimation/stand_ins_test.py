@@ -1,0 +1,76 @@
+"""A run is compiled where the files that it names are not."""
+
+import pytest
+
+from configs import arithmetic, language, wmdp
+from undo_jax import settings, stages, testing, validation
+from undo_jax.estimation import programs, stand_ins
+
+ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
+SEEDS = {"data": 0, "eval": 0}
+
+
+def corpora(*names):
+  return {f"data.{name}.paths" for name in names}
+
+
+@pytest.mark.parametrize(
+  ("module", "size", "missing"),
+  [
+    (arithmetic, "paper", {"data.tokenizer", *corpora("english")}),
+    (language, "paper", {"data.tokenizer", *corpora("retain", "forget")}),
+    (
+      wmdp,
+      "gemma2_2b_cyber",
+      {
+        "data.tokenizer",
+        *(f"data.questions.{name}" for name in ("wmdp", "mmlu", "mmlu_examples")),
+        *corpora("forget", "retain", "forget_qa", "retain_qa", "wikitext"),
+        *corpora(*wmdp.DISTILLED),
+      },
+    ),
+  ],
+)
+def test_the_papers_configs_pass_every_check_without_their_files(
+  module, size, missing, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  config = module.get_config(size)
+  assert set(stand_ins.fill(config, tmp_path)) == missing
+  validation.check(config, ONE_DEVICE)
+  plan = stages.plan(config)
+  lowered = programs.of_stage(plan[1], testing.mesh(1))
+  rows, length = lowered.args[2]["inputs"].shape
+  expected = module.get_config(size)
+  assert rows == expected.pretrain.batch_size
+  assert length == plan[1].settings["length"]
+  assert not stand_ins.fill(config, tmp_path)
+
+
+def test_files_that_are_there_are_kept(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = language.get_config("tiny")
+  for name in ("retain", "forget"):
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text('{"text": "words"}\n')
+    config.data[name].paths = (str(path),)
+  config.data.tokenizer = "bytes"
+  before = config.to_json()
+  assert stand_ins.fill(config, tmp_path) == []
+  assert config.to_json() == before
+
+
+def test_made_up_questions_are_about_as_many_and_as_long_as_the_real_ones(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  config = wmdp.get_config("gemma2_2b_cyber")
+  config.data.questions.mmlu_limit = 2.0
+  config.data.questions.wmdp_limit = None
+  stand_ins.fill(config, tmp_path)
+  setting = settings.get("wmdp")
+  tasks, arrays = setting.problems(config.data.to_dict(), SEEDS, tmp_path)
+  assert len(tasks) == 58
+  shapes = [rows["inputs"].shape for rows in arrays["rows"].values()]
+  assert sum(rows for rows, _ in shapes) >= 57 * 2 + 1987
+  assert 1500 < max(length for _, length in shapes) < 3000

@@ -1,0 +1,72 @@
+"""Small made-up files in the place of those that a config names and this machine lacks.
+
+What a step takes depends on shapes alone, so a run can be compiled where its data are
+not. Of the files only the questions have shapes of their own: how many and how long
+they are is made up, about as in MMLU and WMDP.
+"""
+
+from collections.abc import Callable
+import json
+import pathlib
+from typing import Any
+
+from undo_jax.data import document_source, questions, tokenizers
+from undo_jax.types import ConfigError
+
+# In the releases: 14,042 questions of 57 subjects and five examples of each; 1,987
+# questions in the largest task of WMDP.
+_SUBJECTS = 57
+_QUESTIONS = {"wmdp": 1987, "mmlu": 57 * 246, "mmlu_examples": 57 * 5}
+_TEXT = "x" * 300  # Bytes, of a question; five examples and it are 2,100 tokens.
+
+
+def fill(config: Any, directory: pathlib.Path) -> list[str]:
+  """Replaces what `config.data` names and is not there; changes the config.
+
+  Args:
+    config: of a run.
+    directory: that the files are written to.
+
+  Returns:
+    The fields that were replaced: data.NAME.
+  """
+  data, replaced = config.data, []
+  kind, _, path = data.tokenizer.partition(":")
+  if kind in tokenizers.FILES and not pathlib.Path(path).expanduser().exists():
+    data.tokenizer = "bytes"
+    replaced.append("data.tokenizer")
+  for name, corpus in data.items():
+    if hasattr(corpus, "paths") and _is_missing(document_source.find, corpus.paths):
+      record = dict.fromkeys(_fields(corpus), f"{name}.")
+      corpus.paths = (_write(directory / f"{name}.jsonl", [record]),)
+      replaced.append(f"data.{name}.paths")
+  asked = data.get("questions", {})
+  for name, number in _QUESTIONS.items():
+    if name in asked and _is_missing(questions.find, asked[name]):
+      rows = [_question(index) for index in range(number)]
+      asked[name] = (_write(directory / f"{name}.jsonl", rows),)
+      replaced.append(f"data.questions.{name}")
+  return replaced
+
+
+def _is_missing(find: Callable, patterns: Any) -> bool:
+  try:
+    return bool(patterns) and not find(patterns)
+  except ConfigError:
+    return True
+
+
+def _fields(corpus: Any) -> tuple[str, ...]:
+  fields = (corpus.question_field, corpus.answer_field)
+  return fields if all(fields) else (corpus.text_field,)
+
+
+def _question(index: int) -> dict[str, Any]:
+  subject = f"subject {index % _SUBJECTS}"
+  choices = ["one", "two", "three", "four"]
+  return {"question": _TEXT, "choices": choices, "answer": 0, "subject": subject}
+
+
+def _write(path: pathlib.Path, rows: list[dict[str, Any]]) -> str:
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return str(path)
