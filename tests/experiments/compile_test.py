@@ -57,7 +57,8 @@ def test_a_frozen_model_is_held_in_the_compute_dtype_and_reads_the_same():
 
 
 def test_pods_says_how_its_mesh_divides_its_batches():
-  for size, data in (("gemma2_2b", 1), ("gemma2_2b_pod", 16), ("tiny", 2)):
+  chips = {"gemma2_2b": 1, "gemma2_2b_pod": 16, "gemma2_0.3b": 1, "gemma2_0.1b": 1}
+  for size, data in {**chips, "tiny": 2}.items():
     config = pods.get_config(size)
     mesh = {"replica": 1, "data": data, "fsdp": config.mesh.fsdp, "tensor": 1}
     validation.check(config, mesh)
