@@ -10,9 +10,9 @@ gemma2_0.1b, the paper's models of arithmetic and of languages, for 16 chips at 
 paper's batches, in whole rows a chip; and tiny for 4, which compiles in seconds. Their
 data need no file; what a step takes depends on their shapes alone.
 
-Choosing the mesh: let `fsdp` be as small as lets the program fit, since every layer's
-weights go over it twice or three times an update; the other chips are `data`. Rows
-must divide over data x fsdp. `tensor` only where a chip would have less than one row.
+Choosing the mesh: `fsdp` 16 and the other chips `data` (docs/pods.md compares; over
+more, gathering every layer's weights costs time, over fewer, memory). Rows must divide
+over data x fsdp. `tensor` only where a chip would have less than one row.
 A population takes its chips from `data` by `replica`.
 
 Reference: arXiv 2506.06278, sections 4, 5 and appendix: models and batches.
