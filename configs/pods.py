@@ -56,6 +56,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   else:
     data = 16 if size == "gemma2_2b_pod" else 1
     _use(config, PRESETS["gemma2_2b"], rows=112 * data, length=1024, fsdp=16)
+    # Compares all rows of a part with each other: a row a chip, as the paper's one.
+    config.unlearn.max_ent_rep_noise.num_microbatches = 7
     config.evaluation_rows *= data
     config.attack.batch_size *= data
   return config
