@@ -35,7 +35,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     value_widths=(64, 32),  # Of the value network's.
   )
   config.training = config_dict.create(
-    num_updates=1500,  # Gradient steps, one a rollout.
+    num_updates=800,  # Gradient steps, one a rollout.
     learning_rate=1e-3,  # Of Adam, constant.
     discount=0.97,  # Of rewards, for each step that they are away.
     value_weight=0.5,  # Of the value network's squared error.
@@ -44,7 +44,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     bootstrap=True,  # Value what the end of a rollout cuts off; else it counts 0.
   )
   config.evaluation = config_dict.create(
-    num_evaluations=15,  # Points of the learning curve, evenly spaced.
+    num_evaluations=16,  # Points of the learning curve, evenly spaced.
     num_environments=1024,  # In each of the two halves of an evaluation.
     steps=32,  # Of each environment.
   )
