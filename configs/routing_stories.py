@@ -31,7 +31,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
 def _small() -> Any:
   config: Any = config_dict.ConfigDict()
   config.seeds = (0, 1, 2)  # Of stories, weights and order; more may be added.
-  config.labelled = (0.0, 0.05, 0.25, 0.5, 1.0)  # Fractions of the forget stories.
+  config.labelled = (0.0, 0.05, 0.25, 1.0)  # Fractions of the forget stories.
   # At each of them; at 0 the first is the base model and era the control.
   config.methods = ("filtering", "era", "era_coherent", "sgtm", "rmu")
   config.data = config_dict.create(
@@ -57,7 +57,7 @@ def _small() -> Any:
   config.train = config_dict.create(
     forget_rows=8,  # Of a batch, stories of the topic ...
     retain_rows=24,  # ... and without it.
-    num_steps=800,  # Updates.
+    num_steps=600,  # Updates.
     learning_rate=3e-3,  # Peak.
     warmup_steps=50,  # Linear, updates.
     final_learning_rate=3e-4,  # Of the cosine.
