@@ -5,7 +5,7 @@ COMMAND, results in runs/gridworld/results.json and figures/:
   python -m experiments.routing_gridworld --config=configs/routing_gridworld.py \
       --workdir=runs/gridworld
 
-Sizes: `small` has narrower networks, smaller rollouts, fewer updates at a higher rate,
+Sizes: `small` has narrower networks, smaller rollouts, 800 updates at a higher rate,
 and less weight on entropy, which otherwise keeps so short a training from walking
 straight; `tiny` is what tests run; `paper` has the paper's networks, rates and 20,000
 updates (hours on a CPU for each method and level).
