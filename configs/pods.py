@@ -5,10 +5,10 @@ COMMAND, with the extra `tpu_compile` and no TPU:
   python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=v5e:4x4
 
 Sizes: gemma2_2b for 16 chips, rows of 1024 tokens, 112 an update (the paper's 110 do
-not divide over 16 chips); gemma2_2b_pod for 256 chips, 1792 an update; gemma2_0.3b and
-gemma2_0.1b, the paper's models of arithmetic and of languages, for 16 chips at the
-paper's batches, in whole rows a chip; and tiny for 4, which compiles in seconds. Their
-data need no file; what a step takes depends on their shapes alone.
+not divide over 16 chips); gemma2_2b_pod for 256 chips, 1792 an update; the paper's
+smaller models for 16 chips at its batches, in whole rows a chip: gemma2_0.3b, 0.6b and
+0.9b at that of arithmetic, gemma2_0.1b at that of languages; and tiny for 4, which
+compiles in seconds. Their data need no file: what a step takes depends on its shapes.
 
 Choosing the mesh: `fsdp` 16 and the other chips `data` (docs/pods.md compares; over
 more, gathering every layer's weights costs time, over fewer, memory). Rows must divide
@@ -28,7 +28,8 @@ from undo_jax import testing
 from undo_jax.models.presets import PRESETS
 
 _METHODS = ("max_ent", "grad_diff", "rmu", "max_ent_sam", "max_ent_rep_noise")
-_SIZES = ("gemma2_2b", "gemma2_2b_pod", "gemma2_0.3b", "gemma2_0.1b", "tiny")
+_ARITHMETIC = ("gemma2_0.3b", "gemma2_0.6b", "gemma2_0.9b")
+_SIZES = ("gemma2_2b", "gemma2_2b_pod", *_ARITHMETIC, "gemma2_0.1b", "tiny")
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
@@ -47,7 +48,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     return config
   config.unlearn.methods = _METHODS
   config.unlearn.rmu.options.layers = (5, 6, 7)
-  if size == "gemma2_0.3b":
+  if size in _ARITHMETIC:
     _use(config, PRESETS[size], rows=368, length=256, fsdp=16)
     _use_paper_attack(config, unlearn_rows=48)
   elif size == "gemma2_0.1b":
