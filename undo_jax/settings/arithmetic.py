@@ -110,23 +110,17 @@ def problems(
   data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns the tasks (operation and kind; English) and the problems of each."""
-  tasks, arrays = _generated_problems(data, seeds, directory)
-  if not _has_english(data):
-    return tasks, arrays
-  found = {"arithmetic": arrays, ENGLISH: _english_problems(data, directory)}
-  return (*tasks, ENGLISH), found
+  english = _english_problems(data, directory) if _has_english(data) else None
+  return _problems(data, seeds, directory, english)
 
 
 def problem_shapes(
   data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns what `problems` does, with shapes for English; reads none of its rows."""
-  tasks, arrays = _generated_problems(data, seeds, directory)
-  if not _has_english(data):
-    return tasks, arrays
   rows, size = data["num_evaluation_rows"], data["sequence_length"]
-  found = {"arithmetic": arrays, ENGLISH: cross_entropy.problem_shapes(rows, size)}
-  return (*tasks, ENGLISH), found
+  shapes = cross_entropy.problem_shapes(rows, size) if _has_english(data) else None
+  return _problems(data, seeds, directory, shapes)
 
 
 def make_evaluate(
@@ -146,13 +140,17 @@ def make_evaluate(
   return evaluate
 
 
-def _generated_problems(data, seeds, directory):
+def _problems(data, seeds, directory, english):
+  """Returns the tasks and the generated problems, with those of English if any."""
   # A model that was shown no word problem is not asked any.
   kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
   builder = _documents(data, seeds, directory)
   kept = [p for p in arithmetic.read(builder, "evaluation") if data[kinds[p.kind]]]
   arrays = evaluation.encode(kept, tokenizers.make(data["tokenizer"]))
-  return tuple(evaluation.tasks(kept)), dict(arrays)
+  tasks = tuple(evaluation.tasks(kept))
+  if english is None:
+    return tasks, dict(arrays)
+  return (*tasks, ENGLISH), {"arithmetic": arrays, ENGLISH: english}
 
 
 def _has_english(data) -> bool:
