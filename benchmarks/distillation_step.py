@@ -110,8 +110,8 @@ def write_inputs(path: pathlib.Path, size: Size) -> None:
   import jax
   import numpy as np
 
-  from undo_jax import trees
   from undo_jax.models.gemma2 import Gemma2
+  from undo_jax.utils import trees
 
   init = jax.jit(Gemma2(size.model).init)
   arrays = {}
@@ -149,8 +149,8 @@ class JaxSide:
     import jax
     import numpy as np
 
-    from undo_jax import programs
-    from undo_jax.training import sharding
+    from undo_jax.distributed import sharding
+    from undo_jax.running import programs
     from undo_jax.training.optimizers import OptimizerConfig
 
     mesh = sharding.make_mesh()
@@ -347,7 +347,7 @@ def measure(side: Any, num_steps: int) -> dict[str, Any]:
 
 def work(name: str, size: Size) -> dict[str, Any]:
   """Is the process of one side, or of the check."""
-  from undo_jax import environment
+  from undo_jax.utils import environment
 
   (allocator,) = _ALLOCATOR.value
   if allocator == "mallopt" or (allocator, name) == ("default", "undo_jax"):

@@ -70,14 +70,14 @@ def generate(directory: pathlib.Path, size: float, small: float) -> None:
 
 def measure() -> None:
   """Prepares the corpus and reports rate and memory; runs in a process of its own."""
-  from undo_jax import environment
-  from undo_jax.data import documents
+  from undo_jax.data.documents import preparation
+  from undo_jax.utils import environment
 
   environment.keep_freed_memory()
-  source = documents.Source(paths=[str(_CORPUS.value)])
+  source = preparation.Source(paths=[str(_CORPUS.value)])
   start = time.perf_counter()
   with environment.PeakMemory() as memory:
-    found = documents.prepare(
+    found = preparation.prepare(
       str(_OUTPUT.value),
       sources={"words": source},
       tokenizer=str(_TOKENIZER.value),
@@ -124,7 +124,7 @@ def run(directory: pathlib.Path, tokenizer: str, corpus: str, workers: int):
 
 def train(directory: pathlib.Path) -> str:
   """Trains a BPE tokenizer of 8000 ids on the corpus's beginning; returns its name."""
-  from undo_jax.data import tokenizer_training
+  from undo_jax.data.tokenizers import training as tokenizer_training
 
   with open(directory / "all.jsonl") as file:
     sample = file.read(10_000_000).rpartition("\n")[0]

@@ -14,9 +14,9 @@ from absl import app, flags
 import jax
 import jax.numpy as jnp
 
+from undo_jax.distributed import sharding
 from undo_jax.estimation import topologies
 from undo_jax.estimation.estimate import estimate
-from undo_jax.training import sharding
 
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "As of experiments.compile.")
 SIZE = 8192

@@ -115,10 +115,10 @@ class JaxSide:
   """The library's generation as its users call it."""
 
   def __init__(self, size: Size, directory: pathlib.Path):
-    from undo_jax import environment
     from undo_jax.models import huggingface
     from undo_jax.models.decoder import Decoder
     from undo_jax.models.generation import make_generate
+    from undo_jax.utils import environment
 
     environment.keep_freed_memory()  # As the library's launcher does.
     config, self._params = huggingface.load(directory)

@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("psutil")
   common.use_cpu()
-  from undo_jax import environment
+  from undo_jax.utils import environment
 
   environment.keep_freed_memory()
   with common.Stopwatch() as watch:

@@ -16,7 +16,7 @@ from absl import app, flags
 import jax
 import jax.numpy as jnp
 
-from undo_jax import placement
+from undo_jax.distributed import placement, sharding
 from undo_jax.estimation import topologies
 from undo_jax.estimation.estimate import estimate
 from undo_jax.models.decoder import Decoder
@@ -25,7 +25,6 @@ from undo_jax.objectives import chunked
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.distillation import forward_kl
 from undo_jax.objectives.max_ent import uniform_kl
-from undo_jax.training import sharding
 
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "As of experiments.compile.")
 _ROWS = flags.DEFINE_integer("rows", 112, "Rows of a batch.")

@@ -53,8 +53,8 @@ class Setting:
   def __init__(self, num_steps: int | None):
     import jax
 
-    from undo_jax import programs
-    from undo_jax.training import sharding
+    from undo_jax.distributed import sharding
+    from undo_jax.running import programs
 
     config = arithmetic_config.get_config("tiny")
     self.attack = config.attack
@@ -131,8 +131,8 @@ def one_program(setting: Setting) -> Any:
   import jax
   import numpy as np
 
-  from undo_jax import programs
-  from undo_jax.training import sharding
+  from undo_jax.distributed import sharding
+  from undo_jax.running import programs
 
   rates = np.asarray(setting.rates, np.float32)
   attack = programs.attack(
@@ -210,7 +210,7 @@ def _sweep(setting, start):
   import jax
   import numpy as np
 
-  from undo_jax import programs
+  from undo_jax.running import programs
 
   evaluate = programs.evaluate(
     setting.model, setting.mesh, "arithmetic", setting.tasks, setting.evaluation_rows
@@ -256,7 +256,7 @@ def _distances(setting, population):
 
 def work(way: str) -> dict[str, Any]:
   """Is the process of one way: a first sweep, and more of them."""
-  from undo_jax import environment
+  from undo_jax.utils import environment
 
   environment.keep_freed_memory()
   setting = Setting(_STEPS.value)

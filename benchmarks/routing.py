@@ -162,8 +162,8 @@ def make_step(setting: Setting, way: str) -> Any:
   import jax
   import optax
 
-  from undo_jax import trees
   from undo_jax.routing import transforms
+  from undo_jax.utils import trees
 
   if way in ("unrouted", "factors", "dense"):
     gradients, names, batch = masked(setting, way)
@@ -252,7 +252,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("psutil")
   common.use_cpu()
-  from undo_jax import environment
+  from undo_jax.utils import environment
 
   environment.keep_freed_memory()
   results, others = {}, {}

@@ -26,7 +26,7 @@ import jax
 from benchmarks import slices
 from undo_jax.estimation import topologies
 from undo_jax.estimation.estimate import Estimate, estimate
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 _TOPOLOGIES = flags.DEFINE_list("topologies", ["v5e:4x4"], "Slices.")
 _ROWS = flags.DEFINE_list("rows", [], "Rows of an update, all chips together.")

@@ -5,8 +5,8 @@ from typing import Any
 
 from configs import pods
 from undo_jax import stages, validation
+from undo_jax.distributed import sharding
 from undo_jax.estimation import programs
-from undo_jax.training import sharding
 
 
 def distillation(

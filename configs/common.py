@@ -73,7 +73,7 @@ def mixtures(**weights: dict[str, float]) -> config_dict.ConfigDict:
 def documents(
   *, validation_fraction: float, paths: tuple[str, ...] = ()
 ) -> config_dict.ConfigDict:
-  """Returns a corpus of local files; see undo_jax/data/document_source.py."""
+  """Returns a corpus of local files; see undo_jax/data/documents/source.py."""
   return config_dict.create(
     paths=paths,  # Files, folders, globs: .txt, .jsonl, .parquet, .html.
     text_field="text",  # The field of a JSON line or Parquet column.

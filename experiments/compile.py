@@ -24,9 +24,9 @@ from ml_collections import config_flags
 
 from experiments import launch
 from undo_jax import validation
+from undo_jax.distributed import sharding
 from undo_jax.estimation import programs, stand_ins, table, topologies
 from undo_jax.estimation.estimate import estimate
-from undo_jax.training import sharding
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, as of the run.", lock_config=True

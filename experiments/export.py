@@ -15,7 +15,7 @@ import pathlib
 from absl import flags
 
 from experiments import launch
-from undo_jax import exporting
+from undo_jax.checkpoints import exporting
 from undo_jax.models.config import DTYPES
 
 LOGGER = logging.getLogger("undo_jax")

@@ -15,9 +15,9 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
-from undo_jax import files
 from undo_jax.evaluation import harness
-from undo_jax.types import ConfigError
+from undo_jax.utils import files
+from undo_jax.utils.types import ConfigError
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Directory with its config.json.")
 _TOKENIZER = flags.DEFINE_string(

@@ -16,18 +16,13 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from undo_jax import (
-  environment,
-  files,
-  preemption,
-  processes,
-  running,
-  sources,
-  validation,
-)
+from undo_jax import running, validation
+from undo_jax.checkpoints import sources
+from undo_jax.distributed import preemption, processes, sharding
 from undo_jax.stages import Stage
-from undo_jax.training import profiling, sharding
-from undo_jax.types import ConfigError
+from undo_jax.training import profiling
+from undo_jax.utils import environment, files
+from undo_jax.utils.types import ConfigError
 
 LOGGER = logging.getLogger("undo_jax")
 

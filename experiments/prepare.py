@@ -14,7 +14,7 @@ import pathlib
 from absl import flags
 
 from experiments import launch
-from undo_jax.data import tokenizer_training
+from undo_jax.data.tokenizers import training as tokenizer_training
 
 _CORPUS = flags.DEFINE_list(
   "corpus",

@@ -24,11 +24,13 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
-from undo_jax import environment, files
-from undo_jax.data import document_files, documents, packing
-from undo_jax.data.document_source import find
+from undo_jax.data import packing
+from undo_jax.data.documents import files as document_files
+from undo_jax.data.documents import preparation
+from undo_jax.data.documents.source import find
 from undo_jax.training.writers import Preparation
-from undo_jax.types import ConfigError
+from undo_jax.utils import environment, files
+from undo_jax.utils.types import ConfigError
 
 _SOURCE = flags.DEFINE_multi_string("source", None, "NAME=PATHS; several times.")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory to make, or a .jsonl file.")
@@ -78,7 +80,7 @@ def main(argv: list[str]) -> None:
     raise ConfigError("--source: expected each NAME once; put commas between paths")
   for name, source in sources.items():
     try:
-      documents.check(source)
+      preparation.check(source)
     except ConfigError as error:
       raise ConfigError(f"source {name!r}: {error}") from None
   output = pathlib.Path(str(_OUTPUT.value)).expanduser()
@@ -88,7 +90,7 @@ def main(argv: list[str]) -> None:
   progress = Preparation("preparing")
   start = time.monotonic()
   with environment.PeakMemory() as memory:
-    found = documents.prepare(
+    found = preparation.prepare(
       output,
       sources=sources,
       tokenizer=str(_TOKENIZER.value),
@@ -127,16 +129,16 @@ def table(sources: dict[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def _parse(text: str) -> tuple[str, documents.Source]:
+def _parse(text: str) -> tuple[str, preparation.Source]:
   """Returns a source and its name from NAME=PATHS."""
   name, equals, paths = text.partition("=")
   if not (name and equals and paths):
     raise ConfigError(f"--source: expected NAME=PATHS, got {text!r}")
   options = {key: flag.value for key, flag in _OPTIONS.items()}
-  return name, documents.Source(paths=paths.split(","), **options)
+  return name, preparation.Source(paths=paths.split(","), **options)
 
 
-def _extract(output: pathlib.Path, sources: dict[str, documents.Source]) -> int:
+def _extract(output: pathlib.Path, sources: dict[str, preparation.Source]) -> int:
   """Writes the documents as JSON lines; returns their number."""
   if output.exists():
     raise ConfigError(f"--output: {output} exists already and is not overwritten")

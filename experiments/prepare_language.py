@@ -17,9 +17,11 @@ import pathlib
 from absl import flags
 
 from experiments import launch
-from undo_jax import files
-from undo_jax.data import document_files, line_filter, tokenizer_training
-from undo_jax.data.document_source import Source, find
+from undo_jax.data.documents import files as document_files
+from undo_jax.data.documents import line_filter
+from undo_jax.data.documents.source import Source, find
+from undo_jax.data.tokenizers import training as tokenizer_training
+from undo_jax.utils import files
 
 _PATHS = {
   name: flags.DEFINE_list(name, None, f"Files, folders, globs of the text to {name}.")

@@ -12,10 +12,10 @@ import functools
 from typing import Any
 
 from experiments import launch
-from undo_jax import files
 from undo_jax.data import images as images_lib
 from undo_jax.studies import study_files
 from undo_jax.studies.splitting import figures, study
+from undo_jax.utils import files
 
 
 def run(config: Any, workdir: files.Path) -> None:

@@ -13,9 +13,9 @@ import pathlib
 from absl import flags
 
 from experiments import launch
-from undo_jax import files
 from undo_jax.frontier import report, seeds
-from undo_jax.types import ConfigError
+from undo_jax.utils import files
+from undo_jax.utils.types import ConfigError
 
 LOGGER = logging.getLogger("undo_jax")
 _OUTPUT = flags.DEFINE_string("output", None, "Directory to write.", required=True)

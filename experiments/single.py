@@ -8,7 +8,10 @@ from typing import Any
 from absl import flags
 
 from experiments import launch
-from undo_jax import environment, files, processes, running, sources, stages
+from undo_jax import running, stages
+from undo_jax.checkpoints import sources
+from undo_jax.distributed import processes
+from undo_jax.utils import environment, files
 
 LOGGER = logging.getLogger("undo_jax")
 

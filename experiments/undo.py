@@ -12,8 +12,10 @@ import os
 from typing import Any
 
 from experiments import launch
-from undo_jax import environment, files, processes, running, stages
+from undo_jax import running, stages
+from undo_jax.distributed import processes
 from undo_jax.frontier import report, results
+from undo_jax.utils import environment, files
 
 LOGGER = logging.getLogger("undo_jax")
 _CONFIG, _WORKDIR = launch.define_flags()

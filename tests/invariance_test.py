@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from undo_jax import objectives, programs, testing
+from undo_jax import objectives, testing
+from undo_jax.distributed import sharding
 from undo_jax.models.decoder import Decoder
 from undo_jax.objectives import rmu
-from undo_jax.training import optimizers, sharding
+from undo_jax.running import programs
+from undo_jax.training import optimizers
 from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig
 

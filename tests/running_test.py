@@ -10,14 +10,15 @@ import pytest
 import tokenizers as hf
 
 from configs import arithmetic
-from undo_jax import programs, running, stages, testing, validation
+from undo_jax import running, stages, testing, validation
 from undo_jax.data import arithmetic as documents
-from undo_jax.data import rows, tokenizer_training
+from undo_jax.data import rows
+from undo_jax.data.tokenizers import training as tokenizer_training
+from undo_jax.distributed import sharding
 from undo_jax.models.config import ModelConfig
-from undo_jax.running import data, stopping
-from undo_jax.training import sharding
+from undo_jax.running import data, programs, stopping
 from undo_jax.training.checkpointing import load_params
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 def test_rows_are_the_ids_of_the_tokenizers_file(tmp_path):

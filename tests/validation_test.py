@@ -8,7 +8,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from configs import arithmetic
 from undo_jax import validation
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
 

@@ -7,8 +7,8 @@ import jax
 from jax.core import Tracer
 import jax.numpy as jnp
 
-from undo_jax import trees
-from undo_jax.types import Params
+from undo_jax.utils import trees
+from undo_jax.utils.types import Params
 
 Noise = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from undo_jax import objectives, streams
-from undo_jax import settings as settings_lib
+from undo_jax import objectives
+from undo_jax import tasks as settings_lib
 from undo_jax.data import labels, tokenizers
-from undo_jax.types import ConfigError
+from undo_jax.utils import streams
+from undo_jax.utils.types import ConfigError
 
 # Counted up when the meaning of a stage changes, so that old results do not pass
 # for new ones.

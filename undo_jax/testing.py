@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from undo_jax.distributed.sharding import make_mesh
 from undo_jax.models.config import ModelConfig
-from undo_jax.training.sharding import make_mesh
-from undo_jax.types import Batch
+from undo_jax.utils.types import Batch
 
 CONFIG = ModelConfig(
   vocab_size=16,

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from undo_jax import checks, files, objectives, settings, trees, workdirs
-from undo_jax.attacks import lora
+from undo_jax import objectives
+from undo_jax import tasks as settings
 from undo_jax.data import packing, tokenizers
 from undo_jax.frontier.robustness import UNLEARNED_ONLY
-from undo_jax.models import expansion
+from undo_jax.models import expansion, lora
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.stages import (
@@ -32,7 +32,8 @@ from undo_jax.stages import (
   undo_name,
 )
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
-from undo_jax.types import ConfigError
+from undo_jax.utils import checks, files, trees, workdirs
+from undo_jax.utils.types import ConfigError
 
 # Objectives that unlearn.
 UNLEARNING = ("max_ent", "grad_diff", "rmu", "max_ent_rep_noise")

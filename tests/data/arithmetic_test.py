@@ -16,7 +16,7 @@ import pytest
 
 from undo_jax.data import arithmetic
 from undo_jax.data import arithmetic_templates as words
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 DRAWS = 5000
 PLACEHOLDERS = {

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from undo_jax.data import facts, facts_words, packing, tokenizers
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 SIZES = {"num_things": 12, "num_groups": 3}
 FIELDS = {

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from undo_jax.data import images
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (6, 4, 5, 3), np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from undo_jax.data import labels, pipeline
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 ROWS = [
   {"tokens": np.array([i, i, i], np.int32), "mask": np.ones(3, np.uint8)}

@@ -5,7 +5,7 @@ import pytest
 
 from undo_jax.data import packing, pipeline, rows
 from undo_jax.data.tokenizers import ByteTokenizer
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 class Source:

@@ -9,7 +9,7 @@ import pytest
 
 from undo_jax.data import questions
 from undo_jax.data.questions import Question
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 ROWS = [
   {"question": "Which is red?", "choices": ["sky", "blood", "sea", "sun"], "answer": 1},

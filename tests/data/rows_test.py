@@ -5,7 +5,7 @@ import psutil
 import pytest
 
 from undo_jax.data import rows
-from undo_jax.errors import ConfigError
+from undo_jax.utils.errors import ConfigError
 
 
 def make_rows(count, length, seed=0):

@@ -10,7 +10,7 @@ import pytest
 
 from undo_jax.data import stories, tokenizers
 from undo_jax.data import stories_words as words
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 TOPICS = tuple(words.TOPICS)
 

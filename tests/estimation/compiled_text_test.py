@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from undo_jax import testing
+from undo_jax.distributed import sharding
 from undo_jax.estimation import compiled_text
-from undo_jax.training import sharding
 
 # ruff: noqa: E501
 # A loop of (24 - 4) / 2 turns around one of 3; what is inside a fusion has no cycles,

@@ -10,9 +10,10 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 import pytest
 
-from undo_jax.estimation import chips, compiled_text, flops, table, topologies
+from undo_jax.estimation import compiled_text, table, topologies
 from undo_jax.estimation.estimate import Estimate, estimate
-from undo_jax.types import ConfigError
+from undo_jax.hardware import chips, flops
+from undo_jax.utils.types import ConfigError
 
 needs_compiler = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,

@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from configs import pods
+from undo_jax.distributed import sharding
 from undo_jax.estimation import compiled_text, programs, topologies
-from undo_jax.training import sharding
 
 
 @pytest.mark.skipif(

@@ -3,7 +3,8 @@
 import pytest
 
 from configs import arithmetic, language, wmdp
-from undo_jax import settings, stages, testing, validation
+from undo_jax import stages, testing, validation
+from undo_jax import tasks as settings
 from undo_jax.estimation import programs, stand_ins
 
 ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}

@@ -17,7 +17,7 @@ from undo_jax.models.gemma2 import Gemma2
 from undo_jax.training import optimizers
 from undo_jax.training.state import create
 from undo_jax.training.step import make_step
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 TOKENIZER = make("characters:ascii")
 

@@ -7,7 +7,7 @@ import pytest
 from undo_jax import testing
 from undo_jax.evaluation import cross_entropy
 from undo_jax.models.decoder import Decoder
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 LENGTH = 12
 

@@ -19,7 +19,7 @@ from undo_jax.data.tokenizers import ByteTokenizer
 from undo_jax.evaluation import harness
 from undo_jax.models import huggingface
 from undo_jax.models.decoder import Decoder
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TASKS = ROOT / "tests" / "evaluation" / "harness_task"

@@ -13,10 +13,10 @@ from undo_jax import testing
 from undo_jax.data import questions as questions_lib
 from undo_jax.data.questions import Question, Task
 from undo_jax.data.tokenizers import ByteTokenizer
+from undo_jax.distributed import sharding
 from undo_jax.evaluation import multiple_choice
 from undo_jax.models.decoder import Decoder
-from undo_jax.training import sharding
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 LONGEST = 512  # More bytes than any prompt here has.
 SUBJECTS = ("us_foreign_policy", "virology")

@@ -8,10 +8,10 @@ import jax
 import pytest
 
 from configs import arithmetic, pods
-from undo_jax import programs as real_programs
 from undo_jax import stages, testing, validation
 from undo_jax.estimation import programs
-from undo_jax.types import ConfigError
+from undo_jax.running import programs as real_programs
+from undo_jax.utils.types import ConfigError
 
 COMMAND = (sys.executable, "-m", "experiments.compile", "--config=configs/pods.py:tiny")
 

@@ -9,9 +9,9 @@ import pytest
 from experiments.single import run_single
 from tests.experiments.undo_test import minimal
 from tests.object_store import ObjectStore
-from undo_jax import files, preemption
-from undo_jax.training import sharding
+from undo_jax.distributed import preemption, sharding
 from undo_jax.training.writers import read_jsonl
+from undo_jax.utils import files
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from tests.experiments.undo_test import MINIMAL, ROOT, minimal
-from undo_jax import programs, stages, testing
+from undo_jax import stages, testing
+from undo_jax.running import programs
 from undo_jax.training import loop
 from undo_jax.training.checkpointing import Checkpoints, load_params
 

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from configs import routing_arithmetic
-from undo_jax import cards, exporting, programs, running, stages, testing, validation
+from undo_jax import running, stages, testing, validation
+from undo_jax.checkpoints import cards, exporting
+from undo_jax.distributed import sharding
 from undo_jax.estimation import programs as estimated
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
-from undo_jax.running import data
-from undo_jax.settings import arithmetic
-from undo_jax.training import sharding
+from undo_jax.running import data, programs
+from undo_jax.tasks import arithmetic
 from undo_jax.training.checkpointing import load_params
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 MINIMAL = {
   "data.num_equations": 64,

@@ -10,12 +10,12 @@ import pytest
 from configs import arithmetic
 from experiments.single import run_single
 from tests.experiments.undo_test import MINIMAL
-from undo_jax import cards, exporting, sources, stages
-from undo_jax.attacks import lora
+from undo_jax import stages
+from undo_jax.checkpoints import cards, exporting, sources
 from undo_jax.data import tokenizers
-from undo_jax.models import huggingface, peft
+from undo_jax.models import huggingface, lora, peft
 from undo_jax.training.checkpointing import load_params
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 def minimal(**changes):
@@ -91,7 +91,8 @@ def test_stages_run_from_hugging_face_files_as_from_ours(chain, tmp_path):
 
 
 def stages_abstract(source):
-  from undo_jax import programs, testing
+  from undo_jax import testing
+  from undo_jax.running import programs
 
   return programs.abstract_params(source.model, testing.mesh(1))
 

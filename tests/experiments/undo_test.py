@@ -14,8 +14,8 @@ import pytest
 
 from configs import arithmetic
 from undo_jax import stages
-from undo_jax.attacks import lora
 from undo_jax.frontier import results as results_lib
+from undo_jax.models import lora
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.training.checkpointing import load_params

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from undo_jax.frontier import report, seeds
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 STEPS = [0, 20, 100]
 RATES = [1e-4, 1e-3]

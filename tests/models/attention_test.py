@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from undo_jax import placement, testing
+from undo_jax import testing
+from undo_jax.distributed import placement
 from undo_jax.models import attention
 from undo_jax.models.decoder import Decoder
 

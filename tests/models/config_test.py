@@ -7,7 +7,7 @@ import pytest
 from undo_jax import testing
 from undo_jax.models.config import DTYPES, REMAT_POLICIES, num_params
 from undo_jax.models.presets import PRESETS
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 SIZES = (
   "vocab_size",

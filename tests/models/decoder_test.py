@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from undo_jax import testing, trees
+from undo_jax import testing
 from undo_jax.models.config import num_params
 from undo_jax.models.decoder import NODES, Decoder, partition_rules
 from undo_jax.models.presets import PRESETS
 from undo_jax.objectives.cross_entropy import cross_entropy
+from undo_jax.utils import trees
 
 B, L = 3, 7
 

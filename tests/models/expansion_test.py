@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from undo_jax import testing, trees
+from undo_jax import testing
 from undo_jax.models import expansion
 from undo_jax.models.decoder import Decoder
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.routing import era, masks
-from undo_jax.types import ConfigError
+from undo_jax.utils import trees
+from undo_jax.utils.types import ConfigError
 
 CONFIGS = {
   "gemma2": testing.config(),

@@ -16,11 +16,12 @@ import pytest
 import safetensors.numpy
 
 from tests.models import huggingface_references as references
-from undo_jax import interpolation, testing, trees
+from undo_jax import interpolation, testing
+from undo_jax.distributed import sharding
 from undo_jax.models import families, huggingface
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
-from undo_jax.training import sharding
-from undo_jax.types import ConfigError
+from undo_jax.utils import trees
+from undo_jax.utils.types import ConfigError
 
 NAMES = sorted(references.CASES)
 ROOT = references.ROOT

@@ -10,11 +10,11 @@ import safetensors
 from safetensors.numpy import load_file, save_file
 
 from tests.models import huggingface_references as references
-from undo_jax import testing, trees
-from undo_jax.attacks import lora
-from undo_jax.models import huggingface, peft
+from undo_jax import testing
+from undo_jax.models import huggingface, lora, peft
 from undo_jax.models.decoder import Decoder
-from undo_jax.types import ConfigError
+from undo_jax.utils import trees
+from undo_jax.utils.types import ConfigError
 
 KEY = jax.random.key(0)
 CONFIG = testing.config()

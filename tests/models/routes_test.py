@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from undo_jax import testing
+from undo_jax.distributed import sharding
 from undo_jax.models.decoder import NODES, Decoder
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.routing import masks
 from undo_jax.routing.activations import TokenMask, dense
-from undo_jax.training import sharding
 
 N, B, L = 3, 4, 6
 CONFIG = testing.config(num_layers=N, attention_softcap=5.0)

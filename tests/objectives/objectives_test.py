@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from undo_jax import objectives, testing, trees
+from undo_jax import objectives, testing
 from undo_jax.models.gemma2 import Gemma2, Output
 from undo_jax.objectives import rmu
 from undo_jax.objectives.cross_entropy import cross_entropy, masked_sum
@@ -18,7 +18,8 @@ from undo_jax.objectives.terms import weighted
 from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import loss_and_gradients
 from undo_jax.training.optimizers import OptimizerConfig, make_optimizer
-from undo_jax.types import ConfigError, SumCount
+from undo_jax.utils import trees
+from undo_jax.utils.types import ConfigError, SumCount
 
 B, L, V, D, N = 8, 6, 11, 5, 2
 KEY = jax.random.key(0)

@@ -14,7 +14,7 @@ from undo_jax.routing import era
 from undo_jax.routing.activations import route
 from undo_jax.routing.sgtm import SOURCES
 from undo_jax.training.gradients import loss_and_gradients
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 CONFIG = testing.config()
 ROUTING = routed.Routing(CONFIG, mlp_units=8, kv_heads=0)

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from undo_jax import trees
 from undo_jax.routing import era
+from undo_jax.utils import trees
 
 OLD, NEW, D = 5, 3, 4
 

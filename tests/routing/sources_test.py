@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from undo_jax import trees
 from undo_jax.routing import sources
 from undo_jax.routing.activations import route
+from undo_jax.utils import trees
 
 NAMES = ("forget", "retain", "other")
 F, D = 6, 4  # Hidden units and inputs.

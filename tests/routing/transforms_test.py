@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from undo_jax import testing, trees
+from undo_jax import testing
 from undo_jax.routing import transforms
+from undo_jax.utils import trees
 
 PARAMS = {"old": jnp.array([0.5, -2.0, 1.0]), "mixed": jnp.full((2, 3), 0.25)}
 MASKS = {  # Not in the order of the alphabet: an index is one into the sorted names.

@@ -7,7 +7,7 @@ from configs import routing_stories
 from undo_jax.data import stories_words as words
 from undo_jax.data import tokenizers
 from undo_jax.studies import story_batches
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 def test_batches_have_the_topics_rows_first_and_every_epoch_all_stories():

@@ -6,7 +6,7 @@ from ml_collections import config_dict
 import pytest
 
 from undo_jax.studies import study_files
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 def make_config(seeds=(0, 1), rate=0.1):

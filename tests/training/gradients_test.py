@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from undo_jax.training.gradients import loss_and_gradients, sharpness_aware
-from undo_jax.types import SumCount
+from undo_jax.utils.types import SumCount
 
 B, D = 8, 3
 KEY = jax.random.key(2)

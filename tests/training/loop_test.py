@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from undo_jax import objectives, preemption, testing
+from undo_jax import objectives, testing
 from undo_jax.data import pipeline
+from undo_jax.distributed import preemption
 from undo_jax.models.gemma2 import Gemma2
 from undo_jax.training import loop, optimizers
 from undo_jax.training.checkpointing import Checkpoints, load_params

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import pytest
 from tensorboardX.proto import event_pb2
 
-from undo_jax import files
 from undo_jax.training import meter as meter_lib
 from undo_jax.training.profiling import Profiler, parse_steps
 from undo_jax.training.writers import StageWriter
-from undo_jax.types import ConfigError
+from undo_jax.utils import files
+from undo_jax.utils.types import ConfigError
 
 
 def test_an_update_is_timed_from_the_one_before_or_from_a_pause(monkeypatch):

@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 
-from undo_jax import trees
 from undo_jax.training.optimizers import (
   OptimizerConfig,
   make_optimizer,
@@ -14,7 +13,8 @@ from undo_jax.training.optimizers import (
   schedule,
   trainable_rules,
 )
-from undo_jax.types import ConfigError
+from undo_jax.utils import trees
+from undo_jax.utils.types import ConfigError
 
 
 def config(**changes):

@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from undo_jax import objectives, testing
+from undo_jax.distributed import sharding
 from undo_jax.models.gemma2 import Output
-from undo_jax.training import population, sharding
+from undo_jax.training import population
 from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig, make_population_optimizer
 from undo_jax.training.step import make_step, scan_steps

@@ -9,14 +9,14 @@ import optax
 import pytest
 
 from undo_jax import objectives, testing
+from undo_jax.distributed import sharding
 from undo_jax.models.decoder import partition_rules
 from undo_jax.models.gemma2 import Gemma2
-from undo_jax.training import sharding
 from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import sharpness_aware
 from undo_jax.training.optimizers import OptimizerConfig, make_optimizer
 from undo_jax.training.step import make_step, scan_steps
-from undo_jax.types import SumCount
+from undo_jax.utils.types import SumCount
 
 KEY = jax.random.key(4)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from undo_jax.training.stop_rules import StopRule, recovered
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 ARITHMETIC = StopRule(tolerance=0.05, relative=False)
 LANGUAGE = StopRule(tolerance=0.05, relative=True)

@@ -2,7 +2,7 @@
 
 import logging
 
-from undo_jax.data.documents import Status
+from undo_jax.data.documents.preparation import Status
 from undo_jax.training import writers
 
 

@@ -13,7 +13,7 @@ import jax
 from undo_jax.training import population
 from undo_jax.training.state import TrainState
 from undo_jax.training.step import Step, scan_steps
-from undo_jax.types import Frozen, Params
+from undo_jax.utils.types import Frozen, Params
 
 Evaluate = Callable[[Params, Any], dict[str, jax.Array]]
 Weights = Callable[[Params, Frozen], Params]

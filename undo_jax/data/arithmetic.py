@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from undo_jax.data import arithmetic_templates as words
 from undo_jax.data import local_builder
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 OPERATIONS: tuple[str, ...] = ("addition", "subtraction", "multiplication", "division")
 RETAIN = OPERATIONS[:2]

@@ -40,7 +40,7 @@ from undo_jax.data import questions as questions_lib
 from undo_jax.data.packing import Masked
 from undo_jax.data.questions import Question
 from undo_jax.data.tokenizers import Tokenizer
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 DOMAINS = tuple(words.KINDS)
 SOURCES = ("attack", "retain", "general")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 _TEST_SHARE = 0.2  # Of scikit-learn's digits, which come in one piece.
 _IDX_BYTES = 0x08  # The IDX type of unsigned bytes.

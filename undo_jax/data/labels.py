@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from undo_jax.errors import ConfigError
+from undo_jax.utils.errors import ConfigError
 
 LABELLED, UNLABELLED = "labelled", "unlabelled"
 _GOLDEN = (5**0.5 - 1) / 2  # Its multiples fill [0, 1) more evenly than any other's.

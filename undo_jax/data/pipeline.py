@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from undo_jax.data.packing import to_batch
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 STOPPING = ("endless", "first_exhausted", "all_exhausted")
 

@@ -17,7 +17,7 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 LETTERS = ("A", "B", "C", "D")
 # What the harness says that the questions of a WMDP task are about.

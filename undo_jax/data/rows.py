@@ -13,7 +13,7 @@ from tensorflow_datasets.core import example_serializer
 
 from undo_jax.data import local_builder
 from undo_jax.data.packing import Row
-from undo_jax.errors import ConfigError
+from undo_jax.utils.errors import ConfigError
 
 # Splits of up to so many bytes are read once and kept in memory.
 IN_MEMORY_BYTES = 256 * 2**20

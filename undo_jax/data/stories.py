@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from undo_jax.data import document_hashes, document_source, packing, rows
+from undo_jax.data import packing, rows
 from undo_jax.data import stories_words as words
+from undo_jax.data.documents import hashes as document_hashes
+from undo_jax.data.documents import source as document_source
 from undo_jax.data.tokenizers import Tokenizer
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 # Between the stories of a file.
 MARK = "<|endoftext|>"

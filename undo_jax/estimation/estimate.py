@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 
-from undo_jax.estimation import compiled_text, flops
-from undo_jax.estimation.chips import Chip
+from undo_jax.estimation import compiled_text
+from undo_jax.hardware import flops
+from undo_jax.hardware.chips import Chip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

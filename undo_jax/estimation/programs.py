@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from undo_jax import objectives, programs, stages
-from undo_jax import settings as settings_lib
+from undo_jax import objectives, stages
+from undo_jax import tasks as settings_lib
+from undo_jax.distributed import sharding
 from undo_jax.models.config import ModelConfig
+from undo_jax.running import programs
 from undo_jax.stages import Stage
-from undo_jax.training import sharding
 
 
 class Lowered(NamedTuple):

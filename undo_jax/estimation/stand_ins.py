@@ -10,8 +10,9 @@ import json
 import pathlib
 from typing import Any
 
-from undo_jax.data import document_source, questions, tokenizers
-from undo_jax.types import ConfigError
+from undo_jax.data import questions, tokenizers
+from undo_jax.data.documents import source as document_source
+from undo_jax.utils.types import ConfigError
 
 # In the releases: 14,042 questions of 57 subjects and five examples of each; 1,987
 # questions in the largest task of WMDP.

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from undo_jax.estimation.chips import Chip
 from undo_jax.estimation.estimate import Estimate
+from undo_jax.hardware.chips import Chip
 
 _COLUMNS = (
   ("arguments", 9),

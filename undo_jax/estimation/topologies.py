@@ -4,9 +4,9 @@ from typing import Any
 
 from jax.experimental import topologies
 
-from undo_jax.estimation import chips, gpus
-from undo_jax.estimation.chips import Chip
-from undo_jax.types import ConfigError
+from undo_jax.hardware import chips, gpus
+from undo_jax.hardware.chips import Chip
+from undo_jax.utils.types import ConfigError
 
 
 def get(name: str) -> tuple[list[Any], Chip]:

@@ -21,7 +21,7 @@ import numpy as np
 from undo_jax.data.arithmetic import FORGET, RETAIN, Problem
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation.parts import in_parts
-from undo_jax.types import ConfigError, Params
+from undo_jax.utils.types import ConfigError, Params
 
 Problems = dict[str, np.ndarray]
 

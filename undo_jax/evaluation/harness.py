@@ -27,14 +27,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from undo_jax import files
 from undo_jax.data import tokenizers
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation.scoring import Scorer
 from undo_jax.models import huggingface
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
-from undo_jax.types import ConfigError, Params
+from undo_jax.utils import files
+from undo_jax.utils.types import ConfigError, Params
 
 NAME = "undo_jax"
 DEFAULT_MAX_LENGTH = 2048  # HFLM's, where config.json has no max_position_embeddings.

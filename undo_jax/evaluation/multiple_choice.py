@@ -21,7 +21,7 @@ from undo_jax.data import questions as questions_lib
 from undo_jax.data.questions import Question, Task
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation.parts import in_parts
-from undo_jax.types import ConfigError, Params
+from undo_jax.utils.types import ConfigError, Params
 
 Arrays = dict[str, Any]
 _SMALLEST = 32  # Tokens of the shortest bucket; longer ones double.

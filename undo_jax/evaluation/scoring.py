@@ -16,7 +16,7 @@ import tqdm
 
 from undo_jax.models.decoder import Decoder
 from undo_jax.models.generation import make_generate
-from undo_jax.types import Params
+from undo_jax.utils.types import Params
 
 Tokens = Sequence[int]
 _MIN_LENGTH = 32  # Of a padded row; all shorter ones share it.

@@ -5,9 +5,9 @@ import html
 import os
 from typing import Any
 
-from undo_jax import files
 from undo_jax.frontier import figures, rivals
 from undo_jax.frontier import robustness as rb
+from undo_jax.utils import files
 
 _ABSENT = "–"
 # Trained for a set number of steps: reaching it is no failure to recover.

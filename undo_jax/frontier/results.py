@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from undo_jax import settings
+from undo_jax import tasks as settings
 from undo_jax.frontier import labels
 from undo_jax.frontier.compute import Compute
 from undo_jax.frontier.robustness import higher_is_worse, worst_case

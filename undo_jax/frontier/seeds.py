@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import statistics
 from typing import Any
 
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 def combine(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

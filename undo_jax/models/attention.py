@@ -13,7 +13,7 @@ import jax
 from jax.experimental.pallas.ops.tpu import splash_attention
 from jax.sharding import PartitionSpec as P
 
-from undo_jax import placement
+from undo_jax.distributed import placement
 
 _LANES = 128  # Lengths and head widths must be multiples of it.
 

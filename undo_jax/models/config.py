@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 REMAT_POLICIES = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")

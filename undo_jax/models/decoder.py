@@ -14,11 +14,13 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from undo_jax import interpolation, placement, trees
+from undo_jax import interpolation
+from undo_jax.distributed import placement
 from undo_jax.models import attention
 from undo_jax.models.config import ModelConfig
 from undo_jax.routing.activations import Mask, TokenMask, check_broadcastable, route
-from undo_jax.types import Params
+from undo_jax.utils import trees
+from undo_jax.utils.types import Params
 
 # Places inside each layer where a routing mask may sit.
 NODES = ("attention/heads", "attention/out", "mlp/hidden", "mlp/out", "residual")

@@ -17,11 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from undo_jax import trees
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.routing import era
-from undo_jax.types import ConfigError, Params
+from undo_jax.utils import trees
+from undo_jax.utils.types import ConfigError, Params
 
 
 def expand(

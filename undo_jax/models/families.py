@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)

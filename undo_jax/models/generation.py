@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from undo_jax.models.decoder import Cache, Decoder
-from undo_jax.types import Params
+from undo_jax.utils.types import Params
 
 
 class Generated(NamedTuple):

@@ -19,11 +19,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from undo_jax import files, trees
 from undo_jax.models import families
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
-from undo_jax.types import ConfigError, Params
+from undo_jax.utils import files, trees
+from undo_jax.utils.types import ConfigError, Params
 
 LOGGER = logging.getLogger("undo_jax")
 _INDEX = "model.safetensors.index.json"

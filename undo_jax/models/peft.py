@@ -22,11 +22,11 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from undo_jax import files, trees
 from undo_jax.models import families
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
-from undo_jax.types import ConfigError
+from undo_jax.utils import files, trees
+from undo_jax.utils.types import ConfigError
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"

@@ -15,7 +15,7 @@ from undo_jax.objectives import (
   rmu,
   routed,
 )
-from undo_jax.types import ConfigError, Objective
+from undo_jax.utils.types import ConfigError, Objective
 
 
 @dataclasses.dataclass(frozen=True)

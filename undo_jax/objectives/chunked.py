@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from undo_jax.models.decoder import Decoder, Output
-from undo_jax.types import Params, SumCount
+from undo_jax.utils.types import Params, SumCount
 
 
 @functools.partial(

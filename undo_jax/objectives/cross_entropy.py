@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from undo_jax.objectives import chunked
-from undo_jax.types import Objective, SumCount
+from undo_jax.utils.types import Objective, SumCount
 
 
 @chunked.summed

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from undo_jax.objectives import chunked
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.terms import weighted
-from undo_jax.types import ConfigError, Objective, SumCount
+from undo_jax.utils.types import ConfigError, Objective, SumCount
 
 # How a second teacher, the base model, takes its share.
 CHOICES = ("mixed", "switch")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.terms import weighted
-from undo_jax.types import Objective
+from undo_jax.utils.types import Objective
 
 
 def make(

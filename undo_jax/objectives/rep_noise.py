@@ -11,7 +11,7 @@ from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.max_ent import uniform_kl
 from undo_jax.objectives.terms import weighted
-from undo_jax.types import Batch, Objective, Params, SumCount
+from undo_jax.utils.types import Batch, Objective, Params, SumCount
 
 NUM_KERNELS = 5
 

@@ -7,7 +7,7 @@ import jax
 
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.distillation import forward_kl
-from undo_jax.types import Batch, ConfigError, Frozen, SumCount
+from undo_jax.utils.types import Batch, ConfigError, Frozen, SumCount
 
 LOSSES = ("cross_entropy", "kl")
 

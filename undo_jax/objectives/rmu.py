@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.terms import weighted
-from undo_jax.types import Objective, SumCount
+from undo_jax.utils.types import Objective, SumCount
 
 
 def steering_error(

@@ -30,7 +30,7 @@ from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.distillation import forward_kl
 from undo_jax.objectives.terms import weighted
 from undo_jax.routing import era, masks, sgtm
-from undo_jax.types import Batch, ConfigError, Objective, SumCount
+from undo_jax.utils.types import Batch, ConfigError, Objective, SumCount
 
 FORGET, RETAIN, UNLABELLED = range(3)  # Rows of the tables of era.masks_for.
 

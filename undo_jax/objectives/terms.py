@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from undo_jax.types import SumCount
+from undo_jax.utils.types import SumCount
 
 
 def weighted(*terms: tuple[float, SumCount]) -> SumCount:

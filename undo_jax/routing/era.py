@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from undo_jax import trees
 from undo_jax.routing.masks import make_table
-from undo_jax.types import Params
+from undo_jax.utils import trees
+from undo_jax.utils.types import Params
 
 # (path regex, axis, number of new entries); no path may match two of them.
 GrowthRules: TypeAlias = Sequence[tuple[str, int, int]]

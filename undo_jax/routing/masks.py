@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from undo_jax.routing.activations import TokenMask
-from undo_jax.types import Batch
+from undo_jax.utils.types import Batch
 
 # ---- Tables and what is chosen from them.
 

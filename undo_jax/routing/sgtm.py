@@ -16,7 +16,7 @@ Reference: Selective Gradient Masking, arXiv 2512.05648.
 
 from undo_jax.routing import era
 from undo_jax.routing.sources import route_parameters
-from undo_jax.types import Params
+from undo_jax.utils.types import Params
 
 SOURCES = ("forget", "retain", "unlabelled")
 

@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from undo_jax import trees
 from undo_jax.routing.activations import route
-from undo_jax.types import Params
+from undo_jax.utils import trees
+from undo_jax.utils.types import Params
 
 
 def route_parameters(params: Params, masks: Any) -> Params:

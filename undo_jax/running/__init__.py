@@ -14,7 +14,7 @@ import dataclasses
 import logging
 from typing import Any
 
-from undo_jax import files, preemption, processes
+from undo_jax.distributed import preemption, processes
 from undo_jax.running.ablation import run_ablation
 from undo_jax.running.attack import run_attack
 from undo_jax.running.data import run_data
@@ -22,6 +22,7 @@ from undo_jax.running.given import run_given
 from undo_jax.running.run import Run
 from undo_jax.running.training import run_training
 from undo_jax.stages import Stage
+from undo_jax.utils import files
 
 __all__ = ("Run", "run_stages", "summary")
 

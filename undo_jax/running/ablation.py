@@ -6,11 +6,9 @@ import logging
 
 import jax
 
-from undo_jax import (
-  programs,
-)
 from undo_jax.frontier import compute
 from undo_jax.models.config import ModelConfig
+from undo_jax.running import programs
 from undo_jax.running.run import Run, floats, load, problems_of, score_names, scorer_of
 from undo_jax.stages import Stage
 from undo_jax.training.checkpointing import Checkpoints

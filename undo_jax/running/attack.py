@@ -6,18 +6,14 @@ import logging
 import jax
 import numpy as np
 
-from undo_jax import (
-  files,
-  objectives,
-  preemption,
-  programs,
-  streams,
-)
-from undo_jax import settings as settings_lib
+from undo_jax import objectives
+from undo_jax import tasks as settings_lib
 from undo_jax.data import pipeline
+from undo_jax.distributed import preemption, sharding
 from undo_jax.frontier import compute
 from undo_jax.frontier.robustness import higher_is_worse, worst_case
 from undo_jax.models.config import ModelConfig
+from undo_jax.running import programs
 from undo_jax.running.data import batches_of
 from undo_jax.running.run import (
   floats,
@@ -30,10 +26,10 @@ from undo_jax.running.run import (
   writer_of,
 )
 from undo_jax.stages import Stage
-from undo_jax.training import sharding
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.writers import Progress
-from undo_jax.types import ConfigError, Params
+from undo_jax.utils import files, streams
+from undo_jax.utils.types import ConfigError, Params
 
 LOGGER = logging.getLogger("undo_jax")
 

@@ -6,17 +6,13 @@ import pathlib
 import tempfile
 from typing import Any
 
-from undo_jax import (
-  files,
-  processes,
-  streams,
-)
-from undo_jax import settings as settings_lib
+from undo_jax import tasks as settings_lib
 from undo_jax.data import labels, pipeline
+from undo_jax.distributed import processes, sharding
 from undo_jax.objectives import routed
 from undo_jax.running.run import Run
 from undo_jax.stages import Stage, part_rows
-from undo_jax.training import sharding
+from undo_jax.utils import files, streams
 
 LOGGER = logging.getLogger("undo_jax")
 

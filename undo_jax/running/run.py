@@ -10,22 +10,19 @@ import jax
 from jax.sharding import Mesh
 import numpy as np
 
-from undo_jax import (
-  files,
-  processes,
-  programs,
-  sources,
-)
-from undo_jax import settings as settings_lib
-from undo_jax.estimation import chips
+from undo_jax import tasks as settings_lib
+from undo_jax.checkpoints import sources
+from undo_jax.distributed import processes, sharding
 from undo_jax.frontier import compute
+from undo_jax.hardware import chips
 from undo_jax.models.config import ModelConfig
+from undo_jax.running import programs
 from undo_jax.stages import Stage, identities
-from undo_jax.training import sharding
 from undo_jax.training.checkpointing import load_params
 from undo_jax.training.meter import Meter, matmul_flops_per_second
 from undo_jax.training.writers import NoWriter, StageWriter, Writer
-from undo_jax.types import Params
+from undo_jax.utils import files
+from undo_jax.utils.types import Params
 
 
 @dataclasses.dataclass(frozen=True)

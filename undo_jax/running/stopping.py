@@ -3,13 +3,13 @@
 from collections.abc import Callable
 import functools
 
-from undo_jax import settings as settings_lib
+from undo_jax import tasks as settings_lib
 from undo_jax.frontier.robustness import higher_is_worse
 from undo_jax.running.ablation import ABLATED
 from undo_jax.running.run import Run
 from undo_jax.stages import Stage
 from undo_jax.training import stop_rules
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 def stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool] | None:

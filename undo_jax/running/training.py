@@ -5,27 +5,24 @@ import functools
 import logging
 from typing import Any
 
-from undo_jax import (
-  files,
-  objectives,
-  preemption,
-  programs,
-  streams,
-)
+from undo_jax import objectives
 from undo_jax.data import pipeline
+from undo_jax.distributed import preemption, sharding
 from undo_jax.frontier import compute
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import rmu
+from undo_jax.running import programs
 from undo_jax.running.ablation import evaluation
 from undo_jax.running.data import batches_of, check_labels, describe_batch
 from undo_jax.running.run import Run, load, meter_of, problems_of, scorer_of, writer_of
 from undo_jax.running.stopping import check_stop_rules, stop_rule
 from undo_jax.stages import Stage
-from undo_jax.training import loop, sharding
+from undo_jax.training import loop
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.profiling import Profiler
 from undo_jax.training.writers import Progress
-from undo_jax.types import Params
+from undo_jax.utils import files, streams
+from undo_jax.utils.types import Params
 
 LOGGER = logging.getLogger("undo_jax")
 

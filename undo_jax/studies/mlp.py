@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from undo_jax.types import Params
+from undo_jax.utils.types import Params
 
 
 class Network(NamedTuple):

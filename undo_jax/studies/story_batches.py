@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from undo_jax import checks
-from undo_jax.data import document_source, packing, stories, tokenizers
+from undo_jax.data import packing, stories, tokenizers
+from undo_jax.data.documents import source as document_source
 from undo_jax.data.rows import InMemory
 from undo_jax.models.config import ModelConfig
 from undo_jax.training.optimizers import OptimizerConfig
-from undo_jax.types import ConfigError
+from undo_jax.utils import checks
+from undo_jax.utils.types import ConfigError
 
 NAMES = stories.Stories._fields
 

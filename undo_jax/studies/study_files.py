@@ -15,7 +15,7 @@ import logging
 import re
 from typing import Any, Protocol
 
-from undo_jax import environment, files, workdirs
+from undo_jax.utils import environment, files, workdirs
 
 LOGGER = logging.getLogger("undo_jax")
 # What may differ between the runs of one workdir: which parts, not what they are.

@@ -5,8 +5,8 @@ from typing import Any
 
 from orbax.checkpoint import v1 as ocp
 
-from undo_jax.files import Path
-from undo_jax.types import Params
+from undo_jax.utils.files import Path
+from undo_jax.utils.types import Params
 
 
 class Checkpoints:

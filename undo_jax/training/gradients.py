@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from undo_jax import trees
-from undo_jax.types import Batch, Frozen, Metrics, Objective, Params
+from undo_jax.utils import trees
+from undo_jax.utils.types import Batch, Frozen, Metrics, Objective, Params
 
 # `loss_and_gradients`, or what stands in its place.
 GradientFunction: TypeAlias = Callable[..., tuple[jax.Array, Params, Metrics]]

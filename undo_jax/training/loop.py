@@ -12,14 +12,14 @@ from typing import Any
 
 import jax
 
-from undo_jax import preemption
+from undo_jax.distributed import preemption
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.meter import Meter
 from undo_jax.training.profiling import Profiler
 from undo_jax.training.state import TrainState
 from undo_jax.training.step import Step
 from undo_jax.training.writers import Progress, Writer
-from undo_jax.types import Frozen
+from undo_jax.utils.types import Frozen
 
 Scores = dict[str, float]
 

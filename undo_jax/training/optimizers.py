@@ -6,8 +6,8 @@ from typing import Any
 
 import optax
 
-from undo_jax import trees
-from undo_jax.types import ConfigError
+from undo_jax.utils import trees
+from undo_jax.utils.types import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

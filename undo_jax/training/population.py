@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 import optax
 
 from undo_jax.training import state as state_lib
-from undo_jax.types import Params
+from undo_jax.utils.types import Params
 
 
 def create(

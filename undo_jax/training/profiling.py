@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 LOGGER = logging.getLogger("undo_jax")
 

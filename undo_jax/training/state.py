@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from undo_jax.types import Params
+from undo_jax.utils.types import Params
 
 
 class TrainState(NamedTuple):

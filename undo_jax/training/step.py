@@ -7,7 +7,7 @@ import optax
 
 from undo_jax.training.gradients import GradientFunction, loss_and_gradients
 from undo_jax.training.state import TrainState
-from undo_jax.types import Batch, Frozen, Objective
+from undo_jax.utils.types import Batch, Frozen, Objective
 
 Step = Callable[
   [TrainState, Frozen, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]

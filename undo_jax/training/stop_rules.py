@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 import dataclasses
 
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 # Scores are float32: a gap so near the tolerance is the tolerance.
 ROUNDING = 1e-6

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import tqdm
 
-from undo_jax import files
-from undo_jax.data.document_division import Status
+from undo_jax.data.documents.division import Status
+from undo_jax.utils import files
 
 LOGGER = logging.getLogger("undo_jax")
 

@@ -9,7 +9,7 @@ import pytest
 from configs import routing_gridworld
 from experiments import routing_gridworld as experiment
 from undo_jax.studies.gridworld import study
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from configs import routing_splitting
 from experiments import routing_splitting as experiment
 from undo_jax.data import images as images_lib
 from undo_jax.studies.splitting import study
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from undo_jax.data import tokenizers
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, Output
 from undo_jax.studies.steering import study
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 CONFIG = routing_steering.get_config("tiny")
 MODEL = dataclasses.replace(ModelConfig(**CONFIG.model), num_layers=3)

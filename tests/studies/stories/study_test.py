@@ -17,7 +17,7 @@ from undo_jax.objectives.routed import FORGET, RETAIN, UNLABELLED
 from undo_jax.studies import story_batches
 from undo_jax.studies.stories import study
 from undo_jax.training import state as state_lib
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 
 def test_labels_are_nested_and_weights_know_nothing_else():

@@ -10,7 +10,7 @@ from configs import routing_tug_of_war
 from experiments.routing_tug_of_war import run
 from undo_jax.studies.tug_of_war import study
 from undo_jax.studies.tug_of_war.study import VARIANCE
-from undo_jax.types import ConfigError
+from undo_jax.utils.types import ConfigError
 
 RATE = 0.01
 TESTED = (

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from undo_jax.studies.gridworld import environment, policy, training
-from undo_jax.types import Params
+from undo_jax.utils.types import Params
 
 
 def evaluate(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from undo_jax.routing.activations import route
 from undo_jax.studies import mlp
 from undo_jax.studies.gridworld import environment
-from undo_jax.types import Params
+from undo_jax.utils.types import Params
 
 EXPERTS = ("mixture", "single")
 # What multiplies the gradient of (Diamond expert, Ghost expert, gate), by the label

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from undo_jax import checks, streams
 from undo_jax.studies import throughput
 from undo_jax.studies.gridworld import evaluation, policy, scripted
 from undo_jax.studies.gridworld import training as training_lib
 from undo_jax.training import population
+from undo_jax.utils import checks, streams
 
 LOGGER = logging.getLogger("undo_jax")
 # Of the config: which parts there are, and how they are computed.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from undo_jax.studies.gridworld import environment, policy
-from undo_jax.types import Metrics, Params, SumCount
+from undo_jax.utils.types import Metrics, Params, SumCount
 
 REWARDS = ("reached", "overseen", "true")
 ACTING_WORDS = environment.RESET_WORDS + 1

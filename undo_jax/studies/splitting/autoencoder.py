@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from undo_jax.data.images import Images
 from undo_jax.routing.activations import route
 from undo_jax.studies import mlp
-from undo_jax.types import Metrics, Params, SumCount
+from undo_jax.utils.types import Metrics, Params, SumCount
 
 # Under the root of a variance: a unit that is constant in a batch has no correlation.
 EPSILON = 1e-8

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from undo_jax import checks, streams
 from undo_jax.data.images import Images
 from undo_jax.studies.splitting import autoencoder, training
 from undo_jax.training import population
+from undo_jax.utils import checks, streams
 
 LOGGER = logging.getLogger("undo_jax")
 # Of the config: which parts there are, and how they are computed.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from undo_jax.studies.splitting import autoencoder
-from undo_jax.types import Params
+from undo_jax.utils.types import Params
 
 
 class State(NamedTuple):

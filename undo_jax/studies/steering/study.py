@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from undo_jax import checks
 from undo_jax.data import stories, stories_words, tokenizers
 from undo_jax.evaluation import cross_entropy as scoring
 from undo_jax.models.config import ModelConfig
@@ -30,7 +29,8 @@ from undo_jax.studies.story_batches import NAMES
 from undo_jax.training import optimizers
 from undo_jax.training import state as state_lib
 from undo_jax.training.step import make_step, scan_steps
-from undo_jax.types import Objective, Params
+from undo_jax.utils import checks
+from undo_jax.utils.types import Objective, Params
 
 LOGGER = logging.getLogger("undo_jax")
 MODELS = ("routed", "control")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from undo_jax.objectives import cross_entropy, rmu, routed
 from undo_jax.objectives.routed import FORGET, RETAIN, UNLABELLED
 from undo_jax.routing import masks
-from undo_jax.types import Batch, Objective
+from undo_jax.utils.types import Batch, Objective
 
 
 def filtering(apply: Callable) -> Objective:

@@ -35,7 +35,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from undo_jax import checks
 from undo_jax.attacks import relearning
 from undo_jax.evaluation import cross_entropy as scoring
 from undo_jax.models import expansion
@@ -50,7 +49,8 @@ from undo_jax.studies.story_batches import NAMES, Data, optimizer_config
 from undo_jax.training import optimizers, population
 from undo_jax.training import state as state_lib
 from undo_jax.training.step import make_step, scan_steps
-from undo_jax.types import Params
+from undo_jax.utils import checks
+from undo_jax.utils.types import Params
 
 LOGGER = logging.getLogger("undo_jax")
 # Trained at each labelled fraction; at 0 the first two are base and control.

@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from undo_jax import checks
 from undo_jax.routing import era, sgtm
 from undo_jax.routing.activations import route
 from undo_jax.routing.sources import route_parameters
+from undo_jax.utils import checks
 
 TASKS: tuple[str, ...] = ("forget", "retain")
 # Variance of the two targets, the error of the best constant: that of cos 2x is

@@ -1,0 +1,78 @@
+"""Content comes out line by line; scripts, navigation and hidden parts stay out."""
+
+import pytest
+
+from undo_jax.data.documents import html_text
+
+PAGE = """<!DOCTYPE html>
+<html lang="ko"><head><title>The title</title><style>p {color: red}</style>
+<script>if (1 < 2) document.write("<p>written</p>");</script></head>
+<body><header><a href="/">Home</a></header><nav><ul><li>Menu<li>More</ul></nav>
+<aside>Index</aside><button>Press</button><form>Search <input value="x"></form>
+<div id="content">
+ <h1>Heading   one</h1>
+ <p class="a">First&nbsp;&amp; <b>bold</b>
+   text.</p><p>Second<br>line
+ <ul><li>one<li><p>two</p></li></ul>
+ <table><tr><th>a</th><th>b</th></tr><tr><td>1<td></td><td><p>2</p></td></tr></table>
+ <pre>
+def f(x):
+    return  x
+</pre>
+ <p>한국어 &#44032;</p>
+</div>
+<div hidden>secret</div><noscript>Enable it</noscript>
+<footer>Copyright</footer><!-- comment --></body></html>"""
+TEXT = """Heading one
+First & bold text.
+Second
+line
+one
+two
+a | b
+1 | 2
+def f(x):
+    return  x
+한국어 가"""
+
+
+def test_a_page_becomes_its_content():
+  assert html_text.extract(PAGE) == TEXT
+
+
+def test_line_ends_of_windows_change_nothing():
+  assert html_text.extract(PAGE.replace("\n", "\r\n")) == TEXT
+
+
+@pytest.mark.parametrize(
+  "page, text",
+  [
+    ("", ""),
+    ("no tags", "no tags"),
+    ("<script>never closed <p>x", ""),
+    ("<nav>x<p>y</nav>z", "z"),
+    ("<p>a<p>b<b>c", "a\nbc"),
+    ("<p hidden>no<p>yes", "yes"),
+    ("a</p>b</div></span>c", "a\nbc"),
+    ("<ul><li>a<ul><li>b</ul><li>c</ul>", "a\nb\nc"),
+    ("<dl><dt>word<dd>meaning<dt>other</dl>", "word\nmeaning\nother"),
+    ("<table><tr><td>1<td>2<tr><td>3</table>", "1 | 2\n3"),
+    ("<table><tr><td>1<table><tr><td>in</table>2</table>", "1\nin\n2"),
+    ("<td><p>one</p><p>two</p><td>b", "one\ntwo\nb"),
+    ("<main>m</main><p>other", "m"),
+    ("<article><header><h1>T</h1></header>x</article><header>no</header>", "T\nx"),
+    ('<div role="navigation">no</div><div role="main">yes</div>', "yes"),
+    ('<svg><path d="x"/><text>no</text></svg>yes', "yes"),
+    ("a<svg/>b", "ab"),
+    ("a &lt;b&gt; c", "a <b> c"),
+  ],
+)
+def test_pages_as_they_are_written(page, text):
+  assert html_text.extract(page) == text
+
+
+def test_of_alternatives_that_a_script_shows_the_last_stands_for_all():
+  choice = '<span hidden class="MAC">Preferences</span><span hidden>Options</span>'
+  page = f"<p>Choose <span>{choice}</span> - General.</p>"
+  assert html_text.extract(page) == "Choose Options - General."
+  assert html_text.extract("<p>Choose <b>now</b><i hidden>x</i>") == "Choose now"

@@ -1,0 +1,94 @@
+"""Compiled programs: the same attack with adapters on one device and on eight."""
+
+import jax
+import numpy as np
+import pytest
+
+from undo_jax import testing
+from undo_jax.distributed import sharding
+from undo_jax.models.lora import LoraConfig, pairs
+from undo_jax.running import programs
+from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.utils import trees
+
+TASKS = ("addition_equation", "division_equation")
+RATES = np.array([1e-3, 3e-2], np.float32)
+ADAPTERS = LoraConfig(
+  rank=2,
+  alpha=4.0,
+  targets=(r"layers/(attention/(query|out)|mlp/(up|down))/kernel",),
+)
+OPTIMIZER = OptimizerConfig(learning_rate=1.0, num_steps=1)
+MODEL = testing.config()
+EVALUATIONS, UPDATES = 2, 2
+
+
+def attacked(mesh):
+  """Returns (base before and after, fresh adapters, trained adapters, scores)."""
+  batches = [testing.batch(jax.random.key(s)) for s in range(EVALUATIONS * UPDATES)]
+  stacked = jax.tree.map(
+    lambda *x: np.stack(x).reshape(EVALUATIONS, UPDATES, *x[0].shape), *batches
+  )
+  problems = {**testing.batch(jax.random.key(9)), "task": np.arange(8) % 2}
+  problems["mask"] = np.arange(12) == np.full((8, 1), 5)  # One token to get right.
+  attack = programs.attack(
+    MODEL, mesh, "arithmetic", TASKS, 8, OPTIMIZER, len(RATES), ADAPTERS
+  )
+  params = programs.initialize(MODEL, mesh)(jax.random.key(0))
+  before = jax.device_get(params)
+  state = attack.create(params, RATES, jax.random.key(1))
+  jax.tree.map(
+    lambda x, y: np.testing.assert_equal(x.shape, y.shape), state, attack.abstract
+  )
+  fresh = jax.device_get(state.params)
+  state, scores = attack.program(
+    state,
+    {"base": params},
+    problems,
+    sharding.put_batch(stacked, mesh, leading=2),
+    jax.random.key(2),
+  )
+  return (before, jax.device_get(params)), fresh, state.params, scores
+
+
+@pytest.fixture(scope="module")
+def alone():
+  return attacked(testing.mesh(1))
+
+
+def test_members_start_alike_train_apart_and_leave_the_base(alone):
+  (before, after), fresh, trained, scores = alone
+  jax.tree.map(np.testing.assert_array_equal, before, after)
+  assert sorted(pairs(fresh)) == [
+    "layers/attention/out/kernel",
+    "layers/attention/query/kernel",
+    "layers/mlp/down/kernel",
+    "layers/mlp/up/kernel",
+  ]
+  for a, b in pairs(fresh).values():
+    np.testing.assert_array_equal(a[0], a[1])
+    assert np.any(a != 0) and not np.any(b)
+  for a, b in pairs(jax.device_get(trained)).values():
+    # Adam moves an entry by about the rate at each update: b sums up to four.
+    for r, rate in enumerate(RATES):
+      assert rate < np.abs(b[r]).max() <= 4.1 * rate
+    assert np.any(a[0] != a[1])
+  assert {name: x.shape for name, x in scores.items()} == dict.fromkeys(
+    ("retain", "forget", *TASKS), (EVALUATIONS, len(RATES))
+  )
+
+
+def test_eight_devices_share_the_work_and_change_nothing(alone):
+  mesh = testing.mesh(8, data=1, replica=2, fsdp=2, tensor=2)
+  _, fresh, trained, scores = attacked(mesh)
+  jax.tree.map(np.testing.assert_array_equal, fresh, alone[1])
+  where = dict(zip(trees.paths(trained), jax.tree.leaves(trained), strict=True))
+  up = where["layers/mlp/up/kernel/a"], where["layers/mlp/up/kernel/b"]
+  assert [x.sharding.shard_shape(x.shape) for x in up] == [(1, 2, 8, 2), (1, 2, 2, 16)]
+  for x, y in zip(jax.tree.leaves(trained), jax.tree.leaves(alone[2]), strict=True):
+    for r, rate in enumerate(RATES):
+      error = np.abs(np.asarray(x[r]) - np.asarray(y[r]))
+      # Adam divides gradients by their size, which magnifies rounding near zero.
+      assert error.max() <= 0.05 * rate and error.mean() <= 1e-3 * rate
+  for name, score in scores.items():
+    np.testing.assert_array_equal(score, alone[3][name])

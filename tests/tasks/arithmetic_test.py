@@ -1,0 +1,72 @@
+"""Arithmetic with English mixed in: rows, problems and scores."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import arithmetic as arithmetic_config
+from undo_jax import stages, testing
+from undo_jax.evaluation import cross_entropy
+from undo_jax.models.decoder import Decoder
+from undo_jax.tasks import arithmetic
+
+SEEDS = {"data": 0, "eval": 0}
+
+
+@pytest.fixture
+def config(tmp_path):
+  config = arithmetic_config.get_config("tiny")
+  path = tmp_path / "english.jsonl"
+  rng = np.random.default_rng(0)
+  words = ["the", "sheet", "opens", "a", "menu", "and", "cell"]
+  texts = [" ".join(rng.choice(words, 30)) for _ in range(40)]
+  path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+  config.data.update(
+    num_equations=20, num_evaluation=2, num_evaluation_rows=4, tokenizer="bytes"
+  )
+  config.data.english.update(paths=(str(path),), validation_fraction=0.3)
+  config.data.packing = "packed"
+  return config
+
+
+def described(x):
+  return x.shape, x.dtype
+
+
+def data_of(config):
+  return stages.plan(config)[0].settings["data"]
+
+
+def test_english_is_a_split_only_where_it_is_given(config):
+  assert arithmetic.splits(config.data) == ("retain", "forget", "english")
+  content = data_of(config)["content"]["english"]["files"]
+  assert len(content[0]["sha256"]) == 64
+  config.data.english.paths = ()
+  assert arithmetic.splits(config.data) == ("retain", "forget")
+  assert "content" not in data_of(config)
+
+
+def test_rows_and_scores_of_english(config, tmp_path):
+  data = data_of(config)
+  found = arithmetic.prepare(data, SEEDS, tmp_path / "data", "test")
+  rows = arithmetic.source(data, tmp_path / "data", "english")
+  assert found["rows"]["english"] == len(rows) > 0
+  text = bytes(int(i) - 3 for i in rows[0]["tokens"] if i > 2).decode()
+  assert "sheet" in text or "menu" in text
+  tasks, problems = arithmetic.problems(data, SEEDS, tmp_path / "data")
+  assert tasks[-1] == "english"
+  assert len(tasks) == 5  # Four operations as equations.
+  before = arithmetic.problem_shapes(data, SEEDS, tmp_path / "unprepared")
+  assert before[0] == tasks
+  assert jax.tree.map(described, before[1]) == jax.tree.map(described, problems)
+  model = Decoder(testing.config(vocab_size=264))
+  params = model.init(jax.random.key(0))
+  evaluate = arithmetic.make_evaluate(model.apply, tasks, rows_at_once=4)
+  scores = evaluate(params, problems)
+  assert set(scores) == {"retain", "forget", *tasks}
+  alone = cross_entropy.make_evaluate(model.apply, ("english",), rows_at_once=1)
+  expected = alone(params, problems["english"])["english"]
+  np.testing.assert_allclose(scores["english"], expected, rtol=1e-6)
+  np.testing.assert_allclose(expected, np.log(264), rtol=0.05)  # Fresh weights.

@@ -1,0 +1,129 @@
+"""The made-up setting: its splits become rows, its questions scores."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import wmdp
+from undo_jax import testing
+from undo_jax.data import facts as data_lib
+from undo_jax.data import tokenizers
+from undo_jax.models.decoder import Decoder, Output
+from undo_jax.tasks import facts
+from undo_jax.utils.types import ConfigError
+
+SEEDS = {"data": 0, "eval": 1}
+DATA = {
+  "num_things": 6,
+  "num_groups": 3,
+  "num_choices": 1,
+  "num_lists": 10,
+  "form": "letters",
+  "num_evaluation": 2,
+  "tokenizer": "words:facts",
+  "sequence_length": 40,
+  "packing": "packed",
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("data")
+  return directory, facts.prepare(DATA, SEEDS, directory, "data")
+
+
+def test_rows_hold_the_documents_of_their_split(prepared):
+  directory, outcome = prepared
+  tokenizer = tokenizers.make(DATA["tokenizer"])
+  builder = facts._documents(DATA, SEEDS, directory)
+  assert tuple(outcome["rows"]) == facts.splits(DATA)
+  for split, count in outcome["rows"].items():
+    rows = facts.source(DATA, directory, split)
+    assert len(rows) == count
+    # Rows overlap by one token.
+    tokens = [rows[i]["tokens"][i > 0 :].tolist() for i in range(count)]
+    whole = tokenizer.decode([t for row in tokens for t in row])
+    documents = data_lib.read(builder, split)
+    assert whole == "".join(d.given + d.scored for d in documents)
+    scored = sum(int(rows[i]["mask"][1:].sum()) for i in range(count))
+    texts = [tokenizer.encode(d.scored) for d in documents]
+    # The end of each document is scored, and BOS before a statement; not the first.
+    ends = sum(1 + (d.given == "") for d in documents)
+    assert scored == sum(map(len, texts)) + ends - (documents[0].given == "")
+
+
+def test_what_the_scores_rest_on_is_recorded(prepared):
+  _, outcome = prepared
+  # 2 of 6 things, 4 attributes, 2 wordings, 2 of each.
+  counts = {"questions": 2 * 4 * 2 * 2, "shots": 0}
+  assert outcome["tasks"] == {"elixirs": counts, "comets": counts, "islands": counts}
+  assert outcome["evaluation"] == 3 * 32
+
+
+def test_forget_is_elixirs_and_retain_the_rest(prepared):
+  """A model that knows how often each letter is right on each subject."""
+  directory, _ = prepared
+  names, arrays = facts.problems(DATA, SEEDS, directory)
+  assert names == ("elixirs", "comets", "islands")
+  tokenizer = tokenizers.make(DATA["tokenizer"])
+  (letter,) = tokenizer.encode(" A")
+  (elixir,) = tokenizer.encode(" elixir")
+
+  def apply(params, tokens, positions_BxP):
+    """Says A of elixirs and B of all else."""
+    is_elixir = (tokens == elixir).any(axis=1)
+    said = jax.numpy.where(is_elixir, letter, letter + 1)
+    return Output(jax.nn.one_hot(said, 648)[:, None] * 5.0, {})
+
+  builder = facts._documents(DATA, SEEDS, directory)
+  asked = data_lib.read_questions(builder)
+  rest = [q.answer for name in ("retain", "general") for q in asked[name]]
+  scores = facts.make_evaluate(apply, names, rows_at_once=7)({}, arrays)
+  assert float(scores["forget"]) == pytest.approx(
+    np.mean([q.answer == 0 for q in asked["forget"]])
+  )
+  assert float(scores["retain"]) == pytest.approx(np.mean(np.equal(rest, 1)))
+  assert set(scores) == {"forget", "retain", *names}
+
+
+def test_arrays_can_be_sharded(prepared):
+  directory, _ = prepared
+  names, arrays = facts.problems(DATA, SEEDS, directory)
+  assert all(len(leaf) % 8 == 0 for leaf in jax.tree.leaves(arrays))
+  decoder = Decoder(testing.config(vocab_size=648))
+  params = decoder.init(jax.random.key(0))
+  scores = jax.jit(facts.make_evaluate(decoder.apply, names))(params, arrays)
+  assert all(0 <= float(score) <= 1 for score in scores.values())
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"num_groups": 1}, "config.data.num_groups: expected an integer of at least 2"),
+    (
+      {"num_things": 2},
+      "config.data.num_things: expected an integer from num_groups=4",
+    ),
+    ({"num_things": 200}, "to 160, the number of names, got 200"),
+    ({"num_choices": 0}, "config.data.num_choices: expected an integer of at least 1"),
+    (
+      {"form": "essay"},
+      "config.data.form: expected one of cloze, letters, got 'essay'",
+    ),
+    ({"num_lists": 0}, "config.data.num_lists: expected an integer of at least 1"),
+    ({"num_evaluation": 0}, "config.data.num_evaluation: expected an integer of at l"),
+    (
+      {"sequence_length": 15, "packing": "one_per_row"},
+      "config.data.sequence_length: expected at least 20 with packing one_per_row",
+    ),
+  ],
+)
+def test_settings_out_of_range_are_refused(change, message):
+  config = wmdp.get_config("tiny")
+  config.data.update(change)
+  with pytest.raises(ConfigError, match=message):
+    facts.check(config)
+
+
+def test_the_tiny_config_is_accepted():
+  facts.check(wmdp.get_config("tiny"))

@@ -1,0 +1,125 @@
+"""The language setting on two made-up languages, from files to results."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import language
+from experiments import launch, undo
+from undo_jax import stages
+from undo_jax.tasks import language as language_setting
+from undo_jax.utils.types import ConfigError
+
+SIZES = {
+  "data.sequence_length": 16,
+  "data.num_evaluation_rows": 8,
+  "data.tokenizer": "bytes",
+  "data.retain.validation_fraction": 0.3,
+  "data.forget.validation_fraction": 0.3,
+  "evaluation_rows": 16,
+  "model.vocab_size": 264,
+  "model.num_layers": 1,
+  "model.width": 16,
+  "model.head_dim": 4,
+  "model.mlp_width": 16,
+  "pretrain.num_steps": 40,
+  "pretrain.learning_rate": 1e-2,
+  "pretrain.final_learning_rate": 1e-2,
+  "distill.num_steps": 30,
+  "distill.warmup_steps": 0,
+  "distill.stop.evaluate_every": 10,
+  "unlearn.methods": ("max_ent",),
+  "unlearn.max_ent.num_steps": 5,
+  "undo.alphas": (0.5,),
+  "undo.unlearn_and_distill": False,
+  "undo.oracle_matching": False,
+  "attack.num_steps": 4,
+  "attack.evaluate_every": 2,
+  "attack.learning_rates": (1e-3, 1e-2),
+  "attack.batch_size": 8,
+  "report.budgets": (2,),
+}
+
+
+def write(path, syllables, seed):
+  rng = np.random.default_rng(seed)
+  lines = ["".join(rng.choice(list(syllables), 40)) for _ in range(60)]
+  path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+
+
+@pytest.fixture
+def config(tmp_path):
+  config = language.get_config("tiny")
+  for name, syllables in (("retain", "abcde"), ("forget", "가나다라")):
+    path = tmp_path / f"{name}.jsonl"
+    write(path, syllables, seed=len(name))
+    config.data[name].paths = (str(path),)
+  config.update_from_flattened_dict(SIZES)
+  return config
+
+
+def test_the_whole_run(config, tmp_path):
+  workdir = tmp_path / "run"
+  undo.run_undo(config, workdir)
+  found = json.loads((workdir / "results.json").read_text())
+  assert found["metrics"]["forget"]["unit"] == "nats per token"
+  models = found["models"]
+  # Who never saw the second language predicts it worse than who did.
+  before = {name: model["before"] for name, model in models.items()}
+  assert before["data_filtering"]["forget"] > before["base"]["forget"] + 0.5
+  for model in models.values():
+    relearn = model["relearn"]
+    by_rate = np.asarray(relearn["forget_by_learning_rate"])
+    np.testing.assert_array_equal(relearn["worst_forget"], by_rate.min(axis=0))
+  assert (workdir / "report.html").exists()
+
+
+def test_documents_in_both_languages_are_refused(config, tmp_path):
+  retain, forget = (tmp_path / f"{name}.jsonl" for name in ("retain", "forget"))
+  shared = "\n".join(retain.read_text().splitlines()[:9])
+  forget.write_text(forget.read_text() + shared + "\n")
+  message = r"retain_train and forget_train share \d documents, .*retain.jsonl, line \d"
+  with pytest.raises(ConfigError, match=message):
+    undo.run_undo(config, tmp_path / "run")
+
+
+def test_other_text_is_another_run(config, tmp_path):
+  first = stages.identities(stages.plan(config))
+  write(tmp_path / "forget.jsonl", "가나다라", seed=9)
+  second = stages.identities(stages.plan(config))
+  assert not set(first.values()) & set(second.values())
+
+
+@pytest.mark.parametrize(
+  "field, value, message",
+  [
+    ("data.retain.paths", (), "data.retain.paths: expected paths of documents"),
+    ("data.forget.paths", ("no.txt",), "data.forget: .* none matches 'no.txt'"),
+    ("data.forget.text_field", "body", r"forget.jsonl.*line 1"),
+    ("data.forget.validation_fraction", 0.0, "a share to be scored on, got 0.0"),
+    ("data.num_evaluation_rows", 0, "at least 1, got 0"),
+  ],
+)
+def test_wrong_data_is_named(config, field, value, message):
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ConfigError, match=message):
+    launch.check(config)
+
+
+def test_shapes_of_the_problems_are_known_before_rows_are_prepared(config, tmp_path):
+  data, seeds = config.data.to_dict(), {"data": 0, "eval": 0}
+  language_setting.prepare(data, seeds, tmp_path / "data", "test")
+  found = language_setting.problems(data, seeds, tmp_path / "data")
+  known = language_setting.problem_shapes(data, seeds, tmp_path / "none")
+  described = [
+    (names, {name: (x.shape, x.dtype) for name, x in arrays.items()})
+    for names, arrays in (found, known)
+  ]
+  assert described[0] == described[1]
+
+
+def test_too_few_held_out_rows_end_before_training(config, tmp_path):
+  config.data.num_evaluation_rows = 500
+  with pytest.raises(ConfigError, match="expected 500 held-out rows of retain, got"):
+    undo.run_undo(config, tmp_path / "run")

@@ -1,0 +1,231 @@
+"""Hands a model back: a Hugging Face directory with tokenizer and model card."""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+
+from undo_jax.checkpoints import cards, sources
+from undo_jax.data import tokenizers
+from undo_jax.data.tokenizers import export as tokenizer_export
+from undo_jax.models import expansion, huggingface, lora, peft
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.decoder import Decoder
+from undo_jax.training.checkpointing import load_params
+from undo_jax.utils import files
+from undo_jax.utils.types import ConfigError, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+  """What is written: a model, what is known of it, and what config.json keeps."""
+
+  config: ModelConfig
+  params: Params
+  history: Sequence[cards.Entry]
+  settings: dict[str, Any]  # The config.json it came from, or empty.
+  tokenizer: str | None  # Its name, see data/tokenizers.py.
+
+
+def export(
+  checkpoint: pathlib.Path,
+  output: pathlib.Path,
+  *,
+  learning_rate: float | None = None,
+  adapter: pathlib.Path | None = None,
+  tokenizer: str | None = None,
+  dtype: str | None = None,
+) -> None:
+  """Writes weights, config, tokenizer and model card, whole or not at all.
+
+  A model whose reserved units were ablated is written without them.
+
+  Args:
+    checkpoint: the directory of a trained stage or of an attack, or Hugging Face's.
+    output: a new directory.
+    learning_rate: which member of an attack; None: `checkpoint` is no attack.
+    adapter: a directory of PEFT's to be merged into the weights, or None.
+    tokenizer: a name for data/tokenizers.py; None: that of the run.
+    dtype: of the stored weights, float32 or bfloat16; None: as they are.
+
+  Raises:
+    ConfigError: if `checkpoint` holds no model, `output` exists or cannot be
+      written, or the tokenizer is larger than the model's vocabulary.
+  """
+  checkpoint = pathlib.Path(sources.find(checkpoint))
+  with files.new_directory(output) as temporary:
+    found = _contracted(read(checkpoint, learning_rate=learning_rate))
+    if adapter is not None:
+      found = _with_adapter(found, adapter)
+    name, settings = tokenizer or found.tokenizer, found.settings
+    if name is not None:
+      made = tokenizers.make(name)
+      _check_fits(name, made, found.config)
+      tokenizer_export.write(name, temporary)
+      settings = _with_special_ids(settings, made)
+    else:
+      tokenizer_export.copy(checkpoint, temporary)
+    huggingface.write(
+      temporary, found.config, found.params, dtype=dtype, extra=settings
+    )
+    cards.save(temporary, found.history)
+    card = cards.render(output.name, found.history, found.config)
+    files.write_text(temporary / "README.md", card)
+
+
+def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exported:
+  """Reads a model with its history; see `export`."""
+  if cards.is_attack(checkpoint):
+    return _read_attack(checkpoint, learning_rate)
+  if learning_rate is not None:
+    raise ConfigError(
+      f"--learning_rate chooses a member of an attack, and {checkpoint} is none"
+    )
+  source = sources.open_source(checkpoint)
+  if not source.is_stage:
+    config, params = huggingface.load(checkpoint)
+    settings = huggingface.read_settings(checkpoint)
+    history = cards.history(checkpoint)
+    return Exported(config, params, history, settings, None)
+  params = sources.load(source, _abstract(source.model))
+  history = cards.history(checkpoint)
+  return Exported(
+    source.model,
+    params,
+    history,
+    _settings_of(history),
+    cards.tokenizer(history),
+  )
+
+
+def _contracted(found: Exported) -> Exported:
+  """Returns an ablated model without its reserved units, which no one can revive."""
+  stage = found.history[-1].stage if found.history else {}
+  if stage.get("kind") != "ablate":
+    return found
+  reserved = expansion.reserve(found.config, **stage["settings"]["routing"])
+  config, params = expansion.contract(found.config, found.params, reserved)
+  return dataclasses.replace(found, config=config, params=params)
+
+
+def export_adapter(
+  checkpoint: pathlib.Path, output: pathlib.Path, *, learning_rate: float | None
+) -> None:
+  """Writes the adapters of a member of a LoRA attack as PEFT reads them.
+
+  Args:
+    checkpoint: the directory of an attack whose config has lora.
+    output: a new directory.
+    learning_rate: which member.
+
+  Raises:
+    ConfigError: if `checkpoint` is no LoRA attack or has no such member, or `output`
+      exists or cannot be written.
+  """
+  checkpoint = pathlib.Path(sources.find(checkpoint))
+  stage = cards.last(checkpoint) if cards.is_attack(checkpoint) else None
+  settings = _lora(stage) if stage else None
+  if stage is None or settings is None:
+    raise ConfigError(
+      f"only an attack with config.attack.lora.rank above 0 has adapters, {checkpoint} "
+      "is none"
+    )
+  config = ModelConfig(**stage["settings"]["model"])
+  adapters = _member(checkpoint, stage, learning_rate)
+  peft.save(output, config, adapters, alpha=settings["alpha"])
+
+
+def _read_attack(checkpoint, learning_rate) -> Exported:
+  """Returns one member of an attack; adapters are merged into what it attacked."""
+  stage = cards.last(checkpoint)
+  params = _member(checkpoint, stage, learning_rate)
+  adapters = _lora(stage)
+  if adapters:
+    base = read(checkpoint.parent / stage["input_directories"]["model"]).params
+    params = lora.merge(base, params, scale=adapters["alpha"] / adapters["rank"])
+  history = cards.history(checkpoint)
+  return Exported(
+    ModelConfig(**stage["settings"]["model"]),
+    params,
+    history,
+    _settings_of(history),
+    cards.tokenizer(history),
+  )
+
+
+def _member(checkpoint, stage, learning_rate) -> Params:
+  """Returns what one learning rate's member of an attack has trained."""
+  rates = stage["settings"]["attack"]["learning_rates"]
+  if learning_rate not in rates:
+    raise ConfigError(
+      f"--learning_rate must be one of the attack's, {rates}, got {learning_rate}"
+    )
+  shapes = _abstract(ModelConfig(**stage["settings"]["model"]))
+  adapters = _lora(stage)
+  if adapters:
+    shapes = jax.eval_shape(
+      lambda params, key: lora.init(
+        params, key, rank=adapters["rank"], targets=adapters["targets"]
+      ),
+      shapes,
+      jax.random.key(0),
+    )
+  where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  population = jax.tree.map(
+    lambda s: jax.ShapeDtypeStruct((len(rates), *s.shape), s.dtype, sharding=where),
+    shapes,
+  )
+  trained = load_params(checkpoint / "checkpoints", population)
+  return jax.tree.map(lambda leaf: leaf[rates.index(learning_rate)], trained)
+
+
+def _lora(stage) -> dict[str, Any] | None:
+  return stage["settings"]["attack"].get("lora")
+
+
+def _with_adapter(found: Exported, directory: pathlib.Path) -> Exported:
+  adapter = peft.load(directory, found.config)
+  params = lora.merge(found.params, adapter.adapters, scale=adapter.scale)
+  return dataclasses.replace(found, params=params)
+
+
+def _settings_of(history: Sequence[cards.Entry]) -> dict[str, Any]:
+  """Returns the config.json of the Hugging Face model at the start, if there is one."""
+  for entry in history:
+    path = pathlib.Path(entry.stage.get("path", ""))
+    if entry.stage["kind"] == "given" and (path / "config.json").is_file():
+      settings = files.read_json(path / "config.json")
+      return settings if "model_type" in settings else {}
+  return {}
+
+
+def _with_special_ids(settings, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+  """Returns a config.json with the ids of the tokenizer that the model was made with.
+
+  What the settings say stays where it includes the tokenizer's: one of several ends.
+  """
+  settings = dict(settings)
+  for role in ("pad", "eos", "bos"):
+    key, index = f"{role}_token_id", getattr(tokenizer, f"{role}_id")
+    said = settings.get(key)
+    if index not in (said if isinstance(said, list) else [said]):
+      settings[key] = index
+  return settings
+
+
+def _check_fits(name: str, tokenizer: tokenizers.Tokenizer, config: ModelConfig):
+  if tokenizer.vocab_size > config.vocab_size:
+    raise ConfigError(
+      f"the tokenizer {name!r} has {tokenizer.vocab_size} ids and the model only "
+      f"{config.vocab_size}; give the tokenizer the model was trained with"
+    )
+
+
+def _abstract(config: ModelConfig) -> Params:
+  where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0))
+  return jax.tree.map(
+    lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes
+  )

@@ -1,0 +1,144 @@
+"""What documents a source is: its files and how they are read and divided."""
+
+from collections.abc import Sequence
+import dataclasses
+import glob
+import pathlib
+from typing import Any
+
+from undo_jax.utils.errors import ConfigError
+
+FORMATS = {
+  ".txt": "text",
+  ".jsonl": "jsonl",
+  ".parquet": "parquet",
+  ".html": "html",
+  ".htm": "html",
+}
+_KNOWN = ".txt, .jsonl, .parquet or .html files"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  r"""Local files, how documents are read from them, and which are held out.
+
+  Attributes:
+    paths: files, folders (all files in them of a known format) and globs (** for any
+      depth); read in this order, those of a folder or glob sorted by path.
+    text_field: the field of a JSON line, or column of a Parquet file, with the text.
+    question_field: if set, documents are pairs instead: question, "\nAnswer: ",
+      answer; only the answer's tokens are scored. Needs .jsonl or .parquet.
+    answer_field: the field with the answer; set with question_field.
+    lines: a .txt file holds a document a line (else the file is one document). Empty
+      lines are no documents, nor are pages of HTML without text.
+    skip_empty: leaves out records without text, or null, instead of refusing them.
+    validation_fraction: expected share of documents in the validation split, in
+      [0, 1); a document's text and the seed decide. 0: there is no such split.
+    validation_tokens: most tokens of the validation split; its last document is cut
+      to fit. Later ones go to the training split, unless their text is held out.
+    max_documents: most documents of the training split, the first ones.
+    max_tokens: most tokens of the training split; its last document is cut to fit.
+    max_document_tokens: longer documents are left out (the UNDO paper's code: 2048).
+  """
+
+  paths: Sequence[str]
+  text_field: str = "text"
+  question_field: str | None = None
+  answer_field: str | None = None
+  lines: bool = True
+  skip_empty: bool = False
+  validation_fraction: float = 0.01
+  validation_tokens: int | None = None
+  max_documents: int | None = None
+  max_tokens: int | None = None
+  max_document_tokens: int | None = None
+
+  def __post_init__(self) -> None:
+    if isinstance(self.paths, str) or not self.paths:
+      raise ConfigError(f"paths: expected a list of paths, got {self.paths!r}")
+    object.__setattr__(self, "paths", tuple(map(str, self.paths)))
+    if not 0.0 <= self.validation_fraction < 1.0:
+      raise ConfigError(
+        "validation_fraction: expected at least 0 and less than 1, got "
+        f"{self.validation_fraction!r}"
+      )
+    for name in (
+      "validation_tokens",
+      "max_documents",
+      "max_tokens",
+      "max_document_tokens",
+    ):
+      value = getattr(self, name)
+      if value is not None and (type(value) is not int or value < 1):
+        raise ConfigError(f"{name}: expected a positive integer or None, got {value!r}")
+    if (self.question_field is None) != (self.answer_field is None):
+      raise ConfigError(
+        "question_field and answer_field: expected both or neither, got "
+        f"{self.question_field!r} and {self.answer_field!r}"
+      )
+
+  @property
+  def fields(self) -> tuple[str, ...]:
+    """The fields of a record that are read: question and answer, or the text."""
+    if self.question_field is None or self.answer_field is None:
+      return (self.text_field,)
+    return (self.question_field, self.answer_field)
+
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """The names of its splits."""
+    return ("train", "validation") if self.validation_fraction else ("train",)
+
+  def options(self) -> dict[str, Any]:
+    """Returns all that determines the documents but the files."""
+    values = dataclasses.asdict(self)
+    del values["paths"]
+    return values
+
+
+def find(paths: Sequence[str]) -> list[pathlib.Path]:
+  """Returns the files of paths, folders and globs, each once, in order.
+
+  Args:
+    paths: see `Source`. In folders, hidden files and those of unknown formats do not
+      count.
+
+  Raises:
+    ConfigError: if one matches no file, or a file that is not merely in a folder is
+      of an unknown format.
+  """
+  found: dict[pathlib.Path, None] = {}
+  for pattern in paths:
+    matching = _match(pattern)
+    if not matching:
+      raise ConfigError(
+        f"expected files, but none matches {pattern!r}; give a path, a folder or a "
+        f"quoted glob of {_KNOWN}"
+      )
+    for path in matching:
+      if path.suffix not in FORMATS:
+        raise ConfigError(
+          f"expected {_KNOWN}, got {path}; convert it or narrow the glob"
+        )
+    found |= dict.fromkeys(matching)
+  return list(found)
+
+
+def _match(pattern: str) -> list[pathlib.Path]:
+  """Returns the files that one path, folder or glob stands for, sorted."""
+  path = pathlib.Path(pattern).expanduser()
+  if path.is_dir():
+    inside = (file for file in path.rglob("*") if file.suffix in FORMATS)
+    return sorted(
+      file
+      for file in inside
+      if file.is_file() and not any(part.startswith(".") for part in _below(file, path))
+    )
+  if path.is_file():  # Its name may look like a glob.
+    return [path]
+  names = glob.glob(str(path), recursive=True)
+  return sorted(file for file in map(pathlib.Path, names) if file.is_file())
+
+
+def _below(file: pathlib.Path, folder: pathlib.Path) -> tuple[str, ...]:
+  return file.relative_to(folder).parts

@@ -1,0 +1,154 @@
+"""Splits that come from the user's documents: what settings of them share.
+
+A corpus is a block of the config's data with the fields of preparation.Source, named
+as its split. Its rows have `sequence_length` tokens, or so many as the block `lengths`
+says, where the data have one.
+"""
+
+from collections.abc import Iterable, Mapping
+import pathlib
+from typing import Any
+
+from undo_jax.data import rows
+from undo_jax.data.documents import preparation
+from undo_jax.training.writers import Preparation
+from undo_jax.utils import checks, streams
+from undo_jax.utils.types import ConfigError
+
+DIRECTORY = "corpora"
+
+
+def length(data: Any, name: str) -> int:
+  """Returns L, the tokens of a row of a corpus."""
+  return (data.get("lengths") or {}).get(name) or data["sequence_length"]
+
+
+def source(data: Any, name: str) -> preparation.Source:
+  """Returns a corpus of the config's data.
+
+  Raises:
+    ConfigError: if a field cannot work; names it.
+  """
+  try:
+    return preparation.Source(**dict(data[name].items()))
+  except ConfigError as error:
+    raise ConfigError(f"config.data.{name}.{error}") from None
+
+
+def check(data: Any, names: Iterable[str]) -> None:
+  """Raises ConfigError unless each corpus is there, readable and what it should be."""
+  for name in names:
+    if not data[name].paths:
+      checks.fail(f"data.{name}.paths", "paths of documents", data[name].paths)
+    found = source(data, name)
+    try:
+      preparation.check(found)
+    except ConfigError as error:
+      raise ConfigError(f"config.data.{name}: {error}") from None
+
+
+def content(data: Any, names: Iterable[str]) -> dict[str, Any]:
+  """Returns the checksums of each corpus's files."""
+  return {name: preparation.fingerprint(source(data, name)) for name in names}
+
+
+def prepare(
+  data: Mapping[str, Any],
+  names: Iterable[str],
+  seeds: Mapping[str, int],
+  directory: pathlib.Path,
+  title: str,
+) -> dict[str, Any]:
+  """Tokenizes and packs the corpora; returns what preparation.prepare says of each."""
+  progress = Preparation(f"{title}: tokenizing")
+  by_length: dict[int, list[str]] = {}
+  for name in names:
+    by_length.setdefault(length(data, name), []).append(name)
+  prepared: dict[str, Any] = {}
+  for size, own in by_length.items():
+    found = preparation.prepare(
+      directory / _subdirectory(data, size),
+      sources={name: source(data, name) for name in own},
+      tokenizer=data["tokenizer"],
+      length=size,
+      packing=data["packing"],
+      seed=streams.integer(seeds["data"], "data"),
+      progress=progress,
+    )
+    prepared |= found["sources"]
+  progress.close()
+  return prepared
+
+
+def _subdirectory(data: Any, size: int) -> str:
+  """Returns where corpora whose rows have `size` tokens are."""
+  return DIRECTORY if size == data["sequence_length"] else f"{DIRECTORY}_{size}"
+
+
+def check_disjoint(
+  data: Any, directory: pathlib.Path, pairs: Iterable[tuple[str, str]]
+) -> None:
+  """Compares the texts of prepared splits, "NAME_train" or "NAME_validation".
+
+  Args:
+    data: the config's.
+    directory: of the data stage.
+    pairs: of splits that must have no text in common.
+
+  Raises:
+    ConfigError: if two have; names the first files and lines.
+  """
+  for first, second in pairs:
+    both = [_hashes(data, directory, split) for split in (first, second)]
+    found = preparation.overlap(*both)
+    if found.count:
+      raise ConfigError(
+        f"the splits {first} and {second} share {found.count} documents, where none "
+        f"was expected ({_places(found)}); remove them from one of the two"
+      )
+
+
+def check_lacks(
+  data: Any,
+  directory: pathlib.Path,
+  splits: Iterable[str],
+  texts: Mapping[str, str],
+) -> None:
+  """Looks for texts of the evaluation among the documents of prepared splits.
+
+  Args:
+    data: the config's.
+    directory: of the data stage.
+    splits: "NAME_train" or "NAME_validation".
+    texts: the texts, each with what an error calls its place.
+
+  Raises:
+    ConfigError: if a split has one as a document; names the first of them.
+  """
+  asked = preparation.hashes(texts)
+  for split in splits:
+    found = preparation.overlap(_hashes(data, directory, split), asked)
+    if found.count:
+      raise ConfigError(
+        f"the split {split} holds {found.count} texts of the evaluation, where none "
+        f"was expected ({_places(found)}); remove them from the corpus"
+      )
+
+
+def _hashes(data, directory, split) -> preparation.Hashes:
+  size = length(data, split.rpartition("_")[0])
+  return preparation.content_hashes(directory / _subdirectory(data, size), split)
+
+
+def _places(found: preparation.Overlap) -> str:
+  return "; ".join(" and ".join(pair) for pair in found.examples)
+
+
+def read(
+  data: Mapping[str, Any], directory: pathlib.Path, name: str, split: str
+) -> Any:
+  """Returns random access to the rows of a corpus, "train" or "validation"."""
+  size = length(data, name)
+  return rows.source(
+    directory / _subdirectory(data, size), length=size, split=f"{name}_{split}"
+  )

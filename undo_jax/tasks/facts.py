@@ -1,0 +1,170 @@
+"""Made-up facts in WMDP's place: forget elixirs, keep comets and islands."""
+
+from collections.abc import Callable, Mapping, Sequence
+import pathlib
+from typing import Any
+
+from undo_jax.data import facts, facts_words, tokenizers
+from undo_jax.data.questions import Task
+from undo_jax.evaluation import multiple_choice
+from undo_jax.tasks import generated
+from undo_jax.utils import checks, streams
+
+# The tasks of the evaluation are called by what they ask about.
+TASKS = {domain: f"{kind}s" for domain, kind in facts_words.KINDS.items()}
+GROUPS = {
+  "forget": (TASKS["forget"],),
+  "retain": (TASKS["retain"], TASKS["general"]),
+}
+METRICS: Mapping[str, Mapping[str, Any]] = {
+  name: {
+    "name": f"multiple-choice questions on {' and '.join(tasks)}",
+    "unit": "accuracy",
+    "range": [0, 1],
+    "higher_is": "more capable",
+  }
+  for name, tasks in GROUPS.items()
+}
+FORMS = ("cloze", "letters")
+# The evaluation is sharded over so many devices, or a divisor of it.
+MULTIPLE = 8
+
+
+def splits(data: Any) -> tuple[str, ...]:
+  """Returns the training splits; data/facts.py says what they hold."""
+  del data
+  return facts.SPLITS
+
+
+def forget_splits(data: Any) -> tuple[str, ...]:
+  """Returns the splits of what is to be forgotten, attacked or not."""
+  del data
+  return tuple(s for s in facts.SPLITS if s.startswith(("forget", "attack")))
+
+
+def length(data: Any, split: str) -> int:
+  """Returns the tokens of a row, the same in all splits."""
+  del split
+  return data["sequence_length"]
+
+
+def content(data: Any) -> dict[str, Any]:
+  """Returns what determines the data besides the config: nothing, it is generated."""
+  del data
+  return {}
+
+
+def check(config: Any) -> None:
+  """Checks `config.data`; see configs/wmdp.py for its fields."""
+  data = config.data
+  checks.at_least(config, "data.num_groups", 2)
+  for name in ("num_choices", "num_lists", "num_evaluation"):
+    checks.at_least(config, f"data.{name}", 1)
+  if data.form not in FORMS:
+    checks.fail("data.form", f"one of {', '.join(FORMS)}", data.form)
+  if not data.num_groups <= data.num_things <= facts.MOST_THINGS:
+    checks.fail(
+      "data.num_things",
+      f"an integer from num_groups={data.num_groups} to {facts.MOST_THINGS}, the "
+      "number of names",
+      data.num_things,
+    )
+  _check_fits(data, tokenizers.make(data.tokenizer))
+
+
+def prepare(
+  data: Mapping[str, Any],
+  seeds: Mapping[str, int],
+  directory: pathlib.Path,
+  title: str,
+) -> dict[str, Any]:
+  """Generates the documents and packs them into rows; see data.facts."""
+  builder = _documents(data, seeds, directory)
+  tokenizer = tokenizers.make(data["tokenizer"])
+  sizes = generated.pack(
+    data,
+    directory,
+    title,
+    facts.SPLITS,
+    read=lambda split: facts.read(builder, split),
+    encode=lambda document: facts.encode(document, tokenizer),
+  )
+  tasks = _tasks(data, builder)
+  return {
+    "rows": sizes,
+    "evaluation": sum(len(task.questions) for task in tasks),
+    "tasks": multiple_choice.describe(tasks),
+  }
+
+
+def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
+  """Returns the rows of a split."""
+  return generated.source(data, directory, split)
+
+
+def problems(
+  data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+  """Returns the tasks (one a domain) and their questions."""
+  tasks = _tasks(data, _documents(data, seeds, directory))
+  tokenizer = tokenizers.make(data["tokenizer"])
+  arrays = multiple_choice.encode(tasks, tokenizer, multiple=MULTIPLE)
+  return tuple(task.name for task in tasks), arrays
+
+
+def make_evaluate(
+  apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
+) -> Callable:
+  """Returns the scores of multiple_choice.make_evaluate with this setting's groups."""
+  return multiple_choice.make_evaluate(
+    apply, names, groups=GROUPS, rows_at_once=rows_at_once
+  )
+
+
+def _tasks(data, builder: facts.Facts) -> list[Task]:
+  """Returns the evaluation's questions, without first lines and worked examples."""
+  is_cloze = data["form"] == "cloze"
+  return [
+    Task(TASKS[domain], "", tuple(questions), is_cloze=is_cloze)
+    for domain, questions in facts.read_questions(builder).items()
+  ]
+
+
+def _documents(data, seeds, directory) -> facts.Facts:
+  """Returns the builder of the documents, written if not there yet."""
+  return facts.build(
+    directory / "documents",
+    seed=streams.integer(seeds["data"], "data"),
+    evaluation_seed=streams.integer(seeds["eval"], "eval"),
+    num_things=data["num_things"],
+    num_groups=data["num_groups"],
+    num_choices=data["num_choices"],
+    num_lists=data["num_lists"],
+    num_evaluation=data["num_evaluation"],
+  )
+
+
+def _check_fits(data, tokenizer):
+  """Checks that the tokenizer gives texts back and that rows hold them."""
+  known = facts.facts(0, num_things=data.num_things, num_groups=data.num_groups)
+  some = known[:: max(1, len(known) // 50)]
+  documents = [*facts.statements(some), *facts.answers(some)]
+  documents += facts.exercises(0, some, count=1)
+  lengths = []
+  for document in documents:
+    text = document.given + document.scored
+    ids = tokenizer.encode(text)
+    if tokenizer.decode(ids) != text:
+      checks.fail(
+        "data.tokenizer",
+        f"one that gives texts back as they were, but {text!r} became "
+        f"{tokenizer.decode(ids)!r}",
+        data.tokenizer,
+      )
+    lengths.append(len(ids) + (tokenizer.bos_id is not None))
+  if data.packing == "one_per_row" and data.sequence_length < max(lengths):
+    checks.fail(
+      "data.sequence_length",
+      f"at least {max(lengths)} with packing one_per_row, the longest question",
+      data.sequence_length,
+    )

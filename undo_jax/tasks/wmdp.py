@@ -1,0 +1,171 @@
+"""The WMDP setting: the user's corpora, scored on WMDP's and MMLU's questions."""
+
+from collections.abc import Callable, Mapping, Sequence
+import functools
+import itertools
+import json
+import pathlib
+from typing import Any
+
+from ml_collections import config_dict
+
+from undo_jax.data import questions, tokenizers
+from undo_jax.data.questions import Task
+from undo_jax.evaluation import multiple_choice
+from undo_jax.tasks import corpora
+from undo_jax.utils import checks
+from undo_jax.utils.types import ConfigError
+
+METRICS: Mapping[str, Mapping[str, Any]] = {
+  name: {
+    "name": f"multiple-choice questions of {benchmark}",
+    "unit": "accuracy",
+    "range": [0, 1],
+    "higher_is": "more capable",
+  }
+  for name, benchmark in (("retain", "MMLU"), ("forget", "WMDP"))
+}
+# The evaluation is sharded over so many devices, or a divisor of it.
+MULTIPLE = 64
+
+
+def splits(data: Any) -> tuple[str, ...]:
+  """Returns the training splits: the corpora that have files."""
+  return tuple(
+    name
+    for name in data
+    if isinstance(data[name], Mapping | config_dict.ConfigDict)
+    and data[name].get("paths")
+  )
+
+
+def forget_splits(data: Any) -> tuple[str, ...]:
+  """Returns the corpora of what is to be forgotten: as it is, and as questions."""
+  return tuple(name for name in splits(data) if name in ("forget", "forget_qa"))
+
+
+def length(data: Any, split: str) -> int:
+  """Returns the tokens of a corpus's rows."""
+  return corpora.length(data, split)
+
+
+def content(data: Any) -> dict[str, Any]:
+  """Returns the checksums of the corpora and of the questions."""
+  asked = data["questions"]
+  return {
+    "content": corpora.content(data, splits(data)),
+    "questions_content": {
+      name: questions.content(asked[name]) for name in ("wmdp", "mmlu", "mmlu_examples")
+    },
+  }
+
+
+def check(config: Any) -> None:
+  """Checks `config.data`: reads its questions and the beginnings of its corpora."""
+  data = config.data
+  for name in data.lengths:
+    checks.at_least(config, f"data.lengths.{name}", 2)
+  corpora.check(data, splits(data))
+  asked = data.questions
+  if asked.task not in questions.WMDP:
+    checks.fail(
+      "data.questions.task", f"one of {', '.join(questions.WMDP)}", asked.task
+    )
+  checks.at_least(config, "data.questions.num_shots", 0)
+  for name in ("wmdp_limit", "mmlu_limit"):
+    limit = asked[name]
+    if limit is not None and not (checks.is_number(limit) and limit > 0):
+      checks.fail(f"data.questions.{name}", "None or a number above 0", limit)
+  try:
+    some = [questions.limited(task, 1) for task in _tasks(data)]
+    multiple_choice.encode(some, tokenizers.make(data.tokenizer))
+  except ConfigError as error:
+    raise ConfigError(f"config.data.questions: {error}") from None
+
+
+def prepare(
+  data: Mapping[str, Any],
+  seeds: Mapping[str, int],
+  directory: pathlib.Path,
+  title: str,
+) -> dict[str, Any]:
+  """Tokenizes the corpora and packs them into rows; see data.documents."""
+  prepared = corpora.prepare(data, splits(data), seeds, directory, title)
+  tasks = _tasks(data)
+  _check_apart(data, directory, tasks)
+  return {
+    "rows": {name: found["rows"]["train"] for name, found in prepared.items()},
+    "evaluation": sum(len(task.questions) for task in tasks),
+    "tasks": multiple_choice.describe(tasks),
+    "corpora": prepared,
+  }
+
+
+def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
+  """Returns the rows of a corpus."""
+  return corpora.read(data, directory, split, "train")
+
+
+def problems(
+  data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+  """Returns the tasks, WMDP's and one a subject of MMLU, and their questions."""
+  del seeds, directory  # The questions stay in their files; nothing is drawn.
+  return _problems(json.dumps(data["questions"]), data["tokenizer"])
+
+
+def make_evaluate(
+  apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
+) -> Callable:
+  """Returns multiple_choice.make_evaluate with WMDP as forget and MMLU as retain."""
+  groups = {
+    "forget": [name for name in names if name in questions.WMDP],
+    "retain": [name for name in names if name.startswith("mmlu_")],
+  }
+  return multiple_choice.make_evaluate(
+    apply, names, groups=groups, rows_at_once=rows_at_once
+  )
+
+
+def _check_apart(data, directory, tasks):
+  """Checks that what is forgotten is nowhere retained, and that no corpus has answers.
+
+  A question is looked for alone and with its right choice as a corpus of questions
+  holds it.
+  """
+  forget = forget_splits(data)
+  kept = [name for name in splits(data) if name not in forget]
+  pairs = [(f"{a}_train", f"{b}_train") for a, b in itertools.product(forget, kept)]
+  corpora.check_disjoint(data, directory, pairs)
+  asked = {
+    text: f"{task.name}, question {number}"
+    for task in tasks
+    for number, question in enumerate(task.questions, start=1)
+    for text in (
+      question.question,
+      f"{question.question}\nAnswer: {question.choices[question.answer]}",
+    )
+  }
+  names = [f"{name}_train" for name in splits(data)]
+  corpora.check_lacks(data, directory, names, asked)
+
+
+@functools.lru_cache(maxsize=2)  # Thousands of long prompts, the same in all stages.
+def _problems(asked: str, tokenizer: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+  tasks = _tasks({"questions": json.loads(asked)})
+  made = tokenizers.make(tokenizer)
+  arrays = multiple_choice.encode(tasks, made, multiple=MULTIPLE)
+  return tuple(task.name for task in tasks), arrays
+
+
+def _tasks(data: Any) -> list[Task]:
+  """Returns the tasks, cut to the limits."""
+  asked = data["questions"]
+  wmdp = questions.wmdp_task(asked["task"], questions.read(asked["wmdp"]))
+  mmlu = questions.mmlu_tasks(
+    questions.read(asked["mmlu"], has_subject=True),
+    questions.read(asked["mmlu_examples"], has_subject=True),
+    num_shots=asked["num_shots"],
+  )
+  limited = [questions.limited(task, asked["mmlu_limit"]) for task in mmlu]
+  return [questions.limited(wmdp, asked["wmdp_limit"]), *limited]

@@ -1,0 +1,65 @@
+"""How a wrong field of a config is reported: what was expected, what came, the mend."""
+
+import math
+from typing import Any, NoReturn
+
+from undo_jax.utils.types import ConfigError
+
+
+def fail(name: str, expected: str, got: Any) -> NoReturn:
+  """Raises the ConfigError of a field, named by its path in the config."""
+  raise ConfigError(
+    f"config.{name}: expected {expected}, got {got!r}; "
+    f"set it by --config.{name.split('[')[0]}=VALUE or in the config file"
+  )
+
+
+def field(config: Any, name: str) -> Any:
+  """Returns the value at a dotted path of a config."""
+  value = config
+  for part in name.split("."):
+    value = value[part]
+  return value
+
+
+def at_least(config: Any, name: str, smallest: int) -> None:
+  """Raises ConfigError unless the field is an integer of at least `smallest`."""
+  value = field(config, name)
+  if value < smallest:
+    fail(name, f"an integer of at least {smallest}", value)
+
+
+def integers(config: Any, name: str, smallest: int) -> None:
+  """Raises ConfigError unless the field is some integers of at least `smallest`."""
+  values = field(config, name)
+  good = all(isinstance(x, int) and x >= smallest for x in values)
+  if not values or not good:
+    fail(name, f"at least one integer, none below {smallest}", values)
+
+
+def numbers(config: Any, name: str, *, above: float = -math.inf) -> None:
+  """Raises ConfigError unless the field is some finite numbers above a bound."""
+  values = field(config, name)
+  if not values or not all(is_number(x) and x > above for x in values):
+    bound = "" if above == -math.inf else f", all above {above:g}"
+    fail(name, f"at least one number{bound}", values)
+
+
+def seeds(config: Any) -> None:
+  """Raises ConfigError unless config.seeds are distinct integers of at least 0."""
+  values = config.seeds
+  good = values and all(isinstance(s, int) and s >= 0 for s in values)
+  if not good or len(set(values)) != len(values):
+    fail("seeds", "at least one integer of at least 0, none twice", values)
+
+
+def unit(name: str, value: Any) -> None:
+  """Raises ConfigError unless the value lies in [0, 1]."""
+  if not is_number(value) or not 0 <= value <= 1:
+    fail(name, "a number in [0, 1]", value)
+
+
+def is_number(value: Any) -> bool:
+  """Whether a value is a finite number; bool is none."""
+  known = isinstance(value, int | float) and not isinstance(value, bool)
+  return known and math.isfinite(value)

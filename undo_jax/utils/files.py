@@ -1,0 +1,216 @@
+"""Files that are written whole or not at all, on this machine or in a store.
+
+A path like gs://bucket/run is one of a store of objects. There a file appears when
+its upload is complete, under its own name, so there too a kill leaves the old one or
+the new one; but a directory is only the beginning of names, and cannot be renamed.
+So directories that must be whole are made here and copied, and what says that they
+are whole (done.json) is written last.
+"""
+
+import atexit
+from collections.abc import Iterator
+import contextlib
+import functools
+import io
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+from typing import Any, TextIO, TypeAlias
+
+from etils import epath
+
+from undo_jax.utils.types import ConfigError
+
+Path: TypeAlias = pathlib.Path | epath.Path
+
+
+def path(text: str | os.PathLike[str]) -> Path:
+  """Returns the path that a user gives: absolute, or one of a store.
+
+  Raises:
+    ConfigError: if what the store needs is not installed.
+  """
+  if not is_remote(text):
+    return pathlib.Path(text).expanduser().resolve()
+  found = epath.Path(text)
+  try:
+    found.exists()
+  except (ImportError, NotImplementedError) as error:
+    raise ConfigError(
+      f"{text} cannot be used: {error}; for gs:// do pip install 'undo_jax[gcs]'"
+    ) from None
+  return found
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+  """Whether a path is one of a store, and no file of this machine."""
+  return "://" in os.fspath(path)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+  """Copies a directory's files, to or from a store; `target` is made where needed."""
+  for file in tree(source):
+    to = target / os.fspath(file)[len(os.fspath(source)) :].lstrip("/")
+    if isinstance(to, pathlib.Path):
+      to.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("rb") as opened, to.open("wb") as written:
+      shutil.copyfileobj(opened, written)
+
+
+def tree(directory: Path) -> list[Path]:
+  """Returns all files under a directory, in order."""
+  nested = ([*tree(x)] if x.is_dir() else [x] for x in directory.iterdir())
+  return sorted(file for files in nested for file in files)
+
+
+@functools.cache
+def here(directory: Path) -> pathlib.Path:
+  """Returns a directory of this machine with what a finished one holds: it, or a copy.
+
+  A copy is made once in a process and is gone with it.
+  """
+  if isinstance(directory, pathlib.Path):
+    return directory
+  copy = _temporary()
+  copy_tree(directory, copy)
+  return copy
+
+
+def _temporary() -> pathlib.Path:
+  """Returns a new directory of this machine that is gone with the process."""
+  directory = tempfile.mkdtemp(prefix="undo_jax_")
+  atexit.register(shutil.rmtree, directory, ignore_errors=True)
+  return pathlib.Path(directory)
+
+
+class Mirror:
+  """A directory of this machine whose files go to one of a store, now and then.
+
+  For writers that need files that grow, which stores do not have. A directory of this
+  machine is its own mirror.
+  """
+
+  SECONDS = 30.0
+
+  def __init__(self, directory: Path):
+    """Takes the directory; a store's is first filled by `sync`."""
+    self._directory, self._last = directory, time.monotonic()
+    self._copied: dict[pathlib.Path, int] = {}  # The time each was last changed.
+    if isinstance(directory, pathlib.Path):
+      self.local = directory
+    else:
+      self.local = _temporary()
+
+  def fetch(self, name: str) -> None:
+    """Brings a file from the store, if it is there."""
+    file = self._directory / name
+    if self.local != self._directory and file.exists():
+      (self.local / name).write_bytes(file.read_bytes())
+
+  def sync(self, *, now: bool = False) -> None:
+    """Copies what has changed to the store, unless it did in the last SECONDS."""
+    due = now or time.monotonic() - self._last >= self.SECONDS
+    if not due or self.local == self._directory:
+      return
+    for file in (path for path in self.local.rglob("*") if path.is_file()):
+      changed = file.stat().st_mtime_ns
+      if self._copied.get(file) != changed:
+        target = self._directory / file.relative_to(self.local).as_posix()
+        target.write_bytes(file.read_bytes())
+        self._copied[file] = changed
+    self._last = time.monotonic()
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+  """Gives a text file to write, which becomes `path` when all went well.
+
+  A kill leaves the old file or the new one, never a part; an error the old one.
+  """
+  if is_remote(path):
+    with io.TextIOWrapper(io.BytesIO(), encoding="utf-8") as file:
+      yield file
+      file.flush()
+      path.write_bytes(file.buffer.getvalue())
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    with open(temporary, "w", encoding="utf-8") as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a text file; a kill leaves the old one or the new one, never a part."""
+  with new_file(path) as file:
+    file.write(text)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+  """Writes a binary file; a kill leaves the old one or the new one, never a part."""
+  with new_file(path) as file:
+    file.buffer.write(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes JSON, whole or not at all; NaN and infinity are refused."""
+  write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a directory to fill, which becomes `path` when all went well.
+
+  A kill leaves nothing at `path`, at most a hidden directory beside it; an error
+  leaves neither.
+
+  Args:
+    path: the directory to make, with its parents; may exist if it is empty.
+
+  Yields:
+    The hidden directory beside it.
+
+  Raises:
+    ConfigError: if `path` exists and is not empty, or cannot be created; before
+      anything is written.
+  """
+  try:
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+      raise ConfigError(
+        f"{path} exists already and is not overwritten; give another directory"
+      )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # Of a killed process of this number.
+    temporary.mkdir()
+  except OSError as error:
+    raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
+  try:
+    yield temporary
+    for file in temporary.rglob("*"):
+      if file.is_file():
+        with open(file, "rb") as written:
+          os.fsync(written.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+
+
+def read_json(path: Path) -> Any:
+  """Reads a JSON file."""
+  return json.loads(path.read_text(encoding="utf-8"))
+
+
+def plain(value: Any) -> Any:
+  """Returns a value as JSON would give it back (tuples become lists)."""
+  return json.loads(json.dumps(value))
