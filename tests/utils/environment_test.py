@@ -4,12 +4,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from undo_jax.utils import environment
 
 CHILD = "x = bytearray(200_000_000); import time; time.sleep(1)"
 
 
+@pytest.mark.processes
 def test_peak_memory_is_that_of_all_processes():
   with environment.PeakMemory() as before:
     pass

@@ -1,5 +1,6 @@
 """How a wrong field of a config is reported: what was expected, what came, the mend."""
 
+import dataclasses
 import math
 from typing import Any, NoReturn
 
@@ -15,17 +16,18 @@ def fail(name: str, expected: str, got: Any) -> NoReturn:
 
 
 def field(config: Any, name: str) -> Any:
-  """Returns the value at a dotted path of a config."""
+  """Returns the value at a dotted path of a config, or of one made of dataclasses."""
   value = config
   for part in name.split("."):
-    value = value[part]
+    value = getattr(value, part) if dataclasses.is_dataclass(value) else value[part]
   return value
 
 
 def at_least(config: Any, name: str, smallest: int) -> None:
   """Raises ConfigError unless the field is an integer of at least `smallest`."""
   value = field(config, name)
-  if value < smallest:
+  is_integer = isinstance(value, int) and not isinstance(value, bool)
+  if not is_integer or not smallest <= value < 2**31:
     fail(name, f"an integer of at least {smallest}", value)
 
 

@@ -22,6 +22,7 @@ from typing import Any, TextIO, TypeAlias
 
 from etils import epath
 
+from undo_jax.utils import extras
 from undo_jax.utils.types import ConfigError
 
 Path: TypeAlias = pathlib.Path | epath.Path
@@ -40,7 +41,7 @@ def path(text: str | os.PathLike[str]) -> Path:
     found.exists()
   except (ImportError, NotImplementedError) as error:
     raise ConfigError(
-      f"{text} cannot be used: {error}; for gs:// do pip install 'undo_jax[gcs]'"
+      f"{text} cannot be used: {error}; for gs:// do {extras.install('gcs')}"
     ) from None
   return found
 
@@ -161,9 +162,24 @@ def write_bytes(path: Path, data: bytes) -> None:
     file.buffer.write(data)
 
 
+def update(path: Path, data: bytes) -> None:
+  """Writes a file as `write_bytes` does, unless it holds this already."""
+  if not (path.exists() and path.read_bytes() == data):
+    write_bytes(path, data)
+
+
 def write_json(path: Path, value: Any) -> None:
   """Writes JSON, whole or not at all; NaN and infinity are refused."""
-  write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+  write_text(path, _json(value))
+
+
+def update_json(path: Path, value: Any) -> None:
+  """Writes JSON as `write_json` does, unless the file holds this already."""
+  update(path, _json(value).encode())
+
+
+def _json(value: Any) -> str:
+  return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ Dimension legend (an array `logits_BxLxV` has shape [B, L, V]):
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ class SumCount(NamedTuple):
   """
 
   sum: jax.Array
-  count: jax.Array
+  count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
   def mean(self) -> jax.Array:
     """Returns sum_k sum[k] / max(count[k], 1) as a float32 scalar."""
@@ -54,3 +54,18 @@ class SumCount(NamedTuple):
 Objective: TypeAlias = Callable[
   [Params, Frozen, Batch, jax.Array], tuple[SumCount, Metrics]
 ]
+
+# Evaluation problems: arrays with a leading axis P, or such trees by name.
+Problems: TypeAlias = Any
+
+
+class Rows(Protocol):
+  """Random access to the rows of a split."""
+
+  def __len__(self) -> int:
+    """Returns how many there are."""
+    ...
+
+  def __getitem__(self, index: int, /) -> Any:
+    """Returns one."""
+    ...

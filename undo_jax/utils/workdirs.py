@@ -1,33 +1,38 @@
 """A run directory belongs to one config, which is in its config.json."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from ml_collections import config_dict
 
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError
 
+Content = dict[str, Any]  # A config as JSON has it.
+
 
 def claim(
   workdir: files.Path,
-  config: Any,
+  config: Mapping[str, Any] | config_dict.ConfigDict,
   *,
   free: Sequence[str],
-  effective: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config,
+  effective: Callable[[Content, Content], Content] = lambda config, other: config,
 ) -> None:
   """Makes the run directory the config's own, or checks that it is.
 
   Args:
     workdir: the directory, made with its parents if it is missing.
-    config: a whole ConfigDict.
+    config: of the run.
     free: top-level fields that may differ from those of the run that is there.
-    effective: takes what is not read out of a config, as a dict, before comparing.
+    effective: of (config, the other one) what must be equal in both.
 
   Raises:
     ConfigError: if the path is no directory, cannot be written, or belongs to a
       run of another config; names the fields that differ.
   """
   path = workdir / "config.json"
-  mine = files.plain(config.to_dict())
+  is_config = isinstance(config, config_dict.ConfigDict)
+  mine = files.plain(config.to_dict() if is_config else dict(config))
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -39,8 +44,8 @@ def claim(
     ) from error
   theirs = files.read_json(path)
   old, new = (
-    {name: value for name, value in effective(config).items() if name not in free}
-    for config in (theirs, mine)
+    {name: value for name, value in compared.items() if name not in free}
+    for compared in (effective(theirs, mine), effective(mine, theirs))
   )
   differing = _differences(old, new)
   if differing:
@@ -53,12 +58,12 @@ def claim(
     files.write_json(path, mine)
 
 
-def _differences(theirs, mine, prefix=""):
-  found = []
+def _differences(theirs: Content, mine: Content, prefix: str = "") -> list[str]:
+  differing = []
   for name in sorted({*theirs, *mine}):
     old, new = theirs.get(name, "nothing"), mine.get(name, "nothing")
     if isinstance(old, dict) and isinstance(new, dict):
-      found += _differences(old, new, f"{prefix}{name}.")
+      differing += _differences(old, new, f"{prefix}{name}.")
     elif old != new:
-      found.append(f"config.{prefix}{name} ({old!r} there, {new!r} here)")
-  return found
+      differing.append(f"config.{prefix}{name} ({old!r} there, {new!r} here)")
+  return differing

@@ -1,0 +1,43 @@
+"""The extras of the package: which of them brings a library that is not installed."""
+
+from undo_jax.utils.errors import ConfigError
+
+# Import name of a library -> the extra of setup.cfg that brings it.
+EXTRAS = {
+  "array_record": "data",
+  "gcsfs": "gcs",
+  "google": "data",  # Of protobuf.
+  "grain": "data",
+  "jinja2": "report",
+  "libtpu": "tpu-compile",
+  "lm_eval": "lm-eval",
+  "matplotlib": "report",
+  "orbax": "run",
+  "psutil": "run",
+  "pyarrow": "data",
+  "safetensors": "hf",
+  "selectolax": "data",
+  "sentencepiece": "data",
+  "sklearn": "studies",
+  "tabulate": "run",
+  "tensorboardX": "run",
+  "tensorflow_datasets": "data",
+  "tokenizers": "data",
+  "tqdm": "run",
+}
+
+
+def install(extra: str) -> str:
+  """Returns the command that installs an extra."""
+  return f"pip install 'undo-jax[{extra}]'"
+
+
+def needed(extra: str, error: ImportError) -> ConfigError:
+  """Returns the error to raise in the place of one that says what is missing."""
+  return ConfigError(f"{error}; what this needs comes by {install(extra)}")
+
+
+def explain(error: ImportError) -> ConfigError | None:
+  """Returns `needed` by what is missing; None if it is no library of an extra."""
+  name = (error.name or "").partition(".")[0]
+  return needed(EXTRAS[name], error) if name in EXTRAS else None

@@ -1,0 +1,188 @@
+"""Typed records: frozen dataclasses that check themselves, and JSON both ways.
+
+What a record refuses (`__post_init__`) it says by `FieldError`, with the name of its
+own field; `from_json` puts the path before it, so that a person reads which field it is
+and how to set it.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import json
+import math
+from typing import Any, NoReturn, TypeVar, dataclass_transform
+
+import pydantic
+
+from undo_jax.utils.errors import ConfigError
+
+T = TypeVar("T")
+Record = TypeVar("Record", bound=type)
+
+_STRICT = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_WHERE = "config"  # The path that stands for a run's config.
+_LARGEST = 2**31  # Integers are counted in int32.
+
+
+class FieldError(ConfigError):
+  """A field that cannot work: its path, what was expected, what came."""
+
+  def __init__(self, field: str, expected: str, got: object):
+    """Takes the field's path below the record that raises it."""
+    super().__init__(f"{field}: expected {expected}, got {got!r}")
+    self.field, self.expected, self.got = field, expected, got
+
+  def below(self, path: str) -> "FieldError":
+    """Returns the error with `path` before its own."""
+    return FieldError(f"{path}.{self.field}", self.expected, self.got)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def record(cls: Record) -> Record:
+  """Makes a class a frozen dataclass of keywords that `from_json` reads strictly.
+
+  Nothing is converted but lists to tuples and integers to floats; unknown fields, NaN
+  and infinity are refused.
+  """
+  made = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+  return strict(made)
+
+
+def strict(cls: Record) -> Record:
+  """Makes `from_json` read a dataclass strictly; see `record`."""
+  cls.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
+  return cls
+
+
+def from_json(cls: type[T], value: object, *, path: str = _WHERE) -> T:
+  """Returns the record that JSON says.
+
+  Args:
+    cls: a record, or a union of records.
+    value: as json.loads returns it.
+    path: of the value in what the user wrote, for errors.
+
+  Raises:
+    ConfigError: at the first field that is missing, unknown, of another type, or
+      refused by its record; one line with path, expected, got and how to fix it.
+  """
+  _check_finite(value, path)
+  try:
+    # By JSON's rules, under which a tuple may be a list.
+    return _adapter(cls).validate_json(json.dumps(value))
+  except pydantic.ValidationError as error:
+    _raise_first(error, path)
+
+
+def to_json(value: object) -> Any:
+  """Returns a record as JSON: what `from_json` reads."""
+  return _adapter(type(value)).dump_python(value, mode="json")
+
+
+def _check_finite(value: object, path: str) -> None:
+  """Raises ConfigError at the first number that is none, wherever it stands."""
+  if isinstance(value, Mapping):
+    for name, item in value.items():
+      _check_finite(item, f"{path}.{name}")
+  elif isinstance(value, list | tuple):
+    for index, item in enumerate(value):
+      _check_finite(item, f"{path}[{index}]")
+  elif isinstance(value, float) and not math.isfinite(value):
+    raise fixable(FieldError(path, "a finite number", value))
+  elif not isinstance(value, str | int | float | None):
+    kind = type(value).__name__
+    raise ConfigError(f"{path}: expected a number, text, None or tuple, got a {kind}")
+
+
+@functools.cache
+def _adapter(cls) -> pydantic.TypeAdapter:
+  return pydantic.TypeAdapter(cls)
+
+
+def _raise_first(error: pydantic.ValidationError, path: str) -> NoReturn:
+  """Raises the ConfigError of the first thing that pydantic found."""
+  first = error.errors(include_url=False)[0]
+  where = _join(path, first["loc"])
+  cause = first.get("ctx", {}).get("error")
+  if isinstance(cause, FieldError):
+    raise fixable(cause.below(where)) from None
+  if isinstance(cause, ConfigError):
+    raise ConfigError(f"{where}: {cause}") from None
+  if first["type"] == "missing":
+    raise ConfigError(f"{where}: expected a value, got none; set it") from None
+  if first["type"] == "unexpected_keyword_argument":
+    raise ConfigError(f"{where}: there is no such field; remove it") from None
+  expected = first["msg"].removeprefix("Input should be ")
+  raise fixable(FieldError(where, expected, first["input"])) from None
+
+
+def fixable(error: FieldError) -> ConfigError:
+  """Returns the error of a config's field with the flag that sets it."""
+  prefix = f"{_WHERE}."
+  if not error.field.startswith(prefix):
+    return error
+  flag = error.field.split("[")[0]
+  return ConfigError(f"{error}; set it by --{flag}=VALUE or in the config file")
+
+
+def _join(path: str, location: tuple[int | str, ...]) -> str:
+  parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+  return path + "".join(parts)
+
+
+# ---- Checks that records make of their own fields.
+
+
+def at_least(record: object, *names: str, smallest: int) -> None:
+  """Raises FieldError unless each field is None or in [smallest, 2^31)."""
+  for name in names:
+    value = getattr(record, name)
+    if value is not None and value < smallest:
+      raise FieldError(name, f"an integer of at least {smallest}", value)
+    if value is not None and value >= _LARGEST:
+      raise FieldError(name, f"an integer below {_LARGEST}", value)
+
+
+def above(record: object, *names: str, bound: float = 0.0) -> None:
+  """Raises FieldError unless each field is None or above the bound."""
+  for name in names:
+    value = getattr(record, name)
+    if value is not None and not value > bound:
+      raise FieldError(name, f"a number above {bound:g}", value)
+
+
+def not_negative(record: object, *names: str) -> None:
+  """Raises FieldError unless each field is None or a number of at least 0."""
+  for name in names:
+    value = getattr(record, name)
+    if value is not None and not value >= 0:
+      raise FieldError(name, "a number of at least 0", value)
+
+
+def unit(record: object, *names: str) -> None:
+  """Raises FieldError unless each field is None or lies in [0, 1]."""
+  for name in names:
+    value = getattr(record, name)
+    if value is not None and not 0 <= value <= 1:
+      raise FieldError(name, "a number in [0, 1]", value)
+
+
+def one_of(record: object, name: str, known: Mapping | tuple) -> None:
+  """Raises FieldError unless the field is one of the known values."""
+  value = getattr(record, name)
+  if value not in known:
+    raise FieldError(name, f"one of {', '.join(map(str, known))}", value)
+
+
+def distinct(record: object, *names: str) -> None:
+  """Raises FieldError where the values of a field repeat."""
+  for name in names:
+    values = getattr(record, name)
+    if len(set(values)) != len(values):
+      raise FieldError(name, "values that differ", values)
+
+
+def replaced(record: T, **changes: Any) -> T:
+  """Returns a record with other values of some fields, checked again."""
+  replace: Callable[..., T] = dataclasses.replace  # type: ignore[assignment]
+  return replace(record, **changes)

@@ -1,0 +1,60 @@
+"""Records by name: ours from a table, anyone else's from a module of their own.
+
+A record is what a file of one method, attack, task, ... ends in. Someone else's file
+ends in one as ours do, and a config names it: `my_methods.npo:METHOD`.
+"""
+
+from collections.abc import Iterator, Mapping
+import importlib
+from typing import Generic, NoReturn, TypeVar
+
+from undo_jax.utils.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+  """Records of one kind by name; iteration gives the names of ours, in order."""
+
+  def __init__(self, kind: str, record: type[T], known: Mapping[str, T]):
+    """Takes ours.
+
+    Args:
+      kind: what errors call a record.
+      record: the class of the records.
+      known: ours by name.
+    """
+    self._kind, self._record, self._known = kind, record, dict(known)
+
+  def get(self, name: str) -> T:
+    """Returns the record of that name, or the one that "MODULE:NAME" says.
+
+    Args:
+      name: one of ours, or a module that Python finds and a name in it.
+
+    Raises:
+      ConfigError: if there is no such record, the module cannot be imported, or what
+        it holds under that name is of another class.
+    """
+    if name in self._known:
+      return self._known[name]
+    module, _, attribute = str(name).partition(":")
+    if not module or not attribute or module.startswith("."):
+      self._fail(name)
+    try:
+      record = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+      self._fail(name, f" ({error})")
+    if not isinstance(record, self._record):
+      of = type(record).__name__
+      self._fail(name, f" (a {self._record.__name__}, and that is of type {of})")
+    return record
+
+  def _fail(self, name: str, why: str = "") -> NoReturn:
+    raise ConfigError(
+      f"expected as {self._kind} one of {', '.join(self)} or MODULE:NAME{why}, got "
+      f"{name!r}"
+    )
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._known)
