@@ -1,0 +1,101 @@
+"""Policies that are not learned: what returns are within reach, and what is blind."""
+
+from collections.abc import Callable
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.gradient_routing.gridworld import environment as env
+
+_MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # Up, right, down, left.
+
+
+def optimal(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
+  """Takes a shortest way to the Diamond that does not lead through the Ghost."""
+  del observation, words
+  return jnp.asarray(first_moves())[world.diamond, world.ghost, world.agent]
+
+
+def blind(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
+  """Takes any shortest way to the Diamond, also one through the Ghost."""
+  del observation
+  down, right = _towards(world.agent, world.diamond)
+  return _either(down, right, words)
+
+
+def nearest(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
+  """Takes a shortest way to the nearer of Diamond and Ghost, to either in a tie."""
+  del observation
+  to_diamond = _distance(world.agent, world.diamond)
+  to_ghost = _distance(world.agent, world.ghost)
+  coin = (words >> 30) % 2  # Its next bit is the coin between two moves.
+  is_diamond = to_diamond + coin.astype(jnp.int32) <= to_ghost
+  goal = jnp.where(is_diamond, world.diamond, world.ghost)
+  return _either(*_towards(world.agent, goal), words)
+
+
+def unseen(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
+  """Does best by what training sees without routing: nearest, but no overseen Ghost."""
+  around = optimal(world, observation, words)
+  straight = nearest(world, observation, words)
+  return jnp.where(world.ghost_overseen, around, straight)
+
+
+def random(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
+  """Takes any move, all equally likely."""
+  del world, observation
+  return (words >> 30).astype(jnp.int32)
+
+
+POLICIES: dict[str, Callable[[env.State, jax.Array, jax.Array], jax.Array]] = {
+  "optimal": optimal,
+  "blind": blind,
+  "nearest": nearest,
+  "unseen": unseen,
+  "random": random,
+}
+
+
+@functools.cache
+def first_moves() -> np.ndarray:
+  """Returns the first move of a shortest way, int32 [goal, cell to avoid, start].
+
+  Breadth first from every goal, over the cells but the one to avoid.
+  """
+  moves = np.zeros((env.CELLS, env.CELLS, env.CELLS), np.int32)
+  for goal in range(env.CELLS):
+    for avoided in range(env.CELLS):
+      reached = {goal}
+      frontier = [goal]
+      while frontier:
+        cell = frontier.pop(0)
+        for move, (down, right) in enumerate(_MOVES):
+          row, column = cell // env.SIZE - down, cell % env.SIZE - right
+          start = env.SIZE * row + column
+          inside = 0 <= row < env.SIZE and 0 <= column < env.SIZE
+          if inside and start != avoided and start not in reached:
+            moves[goal, avoided, start] = move
+            reached.add(start)
+            frontier.append(start)
+  return moves
+
+
+def _towards(start, goal):
+  """Returns how many cells it is down and to the right, negative for up and left."""
+  return goal // env.SIZE - start // env.SIZE, goal % env.SIZE - start % env.SIZE
+
+
+def _distance(start, goal):
+  down, right = _towards(start, goal)
+  return jnp.abs(down) + jnp.abs(right)
+
+
+def _either(down, right, words):
+  """Returns a move that shortens one of the two distances, by a coin where both do."""
+  vertical = jnp.where(down < 0, 0, 2)
+  horizontal = jnp.where(right < 0, 3, 1)
+  coin = words >> 31 == 1
+  use_vertical = jnp.where(down == 0, False, jnp.where(right == 0, True, coin))
+  return jnp.where(use_vertical, vertical, horizontal).astype(jnp.int32)

@@ -1,0 +1,118 @@
+"""Runs a study: what is missing is computed, and what came out is written.
+
+    WORKDIR/config.json command.txt environment.json
+    WORKDIR/parts/NAME.json    a finished part, for example one seed
+    WORKDIR/results.json figures/*.png
+
+A part is computed once: the same command resumes with those that are missing, and a
+longer list of seeds computes only the new ones. The workdir belongs to one config,
+so that parts of two configs never meet.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+import functools
+import logging
+import re
+from typing import Generic, NamedTuple, TypeVar
+
+from ml_collections import ConfigDict
+
+from undo_jax.cli import launch
+from undo_jax.utils import environment, files, workdirs
+
+LOGGER = logging.getLogger("undo_jax")
+# What may differ between the runs of one workdir: which parts, not what they are.
+FREE_FIELDS = ("seeds",)
+# What JSON can hold, without NaN and infinities.
+Part = TypeVar("Part", bound=Mapping[str, object])
+
+
+class Outcome(NamedTuple):
+  """What came out of all parts."""
+
+  results: Mapping[str, object]  # As JSON can hold them.
+  figures: Mapping[str, bytes]  # PNG bytes by file name.
+  table: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Study(Generic[Part]):
+  """A study of one config."""
+
+  parts: Sequence[str]  # Their names, in the order of the results.
+  # Gives the parts it is asked for, and their names, one by one as they are finished.
+  compute: Callable[[Sequence[str]], Iterable[tuple[str, Part]]]
+  finish: Callable[[Mapping[str, Part]], Outcome]  # Of all parts by name.
+  # Top-level fields of the config, beside the seeds, that choose which parts there are
+  # or how they are computed, but not what they are.
+  free: Sequence[str] = ()
+
+
+def seed_parts(seeds: Sequence[int]) -> dict[str, int]:
+  """Returns the seeds by the names of their parts, where each part is a seed."""
+  return {f"seed_{seed}": seed for seed in seeds}
+
+
+def main(make: Callable[[ConfigDict], Study]) -> None:
+  """Runs a study by the flags --config and --workdir; see `run`."""
+  launch.run_study(functools.partial(run, make))
+
+
+def run(
+  make: Callable[[ConfigDict], Study], config: ConfigDict, workdir: files.Path
+) -> None:
+  """Computes what is missing of a study, writes what came out, prints the table.
+
+  Args:
+    make: (config) -> its study; raises ConfigError if the config cannot work.
+    config: the whole ConfigDict; the workdir becomes its own.
+    workdir: all that the study writes.
+
+  Raises:
+    ConfigError: if the config cannot work, or the workdir is another's; before any
+      compute.
+  """
+  study = make(config)
+  workdirs.claim(workdir, config, free=(*FREE_FIELDS, *study.free))
+  outcome = study.finish(run_parts(study, workdir))
+  for name, png in outcome.figures.items():
+    files.write_bytes(workdir / "figures" / name, png)
+  files.write_json(workdir / "results.json", outcome.results)
+  LOGGER.info("results are in %s", workdir / "results.json")
+  print(outcome.table)
+
+
+def run_parts(study: Study[Part], workdir: files.Path) -> dict[str, Part]:
+  """Computes the parts of a study that are not finished; returns all of them.
+
+  Each part is on disk before the next is asked for.
+
+  Args:
+    study: what to compute.
+    workdir: the claimed directory of the study.
+
+  Returns:
+    The parts by name, as JSON gives them back.
+
+  Raises:
+    ValueError: if `compute` does not give the parts it was asked for.
+  """
+  missing = [name for name in study.parts if not _path(workdir, name).exists()]
+  if missing:
+    environment.record(workdir)
+    for name, part in study.compute(missing):
+      files.write_json(_path(workdir, name), part)
+      LOGGER.info("%s: done", name)
+  else:
+    LOGGER.info("nothing to compute: all parts are in %s", workdir / "parts")
+  absent = [name for name in study.parts if not _path(workdir, name).exists()]
+  if absent:
+    raise ValueError(f"these parts were not computed: {', '.join(absent)}")
+  return {name: files.read_json(_path(workdir, name)) for name in study.parts}
+
+
+def _path(workdir: files.Path, name: str) -> files.Path:
+  if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+    raise ValueError(f"a part's name has letters, digits, _, - and ., got {name!r}")
+  return workdir / "parts" / f"{name}.json"

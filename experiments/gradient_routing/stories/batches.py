@@ -1,0 +1,65 @@
+"""Batches of stories, some rows about the topic and then the others, as arrays."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.gradient_routing.stories import corpus
+from experiments.gradient_routing.stories.config import Train
+from undo_jax.data import packing
+from undo_jax.data.rows import InMemory
+
+NAMES = corpus.Stories._fields
+
+
+class Loaded(NamedTuple):
+  """The stories of one seed."""
+
+  train: dict[str, InMemory]  # "forget", "retain": a row for each story.
+  held_out: dict[str, InMemory]
+  # "inputs", "targets", "mask" [S, B, L]; "story" [S, B], of its kind in `train`.
+  batches: dict[str, np.ndarray]
+
+
+def load(data: corpus.Data, train: Train, seed: int) -> Loaded:
+  """Returns the stories of a config and their order in training.
+
+  Args:
+    data: which stories, as which rows.
+    train: rows of a batch, forget before retain, and the number of batches.
+    seed: of made-up stories, of what is held out and of the order.
+
+  Raises:
+    ConfigError: if there are too few stories.
+  """
+  tokenizer = corpus.make_tokenizer(data.tokenizer)
+  stories = corpus.collect(data, seed)
+
+  def encode(part):
+    return {
+      name: corpus.encode(texts, tokenizer, data.length)
+      for name, texts in part._asdict().items()
+    }
+
+  trained, held_out = encode(stories.train), encode(stories.held_out)
+  rng = np.random.default_rng([seed, *b"order"])
+  batches = []
+  for name, rows in zip(NAMES, (train.forget_rows, train.retain_rows), strict=True):
+    number = train.num_steps * rows
+    order = _epochs(rng, len(trained[name]), number).reshape(train.num_steps, rows)
+    batches.append(batch(trained[name], order) | {"story": order})
+  joined = {k: np.concatenate([b[k] for b in batches], axis=1) for k in batches[0]}
+  return Loaded(trained, held_out, joined)
+
+
+def _epochs(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
+  """Returns `number` indices below `size`, every epoch in an order of its own."""
+  epochs = [rng.permutation(size) for _ in range(-(-number // size))]
+  return np.concatenate(epochs)[:number]
+
+
+def batch(rows: InMemory, indices: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns "inputs", "targets" and "mask" [*indices, L] of rows."""
+  flat = indices.reshape(-1)
+  parts = packing.to_batch({"tokens": rows.tokens[flat], "mask": rows.mask[flat]})
+  return {k: x.reshape(*indices.shape, x.shape[-1]) for k, x in parts.items()}

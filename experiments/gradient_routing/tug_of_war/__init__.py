@@ -1,0 +1,16 @@
+"""The tug of war: old and new parts that pull against each other, and its mending.
+
+Retain data wants the sum of old and new to be one thing, forget data, which trains the
+new part alone, another. Both pulls never end, and what is left after ablation is far
+from what retain data wants. The coherence term, the retain loss of the ablated model,
+brings them to rest. It is shown twice:
+
+  two parameters  retain (a + b - 2)^2, forget (stop(a) + b - 1)^2,
+                  coherence c (a - 2)^2; without it a + b -> 5/3 while a and b drift by
+                  +-2/3 of the learning rate per update, with it they come to rest
+  two tasks       one hidden layer learns cos(2 x2) - x3 (forget) and sin(2 x0) + x1
+                  (retain), told apart by two flags; new hidden units are then ablated
+
+Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, appendix and the authors'
+demonstration of two parameters; the two tasks are ours.
+"""
