@@ -17,10 +17,10 @@ from undo_jax.utils.types import ConfigError
 
 needs_compiler = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
-  reason="the TPU compiler is not installed: pip install 'undo_jax[tpu_compile]'",
+  reason="the TPU compiler is not installed: pip install 'undo-jax[tpu-compile]'",
 )
 GIB = 2**30
-V5E = chips.CHIPS["v5e"]
+V5E = chips.TARGETS["v5e"]
 
 
 def made(**changes):
@@ -72,7 +72,7 @@ def test_the_table_says_it_in_lines():
 
 
 def test_where_the_compiler_counts_no_cycles_the_times_are_dashes():
-  found = made(chip=chips.CHIPS["h100"])
+  found = made(chip=chips.TARGETS["h100"])
   assert (found.seconds, found.share_of_peak) == (0, 0) and found.fits
   assert table.line(found).split()[5:] == ["yes", "3152", "-", "-", "-", "-", "-"]
 
@@ -81,8 +81,6 @@ def test_where_the_compiler_counts_no_cycles_the_times_are_dashes():
 def test_an_unknown_chip_is_named(name):
   with pytest.raises(ConfigError, match=f"--topology: expected v5e, .* '{name}'"):
     topologies.get(name)
-  with pytest.raises(ConfigError, match="no datasheet for 'B200'"):
-    chips.by_kind("B200")
 
 
 @pytest.mark.parametrize("name", ["h100:", "h100:0x8", "a100:8y"])
@@ -95,13 +93,13 @@ def test_a_wrong_number_of_gpus_is_named(name):
   importlib.util.find_spec("libtpu") is not None, reason="the TPU compiler is here"
 )
 def test_without_the_compiler_the_mend_is_named():
-  with pytest.raises(ConfigError, match=r"pip install 'undo_jax\[tpu_compile\]'"):
+  with pytest.raises(ConfigError, match=r"pip install 'undo-jax\[tpu-compile\]'"):
     topologies.get("v5e:4x4")
 
 
 @pytest.mark.skipif(
   importlib.util.find_spec("jax_cuda12_plugin") is None,
-  reason="the GPU compiler is not installed: pip install 'undo_jax[gpu]'",
+  reason="the GPU compiler is not installed: pip install 'undo-jax[gpu]'",
 )
 def test_a_product_for_gpus_gathers_what_it_lacks():
   devices, chip = topologies.get("h100:2x8")

@@ -3,9 +3,11 @@
 import pytest
 
 from configs import arithmetic, language, wmdp
-from undo_jax import stages, testing, validation
-from undo_jax import tasks as settings
+from undo_jax import tasks, testing
 from undo_jax.estimation import programs, stand_ins
+from undo_jax.plan import checks, translation
+from undo_jax.plan.config import parse
+from undo_jax.plan.stages import TrainStage
 
 ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
 SEEDS = {"data": 0, "eval": 0}
@@ -38,13 +40,15 @@ def test_the_papers_configs_pass_every_check_without_their_files(
   monkeypatch.chdir(tmp_path)
   config = module.get_config(size)
   assert set(stand_ins.fill(config, tmp_path)) == missing
-  validation.check(config, ONE_DEVICE)
-  plan = stages.plan(config)
-  lowered = programs.of_stage(plan[1], testing.mesh(1))
+  declared = parse(config)
+  checks.check(declared, ONE_DEVICE)
+  plan = translation.plan(declared, 0)
+  trained = next(stage for stage in plan if isinstance(stage, TrainStage))
+  lowered = programs.of_stage(trained, testing.mesh(1))
   rows, length = lowered.args[2]["inputs"].shape
   expected = module.get_config(size)
-  assert rows == expected.pretrain.batch_size
-  assert length == plan[1].settings["length"]
+  assert rows == expected.models.base.batch_size
+  assert length == plan[1].length
   assert not stand_ins.fill(config, tmp_path)
 
 
@@ -69,9 +73,9 @@ def test_made_up_questions_are_about_as_many_and_as_long_as_the_real_ones(
   config.data.questions.mmlu_limit = 2.0
   config.data.questions.wmdp_limit = None
   stand_ins.fill(config, tmp_path)
-  setting = settings.get("wmdp")
-  tasks, arrays = setting.problems(config.data.to_dict(), SEEDS, tmp_path)
-  assert len(tasks) == 58
+  problems = tasks.get("wmdp").problems
+  names, arrays = problems(config.data.to_dict(), SEEDS, tmp_path)
+  assert len(names) == 58
   shapes = [rows["inputs"].shape for rows in arrays["rows"].values()]
   assert sum(rows for rows, _ in shapes) >= 57 * 2 + 1987
   assert 1500 < max(length for _, length in shapes) < 3000

@@ -28,7 +28,14 @@ def test_the_peak_is_that_of_all_devices(kind, tera_flops):
 
 
 @pytest.mark.parametrize("chip", chips.CHIPS.values(), ids=chips.CHIPS)
-def test_both_tables_have_the_same_peak(chip):
-  assert chips.peak([types.SimpleNamespace(device_kind=chip.kind)]) == (
-    chip.flops_per_second
-  )
+def test_every_kind_is_its_own_chips(chip):
+  assert chips.of(types.SimpleNamespace(device_kind=chip.kind)) is chip
+  if isinstance(chip, chips.Gpu):
+    device = types.SimpleNamespace(device_kind=chip.description)
+    assert chips.of(device) is chip
+
+
+def test_a_program_has_no_more_than_the_memory_there_is():
+  for chip in chips.TARGETS.values():
+    if isinstance(chip, chips.Gpu):
+      assert chip.memory_bytes == 0.75 * chip.whole_memory_bytes  # JAX's default.

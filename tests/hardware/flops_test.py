@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import pytest
 
 from undo_jax import testing
-from undo_jax.frontier.compute import forward_flops
 from undo_jax.hardware import flops
 from undo_jax.models.decoder import Decoder
 
@@ -71,7 +70,7 @@ def test_a_model_is_what_compute_accounting_says():
   params = jax.eval_shape(decoder.init, jax.random.key(0))
   tokens = jax.ShapeDtypeStruct((2, 12), jnp.int32)
   fn = jax.jit(lambda params, tokens: decoder.apply(params, tokens).logits)
-  assert flops.trace(fn, params, tokens).flops == 2 * forward_flops(config, 12)
+  assert flops.trace(fn, params, tokens).flops == 2 * flops.forward_flops(config, 12)
 
 
 def test_a_loop_of_unknown_length_counts_once_and_says_so():

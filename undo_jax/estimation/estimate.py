@@ -7,7 +7,7 @@ import jax
 
 from undo_jax.estimation import compiled_text
 from undo_jax.hardware import flops
-from undo_jax.hardware.chips import Chip
+from undo_jax.hardware.chips import Target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class Estimate:
   """A compiled program on one of the chips that share it."""
 
   name: str
-  chip: Chip
+  chip: Target
   num_devices: int
   counted: flops.Counted  # Of all devices.
   argument_bytes: int = 0  # On a device, this and the following.
@@ -70,7 +70,7 @@ class Estimate:
 
 
 def estimate(
-  name: str, program: Any, args: tuple[Any, ...], chip: Chip, num_devices: int
+  name: str, program: Any, args: tuple[Any, ...], chip: Target, num_devices: int
 ) -> Estimate:
   """Compiles a program for the devices its arguments lie on; nothing is run.
 

@@ -1,21 +1,21 @@
 """The programs of a run's stages with the shapes they are compiled for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import json
 import pathlib
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from undo_jax import objectives, stages
-from undo_jax import tasks as settings_lib
+from undo_jax import objectives, tasks
 from undo_jax.distributed import sharding
-from undo_jax.models.config import ModelConfig
+from undo_jax.plan import stages, translation
+from undo_jax.plan.config import RunConfig
+from undo_jax.plan.stages import BATCH, AttackStage, DataStage, TrainStage
 from undo_jax.running import programs
-from undo_jax.stages import Stage
 
 
 class Lowered(NamedTuple):
@@ -26,104 +26,100 @@ class Lowered(NamedTuple):
   args: tuple[Any, ...]  # jax.ShapeDtypeStruct with shardings.
 
 
-def of_run(config: Any, mesh: Mesh) -> Iterator[Lowered]:
+def of_run(config: RunConfig, mesh: Mesh) -> Iterator[Lowered]:
   """Yields each program of a run once, as the run calls it; nothing is computed.
 
   Training and unlearning steps, the evaluation, and the relearning of a population.
 
   Args:
-    config: of the run, see configs/.
+    config: of the run, see plan.config.
     mesh: of the devices to compile for.
   """
-  plan = stages.plan(config)
-  tasks, problems = _problems(plan[0], mesh)
-  for alike in _alike(plan, "train"):
+  plan = translation.plan(config, config.seeds[0])
+  data = plan[0]
+  assert isinstance(data, DataStage), "the plan begins with the data"
+  names, problems = _problems(data, mesh)
+  for alike in _alike([stage for stage in plan if isinstance(stage, TrainStage)]):
     shared = of_stage(alike[0], mesh)
     yield shared._replace(names=tuple(stage.name for stage in alike))
-  model = ModelConfig(**config.model)
-  score = programs.evaluate(model, mesh, config.setting, tasks, config.evaluation_rows)
+  model, rows = config.model, config.evaluation_rows
+  score = programs.evaluate(model, mesh, config.task, names, rows)
   yield Lowered(
     ("evaluation",), score, (programs.abstract_params(model, mesh), problems)
   )
-  for alike in _alike(plan, "attack"):
-    program = _attack(alike[0].settings, mesh, tasks, problems, config)
+  for alike in _alike([stage for stage in plan if isinstance(stage, AttackStage)]):
+    program = _attack(alike[0], mesh, names, problems, config)
     yield Lowered(tuple(stage.name for stage in alike), *program)
 
 
-def of_stage(stage: Stage, mesh: Mesh) -> Lowered:
+def of_stage(stage: TrainStage, mesh: Mesh) -> Lowered:
   """Returns the step of a stage that trains, as the run calls it.
 
   Args:
-    stage: of stages.plan, of kind "train".
+    stage: of a plan.
     mesh: of the devices to compile for.
   """
-  return Lowered((stage.name,), *_training(stage.settings, mesh))
+  return Lowered((stage.name,), *_training(stage, mesh))
 
 
-def _alike(plan: list[Stage], kind: str) -> list[list[Stage]]:
-  """Groups the stages of a kind by what their program is made from."""
+Compiled = TypeVar("Compiled", TrainStage, AttackStage)
+
+
+def _alike(plan: Sequence[Compiled]) -> list[list[Compiled]]:
+  """Groups stages by what their program is made from."""
   # Where the weights come from and when to stop is not in the program.
-  outside = ("parts", "seeds", "noise", "stop")
-  groups: dict[str, list[Stage]] = {}
+  outside = ("name", "parts", "seeds", "noise", "stop", "init", "frozen", "labels")
+  outside += ("attack", "target", "sorts", "is_counted", "init_stream", "order_stream")
+  groups: dict[str, list[Compiled]] = {}
   for stage in plan:
-    if stage.kind == kind:
-      inside = {k: v for k, v in stage.settings.items() if k not in outside}
-      parts = sorted(stage.settings["parts"])
-      key = json.dumps([inside, parts], sort_keys=True)
-      groups.setdefault(key, []).append(stage)
+    inside = {k: v for k, v in stages.to_json(stage).items() if k not in outside}
+    key = json.dumps([inside, sorted(stage.parts)], sort_keys=True)
+    groups.setdefault(key, []).append(stage)
   return list(groups.values())
 
 
-def _training(settings, mesh):
-  model = ModelConfig(**settings["model"])
-  program = programs.training_of(settings, mesh)
-  frozen = {
-    name: _replicated((model.width,), jnp.float32, mesh)
-    if name == "direction"
-    else programs.abstract_frozen(model, mesh)
-    for name in objectives.method(settings["objective"], settings["options"]).frozen
-  }
-  rows = stages.part_rows(settings, settings["batch_size"])
-  parts = {
-    name: _batch((size, settings["length"]), mesh) for name, size in rows.items()
-  }
-  if settings["objective"].startswith("routed"):  # Each row tells its source.
-    where, size = sharding.batch_sharding(mesh), settings["batch_size"]
-    source = jax.ShapeDtypeStruct((size,), jnp.int32, sharding=where)
-    parts["batch"]["source"] = source
-  batch = parts["batch"] if list(parts) == ["batch"] else parts
+def _training(stage: TrainStage, mesh: Mesh):
+  model = stage.model
+  program = programs.training_of(stage, mesh)
+  method = objectives.method(stage.objective, stage.options)
+  frozen = {role: programs.abstract_frozen(model, mesh) for role in stage.frozen}
+  for role, draw in method.derived.items():
+    shape = jax.eval_shape(lambda key, draw=draw: draw(key, model), _key())
+    frozen[role] = _replicated(shape.shape, shape.dtype, mesh)
+  parts = {name: _batch((n, stage.length), mesh) for name, n in stage.rows.items()}
+  if method.sources == "rows":  # Each row tells its source.
+    where = sharding.batch_sharding(mesh)
+    size = (stage.rows[BATCH],)
+    parts[BATCH]["source"] = jax.ShapeDtypeStruct(size, jnp.int32, sharding=where)
+  batch = parts[BATCH] if list(parts) == [BATCH] else parts
   return program.step, (program.abstract, frozen, batch, _key())
 
 
-def _attack(settings, mesh, tasks, problems, config):
-  attack = settings["attack"]
-  at_once = config.replicas_at_once
-  program = programs.attack_of(settings, mesh, tasks, config.evaluation_rows, at_once)
-  model = ModelConfig(**settings["model"])
-  base = {"base": programs.abstract_params(model, mesh)}
+def _attack(stage: AttackStage, mesh: Mesh, names, problems, config: RunConfig):
+  rows, at_once = config.evaluation_rows, config.replicas_at_once
+  program = programs.attack_of(stage, mesh, names, rows, at_once)
   evaluations = min(
-    attack["evaluations_per_call"], attack["num_steps"] // attack["evaluate_every"]
+    stage.evaluations_per_call, stage.optimizer.num_steps // stage.evaluate_every
   )
-  leading = (evaluations, attack["evaluate_every"])
-  batches = _batch((*leading, attack["batch_size"], settings["length"]), mesh)
-  frozen = base if "lora" in attack else ()
+  leading = (evaluations, stage.evaluate_every)
+  batches = _batch((*leading, stage.batch_size, stage.length), mesh)
+  base = {"base": programs.abstract_params(stage.model, mesh)}
+  frozen = base if program.reads_base else ()
   return program.program, (program.abstract, frozen, problems, batches, _key())
 
 
-def _problems(data: Stage, mesh: Mesh) -> tuple[tuple[str, ...], Any]:
+def _problems(data: DataStage, mesh: Mesh) -> tuple[tuple[str, ...], Any]:
   """Returns the evaluation's tasks and its problems' shapes.
 
   Problems that need no prepared rows are made, since how many and how long they are
   follows from them.
   """
-  setting = settings_lib.get(data.settings["setting"])
+  task = tasks.get(data.task)
+  find = task.problem_shapes or task.problems
   with tempfile.TemporaryDirectory() as directory:
-    find = getattr(setting, "problem_shapes", setting.problems)
-    tasks, arrays = find(
-      data.settings["data"], data.settings["seeds"], pathlib.Path(directory)
-    )
+    names, arrays = find(data.data, data.seeds, pathlib.Path(directory))
   where = sharding.rows_or_replicated(arrays, mesh)
-  return tasks, jax.tree.map(
+  return names, jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), arrays
   )
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from undo_jax.estimation.estimate import Estimate
-from undo_jax.hardware.chips import Chip
+from undo_jax.hardware.chips import Target
+from undo_jax.utils import tables
 
 _COLUMNS = (
   ("arguments", 9),
@@ -18,10 +19,12 @@ _COLUMNS = (
   ("kernels", 7),
   ("of peak", 7),
 )
-_NAME = 36
+_NAME = 34
+# Cells as wide as the columns: rows are printed one by one, as they come to be known.
+_HEADER = [" " * _NAME, *(name.rjust(width) for name, width in _COLUMNS)]
 
 
-def heading(chip: Chip, mesh: dict[str, int]) -> str:
+def heading(chip: Target, mesh: dict[str, int]) -> str:
   """Returns what the table is about, and its columns.
 
   All but the FLOPs are per chip. `aliased` are the donated arguments in whose place
@@ -32,16 +35,15 @@ def heading(chip: Chip, mesh: dict[str, int]) -> str:
   those of GPUs their times, is a dash.
   """
   axes = " x ".join(f"{name} {size}" for name, size in mesh.items())
-  names = "  ".join(f"{name:>{width}}" for name, width in _COLUMNS)
   memory = chip.memory_bytes / 2**30
-  return f"{chip.name}, {memory:g} GiB a chip, mesh {axes}\n{'':{_NAME}}{names}"
+  return f"{chip.name}, {memory:g} GiB a chip, mesh {axes}\n" + tables.text(_HEADER, [])
 
 
 def line(found: Estimate) -> str:
   """Returns one program's row."""
-  name = found.name if len(found.name) < _NAME else found.name[: _NAME - 4] + "..."
+  name = found.name if len(found.name) <= _NAME else found.name[: _NAME - 3] + "..."
   if found.refusal:
-    return f"{name:{_NAME}}does not fit: {found.refusal}"
+    return f"{name:{_NAME}}  does not fit: {found.refusal}"
   times = (
     f"{found.seconds:.4g}",
     f"{found.sent_seconds:.2g}",
@@ -58,10 +60,7 @@ def line(found: Estimate) -> str:
     f"{found.counted.flops / 1e12:.4g}" + "+" * bool(found.counted.uncounted),
     *(times if found.chip.cycles_per_second else "-" * len(times)),
   )
-  padded = (
-    f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True)
-  )
-  return f"{name:{_NAME}}" + "  ".join(padded)
+  return tables.text(_HEADER, [[name, *cells]]).splitlines()[-1]
 
 
 def collectives(estimates: Iterable[Estimate]) -> str:

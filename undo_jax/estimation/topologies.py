@@ -1,15 +1,16 @@
 """The devices of a slice that is not here, to compile for."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from jax.experimental import topologies
 
-from undo_jax.hardware import chips, gpus
-from undo_jax.hardware.chips import Chip
+from undo_jax.hardware import gpus
+from undo_jax.hardware.chips import TARGETS, Device, Gpu, Target
+from undo_jax.utils import extras
 from undo_jax.utils.types import ConfigError
 
 
-def get(name: str) -> tuple[list[Any], Chip]:
+def get(name: str) -> tuple[Sequence[Device], Target]:
   """Returns the devices of a slice and the datasheet of its chips.
 
   Args:
@@ -19,36 +20,33 @@ def get(name: str) -> tuple[list[Any], Chip]:
   Raises:
     ConfigError: if the name is unknown or the compiler is not installed.
   """
-  generation = name.split(":")[0]
-  if generation not in chips.CHIPS:
+  generation, _, shape = name.partition(":")
+  chip = TARGETS.get(generation)
+  if chip is None:
     raise ConfigError(
-      f"--topology: expected {', '.join(chips.CHIPS)} with a shape such as v5e:4x4 or "
+      f"--topology: expected {', '.join(TARGETS)} with a shape such as v5e:4x4 or "
       f"h100:8, got {name!r}; other chips cannot be compiled for without one at hand"
     )
-  if generation in gpus.GPUS:
-    return _gpus(name)
   try:
-    found = topologies.get_topology_desc(platform="tpu", topology_name=name)
+    if isinstance(chip, Gpu):
+      return list(gpus.topology(chip, shape).devices), chip
+    topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
   # What jax raises on a missing library, another process that holds it, or an
   # unknown shape.
   except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
     reason = str(error).split("\n")[0]
-    raise ConfigError(
-      f"--topology: expected a slice that the TPU compiler knows, got {name!r} "
-      f"({reason}); shapes go from 2x2 to 16x16, and the compiler comes by "
-      "pip install 'undo_jax[tpu_compile]'"
-    ) from error
-  return list(found.devices), chips.by_kind(found.devices[0].device_kind)
+    raise ConfigError(_expected(chip).format(got=f"{name!r} ({reason})")) from error
+  return list(topology.devices), chip
 
 
-def _gpus(name):
-  try:
-    found = gpus.topology(name)
-  except (RuntimeError, ValueError, NotImplementedError) as error:
-    reason = str(error).split("\n")[0]
-    raise ConfigError(
-      f"--topology: expected GPUs such as h100:8 or, of two hosts, h100:2x8, got "
-      f"{name!r} ({reason}); the compiler is jax-cuda12-plugin of jaxlib's version, "
-      "which pip install 'undo_jax[gpu]' brings, and needs no GPU"
-    ) from error
-  return list(found.devices), chips.by_kind(found.devices[0].device_kind)
+def _expected(chip: Target) -> str:
+  if isinstance(chip, Gpu):
+    return (
+      "--topology: expected GPUs such as h100:8 or, of two hosts, h100:2x8, got {got}; "
+      "the compiler is jax-cuda12-plugin of jaxlib's version, which "
+      f"{extras.install('gpu')} brings, and needs no GPU"
+    )
+  return (
+    "--topology: expected a slice that the TPU compiler knows, got {got}; shapes go "
+    f"from 2x2 to 16x16, and the compiler comes by {extras.install('tpu-compile')}"
+  )

@@ -1,13 +1,42 @@
-"""FLOPs of a program, counted in its jaxpr: loops as often as they turn."""
+"""FLOPs, in two ways that agree on a model's forward pass.
+
+`forward_flops` is a closed form of the model's sizes: what a run is accounted by,
+whatever its programs compute besides (recomputed layers, what is skipped). `count` is
+of one program, from its jaxpr: what the devices are given to do, loops as often as
+they turn.
+"""
 
 from collections import Counter
+from collections.abc import Callable
 import dataclasses
 import math
-from typing import Any
+from typing import cast
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 from jax.interpreters import partial_eval
+
+from undo_jax.models.config import ModelConfig
+
+
+def forward_flops(config: ModelConfig, length: int) -> int:
+  """Returns the FLOPs of one forward pass over one row.
+
+  L * (2 * M + 4 * N * L * H * K), with M the entries of all matrices that are
+  multiplied (unembedding yes, embedding look-up no) and the second term the
+  attention scores and their sums, counted in full as they are computed here.
+
+  Args:
+    config: the model.
+    length: L, positions of the row.
+  """
+  c = config
+  layer = 2 * c.width * c.head_dim * (c.num_heads + c.num_kv_heads)
+  layer += 3 * c.width * c.mlp_width
+  matrices = c.vocab_size * c.width + c.num_layers * layer
+  attention = 4 * c.num_layers * length * c.num_heads * c.head_dim
+  return length * (2 * matrices + attention)
 
 
 @dataclasses.dataclass
@@ -16,7 +45,7 @@ class Counted:
 
   flops: int = 0
   kernel_flops: int = 0  # Those among them in Pallas kernels.
-  uncounted: Counter = dataclasses.field(default_factory=Counter)  # By primitive.
+  uncounted: Counter[str] = dataclasses.field(default_factory=Counter)  # By primitive.
 
   def add(self, other: "Counted", times: int = 1) -> None:
     """Adds another count, so many times."""
@@ -42,7 +71,7 @@ def count(jaxpr: ClosedJaxpr) -> Counted:
   return _count(live)
 
 
-def trace(fn: Any, *args: Any) -> Counted:
+def trace(fn: Callable[..., object], *args: object) -> Counted:
   """Counts the FLOPs of a function at arguments or their shapes; see `count`."""
   return count(jax.make_jaxpr(fn)(*args))
 
@@ -54,7 +83,7 @@ def _count(jaxpr: Jaxpr) -> Counted:
   return total
 
 
-def _count_equation(equation: Any) -> Counted:
+def _count_equation(equation: JaxprEqn) -> Counted:
   name, params = equation.primitive.name, equation.params
   if name == "dot_general":
     return Counted(_product(equation))
@@ -84,19 +113,23 @@ def _kernel(params) -> int:
   return points * sum(_count(_open(jaxpr)).flops for jaxpr in jaxprs_in_params(params))
 
 
-def _open(jaxpr):
+def _open(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
   return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
 
 
-def _product(equation) -> int:
+def _product(equation: JaxprEqn) -> int:
   (contracting, _), _ = equation.params["dimension_numbers"]
-  shape = equation.invars[0].aval.shape
+  shape = _shape(equation.invars[0])
   depth = math.prod(shape[axis] for axis in contracting)
-  return 2 * math.prod(equation.outvars[0].aval.shape) * depth
+  return 2 * math.prod(_shape(equation.outvars[0])) * depth
 
 
-def _convolution(equation) -> int:
-  kernel = equation.invars[1].aval.shape
+def _convolution(equation: JaxprEqn) -> int:
+  kernel = _shape(equation.invars[1])
   out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
   depth = math.prod(kernel) // out_features
-  return 2 * math.prod(equation.outvars[0].aval.shape) * depth
+  return 2 * math.prod(_shape(equation.outvars[0])) * depth
+
+
+def _shape(atom: Var | Literal) -> tuple[int, ...]:
+  return cast(ShapedArray, atom.aval).shape

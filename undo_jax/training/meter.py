@@ -6,10 +6,7 @@ import functools
 import time
 
 import jax
-import jax.numpy as jnp
 import psutil
-
-_SIDE = 512  # Of the matrices whose product is timed on a CPU.
 
 
 class Meter:
@@ -17,7 +14,7 @@ class Meter:
 
   Args of the constructor, all of one update over all processes:
     tokens: positions that go through the trained model.
-    flops: see frontier.compute.
+    flops: see frontier.compute.training.
     peak: FLOPs a second of all devices; None: not known, no share is told.
   """
 
@@ -66,22 +63,3 @@ def memory_bytes() -> int:
 @functools.cache
 def _process() -> psutil.Process:
   return psutil.Process()
-
-
-@functools.cache
-def matmul_flops_per_second() -> float:
-  """Returns the fastest of some float32 matrix products here, FLOPs a second.
-
-  What stands for the peak of a CPU, whose datasheet says none: that of the cores this
-  process may use, not of a device, since devices of a CPU share them.
-  """
-  device = jax.local_devices()[0]
-  x = jax.device_put(jnp.ones((_SIDE, _SIDE), jnp.float32), device)
-  product = jax.jit(jnp.matmul)
-  product(x, x).block_until_ready()
-  times = []
-  for _ in range(5):
-    start = time.perf_counter()
-    product(x, x).block_until_ready()
-    times.append(time.perf_counter() - start)
-  return 2 * _SIDE**3 / min(times)
