@@ -125,5 +125,5 @@ def test_what_is_missing_or_broken_is_named(tmp_path, monkeypatch):
   with pytest.raises(ConfigError, match="was cut off: header 00000803, shape .2, 4, 5"):
     images.load(str(tmp_path))
   monkeypatch.setitem(sys.modules, "sklearn", None)
-  with pytest.raises(ConfigError, match=r"pip install 'undo_jax\[studies\]'"):
+  with pytest.raises(ConfigError, match=r"pip install 'undo-jax\[studies\]'"):
     images.load("")

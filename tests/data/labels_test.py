@@ -77,5 +77,7 @@ def test_a_label_that_no_row_has_is_an_error():
     ("forget:labelled", 0.09),
     ("forget:unlabelled", 1.0),
   ):
-    with pytest.raises(ConfigError, match="labelled: at .* of the 10 rows of 'forget'"):
+    with pytest.raises(
+      ConfigError, match="labels.share: at .* of the 10 rows of 'forget'"
+    ):
       labels.check(sizes, {name: 1.0}, share)

@@ -138,7 +138,7 @@ def test_the_prompt_is_the_papers():
 
 def test_a_cloze_task_shows_no_choices_and_scores_their_texts():
   asked = [Question(" Red?\n", ("sky", "blood", "sea", "sun"), 1), EXPECTED[2]]
-  task = questions.Task("t", "First.\n", (asked[0],), (asked[1],), is_cloze=True)
+  task = questions.QuestionSet("t", "First.\n", (asked[0],), (asked[1],), is_cloze=True)
   assert questions.context(task, asked[0]) == (
     "First.\nWhich is cold?\nAnswer: ice\n\nRed?\nAnswer:"
   )

@@ -308,15 +308,6 @@ def _records(builder: Arithmetic, split: str) -> Sequence[Mapping[str, Any]]:
   return source.__getitems__(range(len(source)))  # At once: twice as fast.
 
 
-def is_correct(generated: str, answer: str) -> bool:
-  """Whether a continuation's text up to a space or "<bos>" is the answer's number."""
-  first = re.split(r"\s|<bos>", generated.strip(), maxsplit=1)[0]
-  try:
-    return abs(float(first) - float(answer)) < 1e-6
-  except ValueError:
-    return False
-
-
 def _draw_pair(rng: np.random.Generator, operation: str) -> tuple[int, int]:
   """Draws two numbers, each uniform from 1 to the operation's largest."""
   first, second = rng.integers(1, _LARGEST[operation], size=2, endpoint=True)

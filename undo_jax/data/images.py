@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from undo_jax.utils import extras
 from undo_jax.utils.types import ConfigError
 
 _TEST_SHARE = 0.2  # Of scikit-learn's digits, which come in one piece.
@@ -62,8 +63,8 @@ def digits() -> Images:
   except ImportError:
     raise ConfigError(
       "config.data.path is empty, which means scikit-learn's digits, but scikit-learn "
-      "is not installed; install it by pip install 'undo_jax[studies]', or give a "
-      "directory of MNIST by --config.data.path=DIRECTORY"
+      f"is not installed; {extras.install('studies')}, or give a directory of MNIST by "
+      "--config.data.path=DIRECTORY"
     ) from None
   images, labels = datasets.load_digits(return_X_y=True)
   order = np.random.default_rng(0).permutation(len(images))
@@ -97,25 +98,26 @@ def read_tfds(directory: pathlib.Path) -> Images:
   """Returns the images of a prepared TFDS dataset.
 
   Raises:
-    ConfigError: if it has no train and test split of `image` and `label`, or lies in
-      files that cannot be read without TensorFlow.
+    ConfigError: if it has no train and test split of `image` and `label`, lies in
+      files that cannot be read without TensorFlow, or names code or places that are
+      not its own (see tfds_directory).
   """
-  import tensorflow_datasets as tfds
+  from undo_jax.data import tfds_directory
 
-  builder: Any = tfds.builder_from_directory(directory)  # A decorator hides its types.
+  builder: Any = tfds_directory.open_builder(directory)  # Decorators hide its types.
   arrays = []
   for split in ("train", "test"):
     try:
       source = builder.as_data_source(split=split)
       examples = [(example["image"], example["label"]) for example in source]
-    except (KeyError, NotImplementedError, ValueError) as error:
+      images, labels = zip(*examples, strict=True)
+      arrays += [np.stack(images), np.asarray(labels)]
+    except Exception as error:  # Of any kind: those of TFDS and of image files.
       raise ConfigError(
         f"{directory}: expected a TFDS dataset in array_record files with the splits "
-        f"train and test of image and label ({error}); prepare it by "
-        "tfds.builder(NAME, data_dir=..., file_format='array_record')"
-      ) from None
-    images, labels = zip(*examples, strict=True)
-    arrays += [np.stack(images), np.asarray(labels)]
+        f"train and test of image and label ({' '.join(str(error).split())}); prepare "
+        "it by tfds.builder(NAME, data_dir=..., file_format='array_record')"
+      ) from error
   return _images(*arrays)
 
 

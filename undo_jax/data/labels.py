@@ -9,7 +9,7 @@ In names of splits, "forget:labelled" are its labelled rows and "forget:unlabell
 others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import math
 from typing import Any
 
@@ -56,10 +56,57 @@ def check(sizes: Mapping[str, int], names: Mapping[str, float], share: float) ->
     found = {LABELLED: labelled, UNLABELLED: sizes[split] - labelled}
     if not found.get(which, labelled):
       raise ConfigError(
-        f"config.routing.labelled: at {share:g} of the {sizes[split]} rows of "
+        f"labels.share: at {share:g} of the {sizes[split]} rows of "
         f"{split!r} there is no row {which or LABELLED}; give another share or more "
         "documents"
       )
+
+
+def dropped(
+  weights: Mapping[str, float], forget: Collection[str], share: float
+) -> dict[str, float]:
+  """Returns a mixture without the rows that are labelled forget.
+
+  Args:
+    weights: of splits.
+    forget: splits of what is to be forgotten.
+    share: of the rows that is labelled, in (0, 1].
+  """
+  kept = {split: weight for split, weight in weights.items() if split not in forget}
+  if share == 1:
+    return kept
+  unlabelled = {s: w * (1.0 - share) for s, w in weights.items() if s in forget}
+  return kept | {f"{split}:{UNLABELLED}": w for split, w in unlabelled.items()}
+
+
+def parts(
+  weights: Mapping[str, float], forget: Collection[str], share: float, size: int
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+  """Divides a batch by labels: parts "forget", "retain" and, of the rest, "unlabelled".
+
+  The parts have the sizes that keep the mixture what it is without labels.
+
+  Args:
+    weights: of the mixture's splits.
+    forget: splits of what is to be forgotten.
+    share: of the rows that is labelled, in (0, 1].
+    size: rows of a batch.
+
+  Returns:
+    The splits of each part by weight, and its rows.
+  """
+  which = "" if share == 1 else f":{LABELLED}"
+  divided = {
+    "forget": {f"{s}{which}": w for s, w in weights.items() if s in forget},
+    "retain": {f"{s}{which}": w for s, w in weights.items() if s not in forget},
+  }
+  to_forget = sum(divided["forget"].values()) / sum(weights.values())
+  rows = {"forget": round(size * share * to_forget)}
+  if share == 1:
+    return divided, rows | {"retain": size - rows["forget"]}
+  divided["unlabelled"] = {f"{s}:{UNLABELLED}": w for s, w in weights.items()}
+  rows["retain"] = round(size * share * (1 - to_forget))
+  return divided, rows | {"unlabelled": size - sum(rows.values())}
 
 
 class Chosen:

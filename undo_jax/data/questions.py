@@ -38,7 +38,7 @@ class Question(NamedTuple):
   subject: str = ""
 
 
-class Task(NamedTuple):
+class QuestionSet(NamedTuple):
   """Questions that are scored together, and what their prompts begin with."""
 
   name: str
@@ -124,7 +124,7 @@ def cloze(question: Question) -> str:
   return f"{question.question.strip()}\nAnswer:"
 
 
-def context(task: Task, question: Question) -> str:
+def context(task: QuestionSet, question: Question) -> str:
   """Returns all that a model reads before it answers a question of a task."""
   asked = cloze if task.is_cloze else prompt
   shots = [
@@ -133,7 +133,7 @@ def context(task: Task, question: Question) -> str:
   return "".join([task.description, *shots, asked(question)])
 
 
-def continuations(task: Task, question: Question) -> list[str]:
+def continuations(task: QuestionSet, question: Question) -> list[str]:
   """Returns what is scored after the context, for each choice."""
   return [f" {text}" for text in (question.choices if task.is_cloze else LETTERS)]
 
@@ -146,7 +146,7 @@ def description(subject: str) -> str:
   )
 
 
-def wmdp_task(name: str, questions: Sequence[Question]) -> Task:
+def wmdp_task(name: str, questions: Sequence[Question]) -> QuestionSet:
   """Returns the questions as a task of WMDP, without worked examples.
 
   Args:
@@ -158,12 +158,12 @@ def wmdp_task(name: str, questions: Sequence[Question]) -> Task:
   """
   if name not in WMDP:
     raise ConfigError(f"expected one of {', '.join(WMDP)}, got {name!r}")
-  return Task(name, description(WMDP[name]), tuple(questions))
+  return QuestionSet(name, description(WMDP[name]), tuple(questions))
 
 
 def mmlu_tasks(
   questions: Sequence[Question], examples: Sequence[Question], *, num_shots: int
-) -> list[Task]:
+) -> list[QuestionSet]:
   """Returns MMLU's tasks, one a subject, mmlu_<subject>.
 
   Args:
@@ -189,14 +189,14 @@ def mmlu_tasks(
         f"{len(shots)}; give MMLU's dev split or ask for fewer shots"
       )
     tasks.append(
-      Task(
+      QuestionSet(
         f"mmlu_{subject}", description(subject), tuple(own), tuple(shots[:num_shots])
       )
     )
   return tasks
 
 
-def limited(task: Task, limit: float | None) -> Task:
+def limited(task: QuestionSet, limit: float | None) -> QuestionSet:
   """Returns a task with its first questions, as the harness counts them.
 
   Args:

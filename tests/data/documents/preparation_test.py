@@ -150,6 +150,7 @@ def mixed(tmp_path):
   }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("mode", ["packed", "reference"])
 def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, mixed, mode):
   monkeypatch.setattr(document_files, "CHUNK_BYTES", 200)
@@ -225,6 +226,7 @@ def test_limits_on_documents_and_their_length(tmp_path):
   assert (found["too_long"], found["documents"]) == (1, {"train": 4})
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_one_huge_document(tmp_path, num_workers):
   text = " ".join(make_texts(90_000))
@@ -253,6 +255,7 @@ def test_empty_documents_are_refused_or_left_out(tmp_path):
   assert texts_of(tmp_path / "out", "a_train") == ["a", "b"]
 
 
+@pytest.mark.processes
 def test_an_error_of_any_process_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
   monkeypatch.setattr(document_files, "CHUNK_BYTES", 100)
   lines = [text.encode() for text in make_texts(50)]
@@ -361,6 +364,7 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path):
   assert os.listdir(tmp_path) == ["a.jsonl"]
 
 
+@pytest.mark.processes
 def test_a_killed_worker_ends_the_preparation(tmp_path, monkeypatch):
   monkeypatch.setattr(document_files, "CHUNK_BYTES", 100)
   path = write_jsonl(tmp_path / "a.jsonl", make_texts(2000))
@@ -401,6 +405,7 @@ preparation.prepare(
 """
 
 
+@pytest.mark.processes
 def test_a_kill_leaves_no_process_and_the_rerun_ends_with_the_same(
   tmp_path, tmp_path_factory
 ):

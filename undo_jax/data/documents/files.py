@@ -237,10 +237,19 @@ def _files(chunk: Chunk) -> Iterator[Record]:
       raise unreadable(path, error) from None
     text = _decode(data, path, 1)
     if FORMATS[path.suffix] == "html":
-      text = html_text.extract(text)
+      text = _html(text, path)
     else:
       text = text.replace("\r\n", "\n").rstrip("\n")
     yield Record(index, 0, str(path), "", text)
+
+
+def _html(page: str, path: pathlib.Path) -> str:
+  try:
+    return html_text.extract(page)
+  except Exception as error:  # Of any kind: the page is anybody's.
+    raise ConfigError(
+      f"expected HTML, but {path} cannot be read as such ({error!r}); remove it"
+    ) from error
 
 
 def _lines(chunk: Chunk) -> Iterator[tuple[int, str]]:

@@ -29,7 +29,7 @@ class Overlap(NamedTuple):
     examples: for a few of them their places in both sets.
   """
 
-  count: int
+  count: int  # pyright: ignore[reportIncompatibleMethodOverride]
   examples: tuple[tuple[str, str], ...]
 
 

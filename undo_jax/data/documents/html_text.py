@@ -1,42 +1,57 @@
 """The text of an HTML page: its content, without scripts, navigation and forms.
 
-What is left out goes by the meaning that HTML gives to elements, not by guesses about
-a page's looks: elements of `LEFT_OUT`, roles of `LEFT_OUT_ROLES`, the header and footer
-of the page (those of an article are its content), and what is hidden. Where a page says
-which part is its main one (<main>), only that counts.
+Pages are parsed as browsers do, by lexbor (selectolax). What is left out goes by the
+meaning that HTML gives to elements, not by guesses about a page's looks: elements of
+`LEFT_OUT`, roles of `LEFT_OUT_ROLES`, the header and footer of the page (those of an
+article are its content), and what is hidden. Where a page says which part is its main
+one (<main>), only that counts.
 """
 
-import html.parser
+import collections
+import dataclasses
+import importlib.metadata
 import re
 
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+# What a page's text depends on besides the page.
+PARSER = f"selectolax {importlib.metadata.version('selectolax')}"
 LEFT_OUT = frozenset(
   "head title script style noscript template nav aside form button select datalist "
-  "textarea label dialog svg math canvas iframe object audio video".split()
+  "textarea label dialog svg math canvas iframe object audio video noframes "
+  "noembed".split()
 )
 LEFT_OUT_ROLES = frozenset(
   "navigation banner contentinfo complementary search menu menubar toolbar".split()
 )
 BLOCKS = frozenset(
-  "address article blockquote body caption center dd details div dl dt fieldset "
-  "figcaption figure footer h1 h2 h3 h4 h5 h6 header hgroup hr html li main ol p pre "
-  "section summary table tbody tfoot thead tr ul".split()
-)
-# Elements without content, which are never closed.
-VOID = frozenset(
-  "area base br col embed hr img input link meta param source track wbr".split()
+  "address article blockquote body br caption center dd details div dl dt fieldset "
+  "figcaption figure footer h1 h2 h3 h4 h5 h6 header hgroup hr html li listing main "
+  "menu ol p plaintext pre search section summary table tbody tfoot thead tr ul "
+  "xmp".split()
 )
 CELLS = frozenset(("td", "th"))
-# Where ends are left out, a tag closes the innermost of the first elements, unless
-# one of the second is nearer.
-CLOSES = {
-  "p": ({"p"}, BLOCKS - {"p"} | CELLS),
-  "li": ({"li"}, {"ol", "ul"}),
-  "dt": ({"dt", "dd"}, {"dl"}),
-  "dd": ({"dt", "dd"}, {"dl"}),
-  "tr": ({"tr"}, {"table"}),
-  "td": (CELLS, {"tr", "table"}),
-  "th": (CELLS, {"tr", "table"}),
+PREFORMATTED = frozenset(("pre", "listing", "plaintext", "xmp"))
+# Parsing takes the square of either, as the standard has it. Browsers stop at a depth
+# too: what would be deeper lies beside instead.
+LARGEST_DEPTH = 1000
+MOST_ATTRIBUTES = 1000
+# Elements that are never closed, need not be, or end what a parser looks through.
+_SHALLOW = frozenset(
+  "a area base body br col colgroup dd dt embed head hr html img input li link meta "
+  "option p param source table tbody td tfoot th thead tr track wbr".split()
+)
+_XHTML = "http://www.w3.org/1999/xhtml"  # Where <a/> is <a></a>; in HTML it is <a>.
+_TAG = re.compile(r"<!--|<(/?)([a-zA-Z][^\s/<>]*)([^<>]*)")
+_END = {
+  "<!--": re.compile("-->"),
+  **{
+    name: re.compile(f"</{name}", re.IGNORECASE)
+    for name in "script style textarea title xmp iframe noembed noframes".split()
+  },
 }
+_OPENED = CELLS | PREFORMATTED | {"article", "main"}  # Their content is special.
+_SPACES, _BLANKS, _RUNS = map(re.compile, (r"\s+", r"[ \t\r\v\f]", "  +"))
 _LINE, _CELL, _SPACE = "\n", "\v", "\f"  # Marks in parts; text holds none of them.
 
 
@@ -53,120 +68,206 @@ def extract(page: str) -> str:
   Returns:
     Lines without blank ones; "" for a page without content.
   """
-  reader = _Reader()
-  reader.feed(page)
-  reader.close()
-  return _lines(reader.text())
+  return _Reader(LexborHTMLParser(_plain(page))).text()
 
 
+def _plain(page: str) -> str:
+  """Returns a page without what only attacks and XML have."""
+  parts: list[str] = []
+  depths: collections.Counter[str] = collections.Counter()
+  depth = copied = begin = 0
+  is_xml = _XHTML in page[:1000]
+  while tag := _TAG.search(page, begin):
+    begin = tag.end()
+    name, is_open, rest = (tag[2] or "").lower(), not tag[1], tag[3] or ""
+    if len(rest) > MOST_ATTRIBUTES and _num_attributes(rest) > MOST_ATTRIBUTES:
+      parts.append(page[copied : tag.start(3)])
+      copied = tag.end(3)
+    elif is_xml and is_open and rest.endswith("/") and name != "br":
+      parts += page[copied : tag.end(3) - 1], f"></{name}"
+      copied = tag.end(3)
+    elif is_open and (name or tag[0]) in _END:  # Tags in it are text.
+      end = _END[name or tag[0]].search(page, begin)
+      begin = end.start() if end else len(page)
+    elif is_open and name not in _SHALLOW and depth == LARGEST_DEPTH:
+      parts += page[copied : tag.start()], "<br" if name in BLOCKS else "<wbr"
+      copied = tag.end(2)
+    elif name not in _SHALLOW and (is_open or depths[name]):
+      change = 1 if is_open else -1
+      depth, depths[name] = depth + change, depths[name] + change
+  return "".join([*parts, page[copied:]]) if parts else page
+
+
+def _num_attributes(text: str) -> int:
+  return len(re.sub("\"[^\"]*\"|'[^']*'", "", text).split())
+
+
+@dataclasses.dataclass(slots=True)
 class _Element:
-  """An open element and the parts of text that were found in it."""
+  """An open element, and how much there was before it.
 
-  def __init__(self, tag: str, *, left_out: bool, hidden: bool, is_pre: bool):
-    self.tag, self.left_out, self.hidden, self.is_pre = tag, left_out, hidden, is_pre
+  Attributes:
+    tag: its name.
+    is_pre: whether white space counts in it.
+    is_main: whether it is, or is in, the page's main part.
+    is_content: whether headers and footers in it are content.
+    hidden: its last child that is hidden.
+    num_parts: like the others, of the reader when it began.
+  """
+
+  tag: str = ""
+  is_pre: bool = False
+  is_main: bool = False
+  is_content: bool = False
+  hidden: LexborNode | None = None
+  num_parts: int = 0
+  num_breaks: int = 0
+  num_words: int = 0
+  num_lines: int = 0
+  in_line: bool = False
+
+
+class _Reader:
+  """Gathers text in the page's order, each part once: time is linear."""
+
+  def __init__(self, parser: LexborHTMLParser):
+    self._root = parser.root
     self.parts: list[str] = []
-    self.alternatives: list[list[str]] = []  # Of hidden children.
-
-
-class _Reader(html.parser.HTMLParser):
-  """Gathers text element by element; an element's goes to its parent at its end."""
-
-  def __init__(self):
-    super().__init__(convert_charrefs=True)
-    self._open = [_Element("", left_out=False, hidden=False, is_pre=False)]
-    self._main: list[str] = []
+    self.breaks: list[int] = []  # Which parts are line ends, within cells of one line.
+    self.num_words = 0  # Parts with text.
+    self.num_lines = 0  # Lines with text.
+    self.in_line = False  # Whether the current line has text.
+    self._has_main = False
+    self._main: list[str] = []  # Its parts.
+    hidden = parser.css('[hidden], [aria-hidden="true"]')
+    self._hidden = {node.mem_id for node in hidden}
+    self._parents = {node.parent.mem_id for node in hidden if node.parent}
+    self._left_out = {
+      node.mem_id
+      for node in parser.css("[role]")
+      if (node.attributes.get("role") or "").lower() in LEFT_OUT_ROLES
+    }
 
   def text(self) -> str:
-    while len(self._open) > 1:
-      self._end()
-    return "".join(self._main or self._open[0].parts)
+    """Returns the text of the page."""
+    # None: the end of the innermost open element; a text: it ends another block.
+    waiting: list[LexborNode | str | None] = [self._root]
+    outer = _Element()
+    opened = [outer]
+    while waiting:
+      node = waiting.pop()
+      if node is None:
+        hidden = outer.hidden
+        if hidden is None or self.num_words > outer.num_words:
+          opened.pop()
+          self._end(outer, opened[-1])
+          outer = opened[-1]
+          continue
+        waiting.append(None)  # It has nothing but hidden children.
+        node, outer.hidden = hidden, None
+      elif isinstance(node, str):
+        self._line()
+        continue
+      elif node.is_text_node:
+        self._text(node.text_content or "", is_pre=outer.is_pre)
+        continue
+      elif self._is_left_out(node, outer):
+        continue
+      elif node.mem_id in self._hidden:
+        outer.hidden = node
+        continue
+      tag = node.tag or ""
+      if tag in _OPENED or node.mem_id in self._parents:
+        outer = self._begin(tag, outer)
+        opened.append(outer)
+        waiting.append(None)
+      elif tag in BLOCKS:
+        self._line()
+        waiting.append(_LINE)
+      waiting += reversed(list(node.iter(include_text=True)))
+    return _lines("".join(self._main if self._has_main else self.parts))
 
-  def handle_starttag(self, tag, attrs):
-    if tag in VOID:
-      self._add({"br": _LINE, "hr": _LINE}.get(tag, ""))
-      return
-    self._close_previous(tag)
-    attributes = dict(attrs)
-    self._open.append(
-      _Element(
-        tag,
-        left_out=self._is_left_out(tag, attributes),
-        hidden="hidden" in attributes or attributes.get("aria-hidden") == "true",
-        is_pre=tag == "pre" or self._open[-1].is_pre,
-      )
+  def _is_left_out(self, node: LexborNode, outer: _Element) -> bool:
+    if node.tag in ("header", "footer"):
+      return not outer.is_content
+    return node.tag in LEFT_OUT or node.mem_id in self._left_out
+
+  def _begin(self, tag: str, outer: _Element) -> _Element:
+    """Opens an element."""
+    element = _Element(
+      tag,
+      outer.is_pre or tag in PREFORMATTED,
+      outer.is_main or tag == "main",
+      outer.is_content or tag in ("article", "main"),
+      num_parts=len(self.parts),
+      num_breaks=len(self.breaks),
+      num_words=self.num_words,
+      num_lines=self.num_lines,
+      in_line=self.in_line,
     )
+    if tag in CELLS:
+      self.parts.append(_CELL)
+      self.in_line = False
+    elif tag in BLOCKS:
+      self._line()
+    return element
 
-  def handle_startendtag(self, tag, attrs):
-    self.handle_starttag(tag, attrs)
-    if tag not in VOID and tag in ("svg", "path", "g", "math"):
-      self.handle_endtag(tag)  # Of SVG and MathML; HTML ignores the slash.
+  def _end(self, element: _Element, outer: _Element) -> None:
+    """Closes an element."""
+    if element.tag in CELLS:
+      self._end_cell(element)
+    elif element.tag in BLOCKS:
+      self._line()
+    if element.is_main and not outer.is_main:
+      self._has_main = True
+      self._main += self.parts[element.num_parts :]
 
-  def handle_endtag(self, tag):
-    if any(element.tag == tag for element in self._open):
-      while self._open[-1].tag != tag:
-        self._end()
-      self._end()
-    elif tag == "p":
-      self._add(_LINE)
+  def _end_cell(self, element: _Element) -> None:
+    """Makes a cell a part of its row, unless it has several lines."""
+    num_lines = self.num_lines - element.num_lines
+    if num_lines > 1:
+      self.parts[element.num_parts] = _LINE
+      self._line()
+      return
+    for index in self.breaks[element.num_breaks :]:
+      self.parts[index] = ""
+    del self.breaks[element.num_breaks :]
+    self.parts.append(_CELL)
+    if element.in_line:  # Its text is in a line that counts already.
+      self.num_lines = element.num_lines
+    self.in_line = element.in_line or num_lines == 1
 
-  def handle_data(self, data):
-    data = data.replace(_CELL, " ").replace(_SPACE, " ")
-    if self._open[-1].is_pre:
-      self._add(re.sub("[ \t]", _SPACE, data))
-    else:
-      self._add(re.sub(r"\s+", " ", data))
+  def _line(self) -> None:
+    if not self.parts or self.parts[-1] != _LINE:
+      self.breaks.append(len(self.parts))
+      self.parts.append(_LINE)
+    self.in_line = False
+
+  def _text(self, text: str, *, is_pre: bool) -> None:
+    if not is_pre:
+      self._add(_SPACES.sub(" ", text))
+      return
+    first, *others = _BLANKS.sub(_SPACE, text).split("\n")
+    self._add(first)
+    for line in others:
+      self._line()
+      self._add(line)
 
   def _add(self, part: str) -> None:
-    self._open[-1].parts.append(part)
-
-  def _is_left_out(self, tag: str, attributes: dict[str, str | None]) -> bool:
-    if tag in ("header", "footer"):
-      return not any(element.tag in ("article", "main") for element in self._open)
-    return tag in LEFT_OUT or attributes.get("role") in LEFT_OUT_ROLES
-
-  def _close_previous(self, tag: str) -> None:
-    """Ends an open <tag> that the new one cannot be inside of."""
-    closed, bounds = CLOSES.get(tag, ((), ()))
-    for element in reversed(self._open if closed else ()):
-      if element.tag in closed:
-        self.handle_endtag(element.tag)
-      if element.tag in closed or element.tag in bounds:
-        return
-
-  def _end(self) -> None:
-    """Closes the innermost element and hands its parts to its parent."""
-    element, parent = self._open.pop(), self._open[-1]
-    if element.left_out:
-      return
-    parts = element.parts
-    if element.alternatives and not "".join(parts).strip():
-      parts = element.alternatives[-1]
-    if element.tag in CELLS:
-      parts = _cell(parts)
-    elif element.tag in BLOCKS:
-      parts = [_LINE, *parts, _LINE]
-    if element.tag == "main":
-      self._main += parts
-    if element.hidden:
-      parent.alternatives.append(parts)
-    else:
-      parent.parts += parts
+    """Appends text of one line."""
+    self.parts.append(part)
+    if part.strip(" " + _SPACE):
+      self.num_words += 1
+      self.num_lines += not self.in_line
+      self.in_line = True
 
 
-def _cell(parts: list[str]) -> list[str]:
-  """Returns a table cell's parts: within its row, unless it has several lines."""
-  text = _lines("".join(parts), keep_marks=True)
-  return [_LINE, text, _LINE] if "\n" in text else [_CELL, text, _CELL]
-
-
-def _lines(text: str, *, keep_marks: bool = False) -> str:
+def _lines(text: str) -> str:
   """Returns the lines of joined parts, tidied, without blank ones."""
   lines = []
   for line in text.split(_LINE):
-    cells = [re.sub("  +", " ", cell.strip(" ")) for cell in line.split(_CELL)]
-    line = (_CELL if keep_marks else " | ").join(cell for cell in cells if cell)
-    if not keep_marks:
-      line = line.replace(_SPACE, " ").rstrip()
-    if line.strip(" " + _SPACE):
+    cells = [_RUNS.sub(" ", cell.strip(" ")) for cell in line.split(_CELL)]
+    line = " | ".join(cell for cell in cells if cell).replace(_SPACE, " ").rstrip()
+    if line:
       lines.append(line)
   return "\n".join(lines)

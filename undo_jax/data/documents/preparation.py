@@ -25,6 +25,7 @@ import numpy as np
 from undo_jax.data import packing, rows, tokenizers
 from undo_jax.data.documents import files as document_files
 from undo_jax.data.documents import hashes as document_hashes
+from undo_jax.data.documents import html_text
 from undo_jax.data.documents.division import Division, Status
 from undo_jax.data.documents.encoding import encode_all
 from undo_jax.data.documents.hashes import Hashes, Overlap, hashes, overlap
@@ -92,7 +93,8 @@ def fingerprint(source: Source) -> dict[str, Any]:
 
   Returns:
     {"version": of the way files are read, "files": a list of {"format", "sha256",
-    "bytes"} in the order they are read, "options": those of the source}.
+    "bytes"} in the order they are read, "options": those of the source}; where there
+    are pages, "html": what reads them.
 
   Raises:
     ConfigError: if a path matches nothing or a file cannot be read.
@@ -106,7 +108,9 @@ def _fingerprint(source: Source, described: list[dict[str, Any]]) -> dict[str, A
     | {key: file[key] for key in ("sha256", "bytes")}
     for file in described
   ]
-  return {"version": VERSION, "files": without_paths, "options": source.options()}
+  found = {"version": VERSION, "files": without_paths, "options": source.options()}
+  has_pages = any(file["format"] == "html" for file in without_paths)
+  return found | ({"html": html_text.PARSER} if has_pages else {})
 
 
 def _describe(paths: list[pathlib.Path]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import re
 import string
 from typing import Any, Protocol
 
-from undo_jax.data import facts_words, stories_words
+from undo_jax.data import facts_words
 from undo_jax.data.tokenizers.files import HuggingFaceTokenizer, SentencePieceTokenizer
 from undo_jax.utils.errors import ConfigError
 
@@ -17,10 +17,7 @@ ALPHABETS = {
   "arithmetic": string.digits + "+-*/=. ",
   "ascii": string.printable[:95] + "\n",
 }
-WORDS: dict[str, Callable[[], list[str]]] = {
-  "facts": facts_words.vocabulary,
-  "stories": stories_words.vocabulary,
-}
+WORDS: dict[str, Callable[[], list[str]]] = {"facts": facts_words.vocabulary}
 FILES = {"sentencepiece": SentencePieceTokenizer, "huggingface": HuggingFaceTokenizer}
 
 

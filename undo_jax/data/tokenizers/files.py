@@ -47,7 +47,7 @@ class SentencePieceTokenizer:
     if eos_id < 0:
       raise ConfigError(
         f"data.tokenizer: expected a model with an end-of-text token, but {file} has "
-        "none; train it with eos_id=1, as experiments.prepare does"
+        "none; train it with eos_id=1, as undo-jax prepare does"
       )
     pad_id, bos_id = self._processor.pad_id(), self._processor.bos_id()
     self.eos_id = eos_id
@@ -231,7 +231,7 @@ def _locate(path: str, name: str, *, kind: str) -> pathlib.Path:
     raise ConfigError(
       f"data.tokenizer: expected {kind}:PATH, PATH a {name} or a directory that holds "
       f"one, but there is no file {file}; give a local path (nothing is downloaded), "
-      "or train one with python -m experiments.prepare"
+      "or train one with undo-jax prepare"
     )
   return file
 
