@@ -417,7 +417,7 @@ def test_a_missing_harness_says_what_to_install(monkeypatch):
   monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)
   harness.model_class.cache_clear()
   try:
-    with pytest.raises(ConfigError, match=r"pip install 'undo_jax\[lm_eval\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'undo-jax\[lm-eval\]'"):
       harness.make(testing.config(), {}, ByteTokenizer())
   finally:
     harness.model_class.cache_clear()

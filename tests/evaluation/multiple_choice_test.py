@@ -11,7 +11,7 @@ import pytest
 
 from undo_jax import testing
 from undo_jax.data import questions as questions_lib
-from undo_jax.data.questions import Question, Task
+from undo_jax.data.questions import Question, QuestionSet
 from undo_jax.data.tokenizers import ByteTokenizer
 from undo_jax.distributed import sharding
 from undo_jax.evaluation import multiple_choice
@@ -112,7 +112,7 @@ def by_definition(model, task, question, tokenizer):
 def test_log_likelihoods_are_those_of_one_pass_a_choice(model, tasks, tokenizer):
   decoder, params = model
   shown = tasks[0].questions[8:9]
-  cloze = Task("cloze", "", tasks[0].questions[:5], shown, is_cloze=True)
+  cloze = QuestionSet("cloze", "", tasks[0].questions[:5], shown, is_cloze=True)
   tasks = [tasks[0], questions_lib.limited(tasks[1], 3), cloze]
   arrays = multiple_choice.encode(tasks, tokenizer)
   assert len(arrays["rows"]) > 1, "questions must differ in length"
@@ -190,7 +190,7 @@ def test_parts_and_devices_change_no_log_likelihood(model, tasks):
 def test_questions_that_fill_an_axis_up_are_not_counted(model, tasks):
   decoder, params = model
   asked = tasks[0].questions
-  halves = [Task("one", "", asked[:5]), Task("two", "", asked[5:])]
+  halves = [QuestionSet("one", "", asked[:5]), QuestionSet("two", "", asked[5:])]
   fn = multiple_choice.make_evaluate(decoder.apply, ["one", "two"], groups={})
   found, expected = (
     jax.jit(fn)(params, multiple_choice.encode(halves, ByteTokenizer(), multiple=m))
@@ -230,7 +230,7 @@ class Joined(ByteTokenizer):
 
 def test_wrong_tasks_tokenizers_and_groups_are_refused(model, tasks):
   with pytest.raises(ConfigError, match="questions in the task empty, got none"):
-    multiple_choice.encode([Task("empty", "", ())], ByteTokenizer())
+    multiple_choice.encode([QuestionSet("empty", "", ())], ByteTokenizer())
   with pytest.raises(ConfigError, match="a token for the answer ' C' after 'Answer:'"):
     multiple_choice.encode(tasks, Joined())
   for own in ([], ["wmdp_bio", "wmdp_chem"]):

@@ -158,6 +158,7 @@ def assert_close_to(got, expected):
   assert error <= 1e-5 * max(1.0, np.abs(expected).max())
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", REFERENCE_CONFIGS)
 def test_logits_and_hidden_states_are_those_of_the_definition(name):
   config = REFERENCE_CONFIGS[name]

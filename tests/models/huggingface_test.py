@@ -39,6 +39,7 @@ def logits_of(config, params, tokens, valid):
   return np.asarray(apply(params, jnp.asarray(tokens), valid_BxL=valid).logits)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_are_those_of_transformers(name):
   config, params = huggingface.load(ROOT / name)

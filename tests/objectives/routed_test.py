@@ -9,7 +9,14 @@ import pytest
 
 from undo_jax import testing
 from undo_jax.models.decoder import Output
-from undo_jax.objectives import cross_entropy, distillation, routed
+from undo_jax.objectives import (
+  cross_entropy,
+  distillation,
+  routed,
+  routed_distillation,
+  sgtm,
+  sgtm_distillation,
+)
 from undo_jax.routing import era
 from undo_jax.routing.activations import route
 from undo_jax.routing.sgtm import SOURCES
@@ -77,7 +84,7 @@ def assert_close(got, expected, tolerance=3e-6):
 
 PLAIN = {
   routed.make: ("cross_entropy", cross_entropy.make(apply)),
-  routed.make_distillation: ("forward_kl", distillation.make(apply)),
+  routed_distillation.make: ("forward_kl", distillation.make(apply)),
 }
 COHERENT = routed.make(apply, routing=ROUTING, coherence_weight=0.3)
 TRUSTED = routed.make(apply, routing=ROUTING, coherence_weight=0.3, trusted=True)
@@ -85,7 +92,7 @@ TRUSTED = routed.make(apply, routing=ROUTING, coherence_weight=0.3, trusted=True
 
 @pytest.mark.parametrize(
   ("make", "layer"),
-  [(routed.make, 1), (routed.make_distillation, 0)],
+  [(routed.make, 1), (routed_distillation.make, 0)],
   ids=["pretraining", "distillation"],
 )
 def test_forget_rows_train_the_reserved_units_and_other_rows_everything(make, layer):
@@ -169,8 +176,8 @@ def test_sources_of_tokens_and_microbatches_give_the_same():
 @pytest.mark.parametrize(
   ("make", "like"),
   [
-    (routed.make_sgtm, routed.make),
-    (routed.make_sgtm_distillation, routed.make_distillation),
+    (sgtm.make, routed.make),
+    (sgtm_distillation.make, routed_distillation.make),
   ],
   ids=["pretraining", "distillation"],
 )
@@ -237,7 +244,7 @@ def test_the_l1_penalty_is_that_of_the_routed_layers_and_is_not_routed():
 
 
 def test_units_that_do_not_exist_are_an_error():
-  for make in (*PLAIN, routed.make_sgtm, routed.make_sgtm_distillation):
+  for make in (*PLAIN, sgtm.make, sgtm_distillation.make):
     with pytest.raises(ConfigError, match="32 and 0 cannot be set aside"):
       make(apply, routing=ROUTING._replace(mlp_units=32, kv_heads=0))
 
@@ -246,7 +253,7 @@ def test_what_cannot_be_routed_is_an_error():
   with pytest.raises(ValueError, match=r"source of each row .*'inputs', 'mask', 'ta"):
     COHERENT(PARAMS, {}, testing.batch(KEY), KEY)
   with pytest.raises(ValueError, match="unknown source 'inputs'; SGTM has forget"):
-    routed.make_sgtm(apply, routing=ROUTING)(PARAMS, {}, testing.batch(KEY), KEY)
+    sgtm.make(apply, routing=ROUTING)(PARAMS, {}, testing.batch(KEY), KEY)
   with pytest.raises(ConfigError, match="coherence_weight must be at least 0, got -1"):
     routed.make(apply, routing=ROUTING, coherence_weight=-1)
   with pytest.raises(ConfigError, match="l1_weight must be at least 0, got -1"):

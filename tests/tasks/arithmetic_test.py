@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from configs import arithmetic as arithmetic_config
-from undo_jax import stages, testing
+from undo_jax import config as builders
+from undo_jax import testing
 from undo_jax.evaluation import cross_entropy
 from undo_jax.models.decoder import Decoder
+from undo_jax.plan import translation
+from undo_jax.plan.config import parse
 from undo_jax.tasks import arithmetic
 
 SEEDS = {"data": 0, "eval": 0}
@@ -17,7 +19,7 @@ SEEDS = {"data": 0, "eval": 0}
 
 @pytest.fixture
 def config(tmp_path):
-  config = arithmetic_config.get_config("tiny")
+  config = builders.shipped("arithmetic:tiny")
   path = tmp_path / "english.jsonl"
   rng = np.random.default_rng(0)
   words = ["the", "sheet", "opens", "a", "menu", "and", "cell"]
@@ -36,7 +38,7 @@ def described(x):
 
 
 def data_of(config):
-  return stages.plan(config)[0].settings["data"]
+  return translation.plan(parse(config), 0)[0].data
 
 
 def test_english_is_a_split_only_where_it_is_given(config):

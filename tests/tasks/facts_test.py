@@ -1,10 +1,10 @@
-"""The made-up setting: its splits become rows, its questions scores."""
+"""The made-up task: its splits become rows, its questions scores."""
 
 import jax
 import numpy as np
 import pytest
 
-from configs import wmdp
+from undo_jax import config as builders
 from undo_jax import testing
 from undo_jax.data import facts as data_lib
 from undo_jax.data import tokenizers
@@ -119,11 +119,11 @@ def test_arrays_can_be_sharded(prepared):
   ],
 )
 def test_settings_out_of_range_are_refused(change, message):
-  config = wmdp.get_config("tiny")
+  config = builders.shipped("wmdp:tiny")
   config.data.update(change)
   with pytest.raises(ConfigError, match=message):
-    facts.check(config)
+    facts.check(config.data)
 
 
 def test_the_tiny_config_is_accepted():
-  facts.check(wmdp.get_config("tiny"))
+  facts.check(builders.shipped("wmdp:tiny").data)

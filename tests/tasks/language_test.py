@@ -1,14 +1,15 @@
-"""The language setting on two made-up languages, from files to results."""
+"""The language task on two made-up languages, from files to results."""
 
 import json
 
 import numpy as np
 import pytest
 
-from configs import language
-from experiments import launch, undo
-from undo_jax import stages
-from undo_jax.tasks import language as language_setting
+from undo_jax import config as builders
+from undo_jax.plan import stages, translation
+from undo_jax.plan.config import parse
+from undo_jax.running import runs
+from undo_jax.tasks import language as language_task
 from undo_jax.utils.types import ConfigError
 
 SIZES = {
@@ -23,21 +24,22 @@ SIZES = {
   "model.width": 16,
   "model.head_dim": 4,
   "model.mlp_width": 16,
-  "pretrain.num_steps": 40,
-  "pretrain.learning_rate": 1e-2,
-  "pretrain.final_learning_rate": 1e-2,
-  "distill.num_steps": 30,
-  "distill.warmup_steps": 0,
-  "distill.stop.evaluate_every": 10,
-  "unlearn.methods": ("max_ent",),
-  "unlearn.max_ent.num_steps": 5,
-  "undo.alphas": (0.5,),
-  "undo.unlearn_and_distill": False,
-  "undo.oracle_matching": False,
-  "attack.num_steps": 4,
-  "attack.evaluate_every": 2,
-  "attack.learning_rates": (1e-3, 1e-2),
-  "attack.batch_size": 8,
+  "models.base.optimizer.num_steps": 40,
+  "models.base.optimizer.learning_rate": 1e-2,
+  "models.base.optimizer.final_learning_rate": 1e-2,
+  "models.undo.optimizer.num_steps": 30,
+  "models.undo.optimizer.warmup_steps": 0,
+  "models.undo.stop.evaluate_every": 10,
+  "models.undo.sweep.noise.alpha": (0.5,),
+  "models.max_ent.optimizer.num_steps": 5,
+  "models.grad_diff.run": False,
+  "models.rmu.run": False,
+  "models.oracle_matching.run": False,
+  "models.unlearn_and_distill.run": False,
+  "attacks.relearn.num_steps": 4,
+  "attacks.relearn.evaluate_every": 2,
+  "attacks.relearn.learning_rates": (1e-3, 1e-2),
+  "attacks.relearn.batch_size": 8,
   "report.budgets": (2,),
 }
 
@@ -50,7 +52,7 @@ def write(path, syllables, seed):
 
 @pytest.fixture
 def config(tmp_path):
-  config = language.get_config("tiny")
+  config = builders.shipped("language:tiny")
   for name, syllables in (("retain", "abcde"), ("forget", "가나다라")):
     path = tmp_path / f"{name}.jsonl"
     write(path, syllables, seed=len(name))
@@ -61,15 +63,15 @@ def config(tmp_path):
 
 def test_the_whole_run(config, tmp_path):
   workdir = tmp_path / "run"
-  undo.run_undo(config, workdir)
+  runs.run_all(config, workdir)
   found = json.loads((workdir / "results.json").read_text())
   assert found["metrics"]["forget"]["unit"] == "nats per token"
-  models = found["models"]
+  made = {name: model["runs"][0] for name, model in found["models"].items()}
   # Who never saw the second language predicts it worse than who did.
-  before = {name: model["before"] for name, model in models.items()}
+  before = {name: run["before"] for name, run in made.items()}
   assert before["data_filtering"]["forget"] > before["base"]["forget"] + 0.5
-  for model in models.values():
-    relearn = model["relearn"]
+  for run in made.values():
+    relearn = run["attacks"]["relearn"]
     by_rate = np.asarray(relearn["forget_by_learning_rate"])
     np.testing.assert_array_equal(relearn["worst_forget"], by_rate.min(axis=0))
   assert (workdir / "report.html").exists()
@@ -81,13 +83,13 @@ def test_documents_in_both_languages_are_refused(config, tmp_path):
   forget.write_text(forget.read_text() + shared + "\n")
   message = r"retain_train and forget_train share \d documents, .*retain.jsonl, line \d"
   with pytest.raises(ConfigError, match=message):
-    undo.run_undo(config, tmp_path / "run")
+    runs.run_all(config, tmp_path / "run")
 
 
 def test_other_text_is_another_run(config, tmp_path):
-  first = stages.identities(stages.plan(config))
+  first = stages.identities(translation.plan(parse(config), 0))
   write(tmp_path / "forget.jsonl", "가나다라", seed=9)
-  second = stages.identities(stages.plan(config))
+  second = stages.identities(translation.plan(parse(config), 0))
   assert not set(first.values()) & set(second.values())
 
 
@@ -104,14 +106,14 @@ def test_other_text_is_another_run(config, tmp_path):
 def test_wrong_data_is_named(config, field, value, message):
   config.update_from_flattened_dict({field: value})
   with pytest.raises(ConfigError, match=message):
-    launch.check(config)
+    runs.declare(config)
 
 
 def test_shapes_of_the_problems_are_known_before_rows_are_prepared(config, tmp_path):
   data, seeds = config.data.to_dict(), {"data": 0, "eval": 0}
-  language_setting.prepare(data, seeds, tmp_path / "data", "test")
-  found = language_setting.problems(data, seeds, tmp_path / "data")
-  known = language_setting.problem_shapes(data, seeds, tmp_path / "none")
+  language_task.prepare(data, seeds, tmp_path / "data", "test")
+  found = language_task.problems(data, seeds, tmp_path / "data")
+  known = language_task.problem_shapes(data, seeds, tmp_path / "none")
   described = [
     (names, {name: (x.shape, x.dtype) for name, x in arrays.items()})
     for names, arrays in (found, known)
@@ -122,4 +124,4 @@ def test_shapes_of_the_problems_are_known_before_rows_are_prepared(config, tmp_p
 def test_too_few_held_out_rows_end_before_training(config, tmp_path):
   config.data.num_evaluation_rows = 500
   with pytest.raises(ConfigError, match="expected 500 held-out rows of retain, got"):
-    undo.run_undo(config, tmp_path / "run")
+    runs.run_all(config, tmp_path / "run")

@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from configs import wmdp as configs
-from undo_jax import stages, testing, validation
+from undo_jax import config as builders
+from undo_jax import testing
 from undo_jax.data import tokenizers
 from undo_jax.models.decoder import Decoder
+from undo_jax.plan import checks, translation
+from undo_jax.plan.config import parse
 from undo_jax.tasks import wmdp
 from undo_jax.utils.types import ConfigError
 
@@ -35,12 +37,12 @@ def question(number, **more):
 def config(tmp_path, monkeypatch):
   """The paper's config of a small model, with small files where it says."""
   monkeypatch.chdir(tmp_path)
-  config = configs.get_config("gemma2_2b_bio")
+  config = builders.shipped("wmdp:gemma2_2b_bio")
   config.data.tokenizer = "bytes"
   config.data.sequence_length = 16
-  config.data.lengths.update(dict.fromkeys(configs.DISTILLED, 24))
+  config.data.lengths.update(dict.fromkeys(config.data.lengths, 24))
   config.model.update(small_sizes())
-  config.unlearn.rmu.options.layers = (0, 1)
+  config.models.rmu.options.layers = (0, 1)
   for name in wmdp.splits(config.data):
     path = tmp_path / f"{name}.jsonl"
     corpus = config.data[name]
@@ -71,19 +73,19 @@ def small_sizes():
 
 
 def test_the_config_is_accepted(config):
-  validation.check(config, ONE_DEVICE)
+  checks.check(parse(config), ONE_DEVICE)
 
 
 def test_each_corpus_has_rows_of_its_own_length(config, tmp_path):
   data = config.data
-  wmdp.check(config)
+  wmdp.check(config.data)
   outcome = wmdp.prepare(data.to_dict(), SEEDS, tmp_path / "rows", "data")
   tokenizer = tokenizers.make("bytes")
   for split in wmdp.splits(data):
     rows = wmdp.source(data, tmp_path / "rows", split)
     assert len(rows) == outcome["rows"][split] > 0
     row = rows[0]
-    size = 24 if split in configs.DISTILLED else 16
+    size = 24 if split in config.data.lengths else 16
     assert wmdp.length(data, split) == size
     assert row["tokens"].shape == (size + 1,)
     text = tokenizer.decode(row["tokens"])
@@ -169,59 +171,60 @@ WRONG = [
 def test_wrong_data_is_named_by_its_field(config, name, value, message):
   config.data.update_from_flattened_dict({name: value})
   with pytest.raises(ConfigError, match=message):
-    wmdp.check(config)
+    wmdp.check(config.data)
 
 
 def test_a_corpus_without_files_is_no_split(config):
   config.data.magpie_qwen_2.paths = ()
   assert "magpie_qwen_2" not in wmdp.splits(config.data)
-  message = (
-    "mixtures.(pretrain|distill).magpie_qwen_2: expected 0, since the data's spl"
-  )
+  message = "mixtures.distill.magpie_qwen_2: expected 0, since the data's spl"
   with pytest.raises(ConfigError, match=message):
-    validation.check(config, ONE_DEVICE)
+    checks.check(parse(config), ONE_DEVICE)
 
 
 def test_rows_of_a_mixture_are_equally_long(config):
-  config.mixtures.attack.english = 0.5
+  config.mixtures.attack_raw.english = 0.5
   message = (
-    "config.mixtures of attack: expected splits whose rows are equally long, got"
+    "config.mixtures of attack_raw: expected splits whose rows are equally long, got"
   )
   with pytest.raises(ConfigError, match=message):
-    stages.length(config, stages.ATTACK)
+    translation.mixture_length(parse(config), ["attack_raw"])
 
 
 @pytest.mark.parametrize("domain, share", [("bio", 0.3), ("cyber", 0.2)])
 def test_the_numbers_are_the_papers(domain, share):
   """Specification of the paper's WMDP runs, by hand."""
-  config = configs.get_config(f"gemma2_2b_{domain}")
+  config = builders.shipped(f"wmdp:gemma2_2b_{domain}")
   assert sum(config.mixtures.distill.values()) == pytest.approx(1.0)
-  distill = config.distill
-  assert (distill.batch_size, distill.num_microbatches) == (10 * 11, 11)
-  assert (distill.num_steps, distill.learning_rate) == (3000, 2e-5)
-  assert distill.final_learning_rate == pytest.approx(2e-6)
-  assert (tuple(config.undo.alphas), config.undo.beta) == ((0.25,), 0.0)
-  method = config.unlearn.max_ent
-  assert (method.batch_size, method.num_microbatches, method.num_steps) == (40, 10, 90)
-  assert (method.learning_rate, method.options.retain_weight) == (2e-5, share)
+  undo = config.models.undo
+  assert (undo.batch_size, undo.num_microbatches) == (10 * 11, 11)
+  assert (undo.optimizer.num_steps, undo.optimizer.learning_rate) == (3000, 2e-5)
+  assert undo.optimizer.final_learning_rate == pytest.approx(2e-6)
+  assert (tuple(undo.sweep.noise.alpha), undo.noise.beta) == ((0.25,), 0.0)
+  assert undo.stop.rule is None  # A fixed budget.
+  method = config.models.max_ent
+  assert (method.batch_size, method.num_microbatches) == (40, 10)
+  assert (method.optimizer.num_steps, method.optimizer.learning_rate) == (90, 2e-5)
+  assert method.options.retain_weight == share
   assert method.options.forget_weight == pytest.approx(1 - share)
   assert method.options.retain_loss == "kl"
-  rmu = config.unlearn.rmu
-  assert rmu.learning_rate == {"bio": 5e-5, "cyber": 2e-5}[domain]
+  rmu = config.models.rmu
+  assert rmu.optimizer.learning_rate == {"bio": 5e-5, "cyber": 2e-5}[domain]
   assert (rmu.options.coefficient, rmu.options.retain_weight) == (80.0, 0.5)
   assert rmu.options.layers == (10, 11, 12, 13, 14)
-  assert config.unlearn.max_ent_sam.rho == 0.01
-  noise = config.unlearn.max_ent_rep_noise
+  assert config.models.max_ent_sam.rho == 0.01
+  noise = config.models.max_ent_rep_noise
   assert (noise.batch_size, noise.num_microbatches) == (40, 40)
   assert (noise.options.alpha, noise.options.beta) == (1.0, 1.0)
+  declared = parse(config)
   lengths = {
-    use: stages.length(config, {"part": use}) for use in ("unlearn_retain", "distill")
+    use: translation.mixture_length(declared, [use])
+    for use in ("unlearn_retain", "distill")
   }
   assert lengths == {"unlearn_retain": 256, "distill": 1024}
-  attacks = {
-    name: configs.get_config(f"gemma2_2b_{domain}-{name}").attack
-    for name in ("raw", "qa", "wiki_qa")
-  }
-  for attack in attacks.values():
+  for name in ("raw", "qa", "wiki_qa"):
+    chosen = builders.shipped(f"wmdp:gemma2_2b_{domain}-{name}").attacks
+    assert [other for other in chosen if chosen[other].run] == [name]
+    attack = chosen[name]
     assert sorted(attack.learning_rates)[-1] in (1e-5, 2.15e-5)
     assert (attack.batch_size, attack.num_steps) == (20, 500)

@@ -51,7 +51,7 @@ def events(path):
 
 
 def test_scalars_reach_tensorboard_without_tensorflow(tmp_path):
-  writer = StageWriter(files.Mirror(tmp_path), resume_step=3)
+  writer = StageWriter(files.Mirror(tmp_path), ("tensorboard",), resume_step=3)
   writer.write(4, "train", loss=0.5, seconds=2.0)
   writer.write(5, "train", loss=0.25, seconds=2.0)  # Within the same second.
   writer.write(5, "evaluation", retain=0.75)

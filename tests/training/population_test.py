@@ -16,6 +16,8 @@ from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig, make_population_optimizer
 from undo_jax.training.step import make_step, scan_steps
 
+pytestmark = pytest.mark.optimized
+
 KEY = jax.random.key(4)
 RATES = np.array([0.0, 1e-4, 1e-3, 1e-2], np.float32)
 STEPS = 3

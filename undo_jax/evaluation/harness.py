@@ -6,7 +6,7 @@
   model = harness.load("checkpoint")  # Or harness.make(config, params, tokenizer).
   results = simple_evaluate(model=model, tasks=["wmdp_bio"])
 
-The harness (extra `lm_eval`) is imported at the first call. Tokens, truncation, stop
+The harness (extra `lm-eval`) is imported at the first call. Tokens, truncation, stop
 sequences and scores are those of its own backend for transformers (HFLM): texts begin
 with BOS where the tokenizer has one; rolling windows and continuations without a
 context are conditioned on BOS, else on EOS; so a text scored by rolling windows starts
@@ -17,9 +17,10 @@ compute unless the config says otherwise. Chat templates are not supported.
 Reference: lm-evaluation-harness 0.4.13, lm_eval/models/huggingface.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 from typing import Any
@@ -33,7 +34,7 @@ from undo_jax.evaluation.scoring import Scorer
 from undo_jax.models import huggingface
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
-from undo_jax.utils import files
+from undo_jax.utils import extras, files
 from undo_jax.utils.types import ConfigError, Params
 
 NAME = "undo_jax"
@@ -103,6 +104,48 @@ def load(
   return make(config, params, found, **(defaults | options))
 
 
+def evaluate(
+  load_model: Callable[[], Any],
+  names: Sequence[str],
+  *,
+  include: str | None = None,
+  **options: Any,
+) -> tuple[str, str]:
+  """Scores a model on tasks of the harness.
+
+  Args:
+    load_model: returns the model; called once the tasks are known to exist.
+    names: of tasks or groups.
+    include: a directory of further tasks.
+    **options: of lm_eval.simple_evaluate.
+
+  Returns:
+    The harness's table, and its results as JSON.
+
+  Raises:
+    ConfigError: if lm_eval is not installed or knows no such task.
+  """
+  model_class()  # Says what is missing.
+  import lm_eval  # pyright: ignore
+  from lm_eval.tasks import TaskManager  # pyright: ignore
+  from lm_eval.utils import handle_non_serializable, make_table  # pyright: ignore
+
+  tasks = TaskManager(include_path=include)
+  unknown = [name for name in names if not tasks.match_tasks([name])]
+  if unknown:
+    raise ConfigError(f"--tasks: the harness knows no {', '.join(unknown)}")
+  scored = lm_eval.simple_evaluate(
+    model=load_model(),
+    tasks=list(names),
+    task_manager=tasks,
+    log_samples=False,
+    **options,
+  )
+  return make_table(scored), json.dumps(
+    scored, indent=2, default=handle_non_serializable
+  )
+
+
 @functools.cache
 def model_class() -> Any:
   """Returns the class of our models, a TemplateLM; the harness knows it by `NAME`.
@@ -117,10 +160,7 @@ def model_class() -> Any:
     # Else the first name in its registry would hide all others.
     import lm_eval.models  # noqa: F401  # pyright: ignore
   except ImportError as error:
-    raise ConfigError(
-      "this needs lm-evaluation-harness; install the extra: "
-      f"pip install 'undo_jax[lm_eval]' ({error})"
-    ) from None
+    raise extras.needed("lm-eval", error) from None
   return register_model(NAME)(type("UndoLM", (_Methods, TemplateLM), {}))
 
 

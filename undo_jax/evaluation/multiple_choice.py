@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from undo_jax.data import questions as questions_lib
-from undo_jax.data.questions import Question, Task
+from undo_jax.data.questions import Question, QuestionSet
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation.parts import in_parts
 from undo_jax.utils.types import ConfigError, Params
@@ -28,7 +28,9 @@ _SMALLEST = 32  # Tokens of the shortest bucket; longer ones double.
 _MULTIPLE = 8  # Of a bucket's length.
 
 
-def encode(tasks: Sequence[Task], tokenizer: Tokenizer, *, multiple: int = 1) -> Arrays:
+def encode(
+  tasks: Sequence[QuestionSet], tokenizer: Tokenizer, *, multiple: int = 1
+) -> Arrays:
   """Returns the questions of all tasks as arrays.
 
   Rows are what a model reads: one a question where its choices are one token each. They
@@ -77,7 +79,7 @@ def encode(tasks: Sequence[Task], tokenizer: Tokenizer, *, multiple: int = 1) ->
   }
 
 
-def describe(tasks: Sequence[Task]) -> dict[str, dict[str, int]]:
+def describe(tasks: Sequence[QuestionSet]) -> dict[str, dict[str, int]]:
   """Returns what a score rests on: for each task its questions and shots."""
   return {
     task.name: {"questions": len(task.questions), "shots": len(task.shots)}
@@ -160,7 +162,7 @@ def make_evaluate(
 
 
 def _tokens(
-  task: Task, question: Question, tokenizer: Tokenizer
+  task: QuestionSet, question: Question, tokenizer: Tokenizer
 ) -> list[tuple[list[int], list[int]]]:
   """Returns for each choice the ids that are given and those that are scored."""
   bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]

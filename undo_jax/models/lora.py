@@ -11,7 +11,6 @@ Reference: Hu et al., LoRA, arXiv 2106.09685; the initialization is PEFT's.
 """
 
 from collections.abc import Sequence
-import dataclasses
 import re
 from typing import Any
 import zlib
@@ -19,11 +18,11 @@ import zlib
 import jax
 import jax.numpy as jnp
 
-from undo_jax.utils import trees
-from undo_jax.utils.types import ConfigError, Objective, Params
+from undo_jax.utils import records, trees
+from undo_jax.utils.types import Objective, Params
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@records.record
 class LoraConfig:
   """Which kernels are adapted, with how many directions, and how strongly."""
 
@@ -32,11 +31,9 @@ class LoraConfig:
   targets: tuple[str, ...]  # Path regexes of the adapted kernels.
 
   def __post_init__(self):
-    if self.rank < 1 or not 0 < self.alpha < float("inf"):
-      raise ConfigError(
-        "LoRA needs rank >= 1 and a finite alpha > 0, "
-        f"got rank={self.rank}, alpha={self.alpha}"
-      )
+    records.at_least(self, "rank", smallest=1)
+    if not 0 < self.alpha < float("inf"):
+      raise records.FieldError("alpha", "a finite number above 0", self.alpha)
 
   @property
   def scale(self) -> float:

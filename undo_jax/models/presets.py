@@ -1,4 +1,6 @@
-"""Named sizes: Gemma-2 2B and the four reduced ones of the UNDO paper."""
+"""Sizes: Gemma-2 2B, the four reduced ones of the UNDO paper, plain small decoders."""
+
+import dataclasses
 
 from undo_jax.models.config import ModelConfig
 
@@ -28,3 +30,31 @@ PRESETS = {
   "gemma2_0.9b": _gemma2(num_layers=22, width=1280, head_dim=256, mlp_width=5120),
   "gemma2_2b": _gemma2(num_layers=26, width=2304, head_dim=256, mlp_width=9216),
 }
+
+
+def plain_decoder(
+  *,
+  vocab_size: int,
+  num_layers: int,
+  width: int,
+  num_heads: int,
+  mlp_width: int,
+  **changes: bool | int | float,
+) -> ModelConfig:
+  """Returns a small decoder as GPT's are: one norm before each part, no softcaps."""
+  head_dim = width // num_heads
+  model = ModelConfig(
+    vocab_size=vocab_size,
+    num_layers=num_layers,
+    width=width,
+    num_heads=num_heads,
+    num_kv_heads=num_heads,
+    head_dim=head_dim,
+    mlp_width=mlp_width,
+    query_pre_attn_scalar=float(head_dim),
+    attention_softcap=None,
+    logit_softcap=None,
+    sliding_window=None,
+    post_norms=False,
+  )
+  return dataclasses.replace(model, **changes)

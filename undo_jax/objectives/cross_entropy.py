@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from undo_jax.objectives import chunked
+from undo_jax.objectives.method import Method
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -48,3 +49,6 @@ def make(apply: Callable) -> Objective:
     return loss, {"cross_entropy": loss}
 
   return objective
+
+
+METHOD = Method(make=make, trains=("batch",), label="cross-entropy")

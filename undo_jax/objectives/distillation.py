@@ -1,14 +1,17 @@
 """Distillation: the D of UNDO, on outputs, on activations, from one or two teachers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import chunked
 from undo_jax.objectives.cross_entropy import masked_sum
+from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
+from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import ConfigError, Objective, SumCount
 
 # How a second teacher, the base model, takes its share.
@@ -189,3 +192,21 @@ def _check(kl_weight, activation_weight, base_share, base_choice):
     raise ConfigError(
       f"base_choice must be one of {', '.join(CHOICES)}, got {base_choice!r}"
     )
+
+
+def check(model: ModelConfig, options: Mapping[str, Any], *, is_random: bool) -> None:
+  """Raises FieldError where a random student would never learn its embedding."""
+  del model
+  if is_random and options.get("kl_weight", 1.0) == 0:
+    raise FieldError("kl_weight", "above 0 where the student starts random", 0.0)
+
+
+METHOD = Method(
+  make=make,
+  trains=("batch",),
+  reads=("batch",),
+  frozen=("teacher",),
+  needs=needs,
+  check=check,
+  label="distillation",
+)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import cross_entropy
+from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
 from undo_jax.utils.types import Objective
 
@@ -34,3 +35,14 @@ def make(
     return loss, {"forget_cross_entropy": lost, **metrics}
 
   return objective
+
+
+METHOD = Method(
+  make=make,
+  trains=("forget", "retain"),
+  needs=retention.needs,
+  is_unlearning=True,
+  label="GradDiff",
+  color="#ea6a1f",
+  marker="v",
+)

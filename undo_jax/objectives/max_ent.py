@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from undo_jax.objectives import chunked, retention
 from undo_jax.objectives.cross_entropy import masked_sum
+from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
 from undo_jax.utils.types import Objective, SumCount
 
@@ -55,3 +56,14 @@ def make(
     return loss, {"forget_uniform_kl": uniform, **metrics}
 
   return objective
+
+
+METHOD = Method(
+  make=make,
+  trains=("forget", "retain"),
+  needs=retention.needs,
+  is_unlearning=True,
+  label="MaxEnt",
+  color="#b3261e",
+  marker="^",
+)

@@ -10,6 +10,7 @@ from undo_jax.models.decoder import Output
 from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.max_ent import uniform_kl
+from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
 from undo_jax.utils.types import Batch, Objective, Params, SumCount
 
@@ -186,3 +187,15 @@ def _cross_entropy(logits, part, blank_BxL) -> SumCount:
   return SumCount(
     read.sum + num_blank * math.log(logits.shape[-1]), read.count + num_blank
   )
+
+
+METHOD = Method(
+  make=make,
+  trains=("forget", "retain"),
+  unembeds=("forget",),
+  needs=retention.needs,
+  is_unlearning=True,
+  label="MaxEnt + RepNoise",
+  color="#7a3b10",
+  marker="h",
+)

@@ -1,12 +1,16 @@
 """RMU: steer the hidden states of forget tokens to a random direction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from undo_jax.models.config import ModelConfig
 from undo_jax.objectives.cross_entropy import masked_sum
+from undo_jax.objectives.method import Method, Pairs
 from undo_jax.objectives.terms import weighted
+from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -40,9 +44,19 @@ def random_direction(key: jax.Array, width: int) -> jax.Array:
   return direction_D / jnp.linalg.norm(direction_D)
 
 
-def trainable(layers: tuple[int, ...]) -> tuple:
-  """Returns the mask rules of what RMU trains: the layers' down-projections."""
-  return ((r"layers/mlp/down/kernel", 0, tuple(layers), 1.0),)
+def trainable(*, layers: Sequence[int], **options: Any) -> Pairs:
+  """Returns what RMU trains: the layers' down-projections."""
+  del options
+  return ((r"layers/mlp/down/kernel", tuple(layers)),)
+
+
+def check(model: ModelConfig, options: Mapping[str, Any], *, is_random: bool) -> None:
+  """Raises FieldError unless the layers are some of the model's."""
+  del is_random
+  layers, size = options["layers"], model.num_layers
+  is_some = isinstance(layers, list | tuple) and layers
+  if not is_some or any(not isinstance(k, int) or not 0 <= k < size for k in layers):
+    raise FieldError("layers", f"layers in [0, {size})", layers)
 
 
 def make(
@@ -81,3 +95,18 @@ def make(
 def _squared_error(hidden_BxLxD, target, mask_BxL):
   error = (hidden_BxLxD - target).astype(jnp.float32)
   return masked_sum(jnp.mean(error * error, axis=-1), mask_BxL)
+
+
+METHOD = Method(
+  make=make,
+  trains=("forget", "retain"),
+  reads=("retain",),
+  frozen=("reference", "direction"),
+  derived={"direction": lambda key, model: random_direction(key, model.width)},
+  trainable=trainable,
+  check=check,
+  is_unlearning=True,
+  label="RMU",
+  color="#f4ae52",
+  marker="<",
+)

@@ -27,9 +27,9 @@ import jax.numpy as jnp
 from undo_jax.models import expansion
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives.cross_entropy import cross_entropy
-from undo_jax.objectives.distillation import forward_kl
+from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
-from undo_jax.routing import era, masks, sgtm
+from undo_jax.routing import era, masks
 from undo_jax.utils.types import Batch, ConfigError, Objective, SumCount
 
 FORGET, RETAIN, UNLABELLED = range(3)  # Rows of the tables of era.masks_for.
@@ -78,31 +78,8 @@ def make(
     del teacher
     return cross_entropy(logits, batch["targets"], batch["mask"])
 
-  terms = _Terms(coherence_weight, trusted, l1_weight)
-  return _routed(apply, term, "cross_entropy", routing, terms)
-
-
-def make_distillation(
-  apply: Callable,
-  *,
-  routing: Routing,
-  coherence_weight: float = 0.0,
-  trusted: bool = False,
-) -> Objective:
-  """Returns the objective L = KL(frozen["teacher"] || params), routed as in `make`.
-
-  The teacher knows what is to be forgotten; the student learns it where it can be
-  removed.
-  """
-
-  def term(logits, batch, teacher):
-    return forward_kl(logits, teacher, batch["mask"])
-
-  def read(frozen, inputs):
-    return apply(frozen["teacher"], inputs).logits
-
-  terms = _Terms(coherence_weight, trusted)
-  return _routed(apply, term, "forward_kl", routing, terms, read)
+  terms = Terms(coherence_weight, trusted, l1_weight)
+  return objective_of(apply, term, "cross_entropy", routing, terms)
 
 
 def activity(
@@ -144,7 +121,7 @@ def needs(
   return {"trains": ("batch",) * (2 if coherence_weight else 1)}
 
 
-class _Terms(NamedTuple):
+class Terms(NamedTuple):
   """What is added to the routed loss; see `make`."""
 
   coherence_weight: float
@@ -152,7 +129,7 @@ class _Terms(NamedTuple):
   l1_weight: float = 0.0
 
 
-def _routed(apply, term, name, routing, terms, read=None) -> Objective:
+def objective_of(apply, term, name, routing, terms, read=None) -> Objective:
   """Returns an objective of a term of (logits, batch, what `read` gives)."""
   reserved = routing.expansion()
   coherent = (RETAIN,) if terms.trusted else (RETAIN, UNLABELLED)
@@ -211,49 +188,6 @@ def part(batch: Batch, sources: tuple[int, ...]) -> Batch:
   }
 
 
-def make_sgtm(apply: Callable, *, routing: Routing) -> Objective:
-  """Returns the objective of selective gradient masking; see routing.sgtm.
-
-  L = CE over all tokens of the parts, each run with its own view of the parameters
-
-  The batch has the parts "forget" and "retain" and may have "unlabelled", each a
-  batch of its own; of `routing` only the reserved units matter.
-
-  Reference: Selective Gradient Masking, arXiv 2512.05648.
-  """
-
-  def term(logits, part, frozen):
-    del frozen
-    return cross_entropy(logits, part["targets"], part["mask"])
-
-  return _masked(apply, term, "cross_entropy", routing)
-
-
-def make_sgtm_distillation(apply: Callable, *, routing: Routing) -> Objective:
-  """Returns the objective of `make_sgtm` with KL(frozen["teacher"] || params) for CE.
-
-  Ours, after SGTM: the teacher knows what is to be forgotten.
-  """
-
-  def term(logits, part, frozen):
-    teacher = apply(frozen["teacher"], part["inputs"]).logits
-    return forward_kl(logits, teacher, part["mask"])
-
-  return _masked(apply, term, "forward_kl", routing)
-
-
-def _masked(apply, term, name, routing) -> Objective:
-  """Returns an objective of a term of (logits, part of the batch, frozen trees)."""
-  reserved = routing.expansion()
-
-  def objective(params, frozen, batch, key):
-    del key
-    terms = {}
-    for source, part in batch.items():
-      logits = apply(sgtm.view(params, reserved, source), part["inputs"]).logits
-      terms[source] = term(logits, part, frozen)
-    loss = jax.tree.map(lambda *parts: jnp.sum(jnp.stack(parts)), *terms.values())
-    metrics = {f"{source}_{name}": term for source, term in terms.items()}
-    return SumCount(*loss), metrics
-
-  return objective
+METHOD = Method(
+  make=make, trains=("batch",), needs=needs, sources="rows", label="routed"
+)

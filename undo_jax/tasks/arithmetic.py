@@ -1,4 +1,4 @@
-"""The arithmetic setting: keep + and -, forget * and /."""
+"""The arithmetic task: keep + and -, forget * and /."""
 
 from collections.abc import Callable, Mapping, Sequence
 import pathlib
@@ -8,6 +8,7 @@ from undo_jax.data import arithmetic, tokenizers
 from undo_jax.evaluation import arithmetic as evaluation
 from undo_jax.evaluation import cross_entropy
 from undo_jax.tasks import corpora, generated
+from undo_jax.tasks.task import Data, Task
 from undo_jax.utils import checks, streams
 
 METRICS: Mapping[str, Mapping[str, Any]] = {
@@ -27,52 +28,51 @@ ENGLISH = "english"  # A corpus to mix in, and its held-out cross-entropy.
 FALLING = (ENGLISH,)
 
 
-def splits(data: Any) -> tuple[str, ...]:
+def splits(data: Data) -> tuple[str, ...]:
   """Returns the training splits: the two domains and, with a corpus, English."""
   return (*DOMAINS, ENGLISH) if _has_english(data) else DOMAINS
 
 
-def forget_splits(data: Any) -> tuple[str, ...]:
+def forget_splits(data: Data) -> tuple[str, ...]:
   """Returns the one split of what is to be forgotten."""
   del data
   return ("forget",)
 
 
-def length(data: Any, split: str) -> int:
+def length(data: Data, split: str) -> int:
   """Returns the tokens of a row, the same in all splits."""
   del split
   return data["sequence_length"]
 
 
-def content(data: Any) -> dict[str, Any]:
+def content(data: Data) -> dict[str, Any]:
   """Returns the checksums of the English corpus; the problems are generated."""
   if not _has_english(data):
     return {}
   return {"content": corpora.content(data, (ENGLISH,))}
 
 
-def check(config: Any) -> None:
-  """Checks `config.data`; see configs/arithmetic.py for its fields."""
-  data = config.data
-  checks.at_least(config, "data.num_equations", 0)
-  checks.at_least(config, "data.num_word_problems", 0)
-  checks.at_least(config, "data.num_evaluation", 1)
-  if not data.num_equations + data.num_word_problems:
+def check(data: Data) -> None:
+  """Checks `data`; see configs/arithmetic.py for its fields."""
+  checks.at_least({"data": data}, "data.num_equations", 0)
+  checks.at_least({"data": data}, "data.num_word_problems", 0)
+  checks.at_least({"data": data}, "data.num_evaluation", 1)
+  if not data["num_equations"] + data["num_word_problems"]:
     checks.fail("data.num_equations", "at least 1 where there are no word problems", 0)
-  if data.num_word_problems and data.tokenizer == "characters:arithmetic":
+  if data["num_word_problems"] and data["tokenizer"] == "characters:arithmetic":
     checks.fail(
       "data.tokenizer",
       "one with letters (characters:ascii or bytes), since there are word problems",
-      data.tokenizer,
+      data["tokenizer"],
     )
-  _check_equations_fit(data, tokenizers.make(data.tokenizer))
+  _check_equations_fit(data, tokenizers.make(data["tokenizer"]))
   if _has_english(data):
-    checks.at_least(config, "data.num_evaluation_rows", 1)
+    checks.at_least({"data": data}, "data.num_evaluation_rows", 1)
     corpora.check(data, (ENGLISH,))
 
 
 def prepare(
-  data: Mapping[str, Any],
+  data: Data,
   seeds: Mapping[str, int],
   directory: pathlib.Path,
   title: str,
@@ -99,7 +99,7 @@ def prepare(
   return found | {"rows": sizes, "corpora": prepared}
 
 
-def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Any:
   """Returns the rows of a domain, or of the English corpus."""
   if split == ENGLISH:
     return corpora.read(data, directory, ENGLISH, "train")
@@ -107,7 +107,7 @@ def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
 
 
 def problems(
-  data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
+  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns the tasks (operation and kind; English) and the problems of each."""
   english = _english_problems(data, directory) if _has_english(data) else None
@@ -115,7 +115,7 @@ def problems(
 
 
 def problem_shapes(
-  data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
+  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns what `problems` does, with shapes for English; reads none of its rows."""
   rows, size = data["num_evaluation_rows"], data["sequence_length"]
@@ -184,15 +184,31 @@ def _check_equations_fit(data, tokenizer):
         "data.tokenizer",
         f"one that gives back equations as they were, but {text!r} became "
         f"{tokenizer.decode(ids)!r}",
-        data.tokenizer,
+        data["tokenizer"],
       )
   lengths = [len(ids) + (tokenizer.bos_id is not None) for ids in encoded]
   which, needed = "shortest", min(lengths)
-  if data.packing == "one_per_row":
+  if data["packing"] == "one_per_row":
     which, needed = "longest", max(lengths)
-  if data.sequence_length < needed:
+  if data["sequence_length"] < needed:
     checks.fail(
       "data.sequence_length",
-      f"at least {needed} with packing {data.packing}, the {which} equation",
-      data.sequence_length,
+      f"at least {needed} with packing {data['packing']}, the {which} equation",
+      data["sequence_length"],
     )
+
+
+TASK = Task(
+  metrics=METRICS,
+  falling=FALLING,
+  splits=splits,
+  forget_splits=forget_splits,
+  length=length,
+  check=check,
+  content=content,
+  prepare=prepare,
+  source=source,
+  problems=problems,
+  problem_shapes=problem_shapes,
+  make_evaluate=make_evaluate,
+)

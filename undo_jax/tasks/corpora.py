@@ -1,4 +1,4 @@
-"""Splits that come from the user's documents: what settings of them share.
+"""Splits that come from the user's documents: what tasks of them share.
 
 A corpus is a block of the config's data with the fields of preparation.Source, named
 as its split. Its rows have `sequence_length` tokens, or so many as the block `lengths`
@@ -11,6 +11,7 @@ from typing import Any
 
 from undo_jax.data import rows
 from undo_jax.data.documents import preparation
+from undo_jax.tasks.task import Data
 from undo_jax.training.writers import Preparation
 from undo_jax.utils import checks, streams
 from undo_jax.utils.types import ConfigError
@@ -18,12 +19,12 @@ from undo_jax.utils.types import ConfigError
 DIRECTORY = "corpora"
 
 
-def length(data: Any, name: str) -> int:
+def length(data: Data, name: str) -> int:
   """Returns L, the tokens of a row of a corpus."""
   return (data.get("lengths") or {}).get(name) or data["sequence_length"]
 
 
-def source(data: Any, name: str) -> preparation.Source:
+def source(data: Data, name: str) -> preparation.Source:
   """Returns a corpus of the config's data.
 
   Raises:
@@ -35,11 +36,11 @@ def source(data: Any, name: str) -> preparation.Source:
     raise ConfigError(f"config.data.{name}.{error}") from None
 
 
-def check(data: Any, names: Iterable[str]) -> None:
+def check(data: Data, names: Iterable[str]) -> None:
   """Raises ConfigError unless each corpus is there, readable and what it should be."""
   for name in names:
-    if not data[name].paths:
-      checks.fail(f"data.{name}.paths", "paths of documents", data[name].paths)
+    if not data[name]["paths"]:
+      checks.fail(f"data.{name}.paths", "paths of documents", data[name]["paths"])
     found = source(data, name)
     try:
       preparation.check(found)
@@ -47,13 +48,13 @@ def check(data: Any, names: Iterable[str]) -> None:
       raise ConfigError(f"config.data.{name}: {error}") from None
 
 
-def content(data: Any, names: Iterable[str]) -> dict[str, Any]:
+def content(data: Data, names: Iterable[str]) -> dict[str, Any]:
   """Returns the checksums of each corpus's files."""
   return {name: preparation.fingerprint(source(data, name)) for name in names}
 
 
 def prepare(
-  data: Mapping[str, Any],
+  data: Data,
   names: Iterable[str],
   seeds: Mapping[str, int],
   directory: pathlib.Path,
@@ -80,13 +81,13 @@ def prepare(
   return prepared
 
 
-def _subdirectory(data: Any, size: int) -> str:
+def _subdirectory(data: Data, size: int) -> str:
   """Returns where corpora whose rows have `size` tokens are."""
   return DIRECTORY if size == data["sequence_length"] else f"{DIRECTORY}_{size}"
 
 
 def check_disjoint(
-  data: Any, directory: pathlib.Path, pairs: Iterable[tuple[str, str]]
+  data: Data, directory: pathlib.Path, pairs: Iterable[tuple[str, str]]
 ) -> None:
   """Compares the texts of prepared splits, "NAME_train" or "NAME_validation".
 
@@ -109,7 +110,7 @@ def check_disjoint(
 
 
 def check_lacks(
-  data: Any,
+  data: Data,
   directory: pathlib.Path,
   splits: Iterable[str],
   texts: Mapping[str, str],
@@ -144,9 +145,7 @@ def _places(found: preparation.Overlap) -> str:
   return "; ".join(" and ".join(pair) for pair in found.examples)
 
 
-def read(
-  data: Mapping[str, Any], directory: pathlib.Path, name: str, split: str
-) -> Any:
+def read(data: Data, directory: pathlib.Path, name: str, split: str) -> Any:
   """Returns random access to the rows of a corpus, "train" or "validation"."""
   size = length(data, name)
   return rows.source(

@@ -5,9 +5,10 @@ import pathlib
 from typing import Any
 
 from undo_jax.data import facts, facts_words, tokenizers
-from undo_jax.data.questions import Task
+from undo_jax.data.questions import QuestionSet
 from undo_jax.evaluation import multiple_choice
 from undo_jax.tasks import generated
+from undo_jax.tasks.task import Data, Task
 from undo_jax.utils import checks, streams
 
 # The tasks of the evaluation are called by what they ask about.
@@ -30,50 +31,49 @@ FORMS = ("cloze", "letters")
 MULTIPLE = 8
 
 
-def splits(data: Any) -> tuple[str, ...]:
+def splits(data: Data) -> tuple[str, ...]:
   """Returns the training splits; data/facts.py says what they hold."""
   del data
   return facts.SPLITS
 
 
-def forget_splits(data: Any) -> tuple[str, ...]:
+def forget_splits(data: Data) -> tuple[str, ...]:
   """Returns the splits of what is to be forgotten, attacked or not."""
   del data
   return tuple(s for s in facts.SPLITS if s.startswith(("forget", "attack")))
 
 
-def length(data: Any, split: str) -> int:
+def length(data: Data, split: str) -> int:
   """Returns the tokens of a row, the same in all splits."""
   del split
   return data["sequence_length"]
 
 
-def content(data: Any) -> dict[str, Any]:
+def content(data: Data) -> dict[str, Any]:
   """Returns what determines the data besides the config: nothing, it is generated."""
   del data
   return {}
 
 
-def check(config: Any) -> None:
-  """Checks `config.data`; see configs/wmdp.py for its fields."""
-  data = config.data
-  checks.at_least(config, "data.num_groups", 2)
+def check(data: Data) -> None:
+  """Checks `data`; see configs/wmdp.py for its fields."""
+  checks.at_least({"data": data}, "data.num_groups", 2)
   for name in ("num_choices", "num_lists", "num_evaluation"):
-    checks.at_least(config, f"data.{name}", 1)
-  if data.form not in FORMS:
-    checks.fail("data.form", f"one of {', '.join(FORMS)}", data.form)
-  if not data.num_groups <= data.num_things <= facts.MOST_THINGS:
+    checks.at_least({"data": data}, f"data.{name}", 1)
+  if data["form"] not in FORMS:
+    checks.fail("data.form", f"one of {', '.join(FORMS)}", data["form"])
+  if not data["num_groups"] <= data["num_things"] <= facts.MOST_THINGS:
     checks.fail(
       "data.num_things",
-      f"an integer from num_groups={data.num_groups} to {facts.MOST_THINGS}, the "
+      f"an integer from num_groups={data['num_groups']} to {facts.MOST_THINGS}, the "
       "number of names",
-      data.num_things,
+      data["num_things"],
     )
-  _check_fits(data, tokenizers.make(data.tokenizer))
+  _check_fits(data, tokenizers.make(data["tokenizer"]))
 
 
 def prepare(
-  data: Mapping[str, Any],
+  data: Data,
   seeds: Mapping[str, int],
   directory: pathlib.Path,
   title: str,
@@ -97,13 +97,13 @@ def prepare(
   }
 
 
-def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Any:
   """Returns the rows of a split."""
   return generated.source(data, directory, split)
 
 
 def problems(
-  data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
+  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns the tasks (one a domain) and their questions."""
   tasks = _tasks(data, _documents(data, seeds, directory))
@@ -115,17 +115,17 @@ def problems(
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
 ) -> Callable:
-  """Returns the scores of multiple_choice.make_evaluate with this setting's groups."""
+  """Returns the scores of multiple_choice.make_evaluate with this task's groups."""
   return multiple_choice.make_evaluate(
     apply, names, groups=GROUPS, rows_at_once=rows_at_once
   )
 
 
-def _tasks(data, builder: facts.Facts) -> list[Task]:
+def _tasks(data, builder: facts.Facts) -> list[QuestionSet]:
   """Returns the evaluation's questions, without first lines and worked examples."""
   is_cloze = data["form"] == "cloze"
   return [
-    Task(TASKS[domain], "", tuple(questions), is_cloze=is_cloze)
+    QuestionSet(TASKS[domain], "", tuple(questions), is_cloze=is_cloze)
     for domain, questions in facts.read_questions(builder).items()
   ]
 
@@ -146,7 +146,7 @@ def _documents(data, seeds, directory) -> facts.Facts:
 
 def _check_fits(data, tokenizer):
   """Checks that the tokenizer gives texts back and that rows hold them."""
-  known = facts.facts(0, num_things=data.num_things, num_groups=data.num_groups)
+  known = facts.facts(0, num_things=data["num_things"], num_groups=data["num_groups"])
   some = known[:: max(1, len(known) // 50)]
   documents = [*facts.statements(some), *facts.answers(some)]
   documents += facts.exercises(0, some, count=1)
@@ -159,12 +159,26 @@ def _check_fits(data, tokenizer):
         "data.tokenizer",
         f"one that gives texts back as they were, but {text!r} became "
         f"{tokenizer.decode(ids)!r}",
-        data.tokenizer,
+        data["tokenizer"],
       )
     lengths.append(len(ids) + (tokenizer.bos_id is not None))
-  if data.packing == "one_per_row" and data.sequence_length < max(lengths):
+  if data["packing"] == "one_per_row" and data["sequence_length"] < max(lengths):
     checks.fail(
       "data.sequence_length",
       f"at least {max(lengths)} with packing one_per_row, the longest question",
-      data.sequence_length,
+      data["sequence_length"],
     )
+
+
+TASK = Task(
+  metrics=METRICS,
+  splits=splits,
+  forget_splits=forget_splits,
+  length=length,
+  check=check,
+  content=content,
+  prepare=prepare,
+  source=source,
+  problems=problems,
+  make_evaluate=make_evaluate,
+)

@@ -1,18 +1,19 @@
 """Splits whose documents the project makes itself: tokenized and packed in place."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import functools
 import pathlib
 from typing import Any
 
 from undo_jax.data import packing, rows, tokenizers
+from undo_jax.tasks.task import Data
 from undo_jax.training.writers import Progress
 
 DIRECTORY = "rows"
 
 
 def pack(
-  data: Mapping[str, Any],
+  data: Data,
   directory: pathlib.Path,
   title: str,
   splits: Iterable[str],
@@ -53,6 +54,6 @@ def pack(
   return rows.build(directory / DIRECTORY, length=size, splits=makers)
 
 
-def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Any:
   """Returns random access to the rows of a split."""
   return rows.source(directory / DIRECTORY, length=data["sequence_length"], split=split)

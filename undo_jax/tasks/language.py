@@ -1,4 +1,4 @@
-"""The language setting: keep one language, forget another, from the user's files."""
+"""The language task: keep one language, forget another, from the user's files."""
 
 from collections.abc import Callable, Mapping, Sequence
 import itertools
@@ -7,6 +7,7 @@ from typing import Any
 
 from undo_jax.evaluation import cross_entropy
 from undo_jax.tasks import corpora
+from undo_jax.tasks.task import Data, Task
 from undo_jax.utils import checks
 
 DOMAINS = ("retain", "forget")
@@ -21,35 +22,35 @@ METRICS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def splits(data: Any) -> tuple[str, ...]:
+def splits(data: Data) -> tuple[str, ...]:
   """Returns the training splits: the two languages."""
   del data
   return DOMAINS
 
 
-def forget_splits(data: Any) -> tuple[str, ...]:
+def forget_splits(data: Data) -> tuple[str, ...]:
   """Returns the one split of what is to be forgotten."""
   del data
   return ("forget",)
 
 
-def length(data: Any, split: str) -> int:
+def length(data: Data, split: str) -> int:
   """Returns the tokens of a row, the same in all splits."""
   del split
   return data["sequence_length"]
 
 
-def content(data: Any) -> dict[str, Any]:
+def content(data: Data) -> dict[str, Any]:
   """Returns the checksums of the documents."""
   return {"content": corpora.content(data, DOMAINS)}
 
 
-def check(config: Any) -> None:
-  """Checks `config.data`; see configs/language.py for its fields."""
-  checks.at_least(config, "data.num_evaluation_rows", 1)
-  corpora.check(config.data, DOMAINS)
+def check(data: Data) -> None:
+  """Checks `data`; see configs/language.py for its fields."""
+  checks.at_least({"data": data}, "data.num_evaluation_rows", 1)
+  corpora.check(data, DOMAINS)
   for name in DOMAINS:
-    fraction = config.data[name].validation_fraction
+    fraction = data[name]["validation_fraction"]
     if not fraction:
       checks.fail(
         f"data.{name}.validation_fraction", "a share to be scored on", fraction
@@ -57,7 +58,7 @@ def check(config: Any) -> None:
 
 
 def prepare(
-  data: Mapping[str, Any],
+  data: Data,
   seeds: Mapping[str, int],
   directory: pathlib.Path,
   title: str,
@@ -84,13 +85,13 @@ def prepare(
   }
 
 
-def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Any:
   """Returns the training rows of a language."""
   return corpora.read(data, directory, split, "train")
 
 
 def problems(
-  data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
+  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns the held-out rows; no tasks, the two scores say all."""
   del seeds
@@ -98,7 +99,7 @@ def problems(
 
 
 def problem_shapes(
-  data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
+  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns what `problems` does, as shapes; reads nothing."""
   del seeds, directory
@@ -119,3 +120,18 @@ def _held_out(data, directory):
     name: corpora.read(data, directory, name, "validation") for name in DOMAINS
   }
   return cross_entropy.problems(sources, data["num_evaluation_rows"])
+
+
+TASK = Task(
+  metrics=METRICS,
+  splits=splits,
+  forget_splits=forget_splits,
+  length=length,
+  check=check,
+  content=content,
+  prepare=prepare,
+  source=source,
+  problems=problems,
+  problem_shapes=problem_shapes,
+  make_evaluate=make_evaluate,
+)

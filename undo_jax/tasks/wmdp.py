@@ -1,4 +1,4 @@
-"""The WMDP setting: the user's corpora, scored on WMDP's and MMLU's questions."""
+"""The WMDP task: the user's corpora, scored on WMDP's and MMLU's questions."""
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
@@ -10,9 +10,10 @@ from typing import Any
 from ml_collections import config_dict
 
 from undo_jax.data import questions, tokenizers
-from undo_jax.data.questions import Task
+from undo_jax.data.questions import QuestionSet
 from undo_jax.evaluation import multiple_choice
 from undo_jax.tasks import corpora
+from undo_jax.tasks.task import Data, Task
 from undo_jax.utils import checks
 from undo_jax.utils.types import ConfigError
 
@@ -29,7 +30,7 @@ METRICS: Mapping[str, Mapping[str, Any]] = {
 MULTIPLE = 64
 
 
-def splits(data: Any) -> tuple[str, ...]:
+def splits(data: Data) -> tuple[str, ...]:
   """Returns the training splits: the corpora that have files."""
   return tuple(
     name
@@ -39,17 +40,17 @@ def splits(data: Any) -> tuple[str, ...]:
   )
 
 
-def forget_splits(data: Any) -> tuple[str, ...]:
+def forget_splits(data: Data) -> tuple[str, ...]:
   """Returns the corpora of what is to be forgotten: as it is, and as questions."""
   return tuple(name for name in splits(data) if name in ("forget", "forget_qa"))
 
 
-def length(data: Any, split: str) -> int:
+def length(data: Data, split: str) -> int:
   """Returns the tokens of a corpus's rows."""
   return corpora.length(data, split)
 
 
-def content(data: Any) -> dict[str, Any]:
+def content(data: Data) -> dict[str, Any]:
   """Returns the checksums of the corpora and of the questions."""
   asked = data["questions"]
   return {
@@ -60,31 +61,30 @@ def content(data: Any) -> dict[str, Any]:
   }
 
 
-def check(config: Any) -> None:
-  """Checks `config.data`: reads its questions and the beginnings of its corpora."""
-  data = config.data
-  for name in data.lengths:
-    checks.at_least(config, f"data.lengths.{name}", 2)
+def check(data: Data) -> None:
+  """Checks `data`: reads its questions and the beginnings of its corpora."""
+  for name in data["lengths"]:
+    checks.at_least({"data": data}, f"data.lengths.{name}", 2)
   corpora.check(data, splits(data))
-  asked = data.questions
-  if asked.task not in questions.WMDP:
+  asked = data["questions"]
+  if asked["task"] not in questions.WMDP:
     checks.fail(
-      "data.questions.task", f"one of {', '.join(questions.WMDP)}", asked.task
+      "data.questions.task", f"one of {', '.join(questions.WMDP)}", asked["task"]
     )
-  checks.at_least(config, "data.questions.num_shots", 0)
+  checks.at_least({"data": data}, "data.questions.num_shots", 0)
   for name in ("wmdp_limit", "mmlu_limit"):
     limit = asked[name]
     if limit is not None and not (checks.is_number(limit) and limit > 0):
       checks.fail(f"data.questions.{name}", "None or a number above 0", limit)
   try:
     some = [questions.limited(task, 1) for task in _tasks(data)]
-    multiple_choice.encode(some, tokenizers.make(data.tokenizer))
+    multiple_choice.encode(some, tokenizers.make(data["tokenizer"]))
   except ConfigError as error:
     raise ConfigError(f"config.data.questions: {error}") from None
 
 
 def prepare(
-  data: Mapping[str, Any],
+  data: Data,
   seeds: Mapping[str, int],
   directory: pathlib.Path,
   title: str,
@@ -101,13 +101,13 @@ def prepare(
   }
 
 
-def source(data: Mapping[str, Any], directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Any:
   """Returns the rows of a corpus."""
   return corpora.read(data, directory, split, "train")
 
 
 def problems(
-  data: Mapping[str, Any], seeds: Mapping[str, int], directory: pathlib.Path
+  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
   """Returns the tasks, WMDP's and one a subject of MMLU, and their questions."""
   del seeds, directory  # The questions stay in their files; nothing is drawn.
@@ -158,7 +158,7 @@ def _problems(asked: str, tokenizer: str) -> tuple[tuple[str, ...], dict[str, An
   return tuple(task.name for task in tasks), arrays
 
 
-def _tasks(data: Any) -> list[Task]:
+def _tasks(data: Data) -> list[QuestionSet]:
   """Returns the tasks, cut to the limits."""
   asked = data["questions"]
   wmdp = questions.wmdp_task(asked["task"], questions.read(asked["wmdp"]))
@@ -169,3 +169,17 @@ def _tasks(data: Any) -> list[Task]:
   )
   limited = [questions.limited(task, asked["mmlu_limit"]) for task in mmlu]
   return [questions.limited(wmdp, asked["wmdp_limit"]), *limited]
+
+
+TASK = Task(
+  metrics=METRICS,
+  splits=splits,
+  forget_splits=forget_splits,
+  length=length,
+  check=check,
+  content=content,
+  prepare=prepare,
+  source=source,
+  problems=problems,
+  make_evaluate=make_evaluate,
+)

@@ -84,10 +84,9 @@ def train(
     should_stop: whether scores end the stage; None: there is no such rule.
     checkpoints: where the state goes.
     writer: takes rows of kind "train" (of the update), "evaluation", "checkpoint".
-    progress: advances by one each update.
-    meter: of the time of the updates.
+    progress, meter: advance by one each update; measure their time.
     profiler: of some of them.
-    describe_batch: says which rows the batch held that was read after so many updates.
+    describe_batch: which rows the batch held that was read after so many updates.
 
   Returns:
     The final state with its scores; it is saved.
@@ -97,8 +96,8 @@ def train(
       schedule.max_loss; names update, batch and checkpoint.
     preemption.Preempted: after SIGTERM to any process; the state is saved.
   """
-  step = int(state.step)
-  reason, scores = "step limit" if should_stop else "fixed budget", {}
+  step, scores = int(state.step), {}
+  reason = "step limit" if should_stop else "fixed budget"
   report = _Report(schedule, checkpoints, writer, progress, meter, describe_batch)
   while True:
     # The order matters: what is saved at a step has not been evaluated at it, so

@@ -1,43 +1,90 @@
-"""The optimizer of every stage: clip, Adam, decoupled decay, schedule, freezing."""
+"""The optimizer of every stage: clip, update rule, decay, schedule, freezing."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import dataclasses
 from typing import Any
 
+import jax
 import optax
+import optax.contrib
 
-from undo_jax.utils import trees
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils import records, trees
+from undo_jax.utils.records import FieldError
+from undo_jax.utils.registry import Registry
+from undo_jax.utils.types import Params
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
+class UpdateRule:
+  """How gradients become updates: the record of an optimizer."""
+
+  # (learning rate, a number or a schedule; decoupled weight decay) -> transformation.
+  make: Callable[..., optax.GradientTransformation]
+  # Sharding rules of what its state holds beside trees like the parameters.
+  state_rules: tuple[tuple[str, tuple], ...] = ()
+
+
+def _matrices(params: Params) -> Params:
+  """Says of each parameter which axes make a matrix: of the stacked kernels alone."""
+  axes = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
+  return jax.tree.map(lambda leaf: axes if leaf.ndim == 3 else None, params)
+
+
+ADAMW = UpdateRule(
+  make=lambda rate, decay: optax.adamw(rate, weight_decay=decay),
+)
+# Stacked matrices [N, in, out] by orthogonalized momentum; all else by Adam, with
+# Nesterov's momentum as well.
+MUON = UpdateRule(
+  make=lambda rate, decay: optax.contrib.muon(
+    rate,
+    weight_decay=decay,
+    adam_weight_decay=decay,
+    muon_weight_dimension_numbers=_matrices,
+  ),
+  state_rules=(("ns_coeffs", ()),),  # Of the polynomial that orthogonalizes.
+)
+RULES: Registry[UpdateRule] = Registry(
+  "optimizer", UpdateRule, {"adamw": ADAMW, "muon": MUON}
+)
+
+
+@records.record
 class OptimizerConfig:
-  """AdamW with a warm-up and a cosine, and what it may change."""
+  """An update rule with a warm-up and a cosine, and what it may change."""
 
+  name: str = "adamw"  # Of RULES, or MODULE:NAME.
   learning_rate: float  # Peak, per update; > 0.
-  num_steps: int  # Updates over which the cosine runs; >= 1.
+  num_steps: int  # Updates over which the cosine runs; with a stop rule, at most.
   final_learning_rate: float | None = None  # Value at the end; None: constant.
   warmup_steps: int = 0  # Linear from 0: with warm-up, update 1 changes nothing.
   weight_decay: float = 0.0  # Decoupled, on all parameters; >= 0.
-  clip_norm: float = 1.0  # Global gradient norm above which it is scaled down.
-  trainable: tuple = ()  # Rules of trees.mask_from_rules; empty: everything.
+  # Global gradient norm above which it is scaled down; None: never.
+  clip_norm: float | None = 1.0
+  # Pairs of a path regex and layers, () for all of them; empty: everything.
+  trainable: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
   def __post_init__(self):
-    if self.learning_rate < 0 or self.weight_decay < 0 or self.clip_norm <= 0:
-      raise ConfigError(
-        "an optimizer needs learning_rate >= 0, weight_decay >= 0 and "
-        f"clip_norm > 0, got {self}"
-      )
-    if self.num_steps < 1 or not 0 <= self.warmup_steps <= self.num_steps:
-      raise ConfigError(
-        "an optimizer needs num_steps >= 1 and warmup_steps in [0, num_steps], "
-        f"got num_steps={self.num_steps}, warmup_steps={self.warmup_steps}"
-      )
+    records.at_least(self, "num_steps", smallest=1)
+    records.not_negative(self, "learning_rate", "weight_decay", "warmup_steps")
+    records.above(self, "clip_norm")
+    if self.warmup_steps > self.num_steps:
+      expected = f"at most num_steps={self.num_steps}"
+      raise FieldError("warmup_steps", expected, self.warmup_steps)
     final = self.final_learning_rate
     if final is not None and not 0 <= final <= self.learning_rate:
-      raise ConfigError(
-        f"final_learning_rate must lie in [0, {self.learning_rate}], got {final}"
-      )
+      expected = f"None or a number in [0, {self.learning_rate}]"
+      raise FieldError("final_learning_rate", expected, final)
+
+  @property
+  def state_rules(self) -> tuple:
+    """The sharding rules that the update rule's state needs."""
+    return RULES.get(self.name).state_rules
+
+  @property
+  def rules(self) -> tuple:
+    """The rules of trees.mask_from_rules for what is trained; empty: everything."""
+    return trainable_rules(self.trainable)
 
 
 def schedule(config: OptimizerConfig) -> optax.Schedule:
@@ -65,7 +112,7 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Returns clip -> Adam(0.9, 0.999) -> decoupled decay -> schedule -> freezing."""
+  """Returns clip -> update rule with decoupled decay -> schedule -> freezing."""
   return _chain(config, schedule(config))
 
 
@@ -87,11 +134,12 @@ def make_population_optimizer(config: OptimizerConfig) -> Any:
 
 
 def _chain(config, learning_rate) -> optax.GradientTransformation:
-  masks = [only_trainable(config.trainable)] if config.trainable else []
+  masks = [only_trainable(config.rules)] if config.trainable else []
+  clip = config.clip_norm
   return optax.chain(
     *masks,  # Before clipping too: frozen parameters must not use up the norm.
-    optax.clip_by_global_norm(config.clip_norm),
-    optax.adamw(learning_rate, weight_decay=config.weight_decay),
+    *([] if clip is None else [optax.clip_by_global_norm(clip)]),
+    RULES.get(config.name).make(learning_rate, config.weight_decay),
     *masks,  # Last, so that decay does not move them.
   )
 

@@ -1,25 +1,46 @@
 """When a student has recovered its teacher, and distillation may stop."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 import dataclasses
+from typing import Any
 
+from undo_jax.utils import records
+from undo_jax.utils.registry import Registry
 from undo_jax.utils.types import ConfigError
 
 # Scores are float32: a gap so near the tolerance is the tolerance.
 ROUNDING = 1e-6
 
 
+ShouldStop = Callable[[Mapping[str, float]], bool]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StopRule:
+  """When a stage ends before its last step: the record of a rule."""
+
+  # (options, the teacher's scores, names of scores where less is better) -> a function
+  # of the student's scores; raises ConfigError where options do not fit.
+  make: Callable[[Mapping[str, Any], Mapping[str, float], Collection[str]], ShouldStop]
+  # Raises ConfigError where options cannot work, before any compute.
+  check: Callable[[Mapping[str, Any]], None]
+  reads_teacher: bool = True  # Else the teacher's scores are {}.
+
+
+@records.record
+class Recovery:
   """Which scores must come how near to the teacher's; all of them must."""
 
   tolerance: float  # Gap that is too large already; >= 0.
   relative: bool  # The gap is a share of the teacher's score, or else absolute.
   scores: tuple[str, ...] = ("retain",)  # Empty: never, a fixed budget.
 
+  def __post_init__(self):
+    records.unit(self, "tolerance")
+
 
 def recovered(
-  rule: StopRule,
+  rule: Recovery,
   student: Mapping[str, float],
   teacher: Mapping[str, float],
   *,
@@ -57,3 +78,16 @@ def recovered(
 
   near = (gap(name) < limit(name) - ROUNDING for name in rule.scores)
   return bool(rule.scores) and all(near)
+
+
+def _make(options, teacher, falling) -> ShouldStop:
+  rule = records.from_json(Recovery, dict(options), path="options")
+  return lambda student: recovered(rule, student, teacher, falling=falling)
+
+
+def _check(options) -> None:
+  records.from_json(Recovery, dict(options), path="options")
+
+
+RECOVERED = StopRule(make=_make, check=_check)
+RULES: Registry[StopRule] = Registry("stop rule", StopRule, {"recovered": RECOVERED})

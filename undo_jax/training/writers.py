@@ -1,5 +1,8 @@
-"""Where a stage reports: metrics.jsonl, and a progress line for the reader."""
+"""Where a stage reports: writers of its metrics, and a progress line for the reader."""
 
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -12,6 +15,7 @@ import tqdm
 
 from undo_jax.data.documents.division import Status
 from undo_jax.utils import files
+from undo_jax.utils.registry import Registry
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -90,34 +94,85 @@ class TensorBoardWriter:
     self._events.close()
 
 
-class StageWriter:
-  """Writes metrics.jsonl and tensorboard/ of a stage."""
+def _open_jsonl(mirror: files.Mirror, resume_step: int) -> Writer:
+  mirror.fetch("metrics.jsonl")
+  return JsonlWriter(mirror.local / "metrics.jsonl", resume_step=resume_step)
 
-  def __init__(self, mirror: files.Mirror, *, resume_step: int):
-    """Opens both; see JsonlWriter.
+
+def _open_tensorboard(mirror: files.Mirror, resume_step: int) -> Writer:
+  return TensorBoardWriter(mirror.local / "tensorboard", resume_step=resume_step)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WriterKind:
+  """How a writer of a stage is opened: the record of a writer.
+
+  What fails but is not needed is logged once and left out; it ends no run.
+  """
+
+  # (mirror of the stage's directory, updates done) -> writer; what it writes under
+  # mirror.local gets to the stage's directory.
+  open: Callable[[files.Mirror, int], Writer]
+  is_needed: bool = False  # Its errors end the run.
+
+
+JSONL = WriterKind(open=_open_jsonl, is_needed=True)
+TENSORBOARD = WriterKind(open=_open_tensorboard)
+REGISTRY: Registry[WriterKind] = Registry(
+  "writer", WriterKind, {"jsonl": JSONL, "tensorboard": TENSORBOARD}
+)
+
+
+class StageWriter:
+  """Gives the rows of a stage to several writers."""
+
+  def __init__(self, mirror: files.Mirror, names: Sequence[str], *, resume_step: int):
+    """Opens the writers.
 
     Args:
       mirror: of the stage's directory.
+      names: of REGISTRY, or MODULE:NAME.
       resume_step: updates done.
+
+    Raises:
+      ConfigError: if there is no such writer.
     """
-    mirror.fetch("metrics.jsonl")
     self._mirror = mirror
-    self._writers: tuple[Writer, ...] = (
-      JsonlWriter(mirror.local / "metrics.jsonl", resume_step=resume_step),
-      TensorBoardWriter(mirror.local / "tensorboard", resume_step=resume_step),
-    )
+    self._kinds = {name: REGISTRY.get(name) for name in names}
+    self._writers: dict[str, Writer] = {}
+    for name, kind in self._kinds.items():
+      with self._dropped(name):
+        self._writers[name] = kind.open(mirror, resume_step)
 
   def write(self, step: int, kind: str, **values: Any) -> None:
-    """Gives a row to both."""
-    for writer in self._writers:
-      writer.write(step, kind, **values)
+    """Gives a row to all."""
+    for name, writer in list(self._writers.items()):
+      with self._dropped(name):
+        writer.write(step, kind, **values)
     self._mirror.sync()
 
   def close(self) -> None:
-    """Closes both."""
-    for writer in self._writers:
-      writer.close()
+    """Closes all."""
+    for name, writer in list(self._writers.items()):
+      with self._dropped(name):
+        writer.close()
     self._mirror.sync(now=True)
+
+  @contextlib.contextmanager
+  def _dropped(self, name: str) -> Iterator[None]:
+    """Logs what a writer raises, and leaves it out from then on."""
+    try:
+      yield
+    except Exception as error:
+      if self._kinds[name].is_needed:
+        raise
+      self._writers.pop(name, None)
+      LOGGER.warning(
+        "the writer %r failed and is left out from here on: %s: %s",
+        name,
+        type(error).__name__,
+        error,
+      )
 
 
 def read_jsonl(path: pathlib.Path) -> list[dict[str, Any]]:

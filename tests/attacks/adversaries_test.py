@@ -1,0 +1,160 @@
+"""Adversaries: what the members of each train, and which model they stand for."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from undo_jax import attacks, objectives, testing
+from undo_jax.models import lora
+from undo_jax.models.decoder import Decoder, partition_rules
+from undo_jax.running import programs
+from undo_jax.utils.types import ConfigError
+
+MODEL = testing.config(num_layers=1)
+KEY = jax.random.key(1)
+LORA = {"rank": 2, "alpha": 4.0, "targets": ["layers/mlp/(up|down)/kernel"]}
+
+
+@pytest.fixture(scope="module")
+def params():
+  return Decoder(MODEL).init(jax.random.key(0))
+
+
+def equal(one, two):
+  jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def test_ours_are_known_by_name():
+  assert list(attacks.REGISTRY) == ["finetuning", "lora"]
+
+
+def test_finetuning_trains_the_weights_themselves(params):
+  members = programs.members_of(MODEL, "finetuning", {})
+  assert not members.reads_base
+  equal(members.start(params, KEY), params)
+  equal(members.weights(params, ()), params)
+  assert members.rules(params) == partition_rules(MODEL)
+  plain = objectives.make("cross_entropy", Decoder(MODEL).apply)
+  batch = testing.batch(KEY)
+  loss, expected = (
+    members.objective(params, (), batch, KEY),
+    plain(params, (), batch, 0),
+  )
+  np.testing.assert_allclose(loss[0].mean(), expected[0].mean(), rtol=1e-6)
+
+
+def test_lora_trains_adapters_of_a_model_that_is_only_read(params):
+  members = programs.members_of(MODEL, "lora", LORA)
+  assert members.reads_base
+  pairs = members.start(params, KEY)
+  equal(pairs, lora.init(params, KEY, rank=2, targets=tuple(LORA["targets"])))
+  equal(members.weights(pairs, {"base": params}), params)
+  moved = jax.tree.map(lambda x: x + 0.1, pairs)
+  merged = lora.merge(params, moved, scale=2.0)
+  equal(members.weights(moved, {"base": params}), merged)
+  assert members.rules(pairs) == lora.partition_rules(pairs, partition_rules(MODEL))
+  plain = programs.members_of(MODEL, "finetuning", {}).objective
+  batch = testing.batch(KEY)
+  loss = members.objective(moved, {"base": params}, batch, KEY)[0].mean()
+  np.testing.assert_array_equal(loss, plain(merged, {}, batch, KEY)[0].mean())
+  adapters = attacks.REGISTRY.get("lora").adapters
+  assert adapters is not None and adapters(LORA).scale == 2.0
+
+
+@pytest.mark.parametrize(
+  ("adversary", "options", "message"),
+  [
+    ("finetuning", LORA, "options: expected none"),
+    ("lora", LORA | {"rank": 0}, "options.rank: .* at least 1, got 0"),
+    ("lora", LORA | {"rank": 17}, r"options: expected adapters .*rank must lie in"),
+    ("lora", LORA | {"alpha": 0.0}, "options.alpha: .* above 0, got 0.0"),
+    ("lora", LORA | {"targets": []}, "options: expected adapters .*at least one path"),
+    ("lora", LORA | {"targets": ["head/kernel"]}, "options: .* matches no parameter"),
+    ("lora", LORA | {"dropout": 0.1}, "options.dropout: there is no such field"),
+    ("lora", {"rank": 2, "alpha": 4.0}, "options.targets: expected a value, got none"),
+  ],
+)
+def test_options_that_do_not_fit_the_model_are_errors(adversary, options, message):
+  with pytest.raises(ConfigError, match=message) as error:
+    attacks.REGISTRY.get(adversary).check(MODEL, options)
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("adversary", "options", "subject"),
+  [
+    ("finetuning", {}, "all weights"),
+    ("lora", LORA, "low-rank adapters (LoRA, rank 2)"),
+  ],
+)
+def test_what_is_trained_is_told(adversary, options, subject):
+  attack = attacks.REGISTRY.get(adversary)
+  attack.check(MODEL, options)
+  assert attack.describe(options) == subject
+  assert (attack.adapters is None) == (adversary == "finetuning")
+
+
+THEIRS = """
+import jax.numpy as jnp
+
+from undo_jax.attacks.attack import Attack, Members
+
+
+def members(model, options, objective):
+  assert options == {"of": "embedding"}
+  return Members(
+    start=lambda params, key: {"shift": jnp.zeros_like(params["embedding"])},
+    objective=lambda shift, frozen, batch, key: objective(
+      weights(shift, frozen), {}, batch, key
+    ),
+    weights=weights,
+    rules=lambda shift: (("shift", ("tensor", "fsdp")),),
+    reads_base=True,
+  )
+
+
+def weights(shift, frozen):
+  base = frozen["base"]
+  return base | {"embedding": base["embedding"] + shift["shift"]}
+
+
+ATTACK = Attack(
+  members=members,
+  check=lambda model, options: None,
+  describe=lambda options: "the embedding",
+  label="embeddings",
+)
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+  """A module of someone else, with an adversary."""
+  (tmp_path / "their_attacks.py").write_text(THEIRS)
+  monkeypatch.syspath_prepend(tmp_path)
+  yield "their_attacks:ATTACK"
+  sys.modules.pop("their_attacks", None)
+
+
+def test_an_adversary_may_be_someone_elses(theirs, params):
+  members = programs.members_of(MODEL, theirs, {"of": "embedding"})
+  shift = members.start(params, KEY)
+  equal(members.weights(shift, {"base": params}), params)
+  ones = jax.tree.map(jnp.ones_like, shift)
+  moved = members.weights(ones, {"base": params})
+  np.testing.assert_array_equal(moved["embedding"], params["embedding"] + 1)
+  batch, plain = testing.batch(KEY), programs.members_of(MODEL, "finetuning", {})
+  loss = members.objective(ones, {"base": params}, batch, KEY)[0].mean()
+  np.testing.assert_array_equal(loss, plain.objective(moved, {}, batch, KEY)[0].mean())
+
+
+@pytest.mark.parametrize(
+  "name", ["prompting", "their_attacks:members", "their_attacks:X", "no_module:ATTACK"]
+)
+def test_what_is_no_adversary_is_told_in_one_line(theirs, name):
+  with pytest.raises(ConfigError) as error:
+    attacks.REGISTRY.get(name)
+  assert name in str(error.value) and "\n" not in str(error.value)

@@ -1,0 +1,40 @@
+"""What a run knows of an adversary: the record that its file ends in."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+import jax
+
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.lora import LoraConfig
+from undo_jax.utils.trees import Rules
+from undo_jax.utils.types import Frozen, Objective, Params
+
+Options = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Members:
+  """What each member of a population trains, and which model it stands for."""
+
+  start: Callable[[Params, jax.Array], Params]  # (attacked model, key) -> trained tree.
+  objective: Objective  # Of the trained tree.
+  weights: Callable[[Params, Frozen], Params]  # (trained tree, frozen) -> the model.
+  rules: Callable[[Params], Rules]  # Trained tree -> its sharding rules.
+  # The frozen tree is {"base": the attacked model}; else it is empty.
+  reads_base: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attack:
+  """An adversary that trains a population, a member for each learning rate."""
+
+  # (model, options, the objective of its parameters) -> members.
+  members: Callable[[ModelConfig, Options, Objective], Members]
+  # Raises ConfigError where options do not fit a model, before any compute.
+  check: Callable[[ModelConfig, Options], None]
+  describe: Callable[[Options], str]  # What is trained, as a sentence's subject.
+  label: str
+  # The adapters of a member as PEFT knows them; None: it trains no such adapters.
+  adapters: Callable[[Options], LoraConfig] | None = None

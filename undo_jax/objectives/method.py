@@ -1,0 +1,52 @@
+"""What a run knows of an objective: the record that its file ends in."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any, Literal
+
+import jax
+
+from undo_jax.models.config import ModelConfig
+from undo_jax.utils.types import Objective
+
+# Paths of parameters, as regexes, each with the layers that are trained; () are all.
+Pairs = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+  """How an objective is made, what it reads, and which passes an update costs.
+
+  `trains` and `reads` name the parts of a batch that go through the trained model
+  (forward and backward) and through a frozen one (forward only); "batch" is a batch
+  without parts. Compute accounting reads them. They hold for the default options;
+  `needs` tells them for others.
+  """
+
+  make: Callable[..., Objective]  # (apply, **options) -> objective.
+  trains: tuple[str, ...]
+  reads: tuple[str, ...] = ()
+  frozen: tuple[str, ...] = ()  # Keys of the frozen tree that it reads.
+  # Those of `frozen` that are no models: drawn from a key.
+  derived: Mapping[str, Callable[[jax.Array, ModelConfig], jax.Array]] = (
+    dataclasses.field(default_factory=dict)
+  )
+  # Parts whose every hidden state is unembedded, in training.
+  unembeds: tuple[str, ...] = ()
+  # Fields that options change: `needs(**options)` returns their values.
+  needs: Callable[..., dict[str, Any]] | None = None
+  # What is trained, of a method that says so itself: `trainable(**options)`.
+  trainable: Callable[..., Pairs] | None = None
+  # `check(model, options, is_random=...)` raises ConfigError where they do not fit a
+  # model that training starts from, or random weights.
+  check: Callable[..., None] | None = None
+  # Forgets in the outputs alone; its parts of a batch are labelled forget and retain.
+  is_unlearning: bool = False
+  # How a batch tells where its rows come from: not at all, by a source for each row, or
+  # by parts of rows that are labelled forget, labelled retain, and not labelled. The
+  # last two route gradients to reserved units: `make` takes `routing`.
+  sources: Literal["none", "rows", "parts"] = "none"
+  # How its models are shown.
+  label: str = ""
+  color: str = "#8a7f5c"
+  marker: str = "X"

@@ -1,0 +1,52 @@
+"""What a run is about: the record that a task's file ends in."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import pathlib
+from typing import Any, Protocol, TypeAlias
+
+from undo_jax.utils.types import Params, Problems, Rows
+
+Data: TypeAlias = Mapping[str, Any]  # A config's block of that name.
+Found: TypeAlias = tuple[tuple[str, ...], dict[str, Any]]
+# (params, problems) -> scores, "retain" and "forget" among them.
+Evaluate: TypeAlias = Callable[[Params, Problems], dict[str, Any]]
+
+
+class MakeEvaluate(Protocol):
+  """Makes the evaluation of a decoder."""
+
+  def __call__(
+    self, apply: Callable[..., Any], names: Sequence[str], *, rows_at_once: int
+  ) -> Evaluate:
+    """Returns the pure `(params, problems) -> {"retain", "forget", *names}`."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+  """Which data a run has, and how its models are scored."""
+
+  # For "retain" and "forget" the fields of frontier.results.Metric.
+  metrics: Mapping[str, Mapping[str, Any]]
+  # Further scores that fall as a model gets better. All others are of the kind of the
+  # retain score.
+  falling: tuple[str, ...] = ()
+  splits: Callable[[Data], tuple[str, ...]]  # Of training, of which mixtures are made.
+  forget_splits: Callable[[Data], tuple[str, ...]]  # Those to be forgotten.
+  length: Callable[[Data, str], int]  # L, the tokens of a row of a split.
+  # Raises ConfigError at the first field of `data` that cannot work.
+  check: Callable[[Data], None]
+  # What the files that `data` names hold (JSON), whatever their paths.
+  content: Callable[[Data], dict[str, Any]]
+  # (data, seeds, directory, title): writes the rows; returns "rows" by split and
+  # "evaluation".
+  prepare: Callable[[Data, Mapping[str, int], pathlib.Path, str], dict[str, Any]]
+  # (data, directory, split): random access to the rows that `prepare` wrote.
+  source: Callable[[Data, pathlib.Path, str], Rows]
+  # (data, seeds, directory): the names of the scores by task and the problems, arrays
+  # with leading axis P.
+  problems: Callable[[Data, Mapping[str, int], pathlib.Path], Found]
+  # The same with shapes for arrays, where `problems` reads what `prepare` wrote.
+  problem_shapes: Callable[[Data, Mapping[str, int], pathlib.Path], Found] | None = None
+  make_evaluate: MakeEvaluate
