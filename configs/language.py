@@ -13,16 +13,12 @@ languages or kinds of text do: data.retain.paths and data.forget.paths.
 Reference: arXiv 2506.06278, section 4 and appendix (language).
 """
 
-from typing import Any
-
-from ml_collections import config_dict
-
-from configs import common
+from undo_jax import config as c
 
 
-def get_config(arg: str | None = None) -> config_dict.ConfigDict:
+def get_config(arg: str | None = None) -> c.Config:
   """Returns the config of a size: tiny or paper."""
-  size = common.parse_size(arg, ("tiny", "paper"))
+  size = c.parse_size(arg, ("tiny", "paper"))
   return _tiny() if size == "tiny" else _paper()
 
 
@@ -34,9 +30,9 @@ def _language(
   sequence_length: int,
   validation_fraction: float,
   num_evaluation_rows: int,
-) -> config_dict.ConfigDict:
-  config = common.run("language")
-  config.data = config_dict.create(
+) -> c.Config:
+  config = c.run("language")
+  config.data = c.block(
     # Or sentencepiece:PATH, bytes, characters:ascii.
     tokenizer=tokenizer,
     sequence_length=sequence_length,  # L, tokens a row.
@@ -44,10 +40,10 @@ def _language(
     num_evaluation_rows=num_evaluation_rows,  # Held-out rows scored of each language.
   )
   for name, file in zip(("retain", "forget"), files, strict=True):
-    config.data[name] = common.documents(
+    config.data[name] = c.documents(
       paths=(f"{directory}/{file}",), validation_fraction=validation_fraction
     )
-  config.mixtures = common.mixtures(
+  config.mixtures = c.mixtures(
     pretrain={"retain": 0.5, "forget": 0.5},
     data_filtering={"retain": 1.0},
     unlearn_forget={"forget": 1.0},
@@ -55,19 +51,13 @@ def _language(
     distill={"retain": 0.5, "forget": 0.5},
     attack={"forget": 1.0},
   )
-  config.undo = config_dict.create(
-    teacher="max_ent",  # The unlearned model that is noised and distilled.
-    alphas=(0.2, 0.4, 0.6, 0.8),  # Noise strengths in [0, 1]; the paper's figure.
-    beta=0.1,  # Scale of the noise in [0, 1]; 0: pure shrinking.
-    unlearn_and_distill=True,  # Also distill into a random student.
-    oracle_matching=True,  # Also train base to imitate data_filtering.
-  )
-  config.report = common.report(budgets=(40, 500))
+  config.references.update(base="base", filtered="data_filtering", unlearned="max_ent")
+  config.report = c.report(budgets=(40, 500))
   return config
 
 
-def _tiny() -> config_dict.ConfigDict:
-  config: Any = _language(
+def _tiny() -> c.Config:
+  config = _language(
     directory="data/libreoffice",
     files=("retain.jsonl", "forget.jsonl"),
     tokenizer="huggingface:data/libreoffice/tokenizer",
@@ -77,7 +67,7 @@ def _tiny() -> config_dict.ConfigDict:
   )
   config.evaluation_rows = 96
   config.replicas_at_once = 1
-  config.model = common.small_model(
+  config.model = c.small_model(
     vocab_size=2048,
     num_layers=4,
     width=128,
@@ -85,42 +75,59 @@ def _tiny() -> config_dict.ConfigDict:
     init_std=0.05,
     scan_unroll=4,
   )
-  config.pretrain = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=32)
-  config.data_filtering = common.changes()  # Against pretrain.
-  config.unlearn = config_dict.ConfigDict()
-  # Each is attacked. The blocks below that are not named here are not run.
-  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")
-  config.unlearn.max_ent = common.training(
-    num_steps=60, learning_rate=5e-4, batch_size=16
+  models, rows = config.models, 32
+  models.base = c.pretrain(
+    mixture="pretrain",
+    optimizer=c.cosine(num_steps=900, learning_rate=3e-3),
+    batch_size=rows,
   )
-  config.unlearn.max_ent.options = common.weights(retain=1.0)
-  config.unlearn.grad_diff = common.training(
-    num_steps=40, learning_rate=3e-4, batch_size=16
+  models.data_filtering = c.data_filtering(models.base, mixture="data_filtering")
+  models.max_ent = c.unlearn(
+    "max_ent",
+    options=c.weights(retain=1.0),
+    optimizer=c.optimizer(num_steps=60, learning_rate=5e-4),
+    batch_size=16,
   )
-  config.unlearn.grad_diff.options = common.weights(retain=5.0)
-  config.unlearn.rmu = common.training(num_steps=60, learning_rate=1e-3, batch_size=16)
-  config.unlearn.rmu.options = common.rmu(
-    layers=(0, 1, 2), coefficient=20.0, retain=10.0
+  models.grad_diff = c.unlearn(
+    "grad_diff",
+    options=c.weights(retain=5.0),
+    optimizer=c.optimizer(num_steps=40, learning_rate=3e-4),
+    batch_size=16,
   )
-  config.unlearn.update(common.robust_baselines(config.unlearn.max_ent))
-  config.distill = common.cosine(num_steps=900, learning_rate=3e-3, batch_size=32)
-  config.distill.options = common.distillation()
-  config.distill.stop = common.stop(evaluate_every=25, tolerance=0.05, relative=True)
-  config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
-  config.oracle = common.cosine(num_steps=400, learning_rate=3e-3, batch_size=32)
-  config.attack = common.attack(
+  models.rmu = c.unlearn(
+    "rmu",
+    options=c.rmu(layers=(0, 1, 2), coefficient=20.0, retain=10.0),
+    optimizer=c.optimizer(num_steps=60, learning_rate=1e-3),
+    batch_size=16,
+  )
+  models.max_ent_sam = c.sharpness_aware(models.max_ent)
+  models.max_ent_rep_noise = c.rep_noise(models.max_ent)
+  models.oracle_matching = c.oracle_matching(
+    optimizer=c.cosine(num_steps=400, learning_rate=3e-3), batch_size=rows
+  )
+  models.undo = c.undo(
+    teacher="max_ent",
+    alphas=(0.2, 0.4, 0.6, 0.8),  # The paper's figure.
+    optimizer=c.cosine(num_steps=900, learning_rate=3e-3),
+    batch_size=rows,
+  )
+  models.undo.stop = c.recovered(evaluate_every=25, tolerance=0.05, relative=True)
+  models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
+  config.attacks.relearn = c.attack(
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     num_steps=500,
     evaluate_every=20,
     evaluations_per_call=5,
     batch_size=4,
   )
+  # The same with adapters, if asked for by --config.attacks.lora.run=True.
+  config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
   return config
 
 
-def _paper() -> config_dict.ConfigDict:
+def _paper() -> c.Config:
   """The 0.1 B model at the paper's batch sizes and schedules."""
-  config: Any = _language(
+  config = _language(
     directory="data/fineweb",
     files=("english/*.parquet", "korean/*.parquet"),
     tokenizer="huggingface:data/gemma-2-2b",
@@ -135,65 +142,83 @@ def _paper() -> config_dict.ConfigDict:
   config.evaluation_rows = 8
   config.replicas_at_once = 1
   config.checkpoint_every = 50
-  config.model = common.preset("gemma2_0.1b")
-  # 2 B tokens of both languages; filtering, 1 B of English.
-  config.pretrain = common.training(
-    num_steps=2441,
-    learning_rate=4e-4,
-    final_learning_rate=4e-5,
-    warmup_steps=50,
-    weight_decay=0.1,
-    batch_size=400,
-    num_microbatches=80,
-  )
-  config.data_filtering = common.changes(num_steps=1220)
-  unlearning = {"batch_size": 4, "num_steps": 100}
-  config.unlearn = config_dict.ConfigDict()
-  # Each is attacked. The blocks below that are not named here are not run.
-  config.unlearn.methods = ("max_ent", "grad_diff", "rmu")
-  config.unlearn.max_ent = common.training(learning_rate=3e-5, **unlearning)
-  config.unlearn.max_ent.options = common.weights(retain=1.0)
-  config.unlearn.grad_diff = common.training(learning_rate=6e-5, **unlearning)
-  config.unlearn.grad_diff.options = common.weights(retain=1.0)
-  config.unlearn.rmu = common.training(learning_rate=3e-5, batch_size=4, num_steps=500)
-  config.unlearn.rmu.options = common.rmu(
-    # The paper's lists 5 to 11, but steers the output of layer 10, so that its last
-    # one has no gradient; and it has no retain term here.
-    layers=(5, 6, 7, 8, 9, 10),
-    coefficient=6.5,
-    retain=0.0,
-  )
-  baselines: Any = common.robust_baselines(config.unlearn.max_ent)
-  baselines.max_ent_sam.learning_rate = 8e-5
-  # Its statistics are of single rows, as those of the paper's.
-  baselines.max_ent_rep_noise.update(learning_rate=8e-5, num_microbatches=4)
-  config.unlearn.update(baselines)
-  config.distill = common.training(
-    num_steps=4069,  # One epoch, were there no stop rule.
-    learning_rate=9e-4,
-    final_learning_rate=7e-4,
-    warmup_steps=50,
-    batch_size=240,
-    num_microbatches=60,
-  )
-  config.distill.options = common.distillation()
-  config.distill.stop = common.stop(evaluate_every=50, tolerance=0.05, relative=True)
-  config.unlearn_and_distill = common.changes(num_steps=1000, weight_decay=0.1)
-  config.oracle = common.training(  # As unlearn_and_distill; the paper has no numbers.
-    num_steps=1000,
-    learning_rate=9e-4,
-    final_learning_rate=7e-4,
-    warmup_steps=50,
-    weight_decay=0.1,
-    batch_size=240,
-    num_microbatches=60,
-  )
-  config.attack = common.attack(
-    learning_rates=common.PAPER_RATES,
+  config.model = c.preset("gemma2_0.1b")
+  _declare_paper_models(config.models)
+  config.attacks.relearn = c.attack(
+    learning_rates=c.PAPER_RATES,
     num_steps=500,
     warmup_steps=1,
     evaluate_every=5,
     evaluations_per_call=1,
     batch_size=8,
   )
+  config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
   return config
+
+
+def _declare_paper_models(models: c.Config) -> None:
+  # 2 B tokens of both languages; filtering, 1 B of English.
+  models.base = c.pretrain(
+    mixture="pretrain",
+    optimizer=c.optimizer(
+      num_steps=2441,
+      learning_rate=4e-4,
+      final_learning_rate=4e-5,
+      warmup_steps=50,
+      weight_decay=0.1,
+    ),
+    batch_size=400,
+    num_microbatches=80,
+  )
+  models.data_filtering = c.data_filtering(
+    models.base, mixture="data_filtering", optimizer={"num_steps": 1220}
+  )
+  models.max_ent = c.unlearn(
+    "max_ent",
+    options=c.weights(retain=1.0),
+    optimizer=c.optimizer(num_steps=100, learning_rate=3e-5),
+    batch_size=4,
+  )
+  models.grad_diff = c.unlearn(
+    "grad_diff",
+    options=c.weights(retain=1.0),
+    optimizer=c.optimizer(num_steps=100, learning_rate=6e-5),
+    batch_size=4,
+  )
+  models.rmu = c.unlearn(
+    "rmu",
+    options=c.rmu(
+      # The paper's lists 5 to 11, but steers the output of layer 10, so that its last
+      # one has no gradient; and it has no retain term here.
+      layers=(5, 6, 7, 8, 9, 10),
+      coefficient=6.5,
+      retain=0.0,
+    ),
+    optimizer=c.optimizer(num_steps=500, learning_rate=3e-5),
+    batch_size=4,
+  )
+  robust: c.Config = {"optimizer": {"learning_rate": 8e-5}}
+  models.max_ent_sam = c.sharpness_aware(models.max_ent, **robust)
+  # Its statistics are of single rows, as those of the paper's.
+  models.max_ent_rep_noise = c.rep_noise(models.max_ent, num_microbatches=4, **robust)
+  rows: c.Config = {"batch_size": 240, "num_microbatches": 60}
+  schedule: c.Config = {
+    "learning_rate": 9e-4,
+    "final_learning_rate": 7e-4,
+    "warmup_steps": 50,
+  }
+  # As unlearn_and_distill; the paper has no numbers.
+  models.oracle_matching = c.oracle_matching(
+    optimizer=c.optimizer(num_steps=1000, weight_decay=0.1, **schedule), **rows
+  )
+  models.undo = c.undo(
+    teacher="max_ent",
+    alphas=(0.2, 0.4, 0.6, 0.8),
+    # One epoch, were there no stop rule.
+    optimizer=c.optimizer(num_steps=4069, **schedule),
+    **rows,
+  )
+  models.undo.stop = c.recovered(evaluate_every=50, tolerance=0.05, relative=True)
+  models.unlearn_and_distill = c.unlearn_and_distill(
+    models.undo, optimizer={"num_steps": 1000, "weight_decay": 0.1}
+  )

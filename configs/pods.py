@@ -18,24 +18,17 @@ A population takes its chips from `data` by `replica`.
 Reference: arXiv 2506.06278, sections 4, 5 and appendix: models and batches.
 """
 
-import dataclasses
-from typing import Any
+from undo_jax import config as c
 
-from ml_collections import config_dict
-
-from configs import arithmetic, common
-from undo_jax import testing
-from undo_jax.models.presets import PRESETS
-
-_METHODS = ("max_ent", "grad_diff", "rmu", "max_ent_sam", "max_ent_rep_noise")
+_UNLEARNED = ("max_ent", "grad_diff", "rmu", "max_ent_sam", "max_ent_rep_noise")
 _ARITHMETIC = ("gemma2_0.3b", "gemma2_0.6b", "gemma2_0.9b")
 _SIZES = ("gemma2_2b", "gemma2_2b_pod", *_ARITHMETIC, "gemma2_0.1b", "tiny")
 
 
-def get_config(arg: str | None = None) -> config_dict.ConfigDict:
+def get_config(arg: str | None = None) -> c.Config:
   """Returns the config of a size: one of gemma2_2b, gemma2_2b_pod, ..., tiny."""
-  size = common.parse_size(arg, _SIZES)
-  config: Any = arithmetic.get_config("tiny")
+  size = c.parse_size(arg, _SIZES)
+  config = c.shipped("arithmetic:tiny")
   config.data.update(
     num_equations=100,
     num_word_problems=100,
@@ -44,28 +37,34 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     packing="packed",
   )
   if size == "tiny":
-    _use(config, testing.config(vocab_size=128), rows=16, length=128, fsdp=2)
+    model = c.small_model(
+      vocab_size=128, num_layers=2, width=16, mlp_width=32, init_std=0.02
+    )
+    _use(config, model, rows=16, length=128, fsdp=2)
     return config
-  config.unlearn.methods = _METHODS
-  config.unlearn.rmu.options.layers = (5, 6, 7)
+  for name in _UNLEARNED:
+    config.models[name].run = True
+  config.models.rmu.options.layers = (5, 6, 7)
   if size in _ARITHMETIC:
-    _use(config, PRESETS[size], rows=368, length=256, fsdp=16)
+    _use(config, c.preset(size), rows=368, length=256, fsdp=16)
     _use_paper_attack(config, unlearn_rows=48)
   elif size == "gemma2_0.1b":
-    _use(config, PRESETS[size], rows=400, length=2048, fsdp=16)
+    _use(config, c.preset(size), rows=400, length=2048, fsdp=16)
     _use_paper_attack(config, unlearn_rows=16)
   else:
     data = 16 if size == "gemma2_2b_pod" else 1
-    _use(config, PRESETS["gemma2_2b"], rows=112 * data, length=1024, fsdp=16)
+    _use(config, c.preset("gemma2_2b"), rows=112 * data, length=1024, fsdp=16)
     # Compares all rows of a part with each other: a row a chip, as the paper's one.
-    config.unlearn.max_ent_rep_noise.num_microbatches = 7
+    config.models.max_ent_rep_noise.num_microbatches = 7
     config.evaluation_rows *= data
-    config.attack.batch_size *= data
+    config.attacks.relearn.batch_size *= data
   return config
 
 
-def _use(config: Any, model: Any, *, rows: int, length: int, fsdp: int) -> None:
-  config.model = config_dict.ConfigDict(dataclasses.asdict(model))
+def _use(
+  config: c.Config, model: c.Config, *, rows: int, length: int, fsdp: int
+) -> None:
+  config.model = model
   config.model.update(
     dtype="bfloat16",  # Of all products; weights and their sums stay in float32.
     remat="full",  # Recompute each layer in the backward pass; or dots, none.
@@ -74,18 +73,16 @@ def _use(config: Any, model: Any, *, rows: int, length: int, fsdp: int) -> None:
   )
   config.mesh.update(data=-1, fsdp=fsdp)
   config.data.sequence_length = length
-  for name in ("pretrain", "oracle", "distill"):
-    config[name].batch_size = rows
-  for method in _METHODS:
-    config.unlearn[method].batch_size = rows
+  for name in ("base", "oracle_matching", "undo", *_UNLEARNED):
+    config.models[name].batch_size = rows
   config.evaluation_rows = 4 * fsdp  # Rows scored in one pass; they divide over fsdp.
   # The population: its states are held all, one of them is computed at a time.
-  config.attack.update(learning_rates=(1e-4, 1e-5, 1e-6), batch_size=16)
+  config.attacks.relearn.update(learning_rates=(1e-4, 1e-5, 1e-6), batch_size=16)
   config.replicas_at_once = 1
 
 
-def _use_paper_attack(config: Any, *, unlearn_rows: int) -> None:
+def _use_paper_attack(config: c.Config, *, unlearn_rows: int) -> None:
   """Sets the smaller models' unlearning batch and the ten learning rates."""
-  for method in _METHODS:
-    config.unlearn[method].batch_size = unlearn_rows
-  config.attack.learning_rates = common.PAPER_RATES
+  for name in _UNLEARNED:
+    config.models[name].batch_size = unlearn_rows
+  config.attacks.relearn.learning_rates = c.PAPER_RATES

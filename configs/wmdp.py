@@ -22,10 +22,7 @@ Reference: arXiv 2506.06278, section 5 and appendix (WMDP).
 
 from typing import Any
 
-from ml_collections import config_dict
-
-from configs import common
-from undo_jax.data import facts
+from undo_jax import config as c
 
 SIZES = ("tiny", "gemma2_2b_bio", "gemma2_2b_cyber")
 # What the adversary relearns, by size's kind: weights of corpora, learning rates.
@@ -47,7 +44,7 @@ TINY_ATTACKS: dict[str, dict[str, float]] = {
 }
 
 
-def get_config(arg: str | None = None) -> config_dict.ConfigDict:
+def get_config(arg: str | None = None) -> c.Config:
   """Returns the config of SIZE or SIZE-ATTACK."""
   known = [
     name
@@ -57,15 +54,15 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
       *(f"{size}-{attack}" for attack in (TINY_ATTACKS if size == "tiny" else ATTACKS)),
     )
   ]
-  size, _, attack = common.parse_size(arg, tuple(known)).partition("-")
+  size, _, attack = c.parse_size(arg, tuple(known)).partition("-")
   if size == "tiny":
     return _tiny(attack or "qa")
   return _gemma(size.removeprefix("gemma2_2b_"), attack or "raw")
 
 
-def _tiny(attack: str) -> config_dict.ConfigDict:
-  config = common.run("facts")
-  config.data = config_dict.create(
+def _tiny(attack: str) -> c.Config:
+  config = c.run("facts")
+  config.data = c.block(
     num_things=60,  # Of each domain, with a fact for each of 4 attributes.
     num_groups=4,  # Of things; the last group's facts are evaluated.
     # Log-likelihoods of the choices' texts, or letters: WMDP's form, which a model of
@@ -80,53 +77,67 @@ def _tiny(attack: str) -> config_dict.ConfigDict:
   )
   kept = {"retain": 1.0, "retain_qa": 1.0, "general": 1.0, "general_qa": 1.0}
   # What each stage's rows are drawn from: splits by weight, 0 leaves one out.
-  config.mixtures = common.mixtures(
+  config.mixtures = c.mixtures(
     pretrain={**kept, "forget": 1.0, "attack_qa": 1.0},
     data_filtering=kept,
     unlearn_forget={"forget": 0.5, "attack_qa": 0.5},
     unlearn_retain=kept,
     distill=kept,  # As in the paper: nothing of the forget domain.
-    attack={**dict.fromkeys(facts.SPLITS, 0.0), **TINY_ATTACKS[attack]},
+    **{
+      f"attack_{name}": {**dict.fromkeys(c.fact_splits(), 0.0), **weights}
+      for name, weights in TINY_ATTACKS.items()
+    },
   )
-  config.model = common.small_model(
+  config.model = c.small_model(
     vocab_size=656, num_layers=3, width=128, mlp_width=256, init_std=0.06
   )
   rows = 48
-  config.pretrain = common.cosine(num_steps=450, learning_rate=3e-3, batch_size=rows)
-  # Without it, facts that are only stated are less often known in other forms.
-  config.pretrain.weight_decay = 0.1
-  config.data_filtering = common.changes()  # Against pretrain.
-  config.unlearn = config_dict.ConfigDict()
-  config.unlearn.methods = ("grad_diff", "max_ent")  # Each is attacked.
-  config.unlearn.grad_diff = common.training(
-    num_steps=50, learning_rate=1e-3, batch_size=rows
+  models = config.models
+  models.base = c.pretrain(
+    mixture="pretrain",
+    # Without decay, facts that are only stated are less often known in other forms.
+    optimizer=c.cosine(num_steps=450, learning_rate=3e-3, weight_decay=0.1),
+    batch_size=rows,
   )
-  config.unlearn.grad_diff.options = common.weights(retain=5.0)
+  models.data_filtering = c.data_filtering(models.base, mixture="data_filtering")
+  models.grad_diff = c.unlearn(
+    "grad_diff",
+    options=c.weights(retain=5.0),
+    optimizer=c.optimizer(num_steps=50, learning_rate=1e-3),
+    batch_size=rows,
+  )
   # Flattens the predictions, but the right choice often stays the likeliest of four.
-  config.unlearn.max_ent = common.training(
-    num_steps=60, learning_rate=3e-3, batch_size=rows
+  models.max_ent = c.unlearn(
+    "max_ent",
+    options=c.weights(retain=1.0),
+    optimizer=c.optimizer(num_steps=60, learning_rate=3e-3),
+    batch_size=rows,
   )
-  config.unlearn.max_ent.options = common.weights(retain=1.0)
-  config.undo = config_dict.create(
-    teacher="grad_diff",  # The unlearned model that is noised and distilled.
-    alphas=(0.6, 0.9),  # Noise strengths in [0, 1].
-    # Scale of the noise in [0, 1]; 0: pure shrinking, as the paper's. Distillation does
-    # not touch the embeddings of forgotten names: noise alone takes what is in them.
+  models.undo = c.undo(
+    teacher="grad_diff",
+    alphas=(0.6, 0.9),
+    # Distillation does not touch the embeddings of forgotten names: noise alone takes
+    # what is in them. The paper only shrinks.
     beta=0.5,
-    unlearn_and_distill=True,  # Also distill into a random student.
-    oracle_matching=False,  # Also train base to imitate data_filtering.
+    optimizer=c.cosine(num_steps=500, learning_rate=3e-3),
+    batch_size=rows,
+    options={},
   )
-  config.distill = common.cosine(num_steps=500, learning_rate=3e-3, batch_size=rows)
-  config.distill.stop = common.stop(evaluate_every=25, tolerance=0.05, relative=False)
-  config.unlearn_and_distill = common.changes()  # Of the random student's distillation.
-  config.oracle = common.cosine(num_steps=400, learning_rate=2e-3, batch_size=rows)
-  config.attack = common.attack(
+  models.undo.stop = c.recovered(evaluate_every=25, tolerance=0.05, relative=False)
+  models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
+  config.references.update(base="base", filtered="data_filtering", unlearned="max_ent")
+  # The same adversary relearns each of these; the others are not run unasked.
+  relearn = c.attack(
+    mixture="attack_qa",
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     num_steps=80,
     evaluate_every=10,
     batch_size=32,
   )
-  config.report = common.report(budgets=(20, 80))
+  for name in TINY_ATTACKS:
+    entry = c.like(relearn, mixture=f"attack_{name}", run=name == attack)
+    config.attacks[name] = entry
+  config.report = c.report(budgets=(20, 80))
   return config
 
 
@@ -159,13 +170,13 @@ DISTILLED = {
 }
 
 
-def _gemma(domain: str, attack: str) -> config_dict.ConfigDict:
-  config = common.run("wmdp")
+def _gemma(domain: str, attack: str) -> c.Config:
+  config = c.run("wmdp")
   config.checkpoint_every = 500
   config.evaluation_rows = 8
   config.replicas_at_once = 1
-  config.data = config_dict.create(
-    questions=config_dict.create(
+  config.data = c.block(
+    questions=c.block(
       task=f"wmdp_{domain}",  # wmdp_bio, wmdp_chem or wmdp_cyber.
       wmdp=(f"questions/wmdp-{domain}/test-*.parquet",),  # Files or globs.
       mmlu=("questions/mmlu/all/test-*.parquet",),  # All subjects' test split.
@@ -179,96 +190,82 @@ def _gemma(domain: str, attack: str) -> config_dict.ConfigDict:
     tokenizer="huggingface:checkpoints/gemma-2-2b",  # Or sentencepiece:PATH.
     sequence_length=256,  # L, tokens a row, where `lengths` says nothing else.
     packing="reference",  # The paper's; packed keeps tails, one_per_row pads.
-    lengths=config_dict.ConfigDict(dict.fromkeys(DISTILLED, 1024)),  # L of these.
+    lengths=c.block(**dict.fromkeys(DISTILLED, 1024)),  # L of these.
   )
   corpora = _corpora(domain)
   config.data.update(corpora)
   distilled = {name: weight for name, (weight, _, _) in DISTILLED.items()}
   named = dict.fromkeys(corpora, 0.0)
-  relearned, rates = ATTACKS[attack]
-  config.mixtures = common.mixtures(
-    pretrain=distilled,  # Not used with a checkpoint, nor is the next.
-    data_filtering=distilled,
+  config.mixtures = c.mixtures(
     unlearn_forget={"forget_qa": 1.0},
     unlearn_retain={"retain_qa": 0.5, "wikitext": 0.5},
     distill=distilled,
-    attack={**named, **relearned},
+    **{
+      f"attack_{name}": {**named, **weights} for name, (weights, _) in ATTACKS.items()
+    },
   )
-  config.model = common.preset("gemma2_2b")
-  distill = common.cosine(
-    num_steps=3000, learning_rate=2e-5, batch_size=110, warmup_steps=50
+  config.model = c.preset("gemma2_2b")
+  models = config.models
+  models.base = c.given("checkpoints/gemma-2-2b")
+  _declare_unlearning(models, domain)
+  models.undo = c.undo(
+    teacher="max_ent",
+    alphas=(0.25,),
+    beta=0.0,  # Pure shrinking.
+    optimizer=c.cosine(num_steps=3000, learning_rate=2e-5, warmup_steps=50),
+    batch_size=110,
+    num_microbatches=11,
+    options={},
   )
-  distill.num_microbatches = 11
-  config.distill = distill
-  config.distill.stop = common.stop(evaluate_every=500, tolerance=0.05, relative=False)
-  config.distill.stop.scores = ()  # A fixed budget.
-  config.unlearn_and_distill = common.changes()
-  config.pretrain = distill.copy_and_resolve_references()
-  config.data_filtering = common.changes()
-  config.oracle = distill.copy_and_resolve_references()
-  config.unlearn = _unlearn(domain)
-  config.undo = config_dict.create(
-    teacher="max_ent",  # The unlearned model that is shrunk and distilled.
-    alphas=(0.25,),  # Noise strengths in [0, 1].
-    beta=0.0,  # Scale of the noise in [0, 1]; 0: pure shrinking.
-    unlearn_and_distill=False,  # A random student of 2B would need much more data.
-    oracle_matching=False,  # There is no data_filtering.
-  )
-  config.attack = common.attack(
-    learning_rates=rates,
+  # No model is pretrained on filtered data, and none from random weights.
+  config.references.update(base="base", unlearned="max_ent")
+  relearn = c.attack(
+    learning_rates=(1e-5,),
     num_steps=500,
     warmup_steps=1,
     evaluate_every=25,
     batch_size=20,
     evaluations_per_call=1,
   )
-  config.report = common.report(budgets=(25, 50, 150, 500))
+  for name, (_, rates) in ATTACKS.items():
+    config.attacks[name] = c.like(
+      relearn, mixture=f"attack_{name}", learning_rates=rates, run=name == attack
+    )
+  config.report = c.report(budgets=(25, 50, 150, 500))
   return config
 
 
-def _unlearn(domain: str) -> config_dict.ConfigDict:
-  """Returns the unlearning methods: 90 updates of 40 rows of 256 tokens, and as many.
+def _declare_unlearning(models: c.Config, domain: str) -> None:
+  """90 updates of 40 rows of 256 tokens, and as many retain rows."""
 
-  The blocks that `methods` does not name are not run.
-  """
-
-  def training(
-    learning_rate: float, *, num_microbatches: int = 10, **options: Any
-  ) -> config_dict.ConfigDict:
-    method = common.training(
-      num_steps=90,
-      learning_rate=learning_rate,
-      batch_size=40,
-      num_microbatches=num_microbatches,
-    )
-    method.options = config_dict.ConfigDict(options)
-    return method
-
-  def weights(method: str) -> dict[str, Any]:
+  def unlearn(method: str, learning_rate: float, **options: Any) -> c.Config:
     share = RETAIN_SHARE[domain][method]
-    return {"retain_weight": share, "forget_weight": 1.0 - share}
+    return c.unlearn(
+      method,
+      options={"retain_weight": share, "forget_weight": 1.0 - share, **options},
+      optimizer=c.optimizer(num_steps=90, learning_rate=learning_rate),
+      batch_size=40,
+      num_microbatches=10,
+    )
 
-  kept: dict[str, Any] = {"retain_loss": "kl"}  # To the model from before unlearning.
-  config = config_dict.ConfigDict()
-  config.methods = ("max_ent", "rmu")
-  config.max_ent = training(2e-5, **weights("max_ent"), **kept)
-  config.rmu = training(
+  # The retain loss is the KL to the model from before unlearning.
+  models.max_ent = unlearn("max_ent", 2e-5, retain_loss="kl")
+  models.rmu = unlearn(
+    "rmu",
     RMU_RATE[domain],
     # The paper lists 10 to 15, but steers the output of 14: 15 has no gradient there.
     layers=(10, 11, 12, 13, 14),
     coefficient=80.0,
-    **weights("rmu"),
   )
-  config.max_ent_sam = training(2e-5, **weights("robust"), **kept)
-  config.max_ent_sam.objective = "max_ent"
-  config.max_ent_sam.rho = 0.01
-  config.max_ent_rep_noise = training(
-    2e-5, num_microbatches=40, alpha=1.0, beta=1.0, **weights("robust"), **kept
+  share = RETAIN_SHARE[domain]["robust"]
+  robust: c.Config = {"options": {"retain_weight": share, "forget_weight": 1.0 - share}}
+  models.max_ent_sam = c.sharpness_aware(models.max_ent, **robust)
+  models.max_ent_rep_noise = c.rep_noise(
+    models.max_ent, beta=1.0, num_microbatches=40, **robust
   )
-  return config
 
 
-def _corpora(domain: str) -> dict[str, config_dict.ConfigDict]:
+def _corpora(domain: str) -> dict[str, c.Config]:
   forget, retain = CORPORA[domain]
   found = {
     "forget": _corpus(f"corpora/wmdp/{forget}.jsonl"),
@@ -281,12 +278,12 @@ def _corpora(domain: str) -> dict[str, config_dict.ConfigDict]:
   return found | distilled
 
 
-def _corpus(path: str, text_field: str | None = "text") -> config_dict.ConfigDict:
+def _corpus(path: str, text_field: str | None = "text") -> c.Config:
   """Returns a corpus; without a text field it holds questions and answers.
 
   No paths (an empty tuple) leave a corpus out; then no mixture may read it.
   """
-  config = common.documents(paths=(path,), validation_fraction=0.0)
+  config = c.documents(paths=(path,), validation_fraction=0.0)
   if text_field is None:
     config.question_field, config.answer_field = "question", "answer"
   else:

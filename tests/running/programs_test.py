@@ -1,23 +1,25 @@
 """Compiled programs: the same attack with adapters on one device and on eight."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from undo_jax import testing
 from undo_jax.distributed import sharding
-from undo_jax.models.lora import LoraConfig, pairs
+from undo_jax.models.lora import pairs
 from undo_jax.running import programs
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import trees
 
 TASKS = ("addition_equation", "division_equation")
 RATES = np.array([1e-3, 3e-2], np.float32)
-ADAPTERS = LoraConfig(
-  rank=2,
-  alpha=4.0,
-  targets=(r"layers/(attention/(query|out)|mlp/(up|down))/kernel",),
-)
+ADAPTERS = {
+  "rank": 2,
+  "alpha": 4.0,
+  "targets": [r"layers/(attention/(query|out)|mlp/(up|down))/kernel"],
+}
 OPTIMIZER = OptimizerConfig(learning_rate=1.0, num_steps=1)
 MODEL = testing.config()
 EVALUATIONS, UPDATES = 2, 2
@@ -31,9 +33,11 @@ def attacked(mesh):
   )
   problems = {**testing.batch(jax.random.key(9)), "task": np.arange(8) % 2}
   problems["mask"] = np.arange(12) == np.full((8, 1), 5)  # One token to get right.
+  adversary = "lora", json.dumps(ADAPTERS)
   attack = programs.attack(
-    MODEL, mesh, "arithmetic", TASKS, 8, OPTIMIZER, len(RATES), ADAPTERS
+    MODEL, mesh, "arithmetic", TASKS, 8, OPTIMIZER, len(RATES), adversary
   )
+  assert attack.reads_base
   params = programs.initialize(MODEL, mesh)(jax.random.key(0))
   before = jax.device_get(params)
   state = attack.create(params, RATES, jax.random.key(1))

@@ -5,31 +5,49 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from undo_jax import attacks
 from undo_jax.frontier.compute import Compute
 from undo_jax.models.config import ModelConfig, num_params
+from undo_jax.plan import stages
+from undo_jax.plan.stages import (
+  AblateStage,
+  AttackStage,
+  DataStage,
+  GivenStage,
+  Stage,
+  TrainStage,
+)
 from undo_jax.utils import files
 
 FILE = "undo_jax.json"
+SCHEMA = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
   """One stage of a model's history: its config.json and its done.json."""
 
-  stage: Mapping[str, Any]
+  stage: Stage
   outcome: Mapping[str, Any]
+  path: str | None = None  # Of the checkpoint that a given model is.
 
 
 def is_attack(directory: pathlib.Path) -> bool:
   """Whether a directory is that of an attack's stage."""
-  if not (directory / "done.json").is_file():
-    return False
-  return last(directory).get("kind") == "attack"
+  done = (directory / "done.json").is_file()
+  return done and isinstance(last(directory), AttackStage)
 
 
-def last(directory: pathlib.Path) -> dict[str, Any]:
-  """Returns a stage's config.json."""
-  return files.read_json(directory / "config.json")
+def last(directory: pathlib.Path) -> Stage:
+  """Returns the stage of a directory."""
+  path = directory / "config.json"
+  return stages.from_json(files.read_json(path), path=str(path))
+
+
+def inputs(directory: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Returns the directories of a stage's inputs by role."""
+  names = files.read_json(directory / "config.json")["input_directories"]
+  return {role: directory.parent / name for role, name in names.items()}
 
 
 def history(directory: pathlib.Path) -> list[Entry]:
@@ -41,42 +59,61 @@ def history(directory: pathlib.Path) -> list[Entry]:
   Args:
     directory: WORKDIR/stages/<name>-<identity>, finished, or one of Hugging Face.
   """
-  found: dict[str, Entry] = {}
+  known: dict[str, Entry] = {}
 
-  def visit(directory):
-    if (directory / FILE).is_file():
-      for i, entry in enumerate(files.read_json(directory / FILE)["history"]):
-        found[f"{directory} {i}"] = Entry(**entry)
+  def visit(directory: pathlib.Path) -> None:
+    for i, entry in enumerate(_saved(directory)):
+      known[f"{directory} {i}"] = entry
     if not (directory / "done.json").is_file():
       return  # Another's model, or a run that was moved away.
-    stage = last(directory)
-    before = [directory.parent / name for name in stage["input_directories"].values()]
-    before += [pathlib.Path(stage["path"])] if stage["kind"] == "given" else []
+    stage, path = last(directory), None
+    before = [*inputs(directory).values()]
+    if isinstance(stage, GivenStage):
+      path = files.read_json(directory / "config.json")["path"]
+      before.append(pathlib.Path(path))
     for other in before:
-      if other.name not in found:
+      if other.name not in known:
         visit(other)
-    found[directory.name] = Entry(stage, files.read_json(directory / "done.json"))
+    outcome = files.read_json(directory / "done.json")
+    known[directory.name] = Entry(stage, outcome, path)
 
   visit(directory)
-  return list(found.values())
+  return list(known.values())
 
 
 def save(directory: pathlib.Path, entries: Sequence[Entry]) -> None:
   """Writes a history for `history` to read, without the paths of this machine."""
-  described = []
-  for entry in entries:
-    stage = dict(entry.stage)
-    if "path" in stage:
-      stage["path"] = pathlib.PurePath(stage["path"]).name
-    described.append({"stage": stage, "outcome": entry.outcome})
-  files.write_json(directory / FILE, {"schema": 1, "history": described})
+  described = [
+    {
+      "stage": stages.to_json(entry.stage),
+      "outcome": entry.outcome,
+      "path": entry.path and pathlib.PurePath(entry.path).name,
+    }
+    for entry in entries
+  ]
+  content = {"schema": SCHEMA, "history": described}
+  files.write_json(directory / FILE, content)
+
+
+def _saved(directory: pathlib.Path) -> list[Entry]:
+  """Returns the history that `save` wrote, if there is one of this version."""
+  path = directory / FILE
+  content = files.read_json(path) if path.is_file() else {}
+  if content.get("schema") != SCHEMA:
+    return []  # Of another version: nothing is known of it.
+  return [
+    Entry(
+      stages.from_json(entry["stage"], path=str(path)), entry["outcome"], entry["path"]
+    )
+    for entry in content["history"]
+  ]
 
 
 def tokenizer(entries: Sequence[Entry]) -> str | None:
   """Returns the name of the tokenizer that a history's data were made with."""
   for entry in entries:
-    if entry.stage["kind"] == "data":
-      return entry.stage["settings"]["data"]["tokenizer"]
+    if isinstance(entry.stage, DataStage):
+      return entry.stage.data["tokenizer"]
   return None
 
 
@@ -106,7 +143,7 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
     "| stage | what | updates | retain | forget | FLOPs |",
     "| --- | --- | --- | --- | --- | --- |",
   ]
-  lines += [_row(entry) for entry in entries if entry.stage["kind"] != "data"]
+  lines += [_row(entry) for entry in entries if not isinstance(entry.stage, DataStage)]
   total = sum(
     (Compute(**e.outcome["compute"]) for e in entries if "compute" in e.outcome),
     start=Compute(),
@@ -128,59 +165,57 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
   return "\n".join(lines) + "\n"
 
 
-def _base(entries) -> str:
-  first = next(entry.stage for entry in entries if entry.stage["kind"] != "data")
-  if first["kind"] == "given":
-    name = pathlib.PurePath(first["path"]).name
-    return f"{name} (content {first['settings']['fingerprint']})"
-  return f"none, {first['name']} was trained from random weights"
+def _base(entries: Sequence[Entry]) -> str:
+  first = next(entry for entry in entries if not isinstance(entry.stage, DataStage))
+  if isinstance(first.stage, GivenStage):
+    name = pathlib.PurePath(str(first.path)).name
+    return f"{name} (content {first.stage.fingerprint})"
+  return f"none, {first.stage.name} was trained from random weights"
 
 
-def _row(entry) -> str:
+def _row(entry: Entry) -> str:
   stage, outcome = entry.stage, entry.outcome
-  if stage["kind"] == "attack":
-    attack = stage["settings"]["attack"]
-    trained = "a part of the weights" if "trainable" in attack else "all weights"
-    trained = "LoRA adapters" if attack.get("lora") else trained
+  if isinstance(stage, AttackStage):
+    attack = attacks.REGISTRY.get(stage.adversary)
+    trained = attack.describe(stage.options)
+    trained = "a part of the weights" if stage.trainable else trained
     what = f"relearning of {trained} on forget data"
-    return f"| {stage['name']} | {what} | {attack['num_steps']} | | | |"
-  scores = outcome["scores"]
-  describe = {"given": lambda settings: "given", "ablate": _what_is_ablated}
-  what = describe.get(stage["kind"], _what)(stage["settings"])
+    return f"| {stage.name} | {what} | {stage.optimizer.num_steps} | | | |"
+  scores = (outcome["scores"][name] for name in ("retain", "forget"))
+  retain, forget = ("" if score is None else f"{score:.3f}" for score in scores)
   return (
-    f"| {stage['name']} | {what} | {outcome['updates']} | {scores['retain']:.3f} | "
-    f"{scores['forget']:.3f} | {outcome['compute']['flops']:.3g} |"
+    f"| {stage.name} | {_what(stage)} | {outcome['updates']} | {retain} | "
+    f"{forget} | {outcome['compute']['flops']:.3g} |"
   )
 
 
-def _what(settings) -> str:
-  parts = ", ".join(sorted({d for ds in settings["parts"].values() for d in ds}))
-  text = f"{settings['objective']} on {parts} data"
-  if "rho" in settings:
-    text += f", sharpness-aware with rho {settings['rho']:g}"
-  noise = settings["noise"]
-  if noise is not None:
-    text += f", after noise of alpha {noise['alpha']:g}, beta {noise['beta']:g}"
-  if "labels" in settings:
-    text += f", {settings['labels']['share']:.3g} of the rows labelled"
+def _what(stage: Stage) -> str:
+  """Returns how a model was made, in a few words."""
+  if isinstance(stage, AblateStage):
+    reserve = stage.reserve
+    return (
+      f"the reserved {reserve.mlp_units} MLP units and {reserve.kv_heads} "
+      "key/value heads of each layer set to zero"
+    )
+  if not isinstance(stage, TrainStage):
+    return "given"
+  parts = ", ".join(sorted({split for ds in stage.parts.values() for split in ds}))
+  text = f"{stage.objective} on {parts} data"
+  if stage.rho:
+    text += f", sharpness-aware with rho {stage.rho:g}"
+  if stage.noise is not None:
+    text += f", after noise of alpha {stage.noise.alpha:g}, beta {stage.noise.beta:g}"
+  if stage.labels is not None:
+    text += f", {stage.labels.share:.3g} of the rows labelled"
   return text
 
 
-def _what_is_ablated(settings) -> str:
-  routing = settings["routing"]
-  return (
-    f"the reserved {routing['mlp_units']} MLP units and {routing['kv_heads']} "
-    "key/value heads of each layer set to zero"
-  )
-
-
-def _details(entry) -> list[str]:
-  settings = entry.stage["settings"]
-  lines = []
-  if entry.stage["kind"] == "data":
-    pairs = ", ".join(f"{k} {v}" for k, v in sorted(settings["data"].items()))
-    lines.append(f"- {settings['setting']} data: {pairs}")
-  seeds = ", ".join(f"{k} {v}" for k, v in sorted(settings.get("seeds", {}).items()))
-  if seeds:
-    lines.append(f"- seeds of {entry.stage['name']}: {seeds}")
+def _details(entry: Entry) -> list[str]:
+  stage, lines = entry.stage, []
+  if isinstance(stage, DataStage):
+    pairs = ", ".join(f"{k} {v}" for k, v in sorted(stage.data.items()))
+    lines.append(f"- {stage.task} data: {pairs}")
+  if isinstance(stage, DataStage | TrainStage | AttackStage) and stage.seeds:
+    seeds = ", ".join(f"{k} {v}" for k, v in sorted(stage.seeds.items()))
+    lines.append(f"- seeds of {stage.name}: {seeds}")
   return lines

@@ -7,12 +7,14 @@ from typing import Any
 
 import jax
 
+from undo_jax import attacks
 from undo_jax.checkpoints import cards, sources
 from undo_jax.data import tokenizers
 from undo_jax.data.tokenizers import export as tokenizer_export
 from undo_jax.models import expansion, huggingface, lora, peft
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
+from undo_jax.plan.stages import AblateStage, AttackStage, GivenStage
 from undo_jax.training.checkpointing import load_params
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError, Params
@@ -102,10 +104,11 @@ def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exp
 
 def _contracted(found: Exported) -> Exported:
   """Returns an ablated model without its reserved units, which no one can revive."""
-  stage = found.history[-1].stage if found.history else {}
-  if stage.get("kind") != "ablate":
+  stage = found.history[-1].stage if found.history else None
+  if not isinstance(stage, AblateStage):
     return found
-  reserved = expansion.reserve(found.config, **stage["settings"]["routing"])
+  units = {"mlp_units": stage.reserve.mlp_units, "kv_heads": stage.reserve.kv_heads}
+  reserved = expansion.reserve(found.config, **units)
   config, params = expansion.contract(found.config, found.params, reserved)
   return dataclasses.replace(found, config=config, params=params)
 
@@ -126,52 +129,43 @@ def export_adapter(
   """
   checkpoint = pathlib.Path(sources.find(checkpoint))
   stage = cards.last(checkpoint) if cards.is_attack(checkpoint) else None
-  settings = _lora(stage) if stage else None
-  if stage is None or settings is None:
+  adapted = _adapters(stage) if isinstance(stage, AttackStage) else None
+  if not isinstance(stage, AttackStage) or adapted is None:
     raise ConfigError(
-      f"only an attack with config.attack.lora.rank above 0 has adapters, {checkpoint} "
-      "is none"
+      f"only an attack whose adversary is lora has adapters, {checkpoint} is none"
     )
-  config = ModelConfig(**stage["settings"]["model"])
   adapters = _member(checkpoint, stage, learning_rate)
-  peft.save(output, config, adapters, alpha=settings["alpha"])
+  peft.save(output, stage.model, adapters, alpha=adapted.alpha)
 
 
-def _read_attack(checkpoint, learning_rate) -> Exported:
-  """Returns one member of an attack; adapters are merged into what it attacked."""
+def _read_attack(checkpoint: pathlib.Path, learning_rate: float | None) -> Exported:
+  """Returns one member of an attack, as the model that it stands for."""
   stage = cards.last(checkpoint)
+  assert isinstance(stage, AttackStage), "the caller has asked"
   params = _member(checkpoint, stage, learning_rate)
-  adapters = _lora(stage)
-  if adapters:
-    base = read(checkpoint.parent / stage["input_directories"]["model"]).params
-    params = lora.merge(base, params, scale=adapters["alpha"] / adapters["rank"])
+  members = attacks.members_of(stage.model, stage.adversary, stage.options)
+  frozen: dict[str, Params] = {}
+  if members.reads_base:
+    frozen["base"] = read(cards.inputs(checkpoint)["model"]).params
+  params = members.weights(params, frozen)
   history = cards.history(checkpoint)
   return Exported(
-    ModelConfig(**stage["settings"]["model"]),
-    params,
-    history,
-    _settings_of(history),
-    cards.tokenizer(history),
+    stage.model, params, history, _settings_of(history), cards.tokenizer(history)
   )
 
 
-def _member(checkpoint, stage, learning_rate) -> Params:
+def _member(
+  checkpoint: pathlib.Path, stage: AttackStage, learning_rate: float | None
+) -> Params:
   """Returns what one learning rate's member of an attack has trained."""
-  rates = stage["settings"]["attack"]["learning_rates"]
+  rates = stage.learning_rates
   if learning_rate not in rates:
     raise ConfigError(
-      f"--learning_rate must be one of the attack's, {rates}, got {learning_rate}"
+      f"--learning_rate must be one of the attack's, {list(rates)}, got {learning_rate}"
     )
-  shapes = _abstract(ModelConfig(**stage["settings"]["model"]))
-  adapters = _lora(stage)
-  if adapters:
-    shapes = jax.eval_shape(
-      lambda params, key: lora.init(
-        params, key, rank=adapters["rank"], targets=adapters["targets"]
-      ),
-      shapes,
-      jax.random.key(0),
-    )
+  members = attacks.members_of(stage.model, stage.adversary, stage.options)
+  key = jax.random.key(0)
+  shapes = jax.eval_shape(members.start, _abstract(stage.model), key)
   where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   population = jax.tree.map(
     lambda s: jax.ShapeDtypeStruct((len(rates), *s.shape), s.dtype, sharding=where),
@@ -181,8 +175,10 @@ def _member(checkpoint, stage, learning_rate) -> Params:
   return jax.tree.map(lambda leaf: leaf[rates.index(learning_rate)], trained)
 
 
-def _lora(stage) -> dict[str, Any] | None:
-  return stage["settings"]["attack"].get("lora")
+def _adapters(stage: AttackStage) -> lora.LoraConfig | None:
+  """Returns the adapters that an attack trains, if it trains adapters."""
+  adapters = attacks.REGISTRY.get(stage.adversary).adapters
+  return None if adapters is None else adapters(stage.options)
 
 
 def _with_adapter(found: Exported, directory: pathlib.Path) -> Exported:
@@ -194,8 +190,8 @@ def _with_adapter(found: Exported, directory: pathlib.Path) -> Exported:
 def _settings_of(history: Sequence[cards.Entry]) -> dict[str, Any]:
   """Returns the config.json of the Hugging Face model at the start, if there is one."""
   for entry in history:
-    path = pathlib.Path(entry.stage.get("path", ""))
-    if entry.stage["kind"] == "given" and (path / "config.json").is_file():
+    path = pathlib.Path(entry.path or "")
+    if isinstance(entry.stage, GivenStage) and (path / "config.json").is_file():
       settings = files.read_json(path / "config.json")
       return settings if "model_type" in settings else {}
   return {}

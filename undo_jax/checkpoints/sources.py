@@ -4,12 +4,13 @@ from collections.abc import Iterator
 import dataclasses
 import hashlib
 import re
-from typing import Any
 
 import jax
 
 from undo_jax.models import huggingface
 from undo_jax.models.config import ModelConfig
+from undo_jax.plan import stages
+from undo_jax.plan.stages import AblateStage, GivenStage, Stage, TrainStage
 from undo_jax.training.checkpointing import load_params
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError, Params
@@ -52,14 +53,14 @@ def find(path: files.Path) -> files.Path:
   )
 
 
-def open_source(path: files.Path, how: Any = None) -> Source:
+def open_source(path: files.Path, how: ModelConfig | None = None) -> Source:
   """Reads what a directory holds, without its weights' values.
 
   Args:
     path: WORKDIR/stages/<name>-<identity> (see `find`), or a directory with
       config.json and safetensors.
-    how: config.model of the run, whose HOW fields the model takes over; None: it
-      keeps its own.
+    how: the run's decoder, whose HOW fields the model takes over; None: it keeps its
+      own.
 
   Raises:
     ConfigError: if it is neither, is not finished, or holds no single model.
@@ -71,13 +72,17 @@ def open_source(path: files.Path, how: Any = None) -> Source:
       f"--checkpoint: expected a stage of a run or a directory of this machine, got "
       f"{path}; copy it here"
     )
-  stage = files.read_json(path / "config.json") if is_stage else {}
-  if stage.get("kind") == "given":  # It holds scores alone; the model is elsewhere.
-    return _open_given(path, stage, how)
-  model = _stage_model(path, stage) if is_stage else huggingface.read_config(path)
+  if is_stage:
+    content = files.read_json(path / "config.json")
+    stage = stages.from_json(content, path=str(path / "config.json"))
+    if isinstance(stage, GivenStage):  # It holds scores alone.
+      return _open_given(path, stage, content["path"], how)
+    model = _stage_model(path, stage)
+  else:
+    model = huggingface.read_config(path)
   if how is not None:
-    mine = ModelConfig(**how)
-    model = dataclasses.replace(model, **{name: getattr(mine, name) for name in HOW})
+    changes = {name: getattr(how, name) for name in HOW}
+    model = dataclasses.replace(model, **changes)
   return Source(path, is_stage, model, _fingerprint(path, is_stage))
 
 
@@ -96,9 +101,11 @@ def _is_stage(path: files.Path) -> bool:
   return (path / "checkpoints").is_dir() or (path / "done.json").is_file()
 
 
-def _open_given(path, stage, how) -> Source:
-  source = open_source(files.path(stage["path"]), how)
-  if source.fingerprint != stage["settings"]["fingerprint"]:
+def _open_given(
+  path: files.Path, stage: GivenStage, checkpoint: str, how: ModelConfig | None
+) -> Source:
+  source = open_source(files.path(checkpoint), how)
+  if source.fingerprint != stage.fingerprint:
     raise ConfigError(
       f"{source.path} is not the model that {path} was given: its content has "
       "changed; give the original"
@@ -106,10 +113,10 @@ def _open_given(path, stage, how) -> Source:
   return source
 
 
-def _stage_model(path: files.Path, stage: dict[str, Any]) -> ModelConfig:
-  if stage["kind"] not in ("train", "ablate"):
+def _stage_model(path: files.Path, stage: Stage) -> ModelConfig:
+  if not isinstance(stage, TrainStage | AblateStage):
     raise ConfigError(
-      f"{path} is a stage of kind {stage['kind']!r}, which holds no single model; "
+      f"{path} is a stage of kind {stage.KIND!r}, which holds no single model; "
       "give that of a trained model"
     )
   if not (path / "done.json").is_file():
@@ -117,7 +124,7 @@ def _stage_model(path: files.Path, stage: dict[str, Any]) -> ModelConfig:
       f"the stage {path} is not finished: it has no done.json; run its command again "
       "to finish it"
     )
-  return ModelConfig(**stage["settings"]["model"])
+  return stage.model
 
 
 def _fingerprint(path: files.Path, is_stage: bool) -> str:

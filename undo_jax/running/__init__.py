@@ -10,34 +10,42 @@ of a run are here at once; what is no array, the first one writes (see processes
 """
 
 from collections.abc import Callable, Mapping
-import dataclasses
 import logging
 from typing import Any
 
 from undo_jax.distributed import preemption, processes
+from undo_jax.plan import stages
+from undo_jax.plan.stages import (
+  AblateStage,
+  AttackStage,
+  DataStage,
+  GivenStage,
+  Stage,
+  TrainStage,
+)
 from undo_jax.running.ablation import run_ablation
 from undo_jax.running.attack import run_attack
 from undo_jax.running.data import run_data
 from undo_jax.running.given import run_given
-from undo_jax.running.run import Run
+from undo_jax.running.run import Outcome, Run
 from undo_jax.running.training import run_training
-from undo_jax.stages import Stage
 from undo_jax.utils import files
 
-__all__ = ("Run", "run_stages", "summary")
+__all__ = ("Outcome", "Run", "run_stages", "summary")
 
 LOGGER = logging.getLogger("undo_jax")
+# How a stage of each kind runs: (run, stage, directory, title) -> outcome.
+RUN: dict[type[Stage], Callable[..., Outcome]] = {
+  DataStage: run_data,
+  GivenStage: run_given,
+  TrainStage: run_training,
+  AblateStage: run_ablation,
+  AttackStage: run_attack,
+}
 
 
-def run_stages(run: Run) -> dict[str, dict[str, Any]]:
+def run_stages(run: Run) -> dict[str, Outcome]:
   """Runs every unfinished stage in order; returns their done.json by name."""
-  kinds: dict[str, Callable[..., dict[str, Any]]] = {
-    "data": run_data,
-    "given": run_given,
-    "train": run_training,
-    "ablate": run_ablation,
-    "attack": run_attack,
-  }
   # What the first process sees is what holds: the others may see a file later.
   names = [stage.name for stage in run.stages]
   outcomes = processes.on_first(
@@ -49,11 +57,11 @@ def run_stages(run: Run) -> dict[str, dict[str, Any]]:
     directory = run.directories[stage.name]
     if processes.is_first():
       files.write_json(directory / "config.json", _describe(run, stage))
-    title = f"[{number}/{len(run.stages)}] {stage.name}"
-    outcome = kinds[stage.kind](run, stage, directory, title)
+    title = f"[{number}/{len(run.stages)}] {run.label}{stage.name}"
+    outcome = RUN[type(stage)](run, stage, directory, title)
     if processes.is_first():
       files.write_json(directory / "done.json", outcome)
-    processes.wait(f"done_{stage.name}")  # Later stages read it, in every process.
+    processes.wait(f"done_{directory.name}")  # Later stages read it, in every process.
     LOGGER.info("%s: done. %s", title, summary(outcome))
     outcomes[stage.name] = outcome
     preemption.check()
@@ -63,7 +71,7 @@ def run_stages(run: Run) -> dict[str, dict[str, Any]]:
 def _describe(run: Run, stage: Stage) -> dict[str, Any]:
   """Returns a stage's config.json: what determines it, and where its inputs are."""
   inputs = {role: run.directories[name].name for role, name in stage.inputs.items()}
-  described = {**dataclasses.asdict(stage), "input_directories": inputs}
+  described = {**stages.to_json(stage), "input_directories": inputs}
   if stage.name in run.given:
     described["path"] = str(run.given[stage.name].path)
   return described
@@ -72,11 +80,9 @@ def _describe(run: Run, stage: Stage) -> dict[str, Any]:
 def summary(outcome: Mapping[str, Any]) -> str:
   """Returns a finished stage's outcome in one line."""
   if "updates" in outcome:
-    scores = outcome["scores"]
-    return (
-      f"{outcome['updates']} updates ({outcome['reason']}), "
-      f"retain {scores['retain']:.3f}, forget {scores['forget']:.3f}"
-    )
+    retain, forget = (_score(outcome["scores"][name]) for name in ("retain", "forget"))
+    updates = f"{outcome['updates']} updates ({outcome['reason']})"
+    return f"{updates}, retain {retain}, forget {forget}"
   if "steps" in outcome:
     worst = outcome["worst_forget"]
     return "worst forget: " + ", ".join(
@@ -84,3 +90,7 @@ def summary(outcome: Mapping[str, Any]) -> str:
       for i in sorted({0, min(2, len(worst) - 1), len(worst) - 1})
     )
   return f"{outcome['rows']} rows, {outcome['evaluation']} evaluation problems"
+
+
+def _score(value: float | None) -> str:
+  return "not finite" if value is None else f"{value:.3f}"

@@ -6,12 +6,22 @@ import logging
 
 import jax
 
+from undo_jax.attacks.relearning import Evaluate
 from undo_jax.frontier import compute
-from undo_jax.models.config import ModelConfig
+from undo_jax.plan.stages import AblateStage, TrainStage
 from undo_jax.running import programs
-from undo_jax.running.run import Run, floats, load, problems_of, score_names, scorer_of
-from undo_jax.stages import Stage
+from undo_jax.running.run import (
+  Outcome,
+  Run,
+  floats,
+  load,
+  problems_of,
+  score_names,
+  scorer_of,
+)
 from undo_jax.training.checkpointing import Checkpoints
+from undo_jax.utils import files
+from undo_jax.utils.types import Params, Problems
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -20,47 +30,48 @@ LOGGER = logging.getLogger("undo_jax")
 ABLATED = "ablated_"
 
 
-def ablation(run: Run, stage: Stage) -> Callable | None:
+def ablation(run: Run, stage: TrainStage | AblateStage) -> programs.Ablate | None:
   """Returns programs.ablate of a stage with reserved units, or else None."""
-  routing = stage.settings.get("routing")
-  if routing is None:
+  if stage.reserve is None:
     return None
-  model = ModelConfig(**stage.settings["model"])
-  return programs.ablate(model, run.mesh, routing["mlp_units"], routing["kv_heads"])
+  reserve = stage.reserve
+  return programs.ablate(stage.model, run.mesh, reserve.mlp_units, reserve.kv_heads)
 
 
-def evaluation(run: Run, stage: Stage, score: Callable) -> Callable:
+def evaluation(
+  run: Run, stage: TrainStage, score: Evaluate, problems: Problems
+) -> Callable[[Params], dict[str, float]]:
   """Returns `params -> scores`; of a routed model also of what ablation leaves."""
   ablate = ablation(run, stage)
 
-  def evaluate(params):
-    scores = floats(score(params))
+  def evaluate(params: Params) -> dict[str, float]:
+    scores = floats(score(params, problems))
     if ablate is None:
       return scores
-    ablated = floats(score(ablate(params)[0]))
+    ablated = floats(score(ablate(params)[0], problems))
     return scores | {ABLATED + name: value for name, value in ablated.items()}
 
   return evaluate
 
 
-def run_ablation(run, stage, directory, title):
+def run_ablation(
+  run: Run, stage: AblateStage, directory: files.Path, title: str
+) -> Outcome:
   """Makes the reserved units of a routed model zero, and scores what is left."""
   LOGGER.info("%s: ablating the reserved units", title)
-  model = ModelConfig(**stage.settings["model"])
-  whole = stage.inputs["model"]
   ablate = ablation(run, stage)
-  assert ablate is not None, "an ablation's settings say what was reserved"
-  params, is_ablated = ablate(load(run, whole, model))
+  assert ablate is not None, "an ablation's record says what was reserved"
+  params, is_ablated = ablate(load(run, stage.whole, stage.model))
   assert is_ablated, "every reserved entry is zero"
   checkpoints = Checkpoints(directory / "checkpoints")
   checkpoints.save(0, params, {"step": jax.numpy.zeros((), int)})
   checkpoints.close()
-  tasks, problems = problems_of(run, stage)
-  before = run.done(whole)
+  names, problems = problems_of(run)
+  before = run.done(stage.whole)
   assert before is not None, "the routed model comes first in the plan"
   return {
-    "scores": floats(scorer_of(run, stage, model, tasks)(params, problems)),
-    "whole": {name: before["scores"][name] for name in score_names(tasks)},
+    "scores": floats(scorer_of(run, stage, names)(params, problems)),
+    "whole": {name: before["scores"][name] for name in score_names(names)},
     "updates": 0,
     "reason": "ablated",
     "compute": dataclasses.asdict(compute.Compute()),

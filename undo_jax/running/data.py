@@ -1,67 +1,69 @@
 """The data stage, and which of its rows a stage reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 import logging
 import pathlib
 import tempfile
-from typing import Any
+from typing import Any, TypeAlias
 
-from undo_jax import tasks as settings_lib
+from undo_jax import objectives, tasks
 from undo_jax.data import labels, pipeline
 from undo_jax.distributed import processes, sharding
 from undo_jax.objectives import routed
-from undo_jax.running.run import Run
-from undo_jax.stages import Stage, part_rows
+from undo_jax.plan.stages import BATCH, AttackStage, DataStage, TrainStage
+from undo_jax.running.run import Outcome, Run
 from undo_jax.utils import files, streams
+from undo_jax.utils.types import Rows
 
+Reader: TypeAlias = TrainStage | AttackStage  # A stage that reads rows.
 LOGGER = logging.getLogger("undo_jax")
 
 
-def run_data(run, stage, directory, title):
-  """Makes the rows and the evaluation problems of the setting, in one process."""
+def run_data(run: Run, stage: DataStage, directory: files.Path, title: str) -> Outcome:
+  """Makes the rows and the evaluation problems of the task, in one process."""
   del run
   LOGGER.info("%s: reading, tokenizing and packing", title)
-  settings = stage.settings
-  setting = settings_lib.get(settings["setting"])
+  task = tasks.get(stage.task)
 
   def prepare(local):
-    return setting.prepare(settings["data"], settings["seeds"], local, title)
+    return task.prepare(stage.data, stage.seeds, local, title)
 
   def prepare_for_store():
     with tempfile.TemporaryDirectory() as local:
-      found = prepare(pathlib.Path(local))
+      prepared = prepare(pathlib.Path(local))
       files.copy_tree(pathlib.Path(local), directory)
-      return found
+      return prepared
 
   if files.is_remote(directory):
     return processes.on_first("data", prepare_for_store)
   return processes.on_first("data", lambda: prepare(directory))
 
 
-def _parts(run: Run, stage: Stage, *, stream: str, batch_size: int):
+def _parts(
+  run: Run, stage: Reader
+) -> Iterator[tuple[str, dict[str, Rows], dict[str, Any]]]:
   """Yields for each part of a batch its name, its splits and how they are mixed."""
-  data = next(s for s in run.stages if s.name == stage.inputs["data"])
-  setting = settings_lib.get(data.settings["setting"])
+  data = run.data
+  task = tasks.get(data.task)
   directory = files.here(run.directories[data.name])
-  seed = streams.integer(stage.settings["seeds"][stream], stream)
-  sizes = part_rows(stage.settings, batch_size)
+  stream = stage.order_stream if isinstance(stage, TrainStage) else stage.stream
+  seed = streams.integer(stage.seeds[stream], stream)
 
-  def rows(name):
-    split = labels.split_of(name)
-    found = setting.source(data.settings["data"], directory, split)
-    return _labelled(found, name, stage.settings)
+  def rows(name: str) -> Rows:
+    split = task.source(data.data, directory, labels.split_of(name))
+    return _labelled(split, name, stage) if isinstance(stage, TrainStage) else split
 
-  for index, (name, weights) in enumerate(stage.settings["parts"].items()):
+  for index, (name, weights) in enumerate(stage.parts.items()):
     splits = {split: rows(split) for split in weights}
     how = {
       "weights": list(weights.values()),
       "seed": seed + 1000 * index,
-      "batch_size": sizes[name],
+      "batch_size": stage.rows[name],
     }
     yield name, splits, how
 
 
-def batches_of(run: Run, stage: Stage, *, stream: str, batch_size: int):
+def batches_of(run: Run, stage: Reader):
   """Returns the batches of a stage: one mixture, or several parts by name.
 
   Of each batch this process reads the rows of its own devices.
@@ -71,42 +73,39 @@ def batches_of(run: Run, stage: Stage, *, stream: str, batch_size: int):
     name: pipeline.mixture(
       list(splits.values()), shards=shards, num_shards=num_shards, **how
     )
-    for name, splits, how in _parts(run, stage, stream=stream, batch_size=batch_size)
+    for name, splits, how in _parts(run, stage)
   }
-  return made["batch"] if list(made) == ["batch"] else pipeline.paired(made)
+  return made[BATCH] if list(made) == [BATCH] else pipeline.paired(made)
 
 
-def describe_batch(run: Run, stage: Stage, stream: str, step: int) -> str:
+def describe_batch(run: Run, stage: TrainStage, step: int) -> str:
   """Returns which rows of which splits the batch of a training step holds."""
-  size = stage.settings["batch_size"]
   return "; ".join(
     f"{split} rows {', '.join(map(str, rows))}"
-    for _, splits, how in _parts(run, stage, stream=stream, batch_size=size)
+    for _, splits, how in _parts(run, stage)
     for split, rows in pipeline.rows_of(splits, step, **how).items()
   )
 
 
-def _labelled(rows: Any, name: str, settings: Mapping[str, Any]) -> Any:
+def _labelled(rows: Rows, name: str, stage: TrainStage) -> Rows:
   """Returns those rows that `name` says, see data.labels, with sources if routed."""
-  told = settings.get("labels")
-  if told is None:
+  if stage.labels is None:
     return rows
   split, _, which = name.partition(":")
   if which:
-    return labels.Chosen(rows, told["share"], which)
-  if not settings["objective"].startswith("routed"):
+    return labels.Chosen(rows, stage.labels.share, which)
+  if objectives.method(stage.objective, stage.options).sources != "rows":
     return rows
-  source = routed.FORGET if split in told["forget"] else routed.RETAIN
+  source = routed.FORGET if split in stage.labels.forget else routed.RETAIN
   return labels.WithSource(
-    rows, told["share"], labelled=source, otherwise=routed.UNLABELLED
+    rows, stage.labels.share, labelled=source, otherwise=routed.UNLABELLED
   )
 
 
 def check_labels(run: Run) -> None:
   """Raises ConfigError if a later stage finds no row of a label it reads."""
-  data = run.done("data")
+  data = run.done(run.data.name)
   for stage in run.stages:
-    told = stage.settings.get("labels")
-    if told is not None and data is not None:
-      for weights in stage.settings["parts"].values():
-        labels.check(data["rows"], weights, told["share"])
+    if isinstance(stage, TrainStage) and stage.labels and data is not None:
+      for weights in stage.parts.values():
+        labels.check(data["rows"], weights, stage.labels.share)

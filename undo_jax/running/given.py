@@ -4,21 +4,23 @@ import dataclasses
 import logging
 
 from undo_jax.frontier import compute
-from undo_jax.models.config import ModelConfig
-from undo_jax.running.run import floats, load, problems_of, scorer_of
+from undo_jax.plan.stages import GivenStage
+from undo_jax.running.run import Outcome, Run, floats, load, problems_of, scorer_of
+from undo_jax.utils import files
 
 LOGGER = logging.getLogger("undo_jax")
 
 
-def run_given(run, stage, directory, title):
+def run_given(
+  run: Run, stage: GivenStage, directory: files.Path, title: str
+) -> Outcome:
   """Scores a model that came from a checkpoint."""
   del directory
   LOGGER.info("%s: scoring %s", title, run.given[stage.name].path)
-  model = ModelConfig(**stage.settings["model"])
-  tasks, problems = problems_of(run, stage)
-  score = scorer_of(run, stage, model, tasks)
+  names, problems = problems_of(run)
+  score = scorer_of(run, stage, names)
   return {
-    "scores": floats(score(load(run, stage.name, model), problems)),
+    "scores": floats(score(load(run, stage.name, stage.model), problems)),
     "updates": 0,
     "reason": "given",
     "compute": dataclasses.asdict(compute.Compute()),

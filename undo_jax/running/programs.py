@@ -1,29 +1,33 @@
 """Compiled programs of a model on a mesh, each built once and shared by stages."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import functools
+import json
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from undo_jax import interpolation, objectives
-from undo_jax import tasks as settings
+from undo_jax import attacks, interpolation, objectives, tasks
 from undo_jax.attacks import relearning
+from undo_jax.attacks.relearning import Evaluate
 from undo_jax.distributed import placement, sharding
-from undo_jax.models import expansion, lora
+from undo_jax.models import expansion
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
-from undo_jax.objectives import chunked, rmu, routed
+from undo_jax.objectives import chunked, routed
+from undo_jax.plan.stages import AttackStage, TrainStage
 from undo_jax.routing import era
 from undo_jax.training import optimizers, population
 from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import sharpness_aware
-from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
+from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.training.step import Step, make_step
-from undo_jax.utils import trees
-from undo_jax.utils.types import Objective, Params
+from undo_jax.utils import records, trees
+from undo_jax.utils.types import Params
+
+Ablate = Callable[[Params], tuple[Params, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Attack:
   program: relearning.Program
   create: Callable[[Params, jax.Array, jax.Array], state_lib.TrainState]
   abstract: state_lib.TrainState
+  reads_base: bool  # The frozen tree is {"base": the attacked model}, or else ().
 
 
 @functools.cache
@@ -101,11 +106,12 @@ def training(
     fn,
     transform,
     num_microbatches=num_microbatches,
-    gradients=sharpness_aware(rho, trainable=optimizer.trainable),
+    gradients=sharpness_aware(rho, trainable=optimizer.rules),
   )
   create = functools.partial(state_lib.create, optimizer=transform)
   shapes = jax.eval_shape(create, abstract_params(model, mesh))
-  shardings = sharding.tree_shardings(shapes, partition_rules(model), mesh)
+  rules = [*partition_rules(model), *optimizer.state_rules]
+  shardings = sharding.tree_shardings(shapes, rules, mesh)
   return Training(
     step=jax.jit(
       placement.on(mesh, step),
@@ -119,38 +125,28 @@ def training(
   )
 
 
-def training_of(settings: Mapping[str, Any], mesh: Mesh) -> Training:
-  """Returns the training programs of a stage by its settings; see stages.py."""
+def training_of(stage: TrainStage, mesh: Mesh) -> Training:
+  """Returns the training programs of a stage."""
   options = {
     name: tuple(value) if isinstance(value, list) else value
-    for name, value in settings["options"].items()
+    for name, value in stage.options.items()
   }
-  model = ModelConfig(**settings["model"])
-  if "routing" in settings:
-    options["routing"] = routed.Routing(model, **settings["routing"])
-  rules = trainable(settings["optimizer"])
-  if settings["objective"] == "rmu":
-    rules = rmu.trainable(options["layers"])
+  if stage.reserve is not None:
+    reserved = records.to_json(stage.reserve)
+    options["routing"] = routed.Routing(stage.model, **reserved)
   return training(
-    model,
+    stage.model,
     mesh,
-    settings["objective"],
+    stage.objective,
     tuple(sorted(options.items())),
-    OptimizerConfig(**settings["optimizer"] | {"trainable": rules}),
-    settings["num_microbatches"],
-    settings.get("rho", 0.0),
+    stage.optimizer,
+    stage.num_microbatches,
+    stage.rho,
   )
 
 
-def trainable(settings: Mapping[str, Any]) -> tuple:
-  """Returns the rules of what an optimizer or attack trains; empty: everything."""
-  return trainable_rules(settings.get("trainable", ()))
-
-
 @functools.cache
-def ablate(
-  model: ModelConfig, mesh: Mesh, mlp_units: int, kv_heads: int
-) -> Callable[[Params], tuple[Params, jax.Array]]:
+def ablate(model: ModelConfig, mesh: Mesh, mlp_units: int, kv_heads: int) -> Ablate:
   """Returns `params -> (params, whether they are ablated)`, compiled.
 
   What was reserved becomes zero, see models.expansion.reserve.
@@ -191,42 +187,60 @@ def abstract_frozen(model: ModelConfig, mesh: Mesh) -> Params:
 def evaluate(
   model: ModelConfig,
   mesh: Mesh,
-  setting: str,
-  tasks: tuple[str, ...],
+  task: str,
+  names: tuple[str, ...],
   rows_at_once: int,
-) -> Callable:
-  """Returns `(params, problems) -> scores` of a setting, compiled."""
-  make_evaluate = settings.get(setting).make_evaluate
-  scores = make_evaluate(Decoder(model).apply, tasks, rows_at_once=rows_at_once)
+) -> Evaluate:
+  """Returns `(params, problems) -> scores` of a task, compiled."""
+  make_evaluate = tasks.get(task).make_evaluate
+  scores = make_evaluate(Decoder(model).apply, names, rows_at_once=rows_at_once)
   # Whole in every process.
   return jax.jit(placement.on(mesh, scores), out_shardings=sharding.replicated(mesh))
+
+
+def attack_of(
+  stage: AttackStage,
+  mesh: Mesh,
+  names: tuple[str, ...],
+  rows_at_once: int,
+  at_once: int | None,
+) -> Attack:
+  """Returns the relearning programs of an attack."""
+  return attack(
+    stage.model,
+    mesh,
+    stage.task,
+    names,
+    rows_at_once,
+    stage.optimizer,
+    len(stage.learning_rates),
+    (stage.adversary, json.dumps(stage.options)),
+    at_once,
+  )
 
 
 @functools.cache
 def attack(
   model: ModelConfig,
   mesh: Mesh,
-  setting: str,
-  tasks: tuple[str, ...],
+  task: str,
+  names: tuple[str, ...],
   rows_at_once: int,
   optimizer: OptimizerConfig,
   num_replicas: int,
-  adapters: lora.LoraConfig | None = None,
+  adversary: tuple[str, str] = ("finetuning", "{}"),
   at_once: int | None = None,
 ) -> Attack:
   """Returns the relearning programs of a population; see Attack.
 
-  `create` takes (params, learning rates [R], key). Without adapters its members
-  are copies of the parameters, the key is not used and the program's frozen tree
-  is empty; with them they are fresh adapters, the same for every member, and the
-  frozen tree is {"base": params}.
+  `create` takes (params, learning rates [R], key); the adversary (its name, its
+  options as JSON) says what each member trains, and whether the frozen tree is empty
+  or {"base": params}.
   """
-  apply = Decoder(model).apply
+  members = attacks.members_of(model, adversary[0], json.loads(adversary[1]))
   transform = optimizers.make_population_optimizer(optimizer)
-  make_evaluate = settings.get(setting).make_evaluate
-  scores = make_evaluate(apply, tasks, rows_at_once=rows_at_once)
-  deferring = chunked.deferring(Decoder(model))
-  members = _members(model, adapters, objectives.make("cross_entropy", deferring))
+  make_evaluate = tasks.get(task).make_evaluate
+  scores = make_evaluate(Decoder(model).apply, names, rows_at_once=rows_at_once)
   params, key = abstract_params(model, mesh), jax.random.key(0)
 
   def single(params, key):
@@ -235,7 +249,10 @@ def attack(
   def create(params, rates, key):
     return population.create(members.start(params, key), transform, rates)
 
-  rules = members.rules(jax.eval_shape(members.start, params, key))
+  rules = [
+    *members.rules(jax.eval_shape(members.start, params, key)),
+    *optimizer.state_rules,
+  ]
   shardings = population.shardings(
     sharding.tree_shardings(jax.eval_shape(single, params, key), rules, mesh)
   )
@@ -246,85 +263,18 @@ def attack(
     weights=members.weights,
     at_once=at_once,
   )
+  batches = sharding.batch_sharding(mesh, leading=2)
   return Attack(
     program=jax.jit(
       placement.on(mesh, program),
       # The frozen tree keeps the shardings it comes with.
-      in_shardings=(
-        shardings,
-        None,
-        None,
-        sharding.batch_sharding(mesh, leading=2),
-        None,
-      ),
+      in_shardings=(shardings, None, None, batches, None),
       out_shardings=(shardings, sharding.replicated(mesh)),
       donate_argnums=0,
     ),
     create=jax.jit(create, out_shardings=shardings),
     abstract=_with(jax.eval_shape(create, params, rates, key), shardings),
-  )
-
-
-def attack_of(
-  settings: Mapping[str, Any],
-  mesh: Mesh,
-  tasks: tuple[str, ...],
-  rows_at_once: int,
-  at_once: int | None,
-) -> Attack:
-  """Returns the relearning programs of an attack by its settings; see stages.py."""
-  adversary = settings["attack"]
-  adapters = None
-  if "lora" in adversary:  # What is trained in place of the weights.
-    targets = tuple(adversary["lora"]["targets"])
-    adapters = lora.LoraConfig(**{**adversary["lora"], "targets": targets})
-  return attack(
-    ModelConfig(**settings["model"]),
-    mesh,
-    settings["setting"],
-    tasks,
-    rows_at_once,
-    OptimizerConfig(
-      learning_rate=1.0,  # Each replica's own stands in its state.
-      num_steps=adversary["num_steps"],
-      warmup_steps=adversary.get("warmup_steps", 0),
-      weight_decay=adversary["weight_decay"],
-      clip_norm=adversary["clip_norm"],
-      trainable=trainable(adversary),
-    ),
-    len(adversary["learning_rates"]),
-    adapters,
-    at_once,
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Members:
-  """What an attack trains: where it starts, its objective, model and sharding."""
-
-  start: Callable[[Params, jax.Array], Params]
-  objective: Objective
-  weights: relearning.Weights
-  rules: Callable[[Params], trees.Rules]
-
-
-def _members(
-  model: ModelConfig, adapters: lora.LoraConfig | None, objective: Objective
-) -> _Members:
-  rules = partition_rules(model)
-  if adapters is None:
-    return _Members(
-      start=lambda params, key: params,
-      objective=objective,
-      weights=lambda params, frozen: params,
-      rules=lambda params: rules,
-    )
-  scale = adapters.scale
-  return _Members(
-    start=functools.partial(lora.init, rank=adapters.rank, targets=adapters.targets),
-    objective=lora.over_adapters(objective, scale=scale),
-    weights=lambda pairs, frozen: lora.merge(frozen["base"], pairs, scale=scale),
-    rules=lambda pairs: lora.partition_rules(pairs, rules),
+    reads_base=members.reads_base,
   )
 
 

@@ -4,25 +4,29 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 from jax.sharding import Mesh
 import numpy as np
 
-from undo_jax import tasks as settings_lib
+from undo_jax import tasks
+from undo_jax.attacks.relearning import Evaluate
 from undo_jax.checkpoints import sources
 from undo_jax.distributed import processes, sharding
 from undo_jax.frontier import compute
 from undo_jax.hardware import chips
+from undo_jax.hardware.matmul import matmul_flops_per_second
 from undo_jax.models.config import ModelConfig
+from undo_jax.plan.stages import DataStage, ModelStage, Stage, identities
 from undo_jax.running import programs
-from undo_jax.stages import Stage, identities
 from undo_jax.training.checkpointing import load_params
-from undo_jax.training.meter import Meter, matmul_flops_per_second
+from undo_jax.training.meter import Meter
 from undo_jax.training.writers import NoWriter, StageWriter, Writer
 from undo_jax.utils import files
-from undo_jax.utils.types import Params
+from undo_jax.utils.types import Params, Problems
+
+Outcome: TypeAlias = dict[str, Any]  # What a finished stage leaves in done.json.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,36 +42,42 @@ class Run:
   given: Mapping[str, sources.Source] = dataclasses.field(default_factory=dict)
   max_loss: float = math.inf  # Beyond it training has diverged.
   profile_steps: tuple[int, int] | None = None  # Updates of each stage to trace.
+  writers: tuple[str, ...] = ("jsonl", "tensorboard")  # Of training.writers.
+  label: str = ""  # Before a stage's name in what is printed: which seed of several.
 
   @functools.cached_property
   def directories(self) -> dict[str, files.Path]:
     """The directory of each stage."""
     root = self.workdir / "stages"
-    found = identities(list(self.stages))
-    return {name: root / f"{name}-{identity}" for name, identity in found.items()}
+    known = identities(self.stages)
+    return {name: root / f"{name}-{identity}" for name, identity in known.items()}
 
-  def done(self, name: str) -> dict[str, Any] | None:
+  @property
+  def data(self) -> DataStage:
+    """The data stage, the first of the plan."""
+    stage = self.stages[0]
+    assert isinstance(stage, DataStage), "the plan begins with the data"
+    return stage
+
+  def done(self, name: str) -> Outcome | None:
     """Returns what a finished stage left, or None."""
     path = self.directories[name] / "done.json"
     return files.read_json(path) if path.exists() else None
 
 
-def problems_of(run: Run, stage: Stage) -> tuple[tuple[str, ...], Any]:
-  """Returns the evaluation tasks and their problems on the devices."""
-  data = next(s for s in run.stages if s.name == stage.inputs["data"])
-  setting = settings_lib.get(data.settings["setting"])
+def problems_of(run: Run) -> tuple[tuple[str, ...], Problems]:
+  """Returns the names of the scores by task and the problems on the devices."""
+  data = run.data
   directory = files.here(run.directories[data.name])
-  tasks, arrays = setting.problems(
-    data.settings["data"], data.settings["seeds"], directory
-  )
+  names, arrays = tasks.get(data.task).problems(data.data, data.seeds, directory)
   where = sharding.rows_or_replicated(arrays, run.mesh)
-  return tasks, sharding.put_whole(arrays, where)
+  return names, sharding.put_whole(arrays, where)
 
 
-def scorer_of(run: Run, stage: Stage, model: ModelConfig, tasks: tuple[str, ...]):
-  """Returns the compiled `(params, problems) -> scores` of the stage's setting."""
-  setting = stage.settings["setting"]
-  return programs.evaluate(model, run.mesh, setting, tasks, run.evaluation_rows)
+def scorer_of(run: Run, stage: ModelStage, names: tuple[str, ...]) -> Evaluate:
+  """Returns the compiled `(params, problems) -> scores` of the stage's task."""
+  rows = run.evaluation_rows
+  return programs.evaluate(stage.model, run.mesh, stage.task, names, rows)
 
 
 def load(run: Run, name: str, model: ModelConfig) -> Params:
@@ -78,9 +88,11 @@ def load(run: Run, name: str, model: ModelConfig) -> Params:
   return load_params(run.directories[name] / "checkpoints", abstract)
 
 
-def writer_of(mirror: files.Mirror, start: int) -> Writer:
+def writer_of(run: Run, mirror: files.Mirror, start: int) -> Writer:
   """Returns the writer of a stage that goes on after so many updates."""
-  return StageWriter(mirror, resume_step=start) if processes.is_first() else NoWriter()
+  if not processes.is_first():
+    return NoWriter()
+  return StageWriter(mirror, run.writers, resume_step=start)
 
 
 def meter_of(run: Run, cost: compute.Compute) -> Meter:
@@ -97,12 +109,15 @@ def floats(scores) -> dict[str, float]:
 
 
 def rounded(values) -> Any:
-  """Returns float32 values as the shortest decimals that give them back."""
-  return (
-    [rounded(v) for v in values] if np.ndim(values) else float(str(np.float32(values)))
-  )
+  """Returns float32 values as the shortest decimals that give them back.
+
+  What is not finite is None, which JSON has: a score of a model that diverged.
+  """
+  if np.ndim(values):
+    return [rounded(value) for value in values]
+  return float(str(np.float32(values))) if np.isfinite(values) else None
 
 
-def score_names(tasks: tuple[str, ...]) -> tuple[str, ...]:
-  """Returns the names of all scores of an evaluation."""
-  return ("retain", "forget", *tasks)
+def score_names(names: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns the names of all scores of an evaluation, those by task last."""
+  return ("retain", "forget", *names)

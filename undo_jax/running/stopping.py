@@ -1,41 +1,25 @@
 """When a student has recovered its teacher."""
 
-from collections.abc import Callable
-import functools
-
-from undo_jax import tasks as settings_lib
-from undo_jax.frontier.robustness import higher_is_worse
+from undo_jax import tasks
+from undo_jax.evaluation.metrics import higher_is_worse
+from undo_jax.plan.stages import TrainStage
 from undo_jax.running.ablation import ABLATED
 from undo_jax.running.run import Run
-from undo_jax.stages import Stage
 from undo_jax.training import stop_rules
+from undo_jax.training.stop_rules import ShouldStop
 from undo_jax.utils.types import ConfigError
 
 
-def stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool] | None:
-  """Returns whether a student has recovered its teacher, or None: a fixed budget."""
-  settings = stage.settings["stop"]
-  if settings is None or not settings.get("scores", ("retain",)):
+def stop_rule(run: Run, stage: TrainStage) -> ShouldStop | None:
+  """Returns when a stage ends before its last step, or None: a fixed budget."""
+  if stage.stop is None or stage.stop.rule is None:
     return None
-  outcome = run.done(stage.inputs["teacher"])
-  assert outcome is not None, "the teacher's stage comes first in the plan"
-  setting = settings_lib.get(stage.settings["setting"])
-  rule = stop_rules.StopRule(
-    tolerance=settings["tolerance"],
-    relative=settings["relative"],
-    scores=tuple(settings.get("scores", ("retain",))),
+  rule = stop_rules.RULES.get(stage.stop.rule)
+  should_stop = rule.make(
+    stage.stop.options, _teacher(run, stage, rule), _falling(stage)
   )
-  falling = [
-    name
-    for name in rule.scores
-    if name in getattr(setting, "FALLING", ())
-    or not higher_is_worse(setting.METRICS.get(name, setting.METRICS["retain"]))
-  ]
-  recovered = functools.partial(
-    stop_rules.recovered, rule, teacher=outcome["scores"], falling=falling
-  )
-  if "routing" not in stage.settings:
-    return recovered
+  if stage.reserve is None:
+    return should_stop
 
   def left(scores):  # What ablation leaves must recover, not what it removes.
     return {
@@ -44,16 +28,38 @@ def stop_rule(run: Run, stage: Stage) -> Callable[[dict[str, float]], bool] | No
       if name.startswith(ABLATED)
     }
 
-  return lambda scores: recovered(left(scores))
+  return lambda scores: should_stop(left(scores))
 
 
-def check_stop_rules(run: Run, tasks: tuple[str, ...]) -> None:
+def _teacher(run: Run, stage: TrainStage, rule: stop_rules.StopRule):
+  if not rule.reads_teacher:
+    return {}
+  outcome = run.done(stage.frozen["teacher"])
+  assert outcome is not None, "the teacher's stage comes first in the plan"
+  return outcome["scores"]
+
+
+def _falling(stage: TrainStage) -> list[str]:
+  """Returns the names of the scores where less is better."""
+  task = tasks.get(stage.task)
+  options = stage.stop.options if stage.stop else {}
+  return [
+    name
+    for name in options.get("scores", ("retain",))
+    if name in task.falling
+    or not higher_is_worse(task.metrics.get(name, task.metrics["retain"]))
+  ]
+
+
+def check_stop_rules(run: Run, names: tuple[str, ...]) -> None:
   """Raises ConfigError if a later stage's stop rule asks for a score there is not."""
-  known = ("retain", "forget", *tasks)
+  known = ("retain", "forget", *names)
   for stage in run.stages:
-    for name in (stage.settings.get("stop") or {}).get("scores", ()):
+    if not isinstance(stage, TrainStage) or stage.stop is None:
+      continue
+    for name in stage.stop.options.get("scores", ()):
       if name not in known:
         raise ConfigError(
-          f"config.distill.stop.scores: expected names among {', '.join(known)}, got "
-          f"{name!r}; set it by --config.distill.stop.scores=VALUE"
+          f"config.models.{stage.name}.stop.options.scores: expected names among "
+          f"{', '.join(known)}, got {name!r}; set it in the config file"
         )

@@ -1,0 +1,452 @@
+"""What determines a stage's identity, and what a model is made from."""
+
+import json
+
+import pytest
+import tokenizers as hf
+from tokenizers import models
+
+from undo_jax import config as builders
+from undo_jax.plan import stages, translation
+from undo_jax.plan.config import parse
+from undo_jax.utils.types import ConfigError
+
+
+def overridden(name="arithmetic:tiny", **changes):
+  config = builders.shipped(name)
+  flat = {name.replace("__", "."): value for name, value in changes.items()}
+  config.update_from_flattened_dict(flat)
+  return config
+
+
+def plan(name="arithmetic:tiny", seed=0, **changes):
+  return translation.plan(parse(overridden(name, **changes)), seed)
+
+
+def by_name(*args, **changes):
+  return {stage.name: stage for stage in plan(*args, **changes)}
+
+
+def identities(*args, **changes):
+  return stages.identities(plan(*args, **changes))
+
+
+def changed(**changes):
+  """Names of the stages that a change gives another identity."""
+  before, after = identities(), identities(**changes)
+  assert list(before) == list(after)
+  return {name for name in before if before[name] != after[name]}
+
+
+TINY = list(identities())
+ATTACKS = {name for name in TINY if name.startswith("relearn_")}
+STUDENTS = {name for name in TINY if name.startswith("undo_")} | {"unlearn_and_distill"}
+
+
+def attacks(*models):
+  return {f"relearn_{model}" for model in models}
+
+
+def test_the_plan_holds_every_model_and_attacks_each():
+  names = TINY[1 : TINY.index("relearn_base")]
+  assert names == [
+    "base",
+    "data_filtering",
+    "max_ent",
+    "grad_diff",
+    "rmu",
+    "oracle_matching",
+    "undo_alpha_0.3",
+    "undo_alpha_0.5",
+    "undo_alpha_0.7",
+    "unlearn_and_distill",
+  ]
+  assert attacks(*names) == ATTACKS
+
+
+def test_a_repeated_plan_has_the_same_identities():
+  assert identities() == identities()
+
+
+def test_the_seed_changes_everything():
+  before, after = (stages.identities(plan(seed=seed)) for seed in (0, 1))
+  assert not set(before.values()) & set(after.values())
+
+
+def test_seeds_share_what_no_stream_of_theirs_changes():
+  fixed = {f"streams__{name}": 5 for name in ("data", "eval", "init")}
+  one, other = (stages.identities(plan(seed=seed, **fixed)) for seed in (0, 1))
+  same = {name for name in one if one[name] == other[name]}
+  assert same == {"data", "base", "data_filtering", "grad_diff", "max_ent"}
+
+
+@pytest.mark.parametrize("field", ["checkpoint_every", "mesh__fsdp"])
+def test_how_it_runs_changes_nothing(field):
+  assert changed(**{field: 7}) == set()
+
+
+def test_how_it_is_shown_changes_nothing():
+  assert changed(models__rmu__look__label="mine", report__budgets=(7,)) == set()
+  assert changed(references__base=None, attacks__relearn__label="mine") == set()
+
+
+def test_an_attack_setting_changes_the_attacks_only():
+  assert changed(attacks__relearn__num_steps=100) == ATTACKS
+
+
+def test_what_the_adversary_does_first_or_leaves_out_changes_the_attacks():
+  assert changed(attacks__relearn__noise__alpha=0.1) == ATTACKS
+  assert changed(attacks__relearn__warmup_steps=1) == ATTACKS
+  assert changed(attacks__relearn__trainable=(("embedding", ()),)) == ATTACKS
+  assert changed(attacks__relearn__noise__beta=0.5) == set()  # Alpha is 0: no noise.
+  assert plan()[-1].noise is None
+
+
+def test_several_attacks_stand_beside_each_other():
+  config = overridden()
+  config.attacks.lora = builders.lora(config.attacks.relearn, rank=2)
+  config.attacks.mixed = builders.like(config.attacks.relearn, models=("base", "rmu"))
+  made = translation.plan(parse(config), 0)
+  names = [stage.name for stage in made if isinstance(stage, stages.AttackStage)]
+  assert len(names) == 2 * len(ATTACKS) + 2
+  assert names[-2:] == ["mixed_base", "mixed_rmu"]
+  known = stages.identities(made)
+  assert {name: known[name] for name in TINY} == identities()
+  assert known["mixed_base"] == known["relearn_base"]  # The same adversary.
+  assert known["lora_base"] != known["relearn_base"]
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"rho": 0.1},
+    {"optimizer__trainable": (("embedding", ()),)},
+    {"optimizer__name": "muon"},
+    {"options__forget_weight": 0.5},
+    {"options__retain_loss": "kl"},
+    {"streams__data": 3},
+  ],
+)
+def test_how_a_method_trains_changes_it(change):
+  only = {"grad_diff", "relearn_grad_diff"}
+  change = {f"models__grad_diff__{name}": value for name, value in change.items()}
+  assert changed(**change) == only
+
+
+def test_a_recipe_is_what_it_says_by_any_name():
+  found = by_name(models__max_ent_sam__run=True)
+  plain, sam = found["max_ent"], found["max_ent_sam"]
+  assert stages.to_json(sam) == stages.to_json(plain) | {
+    "name": "max_ent_sam",
+    "rho": 0.01,
+  }
+  # Every option that is at its default leaves the stage as it was without options.
+  assert plain.options == {"retain_weight": 1.0}
+
+
+def test_models_from_before_unlearning_are_inputs_where_they_are_read():
+  found = by_name(
+    models__max_ent__options__retain_loss="kl", models__undo__options__base_share=0.1
+  )
+  assert found["max_ent"].inputs["reference"] == "base"
+  assert found["rmu"].inputs["reference"] == "base"
+  assert "reference" not in found["grad_diff"].inputs
+  for name in STUDENTS:
+    assert found[name].inputs["base"] == "base"
+  assert "base" not in found["oracle_matching"].inputs
+
+
+def test_a_random_student_trains_everything():
+  pairs = (("layers/mlp/.*", (0,)),)
+  found = by_name(models__undo__optimizer__trainable=pairs)
+  assert found["undo_alpha_0.5"].optimizer.trainable == pairs
+  assert found["unlearn_and_distill"].optimizer.trainable == ()
+
+
+def test_rmu_trains_the_down_projections_of_its_layers():
+  trained = by_name()["rmu"].optimizer.trainable
+  assert trained == (("layers/mlp/down/kernel", (0, 1)),)
+
+
+def test_the_scores_of_the_stop_rule_change_the_students():
+  change = {"models__undo__stop__options__scores": ("retain", "forget")}
+  assert changed(**change) == STUDENTS | attacks(*STUDENTS)
+
+
+def test_a_fixed_budget_is_no_rule():
+  found = by_name(models__undo__stop__rule=None)
+  assert found["undo_alpha_0.5"].stop is None and found["base"].stop is None
+
+
+def test_a_method_changes_itself_and_what_is_made_from_it():
+  only = {"grad_diff", "relearn_grad_diff"}
+  assert changed(models__grad_diff__optimizer__learning_rate=1e-3) == only
+  made = {"max_ent", *STUDENTS}
+  change = {"models__max_ent__optimizer__learning_rate": 1e-3}
+  assert changed(**change) == made | attacks(*made)
+
+
+def test_beta_changes_the_noised_students_only():
+  students = STUDENTS - {"unlearn_and_distill"}
+  assert changed(models__undo__noise__beta=0.2) == students | attacks(*students)
+
+
+@pytest.mark.parametrize(
+  "stream, first",
+  [
+    ("attack", ATTACKS),
+    ("distill_data", {"oracle_matching", *STUDENTS}),
+    ("eval", set(TINY)),
+  ],
+)
+def test_a_stream_redraws_its_own_stages(stream, first):
+  made = first | {f"relearn_{name}" for name in first if not name.startswith("relearn")}
+  assert changed(**{f"streams__{stream}": 9}) == made & set(TINY)
+
+
+def test_a_tokenizer_without_a_file_adds_nothing_to_the_data():
+  config = overridden()
+  assert set(translation.plan(parse(config), 0)[0].data) == set(config.data)
+
+
+def test_the_tokenizers_content_and_not_its_path_changes_everything(tmp_path):
+  def write(directory, *tokens, eos="a"):
+    directory.mkdir(exist_ok=True)
+    vocab = {token: index for index, token in enumerate(tokens)}
+    hf.Tokenizer(models.BPE(vocab, [])).save(str(directory / "tokenizer.json"))
+    (directory / "config.json").write_text(json.dumps({"eos_token_id": vocab[eos]}))
+
+  def current():
+    return identities(data__tokenizer=f"huggingface:{tmp_path / 'used'}")
+
+  write(tmp_path / "used", "a", "b", "c")
+  first = current()
+  assert list(first) == TINY
+  write(tmp_path / "used", "a", "b", "d")  # Another vocabulary of the same size.
+  second = current()
+  assert not set(first.values()) & set(second.values())
+  write(tmp_path / "used", "a", "b", "d", eos="b")  # The same file, another EOS.
+  assert not set(second.values()) & set(current().values())
+  write(tmp_path / "used", "a", "b", "c")
+  assert current() == first
+
+
+def test_an_entry_that_follows_another_changes_alone_or_with_it():
+  filtering = {"data_filtering", "relearn_data_filtering"}
+  made = filtering | {"oracle_matching", "relearn_oracle_matching"}
+  assert changed(models__data_filtering__optimizer__num_steps=700) == made
+  random_student = {"unlearn_and_distill", "relearn_unlearn_and_distill"}
+  change = {"models__unlearn_and_distill__optimizer__weight_decay": 0.1}
+  assert changed(**change) == random_student
+  change = {"models__unlearn_and_distill__optimizer__weight_decay": 0.0}
+  assert changed(**change) == set()  # As in undo.
+  found = by_name(models__base__optimizer__num_steps=700)
+  assert found["data_filtering"].optimizer.num_steps == 700
+
+
+def test_a_mixture_changes_what_reads_it():
+  made = {"oracle_matching", *STUDENTS}
+  assert changed(mixtures__distill__forget=0.2) == made | attacks(*made)
+  assert changed(mixtures__attack__retain=0.2) == ATTACKS
+
+
+def test_the_order_of_a_mixtures_splits_is_the_tasks():
+  config = overridden()
+  config.mixtures.pretrain = {"forget": 0.5, "retain": 0.5}
+  made = translation.plan(parse(config), 0)
+  assert stages.identities(made) == identities()
+  assert list(made[1].parts["batch"]) == ["retain", "forget"]
+
+
+def test_lineage_counts_a_teacher_once_and_leaves_out_what_is_not_counted():
+  made = plan()
+
+  def lineage(name):
+    return [stage.name for stage in stages.lineage(made, name)]
+
+  assert lineage("base") == []
+  assert lineage("max_ent") == ["max_ent"]
+  assert sorted(lineage("undo_alpha_0.5")) == ["max_ent", "undo_alpha_0.5"]
+  assert sorted(lineage("oracle_matching")) == ["data_filtering", "oracle_matching"]
+  assert sorted(lineage("unlearn_and_distill")) == ["max_ent", "unlearn_and_distill"]
+  assert lineage("data_filtering") == ["data_filtering"]
+
+
+def test_the_attacker_gets_forget_data_and_filtering_only_retain_data():
+  found = by_name()
+  assert found["data_filtering"].parts == {"batch": {"retain": 1.0}}
+  assert found["base"].parts == {"batch": {"retain": 0.5, "forget": 0.5}}
+  for name in ATTACKS:
+    assert found[name].parts == {"batch": {"forget": 1.0}}
+
+
+def test_the_order_of_the_table_does_not_matter_for_what_needs_what():
+  config = overridden()
+  backwards = builders.block(**dict(reversed(list(config.models.items()))))
+  config.models = backwards
+  made = translation.plan(parse(config), 0)
+  known = stages.identities(made)
+  assert {name: known[name] for name in TINY} == identities()
+  names = [stage.name for stage in made]
+  assert names.index("base") < names.index("max_ent") < names.index("undo_alpha_0.3")
+
+
+def test_what_entries_need_must_be_there_and_in_no_circle():
+  config = overridden(models__max_ent__start="undo_alpha_0.3")
+  message = "no circle of needs, got max_ent -> undo_alpha_0.3 -> max_ent"
+  with pytest.raises(ConfigError, match=message):
+    translation.plan(parse(config), 0)
+  config = overridden(models__rmu__start="bose")
+  message = r"config.models.rmu.start: expected one of base, .*, got 'bose'; set it by"
+  with pytest.raises(ConfigError, match=message):
+    translation.plan(parse(config), 0)
+  config = overridden(models__undo__sweep__frozen={"teacher": ("bose",)})
+  with pytest.raises(ConfigError, match=r"models.undo\.frozen.*one of .* 'bose'"):
+    translation.plan(parse(config), 0)
+
+
+def test_a_sweep_over_teachers_streams_and_strengths():
+  config = overridden()
+  config.models.undo.sweep = {
+    "frozen": {"teacher": ("max_ent", "rmu")},
+    "noise": {"alpha": (0.5,)},
+    "streams": {"noise": (1, 2)},
+  }
+  found = {stage.name: stage for stage in translation.plan(parse(config), 0)}
+  names = [
+    f"undo_teacher_{teacher}_alpha_0.5_noise_{seed}"
+    for teacher in ("max_ent", "rmu")
+    for seed in (1, 2)
+  ]
+  assert set(names) <= set(found)
+  stage = found[names[-1]]
+  assert (stage.init, stage.frozen, stage.seeds["noise"]) == (
+    "rmu",
+    {"teacher": "rmu"},
+    2,
+  )
+
+
+def test_a_given_checkpoint_stands_where_a_model_would_be_trained():
+  config = overridden(models__base__checkpoint="somewhere")
+  made = translation.plan(parse(config), 0, {"base": "abc"})
+  base = made[1]
+  assert isinstance(base, stages.GivenStage) and base.fingerprint == "abc"
+  assert {s.name for s in made} == set(TINY)
+  other = translation.plan(parse(config), 0, {"base": "abd"})
+  first, second = stages.identities(made), stages.identities(other)
+  assert first["data_filtering"] == second["data_filtering"]
+  assert first["max_ent"] != second["max_ent"]
+
+
+# ---- Gradient routing.
+
+ROUTING = "routing_arithmetic:tiny"
+ABLATED = {
+  "routed",
+  "routed_control",
+  "sgtm",
+  *(f"{kind}_distillation_alpha_{a}" for kind in ("routed", "sgtm") for a in (0.5, 1)),
+}
+DISTILLED = {
+  "models__routed_distillation__sweep__noise__alpha": (0.5, 1.0),
+  "models__sgtm_distillation__sweep__noise__alpha": (0.5, 1.0),
+  "models__routed_undo__sweep__noise__alpha": (0.3,),
+}
+
+
+def routed(**changes):
+  return by_name(ROUTING, **DISTILLED, **changes)
+
+
+def test_routed_models_come_beside_the_others():
+  made = plan(ROUTING, **DISTILLED)
+  others = {"base", "data_filtering", "max_ent", *STUDENTS}
+  added = {*ABLATED, "routed_undo_alpha_0.3"}
+  assert {model.name for model in stages.models(made)} == others | added
+  whole = {f"{name}_whole" for name in ABLATED}
+  models = others | added
+  assert {s.name for s in made} == {"data", *models, *whole, *attacks(*models)}
+
+
+def test_routed_pretraining_is_that_of_the_base_with_another_objective():
+  found = routed()
+  base, whole = (stages.to_json(found[name]) for name in ("base", "routed_whole"))
+  differing = {name for name in base if base[name] != whole[name]}
+  own = {"name", "objective", "options", "optimizer", "reserve", "labels", "is_counted"}
+  assert differing == own
+  assert whole["labels"] == {"share": 1.0, "forget": ["forget"], "is_filter": False}
+  assert whole["reserve"] == {"mlp_units": 96, "kv_heads": 0, "old_target": 0.0}
+  control = stages.to_json(found["routed_control_whole"])
+  reserve = {"mlp_units": 96, "kv_heads": 0, "old_target": 1.0}
+  assert control == whole | {"name": "routed_control_whole", "reserve": reserve}
+  assert found["routed"].inputs == {"data": "data", "model": "routed_whole"}
+  assert found["routed"].reserve == found["routed_whole"].reserve
+
+
+def test_masked_parts_keep_the_mixture():
+  mixture = {"mixtures__pretrain__retain": 0.75, "mixtures__pretrain__forget": 0.25}
+  full = routed(**mixture)["sgtm_whole"]
+  assert full.parts == {"forget": {"forget": 0.25}, "retain": {"retain": 0.75}}
+  assert full.rows == {"forget": 32, "retain": 96}
+  found = by_name("routing_arithmetic:labelled", **mixture)
+  partial = found["sgtm_whole"]
+  assert partial.parts == {
+    "forget": {"forget:labelled": 0.25},
+    "retain": {"retain:labelled": 0.75},
+    "unlabelled": {"retain:unlabelled": 0.75, "forget:unlabelled": 0.25},
+  }
+  assert partial.rows == {"forget": 8, "retain": 24, "unlabelled": 96}
+  filtered = found["data_filtering_labelled"]
+  # What is labelled forget is left out: a quarter of a quarter.
+  assert filtered.parts == {"batch": {"retain": 0.75, "forget:unlabelled": 0.1875}}
+  assert filtered.labels.is_filter and filtered.sorts == "base"
+  assert "data_filtering_labelled" not in routed()
+
+
+def test_what_an_entry_reserves_changes_it_and_what_is_made_from_it():
+  def differing(**changes):
+    before, after = (
+      stages.identities([*routed(**more).values()]) for more in ({}, changes)
+    )
+    return {name for name in before if before[name] != after[name]} - ATTACKS
+
+  def with_attacks(*names):
+    made = {f"{name}_whole" for name in names if name in ABLATED}
+    return {*names, *made, *attacks(*names)}
+
+  undone = "routed_undo_alpha_0.3"
+  change = {"models__routed__reserve__mlp_units": 9}
+  assert differing(**change) == with_attacks("routed", undone)
+  change = {"models__routed__reserve__old_target": -0.5}
+  assert differing(**change) == with_attacks("routed", undone)
+  change = {"models__sgtm__optimizer__num_steps": 700}
+  assert differing(**change) == with_attacks("sgtm")
+  change = {"models__routed_distillation__options__coherence_weight": 0.5}
+  names = {name for name in ABLATED if name.startswith("routed_distillation")}
+  assert differing(**change) == with_attacks(*names)
+
+
+def test_a_routed_teacher_and_the_base_are_where_students_come_from():
+  found = routed()
+  student, undo = found["routed_undo_alpha_0.3"], found["undo_alpha_0.3"]
+  assert student.inputs == {"data": "data", "init": "routed", "teacher": "routed"}
+  names = {"name": "", "init": "", "frozen": {}}
+  assert stages.to_json(student) | names == stages.to_json(undo) | names
+  masked = found["sgtm_distillation_alpha_1_whole"]
+  assert masked.rows == {"forget": 64, "retain": 64}
+  assert masked.objective == "sgtm_forward_kl"
+  stage = found["routed_distillation_alpha_1_whole"]
+  assert stage.inputs == {"data": "data", "init": "base", "teacher": "base"}
+  assert (stage.noise.alpha, stage.noise.beta, stage.stop) == (1.0, 0.1, undo.stop)
+
+  def lineage(name):
+    return [stage.name for stage in stages.lineage([*found.values()], name)]
+
+  assert lineage("routed") == ["routed_whole"]
+  assert sorted(lineage("routed_undo_alpha_0.3")) == [
+    "routed_undo_alpha_0.3",
+    "routed_whole",
+  ]
+  name = "routed_distillation_alpha_1"
+  assert lineage(name) == [f"{name}_whole"]

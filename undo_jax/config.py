@@ -1,0 +1,744 @@
+"""Builders of config files: what every config has, and the entries of its tables.
+
+A config declares a run by two tables. `config.models` says how each model is made,
+`config.attacks` by whom they are attacked; the functions below return their entries,
+whose fields undo_jax/plan/config.py describes:
+
+  from undo_jax import config as c
+
+  def get_config(arg=None):
+    config = c.run("arithmetic")
+    ...
+    config.models.base = c.pretrain(
+      mixture="pretrain", optimizer=c.cosine(num_steps=800, learning_rate=2e-3),
+      batch_size=128)
+    config.models.max_ent = c.unlearn(
+      "max_ent", start="base", options=c.weights(retain=1.0),
+      optimizer=c.constant(num_steps=60, learning_rate=3e-4), batch_size=128)
+    config.models.undo = c.undo(
+      teacher="max_ent", alphas=(0.3, 0.5, 0.7), mixture="distill", ...)
+    config.attacks.relearn = c.attack(learning_rates=(1e-4, 1e-3), ...)
+
+Every field can be overridden: --config.models.undo.sweep.noise.alpha="(0.2,0.8)".
+Config files import nothing else of the project.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any, TypeAlias
+
+from ml_collections import config_dict
+
+from undo_jax.models import presets
+from undo_jax.utils import config_files
+
+# A ConfigDict: type checkers do not know its fields.
+Config: TypeAlias = Any
+
+
+def parse_size(arg: str | None, sizes: tuple[str, ...]) -> str:
+  """Returns the size that follows the colon in --config=FILE:SIZE.
+
+  Raises:
+    ValueError: if it is not one of `sizes`; no argument means the first.
+  """
+  size = arg or sizes[0]
+  if size not in sizes:
+    raise ValueError(
+      f"unknown size {size!r} after the colon of --config; known are "
+      + ", ".join(sizes)
+    )
+  return size
+
+
+def shipped(name: str) -> Config:
+  """Returns a config of the project by FILE:SIZE, as in "arithmetic:tiny".
+
+  Raises:
+    ConfigError: if there is no such file or size.
+  """
+  return config_files.load(name)
+
+
+def fact_splits() -> tuple[str, ...]:
+  """Returns the splits of the task `facts`."""
+  from undo_jax.data import facts  # Here, since it imports the datasets' library.
+
+  return facts.SPLITS
+
+
+def run(task: str) -> Config:
+  """Returns a config with what every run has, its tables empty.
+
+  Args:
+    task: of undo_jax/tasks, or MODULE:NAME.
+  """
+  config = table()
+  config.task = task  # Which data and scores.
+  config.seeds = (0,)  # Roots of all random streams: a run of each.
+  config.streams = streams()  # Each stream's own seed, where one is given.
+  config.mesh = mesh()  # How the devices are used.
+  config.checkpoint_every = 100  # Updates between checkpoints within a stage.
+  config.max_loss = 1e6  # Training stops where a loss is beyond, of either sign.
+  config.evaluation_rows = 512  # Rows scored in one forward pass; bounds the memory.
+  # Members of an attack computed together, likewise; None: all of them.
+  config.replicas_at_once = config_dict.placeholder(int)
+  config.writers = ("jsonl", "tensorboard")  # Where the metrics of a stage go.
+  config.models = table()
+  config.attacks = table()
+  config.references = references()
+  return config
+
+
+def table() -> Config:
+  """Returns an empty block that keeps the order of its fields."""
+  return config_dict.ConfigDict(sort_keys=False)
+
+
+def block(**fields: Any) -> Config:
+  """Returns a block with these fields, in their order."""
+  made = table()
+  for name, value in fields.items():
+    made[name] = value
+  return made
+
+
+def maybe(kind: type) -> Config:
+  """Returns the value of a field that is None, or of a type once it is set."""
+  return config_dict.placeholder(kind)
+
+
+def references(
+  *,
+  base: str | None = None,
+  filtered: str | None = None,
+  unlearned: str | None = None,
+) -> Config:
+  """Returns which models the others are held against, each optional.
+
+  Args:
+    base: was there before unlearning, and costs nothing.
+    filtered: never saw what is to be forgotten; marks robustness 1.
+    unlearned: forgot in its outputs alone; marks robustness 0.
+  """
+  return optional(str, base=base, filtered=filtered, unlearned=unlearned)
+
+
+def optional(kind: type, **values: Any) -> Config:
+  """Returns a block whose fields are of one type or None."""
+  block = table()
+  for name, value in values.items():
+    block[name] = config_dict.placeholder(kind)
+    block[name] = value
+  return block
+
+
+def streams() -> Config:
+  """Returns the overrides of the random streams: None means the run's seed."""
+  return config_dict.create(
+    init=config_dict.placeholder(int),  # Fresh weights of base and filtering.
+    data=config_dict.placeholder(int),  # Generated documents; order in training.
+    noise=config_dict.placeholder(int),  # UNDO's noise; the random student.
+    distill_data=config_dict.placeholder(int),  # Order of distillation data.
+    attack=config_dict.placeholder(int),  # Order of the attacker's data.
+    eval=config_dict.placeholder(int),  # Evaluation problems.
+  )
+
+
+def mixtures(**weights: dict[str, float]) -> Config:
+  """Returns what each use of the data draws its rows from: weights by split.
+
+  Every use names every split, so that each weight can be overridden: 0 leaves out.
+
+  Args:
+    weights: the mixtures by the name that entries call them: splits with a weight;
+      weights need not sum to 1.
+  """
+  splits = list(dict.fromkeys(split for part in weights.values() for split in part))
+  return block(
+    **{
+      name: block(**{split: float(part.get(split, 0.0)) for split in splits})
+      for name, part in weights.items()
+    }
+  )
+
+
+def documents(*, validation_fraction: float, paths: tuple[str, ...] = ()) -> Config:
+  """Returns a corpus of local files; see undo_jax/data/documents/source.py."""
+  return config_dict.create(
+    paths=paths,  # Files, folders, globs: .txt, .jsonl, .parquet, .html.
+    text_field="text",  # The field of a JSON line or Parquet column.
+    question_field=config_dict.placeholder(str),  # Pairs instead of texts ...
+    answer_field=config_dict.placeholder(str),  # ... whose answers are scored.
+    lines=True,  # A .txt holds a document a line; else it is one.
+    skip_empty=False,  # Leave out records without text instead of refusing them.
+    validation_fraction=validation_fraction,  # Documents held out, by their text.
+    validation_tokens=config_dict.placeholder(int),  # At most so many of them.
+    max_documents=config_dict.placeholder(int),  # Of training.
+    max_tokens=config_dict.placeholder(int),  # Of training.
+    max_document_tokens=config_dict.placeholder(int),  # Longer ones are left out.
+  )
+
+
+FIGURES = ("relearning_curves", "robustness_compute", "retain_forget", "learning_rates")
+
+
+def report(
+  *,
+  budgets: tuple[int, ...],
+  worst_over: tuple[str, ...] = (),
+  rival: str | None = None,
+  figures: tuple[str, ...] = FIGURES,
+) -> Config:
+  """Returns what the report compares, which changes no other result."""
+  report = config_dict.create(
+    budgets=budgets,  # Relearning updates; those that are evaluated.
+    worst_over=worst_over,  # Attacks that the worst case is taken over; (): all.
+    # An entry whose members the page holds the others against, at equal compute.
+    rival=config_dict.placeholder(str),
+    figures=figures,  # Drawn below the tables.
+  )
+  report.rival = rival
+  return report
+
+
+def mesh() -> Config:
+  """Returns the mesh: devices along each axis; one may be -1, all the others."""
+  return config_dict.create(
+    replica=1,  # Members of the attack's population.
+    data=-1,  # Rows of a batch.
+    fsdp=1,  # Rows of a batch and parts of parameters.
+    tensor=1,  # Heads, MLP units, vocabulary.
+  )
+
+
+# ---- Optimizers.
+
+
+def optimizer(
+  *,
+  num_steps: int,
+  learning_rate: float,
+  final_learning_rate: float | None = None,
+  warmup_steps: int = 0,
+  weight_decay: float = 0.0,
+  clip_norm: float | None = 1.0,
+  name: str = "adamw",
+) -> Config:
+  """Returns an optimizer with its schedule."""
+  block = config_dict.create(
+    name=name,  # Or muon; of undo_jax/training/optimizers.py, or MODULE:NAME.
+    learning_rate=learning_rate,  # Peak.
+    num_steps=num_steps,  # Updates; with a stop rule, at most.
+    final_learning_rate=config_dict.placeholder(float),  # Cosine's end; None: constant.
+    warmup_steps=warmup_steps,  # Linear from 0; update 1 then is a no-op.
+    weight_decay=weight_decay,  # Decoupled, on all parameters.
+    clip_norm=config_dict.placeholder(
+      float
+    ),  # Global gradient norm; None: no clipping.
+    # What is trained, and noised before: pairs (path regex, layers), where () are all
+    # layers, as in (("layers/mlp/.*", (0, 1)), ("embedding", ())); empty: everything.
+    trainable=(),
+  )
+  block.final_learning_rate, block.clip_norm = final_learning_rate, clip_norm
+  return block
+
+
+def cosine(
+  *,
+  num_steps: int,
+  learning_rate: float,
+  warmup_steps: int = 20,
+  weight_decay: float = 0.0,
+) -> Config:
+  """Returns an optimizer with a warm-up and a cosine down to a tenth of the peak."""
+  return optimizer(
+    num_steps=num_steps,
+    learning_rate=learning_rate,
+    final_learning_rate=0.1 * learning_rate,
+    warmup_steps=warmup_steps,
+    weight_decay=weight_decay,
+  )
+
+
+# ---- Entries of the table of models.
+
+
+def recipe(
+  *,
+  phase: str,
+  mixture: str | Mapping[str, str],
+  optimizer: Config,
+  batch_size: int,
+  num_microbatches: int = 1,
+  start: str = "random",
+  objective: str = "cross_entropy",
+  options: Mapping[str, Any] | None = None,
+  frozen: Mapping[str, str | None] | None = None,
+  init_stream: str = "init",
+  order_stream: str = "data",
+) -> Config:
+  """Returns how a model is made, of which the functions below set what they are about.
+
+  Args:
+    phase: pretrain, unlearn or distill: which command makes it alone; other: none.
+    mixture: of config.mixtures, or one for each part of a batch.
+    optimizer: see `optimizer`.
+    batch_size: rows an update, of each part.
+    num_microbatches: gradients summed over parts of a batch.
+    start: "random", "teacher" (the model of that role) or another entry.
+    objective: of undo_jax/objectives, or MODULE:NAME.
+    options: of the objective.
+    frozen: models that the objective only reads, by role.
+    init_stream: random stream of fresh weights.
+    order_stream: random stream of the order of the data.
+  """
+  entry = table()
+  entry.run = True  # False: as if the entry were not there.
+  entry.phase = phase
+  entry.start = start
+  # A stage's directory or Hugging Face's: the model is taken from it, not trained.
+  entry.checkpoint = config_dict.placeholder(str)
+  # What training starts from is first noised: alpha in [0, 1], 0 is off; beta is the
+  # scale of the noise in [0, 1], 0 pure shrinking.
+  entry.noise = config_dict.create(alpha=0.0, beta=0.1)
+  entry.objective = objective
+  entry.options = table()
+  entry.options.update(dict(options or {}))
+  roles = {"teacher": None, "reference": None, "base": None} | dict(frozen or {})
+  entry.frozen = optional(str, **roles)
+  entry.mixture = table()
+  parts = {"batch": mixture} if isinstance(mixture, str) else dict(mixture)
+  entry.mixture.update(parts)
+  entry.optimizer = optimizer
+  entry.batch_size = batch_size
+  entry.num_microbatches = num_microbatches
+  # Of sharpness-aware minimization, length of its perturbation; 0: off.
+  entry.rho = 0.0
+  entry.stop = config_dict.create(
+    rule=config_dict.placeholder(str),  # See `recovered`; None: a fixed budget.
+    evaluate_every=100,  # Updates between checks; also after the first.
+    options=table(),
+  )
+  entry.init_stream, entry.order_stream = init_stream, order_stream
+  entry.streams = streams()  # Seeds of this model's own, in place of the run's.
+  # Units that routing reserves in each layer, and that are ablated at the end.
+  entry.reserve = config_dict.create(mlp_units=0, kv_heads=0, old_target=0.0)
+  entry.labels = config_dict.create(
+    share=1.0,  # Of the rows that are labelled, where labels are read.
+    drop_forget=False,  # Leaves out rows labelled forget.
+    sorts=config_dict.placeholder(str),  # Whose pretraining data had to be labelled.
+  )
+  entry.is_counted = True  # Its cost counts for the models made from it.
+  entry.look = optional(str, label=None, color=None, marker=None)  # On the page.
+  # Fields with tuples of values, as in {"noise": {"alpha": (0.3, 0.5)}}: the entry
+  # becomes one for each combination, with the values in its name.
+  entry.sweep = table()
+  return entry
+
+
+def like(entry: Config, **changes: Any) -> Config:
+  """Returns an entry that follows another in every field but those that differ.
+
+  A field that is overridden in the other one, on the command line too, changes here as
+  well, unless it was changed here. Whether it is run, from which checkpoint it is taken
+  and how it is shown are its own.
+
+  Args:
+    entry: of a table.
+    changes: values by field; of a block a dict with some of its fields.
+  """
+  follower = _follow(entry)
+  # These are each entry's own.
+  own = {"run": True, "checkpoint": None, "label": None}
+  for name in follower.keys() & own.keys():
+    follower[name] = config_dict.placeholder(type(own[name]) if own[name] else str)
+    follower[name] = own[name]
+  if "look" in follower:
+    follower.look = optional(str, label=None, color=None, marker=None)
+  with follower.unlocked():
+    follower.update(changes)
+  return follower
+
+
+def _follow(block: Config) -> Config:
+  follower = table()
+  for name, value in block.items():
+    is_block = isinstance(value, config_dict.ConfigDict)
+    follower[name] = _follow(value) if is_block else block.get_oneway_ref(name)
+  return follower
+
+
+def pretrain(
+  *, mixture: str, optimizer: Config, batch_size: int, num_microbatches: int = 1
+) -> Config:
+  """Returns pretraining from random weights; it is given, so it costs nothing."""
+  entry = recipe(
+    phase="pretrain",
+    mixture=mixture,
+    optimizer=optimizer,
+    batch_size=batch_size,
+    num_microbatches=num_microbatches,
+  )
+  entry.is_counted = False
+  look(entry, "base", "#111111", "s")
+  return entry
+
+
+def given(checkpoint: str) -> Config:
+  """Returns a model that is taken from a checkpoint: a stage's, or Hugging Face's."""
+  unused = optimizer(num_steps=1, learning_rate=0.0)
+  entry = recipe(phase="pretrain", mixture={}, optimizer=unused, batch_size=1)
+  entry.checkpoint = checkpoint
+  entry.is_counted = False
+  look(entry, "base", "#111111", "s")
+  return entry
+
+
+def data_filtering(base: Config, *, mixture: str, **changes: Any) -> Config:
+  """Returns pretraining as another entry's, on a mixture without forget data.
+
+  To make the mixture, what the model `base` is pretrained on had to be labelled.
+  """
+  labels = {"sorts": "base"}
+  entry = like(base, labels=labels, is_counted=True, **changes)
+  entry.mixture.batch = mixture
+  look(entry, "data filtering", "#666666", "*")
+  return entry
+
+
+def unlearn(
+  objective: str,
+  *,
+  optimizer: Config,
+  batch_size: int,
+  options: Mapping[str, Any],
+  num_microbatches: int = 1,
+  start: str = "base",
+  forget: str = "unlearn_forget",
+  retain: str = "unlearn_retain",
+) -> Config:
+  """Returns unlearning of a model by an objective of forget and retain rows."""
+  return recipe(
+    phase="unlearn",
+    start=start,
+    objective=objective,
+    options=options,
+    frozen={"reference": start},
+    mixture={"forget": forget, "retain": retain},
+    optimizer=optimizer,
+    batch_size=batch_size,
+    num_microbatches=num_microbatches,
+  )
+
+
+def sharpness_aware(entry: Config, *, rho: float = 0.01, **changes: Any) -> Config:
+  """Returns an entry under sharpness-aware minimization, which is not run unasked."""
+  follower = like(entry, rho=rho, run=False, **changes)
+  look(follower, "MaxEnt + SAM", "#d4477f", ">")
+  return follower
+
+
+def rep_noise(
+  max_ent: Config, *, alpha: float = 1.0, beta: float = 0.001, **changes: Any
+) -> Config:
+  """Returns MaxEnt with representation noise, which is not run unasked.
+
+  Args:
+    max_ent: an entry of MaxEnt.
+    alpha: of the ascent on forget data, read off all hidden states.
+    beta: of the distance of the MLPs' outputs from noise.
+    changes: other fields.
+  """
+  entry = like(max_ent, objective="max_ent_rep_noise", run=False, **changes)
+  # only_differing leaves out tokens that forget and retain rows share.
+  entry.options.update({"alpha": alpha, "beta": beta, "only_differing": False})
+  return entry
+
+
+def distill(
+  *,
+  teacher: str,
+  optimizer: Config,
+  batch_size: int,
+  mixture: str = "distill",
+  num_microbatches: int = 1,
+  start: str = "teacher",
+  base: str | None = "base",
+  options: Mapping[str, Any] | None = None,
+) -> Config:
+  """Returns distillation of a teacher's outputs into a student.
+
+  Args:
+    teacher: the model that teaches.
+    optimizer: see `optimizer`.
+    batch_size: rows an update.
+    mixture: of config.mixtures.
+    num_microbatches: gradients summed over parts of a batch.
+    start: where the student starts: "teacher", "random" or an entry.
+    base: the model from before unlearning, a second teacher where options say so.
+    options: see `distillation`.
+  """
+  return recipe(
+    phase="distill",
+    start=start,
+    objective="forward_kl",
+    options=distillation() if options is None else options,
+    frozen={"teacher": teacher, "base": base},
+    mixture=mixture,
+    optimizer=optimizer,
+    batch_size=batch_size,
+    num_microbatches=num_microbatches,
+    init_stream="noise",
+    order_stream="distill_data",
+  )
+
+
+def undo(
+  *, teacher: str, alphas: tuple[float, ...], beta: float = 0.1, **distilling: Any
+) -> Config:
+  """Returns UNDO: an unlearned model, noised and distilled from itself.
+
+  Args:
+    teacher: the unlearned model.
+    alphas: noise strengths in [0, 1], a model of each.
+    beta: scale of the noise in [0, 1].
+    distilling: see `distill`.
+  """
+  entry = distill(teacher=teacher, **distilling)
+  entry.noise.beta = beta
+  entry.sweep = {"noise": {"alpha": alphas}}
+  look(entry, "UNDO", "Blues", "o")
+  return entry
+
+
+def unlearn_and_distill(student: Config, **changes: Any) -> Config:
+  """Returns distillation as another entry's, into a random student."""
+  entry = like(student, start="random", **changes)
+  entry.sweep = table()
+  entry.optimizer.trainable = ()  # A random student learns everything.
+  look(entry, "unlearn and distill", "#1f8f4e", "P")
+  return entry
+
+
+def oracle_matching(
+  *, optimizer: Config, batch_size: int, num_microbatches: int = 1
+) -> Config:
+  """Returns the base trained to imitate data filtering, for a fixed budget."""
+  entry = distill(
+    teacher="data_filtering",
+    start="base",
+    optimizer=optimizer,
+    batch_size=batch_size,
+    num_microbatches=num_microbatches,
+    options={},
+  )
+  entry.phase = "other"
+  look(entry, "oracle matching", "#9c36a8", "D")
+  return entry
+
+
+def recovered(*, evaluate_every: int, tolerance: float, relative: bool) -> Config:
+  """Returns the stop rule: a student has recovered its teacher's retain score."""
+  options = config_dict.create(
+    tolerance=tolerance,  # Largest part of the score that may be missing ...
+    relative=relative,  # ... as a share of the teacher's, or else absolute.
+    # Scores that must all recover: retain, forget, those by task; (): fixed budget.
+    scores=("retain",),
+  )
+  rule = config_dict.placeholder(str)
+  block = config_dict.create(rule=rule, evaluate_every=evaluate_every, options=options)
+  block.rule = "recovered"
+  return block
+
+
+def routed(
+  entry: Config,
+  objective: str,
+  *,
+  mlp_units: int,
+  kv_heads: int = 0,
+  old_target: float = 0.0,
+  options: Mapping[str, Any] | None = None,
+  **changes: Any,
+) -> Config:
+  """Returns an entry whose gradients are routed to reserved units, then ablated.
+
+  Args:
+    entry: pretraining or distillation.
+    objective: routed, sgtm, routed_forward_kl or sgtm_forward_kl.
+    mlp_units: the last of each layer's, reserved for what is to be forgotten.
+    kv_heads: the last of each layer's, likewise, with their query heads.
+    old_target: weight of forget gradients elsewhere; below 0: ascent.
+    options: of the objective, see `coherence`.
+    changes: other fields.
+  """
+  follower = like(entry, objective=objective, is_counted=True, **changes)
+  follower.options = table()
+  follower.options.update(dict(options or {}))
+  reserved = {"mlp_units": mlp_units, "kv_heads": kv_heads, "old_target": old_target}
+  follower.reserve.update(reserved)
+  return follower
+
+
+def coherence(*, weight: float = 0.2, trusted: bool = True) -> Config:
+  """Returns the options of the routed objectives."""
+  return config_dict.create(
+    coherence_weight=weight,  # Of the ablated model's loss on other rows; 0: no pass.
+    trusted=trusted,  # That loss reads rows labelled retain, and none without a label.
+  )
+
+
+def look(entry: Config, label: str, color: str, marker: str) -> None:
+  """Sets how an entry is shown on the page: a color, or of a sweep a colormap."""
+  entry.look.update({"label": label, "color": color, "marker": marker})
+
+
+def rmu(
+  *, layers: tuple[int, ...], coefficient: float, retain: float, forget: float = 1.0
+) -> Config:
+  """Returns the options of RMU."""
+  return config_dict.create(
+    layers=layers,  # Trained down-projections; the last one's output is steered.
+    coefficient=coefficient,  # Length of the steering target.
+    retain_weight=retain,  # Of the drift of retain hidden states ...
+    forget_weight=forget,  # ... and of the steering error.
+  )
+
+
+def weights(
+  *, retain: float, forget: float = 1.0, retain_loss: str = "cross_entropy"
+) -> Config:
+  """Returns the options of unlearning by a forget and a retain term."""
+  return config_dict.create(
+    retain_weight=retain,  # Of the retain term; the paper's a for WMDP ...
+    forget_weight=forget,  # ... and 1 - a of the forget term.
+    # On retain data: cross_entropy, or kl to the model from before unlearning.
+    retain_loss=retain_loss,
+  )
+
+
+def distillation() -> Config:
+  """Returns the options of distillation: on outputs, from the unlearned model."""
+  return config_dict.create(
+    kl_weight=1.0,  # Of the forward KL to the teacher's outputs.
+    activation_weight=0.0,  # Of the layers' squared error on the teacher's inputs.
+    base_share=0.0,  # Of the model from before unlearning as a second teacher.
+    base_choice="mixed",  # mixed adds up both KLs; switch draws one an update.
+  )
+
+
+# ---- Entries of the table of attacks.
+
+
+def attack(
+  *,
+  learning_rates: tuple[float, ...],
+  num_steps: int,
+  evaluate_every: int,
+  batch_size: int,
+  mixture: str = "attack",
+  evaluations_per_call: int = 10,
+  warmup_steps: int = 0,
+) -> Config:
+  """Returns the relearning adversary: one member for each learning rate."""
+  entry = table()
+  entry.run = True  # False: as if the entry were not there.
+  entry.adversary = "finetuning"  # Or lora; of undo_jax/attacks, or MODULE:NAME.
+  entry.options = table()  # Of the adversary.
+  entry.models = ()  # That are attacked; (): all.
+  entry.mixture = mixture  # Of config.mixtures.
+  entry.learning_rates = learning_rates  # One member each.
+  entry.optimizer = "adamw"
+  entry.num_steps = num_steps  # Relearning updates.
+  # Updates between evaluations, inside the program.
+  entry.evaluate_every = evaluate_every
+  entry.evaluations_per_call = evaluations_per_call  # Between checkpoints.
+  entry.batch_size = batch_size  # Rows an update.
+  # Linear from 0. With 1, as in the paper's code, update 1 changes nothing, and 40
+  # updates are 39.
+  entry.warmup_steps = warmup_steps
+  entry.weight_decay = 0.0  # Decoupled.
+  entry.clip_norm = config_dict.placeholder(float)  # Global gradient norm; None: none.
+  entry.clip_norm = 1.0
+  entry.trainable = ()  # What is trained, as in `optimizer`.
+  # The model is first noised by so much; alpha 0: attacked as it is.
+  entry.noise = config_dict.create(alpha=0.0, beta=0.1)
+  entry.stream = "attack"  # Random stream of the order of the data.
+  entry.label = config_dict.placeholder(str)  # On the page; None: the adversary's.
+  return entry
+
+
+# Path regexes of every matrix but the embedding.
+ALL_KERNELS = (r"layers/(attention/(query|key|value|out)|mlp/(gate|up|down))/kernel",)
+
+
+def lora(
+  entry: Config,
+  *,
+  rank: int,
+  alpha: float = 16.0,
+  targets: tuple[str, ...] = ALL_KERNELS,
+  **changes: Any,
+) -> Config:
+  """Returns an attack as another entry's that trains low-rank adapters."""
+  follower = like(entry, adversary="lora", **changes)
+  follower.options = config_dict.create(
+    rank=rank,  # r of the adapters.
+    alpha=alpha,  # The adapters' product is scaled by alpha / rank.
+    targets=targets,  # Path regexes of the adapted kernels.
+  )
+  return follower
+
+
+# The paper's grid of the relearning adversary.
+PAPER_RATES = (1e-3, 7e-4, 4e-4, 1e-4, 7e-5, 5e-5, 1e-5, 7e-6, 4e-6, 1e-6)
+
+
+# ---- Models.
+
+
+def preset(name: str, **changes: object) -> Config:
+  """Returns a named size of undo_jax/models/presets.py, computed in bfloat16."""
+  model = dataclasses.replace(
+    presets.PRESETS[name], dtype="bfloat16", remat="full", **changes
+  )
+  return config_dict.ConfigDict(dataclasses.asdict(model))
+
+
+def plain_decoder(**sizes: Any) -> Config:
+  """Returns a small decoder as GPT's are; see models/presets.py."""
+  model = presets.plain_decoder(**sizes)
+  return config_dict.ConfigDict(dataclasses.asdict(model))
+
+
+def small_model(
+  *,
+  vocab_size: int,
+  num_layers: int,
+  width: int,
+  mlp_width: int,
+  init_std: float,
+  num_heads: int = 4,
+  num_kv_heads: int = 2,
+  scan_unroll: int = 8,
+) -> Config:
+  """Returns a small Gemma-2 without its attention's softcap, in float32."""
+  head_dim = width // num_heads
+  return config_dict.create(
+    vocab_size=vocab_size,  # At least the tokenizer's; a multiple of mesh.tensor.
+    num_layers=num_layers,  # N.
+    width=width,  # D.
+    num_heads=num_heads,  # H.
+    num_kv_heads=num_kv_heads,  # G, divides H.
+    head_dim=head_dim,  # K, even.
+    mlp_width=mlp_width,  # F.
+    query_pre_attn_scalar=float(head_dim),  # Attention scores times its power -1/2.
+    attention_softcap=config_dict.placeholder(float),  # Off; Gemma-2 has 50.
+    logit_softcap=30.0,  # Gemma-2's; None: off.
+    sliding_window=4096,  # Tokens that layers 0, 2, ... look back.
+    init_std=init_std,  # Of fresh matrices; Gemma's 0.02 learns slowly if narrow.
+    dtype="float32",  # Compute dtype, or bfloat16.
+    remat="none",  # Recomputed in the backward pass: none, dots, full.
+    scan_unroll=scan_unroll,  # Layers unrolled in the scan; large is fast on a CPU.
+  )

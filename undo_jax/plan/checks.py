@@ -1,0 +1,310 @@
+"""Checks across the fields of a config, before any compute.
+
+What a field can be by itself its record says (plan/config.py). Here: whether what
+entries name is there, whether mixtures read what they may, whether rows divide over
+devices, whether options fit the model.
+"""
+
+from collections.abc import Mapping
+import re
+from typing import NoReturn
+
+import jax
+
+from undo_jax import attacks, objectives, tasks
+from undo_jax.data import packing, tokenizers
+from undo_jax.models import expansion
+from undo_jax.models.decoder import Decoder
+from undo_jax.objectives.method import Method
+from undo_jax.plan import translation
+from undo_jax.plan.config import NAME, AttackEntry, Recipe, RunConfig
+from undo_jax.plan.stages import BATCH, TrainStage
+from undo_jax.training import optimizers, stop_rules, writers
+from undo_jax.training.optimizers import trainable_rules
+from undo_jax.utils import records, trees
+from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.records import FieldError
+
+
+def check(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
+  """Raises ConfigError at the first thing in a config that cannot work.
+
+  Args:
+    config: see plan.config.parse.
+    mesh_shape: devices along each mesh axis.
+  """
+  _check_data(config)
+  shards = mesh_shape["data"] * mesh_shape["fsdp"]
+  for name, recipe in config.models.items():
+    if recipe.checkpoint is None:
+      _within(f"models.{recipe.family or name}", _check_options, recipe)
+  translation.ordered(config.models)
+  for name, recipe in config.models.items():
+    if recipe.checkpoint is None:
+      entry = recipe.family or name
+      _within(f"models.{entry}", _check_recipe, config, recipe, shards)
+  for name, entry in config.attacks.items():
+    _within(f"attacks.{name}", _check_attack, config, entry, shards, mesh_shape)
+  _check_rows(config, shards)
+  for name in config.writers:
+    _within("writers", writers.REGISTRY.get, name)
+  for name in config.report.worst_over:
+    if name not in config.attacks:
+      fail("report.worst_over", f"some of {', '.join(config.attacks)}", name)
+
+
+def fail(field: str, expected: str, got: object) -> NoReturn:
+  """Raises the ConfigError of a field, named by its path in the config."""
+  raise records.fixable(FieldError(f"config.{field}", expected, got))
+
+
+def _within(path: str, fn, *args) -> None:
+  """Calls a check of an entry; its errors name the entry."""
+  try:
+    fn(*args)
+  except FieldError as error:
+    if error.field.startswith("config."):
+      raise
+    raise records.fixable(error.below(f"config.{path}")) from None
+  except ConfigError as error:
+    if str(error).startswith("config."):
+      raise
+    raise ConfigError(f"config.{path}: {error}") from None
+
+
+def _check_data(config: RunConfig) -> None:
+  data = config.data
+  task = _named("task", tasks.get, config.task)
+  length = data.get("sequence_length")
+  if not isinstance(length, int) or not 2 <= length < 2**31:
+    fail("data.sequence_length", "an integer of at least 2", length)
+  if data.get("packing") not in packing.MODES:
+    expected = f"one of {', '.join(packing.MODES)}"
+    fail("data.packing", expected, data.get("packing"))
+  if not isinstance(data.get("tokenizer"), str):
+    fail("data.tokenizer", "a name, see data/tokenizers", data.get("tokenizer"))
+  tokenizer = tokenizers.make(data["tokenizer"])
+  task.check(data)
+  if config.model.vocab_size < tokenizer.vocab_size:
+    fail(
+      "model.vocab_size",
+      f"at least {tokenizer.vocab_size}, the size of the tokenizer "
+      f"{data['tokenizer']!r}",
+      config.model.vocab_size,
+    )
+  splits = task.splits(data)
+  for name, mixture in config.mixtures.items():
+    for split, weight in mixture.items():
+      field = f"mixtures.{name}.{split}"
+      if weight < 0:
+        fail(field, "a weight of at least 0", weight)
+      if weight and split not in splits:
+        fail(field, f"0, since the data's splits are {', '.join(splits)}", weight)
+
+
+def _named(field: str, get, name: str):
+  try:
+    return get(name)
+  except ConfigError as error:
+    raise ConfigError(f"config.{field}: {error}; set it in the config file") from None
+
+
+def _check_options(recipe: Recipe) -> None:
+  """Checks that an objective is there, and that its options are."""
+  method = objectives.REGISTRY.get(recipe.objective)
+  objectives.check(recipe.objective, recipe.options | _routing(method))
+
+
+def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:
+  _check_rows_divide(recipe, shards)
+  _check_method(config, recipe)
+  _check_trainable(config, "optimizer.trainable", recipe.optimizer.trainable)
+  optimizers.RULES.get(recipe.optimizer.name)
+  for role in translation.roles(recipe):
+    if recipe.frozen.get(role) is None:
+      expected = f"the model that {recipe.objective} reads as {role}"
+      raise FieldError(f"frozen.{role}", expected, None)
+  sorts = recipe.labels.sorts
+  if sorts is not None and not NAME.fullmatch(sorts):
+    raise FieldError("labels.sorts", "None or a model's name", sorts)
+  _check_mixtures(config, recipe)
+  _check_stop(recipe)
+
+
+def _routing(method: Method) -> dict[str, None]:
+  """Returns the option that a run puts in itself, where a method routes."""
+  return {"routing": None} if method.sources != "none" else {}
+
+
+def _check_rows_divide(recipe: Recipe, shards: int) -> None:
+  if (recipe.batch_size // recipe.num_microbatches) % shards:
+    raise FieldError(
+      "batch_size",
+      f"a multiple of num_microbatches x {shards} (devices along data x fsdp)",
+      recipe.batch_size,
+    )
+
+
+def _check_method(config: RunConfig, recipe: Recipe) -> None:
+  """Checks an objective's options against the model, and by making it."""
+  model = config.model
+  method = objectives.method(recipe.objective, recipe.options)
+  if method.trainable is not None and recipe.optimizer.trainable:
+    expected = f"(), since {recipe.objective} says itself what is trained"
+    raise FieldError("optimizer.trainable", expected, recipe.optimizer.trainable)
+  if method.check is not None:
+    try:
+      method.check(model, recipe.options, is_random=recipe.origin is None)
+    except FieldError as error:
+      raise error.below("options") from None
+  options = {
+    k: tuple(v) if isinstance(v, list) else v for k, v in recipe.options.items()
+  }
+  routes = method.sources != "none"
+  if routes != recipe.reserve.is_on:
+    expected = (
+      f"mlp_units or kv_heads above 0, since {recipe.objective} routes"
+      if routes
+      else f"no units, since {recipe.objective} does not route"
+    )
+    raise FieldError("reserve", expected, records.to_json(recipe.reserve))
+  if routes:
+    units = {"mlp_units": recipe.reserve.mlp_units, "kv_heads": recipe.reserve.kv_heads}
+    try:
+      expansion.reserve(model, **units)
+    except ConfigError as error:
+      raise ConfigError(f"reserve: {error}") from None
+    reserved = records.to_json(recipe.reserve)
+    options["routing"] = objectives.routing(model, **reserved)
+  try:
+    objectives.make(recipe.objective, Decoder(model).apply, **options)
+  except FieldError as error:
+    raise error.below("options") from None
+  except (ConfigError, TypeError, ValueError) as error:
+    raise ConfigError(f"options: {error}") from None
+
+
+def _check_trainable(config: RunConfig, field: str, pairs) -> None:
+  """Checks pairs of a path regex and layers against the model's parameters."""
+  if not pairs:
+    return
+  shapes = jax.eval_shape(Decoder(config.model).init, jax.random.key(0))
+  try:
+    trees.mask_from_rules(shapes, trainable_rules(pairs))
+  except (ValueError, re.error) as error:
+    raise FieldError(field, f"paths and layers of the model ({error})", pairs) from None
+
+
+def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:
+  """Checks that an entry reads what is there, and no forget data as retain."""
+  forget = tasks.get(config.task).forget_splits(config.data)
+  method = objectives.method(recipe.objective, recipe.options)
+  parts = {
+    part: _mixture(config, f"mixture.{part}", name)
+    for part, name in recipe.mixture.items()
+  }
+  expected = {*method.trains} if method.sources != "parts" else {BATCH}
+  if set(parts) != expected:
+    raise FieldError(
+      "mixture", f"a mixture for {', '.join(sorted(expected))}", {*parts}
+    )
+  translation.mixture_length(config, recipe.mixture.values())
+  names = ", ".join(forget)
+  is_filtered = recipe.labels.sorts is not None and not recipe.labels.drop_forget
+  for part, weights in parts.items():
+    mixture = f"mixtures.{recipe.mixture[part]}"
+    for split, weight in weights.items():
+      is_forget = split in forget
+      if is_forget and (is_filtered or (method.is_unlearning and part == "retain")):
+        fail(f"{mixture}.{split}", "0, since it is to be forgotten", weight)
+      if not is_forget and method.is_unlearning and part == "forget":
+        expected = f"0, since only {names} is to be forgotten"
+        fail(f"{mixture}.{split}", expected, weight)
+  if method.sources != "none":
+    weights = parts[BATCH]
+    if not {*weights} & {*forget} or not {*weights} - {*forget}:
+      expected = f"weight on {names}, which is routed, and on others"
+      fail(f"mixtures.{recipe.mixture[BATCH]}", expected, weights)
+
+
+def _mixture(config: RunConfig, field: str, name: str) -> dict[str, float]:
+  """Returns the splits of a mixture with a weight."""
+  if name not in config.mixtures:
+    raise FieldError(field, f"one of {', '.join(config.mixtures)}", name)
+  weights = {s: weight for s, weight in config.mixtures[name].items() if weight}
+  if not weights:
+    fail(f"mixtures.{name}", "a weight above 0", config.mixtures[name])
+  return weights
+
+
+def _check_stop(recipe: Recipe) -> None:
+  if recipe.stop.rule is None:
+    return
+  rule = stop_rules.RULES.get(recipe.stop.rule)
+  try:
+    rule.check(recipe.stop.options)
+  except FieldError as error:
+    raise error.below("stop") from None
+  if rule.reads_teacher and "teacher" not in translation.roles(recipe):
+    expected = f"None, since {recipe.objective} has no teacher to recover"
+    raise FieldError("stop.rule", expected, recipe.stop.rule)
+
+
+def _check_attack(
+  config: RunConfig, entry: AttackEntry, shards: int, mesh_shape: Mapping[str, int]
+) -> None:
+  _check_population(config, entry, mesh_shape["replica"])
+  if entry.batch_size % shards:
+    expected = f"a multiple of {shards} (devices along data x fsdp)"
+    raise FieldError("batch_size", expected, entry.batch_size)
+  _check_trainable(config, "trainable", entry.trainable)
+  adversary = attacks.REGISTRY.get(entry.adversary)
+  adversary.check(config.model, entry.options)
+  if entry.trainable and adversary.adapters is not None:
+    expected = f"() where {entry.adversary} trains adapters"
+    raise FieldError("trainable", expected, entry.trainable)
+  optimizers.RULES.get(entry.optimizer)
+  for model in entry.models:
+    if model not in config.models:
+      raise FieldError("models", f"some of {', '.join(config.models)}", model)
+  weights = _mixture(config, "mixture", entry.mixture)
+  forget = tasks.get(config.task).forget_splits(config.data)
+  if not {*weights} & {*forget}:
+    expected = f"weight on {', '.join(forget)}: the attack relearns what was forgotten"
+    fail(f"mixtures.{entry.mixture}", expected, weights)
+  translation.mixture_length(config, [entry.mixture])
+
+
+def _check_population(config: RunConfig, entry: AttackEntry, replicas: int) -> None:
+  count, at_once = len(entry.learning_rates), config.replicas_at_once
+  if count % replicas:
+    raise FieldError(
+      "learning_rates",
+      f"a number of rates that divides over the {replicas} devices of mesh.replica",
+      f"{count} rates",
+    )
+  if at_once is not None and (count % at_once or at_once % replicas):
+    fail(
+      "replicas_at_once",
+      f"None or a divisor of the {count} learning rates of an attack that divides over "
+      f"the {replicas} devices of mesh.replica",
+      at_once,
+    )
+
+
+def _check_rows(config: RunConfig, shards: int) -> None:
+  """Checks the rows of the parts that batches are divided into by labels."""
+  plan = translation.plan(config, config.seeds[0])
+  for stage in plan:
+    if not isinstance(stage, TrainStage):
+      continue
+    for part, size in stage.rows.items():
+      if size < 1 or size % (stage.num_microbatches * shards):
+        name = stage.name.removesuffix(translation.WHOLE)
+        entry = config.models[name].family or name
+        fail(
+          f"models.{entry}.batch_size",
+          f"a number of which the part {part!r} gets a multiple of num_microbatches x "
+          f"{shards} (devices along data x fsdp) rows, not {size}",
+          stage.batch_size,
+        )

@@ -1,0 +1,404 @@
+"""A run as it is declared: the typed form of a config file's ConfigDict.
+
+The two tables are `models`, how each model is made, and `attacks`, by whom each is
+attacked; the functions of undo_jax/config.py build their entries. `parse` converts
+a ConfigDict once; nothing behind it reads one.
+"""
+
+from collections.abc import Iterator, Mapping
+import copy
+import dataclasses
+import itertools
+import math
+import re
+from typing import Any, Literal
+
+from ml_collections import config_dict
+
+from undo_jax.models.config import ModelConfig
+from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.utils import records, streams
+from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.records import FieldError, record
+
+RANDOM = "random"  # As a recipe's `start`: fresh weights.
+TEACHER = "teacher"  # As a recipe's `start`: the model of that role.
+# Which command makes a model alone; "other": none does.
+Phase = Literal["pretrain", "unlearn", "distill", "other"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+Pairs = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@record
+class Noise:
+  """A model moved toward random initialization; see interpolation.toward_init."""
+
+  alpha: float  # How far, in [0, 1]; 0: not at all.
+  beta: float = 0.1  # Scale of the random weights, in [0, 1]; 0: pure shrinking.
+
+  def __post_init__(self):
+    records.unit(self, "alpha", "beta")
+
+
+@record
+class Stop:
+  """When training ends before its last step."""
+
+  rule: str | None  # Of training.stop_rules, or MODULE:NAME; None: a fixed budget.
+  evaluate_every: int  # Updates between checks; also after the first.
+  options: dict[str, Any]  # Of the rule.
+
+  def __post_init__(self):
+    records.at_least(self, "evaluate_every", smallest=1)
+
+
+@record
+class Reserve:
+  """Units of each layer that are set aside for what is to be forgotten."""
+
+  mlp_units: int = 0  # The last so many.
+  kv_heads: int = 0  # The last so many, with their query heads.
+  old_target: float = 0.0  # Weight of forget gradients elsewhere; below 0: ascent.
+
+  def __post_init__(self):
+    records.at_least(self, "mlp_units", "kv_heads", smallest=0)
+    if self.old_target > 1:
+      raise FieldError("old_target", "a number of at most 1", self.old_target)
+
+  @property
+  def is_on(self) -> bool:
+    """Whether anything is set aside."""
+    return bool(self.mlp_units or self.kv_heads)
+
+
+@record
+class Labels:
+  """Rows that are known to be forget or retain."""
+
+  share: float = 1.0  # Of the rows, in (0, 1].
+  # Leaves rows labelled forget out of the mixture.
+  drop_forget: bool = False
+  # The model whose pretraining data had to be labelled to make the mixture.
+  sorts: str | None = None
+
+  def __post_init__(self):
+    if not 0 < self.share <= 1:
+      raise FieldError("share", "a number in (0, 1]", self.share)
+
+
+@record
+class Look:
+  """How a model is shown; None: as its method says."""
+
+  label: str | None = None
+  color: str | None = None  # "#rrggbb"; of a sweep a colormap of matplotlib's.
+  marker: str | None = None  # Matplotlib's.
+
+
+@record
+class Recipe:
+  """How a model is made: an entry of the table `models`."""
+
+  run: bool  # False: the entry is as if it were not there.
+  phase: Phase
+  start: str  # RANDOM, TEACHER, or the name of another entry.
+  # A stage's directory or Hugging Face's: this model is taken from it, not trained.
+  checkpoint: str | None
+  noise: Noise  # What training starts from is noised first.
+  objective: str  # Of undo_jax/objectives, or MODULE:NAME.
+  options: dict[str, Any]  # Of the objective.
+  # Models that the objective only reads, by role: teacher, reference, base.
+  frozen: dict[str, str | None]
+  mixture: dict[str, str]  # Of config.mixtures, by the part of a batch it fills.
+  optimizer: OptimizerConfig
+  batch_size: int  # Rows an update, of each part.
+  num_microbatches: int  # Gradients summed over parts of a batch.
+  # Length of the perturbation of sharpness-aware minimization; 0: off.
+  rho: float
+  stop: Stop
+  init_stream: str  # Of random weights.
+  order_stream: str  # Of the order of the data.
+  streams: dict[str, int | None]  # Seeds of this model's own, in place of the run's.
+  reserve: Reserve  # Units that routing reserves, and that are ablated at the end.
+  labels: Labels
+  # What it took to make it counts for the models made from it.
+  is_counted: bool
+  look: Look
+  # Fields of this entry with tuples of values, as in {"noise": {"alpha": (0.3, 0.5)}}:
+  # the entry becomes one for each combination, with the values in its name.
+  sweep: dict[str, Any]
+  family: str | None = None  # The entry that was swept; `parse` says so,
+  swept: dict[str, Any] = dataclasses.field(default_factory=dict)  # and values by path.
+
+  def __post_init__(self):
+    records.at_least(self, "batch_size", "num_microbatches", smallest=1)
+    records.not_negative(self, "rho")
+    if self.batch_size % self.num_microbatches:
+      expected = f"a divisor of batch_size={self.batch_size}"
+      raise FieldError("num_microbatches", expected, self.num_microbatches)
+    for name in ("init_stream", "order_stream"):
+      records.one_of(self, name, streams.NAMES)
+    if self.start == TEACHER and self.frozen.get("teacher") is None:
+      raise FieldError("frozen.teacher", "a model, since start is 'teacher'", None)
+    if not self.mixture and self.checkpoint is None:
+      raise FieldError("mixture", "a mixture for each part of a batch", {})
+
+  @property
+  def origin(self) -> str | None:
+    """The entry that training starts from; None: random weights."""
+    if self.start == RANDOM:
+      return None
+    return self.frozen.get("teacher") if self.start == TEACHER else self.start
+
+
+@record
+class AttackEntry:
+  """An adversary: an entry of the table `attacks`."""
+
+  run: bool  # False: the entry is as if it were not there.
+  adversary: str  # Of undo_jax/attacks, or MODULE:NAME.
+  options: dict[str, Any]  # Of the adversary.
+  models: tuple[str, ...]  # That are attacked; (): all.
+  mixture: str  # Of config.mixtures.
+  learning_rates: tuple[float, ...]  # One member each.
+  optimizer: str  # Of training.optimizers, or MODULE:NAME.
+  num_steps: int  # Relearning updates.
+  evaluate_every: int  # Updates between evaluations, inside the program.
+  evaluations_per_call: int  # Evaluations between checkpoints.
+  batch_size: int  # Rows an update.
+  warmup_steps: int  # Linear from 0.
+  weight_decay: float  # Decoupled.
+  clip_norm: float | None  # Global gradient norm; None: not clipped.
+  trainable: Pairs  # What is trained; (): everything.
+  noise: Noise  # The model is first noised by so much.
+  stream: str  # Of the order of the data and of the noise.
+  label: str | None
+
+  def __post_init__(self):
+    names = ("num_steps", "evaluate_every", "evaluations_per_call", "batch_size")
+    records.at_least(self, *names, smallest=1)
+    records.at_least(self, "warmup_steps", smallest=0)
+    records.not_negative(self, "weight_decay")
+    records.above(self, "clip_norm")
+    records.one_of(self, "stream", streams.NAMES)
+    if self.num_steps % self.evaluate_every:
+      expected = f"a divisor of num_steps={self.num_steps}"
+      raise FieldError("evaluate_every", expected, self.evaluate_every)
+    if self.warmup_steps >= self.num_steps:
+      expected = f"less than num_steps={self.num_steps}"
+      raise FieldError("warmup_steps", expected, self.warmup_steps)
+    rates = self.learning_rates
+    if not rates or min(rates) <= 0:
+      raise FieldError("learning_rates", "at least one number, all above 0", rates)
+    records.distinct(self, "learning_rates", "models")
+
+
+@record
+class References:
+  """Models that others are held against, each the name of one or None."""
+
+  base: str | None  # Before unlearning; its training costs nothing.
+  filtered: str | None  # Never saw what is to be forgotten: robustness 1.
+  unlearned: str | None  # Forgot in its outputs alone: robustness 0.
+
+
+@record
+class Report:
+  """What the page compares, which changes no other result."""
+
+  budgets: tuple[int, ...]  # Relearning updates; those that are evaluated.
+  worst_over: tuple[str, ...]  # Attacks that the worst case is taken over; (): all.
+  # An entry of models, swept or not: the page holds the others against those of its
+  # members that cost no more.
+  rival: str | None
+  figures: tuple[str, ...]  # Of undo_jax/frontier/figures, or MODULE:NAME.
+
+  def __post_init__(self):
+    if not self.budgets or min(self.budgets) < 1:
+      expected = "at least one number of updates, all >= 1"
+      raise FieldError("budgets", expected, self.budgets)
+    records.distinct(self, "budgets", "worst_over", "figures")
+
+
+@record
+class RunConfig:
+  """A whole config."""
+
+  task: str  # Of undo_jax/tasks, or MODULE:NAME.
+  seeds: tuple[int, ...]  # Roots of all random streams; a run of each.
+  streams: dict[str, int | None]  # Each stream's own seed, where one is given.
+  mesh: dict[str, int]
+  checkpoint_every: int  # Updates between checkpoints within a stage.
+  max_loss: float  # Training stops where a loss is beyond, of either sign.
+  evaluation_rows: int  # Rows scored in one forward pass.
+  replicas_at_once: int | None  # Members of an attack computed together; None: all.
+  writers: tuple[str, ...]  # Of training.writers, or MODULE:NAME.
+  data: dict[str, Any]
+  mixtures: dict[str, dict[str, float]]
+  model: ModelConfig
+  models: dict[str, Recipe]
+  attacks: dict[str, AttackEntry]
+  references: References
+  report: Report
+
+  def __post_init__(self):
+    seeds = self.seeds
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**31 or len({*seeds}) < len(seeds):
+      expected = "at least one integer in [0, 2^31), none twice"
+      raise FieldError("seeds", expected, seeds)
+    for name, value in self.streams.items():
+      if name not in streams.NAMES:
+        raise FieldError("streams", f"seeds of {', '.join(streams.NAMES)}", name)
+      if value is not None and not 0 <= value < 2**31:
+        raise FieldError(f"streams.{name}", "None or an integer in [0, 2^31)", value)
+    records.at_least(self, "checkpoint_every", "evaluation_rows", smallest=1)
+    records.at_least(self, "replicas_at_once", smallest=1)
+    records.above(self, "max_loss")
+    for table in ("models", "attacks"):
+      for name in getattr(self, table):
+        if not NAME.fullmatch(name):
+          expected = "names of letters, digits and ._+-"
+          raise FieldError(table, expected, name)
+
+
+# What may differ between the runs of one workdir: how, not what, is computed.
+FREE_FIELDS = (
+  "mesh",
+  "checkpoint_every",
+  "max_loss",
+  "evaluation_rows",
+  "replicas_at_once",
+  "writers",
+  "references",
+  "report",
+)
+
+
+def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
+  """Returns the typed form of a config, its sweeps spelled out.
+
+  Entries whose `run` is False are not in it.
+
+  Raises:
+    ConfigError: at the first field that cannot work, whatever else is given; one line.
+  """
+  raw = plain(config)
+  for table in ("models", "attacks"):
+    entries = raw.get(table)
+    if isinstance(entries, dict):
+      raw[table] = {
+        name: entry
+        for name, entry in entries.items()
+        if not (isinstance(entry, dict) and entry.get("run") is False)
+      }
+  if isinstance(raw.get("models"), dict):
+    raw["models"] = _swept(raw["models"])
+    raw["references"] = _present(raw.get("references"), raw["models"], plain(config))
+  try:
+    return records.from_json(RunConfig, raw)
+  except ConfigError as error:
+    raise ConfigError(_as_declared(str(error), raw["models"])) from None
+
+
+def _as_declared(message: str, models: Any) -> str:
+  """Returns an error that names the entry of a swept model, not its member."""
+  for name, entry in models.items() if isinstance(models, dict) else ():
+    if isinstance(entry, dict) and entry.get("family"):
+      message = message.replace(f".models.{name}.", f".models.{entry['family']}.")
+  return message
+
+
+def _present(references: Any, models: Mapping[str, Any], declared: Any) -> Any:
+  """Returns the references without those whose entry is not run.
+
+  Raises:
+    ConfigError: if a reference is no entry at all.
+  """
+  if not isinstance(references, dict):
+    return references
+  entries = {*models, *declared["models"]}
+  for role, name in references.items():
+    if name is not None and name not in entries:
+      field, expected = (
+        f"config.references.{role}",
+        f"None or one of {', '.join(models)}",
+      )
+      raise records.fixable(FieldError(field, expected, name))
+  return {role: name if name in models else None for role, name in references.items()}
+
+
+def plain(config: config_dict.ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a config as JSON has it: tuples are lists, no clipping is None."""
+  values = config.to_dict() if isinstance(config, config_dict.ConfigDict) else config
+  return _plain(dict(values), "")
+
+
+def _plain(value: Any, name: str) -> Any:
+  if isinstance(value, Mapping):
+    return {str(key): _plain(item, str(key)) for key, item in value.items()}
+  if isinstance(value, tuple | list):
+    return [_plain(item, name) for item in value]
+  if name == "clip_norm" and value == math.inf:
+    return None
+  return value
+
+
+def _swept(entries: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the table of models with each sweep spelled out."""
+  spelled: dict[str, Any] = {}
+  for name, entry in entries.items():
+    for suffix, member in _members(name, entry):
+      whole = f"{name}{suffix}"
+      if whole in spelled:
+        raise ConfigError(
+          f"config.models: expected names that differ, but {whole!r} is there twice; "
+          f"change config.models.{name}.sweep or the other entry's name"
+        )
+      spelled[whole] = member
+  return spelled
+
+
+def _members(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
+  """Yields the suffix and the entry of each combination of a sweep's values."""
+  sweep = entry.get("sweep") if isinstance(entry, dict) else None
+  if not isinstance(sweep, dict) or not sweep:
+    yield "", entry
+    return
+  where = f"config.models.{name}.sweep"
+  fields = dict(_flattened(sweep, where))
+  for values in itertools.product(*fields.values()):
+    swept = dict(zip(fields, values, strict=True))
+    member = copy.deepcopy(entry) | {"sweep": {}, "family": name, "swept": swept}
+    for path, value in swept.items():
+      _put(member, path, value, where)
+    yield "".join(map(_suffix, swept, values)), member
+
+
+def _flattened(block: Mapping[str, Any], where: str) -> Iterator[tuple[str, list[Any]]]:
+  """Yields the dotted path of each swept field and its values."""
+  for name, values in block.items():
+    if isinstance(values, dict):
+      below = _flattened(values, f"{where}.{name}")
+      yield from ((f"{name}.{path}", inner) for path, inner in below)
+      continue
+    if not isinstance(values, list) or not values:
+      raise records.fixable(FieldError(f"{where}.{name}", "values in a tuple", values))
+    if len({_suffix("", value) for value in values}) < len(values):
+      raise records.fixable(FieldError(f"{where}.{name}", "values that differ", values))
+    yield name, values
+
+
+def _suffix(path: str, value: Any) -> str:
+  shown = f"{value:g}" if isinstance(value, int | float) else str(value)
+  return f"_{path.rpartition('.')[2]}_{shown}"
+
+
+def _put(entry: dict[str, Any], path: str, value: Any, where: str) -> None:
+  """Sets the field at a dotted path, which must be there."""
+  *blocks, last = path.split(".")
+  block: Any = entry
+  for name in blocks:
+    block = block.get(name) if isinstance(block, dict) else None
+  if not isinstance(block, dict) or last not in block:
+    raise ConfigError(f"{where}: expected fields that the entry has, got {path!r}")
+  block[last] = value

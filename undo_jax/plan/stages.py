@@ -1,0 +1,265 @@
+"""The kinds of stages: what determines each, as frozen records with JSON both ways.
+
+A stage's identity is the hash of its record and of its inputs' identities: what is
+finished under an identity is never computed again, and a changed field changes every
+stage after it. Names are no part of it; the models that an attack or a recipe reads
+are named by role in `inputs`.
+"""
+
+from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from typing import Any, ClassVar, TypeAlias
+
+from undo_jax.models.config import ModelConfig
+from undo_jax.plan.config import Noise, Reserve, Stop
+from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
+from undo_jax.utils import records
+from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.records import record
+
+# Counted up when the meaning of a stage changes, so that old results do not pass
+# for new ones.
+VERSION = 3
+DATA = "data"  # The name of the data stage, and the role it has as an input.
+BATCH = "batch"  # The part of a batch that has no parts.
+
+
+@record
+class Base:
+  """What all stages have: a name, their own directory's."""
+
+  KIND: ClassVar[str]
+  name: str
+
+  @property
+  def inputs(self) -> dict[str, str]:
+    """The stages that this one reads, by role."""
+    return {}
+
+
+@record
+class DataStage(Base):
+  """Rows and evaluation problems of a task."""
+
+  KIND: ClassVar[str] = "data"
+  task: str
+  data: dict[str, Any]  # config.data, and what the files that it names hold.
+  seeds: dict[str, int]  # Of the streams data and eval.
+
+
+@record
+class ModelStage(Base):
+  """What all stages have whose result is a model that is scored."""
+
+  task: str
+  model: ModelConfig
+
+  @property
+  def inputs(self) -> dict[str, str]:
+    """The data stage, whose problems the model is scored on."""
+    return {DATA: DATA}
+
+
+@record
+class GivenStage(ModelStage):
+  """A model that is taken from a checkpoint, and scored."""
+
+  KIND: ClassVar[str] = "given"
+  fingerprint: str  # Of the checkpoint's content; its path does not matter.
+
+
+@record
+class RowLabels:
+  """Which rows are known to be forget or retain."""
+
+  share: float  # Of the rows, in (0, 1].
+  forget: tuple[str, ...]  # Splits of what is to be forgotten.
+  # Rows labelled forget were left out; else each row's label is told to the objective.
+  is_filter: bool
+
+
+@record
+class TrainStage(ModelStage):
+  """A trained model."""
+
+  KIND: ClassVar[str] = "train"
+  init: str | None  # The stage that training starts from; None: random weights.
+  noise: Noise | None  # Of what it starts from.
+  objective: str
+  options: dict[str, Any]  # Of the objective, those that are not its defaults.
+  frozen: dict[str, str]  # Stages whose models the objective reads, by role.
+  optimizer: OptimizerConfig
+  batch_size: int
+  num_microbatches: int
+  rho: float
+  # The parts of a batch: the splits that its rows are drawn from, by weight; after a
+  # colon which of a split's rows, see data/labels.py.
+  parts: dict[str, dict[str, float]]
+  rows: dict[str, int]  # Of each part.
+  length: int  # L, tokens of a row.
+  stop: Stop | None
+  seeds: dict[str, int]  # Of the streams that are used.
+  init_stream: str
+  order_stream: str
+  reserve: Reserve | None  # Units that gradients are routed to.
+  labels: RowLabels | None
+  sorts: str | None  # The model whose pretraining data was labelled for this one.
+  is_counted: bool  # Its cost counts for the models made from it.
+
+  @property
+  def inputs(self) -> dict[str, str]:
+    """The data stage, the model that training starts from, those that are read."""
+    init = {} if self.init is None else {"init": self.init}
+    return {DATA: DATA, **init, **self.frozen}
+
+  @property
+  def trainable(self) -> tuple:
+    """The rules of trees.mask_from_rules of what is trained; (): everything."""
+    return trainable_rules(self.optimizer.trainable)
+
+
+@record
+class AblateStage(ModelStage):
+  """A model without its reserved units."""
+
+  KIND: ClassVar[str] = "ablate"
+  whole: str  # The stage of the model that has them.
+  reserve: Reserve
+
+  @property
+  def inputs(self) -> dict[str, str]:
+    """The data stage and the model that is ablated."""
+    return {DATA: DATA, "model": self.whole}
+
+
+@record
+class AttackStage(ModelStage):
+  """An adversary against one model."""
+
+  KIND: ClassVar[str] = "attack"
+  attack: str  # Its name in the table of attacks.
+  target: str  # The stage of the model that is attacked.
+  adversary: str
+  options: dict[str, Any]
+  learning_rates: tuple[float, ...]
+  optimizer: OptimizerConfig  # Of learning rate 1: each member's own scales it.
+  evaluate_every: int
+  evaluations_per_call: int
+  batch_size: int
+  parts: dict[str, dict[str, float]]
+  length: int
+  noise: Noise | None
+  seeds: dict[str, int]
+  stream: str
+
+  @property
+  def inputs(self) -> dict[str, str]:
+    """The data stage and the model that is attacked."""
+    return {DATA: DATA, "model": self.target}
+
+  @property
+  def rows(self) -> dict[str, int]:
+    """Rows of each part of a batch."""
+    return dict.fromkeys(self.parts, self.batch_size)
+
+  @property
+  def trainable(self) -> tuple:
+    """The rules of trees.mask_from_rules of what is trained; (): everything."""
+    return trainable_rules(self.optimizer.trainable)
+
+
+Stage: TypeAlias = DataStage | GivenStage | TrainStage | AblateStage | AttackStage
+Model: TypeAlias = GivenStage | TrainStage | AblateStage
+KINDS: dict[str, type[Stage]] = {
+  kind.KIND: kind
+  for kind in (DataStage, GivenStage, TrainStage, AblateStage, AttackStage)
+}
+# Fields that say who reads what: the identities of the inputs stand for them.
+_NAMES = ("name", "init", "frozen", "whole", "target", "sorts", "attack")
+
+
+def to_json(stage: Stage) -> dict[str, Any]:
+  """Returns a stage as JSON, its kind and the version among the fields."""
+  return {"version": VERSION, "kind": stage.KIND, **records.to_json(stage)}
+
+
+def from_json(value: Mapping[str, Any], *, path: str) -> Stage:
+  """Returns the stage that `to_json` wrote; what else is in `value` is left alone.
+
+  Raises:
+    ConfigError: if it was written by another version, or a field does not fit; names
+      the file by `path`.
+  """
+  version, kind = value.get("version"), KINDS.get(str(value.get("kind")))
+  if version != VERSION or kind is None:
+    raise ConfigError(
+      f"{path}: expected a stage of version {VERSION}, got version {version!r} and "
+      f"kind {value.get('kind')!r}; it was written by another version of undo_jax: run "
+      "it again in a new directory"
+    )
+  fields = {name: value[name] for name in kind.__dataclass_fields__ if name in value}
+  return records.from_json(kind, fields, path=path)
+
+
+def identities(stages: Sequence[Stage]) -> dict[str, str]:
+  """Returns for each stage 12 hex digits that determine its result."""
+  known: dict[str, str] = {}
+  for stage in stages:
+    fields = {k: v for k, v in to_json(stage).items() if k not in _NAMES}
+    inputs = {role: known[name] for role, name in stage.inputs.items()}
+    text = json.dumps({**fields, "inputs": inputs}, sort_keys=True)
+    known[stage.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+  return known
+
+
+def needed(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
+  """Returns the part of a plan that the named stages need, themselves included."""
+  wanted = set(names)
+  for stage in reversed(stages):
+    if stage.name in wanted:
+      wanted |= set(stage.inputs.values())
+  return [stage for stage in stages if stage.name in wanted]
+
+
+def models(stages: Sequence[Stage]) -> list[Model]:
+  """Returns the models of a plan, less those that are only made to be ablated."""
+  whole = {stage.whole for stage in stages if isinstance(stage, AblateStage)}
+  return [
+    stage
+    for stage in stages
+    if isinstance(stage, GivenStage | TrainStage | AblateStage)
+    and stage.name not in whole
+  ]
+
+
+def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage]:
+  """Returns the trained stages that made a model and count, its own included."""
+  by_name = {stage.name: stage for stage in stages}
+  found: dict[str, TrainStage] = {}
+
+  def visit(name: str) -> None:
+    stage = by_name[name]
+    if name in found or (isinstance(stage, TrainStage) and not stage.is_counted):
+      return
+    if isinstance(stage, TrainStage):
+      found[name] = stage
+      parents = {**stage.frozen, **({"init": stage.init} if stage.init else {})}
+    else:
+      parents = {"model": stage.whole} if isinstance(stage, AblateStage) else {}
+    for parent in parents.values():
+      visit(parent)
+
+  visit(name)
+  return list(found.values())
+
+
+def trained(stages: Sequence[Stage], model: Model) -> Model:
+  """Returns the stage that trained a model: itself, or what it is an ablation of."""
+  if not isinstance(model, AblateStage):
+    return model
+  return next(
+    stage
+    for stage in stages
+    if isinstance(stage, TrainStage) and stage.name == model.whole
+  )

@@ -1,0 +1,258 @@
+"""From the tables of a config to its stages: one translation for whatever they hold."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from undo_jax import objectives, tasks
+from undo_jax.data import labels, tokenizers
+from undo_jax.objectives.method import Method
+from undo_jax.plan import stages
+from undo_jax.plan.config import TEACHER, AttackEntry, Recipe, RunConfig
+from undo_jax.plan.stages import (
+  BATCH,
+  AblateStage,
+  AttackStage,
+  DataStage,
+  GivenStage,
+  RowLabels,
+  Stage,
+  TrainStage,
+)
+from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.utils import records, streams
+from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.records import FieldError
+
+WHOLE = "_whole"  # After a model's name: before its reserved units are ablated.
+
+
+def plan(
+  config: RunConfig, seed: int, fingerprints: Mapping[str, str] | None = None
+) -> list[Stage]:
+  """Returns the stages of a config in the order they run.
+
+  Args:
+    config: see plan.config.parse; its cross-checks are plan.checks'.
+    seed: one of the config's.
+    fingerprints: of the checkpoints that recipes name, by recipe; none where nothing
+      is run.
+
+  Raises:
+    ConfigError: if a recipe starts from or reads what is not there, or recipes need
+      each other in a circle.
+  """
+  translation = _Translation(config, seed, fingerprints or {})
+  made: list[Stage] = [translation.data()]
+  for name in ordered(config.models):
+    made += translation.model(name)
+  attacked = [model.name for model in stages.models(made)]
+  for name, entry in config.attacks.items():
+    for model in entry.models or attacked:
+      made.append(translation.attack(name, entry, model))
+  return made
+
+
+def ordered(recipes: Mapping[str, Recipe]) -> list[str]:
+  """Returns the names of recipes, each after those that it needs.
+
+  Raises:
+    ConfigError: if one needs what is not there, or itself by way of others.
+  """
+  done: list[str] = []
+
+  def visit(name: str, waiting: tuple[str, ...]) -> None:
+    if name in waiting:
+      circle = " -> ".join((*waiting[waiting.index(name) :], name))
+      raise ConfigError(f"config.models: expected no circle of needs, got {circle}")
+    if name in done:
+      return
+    for field, parent in parents(recipes[name]):
+      if parent not in recipes:
+        field = f"config.models.{recipes[name].family or name}.{field}"
+        known = ", ".join(other for other in recipes if other != name)
+        raise records.fixable(FieldError(field, f"one of {known}", parent))
+      visit(parent, (*waiting, name))
+    done.append(name)
+
+  for name in recipes:
+    visit(name, ())
+  return done
+
+
+def parents(recipe: Recipe) -> Iterable[tuple[str, str]]:
+  """Yields the fields of a recipe that name other models, and the models."""
+  if recipe.checkpoint is not None:
+    return
+  if recipe.origin is not None:
+    yield "frozen.teacher" if recipe.start == TEACHER else "start", recipe.origin
+  for role in roles(recipe):
+    model = recipe.frozen.get(role)
+    if model is not None:
+      yield f"frozen.{role}", model
+
+
+def roles(recipe: Recipe) -> list[str]:
+  """Returns the roles of the models that a recipe's objective reads."""
+  method = objectives.method(recipe.objective, recipe.options)
+  return [role for role in method.frozen if role not in method.derived]
+
+
+def mixture_length(config: RunConfig, mixtures: Iterable[str]) -> int:
+  """Returns L, the tokens of a row of all splits that mixtures are drawn from.
+
+  Raises:
+    ConfigError: if they differ.
+  """
+  task = tasks.get(config.task)
+  names = list(mixtures)
+  used = {split for name in names for split in _weights(config, name)}
+  lengths = {split: task.length(config.data, split) for split in sorted(used)}
+  if len(set(lengths.values())) != 1:
+    raise ConfigError(
+      f"config.mixtures of {', '.join(names)}: expected splits whose rows are equally "
+      f"long, got {lengths} tokens; change their lengths or the mixture"
+    )
+  return lengths[min(lengths)]
+
+
+def _weights(config: RunConfig, mixture: str) -> dict[str, float]:
+  """Returns the splits of a mixture with a weight, in the task's order."""
+  weights = config.mixtures[mixture]
+  # The order of splits seeds them.
+  splits = tasks.get(config.task).splits(config.data)
+  return {split: weights[split] for split in splits if weights.get(split)}
+
+
+class _Translation:
+  """What the stages of one config and seed have in common."""
+
+  def __init__(self, config: RunConfig, seed: int, fingerprints: Mapping[str, str]):
+    self._config, self._seed, self._fingerprints = config, seed, fingerprints
+    self._task = tasks.get(config.task)
+    self._forget = tuple(self._task.forget_splits(config.data))
+
+  def data(self) -> DataStage:
+    """Returns the data stage.
+
+    Paths do not determine tokenizers and corpora, since files may be replaced: what
+    they hold is added.
+    """
+    data = dict(self._config.data) | self._task.content(self._config.data)
+    content = tokenizers.content(data["tokenizer"])
+    if content is not None:
+      data["tokenizer_content"] = content
+    seeds = self._seeds({}, "data", "eval")
+    return DataStage(name=stages.DATA, task=self._config.task, data=data, seeds=seeds)
+
+  def model(self, name: str) -> list[Stage]:
+    """Returns the stages that make a model: one, or two where units are ablated."""
+    recipe = self._config.models[name]
+    common: dict[str, Any] = {"task": self._config.task, "model": self._config.model}
+    if recipe.checkpoint is not None:
+      fingerprint = self._fingerprints.get(name, "")
+      return [GivenStage(name=name, fingerprint=fingerprint, **common)]
+    if not recipe.reserve.is_on:
+      return [self._train(name, recipe)]
+    whole = f"{name}{WHOLE}"
+    ablated = AblateStage(name=name, whole=whole, reserve=recipe.reserve, **common)
+    return [self._train(whole, recipe), ablated]
+
+  def _train(self, name: str, recipe: Recipe) -> TrainStage:
+    method = objectives.method(recipe.objective, recipe.options)
+    parts, rows = self._parts(recipe, method)
+    noise = recipe.noise if recipe.noise.alpha and recipe.origin else None
+    used = [recipe.order_stream]
+    used += [] if recipe.origin else [recipe.init_stream]
+    used += ["noise"] if noise or method.derived else []
+    return TrainStage(
+      name=name,
+      task=self._config.task,
+      model=self._config.model,
+      init=recipe.origin,
+      noise=noise,
+      objective=recipe.objective,
+      options=objectives.stated(recipe.objective, recipe.options),
+      frozen={role: str(recipe.frozen[role]) for role in roles(recipe)},
+      optimizer=_optimizer(recipe, method),
+      batch_size=recipe.batch_size,
+      num_microbatches=recipe.num_microbatches,
+      rho=recipe.rho,
+      parts=parts,
+      rows=rows,
+      length=mixture_length(self._config, recipe.mixture.values()),
+      stop=recipe.stop if recipe.stop.rule else None,
+      seeds=self._seeds(recipe.streams, *used),
+      init_stream=recipe.init_stream,
+      order_stream=recipe.order_stream,
+      reserve=recipe.reserve if recipe.reserve.is_on else None,
+      labels=self._labels(recipe, method),
+      sorts=recipe.labels.sorts,
+      is_counted=recipe.is_counted,
+    )
+
+  def attack(self, name: str, entry: AttackEntry, model: str) -> AttackStage:
+    """Returns the stage of an adversary against a model."""
+    return AttackStage(
+      name=f"{name}_{model}",
+      task=self._config.task,
+      model=self._config.model,
+      attack=name,
+      target=model,
+      adversary=entry.adversary,
+      options=entry.options,
+      learning_rates=entry.learning_rates,
+      optimizer=OptimizerConfig(
+        name=entry.optimizer,
+        learning_rate=1.0,
+        num_steps=entry.num_steps,
+        warmup_steps=entry.warmup_steps,
+        weight_decay=entry.weight_decay,
+        clip_norm=entry.clip_norm,
+        trainable=entry.trainable,
+      ),
+      evaluate_every=entry.evaluate_every,
+      evaluations_per_call=entry.evaluations_per_call,
+      batch_size=entry.batch_size,
+      parts={BATCH: _weights(self._config, entry.mixture)},
+      length=mixture_length(self._config, [entry.mixture]),
+      noise=entry.noise if entry.noise.alpha else None,
+      seeds=self._seeds({}, entry.stream),
+      stream=entry.stream,
+    )
+
+  def _seeds(self, own: Mapping[str, int | None], *names: str) -> dict[str, int]:
+    """Returns the seeds of streams, a model's own before the run's."""
+    overrides = dict(self._config.streams)
+    overrides |= {name: seed for name, seed in own.items() if seed is not None}
+    return {name: streams.root(self._seed, overrides, name) for name in names}
+
+  def _labels(self, recipe: Recipe, method: Method) -> RowLabels | None:
+    """Returns what is known of the rows, where the objective or the mixture asks."""
+    is_filter = recipe.labels.drop_forget
+    if not is_filter and method.sources == "none":
+      return None
+    share = recipe.labels.share
+    return RowLabels(share=share, forget=self._forget, is_filter=is_filter)
+
+  def _parts(
+    self, recipe: Recipe, method: Method
+  ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """Returns the splits of each part of a batch, and how many rows it has."""
+    parts = {
+      part: _weights(self._config, name) for part, name in recipe.mixture.items()
+    }
+    if method.sources == "parts":
+      share = recipe.labels.share
+      return labels.parts(parts[BATCH], self._forget, share, recipe.batch_size)
+    if recipe.labels.drop_forget:
+      share = recipe.labels.share
+      parts = {n: labels.dropped(w, self._forget, share) for n, w in parts.items()}
+    return parts, dict.fromkeys(parts, recipe.batch_size)
+
+
+def _optimizer(recipe: Recipe, method: Method) -> OptimizerConfig:
+  """Returns a recipe's optimizer, of a method that says itself what is trained."""
+  if method.trainable is None:
+    return recipe.optimizer
+  trainable = method.trainable(**recipe.options)
+  return records.replaced(recipe.optimizer, trainable=trainable)

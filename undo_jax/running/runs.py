@@ -1,0 +1,321 @@
+"""A whole run from its config: checked, planned for each seed, run, reported."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import logging
+import os
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from undo_jax import config as builders
+from undo_jax.checkpoints import sources
+from undo_jax.distributed import processes, sharding
+from undo_jax.frontier import figures, report, results
+from undo_jax.plan import checks, stages, translation
+from undo_jax.plan.config import (
+  FREE_FIELDS,
+  Recipe,
+  RunConfig,
+  parse,
+  plain,
+)
+from undo_jax.plan.stages import AttackStage, GivenStage, Stage
+from undo_jax.running import Outcome, Run, run_stages, summary
+from undo_jax.utils import environment, files, records, workdirs
+from undo_jax.utils.types import ConfigError
+
+LOGGER = logging.getLogger("undo_jax")
+# What a single command makes: the models of a phase, the attacks, or the scores of all.
+SINGLE = ("pretrain", "unlearn", "distill", "relearn", "evaluate")
+GIVEN = "model"  # The name that a checkpoint takes where no entry stands for it.
+# Tables to which entries may be added in a workdir that has a run.
+_TABLES = ("models", "attacks", "mixtures")
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+  """A config that has been checked, with the checkpoints that it names."""
+
+  config: RunConfig
+  mesh: Mesh
+  given: Mapping[str, sources.Source]
+
+  def plan(self, seed: int) -> list[Stage]:
+    """Returns the stages of one of the config's seeds."""
+    fingerprints = {name: source.fingerprint for name, source in self.given.items()}
+    return translation.plan(self.config, seed, fingerprints)
+
+
+def declare(config: builders.Config) -> Declared:
+  """Reads a config and the headers of the checkpoints it names, and checks all.
+
+  The sizes of a checkpoint replace `config.model`.
+
+  Raises:
+    ConfigError: at the first thing that cannot work, before any compute.
+  """
+  declared = parse(config)
+  given = {
+    name: _open(name, recipe, declared)
+    for name, recipe in declared.models.items()
+    if recipe.checkpoint is not None
+  }
+  if given:
+    name, source = next(iter(given.items()))
+    for other in given:
+      if given[other].model != source.model:
+        raise ConfigError(
+          f"config.models.{other}.checkpoint: expected a model of the same sizes as "
+          f"that of {name}; a run has one decoder"
+        )
+    declared = records.replaced(declared, model=source.model)
+  mesh = sharding.make_mesh(**declared.mesh)
+  checks.check(declared, dict(mesh.shape))
+  for name in declared.report.figures:
+    figures.REGISTRY.get(name)
+  return Declared(declared, mesh, given)
+
+
+def _open(name: str, recipe: Recipe, config: RunConfig) -> sources.Source:
+  try:
+    return sources.open_source(files.path(str(recipe.checkpoint)), config.model)
+  except ConfigError as error:
+    raise ConfigError(f"config.models.{name}.checkpoint: {error}") from None
+
+
+def run_all(
+  config: builders.Config,
+  workdir: str | os.PathLike[str],
+  *,
+  profile_steps: tuple[int, int] | None = None,
+) -> results.Results | None:
+  """Runs what is not finished yet of a config, and writes results and report.
+
+  Args:
+    config: a ConfigDict, see undo_jax/config.py.
+    workdir: the run directory, a path or gs://.
+    profile_steps: updates of each stage to trace.
+
+  Returns:
+    The results, in the first process; None in the others.
+  """
+  workdir, declared = files.path(workdir), declare(config)
+  plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
+  _claim(workdir, config, declared)
+  runs = _run(workdir, declared, plans, profile_steps)[0]
+  if not processes.is_first():
+    return None
+  directories = {
+    seed: {name: path.name for name, path in run.directories.items()}
+    for seed, run in runs.items()
+  }
+  results.write_plan(workdir, directories)
+  found = results.read(workdir, declared.config)
+  files.update_json(workdir / "results.json", results.to_json(found))
+  report.write(found, workdir)
+  print(report.text_table(found))
+  LOGGER.info("results are in %s", workdir / "report.html")
+  return found
+
+
+def run_single(
+  kind: str,
+  config: builders.Config,
+  workdir: str | os.PathLike[str],
+  *,
+  checkpoint: str | os.PathLike[str] | None = None,
+  models: Sequence[str] | None = None,
+  profile_steps: tuple[int, int] | None = None,
+) -> dict[str, Outcome]:
+  """Runs a part of a config; returns done.json of what ran, by name.
+
+  Without a checkpoint it is a part of `run_all`, with the same directories. With one,
+  the checkpoint stands in the place of the model that the part starts from: what
+  pretraining goes on with, what is unlearned, what teaches and is noised, what is
+  attacked or scored.
+
+  Args:
+    kind: one of SINGLE.
+    config: a ConfigDict, see undo_jax/config.py.
+    workdir: the run directory.
+    checkpoint: a stage's directory or Hugging Face's, or None.
+    models: the names to make; None: all that the part makes.
+    profile_steps: updates of each stage to trace.
+  """
+  if checkpoint is not None:
+    config = put_checkpoint(config, kind, os.fspath(checkpoint))
+  workdir, declared = files.path(workdir), declare(config)
+
+  def part(plan: list[Stage]) -> list[Stage]:
+    made = stages.needed(plan, _made(declared.config, kind, plan))
+    return made if models is None else stages.needed(made, _named(made, models))
+
+  plans = {seed: part(declared.plan(seed)) for seed in declared.config.seeds}
+  _claim(workdir, config, declared)
+  runs, outcomes = _run(workdir, declared, plans, profile_steps)
+  for run in runs.values() if processes.is_first() else ():
+    for stage in run.stages:
+      print(f"{run.label}{stage.name}: {summary(outcomes[stage.name])}")
+      print(f"  {run.directories[stage.name]}")
+  return outcomes
+
+
+def put_checkpoint(
+  config: builders.Config, kind: str, checkpoint: str
+) -> builders.Config:
+  """Returns a config where a checkpoint is the model that a part starts from.
+
+  Raises:
+    ConfigError: if the part starts from several models.
+  """
+  # As the typed config has them: entries that are run, sweeps spelled out.
+  entries = parse(config).models
+  config = config.copy_and_resolve_references()
+  config.unlock()
+  if kind in ("relearn", "evaluate"):
+    config.models = builders.block(**{GIVEN: builders.given(checkpoint)})
+    config.references = builders.references()
+    for attack in config.attacks.values():
+      attack.models = ()
+    return config
+  made = {name: recipe for name, recipe in entries.items() if recipe.phase == kind}
+  if kind == "pretrain":
+    config.models[GIVEN] = builders.given(checkpoint)
+    for name, recipe in made.items():
+      config.models[recipe.family or name].start = GIVEN
+    return config
+  starts = {
+    recipe.origin if kind == "unlearn" else recipe.frozen.get("teacher")
+    for recipe in made.values()
+  } - {None}
+  # A checkpoint is an unlearned model; those that are pretrained may teach as well.
+  if kind == "distill":
+    starts = {name for name in starts if entries[str(name)].phase != "pretrain"}
+  if len(starts) != 1:
+    names = ", ".join(sorted(map(str, starts))) or "none"
+    raise ConfigError(
+      f"--checkpoint: expected a part that starts from one model, and this one starts "
+      f"from {names}; give it as --config.models.NAME.checkpoint={checkpoint}"
+    )
+  name = str(starts.pop())
+  config.models[entries[name].family or name].checkpoint = checkpoint
+  return config
+
+
+def _made(config: RunConfig, kind: str, plan: Sequence[Stage]) -> list[str]:
+  """Returns the stages that a part is about: of checkpoints, if it starts from any."""
+  if kind == "relearn":
+    return [stage.name for stage in plan if isinstance(stage, AttackStage)]
+  models = [stage.name for stage in stages.models(plan)]
+  if kind == "evaluate":
+    return models
+  given = {stage.name for stage in plan if isinstance(stage, GivenStage)}
+
+  def is_made(name: str) -> bool:
+    needs = {stage.name for stage in stages.needed(plan, [name])}
+    return config.models[name].phase == kind and (not given or bool(given & needs))
+
+  return [name for name in models if name not in given and is_made(name)]
+
+
+def _named(plan: Sequence[Stage], models: Sequence[str]) -> list[str]:
+  """Returns the stages that --models names: models by name, or their attacks."""
+  names = [stage.name for stage in plan]
+  chosen = []
+  for model in models:
+    of_model = [
+      s.name for s in plan if isinstance(s, AttackStage) and s.target == model
+    ]
+    if model not in names:
+      raise ConfigError(f"--models: {model!r} is none of {', '.join(names)}")
+    chosen += of_model or [model]
+  return chosen
+
+
+def _run(
+  workdir: files.Path,
+  declared: Declared,
+  plans: Mapping[int, Sequence[Stage]],
+  profile_steps: tuple[int, int] | None,
+) -> tuple[dict[int, Run], dict[str, Outcome]]:
+  """Runs the plan of each seed, one after the other."""
+  config, runs, outcomes = declared.config, {}, {}
+  for seed, plan in plans.items():
+    names = {stage.name for stage in plan}
+    runs[seed] = Run(
+      workdir,
+      declared.mesh,
+      checkpoint_every=config.checkpoint_every,
+      evaluation_rows=config.evaluation_rows,
+      replicas_at_once=config.replicas_at_once,
+      stages=tuple(plan),
+      given={name: given for name, given in declared.given.items() if name in names},
+      max_loss=config.max_loss,
+      profile_steps=profile_steps,
+      label=f"seed {seed}: " if len(config.seeds) > 1 else "",
+      writers=config.writers,
+    )
+  if processes.on_first("finished", lambda: all(map(_is_done, runs.values()))):
+    LOGGER.info("nothing to run: all stages are finished")
+  else:
+    environment.record(workdir)
+  for run in runs.values():
+    outcomes |= run_stages(run)
+  return runs, outcomes
+
+
+def _is_done(run: Run) -> bool:
+  return all(run.done(stage.name) for stage in run.stages)
+
+
+def _claim(workdir: files.Path, config: builders.Config, declared: Declared) -> None:
+  """Makes the workdir the config's own; see workdirs.claim."""
+  model = records.to_json(declared.config.model)
+  content = {"version": stages.VERSION, **plain(config), "model": model}
+  processes.on_first("claim", lambda: claim_workdir(workdir, content))
+  if not (workdir / "config.json").exists():
+    raise ConfigError(
+      f"--workdir must be a directory that all processes share, got {workdir}, which "
+      f"process {jax.process_index()} does not see; give one on a shared disk or in a "
+      "store"
+    )
+
+
+def claim_workdir(workdir: files.Path, config: Mapping[str, Any]) -> None:
+  """Makes the run directory the config's own, or checks that it is.
+
+  Seeds, models, attacks and mixtures may be added: what is new is run, and what is
+  finished is left.
+
+  Raises:
+    ConfigError: if the path is no directory, cannot be written, or belongs to a
+      run of another config; names the fields that differ.
+  """
+  path = workdir / "config.json"
+  version = files.read_json(path).get("version") if path.exists() else stages.VERSION
+  if version != stages.VERSION:
+    raise ConfigError(
+      f"--workdir {workdir} holds a run directory of version {version or 'below 3'}, "
+      f"and this undo_jax writes version {stages.VERSION}; give another workdir"
+    )
+  workdirs.claim(workdir, config, free=(*FREE_FIELDS, "seeds"), effective=_effective)
+
+
+def _effective(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+  """Returns what of a config must equal another's: entries that both have."""
+  compared = dict(config)
+  for table in _TABLES:
+    shared = other.get(table, {})
+    entries = config.get(table, {}).items()
+    compared[table] = {
+      name: _determining(entry) for name, entry in entries if name in shared
+    }
+  return compared
+
+
+def _determining(entry: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns an entry without what does not change its result."""
+  left_out = ("run", "look", "label", "models")
+  return {name: value for name, value in entry.items() if name not in left_out}
