@@ -2,15 +2,14 @@
 
 import functools
 import itertools
-import math
 
 import jax
-from jax import extend
 import jax.numpy as jnp
 import pytest
 
 from undo_jax import objectives, testing
-from undo_jax.frontier.compute import Compute, forward_flops, training
+from undo_jax.frontier.compute import Compute, training
+from undo_jax.hardware.flops import count, forward_flops
 from undo_jax.models.gemma2 import Gemma2
 from undo_jax.models.presets import PRESETS
 from undo_jax.objectives.routed import Routing
@@ -21,24 +20,6 @@ CONFIGS = {
   "wide heads": testing.config(num_layers=3, width=24, num_heads=2, head_dim=20),
   "0.1b": PRESETS["gemma2_0.1b"],
 }
-
-
-def product_flops(jaxpr) -> int:
-  """Counts 2 * (output size) * (contracted size) of every matrix product."""
-  total = 0
-  for eqn in jaxpr.eqns:
-    if eqn.primitive.name == "dot_general":
-      (contracted, _), _ = eqn.params["dimension_numbers"]
-      shape = eqn.invars[0].aval.shape
-      total += (
-        2
-        * math.prod(eqn.outvars[0].aval.shape)
-        * math.prod(shape[axis] for axis in contracted)
-      )
-    times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-    inner = extend.core.jaxprs_in_params(eqn.params)
-    total += times * sum(product_flops(jaxpr) for jaxpr in inner)
-  return total
 
 
 def abstract(config, batch_size, length):
@@ -58,7 +39,7 @@ def test_forward_flops_are_those_of_all_matrix_products(name, length):
   config = CONFIGS[name]
   params, batch = abstract(config, 1, length)
   jaxpr = jax.make_jaxpr(functools.partial(logits, config))(params, batch["inputs"])
-  assert forward_flops(config, length) == product_flops(jaxpr.jaxpr)
+  assert forward_flops(config, length) == count(jaxpr).flops
 
 
 OPTIONS = {
@@ -86,7 +67,7 @@ def test_training_flops_are_those_of_all_matrix_products(name):
 
   jaxpr = jax.make_jaxpr(jax.grad(loss))(params, params, batch)
   cost = training(config, method, updates=5, batch_size=rows, length=length)
-  assert cost.flops == 5 * product_flops(jaxpr.jaxpr)
+  assert cost.flops == 5 * count(jaxpr).flops
   assert cost.updates == 5
   parts = 2 if "forget" in batch else 1
   assert cost.tokens == 5 * rows * length * parts
@@ -124,7 +105,7 @@ def test_routed_flops_are_those_of_all_matrix_products(name):
   jaxpr = jax.make_jaxpr(jax.grad(loss))(params, params, batch)
   method = objectives.method(name, options)
   cost = training(config, method, updates=1, batch_size=rows, length=length)
-  assert cost.flops == product_flops(jaxpr.jaxpr)
+  assert cost.flops == count(jaxpr).flops
 
 
 def test_representation_noise_also_unembeds_every_hidden_state():
@@ -189,7 +170,7 @@ def test_costs_add_up_along_a_lineage():
 def test_flops_are_exact_integers_beyond_float64():
   cost = training(
     PRESETS["gemma2_2b"],
-    objectives.REGISTRY["cross_entropy"],
+    objectives.method("cross_entropy", {}),
     updates=10**6 + 1,
     batch_size=1024,
     length=2048,

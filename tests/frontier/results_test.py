@@ -1,77 +1,238 @@
-"""What results.json says of an attack, from made-up outcomes of a plan."""
+"""What results.json says, read from run directories of made-up outcomes."""
+
+import dataclasses
+import json
 
 import pytest
 
-from configs import arithmetic
-from undo_jax import stages
-from undo_jax.frontier import results
+from tests.frontier import made_up
+from undo_jax import config as c
+from undo_jax.frontier import report, results
+from undo_jax.plan import stages, translation
+from undo_jax.plan.config import parse
+from undo_jax.utils import files
+from undo_jax.utils.errors import ConfigError
 
-
-def assembled(routing=(), **lora):
-  config = arithmetic.get_config("tiny")
-  config.attack.lora.update(lora)
-  config.routing.methods = routing
-  plan = stages.plan(config)
-  trained = {
-    "scores": {"retain": 0.9, "forget": 0.1, "division_equation": 0.1},
-    "updates": 3,
-    "reason": "step limit",
-    "compute": {"updates": 3, "tokens": 5, "flops": 7},
-  }
-  attacked = {
+TRAINED = {
+  "scores": {"retain": 0.9, "forget": 0.1, "division_equation": 0.1},
+  "updates": 3,
+  "reason": "fixed budget",
+  "compute": {"updates": 3, "tokens": 5, "flops": 7},
+}
+OUTCOMES = {
+  "data": {},
+  "train": TRAINED,
+  "attack": {
     "learning_rates": [1e-3, 1e-2],
     "steps": [0, 10],
-    "scores": {"retain": [[0.9, 0.8], [0.9, 0.7]], "forget": [[0.1, 0.2], [0.1, 0.4]]},
-  }
-  ablated = trained | {
-    "scores": {"retain": 0.8, "forget": 0.2},
+    "scores": {
+      "retain": [[0.9, 0.8], [0.9, 0.7]],
+      "forget": [[0.1, 0.2], [0.1, 0.4]],
+      "division_equation": [[0.1, 0.3], [0.1, 0.5]],
+    },
+  },
+  "ablate": {
+    "scores": {"retain": 0.8, "forget": 0.2, "division_equation": 0.2},
     "whole": {"retain": 0.9, "forget": 0.7, "division_equation": 0.7},
     "updates": 0,
     "reason": "ablated",
     "compute": {"updates": 0, "tokens": 0, "flops": 0},
+  },
+}
+
+
+def declared(name="arithmetic:tiny", **attacks):
+  """Returns a config, the attacks of which are as long as the made-up ones."""
+  config = c.shipped(name)
+  for attack, entry in attacks.items():
+    config.attacks[attack] = entry(config.attacks.relearn)
+  config.report.budgets = (10,)
+  return config
+
+
+def read(config, directory, changes=None):
+  """Returns the results of a run directory with made-up outcomes.
+
+  Args:
+    config: of the run.
+    directory: where it is written.
+    changes: outcomes of single stages.
+  """
+  parsed = parse(config)
+  plans = {}
+  for seed in parsed.seeds:
+    plans[seed] = {}
+    for stage in translation.plan(parsed, seed):
+      where = f"{stage.name}-{seed}"
+      plans[seed][stage.name] = where
+      outcome = OUTCOMES[stage.KIND] | (changes or {}).get(stage.name, {})
+      folder = directory / "stages" / where
+      folder.mkdir(parents=True)
+      described = stages.to_json(stage) | {"inputs": {}}
+      (folder / "config.json").write_text(json.dumps(described))
+      (folder / "done.json").write_text(json.dumps(outcome))
+  results.write_plan(files.path(directory), plans)
+  return results.read(files.path(directory), parsed)
+
+
+def test_every_model_has_its_attacks_beside_its_scores(tmp_path):
+  config = declared(lora=lambda entry: c.lora(entry, rank=4, alpha=3.0))
+  made = read(config, tmp_path)
+  assert (made.schema, made.task, made.seeds) == (2, "arithmetic", (0,))
+  assert made.metrics["forget"].higher_is == "more capable"
+  assert made.attacks["relearn"] == made_up.adversary()
+  assert made.attacks["lora"] == made_up.adversary(
+    "LoRA", "low-rank adapters (LoRA, rank 4)"
+  )
+  assert len(made.models) == 10
+  for model in made.models.values():
+    (run,) = model.runs
+    assert (run.before.retain, run.before.forget) == (0.9, 0.1)
+    assert run.before.by_task == {"division_equation": 0.1}
+    assert list(run.attacks) == ["relearn", "lora"] and run.ablation is None
+    for under in run.attacks.values():
+      assert under.worst_forget == (0.1, 0.4)
+      assert under.worst_learning_rate == (1e-3, 1e-2)
+      assert under.retain == (0.9, 0.7)
+      assert under.by_task == {"division_equation": (0.1, 0.5)}
+      assert under.forget_by_learning_rate == ((0.1, 0.2), (0.1, 0.4))
+
+
+def test_the_page_is_made_from_what_was_read(tmp_path):
+  made = read(declared(), tmp_path)
+  again = results.from_json(json.loads(json.dumps(results.to_json(made))), path="x")
+  assert again == made
+  page = report.page(made)
+  for label in ("data filtering", "MaxEnt", "unlearn and distill", "UNDO α = 0.7"):
+    assert f"</span>{label}</th>" in page
+
+
+def test_an_attack_says_what_it_trains_and_what_it_does_before(tmp_path):
+  config = declared()
+  config.attacks.relearn.update(
+    trainable=(("layers/mlp/.*", ()),), noise={"alpha": 0.1}, label="a part"
+  )
+  made = read(config, tmp_path)
+  assert made.attacks == {
+    "relearn": made_up.adversary("a part", noise=0.1, paths=("layers/mlp/.*",))
   }
-  outcomes = {"train": trained, "ablate": ablated, "attack": attacked, "data": {}}
-  return results.assemble(
-    setting="arithmetic",
-    seed=0,
-    budgets=(10,),
-    stages=plan,
-    outcomes={stage.name: outcomes[stage.kind] for stage in plan},
-  )["models"]
+
+
+def test_compute_is_that_of_all_that_counts_on_the_way(tmp_path):
+  made = read(declared(), tmp_path)
+  costs = {name: model.runs[0].compute for name, model in made.models.items()}
+  assert costs["base"].flops == 0
+  assert costs["data_filtering"].fraction_of_filtered == 1.0
+  assert (costs["max_ent"].updates, costs["max_ent"].flops) == (3, 7)
+  # The unlearned teacher's too.
+  assert (costs["undo_alpha_0.5"].updates, costs["undo_alpha_0.5"].flops) == (6, 14)
+  assert costs["undo_alpha_0.5"].fraction_of_filtered == 2.0
+  config = declared()
+  config.references.filtered = None
+  made = read(config, tmp_path / "without")
+  assert made.models["undo_alpha_0.5"].runs[0].compute.fraction_of_filtered is None
+
+
+def test_an_ablated_model_says_how_it_was_trained_and_what_it_was(tmp_path):
+  made = read(declared("routing_arithmetic:tiny"), tmp_path)
+  assert not any(name.endswith("_whole") for name in made.models)
+  assert made.models["base"].runs[0].ablation is None
+  for name in ("routed", "routed_distillation_alpha_0.5"):
+    (run,) = made.models[name].runs
+    assert (run.before.retain, run.before.forget) == (0.8, 0.2)
+    assert run.ablation == results.Ablation(
+      before=results.Scores(retain=0.9, forget=0.7, by_task={"division_equation": 0.7}),
+      mlp_units=96,
+      kv_heads=0,
+    )
+    assert run.stopped == results.Stopped(reason="fixed budget", updates=3)
+    # Of its own training alone: the base costs nothing.
+    assert (run.compute.updates, run.compute.flops) == (3, 7)
+
+
+def test_a_score_that_was_lost_is_none_and_never_the_worst(tmp_path):
+  scores = OUTCOMES["attack"]["scores"]
+  scores = scores | {"forget": [[0.1, 0.2], [0.1, None]]}
+  lost = {"relearn_rmu": {"scores": scores}, "rmu": {"scores": {**TRAINED["scores"]}}}
+  lost["rmu"]["scores"]["retain"] = None
+  made = read(declared(), tmp_path, lost)
+  (run,) = made.models["rmu"].runs
+  assert run.before.retain is None
+  under = run.attacks["relearn"]
+  assert under.forget_by_learning_rate == ((0.1, 0.2), (0.1, None))
+  assert (under.worst_forget, under.retain) == ((0.1, 0.2), (0.9, 0.8))
+  assert "the learning rate 0.01 diverged (seed 0)" in report.page(made)
+
+
+def test_seeds_of_one_run_are_the_runs_of_its_models(tmp_path):
+  config = declared()
+  config.seeds = (4, 2)
+  made = read(config, tmp_path, {"max_ent": {"updates": 9}})
+  assert made.seeds == (4, 2)
+  for model in made.models.values():
+    assert [run.seed for run in model.runs] == [4, 2]
+    assert [run.directory[-2:] for run in model.runs] == ["-4", "-2"]
+
+
+def test_a_stage_of_another_version_is_refused(tmp_path):
+  config = declared()
+  read(config, tmp_path)
+  path = tmp_path / "stages" / "base-0" / "config.json"
+  stage = json.loads(path.read_text()) | {"version": 2}
+  path.write_text(json.dumps(stage))
+  with pytest.raises(ConfigError, match="base-0/config.json: expected a stage of vers"):
+    results.read(files.path(tmp_path), parse(config))
+
+
+SMALL = ("base", "data_filtering", "max_ent", "undo_alpha_0.5")
+
+
+def one(seed, **changes):
+  return made_up.synthetic(SMALL, 20, seeds=(seed,), **changes)
+
+
+def test_workdirs_are_merged_in_the_order_of_their_seeds():
+  merged = results.merge({f"run{seed}": one(seed) for seed in (3, 1, 2)})
+  assert merged.seeds == (1, 2, 3)
+  for name, model in merged.models.items():
+    assert [run.seed for run in model.runs] == [1, 2, 3]
+    assert model.runs[0] == one(1).models[name].runs[0]
+  both = results.merge({"a": made_up.synthetic(SMALL, 20, seeds=(1, 4)), "b": one(2)})
+  assert both.seeds == (1, 2, 4)
+  assert results.merge({"alone": one(1)}) == one(1)
+
+
+def with_models(models):
+  return dataclasses.replace(one(9), models=models)
+
+
+def other_rates():
+  made = one(9)
+  under = made.models["base"].runs[0].attacks["relearn"]
+  under = dataclasses.replace(under, learning_rates=(1e-4,))
+  return made_up.changed_run(made, "base", attacks={"relearn": under})
 
 
 @pytest.mark.parametrize(
-  "lora, expected",
+  ("other", "message"),
   [
-    ({}, {"kind": "full"}),
-    ({"alpha": 3.0}, {"kind": "full"}),
+    (one(1), "different seeds, got seed 1 in run1 and other"),
+    (one(9, task="facts"), "task is arithmetic in run1 and facts in other"),
     (
-      {"rank": 4, "targets": ("layers/mlp/up/kernel",)},
-      {"kind": "lora", "rank": 4, "alpha": 16.0, "targets": ["layers/mlp/up/kernel"]},
+      one(9, report=made_up.report(budgets=(20,))),
+      r"report/budgets is \[20, 100\] in run1 and \[20\] in other",
+    ),
+    (with_models({}), r"models is \['base', .*\] in run1 and \[\] in other"),
+    (
+      with_models(one(9).models | {"rmu": one(9).models["base"]}),
+      "models is .*'rmu'\\] in other",
+    ),
+    (
+      other_rates(),
+      r"models/base/runs.* and .*'learning_rates': \[0.0001\].* in other",
     ),
   ],
 )
-def test_every_model_names_the_attack_beside_its_scores(lora, expected):
-  models = assembled(**lora)
-  assert len(models) == 10
-  for model in models.values():
-    assert model["relearn"]["attack"] == expected
-    assert model["relearn"]["worst_forget"] == [0.1, 0.4]
-    assert model["relearn"]["worst_learning_rate"] == [1e-3, 1e-2]
-    assert model["relearn"]["retain"] == [0.9, 0.7]
-
-
-def test_an_ablated_model_tells_of_its_training_and_of_what_it_was():
-  models = assembled(routing=("routed", "routed_distillation"))
-  assert len(models) == 12 and "ablation" not in models["base"]
-  for name in ("routed", "routed_distillation_alpha_0.5"):
-    model = models[name]
-    assert (model["before"]["retain"], model["before"]["forget"]) == (0.8, 0.2)
-    assert model["ablation"] == {
-      "before": {"retain": 0.9, "forget": 0.7},
-      "mlp_units": 48,
-      "kv_heads": 0,
-    }
-    assert model["stopped"] == {"reason": "step limit", "updates": 3}
-    # Of its own training alone: the base costs nothing.
-    assert (model["compute"]["updates"], model["compute"]["flops"]) == (3, 7)
+def test_runs_that_differ_in_more_than_seeds_are_refused(other, message):
+  with pytest.raises(ConfigError, match=message):
+    results.merge({"run1": one(1), "other": other})

@@ -1,39 +1,36 @@
 """Closed-form cases of the robustness functions, in both metric directions."""
 
 from collections.abc import Sequence
+import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.frontier import made_up
+from tests.frontier.made_up import curve
 from undo_jax.frontier import robustness as rb
+from undo_jax.frontier.results import Relearning
 
 RATES = (1e-4, 1e-3, 1e-2)
 
 
-def relearn_entry(
+def relearned(
   scores_RxS: np.ndarray | list[list[float]],
   worst_rows: Sequence[int],
   rates: Sequence[float] = RATES,
-) -> dict[str, Any]:
+) -> Relearning:
+  """Returns an attack whose worst learning rates are what the caller says."""
   scores_RxS = np.asarray(scores_RxS, dtype=float)
   columns = range(scores_RxS.shape[1])
-  return {
-    "learning_rates": list(rates),
-    "steps": [10 * s for s in columns],
-    "worst_forget": [
-      float(scores_RxS[r, s]) for r, s in zip(worst_rows, columns, strict=True)
-    ],
-    "worst_learning_rate": [rates[r] for r in worst_rows],
-    "forget_by_learning_rate": scores_RxS.tolist(),
-  }
-
-
-def curve(
-  scores: Sequence[float], steps: Sequence[int] = (0, 10, 20, 50)
-) -> dict[str, Any]:
-  return {"steps": list(steps), "worst_forget": list(scores)}
+  made = made_up.relearning(
+    scores_RxS.tolist(), steps=[10 * s for s in columns], rates=rates
+  )
+  return dataclasses.replace(
+    made,
+    worst_forget=tuple(scores_RxS[list(worst_rows), list(columns)].tolist()),
+    worst_learning_rate=tuple(rates[row] for row in worst_rows),
+  )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +105,7 @@ def test_score_at_refuses_a_budget_before_the_first_step():
 )
 def test_edge_of_grid_locates_the_most_common_worst_rate(rows, at, steps):
   scores_RxS = np.arange(12.0).reshape(3, 4) / 100
-  edge = rb.edge_of_grid(relearn_entry(scores_RxS, rows))
+  edge = rb.edge_of_grid(relearned(scores_RxS, rows))
   assert (edge.at, edge.steps, edge.decided_steps) == (at, steps, 3)
   assert edge.by_step == tuple(RATES[row] for row in rows[1:])
   assert edge.learning_rate == RATES[["smallest", "inside", "largest"].index(at)]
@@ -116,32 +113,31 @@ def test_edge_of_grid_locates_the_most_common_worst_rate(rows, at, steps):
 
 def test_edge_of_grid_skips_ties():
   scores_RxS = [[0, 0, 0.1, 0.1], [0, 0, 0.1, 0.2], [0, 0, 0.0, 0.1]]
-  edge = rb.edge_of_grid(relearn_entry(scores_RxS, [0, 0, 0, 1]))
+  edge = rb.edge_of_grid(relearned(scores_RxS, [0, 0, 0, 1]))
   assert edge == rb.GridEdge("inside", 1e-3, 1, 1, (None, None, 1e-3))
 
 
 def test_edge_of_grid_is_undecided_if_all_steps_tie():
-  edge = rb.edge_of_grid(relearn_entry(np.zeros((3, 3)), [0, 0, 0]))
+  edge = rb.edge_of_grid(relearned(np.zeros((3, 3)), [0, 0, 0]))
   assert edge == rb.GridEdge("undecided", None, 0, 0, (None, None))
 
 
 def test_edge_of_grid_does_not_call_a_single_rate_bracketed():
-  edge = rb.edge_of_grid(relearn_entry([[0.0, 0.1]], [0, 0], rates=[1e-3]))
+  edge = rb.edge_of_grid(relearned([[0.0, 0.1]], [0, 0], rates=[1e-3]))
   assert edge.at == "only"
 
 
 def test_edge_of_grid_sorts_the_grid_and_forgives_float32():
-  relearn = relearn_entry([[0.1] * 3, [0.2] * 3], [1] * 3, rates=[1e-2, 1e-4])
-  relearn["worst_learning_rate"] = [float(np.float32(1e-4))] * 3
-  edge = rb.edge_of_grid(relearn)
+  under = relearned([[0.1] * 3, [0.2] * 3], [1] * 3, rates=[1e-2, 1e-4])
+  rate = float(np.float32(1e-4))
+  edge = rb.edge_of_grid(dataclasses.replace(under, worst_learning_rate=(rate,) * 3))
   assert (edge.at, edge.learning_rate) == ("smallest", 1e-4)
 
 
 def test_edge_of_grid_refuses_a_rate_outside_the_grid():
-  relearn = relearn_entry([[0.1] * 3, [0.2] * 3], [1] * 3, rates=[1e-2, 1e-4])
-  relearn["worst_learning_rate"] = [1e-3] * 3
+  under = relearned([[0.1] * 3, [0.2] * 3], [1] * 3, rates=[1e-2, 1e-4])
   with pytest.raises(ValueError, match="not in the grid"):
-    rb.edge_of_grid(relearn)
+    rb.edge_of_grid(dataclasses.replace(under, worst_learning_rate=(1e-3,) * 3))
 
 
 @pytest.mark.parametrize(
@@ -155,15 +151,15 @@ def test_edge_of_grid_refuses_a_rate_outside_the_grid():
   ],
 )
 def test_slowdown_of_an_accuracy(base, floor, fraction, step):
-  relearn = curve([0.0, 0.3, 0.4, 0.6])
+  under = curve([0.0, 0.3, 0.4, 0.6])
   options = {"base_score": base, "floor": floor, "fraction": fraction}
-  assert rb.slowdown(relearn, **options) == step
+  assert rb.slowdown(under, **options) == step
 
 
 def test_slowdown_of_a_cross_entropy_is_reached_from_above():
-  relearn = curve([7.0, 5.0, 4.0, 3.4])
-  assert rb.slowdown(relearn, base_score=2.0, floor=5.0) == 50
-  assert rb.slowdown(relearn, base_score=2.0, floor=5.0, fraction=0.8) is None
+  under = curve([7.0, 5.0, 4.0, 3.4])
+  assert rb.slowdown(under, base_score=2.0, floor=5.0) == 50
+  assert rb.slowdown(under, base_score=2.0, floor=5.0, fraction=0.8) is None
 
 
 def test_slowdown_defaults_to_half_of_an_accuracy():
@@ -175,17 +171,18 @@ def test_slowdown_refuses_a_base_model_without_the_capability():
     rb.slowdown(curve([0.1] * 4), base_score=0.0)
 
 
-def test_direction_is_read_from_the_metric():
-  assert rb.higher_is_worse({"higher_is": "more capable"})
-  assert not rb.higher_is_worse({"higher_is": "less capable"})
-  with pytest.raises(ValueError, match="'better'"):
-    rb.higher_is_worse({"higher_is": "better"})
+LONG, SHORT = (0, 20, 100, 500), (0, 20, 50, 100)
 
 
-def test_unlearned_reference_prefers_the_first_of_the_list():
-  assert rb.unlearned_reference(["rmu", "base", "grad_diff"]) == "grad_diff"
-  with pytest.raises(ValueError, match="max_ent"):
-    rb.unlearned_reference(["base", "undo_alpha_0.3"])
+def of_steps(*steps_of_models, **changes):
+  """Returns results of models that were attacked for so many steps."""
+  models = {
+    f"model {i}": made_up.model(
+      [made_up.run({n: curve([0.1] * len(s), s) for n, s in by_attack.items()})]
+    )
+    for i, by_attack in enumerate(steps_of_models)
+  }
+  return made_up.results(models, **changes)
 
 
 @pytest.mark.parametrize(
@@ -193,17 +190,80 @@ def test_unlearned_reference_prefers_the_first_of_the_list():
   [
     ([[0, 10], [0, 10]], (10,)),
     ([[0, 10, 20], [0, 10, 20]], (20,)),
-    ([[0, 20, 100, 500], [0, 20, 100, 500]], (20, 100, 500)),
-    ([[0, 20, 100, 500], [0, 20, 50, 100]], (20, 100)),
+    ([LONG, LONG], (20, 100, 500)),
+    ([LONG, SHORT], (20, 100)),
     ([[0, 15, 30, 200], [0, 15, 30, 200]], (200,)),  # 20 was not evaluated.
   ],
 )
 def test_budgets_are_steps_that_every_model_was_evaluated_at(steps, expected):
-  models = {f"model {i}": {"relearn": {"steps": s}} for i, s in enumerate(steps)}
-  assert rb.budgets({"models": models}) == expected
+  assert rb.budgets(of_steps(*({"relearn": s} for s in steps))) == expected
 
 
 def test_budgets_refuse_models_without_a_common_step():
-  models = {"a": {"relearn": {"steps": [0, 10]}}, "b": {"relearn": {"steps": [0, 15]}}}
   with pytest.raises(ValueError, match="share no"):
-    rb.budgets({"models": models})
+    rb.budgets(of_steps({"relearn": [0, 10]}, {"relearn": [0, 15]}))
+
+
+def test_budgets_are_those_of_the_attacks_that_count():
+  attacks = {name: made_up.adversary() for name in ("relearn", "lora")}
+  both = {"relearn": (0, 20, 40), "lora": (0, 15, 100)}
+
+  def budgets(*steps, **more):
+    return rb.budgets(of_steps(*steps, attacks=attacks, report=made_up.report(**more)))
+
+  # A step of any attack will do, and a model that was not attacked says nothing.
+  assert budgets(both, both, {}) == (20, 100)
+  assert budgets(both, {"relearn": (0, 20, 40)}) == (20, 40)
+  assert budgets(both, both, worst_over=("lora",)) == (100,)
+  assert budgets(both, both, budgets=(15, 40, 60)) == (15, 40, 100)
+  assert budgets({}, {}) == ()
+
+
+def test_the_worst_case_is_over_all_attacks_unless_some_are_named():
+  attacks = {name: made_up.adversary() for name in ("a", "b")}
+  assert rb.counted(of_steps({}, attacks=attacks)) == ("a", "b")
+  named = of_steps({}, attacks=attacks, report=made_up.report(worst_over=("b",)))
+  assert rb.counted(named) == ("b",)
+
+
+@pytest.mark.parametrize(
+  ("budget", "higher", "lower"),
+  [
+    (0, "slow", "fast"),
+    (9, "slow", "fast"),
+    (10, "fast", "slow"),
+    (50, "slow", "fast"),  # The short one stands at its last step.
+  ],
+)
+def test_the_strongest_attack_is_that_of_the_worst_score_within_the_budget(
+  budget, higher, lower
+):
+  run = made_up.run(
+    {
+      "fast": curve([0.1, 0.5], (0, 10)),
+      "slow": curve([0.2, 0.3, 0.6], (0, 7, 50)),
+      "not counted": curve([0.0, 1.0], (0, 10)),
+    }
+  )
+  for worse, name in ((True, higher), (False, lower)):
+    got = rb.strongest(run, ("fast", "slow", "none"), budget, higher_is_worse=worse)
+    assert got is run.attacks[name]
+
+
+def test_of_attacks_that_are_equally_strong_the_first_is_taken():
+  run = made_up.run({name: curve([0.1, 0.2], (0, 10)) for name in ("a", "b")})
+  for names in (("a", "b"), ("b", "a")):
+    got = rb.strongest(run, names, 10, higher_is_worse=True)
+    assert got is run.attacks[names[0]]
+  assert rb.strongest(run, ("c",), 10, higher_is_worse=True) is None
+
+
+def test_a_diverged_rate_is_named_and_is_not_tied():
+  forget = [[0.1, 0.2, None, None], [0.1, 0.3, 0.2, 0.2], [0.1, 0.1, 0.2, 0.2]]
+  retain = [[0.9] * 4, [0.9, 0.9, 0.9, None], [0.9] * 4]
+  under = made_up.relearning(forget, rates=RATES, retain_RxS=retain)
+  assert rb.diverged(under) == [RATES[0], RATES[1]]
+  assert rb.edge_of_grid(under).by_step == (RATES[1], None, None)
+  assert under.worst_forget == (0.1, 0.3, 0.2, 0.2)
+  fine = made_up.relearning([[0.1] * 4] * 2, rates=RATES)
+  assert rb.diverged(fine) == []

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from undo_jax.hardware.flops import forward_flops
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import Method
 
@@ -18,25 +19,6 @@ class Compute:
     """Adds two costs, field by field."""
     mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
     return Compute(**{name: mine[name] + theirs[name] for name in mine})
-
-
-def forward_flops(config: ModelConfig, length: int) -> int:
-  """Returns the FLOPs of one forward pass over one row.
-
-  L * (2 * M + 4 * N * L * H * K), with M the entries of all matrices that are
-  multiplied (unembedding yes, embedding look-up no) and the second term the
-  attention scores and their sums, counted in full as they are computed here.
-
-  Args:
-    config: the model.
-    length: L, positions of the row.
-  """
-  c = config
-  layer = 2 * c.width * c.head_dim * (c.num_heads + c.num_kv_heads)
-  layer += 3 * c.width * c.mlp_width
-  matrices = c.vocab_size * c.width + c.num_layers * layer
-  attention = 4 * c.num_layers * length * c.num_heads * c.head_dim
-  return length * (2 * matrices + attention)
 
 
 def training(

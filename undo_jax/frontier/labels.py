@@ -4,13 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from undo_jax.data.labels import UNLABELLED
-from undo_jax.stages import Stage, lineage, part_rows
+from undo_jax.plan.stages import BATCH, RowLabels, Stage, TrainStage, lineage
+from undo_jax.utils.records import record
+
+
+@record
+class LabelBudget:
+  """Tokens that had to be known as forget or retain, each as often as it was read."""
+
+  tokens: dict[str, int]  # By part, or "all".
+  share_of_pretraining: float | None  # Of the tokens the base was pretrained on.
 
 
 def budget(
-  stages: Sequence[Stage], outcomes: Mapping[str, dict[str, Any]], name: str
-) -> dict[str, Any]:
-  """Counts the labelled tokens on a model's way from the base.
+  plan: Sequence[Stage],
+  outcomes: Mapping[str, Any],
+  name: str,
+  *,
+  base: str | None,
+) -> LabelBudget:
+  """Counts the labelled tokens on a model's way.
 
   1. Unlearning reads labelled rows: updates * rows * L for each part of its batch.
   2. Data filtering sorts all that the base is pretrained on.
@@ -20,63 +33,54 @@ def budget(
   4. Other pretraining and distillation read rows without labels.
 
   Args:
-    stages: the plan.
+    plan: the stages.
     outcomes: done.json of every stage by name.
     name: of the model.
-
-  Returns:
-    {"tokens" by part (or "all"), "share_of_pretraining": their sum as a share of the
-    positions the base is pretrained on}; the share is None where the base was given.
+    base: whose pretraining the labels are a share of; None: there is none.
 
   Reference: UNDO, arXiv 2506.06278, whose abstract states 0.01% for its largest run.
   """
-  by_name = {stage.name: stage for stage in stages}
-  pretraining = _pretraining(by_name, outcomes)
+  by_name = {stage.name: stage for stage in plan}
+  pretraining = None
+  if base is not None and isinstance(by_name.get(base), TrainStage):
+    pretraining = outcomes[base]["compute"]["tokens"]
   tokens: dict[str, int] = {}
-  for parent in lineage(list(stages), name):
-    settings = by_name[parent].settings
-    if by_name[parent].kind == "ablate":
-      continue
-    read = outcomes[parent]["updates"] * settings["length"]
-    rows = part_rows(settings, settings["batch_size"])
-    if parent == "data_filtering":
-      found = {"all": pretraining or 0}
-    elif "batch" not in rows:
-      found = {part: read * rows[part] for part in rows if part != "unlabelled"}
-    elif "labels" in settings:
-      # What filtering leaves out, it does not read.
-      seen = pretraining or 0 if _is_filtered(settings) else read * rows["batch"]
-      found = {"forget": round(_labelled_forget(settings) * seen)}
-      if settings["options"].get("trusted"):
-        share = settings["labels"]["share"] - _labelled_forget(settings)
-        found["retain"] = round(share * seen)
-    else:
-      found = {}
-    for part, count in found.items():
+  for stage in lineage(plan, name):
+    for part, count in _tokens(stage, outcomes).items():
       tokens[part] = tokens.get(part, 0) + count
   share = sum(tokens.values()) / pretraining if pretraining else None
-  return {"tokens": tokens, "share_of_pretraining": share}
+  return LabelBudget(tokens=tokens, share_of_pretraining=share)
 
 
-def _is_filtered(settings) -> bool:
-  return settings["objective"] == "cross_entropy"
+def _tokens(stage: TrainStage, outcomes: Mapping[str, Any]) -> dict[str, int]:
+  """Returns the labelled tokens of one stage by part."""
+  read = outcomes[stage.name]["updates"] * stage.length
+  if stage.sorts is not None:
+    # A model that is not here, or was given, has no count.
+    cost = outcomes.get(stage.sorts, {}).get("compute", {})
+    sorted_tokens = cost.get("tokens", 0)
+    if stage.labels is None:
+      return {"all": sorted_tokens}
+    # What filtering leaves out, it does not read.
+    return {"forget": round(_labelled_forget(stage, stage.labels) * sorted_tokens)}
+  if BATCH not in stage.rows:
+    return {part: read * n for part, n in stage.rows.items() if part != "unlabelled"}
+  if stage.labels is None:
+    return {}
+  seen, forget = read * stage.rows[BATCH], _labelled_forget(stage, stage.labels)
+  counted = {"forget": round(forget * seen)}
+  if stage.options.get("trusted"):
+    counted["retain"] = round((stage.labels.share - forget) * seen)
+  return counted
 
 
-def _labelled_forget(settings) -> float:
+def _labelled_forget(stage: TrainStage, labels: RowLabels) -> float:
   """Returns which share of a mixture is labelled forget, filtered out or not."""
-  told = settings["labels"]
   forget = kept = 0.0
-  for name, weight in settings["parts"]["batch"].items():
+  for name, weight in stage.parts[BATCH].items():
     split, _, which = name.partition(":")
-    if split not in told["forget"]:
+    if split not in labels.forget:
       kept += weight
     else:
-      forget += weight / (1.0 - told["share"]) if which == UNLABELLED else weight
-  return told["share"] * forget / (forget + kept)
-
-
-def _pretraining(by_name, outcomes) -> int | None:
-  base = by_name.get("base")
-  if base is None or base.kind != "train":
-    return None
-  return outcomes["base"]["compute"]["tokens"]
+      forget += weight / (1.0 - labels.share) if which == UNLABELLED else weight
+  return labels.share * forget / (forget + kept)

@@ -1,72 +1,78 @@
-"""Does a model resist relearning better than UNDO for the same compute?"""
+"""Does a model resist relearning better than a rival family for the same compute?"""
 
-from collections.abc import Mapping
-from typing import Any
+import math
 
-from undo_jax.frontier import robustness as rb
+from undo_jax.evaluation.metrics import higher_is_worse
+from undo_jax.frontier import statistics
+from undo_jax.frontier.results import Results
 
 SLACK = 0.05  # Two costs that differ by a smaller part are equal.
-_UNDO = "undo_alpha_"
 
 
-def routed(results: Mapping[str, Any]) -> list[str]:
-  """Returns the models that were ablated after routing, and UNDO on such models."""
+def family(results: Results) -> list[str]:
+  """Returns the models that others are held against: those of results.report.rival."""
+  rival = results.report.rival
+  if rival is None:
+    return []
+  models = results.models.items()
+  return [name for name, model in models if rival in (name, model.family)]
+
+
+def challengers(results: Results) -> list[str]:
+  """Returns the models that are held against the family: no references, at a cost."""
+  rivals, references = family(results), results.references
+  others = {*rivals, references.base, references.filtered, references.unlearned}
+  if not rivals:
+    return []
   return [
-    name
-    for name, model in results["models"].items()
-    if "ablation" in model or f"_{_UNDO}" in name
+    name for name in results.models if name not in others and flops(results, name) > 0
   ]
 
 
-def rival(results: Mapping[str, Any], name: str, budget: int) -> str | None:
-  """Chooses the most robust UNDO model that costs no more than a model.
+def rival(results: Results, name: str, budget: int) -> str | None:
+  """Chooses the most robust member of the family that costs no more than a model.
 
-  the UNDO model of the least capable worst forget score after the budget, among those
-  with compute <= (1 + SLACK) * the model's
+  that of the least capable worst forget score after the budget, among those with
+  flops <= (1 + SLACK) * the model's
 
   Args:
-    results: the results dict, of one seed or several (whose means are compared).
+    results: of one seed or several, whose means are compared.
     name: of the model.
     budget: relearning updates.
 
   Returns:
-    The name of the rival; None if every UNDO model costs more.
+    The name of the rival; None if every member costs more.
   """
-  models = results["models"]
-  limit = (1 + SLACK) * _cost(models[name])
-  known = [n for n in models if n.startswith(_UNDO) and _cost(models[n]) <= limit]
+  limit = (1 + SLACK) * flops(results, name)
+  scores = {
+    member: statistics.worst_forget(results, member, budget)
+    for member in family(results)
+    if flops(results, member) <= limit
+  }
   sign = _sign(results)
-  return min(
-    known,
-    key=lambda n: sign * rb.score_at(models[n]["relearn"], budget),
-    default=None,
-  )
+  attacked = {n: sign * score.value for n, score in scores.items() if score is not None}
+  return min(attacked, key=lambda member: attacked[member], default=None)
 
 
-def margins(
-  results: Mapping[str, Any], name: str, other: str, budget: int
-) -> list[float]:
+def margins(results: Results, name: str, other: str, budget: int) -> list[float]:
   """Returns by how much a model is less capable than another, seed by seed.
 
   other's worst forget score after the budget - the model's, of scores that rise with
-  the capability; else the other way round. Above 0 the model is more robust.
+  the capability; else the other way round. Above 0 the model is more robust. Empty if
+  one of them was not attacked.
   """
   sign = _sign(results)
-  mine, theirs = (_by_seed(results["models"][n], budget) for n in (name, other))
-  return [sign * (b - a) for a, b in zip(mine, theirs, strict=True)]
+  mine, theirs = (statistics.worst_forget(results, n, budget) for n in (name, other))
+  if mine is None or theirs is None:
+    return []
+  return [sign * (b - a) for a, b in zip(mine.by_seed, theirs.by_seed, strict=True)]
 
 
-def _by_seed(model, budget) -> list[float]:
-  relearn = model["relearn"]
-  step = rb.step_index(relearn["steps"], budget)
-  if "by_seed" not in model:
-    return [relearn["worst_forget"][step]]
-  return [worst_S[step] for worst_S in model["by_seed"]["worst_forget"]]
+def flops(results: Results, name: str) -> float:
+  """Returns the mean cost of a model."""
+  runs = results.models[name].runs
+  return math.fsum(run.compute.flops for run in runs) / len(runs)
 
 
-def _cost(model) -> float:
-  return model["compute"]["fraction_of_data_filtering"]
-
-
-def _sign(results) -> int:
-  return 1 if rb.higher_is_worse(results["metrics"]["forget"]) else -1
+def _sign(results: Results) -> int:
+  return 1 if higher_is_worse(results.metrics["forget"]) else -1

@@ -1,28 +1,21 @@
-"""How robust is forgetting? Pure functions over the results of relearning attacks.
+"""How robust is forgetting? Pure functions of relearning attacks and of results.
 
 A forget score either rises with the capability (accuracy: higher is worse) or falls
-with it (cross-entropy: lower is worse); the metrics entry of the results says which.
+with it (cross-entropy: lower is worse); its metric says which.
 Shapes: R learning rates of the attack, S evaluated steps.
 """
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-# Methods that change outputs only; the first one present marks robustness 0.
-UNLEARNED_ONLY = (
-  "max_ent",
-  "grad_diff",
-  "rmu",
-  "max_ent_sam",
-  "max_ent_rep_noise",
-  "oracle_matching",
-)
-BUDGETS = (20, 100)  # Relearning updates compared where the results name none.
+if TYPE_CHECKING:  # That module imports this one.
+  from undo_jax.frontier.results import ModelRun, Relearning, Results
+
 _COINCIDE = 1e-9  # References closer than this cannot scale a ratio.
 
 
@@ -88,43 +81,35 @@ def robustness(
 
   Reference: arXiv 2506.06278, the robustness axis of its compute trade-off.
   """
-  span = unlearned_score - filtered_score
-  if abs(span) < _COINCIDE:
+  if coincide(unlearned_score, filtered_score):
     return None
-  return (unlearned_score - model_score) / span
+  return (unlearned_score - model_score) / (unlearned_score - filtered_score)
 
 
-def score_at(relearn: Mapping[str, Any], budget: int) -> float:
+def coincide(one: float, other: float) -> bool:
+  """Tell whether two references are too close to scale a ratio."""
+  return abs(one - other) < _COINCIDE
+
+
+def score_at(relearned: "Relearning", budget: int) -> float:
   """Read the worst forget score once an attacker has spent a budget.
 
   score = worst_forget[max {s : steps[s] <= budget}]
 
   Args:
-    relearn: the "relearn" entry of a model, steps ascending.
+    relearned: a model under an attack, steps ascending.
     budget: relearning updates the attacker may spend.
-
-  Returns:
-    The score at the last evaluated step within the budget.
 
   Raises:
     ValueError: if the first evaluation came after the budget.
-
-  Reference: ours.
   """
-  return float(relearn["worst_forget"][step_index(relearn["steps"], budget)])
+  return relearned.worst_forget[step_index(relearned.steps, budget)]
 
 
 def step_index(steps: Sequence[int], budget: int) -> int:
   """Find the last evaluated step within a budget.
 
   index = max {s : steps[s] <= budget}
-
-  Args:
-    steps: evaluated steps, ascending.
-    budget: relearning updates.
-
-  Returns:
-    The position in `steps`.
 
   Raises:
     ValueError: if no step lies within the budget.
@@ -135,7 +120,28 @@ def step_index(steps: Sequence[int], budget: int) -> int:
   return index
 
 
-def edge_of_grid(relearn: Mapping[str, Any]) -> GridEdge:
+def strongest(
+  run: "ModelRun", attacks: Sequence[str], budget: int, *, higher_is_worse: bool
+) -> "Relearning | None":
+  """Pick the attack that wins back the most within a budget.
+
+  argmax_a score_at(a, budget)  (argmin when lower is worse)
+
+  Args:
+    run: a model of one seed.
+    attacks: names of those to choose from; those it was not attacked by do not count.
+    budget: relearning updates; each attack stands at its last step within it.
+    higher_is_worse: whether a higher forget score means more capability.
+
+  Returns:
+    The model under that attack, of ties the first; None if it was not attacked.
+  """
+  relearned = [run.attacks[name] for name in attacks if name in run.attacks]
+  sign = 1 if higher_is_worse else -1
+  return max(relearned, key=lambda each: sign * score_at(each, budget), default=None)
+
+
+def edge_of_grid(relearned: "Relearning") -> GridEdge:
   """Tell whether the attack's learning rates bracket the worst one.
 
   mode = the most common worst learning rate over the decided steps > 0
@@ -144,19 +150,14 @@ def edge_of_grid(relearn: Mapping[str, Any]) -> GridEdge:
   attack is not known to be bracketed. Step 0 precedes any update, and a step at which
   several rates are equally bad says nothing; neither is counted.
 
-  Args:
-    relearn: the "relearn" entry of a model.
-
   Returns:
     The position of the mode in the grid; equal counts go to the smaller rate.
 
   Raises:
     ValueError: if a worst learning rate is not one of the grid.
-
-  Reference: ours.
   """
-  grid = sorted(float(rate) for rate in relearn["learning_rates"])
-  worst_by_step = _worst_rates(relearn, grid)
+  grid = sorted(relearned.learning_rates)
+  worst_by_step = _worst_rates(relearned, grid)
   counts = collections.Counter(rate for rate in worst_by_step if rate is not None)
   if not counts:
     return GridEdge("undecided", None, 0, 0, worst_by_step)
@@ -171,8 +172,16 @@ def edge_of_grid(relearn: Mapping[str, Any]) -> GridEdge:
   )
 
 
+def diverged(relearned: "Relearning") -> list[float]:
+  """Return the learning rates that have lost a score."""
+  forget_RxS = relearned.forget_by_learning_rate
+  retain_RxS = relearned.retain_by_learning_rate
+  by_rate = zip(relearned.learning_rates, forget_RxS, retain_RxS, strict=True)
+  return [rate for rate, *scores_S in by_rate if any(None in s for s in scores_S)]
+
+
 def slowdown(
-  relearn: Mapping[str, Any],
+  relearned: "Relearning",
   *,
   base_score: float,
   floor: float = 0.0,
@@ -186,7 +195,7 @@ def slowdown(
   data-filtered model's score for a floor, is recovered from above.
 
   Args:
-    relearn: the "relearn" entry of a model.
+    relearned: a model under an attack.
     base_score: forget score of the base model before any attack.
     floor: forget score of a model without the capability; 0 suits accuracies.
     fraction: part of the capability to win back.
@@ -196,95 +205,68 @@ def slowdown(
 
   Raises:
     ValueError: if the base model's score is the floor: nothing to recover.
-
-  Reference: ours.
   """
-  span = base_score - floor
-  if abs(span) < _COINCIDE:
+  if coincide(base_score, floor):
     raise ValueError(f"the base score {base_score} equals the floor {floor}")
-  for step, score in zip(relearn["steps"], relearn["worst_forget"], strict=True):
+  for step, score in zip(relearned.steps, relearned.worst_forget, strict=True):
     # A tiny slack keeps 0.3 / 0.6 from missing one half by a rounding error.
-    if (score - floor) / span >= fraction - _COINCIDE:
-      return int(step)
+    if (score - floor) / (base_score - floor) >= fraction - _COINCIDE:
+      return step
   return None
 
 
-def higher_is_worse(metric: Mapping[str, Any]) -> bool:
-  """Read the direction of a forget metric: does a higher score mean more capable?
-
-  Args:
-    metric: an entry of results["metrics"].
-
-  Returns:
-    True for accuracies, False for cross-entropies.
-
-  Raises:
-    ValueError: if its "higher_is" is neither "more capable" nor "less capable".
-  """
-  directions = {"more capable": True, "less capable": False}
-  if metric["higher_is"] not in directions:
-    raise ValueError(
-      f"higher_is must be one of {sorted(directions)}, got {metric['higher_is']!r}"
-    )
-  return directions[metric["higher_is"]]
+def counted(results: "Results") -> tuple[str, ...]:
+  """Return the names of the attacks that the worst case is over."""
+  return results.report.worst_over or tuple(results.attacks)
 
 
-def unlearned_reference(names: Iterable[str]) -> str:
-  """Choose the model that marks robustness 0: the first of UNLEARNED_ONLY present.
+def budgets(results: "Results") -> tuple[int, ...]:
+  """List the budgets at which every attacked model was evaluated.
 
-  Args:
-    names: names of the models.
+  those of results.report.budgets that are common steps, then the last common step
+
+  Of several attacks on a model a step of one will do.
 
   Returns:
-    The name of the reference.
-
-  Raises:
-    ValueError: if no model was unlearned only.
-  """
-  present = set(names)
-  for name in UNLEARNED_ONLY:
-    if name in present:
-      return name
-  raise ValueError(f"robustness needs one of {UNLEARNED_ONLY}, got {sorted(present)}")
-
-
-def budgets(results: Mapping[str, Any]) -> tuple[int, ...]:
-  """List the budgets at which every model was evaluated.
-
-  those of results["budgets"] that are common steps, then the last common step
-
-  Args:
-    results: the results dict.
-
-  Returns:
-    Ascending budgets without repetition; the last one is the whole attack.
+    Ascending budgets without repetition; the last one is the whole attack. None if
+    nothing was attacked.
 
   Raises:
     ValueError: if the models share no evaluated step > 0.
   """
-  steps = (set(m["relearn"]["steps"]) for m in results["models"].values())
-  common = set.intersection(*steps) - {0}
+  steps = [
+    {
+      s
+      for name in counted(results)
+      if name in run.attacks
+      for s in run.attacks[name].steps
+    }
+    for model in results.models.values()
+    for run in model.runs
+  ]
+  attacked = [of_run for of_run in steps if of_run]
+  if not attacked:
+    return ()
+  common = set.intersection(*attacked) - {0}
   if not common:
-    raise ValueError("the models share no evaluated relearning step after step 0")
-  return tuple(sorted(common & {*named_budgets(results), max(common)}))
-
-
-def named_budgets(results: Mapping[str, Any]) -> tuple[int, ...]:
-  """Return the budgets that a run asked to be compared at."""
-  return tuple(results.get("budgets", BUDGETS))
+    raise ValueError(
+      "the models share no evaluated relearning step after step 0; name attacks that "
+      "do in config.report.worst_over"
+    )
+  return tuple(sorted(common & {*results.report.budgets, max(common)}))
 
 
 def _worst_rates(
-  relearn: Mapping[str, Any], grid: Sequence[float]
+  relearned: "Relearning", grid: Sequence[float]
 ) -> tuple[float | None, ...]:
   """Return the worst grid rate of each step > 0, None where several are worst."""
-  scores_RxS = np.asarray(relearn["forget_by_learning_rate"], dtype=float)
-  worst_S = np.asarray(relearn["worst_forget"], dtype=float)
+  scores_RxS = np.asarray(relearned.forget_by_learning_rate, dtype=float)
+  worst_S = np.asarray(relearned.worst_forget, dtype=float)
   tied_S = (scores_RxS == worst_S).sum(axis=0) > 1
   return tuple(
     None if tied else _in_grid(rate, grid)
     for step, rate, tied in zip(
-      relearn["steps"], relearn["worst_learning_rate"], tied_S, strict=True
+      relearned.steps, relearned.worst_learning_rate, tied_S, strict=True
     )
     if step > 0
   )

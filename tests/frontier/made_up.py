@@ -1,0 +1,230 @@
+"""Results that were never run, for tests of what is made from results."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+
+import numpy as np
+
+from undo_jax.config import FIGURES
+from undo_jax.frontier.labels import LabelBudget
+from undo_jax.frontier.results import (
+  Ablation,
+  Adversary,
+  Cost,
+  Metric,
+  ModelResult,
+  ModelRun,
+  Relearning,
+  Results,
+  Scores,
+  Stopped,
+)
+from undo_jax.frontier.robustness import worst_case
+from undo_jax.plan.config import References, Report
+
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+TOP = 0.98  # Accuracy that every model relearns in the end.
+TASKS = ("addition_equation", "addition_word", "multiplication_equation")
+UNIT = "fraction of exact answers"
+# Forget before, half-life of relearning in updates, retain, compute as a part of data
+# filtering's; label, color, marker.
+ARITHMETIC = {
+  "base": (0.97, 1, 0.99, 0.0, "base", "#111111", "s"),
+  "data_filtering": (0.01, 120, 0.99, 1.0, "data filtering", "#666666", "*"),
+  "max_ent": (0.02, 5, 0.97, 0.01, "MaxEnt", "#b3261e", "^"),
+  "grad_diff": (0.0, 5.5, 0.93, 0.012, "GradDiff", "#ea6a1f", "v"),
+  "rmu": (0.03, 4.8, 0.95, 0.008, "RMU", "#f4ae52", "<"),
+  "oracle_matching": (0.01, 7, 0.98, 0.06, "oracle matching", "#9c36a8", "D"),
+  "unlearn_and_distill": (0.02, 95, 0.98, 1.09, "unlearn and distill", "#1f8f4e", "P"),
+  "undo_alpha_0.3": (0.02, 9, 0.98, 0.21, "UNDO α = 0.3", "Blues", "o"),
+  "undo_alpha_0.5": (0.02, 20, 0.98, 0.44, "UNDO α = 0.5", "Blues", "o"),
+  "undo_alpha_0.7": (0.01, 85, 0.97, 0.74, "UNDO α = 0.7", "Blues", "o"),
+}
+ROUTED = (0.1, 30, 0.9, 0.5, "routed", "#00796b", "p")
+FILTERED_FLOPS = 10**15
+
+
+def metric(higher_is="more capable", *, name="accuracy", unit=UNIT, bounds=(0.0, 1.0)):
+  return Metric(name=name, unit=unit, range=bounds, higher_is=higher_is)
+
+
+def relearning(
+  forget_RxS: Sequence[Sequence[float | None]],
+  *,
+  steps: Sequence[int] = (0, 10, 20, 50),
+  rates: Sequence[float] = RATES,
+  retain_RxS: Sequence[Sequence[float | None]] | None = None,
+  higher_is_worse: bool = True,
+  by_task: Mapping[str, Sequence[float]] | None = None,
+) -> Relearning:
+  """Returns a model under an attack, from its scores by learning rate."""
+  retain_RxS = forget_RxS if retain_RxS is None else retain_RxS
+  scores_RxS = np.asarray(forget_RxS, dtype=float)
+  worst_S, rows_S = worst_case(scores_RxS, higher_is_worse=higher_is_worse)
+  return Relearning(
+    learning_rates=tuple(rates[: len(forget_RxS)]),
+    steps=tuple(steps),
+    worst_forget=tuple(worst_S.tolist()),
+    worst_learning_rate=tuple(rates[row] for row in rows_S),
+    retain=tuple(retain_RxS[row][s] for s, row in enumerate(rows_S)),
+    forget_by_learning_rate=tuple(map(tuple, forget_RxS)),
+    retain_by_learning_rate=tuple(map(tuple, retain_RxS)),
+    by_task={name: tuple(scores) for name, scores in (by_task or {}).items()},
+  )
+
+
+def curve(scores: Sequence[float], steps=(0, 10, 20, 50), **more) -> Relearning:
+  """Returns a model under an attack with a single learning rate."""
+  return relearning([scores], steps=steps, **more)
+
+
+def run(
+  attacks: Mapping[str, Relearning],
+  *,
+  seed: int = 0,
+  retain: float | None = 0.9,
+  forget: float | None = 0.1,
+  by_task: Mapping[str, float | None] | None = None,
+  flops: int = FILTERED_FLOPS,
+  fraction: float | None = None,
+  updates: int = 100,
+  share: float | None = None,
+  reason: str = "fixed budget",
+  ablation: Ablation | None = None,
+) -> ModelRun:
+  return ModelRun(
+    seed=seed,
+    directory="made-up",
+    before=Scores(retain=retain, forget=forget, by_task=dict(by_task or {})),
+    attacks=dict(attacks),
+    compute=Cost(
+      updates=updates, tokens=10**8, flops=flops, fraction_of_filtered=fraction
+    ),
+    labels=LabelBudget(tokens={}, share_of_pretraining=share),
+    stopped=Stopped(reason=reason, updates=updates),
+    ablation=ablation,
+  )
+
+
+def model(runs: Sequence[ModelRun], **changes) -> ModelResult:
+  plain = {"label": "a model", "color": None, "marker": None, "family": None}
+  fields = {**plain, "swept": {}, "phase": "unlearn", "runs": tuple(runs)}
+  return ModelResult(**(fields | changes))
+
+
+def adversary(label="full finetuning", trains="all weights", *, noise=0.0, paths=()):
+  return Adversary(label=label, trains=trains, noise=noise, paths=tuple(paths))
+
+
+def results(models: Mapping[str, ModelResult], **changes) -> Results:
+  """Returns results whose references are models of the names of ARITHMETIC."""
+  roles = {"base": "base", "filtered": "data_filtering", "unlearned": "max_ent"}
+  seeds = tuple(each.seed for each in next(iter(models.values())).runs)
+  plain = {
+    "schema": 2,
+    "task": "arithmetic",
+    "seeds": seeds,
+    "metrics": {name: metric() for name in ("retain", "forget")},
+    "references": References(
+      **{role: name if name in models else None for role, name in roles.items()}
+    ),
+    "report": report(),
+    "attacks": {"relearn": adversary()},
+    "models": dict(models),
+  }
+  return Results(**(plain | changes))
+
+
+def report(**changes) -> Report:
+  plain = {"budgets": (20, 100), "worst_over": (), "rival": None, "figures": FIGURES}
+  return Report(**(plain | changes))
+
+
+def attacked(
+  forget: float, half_life: float, retain: float, steps: Sequence[int]
+) -> Relearning:
+  """Returns an attack whose best learning rate falls as it goes on."""
+  steps_S = np.array(steps, dtype=float)
+  speed_R = np.array([0.15, 0.5, 1.0, 0.7])[:, None]
+  ceiling_R = np.array([1.0, 1.0, 0.97, 0.8])[:, None]
+  learned_RxS = ceiling_R * (1 - 0.5 ** (speed_R * steps_S / half_life))
+  forget_RxS = forget + (TOP - forget) * learned_RxS
+  retain_RxS = retain - 0.1 * np.linspace(0, 1, 4)[:, None] * steps_S / steps_S[-1]
+  return relearning(
+    forget_RxS.tolist(),
+    steps=steps,
+    retain_RxS=retain_RxS.tolist(),
+    by_task={TASKS[-1]: forget_RxS.max(axis=0).tolist()},
+  )
+
+
+def synthetic(
+  names: Sequence[str] = tuple(ARITHMETIC),
+  last_step: int = 500,
+  *,
+  seeds: Sequence[int] = (0,),
+  second_attack: bool = False,
+  **changes,
+) -> Results:
+  """Returns results of the arithmetic demo's form.
+
+  Args:
+    names: of the models; those that ARITHMETIC has not are like a routed one.
+    last_step: of the attack, evaluated every 10 updates.
+    seeds: of which each but the first relearns at another speed.
+    second_attack: LoRA, of 0.6 times the speed, and for longer.
+    changes: other fields of the results.
+  """
+  attacks = {"relearn": adversary()}
+  if second_attack:
+    attacks["lora"] = adversary("LoRA", "low-rank adapters (LoRA, rank 8)")
+  made = {}
+  for name in names:
+    forget, half_life, retain, fraction, label, color, marker = ARITHMETIC.get(
+      name, (*ROUTED[:4], name, *ROUTED[5:])
+    )
+    runs = []
+    for index, seed in enumerate(seeds):
+      shift = 0.004 * math.sin(7 * index + len(name)) if index else 0.0
+      life = half_life * (1 + 40 * shift)
+      steps = {"relearn": range(0, last_step + 1, 10)}
+      if second_attack:
+        steps["lora"] = range(0, last_step + 101, 50)
+      speed = {"relearn": 1.0, "lora": 0.6}
+      relearned = {
+        attack: attacked(forget, life / speed[attack], retain + shift, steps[attack])
+        for attack in attacks
+      }
+      runs.append(
+        run(
+          relearned,
+          seed=seed,
+          retain=retain + shift,
+          forget=forget,
+          by_task=dict(zip(TASKS, (retain, retain, forget), strict=True)),
+          flops=round(fraction * FILTERED_FLOPS),
+          fraction=fraction,
+          updates=int(20_000 * fraction),
+          share=0.0 if name == "base" else 0.00038,
+          reason="recovered" if name.startswith("undo") else "fixed budget",
+        )
+      )
+    prefix, _, alpha = name.partition("_alpha_")
+    family = {"family": prefix, "swept": {"noise.alpha": float(alpha)}} if alpha else {}
+    look = {"label": label, "color": color, "marker": marker}
+    made[name] = model(runs, **look, **family)
+  return results(made, **({"attacks": attacks} | changes))
+
+
+def changed_model(of: Results, name: str, **changes) -> Results:
+  """Returns results with other fields of one model."""
+  models = of.models | {name: dataclasses.replace(of.models[name], **changes)}
+  return dataclasses.replace(of, models=models)
+
+
+def changed_run(of: Results, name: str, seed_index: int = 0, **changes) -> Results:
+  """Returns results with other fields of one model of one seed."""
+  runs = list(of.models[name].runs)
+  runs[seed_index] = dataclasses.replace(runs[seed_index], **changes)
+  return changed_model(of, name, runs=tuple(runs))

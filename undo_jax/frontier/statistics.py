@@ -1,0 +1,190 @@
+"""Several seeds as one: means with their intervals.
+
+The worst attack and learning rate are each seed's own; mean and interval over the K
+seeds come after. What a model has not is None: it was not attacked, or has diverged.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+import math
+from typing import Literal
+
+from scipy import stats
+
+from undo_jax.evaluation.metrics import higher_is_worse
+from undo_jax.frontier import robustness as rb
+from undo_jax.frontier.results import Relearning, Results, Score
+
+Role = Literal["base", "filtered", "unlearned"]
+Kind = Literal["retain", "forget"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+  """One number of several seeds."""
+
+  value: float
+  half_width: float | None  # Of the interval; None: one seed has none.
+  by_seed: tuple[float, ...]  # [K]
+
+
+def mean(values: Iterable[float | None]) -> Mean | None:
+  """Returns the mean of seeds and its 95 % interval; None if a seed has no value.
+
+  mean ± t * s / sqrt(K), with s the standard deviation of the sample and t the 97.5 %
+  quantile of Student's t with K - 1 degrees of freedom
+
+  Reference: Student, The probable error of a mean, Biometrika 6 (1908).
+  """
+  given = tuple(values)
+  known = tuple(value for value in given if value is not None)
+  if not known or len(known) < len(given):
+    return None
+  if len(known) == 1:
+    return Mean(known[0], None, known)
+  count = len(known)
+  center = math.fsum(known) / count
+  variance = math.fsum((value - center) ** 2 for value in known) / (count - 1)
+  half = float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count)
+  return Mean(center, half, known)
+
+
+def reference(results: Results, role: Role) -> str | None:
+  """Returns the model of a role, None if there is none."""
+  name = getattr(results.references, role)
+  return name if name in results.models else None
+
+
+def before(results: Results, name: str, kind: Kind) -> Mean | None:
+  """Returns a model's retain or forget score before any attack."""
+  return mean(getattr(run.before, kind) for run in results.models[name].runs)
+
+
+def worst_forget(
+  results: Results, name: str, budget: int, attacks: Sequence[str] | None = None
+) -> Mean | None:
+  """Returns the worst forget score over attacks and learning rates after a budget.
+
+  Args:
+    results: the results.
+    name: of the model.
+    budget: relearning updates.
+    attacks: by name; None: those that the worst case is over.
+  """
+  return _under(results, name, budget, lambda u, step: u.worst_forget[step], attacks)
+
+
+def retain_under(results: Results, name: str, budget: int) -> Mean | None:
+  """Returns the retain score where the forget score is the worst."""
+  return _under(results, name, budget, lambda under, step: under.retain[step])
+
+
+def task_score(
+  results: Results, name: str, task: str, budget: int | None
+) -> Mean | None:
+  """Returns a score by task: where the forget score is the worst, or before (None)."""
+  if budget is None:
+    return mean(run.before.by_task.get(task) for run in results.models[name].runs)
+
+  def read(under: Relearning, step: int) -> Score:
+    return under.by_task[task][step] if task in under.by_task else None
+
+  return _under(results, name, budget, read)
+
+
+def curve(
+  results: Results, name: str, attacks: Sequence[str]
+) -> tuple[list[int], list[Mean]]:
+  """Returns the evaluated steps of attacks, and the worst forget score at each."""
+  run = results.models[name].runs[0]
+  steps = {s for n in attacks if n in run.attacks for s in run.attacks[n].steps}
+  scores = [worst_forget(results, name, step, attacks) for step in sorted(steps)]
+  return sorted(steps), [score for score in scores if score is not None]
+
+
+def robustness_after(results: Results, name: str, budget: int) -> Mean | None:
+  """Returns a model's robustness after a budget, of each seed by its own references.
+
+  None where there are none or, of some seed, the two coincide.
+  """
+  known = by_seed(results, (name, *endpoints(results)), budget)
+  return mean(
+    rb.robustness(model, unlearned_score=unlearned, filtered_score=filtered)
+    for model, unlearned, filtered in known
+  )
+
+
+def endpoints(results: Results) -> tuple[str | None, str | None]:
+  """Returns the models of robustness 0 and 1."""
+  return reference(results, "unlearned"), reference(results, "filtered")
+
+
+def by_seed(
+  results: Results, names: Sequence[str | None], budget: int
+) -> list[tuple[float, ...]]:
+  """Returns the worst forget scores of models, seed by seed; none if one has none."""
+  scores = [worst_forget(results, name, budget) for name in names if name is not None]
+  known = [score.by_seed for score in scores if score is not None]
+  return list(zip(*known, strict=True)) if len(known) == len(names) else []
+
+
+def compute(results: Results, name: str) -> Mean | None:
+  """Returns a model's FLOPs as a part of data filtering's."""
+  runs = results.models[name].runs
+  return mean(run.compute.fraction_of_filtered for run in runs)
+
+
+def capability(results: Results) -> list[tuple[float, float]]:
+  """Returns the forget scores of the base and of no capability, seed by seed.
+
+  The latter is 0, or where lower is worse that of data filtering: zero nats would be
+  perfect capability. Empty where a reference has no such score.
+  """
+  base, filtered = reference(results, "base"), reference(results, "filtered")
+  full = before(results, base, "forget") if base else None
+  none = before(results, filtered, "forget") if filtered else None
+  if full is not None and higher_is_worse(results.metrics["forget"]):
+    return [(score, 0.0) for score in full.by_seed]
+  if full is None or none is None:
+    return []
+  return list(zip(full.by_seed, none.by_seed, strict=True))
+
+
+def recovery(results: Results, name: str) -> list[int | None]:
+  """Returns the updates that win back half of the base's capability, seed by seed.
+
+  the least over attacks of robustness.slowdown; None is censored
+
+  Returns:
+    Nothing where a score that they are counted from is not there.
+  """
+  updates: list[int | None] = []
+  for run, (base, floor) in zip(
+    results.models[name].runs, capability(results), strict=False
+  ):
+    relearned = [run.attacks[n] for n in rb.counted(results) if n in run.attacks]
+    if not relearned or rb.coincide(base, floor):
+      return []
+    steps = [rb.slowdown(each, base_score=base, floor=floor) for each in relearned]
+    updates.append(min((step for step in steps if step is not None), default=None))
+  return updates
+
+
+def _under(
+  results: Results,
+  name: str,
+  budget: int,
+  read: Callable[[Relearning, int], Score],
+  attacks: Sequence[str] | None = None,
+) -> Mean | None:
+  """Returns what `read` says of each seed's strongest attack at its last step."""
+  chosen = rb.counted(results) if attacks is None else attacks
+  more_is_worse = higher_is_worse(results.metrics["forget"])
+  strongest = (
+    rb.strongest(run, chosen, budget, higher_is_worse=more_is_worse)
+    for run in results.models[name].runs
+  )
+  return mean(
+    None if under is None else read(under, rb.step_index(under.steps, budget))
+    for under in strongest
+  )

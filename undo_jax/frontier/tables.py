@@ -1,0 +1,256 @@
+"""The tables of the page and of the terminal, as text by row and column."""
+
+from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+import math
+from statistics import median_low
+from typing import TypeAlias
+
+from undo_jax.frontier import rivals
+from undo_jax.frontier import robustness as rb
+from undo_jax.frontier import statistics as st
+from undo_jax.frontier.figures.style import attack_labels, budget_title, model_styles
+from undo_jax.frontier.results import Results
+from undo_jax.frontier.statistics import Kind, Mean, reference
+
+ABSENT = "–"
+KINDS: tuple[Kind, ...] = ("retain", "forget")
+# What stands at the head of a column, and a model's cell in it.
+Column: TypeAlias = tuple[str, Callable[[str], Mean | str | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One model."""
+
+  name: str
+  label: str
+  color: str  # Hexadecimal.
+  cells: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """One row a model."""
+
+  head: tuple[str, ...]  # Over the label and over each cell.
+  rows: tuple[Row, ...]
+
+
+def main(results: Results) -> Table:
+  """Returns scores, robustness and cost; columns that need an absent role are out."""
+  after = after_budgets(results)
+  columns = [_before(results, kind, f"{kind} before") for kind in KINDS]
+  columns += [_worst(results, b, f"worst forget {title}") for b, title in after]
+  columns += [
+    (f"retain {title}", lambda n, b=b: st.retain_under(results, n, b))
+    for b, title in after[-1:]
+  ]
+  if None not in st.endpoints(results):
+    columns += [
+      (f"robustness after {b}", lambda n, b=b: _robustness(results, n, b))
+      for b, _ in after
+      if b in results.report.budgets
+    ]
+  columns.append(("updates", lambda n: _updates(results, n)))
+  if reference(results, "filtered"):
+    columns.append(_compute(results, "compute / data filtering"))
+  if reference(results, "base"):
+    columns.append(("labelled / pretraining", lambda n: _labelled(results, n)))
+  if after and st.capability(results):
+    columns.append(("steps to recover half of base", lambda n: _recovery(results, n)))
+  return _table(results, columns)
+
+
+def by_attack(results: Results) -> Table | None:
+  """Returns the worst forget score under each attack; None if there is but one."""
+  labels = attack_labels(results)
+  columns = [
+    _worst(results, budget, f"{label} {title}", (name,))
+    for budget, title in after_budgets(results)
+    for name, label in labels.items()
+  ]
+  return _table(results, columns) if len(labels) > 1 else None
+
+
+def ablations(results: Results) -> Table | None:
+  """Returns models before and after their reserved units were ablated."""
+  ablated = {
+    name: [run.ablation for run in model.runs if run.ablation is not None]
+    for name, model in results.models.items()
+  }
+  columns: list[Column] = [
+    ("MLP units", lambda n: _count(ablated[n][0].mlp_units)),
+    ("key/value heads", lambda n: _count(ablated[n][0].kv_heads)),
+  ]
+  for kind in KINDS:
+    columns += [
+      (
+        f"{kind} before ablation",
+        lambda n, k=kind: st.mean(getattr(each.before, k) for each in ablated[n]),
+      ),
+      _before(results, kind, f"{kind} after"),
+    ]
+  names = [name for name in ablated if ablated[name]]
+  return _table(results, columns, names) if names else None
+
+
+def by_task(results: Results, budget: int | None = None) -> Table | None:
+  """Returns scores by task, before the attack or under it; None if there are none.
+
+  Args:
+    results: the results.
+    budget: relearning updates, at the rate whose forget score was the worst; None:
+      before the attack.
+  """
+  runs = [run for model in results.models.values() for run in model.runs]
+  scores = [run.before.by_task for run in runs]
+  if budget is not None:
+    scores = [under.by_task for run in runs for under in run.attacks.values()]
+  columns: list[Column] = [
+    (task.replace("_", " "), lambda n, t=task: st.task_score(results, n, t, budget))
+    for task in dict.fromkeys(task for of_run in scores for task in of_run)
+  ]
+  return _table(results, columns) if columns else None
+
+
+def beside_rival(results: Results, shown: Callable[[str], str] = str) -> Table | None:
+  """Returns models beside the rival's best member that costs no more.
+
+  Args:
+    results: the results.
+    shown: how a member of the rival family is called.
+
+  Returns:
+    None if there is no rival, or nothing to hold against it.
+  """
+  names = rivals.challengers(results)
+  retain = _before(results, "retain", "retain")
+  columns = [retain, _compute(results, "compute")]
+  if not reference(results, "filtered"):
+    columns[-1] = ("FLOPs", lambda n: f"{rivals.flops(results, n):.3g}")
+  for budget, _ in after_budgets(results):
+    other = {name: rivals.rival(results, name, budget) for name in names}
+    worst = _worst(results, budget, f"worst forget after {budget}")
+    columns += [
+      worst,
+      _of_rival(f"{results.report.rival} within its compute", other, shown),
+      _of_rival("its retain", other, retain[1]),
+      _of_rival("its worst forget", other, worst[1]),
+      (
+        "seeds more robust than it",
+        lambda n, b=budget, other=other: _won(results, n, other[n], b),
+      ),
+    ]
+  return _table(results, columns, names) if names else None
+
+
+def terminal(results: Results) -> Table:
+  """Returns what a terminal shows at the end of a run."""
+  columns = [_before(results, kind, kind) for kind in KINDS]
+  columns += [_worst(results, b, f"forget {t}") for b, t in after_budgets(results)]
+  if reference(results, "filtered"):
+    columns.append(_compute(results, "compute"))
+  return _table(results, columns)
+
+
+def after_budgets(results: Results) -> list[tuple[int, str]]:
+  """Returns each budget and what it is called."""
+  budgets = rb.budgets(results)
+  return [(budget, budget_title(budget, budgets)) for budget in budgets]
+
+
+def number(mean: Mean | None, *, digits: int = 3) -> str:
+  """Formats a score, of several seeds "mean ± half-width of its interval".
+
+  A minus sign never stands before a zero.
+  """
+  if mean is None:
+    return ABSENT
+  text = f"{mean.value:z.{digits}f}".replace("-", "−")
+  return text if mean.half_width is None else f"{text} ± {mean.half_width:.{digits}f}"
+
+
+def _table(
+  results: Results, columns: Sequence[Column], names: Iterable[str] | None = None
+) -> Table:
+  """Returns the rows of models, all unless they are named."""
+  styles = model_styles(results)
+
+  def text(cell: Mean | str | None) -> str:
+    return cell if isinstance(cell, str) else number(cell)
+
+  rows = (
+    Row(
+      n, styles[n].label, styles[n].color, tuple(text(cell(n)) for _, cell in columns)
+    )
+    for n in (results.models if names is None else names)
+  )
+  return Table(("model", *(head for head, _ in columns)), tuple(rows))
+
+
+def _before(results: Results, kind: Kind, head: str) -> Column:
+  return head, lambda name: st.before(results, name, kind)
+
+
+def _worst(
+  results: Results, budget: int, head: str, attacks: Sequence[str] | None = None
+) -> Column:
+  return head, lambda name: st.worst_forget(results, name, budget, attacks)
+
+
+def _compute(results: Results, head: str) -> Column:
+  """Returns what models cost; what is the same for all seeds has no interval."""
+
+  def cell(name: str) -> Mean | None:
+    mean = st.compute(results, name)
+    if mean is not None and len(set(mean.by_seed)) == 1:
+      return dataclasses.replace(mean, half_width=None)
+    return mean
+
+  return head, cell
+
+
+def _robustness(results: Results, name: str, budget: int) -> str:
+  return number(st.robustness_after(results, name, budget), digits=2)
+
+
+def _updates(results: Results, name: str) -> str:
+  runs = results.models[name].runs
+  return _count(math.fsum(run.compute.updates for run in runs) / len(runs))
+
+
+def _labelled(results: Results, name: str) -> str:
+  runs = results.models[name].runs
+  share = st.mean(run.labels.share_of_pretraining for run in runs)
+  return ABSENT if share is None else f"{share.value:.3%}"
+
+
+def _recovery(results: Results, name: str) -> str:
+  """Formats the slowdown of one model, of several seeds the median."""
+  steps = st.recovery(results, name)
+  if not steps:
+    return ABSENT
+  median = median_low(math.inf if step is None else step for step in steps)
+  evaluated, _ = st.curve(results, name, rb.counted(results))
+  return _count(median) if math.isfinite(median) else f"not by {_count(evaluated[-1])}"
+
+
+def _of_rival(
+  head: str,
+  other: dict[str, str | None],
+  cell: Callable[[str], Mean | str | None],
+) -> Column:
+  """Returns a column about the rivals of models."""
+  return head, lambda n: None if (rival := other[n]) is None else cell(rival)
+
+
+def _won(results: Results, name: str, other: str | None, budget: int) -> str:
+  margins = rivals.margins(results, name, other, budget) if other else []
+  more = sum(margin > 0 for margin in margins)
+  return f"{more} of {len(margins)}" if margins else ABSENT
+
+
+def _count(value: float) -> str:
+  """Formats a count with thousands separated; a mean is rounded."""
+  return f"{value:,.0f}"

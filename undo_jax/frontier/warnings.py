@@ -1,0 +1,105 @@
+"""What a reader should know before trusting the numbers."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from undo_jax.frontier import robustness as rb
+from undo_jax.frontier import statistics
+from undo_jax.frontier.figures.style import attack_labels, model_styles
+from undo_jax.frontier.results import ModelResult, Relearning, Results
+
+_NOISY_SPAN = 0.1  # Part of the base's capability below which robustness is noisy.
+
+
+def warnings(results: Results) -> list[str]:
+  """Returns sentences, not escaped; none if there is nothing to warn of."""
+  sentences = []
+  attacks = attack_labels(results)
+  for name, style in model_styles(results).items():
+    model = results.models[name]
+    texts = [*_scores(model), *_unattacked(model, rb.counted(results), attacks)]
+    for attack, label in attacks.items():
+      by_seed = {r.seed: r.attacks[attack] for r in model.runs if attack in r.attacks}
+      # Attacking the base model relearns nothing, so its worst rate is arbitrary.
+      if name != results.references.base:
+        texts += _edges(by_seed, f" under {label}" if len(attacks) > 1 else "")
+      texts += _diverged(by_seed, label)
+    texts += _limits(model)
+    sentences += [f"{style.label}: {text}" for text in texts]
+  return [*sentences, *_noise(results)]
+
+
+def _scores(model: ModelResult) -> Iterator[str]:
+  """Says of which seeds a model is broken before any attack."""
+  broken = [r.seed for r in model.runs if None in (r.before.retain, r.before.forget)]
+  if broken:
+    yield f"a score before the attack is not finite ({_seeds(broken)})."
+
+
+def _unattacked(
+  model: ModelResult, counted: Sequence[str], labels: Mapping[str, str]
+) -> Iterator[str]:
+  """Says that the worst case of a model is over fewer attacks than that of others."""
+  missing = [n for n in counted if any(n not in run.attacks for run in model.runs)]
+  if missing:
+    names = ", ".join(labels[name] for name in missing)
+    yield f"not attacked by {names}, which the worst case of other models is over."
+
+
+def _edges(by_seed: Mapping[int, Relearning], under: str) -> Iterator[str]:
+  """Says that the attack is not known to be bracketed, and of which seeds."""
+  edges = {seed: rb.edge_of_grid(relearned) for seed, relearned in by_seed.items()}
+  for at, beyond in (("only", ""), ("smallest", "smaller"), ("largest", "larger")):
+    hit = {seed: edge for seed, edge in edges.items() if edge.at == at}
+    rates = [f"{edge.learning_rate:g}" for edge in hit.values()]
+    steps = sum(edge.steps for edge in hit.values())
+    decided = sum(edge.decided_steps for edge in hit.values())
+    if hit and at == "only":
+      yield f"attacked{under} with a single learning rate, {rates[0]}."
+    elif hit:
+      yield (
+        f"the {at} learning rate of the grid, {rates[0]}, was most often the worst"
+        f"{under} ({steps} of {decided} steps, {_seeds(hit)}); a {beyond} one might "
+        "relearn faster."
+      )
+
+
+def _diverged(by_seed: Mapping[int, Relearning], label: str) -> Iterator[str]:
+  """Says which learning rates of an attack have lost scores, and of which seeds."""
+  lost: dict[float, list[int]] = {}
+  for seed, relearned in by_seed.items():
+    for rate in rb.diverged(relearned):
+      lost.setdefault(rate, []).append(seed)
+  for rate, seeds in lost.items():
+    yield (
+      f"under {label} the learning rate {rate:g} diverged ({_seeds(seeds)}); where it "
+      "did it is never the worst."
+    )
+
+
+def _limits(model: ModelResult) -> Iterator[str]:
+  """Says that training ended before its stop rule was met."""
+  hit = {r.seed: r.stopped for r in model.runs if r.stopped.reason == "step limit"}
+  if hit:
+    updates = max(stopped.updates for stopped in hit.values())
+    yield (
+      f"training hit its step limit after {updates:,} updates ({_seeds(hit)}), before "
+      "its stop rule was met."
+    )
+
+
+def _noise(results: Results) -> Iterator[str]:
+  """Says after which budgets the references are too close to scale robustness."""
+  spans = [abs(base - floor) for base, floor in statistics.capability(results)]
+  for budget in rb.budgets(results):
+    ends = statistics.by_seed(results, statistics.endpoints(results), budget)
+    span = min((abs(a - b) for a, b in ends), default=None)
+    if spans and span is not None and span < _NOISY_SPAN * sum(spans) / len(spans):
+      yield (
+        f"After {budget} updates unlearning alone and data filtering differ by only "
+        f"{span:.3f}; robustness at that budget magnifies noise."
+      )
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+  numbers = list(seeds)
+  return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
