@@ -3,15 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/arithmetic
-CONFIG ?= configs/arithmetic.py:tiny
+CONFIG ?= arithmetic:tiny
 
 .PHONY: demo test check format clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m experiments.undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
+	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --durations=25 $(ARGS)
 
 # Lint, format and types, as in pre-commit.
 check: $(VENV)/.developed
@@ -23,12 +23,12 @@ format: $(VENV)/.developed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/.installed: setup.cfg pyproject.toml
+$(VENV)/.installed: setup.py setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \
 	  'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + \
 	  '; give another one: make PYTHON=python3.12 ...')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[run]'
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed

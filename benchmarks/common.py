@@ -258,13 +258,6 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
   return f"{median:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-  """Returns a Markdown table; all columns but the first are right-aligned."""
-  rule = ["---", *["---:"] * (len(header) - 1)]
-  lines = [header, rule, *rows]
-  return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
 def machine_text(machine: Mapping[str, Any]) -> str:
   """Returns what `describe` found as Markdown lines."""
   versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())

@@ -25,8 +25,9 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import common
-from configs import arithmetic as arithmetic_config
+from benchmarks.sizes import SMALL, TINY
 from undo_jax.models.config import ModelConfig, num_params
+from undo_jax.utils import tables
 
 SIDES = ("undo_jax", "pytorch")
 PACKAGES = "jax jaxlib flax optax torch transformers numpy".split()
@@ -50,10 +51,7 @@ class Size:
 
 
 def _sizes() -> dict[str, Size]:
-  tiny = arithmetic_config.get_config("tiny")
-  small = arithmetic_config.get_config("small")
-  tiny_model = ModelConfig(**tiny.model)
-  small_model = ModelConfig(**{**small.model, "scan_unroll": 8})
+  small_model = dataclasses.replace(SMALL, scan_unroll=8)
   middle_model = dataclasses.replace(
     small_model,
     num_layers=6,
@@ -63,9 +61,7 @@ def _sizes() -> dict[str, Size]:
     mlp_width=512,
   )
   return {
-    "tiny": Size(
-      tiny_model, tiny.distill.batch_size, tiny.data.sequence_length, num_steps=60
-    ),
+    "tiny": Size(TINY, batch_size=128, length=16, num_steps=60),
     "middle": Size(middle_model, batch_size=64, length=64, num_steps=20),
     "large": Size(
       dataclasses.replace(small_model, num_layers=8),
@@ -448,7 +444,7 @@ def main(argv: list[str]) -> None:
       for allocator in common.available_allocators(_ALLOCATOR.value):
         results.append(compare(name, inputs, allocator))
   machine = common.describe(PACKAGES)
-  print(common.table(HEADER, [row(result) for result in results]))
+  print(tables.markdown(HEADER, [row(result) for result in results]))
   print("\n" + common.machine_text(machine))
   models = {name: dataclasses.asdict(SIZES[name]) for name in _SIZES.value}
   common.write_json(

@@ -21,6 +21,7 @@ from absl import app, flags
 import numpy as np
 
 from benchmarks import common
+from undo_jax.utils import tables
 
 _GIGABYTES = flags.DEFINE_float("gigabytes", 3.0, "Size of the corpus, 1e9 bytes.")
 _ALONE = flags.DEFINE_float("gigabytes_alone", 0.3, "Of it for one process.")
@@ -175,7 +176,7 @@ def main(argv: list[str]) -> None:
     "peak GB",
     "GB out",
   ]
-  print(common.table(header, rows))
+  print(tables.markdown(header, rows))
   machine = common.describe(PACKAGES)
   print(common.machine_text(machine))
   common.write_json(_JSON.value, {"machine": machine, "runs": answers})

@@ -1,6 +1,6 @@
 """The estimator against programs whose answer is known.
 
-COMMAND, about a minute, with the extra `tpu_compile` and no TPU:
+COMMAND, about a minute, with the extra `tpu-compile` and no TPU:
 
   python -m benchmarks.estimator --topology=v5e:2x2
 
@@ -9,6 +9,7 @@ compiler's seconds over those of the FLOPs at the datasheet's peak.
 """
 
 import os
+import sys
 
 from absl import app, flags
 import jax
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from undo_jax.distributed import sharding
 from undo_jax.estimation import topologies
 from undo_jax.estimation.estimate import estimate
+from undo_jax.utils import tables
 
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "As of experiments.compile.")
 SIZE = 8192
@@ -53,7 +55,7 @@ def main(argv):
   jax.config.update("jax_platforms", "cpu")
   devices, chip = topologies.get(_TOPOLOGY.value)
   mesh = sharding.make_mesh(data=1, fsdp=-1, devices=devices)
-  print(f"{'program':16} {'FLOPs':>6} {'sent':>6} {'seconds over the peak':>22}")
+  rows = []
   for name, program, args, flops, sent, divided in programs(mesh):
     found = estimate(name, program, args, chip, len(devices))
     counted = found.counted.flops / flops
@@ -61,7 +63,9 @@ def main(argv):
     share = f"{moved / sent:.3f}" if sent else "-"
     peak = flops / divided / chip.flops_per_second
     seconds = found.found.cycles / chip.cycles_per_second / peak
-    print(f"{name:16} {counted:6.3f} {share:>6} {seconds:22.2f}", flush=True)
+    rows.append([name, f"{counted:.3f}", share, f"{seconds:.2f}"])
+    print(*rows[-1], file=sys.stderr, flush=True)
+  print(tables.text(["program", "FLOPs", "sent", "seconds over the peak"], rows))
 
 
 if __name__ == "__main__":

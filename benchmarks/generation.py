@@ -25,8 +25,9 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import common
-from configs import arithmetic as arithmetic_config
+from benchmarks.sizes import SMALL, TINY
 from undo_jax.models.config import ModelConfig, num_params
+from undo_jax.utils import tables
 
 SIDES = ("undo_jax", "pytorch")
 PACKAGES = "jax jaxlib flax torch transformers numpy".split()
@@ -50,11 +51,9 @@ class Size:
 
 
 def _sizes() -> dict[str, Size]:
-  tiny = ModelConfig(**arithmetic_config.get_config("tiny").model)
-  small = ModelConfig(**arithmetic_config.get_config("small").model)
-  large = dataclasses.replace(small, num_layers=8)
+  large = dataclasses.replace(SMALL, num_layers=8)
   return {
-    "tiny": Size(tiny, batch_size=64, length=16, num_tokens=32, num_calls=10),
+    "tiny": Size(TINY, batch_size=64, length=16, num_tokens=32, num_calls=10),
     "large": Size(large, batch_size=16, length=64, num_tokens=64, num_calls=5),
     "vocabulary": Size(
       dataclasses.replace(large, vocab_size=64_000),
@@ -272,7 +271,7 @@ def main(argv: list[str]) -> None:
       print(f"{name}: both sides agree, {json.dumps(checks[name])}", file=sys.stderr)
       results.append(compare(name, inputs))
   machine = common.describe(PACKAGES)
-  print(common.table(HEADER, [row(result) for result in results]))
+  print(tables.markdown(HEADER, [row(result) for result in results]))
   print("\n" + common.machine_text(machine))
   sizes = {name: dataclasses.asdict(SIZES[name]) for name in names}
   common.write_json(

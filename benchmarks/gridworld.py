@@ -6,7 +6,7 @@ COMMAND, a minute or two on 2 CPU cores:
 
   environment   4,096 environments, random moves: random words, step, next episodes.
   observed      the same, and every observation [E, 100] written to memory.
-  training      updates of `routing` at a size of configs/routing_gridworld.py:
+  training      updates of `routing` at a size of configs/gradient_routing/gridworld.py:
                 acting, returns, labels, gradients, Adam; one seed, or a population.
 
 The peak is the best float32 product of two 1024 x 1024 matrices of the same round, so
@@ -20,7 +20,8 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import common
-from configs import routing_gridworld
+from configs.gradient_routing import gridworld as config_file
+from undo_jax.utils import tables
 
 PACKAGES = "jax jaxlib optax numpy".split()
 ENVIRONMENTS, STEPS = 4096, 200
@@ -40,7 +41,7 @@ def environment_alone(observed: bool) -> Any:
   import jax
   import jax.numpy as jnp
 
-  from undo_jax.studies.gridworld import environment, scripted
+  from experiments.gradient_routing.gridworld import environment, scripted
 
   def body(carry, key):
     world, total = carry
@@ -69,23 +70,25 @@ def training(size: str, members: int, updates: int) -> tuple[Any, int, int]:
   import jax
   import jax.numpy as jnp
 
-  from undo_jax.studies.gridworld import study
+  from experiments.gradient_routing import typed
+  from experiments.gradient_routing.gridworld import study
+  from experiments.gradient_routing.gridworld.config import Config
 
-  config = routing_gridworld.get_config(size)
-  programs = study.make_programs(config, config.methods.routing)
+  config = typed.read(Config, config_file.get_config(size))
+  programs = study.make_programs(config, config.methods["routing"])
   keys = jnp.stack([jax.random.key(seed) for seed in range(members)])
   holder = [programs.init(keys, keys, jnp.full(members, 0.1))]
 
   def run():
     holder[0] = jax.block_until_ready(programs.updates(holder[0], updates))
 
-  steps = members * updates * study.steps_per_update(config)
+  steps = members * updates * config.steps_per_update
   return run, steps, members * updates * study.update_flops(config, "routing")
 
 
 def measure() -> dict[str, list[dict[str, float]]]:
   """Returns seconds, steps, FLOPs and the peak beside them of every round."""
-  from undo_jax.studies.throughput import matmul_peak
+  from undo_jax.hardware.matmul import matmul_flops_per_second
 
   steps = ENVIRONMENTS * STEPS
   ways = {
@@ -102,9 +105,8 @@ def measure() -> dict[str, list[dict[str, float]]]:
       start = time.perf_counter()
       run()
       seconds = time.perf_counter() - start
-      found[name].append(
-        {"seconds": seconds, "steps": steps, "flops": flops, "peak": matmul_peak()}
-      )
+      round_ = {"seconds": seconds, "steps": steps, "flops": flops}
+      found[name].append(round_ | {"peak": matmul_flops_per_second(size=1024)})
   return found
 
 
@@ -136,7 +138,7 @@ def main(argv: list[str]) -> None:
   with common.Stopwatch() as watch:
     found = measure()
   machine = common.describe(PACKAGES)
-  print(common.table(HEADER, rows(found)))
+  print(tables.markdown(HEADER, rows(found)))
   print(f"\n- Cores that others used meanwhile: {watch.others:.2f}")
   print(common.machine_text(machine))
   common.write_json(

@@ -1,6 +1,6 @@
 """Memory of a loss and its gradient against how many logits are there at a time.
 
-COMMAND, with the extra `tpu_compile` and no TPU:
+COMMAND, with the extra `tpu-compile` and no TPU:
 
   python -m benchmarks.logits_chunk --topology=v5e:4x4
 
@@ -10,6 +10,7 @@ row the memory of a chip and the compiler's time. `whole` is the plain form.
 """
 
 import os
+import sys
 from typing import Any
 
 from absl import app, flags
@@ -25,6 +26,7 @@ from undo_jax.objectives import chunked
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.distillation import forward_kl
 from undo_jax.objectives.max_ent import uniform_kl
+from undo_jax.utils import tables
 
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "As of experiments.compile.")
 _ROWS = flags.DEFINE_integer("rows", 112, "Rows of a batch.")
@@ -78,17 +80,17 @@ def main(argv):
   devices, chip = topologies.get(_TOPOLOGY.value)
   mesh = sharding.make_mesh(data=1, fsdp=-1, devices=devices)
   args = arguments(mesh, _ROWS.value)
-  print(f"{'loss':14} {'positions':>9} {'temporary GiB':>14} {'seconds':>8}")
+  rows = []
   for name, loss in LOSSES.items():
     for chunk in _CHUNKS.value:
       fn = program(loss, None if chunk == "whole" else int(chunk))
       jitted = jax.jit(placement.on(mesh, fn))
       found = estimate(name, jitted, args, chip, len(devices))
-      if found.refusal:
-        print(f"{name:14} {chunk:>9} {found.refusal}", flush=True)
-      else:
-        memory = (found.temporary_bytes + found.output_bytes) / 2**30
-        print(f"{name:14} {chunk:>9} {memory:14.2f} {found.seconds:8.3f}", flush=True)
+      memory = (found.temporary_bytes + found.output_bytes) / 2**30
+      cells = [f"{memory:.2f}", f"{found.seconds:.3f}"]
+      rows.append([name, chunk, *([found.refusal, ""] if found.refusal else cells)])
+      print(*rows[-1], file=sys.stderr, flush=True)
+  print(tables.text(["loss", "positions", "temporary GiB", "seconds"], rows))
 
 
 if __name__ == "__main__":

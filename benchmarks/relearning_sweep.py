@@ -4,7 +4,7 @@ COMMAND, tens of minutes on 2 CPU cores:
 
   python -m benchmarks.relearning_sweep --rounds=5
 
-Three ways to the same scores, that of the tiny arithmetic config's attack (five
+Three ways to the same scores, at the sizes of the tiny arithmetic config's attack (five
 learning rates, a batch of 32 rows, an evaluation every 10 updates):
 
   one_program  undo_jax's own: updates and evaluations scanned, vmapped over rates.
@@ -25,15 +25,21 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import common
-from configs import arithmetic as arithmetic_config
-from undo_jax.models.config import ModelConfig, num_params
+from benchmarks.sizes import TINY
+from undo_jax.models.config import num_params
+from undo_jax.utils import tables
 
 WAYS = ("one_program", "loop", "recompiling")
 PACKAGES = "jax jaxlib flax optax numpy".split()
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+BATCH_SIZE, LENGTH = 32, 16
+EVALUATE_EVERY = 10  # Updates.
+NUM_EVALUATION, EVALUATION_ROWS = 100, 512  # Problems of a kind; in one pass.
+TOKENIZER = "characters:arithmetic"
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Processes of each way.", lower_bound=1)
 _STEPS = flags.DEFINE_integer(
-  "steps", None, "Updates of a sweep; None: the config's. A multiple of 10."
+  "steps", 120, "Updates of a sweep, a multiple of 10.", lower_bound=EVALUATE_EVERY
 )
 _REPEATS = flags.DEFINE_integer("repeats", 1, "Sweeps timed without compilation.")
 _PATIENCE = flags.DEFINE_float(
@@ -48,39 +54,30 @@ _REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.
 
 
 class Setting:
-  """The tiny config's model, data and attack, ready on the device."""
+  """The model, the data and the attack, ready on the device."""
 
-  def __init__(self, num_steps: int | None):
+  def __init__(self, num_steps: int):
     import jax
 
     from undo_jax.distributed import sharding
     from undo_jax.running import programs
 
-    config = arithmetic_config.get_config("tiny")
-    self.attack = config.attack
-    self.model = ModelConfig(**config.model)
+    self.model = TINY
     self.mesh = sharding.make_mesh()
     self.params = programs.initialize(self.model, self.mesh)(jax.random.key(0))
     self.key = jax.random.key(1)
-    self.rates = tuple(config.attack.learning_rates)
-    self.evaluation_rows = config.evaluation_rows
-    self.num_steps = num_steps or config.attack.num_steps
-    self.tasks, self.problems = _problems(config)
-    self.batches = _batches(config, self.num_steps)
+    self.num_steps = num_steps
+    self.tasks, self.problems = _problems()
+    self.batches = _batches(num_steps)
 
   def optimizer(self, learning_rate: float) -> Any:
     """Returns the attack's optimizer settings with a learning rate."""
     from undo_jax.training.optimizers import OptimizerConfig
 
-    return OptimizerConfig(
-      learning_rate=learning_rate,
-      num_steps=self.num_steps,
-      weight_decay=self.attack.weight_decay,
-      clip_norm=self.attack.clip_norm,
-    )
+    return OptimizerConfig(learning_rate=learning_rate, num_steps=self.num_steps)
 
 
-def _problems(config):
+def _problems():
   """Returns the tasks and the encoded evaluation problems."""
   import jax
 
@@ -88,38 +85,32 @@ def _problems(config):
   from undo_jax.evaluation import arithmetic as evaluation
 
   problems = arithmetic.evaluation_problems(
-    0, num_per_task=config.data.num_evaluation, kinds=("equation",)
+    0, num_per_task=NUM_EVALUATION, kinds=("equation",)
   )
-  encoded = evaluation.encode(problems, tokenizers.make(config.data.tokenizer))
+  encoded = evaluation.encode(problems, tokenizers.make(TOKENIZER))
   return tuple(evaluation.tasks(problems)), jax.device_put(encoded)
 
 
-def _batches(config, num_steps):
+def _batches(num_steps):
   """Returns forget batches with the leading axes [evaluations, updates]."""
   import jax
   import numpy as np
 
   from undo_jax.data import arithmetic, packing, tokenizers
 
-  tokenizer = tokenizers.make(config.data.tokenizer)
-  every, batch_size = config.attack.evaluate_every, config.attack.batch_size
+  tokenizer = tokenizers.make(TOKENIZER)
   problems = arithmetic.problems(
     0,
     operations=arithmetic.FORGET,
-    num_equations=num_steps * batch_size,
+    num_equations=num_steps * BATCH_SIZE,
     num_word_problems=0,
     split="train",
   )
   documents = (tokenizer.encode(problem.text) for problem in problems)
-  rows = packing.rows(
-    documents,
-    config.data.sequence_length,
-    mode=config.data.packing,
-    tokenizer=tokenizer,
-  )
+  rows = packing.rows(documents, LENGTH, mode="one_per_row", tokenizer=tokenizer)
   tokens, masks = (np.stack(arrays) for arrays in zip(*rows, strict=True))
   batch = packing.to_batch({"tokens": tokens, "mask": masks})
-  leading = (num_steps // every, every, batch_size)
+  leading = (num_steps // EVALUATE_EVERY, EVALUATE_EVERY, BATCH_SIZE)
   return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), batch)
 
 
@@ -134,13 +125,13 @@ def one_program(setting: Setting) -> Any:
   from undo_jax.distributed import sharding
   from undo_jax.running import programs
 
-  rates = np.asarray(setting.rates, np.float32)
+  rates = np.asarray(RATES, np.float32)
   attack = programs.attack(
     setting.model,
     setting.mesh,
     "arithmetic",
     setting.tasks,
-    setting.evaluation_rows,
+    EVALUATION_ROWS,
     setting.optimizer(1.0),
     len(rates),
   )
@@ -213,7 +204,7 @@ def _sweep(setting, start):
   from undo_jax.running import programs
 
   evaluate = programs.evaluate(
-    setting.model, setting.mesh, "arithmetic", setting.tasks, setting.evaluation_rows
+    setting.model, setting.mesh, "arithmetic", setting.tasks, EVALUATION_ROWS
   )
   num_evaluations, every = setting.batches["inputs"].shape[:2]
 
@@ -224,7 +215,7 @@ def _sweep(setting, start):
 
   def sweep():
     scores, states = [], []
-    for rate in setting.rates:
+    for rate in RATES:
       step, state = start(rate)
       for between in batches:
         for batch in between:
@@ -232,7 +223,7 @@ def _sweep(setting, start):
         scores.append(jax.device_get(evaluate(state.params, setting.problems)))
       states.append(state)
     stacked = jax.tree.map(lambda *x: np.stack(x), *[s.params for s in states])
-    forget = np.reshape([s["forget"] for s in scores], (len(setting.rates), -1))
+    forget = np.reshape([s["forget"] for s in scores], (len(RATES), -1))
     return forget, _distances(setting, states[0]._replace(params=stacked))
 
   return sweep
@@ -303,13 +294,12 @@ def check(found: dict[str, Any]) -> dict[str, float]:
 
 def compare() -> list[dict[str, Any]]:
   """Runs all rounds."""
-  arguments = {} if _STEPS.value is None else {"steps": _STEPS.value}
   rounds = []
   for number in range(_ROUNDS.value):
     found = {
       way: common.run_undisturbed(
         "benchmarks.relearning_sweep",
-        {**arguments, "repeats": _REPEATS.value, "worker": way},
+        {"steps": _STEPS.value, "repeats": _REPEATS.value, "worker": way},
         patience=_PATIENCE.value,
       )
       for way in WAYS
@@ -360,13 +350,11 @@ def main(argv: list[str]) -> None:
     common.report(_REPORT.value, work(_WORKER.value))
     return
   rounds = compare()
-  config = arithmetic_config.get_config("tiny")
   machine = common.describe(PACKAGES)
-  print(common.table(HEADER, [row(rounds, way) for way in WAYS]))
+  print(tables.markdown(HEADER, [row(rounds, way) for way in WAYS]))
   print(
-    f"\n- Model: {num_params(ModelConfig(**config.model)) / 1e6:.2f} M parameters; "
-    f"{len(config.attack.learning_rates)} learning rates, "
-    f"{_STEPS.value or config.attack.num_steps} updates each"
+    f"\n- Model: {num_params(TINY) / 1e6:.2f} M parameters; "
+    f"{len(RATES)} learning rates, {_STEPS.value} updates each"
   )
   print(common.machine_text(machine))
   common.write_json(_OUTPUT.value, {"machine": machine, "rounds": rounds})

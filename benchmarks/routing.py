@@ -28,8 +28,9 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import common
-from configs import arithmetic as arithmetic_config
-from undo_jax.models.config import ModelConfig, num_params
+from benchmarks.sizes import MODELS
+from undo_jax.models.config import num_params
+from undo_jax.utils import tables
 
 PACKAGES = "jax jaxlib flax optax numpy".split()
 SOURCES = ("forget", "retain", "unlabelled")
@@ -54,7 +55,7 @@ class Setting:
     from undo_jax.routing import era
 
     rows, length, self.num_steps = SIZES[name]
-    self.config = ModelConfig(**arithmetic_config.get_config(name).model)
+    self.config = MODELS[name]
     self.model = Decoder(self.config)
     self.params = jax.jit(self.model.init)(jax.random.key(0))
     vocab = self.config.vocab_size
@@ -231,8 +232,7 @@ def compare(name: str) -> dict[str, list[float]]:
 
 def rows(name: str, medians: dict[str, list[float]]) -> list[list[str]]:
   """Returns the rows of the table for one size."""
-  config = ModelConfig(**arithmetic_config.get_config(name).model)
-  size = f"{num_params(config) / 1e6:.1f} M, {SIZES[name][0]} x {SIZES[name][1]}"
+  size = f"{num_params(MODELS[name]) / 1e6:.1f} M, {SIZES[name][0]} x {SIZES[name][1]}"
   found = []
   for way in WAYS:
     pairs = zip(medians[way], medians["unrouted"], strict=True)
@@ -262,7 +262,9 @@ def main(argv: list[str]) -> None:
     others[name] = watch.others
   machine = common.describe(PACKAGES)
   print(
-    common.table(HEADER, [row for name in results for row in rows(name, results[name])])
+    tables.markdown(
+      HEADER, [row for name in results for row in rows(name, results[name])]
+    )
   )
   busy = ", ".join(f"{name} {cores:.2f}" for name, cores in others.items())
   print(f"\n- Cores that others used meanwhile: {busy}")

@@ -1,6 +1,6 @@
 """Distillation of Gemma-2-2b over slices, batches, meshes and recomputation.
 
-COMMAND, with the extra `tpu_compile` and no TPU, about a minute a row on an idle core:
+COMMAND, with the extra `tpu-compile` and no TPU, about a minute a row on an idle core:
 
   python -m benchmarks.scaling --topologies=v5e:2x2,v5e:4x4,v5e:16x16 --rows_a_chip=7
   python -m benchmarks.scaling --topologies=v5e:4x4,v5e:8x8,v5e:16x16 --rows=256
@@ -18,6 +18,7 @@ the chips is `data`. What does not fit or does not divide is said in its row.
 from collections.abc import Iterator
 import itertools
 import os
+import sys
 from typing import Any, NamedTuple
 
 from absl import app, flags
@@ -26,6 +27,7 @@ import jax
 from benchmarks import slices
 from undo_jax.estimation import topologies
 from undo_jax.estimation.estimate import Estimate, estimate
+from undo_jax.utils import tables
 from undo_jax.utils.types import ConfigError
 
 _TOPOLOGIES = flags.DEFINE_list("topologies", ["v5e:4x4"], "Slices.")
@@ -98,18 +100,19 @@ def compiled(case: Case) -> tuple[Estimate, dict[str, int], int]:
   return found, mesh | {"data": data}, rows
 
 
-def line(case: Case) -> str:
-  """Returns a case's row of the Markdown table."""
-  head = f"| {case.topology} | {{}} | {{}} | {case.remat} |"
+def row(case: Case) -> list[str]:
+  """Returns a case's row of the table."""
   try:
     found, mesh, rows = compiled(case)
   except ConfigError as error:
-    return head.format(case.rows, case.mesh) + f" cannot be: {error} |" + " |" * 8
+    head = [case.topology, str(case.rows), case.mesh, case.remat]
+    return [*head, f"cannot be: {error}", *[""] * 7]
   sizes = " x ".join(f"{name} {size}" for name, size in mesh.items() if size > 1)
-  head = head.format(rows, sizes or "1")
+  head = [case.topology, str(rows), sizes or "1", case.remat]
   if found.refusal:
-    return head + f" does not fit: {found.refusal} |" + " |" * 8
-  cells = (
+    return [*head, f"does not fit: {found.refusal}", *[""] * 7]
+  return [
+    *head,
     f"{found.argument_bytes / 2**30:.2f}",
     f"{found.temporary_bytes / 2**30:.2f}",
     f"{found.total_bytes / 2**30:.2f}" + ("" if found.fits else " **does not fit**"),
@@ -118,8 +121,7 @@ def line(case: Case) -> str:
     f"{found.sent_seconds:.2g}",
     f"{100 * found.found.hidden_share:.0f} %",
     _collectives(found),
-  )
-  return f"{head} {' | '.join(cells)} |"
+  ]
 
 
 def _collectives(found: Estimate) -> str:
@@ -148,10 +150,11 @@ def main(argv):
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   jax.config.update("jax_platforms", "cpu")
   print(slices.versions(), flush=True)
-  print("| " + " | ".join(COLUMNS) + " |")
-  print("|" + " --- |" * len(COLUMNS), flush=True)
+  rows = []
   for case in cases():
-    print(line(case), flush=True)
+    rows.append(row(case))
+    print(*rows[-1], file=sys.stderr, flush=True)
+  print(tables.markdown(COLUMNS, rows))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import importlib.metadata
 from typing import Any
 
-from configs import pods
-from undo_jax import stages, validation
+from undo_jax import config as configs
 from undo_jax.distributed import sharding
 from undo_jax.estimation import programs
+from undo_jax.plan import checks, translation
+from undo_jax.plan.config import parse
+from undo_jax.plan.stages import TrainStage
 
 
 def distillation(
@@ -33,23 +35,24 @@ def distillation(
   Raises:
     ConfigError: if rows and mesh do not go together.
   """
-  config = pods.get_config(size)
+  config = configs.shipped(f"pods:{size}")
   config.data.sequence_length = length
-  config.distill.batch_size = rows
-  config.distill.num_microbatches = num_microbatches
   config.model.update(model)
   config.mesh.update(mesh or {"data": 1, "fsdp": len(devices)})
   of_devices = sharding.make_mesh(**config.mesh, devices=devices)
   shards = of_devices.shape["data"] * of_devices.shape["fsdp"]
   # The other stages' rows are not compiled, but checked.
-  for name in ("pretrain", "oracle"):
-    config[name].batch_size = rows
-  for name in config.unlearn.methods:
-    config.unlearn[name].batch_size = rows
-  config.evaluation_rows = config.attack.batch_size = shards
-  validation.check(config, dict(of_devices.shape))
-  name = stages.undo_name(config.undo.alphas[0])
-  stage = next(stage for stage in stages.plan(config) if stage.name == name)
+  for recipe in config.models.values():
+    recipe.batch_size, recipe.num_microbatches = rows, 1
+  config.models.undo.num_microbatches = num_microbatches
+  config.evaluation_rows = config.attacks.relearn.batch_size = shards
+  declared = parse(config)
+  checks.check(declared, dict(of_devices.shape))
+  stage = next(
+    stage
+    for stage in translation.plan(declared, declared.seeds[0])
+    if isinstance(stage, TrainStage) and declared.models[stage.name].family == "undo"
+  )
   return programs.of_stage(stage, of_devices)
 
 

@@ -1,14 +1,6 @@
-"""UNDO alone: noise the unlearned model at every alpha and distill it back in.
+"""UNDO alone: noise the unlearned model at every alpha and distill it back in."""
 
-COMMAND:
-
-  python -m experiments.distill --config=CONFIG --workdir=DIR [--checkpoint=CHECKPOINT]
-
-With --checkpoint, that model is the unlearned one, whoever made it.
-The same command resumes; finished stages are not run again.
-"""
-
-from experiments import single
+from undo_jax import cli
 
 if __name__ == "__main__":
-  single.main("distill")
+  cli.run("distill")

@@ -1,14 +1,6 @@
-"""Pretrain the base and the data-filtering model.
+"""Pretrain the base and the data-filtering model."""
 
-COMMAND:
-
-  python -m experiments.pretrain --config=CONFIG --workdir=DIR [--checkpoint=CHECKPOINT]
-
-With --checkpoint, both go on from that model.
-The same command resumes; finished stages are not run again.
-"""
-
-from experiments import single
+from undo_jax import cli
 
 if __name__ == "__main__":
-  single.main("pretrain")
+  cli.run("pretrain")

@@ -1,14 +1,6 @@
-"""Unlearn by the methods of config.unlearn.methods.
+"""Unlearn: the models of the config whose phase is unlearn."""
 
-COMMAND:
-
-  python -m experiments.unlearn --config=CONFIG --workdir=DIR [--checkpoint=CHECKPOINT]
-
-With --checkpoint, that model is unlearned in place of the base.
-The same command resumes; finished stages are not run again.
-"""
-
-from experiments import single
+from undo_jax import cli
 
 if __name__ == "__main__":
-  single.main("unlearn")
+  cli.run("unlearn")

@@ -1,15 +1,19 @@
-"""The rooms of the house: who may import whom, and what stays out."""
+"""The rooms of the house: who may import whom, what stays out, what is needed."""
 
 import ast
+import configparser
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
 import undo_jax
+from undo_jax.utils import extras
 
 ROOT = pathlib.Path(undo_jax.__file__).parent
+EXPERIMENTS = ROOT.parent / "experiments"
 # A room imports only from itself and from those before it.
 ROOMS = (
   "utils",
@@ -18,6 +22,7 @@ ROOMS = (
   "routing",
   "models",
   "data",
+  "config",
   "objectives",
   "hardware",
   "training",
@@ -25,13 +30,12 @@ ROOMS = (
   "evaluation",
   "tasks",
   "attacks",
-  "stages",
+  "plan",
   "frontier",
   "checkpoints",
-  "studies",
   "running",
   "estimation",
-  "validation",
+  "cli",
 )
 # Third-party packages with one place each.
 ONLY = {
@@ -45,20 +49,47 @@ ONLY = {
   "array_record": ("data/rows.py",),
   "pyarrow": ("data/documents/files.py", "data/questions.py"),
   "sklearn": ("data/images.py",),
+  "selectolax": ("data/documents/html_text.py",),
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
-  "matplotlib": ("frontier", "studies"),
+  "matplotlib": ("frontier",),
+  "jinja2": ("frontier/report.py",),
+  "tabulate": ("utils/tables.py",),
   "lm_eval": ("evaluation/harness.py",),
 }
+# Those that experiments/ imports too, and where.
+OUTSIDE = {"matplotlib": ("gradient_routing",), "lm_eval": ("harness.py",)}
 # Makes an import of these packages fail as if they were not installed.
 BLOCK = """
 import sys
 class Blocked:
   def find_spec(self, name, path=None, target=None):
     if name.split(".")[0] in ("tensorflow", "torch", "transformers", "peft"):
-      raise ModuleNotFoundError(name)
+      raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocked())
 """
+# What is installed with the package, as it is imported.
+CORE = {
+  "absl",
+  "etils",
+  "flax",
+  "jax",
+  "ml_collections",
+  "numpy",
+  "optax",
+  "pydantic",
+  "scipy",
+}
+# Modules of the rooms that need no more than it, which these leave out.
+NEED_MORE = {
+  "undo_jax.utils.tables",
+  "undo_jax.distributed.processes",
+  "undo_jax.models.huggingface",
+  "undo_jax.models.peft",
+}
+CORE_ROOMS = (
+  "utils distributed interpolation routing models objectives hardware".split()
+)
 SOURCES = sorted(ROOT.rglob("*.py"))
 
 
@@ -88,24 +119,93 @@ def test_imports_point_up_the_list_of_rooms():
   assert not down
 
 
-@pytest.mark.parametrize("package, places", ONLY.items(), ids=ONLY)
-def test_a_package_is_imported_in_one_place(package, places):
+@pytest.mark.parametrize("package", ONLY)
+def test_a_package_is_imported_in_one_place(package):
+  outside = OUTSIDE.get(package, ())
+  for root, places in ((ROOT, ONLY[package]), (EXPERIMENTS, outside)):
+    for path in root.rglob("*.py"):
+      if any(module.split(".")[0] == package for module in imported(path)):
+        name = str(path.relative_to(root))
+        assert name.startswith(places), f"{path} may not import {package}"
+
+
+def test_the_library_knows_no_experiment_and_no_config():
   for path in SOURCES:
-    if any(module.split(".")[0] == package for module in imported(path)):
-      name = str(path.relative_to(ROOT))
-      assert name.startswith(places), f"{name} may not import {package}"
+    names = {module.split(".")[0] for module in imported(path)}
+    assert not names & {"experiments", "configs", "benchmarks"}, path
 
 
-def test_no_module_needs_tensorflow_or_torch():
-  modules = [
+def test_configs_of_studies_can_be_read_alone():
+  """They import from the library, and from no other config."""
+  folder = ROOT.parent / "configs" / "gradient_routing"
+  for path in folder.glob("*.py"):
+    names = {module.split(".")[0] for module in imported(path)}
+    assert not names & {"configs", "experiments"}, path
+
+
+def modules_of(rooms):
+  return [
     ".".join(("undo_jax", *path.relative_to(ROOT).with_suffix("").parts))
     for path in SOURCES
-    if path.name != "__init__.py"
+    if path.name != "__init__.py" and room(path) in rooms
   ]
+
+
+@pytest.mark.processes
+def test_losses_noise_models_and_routing_need_the_core_alone():
+  modules = [name for name in modules_of(CORE_ROOMS) if name not in NEED_MORE]
+  assert {"undo_jax.objectives.cross_entropy", "undo_jax.interpolation"} < {*modules}
+  blocked = ", ".join(map(repr, extras.EXTRAS))
+  code = BLOCK.replace('"tensorflow"', f'"tensorflow", {blocked}')
+  code += "\n".join(f"import {module}" for module in modules)
+  code += """
+import undo_jax
+assert undo_jax.cross_entropy and undo_jax.toward_init
+try:
+  undo_jax.load
+except ImportError as error:
+  from undo_jax.utils import extras
+  assert "pip install 'undo-jax[hf]'" in str(extras.explain(error))
+else:
+  raise AssertionError("safetensors was not blocked")
+"""
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
+
+
+def test_every_library_is_of_the_core_or_of_an_extra():
+  declared = configparser.ConfigParser()
+  declared.read(ROOT.parent / "setup.cfg")
+  names = declared["options.extras_require"]
+  assert set(extras.EXTRAS.values()) <= set(names)
+  assert all(re.fullmatch("[a-z]+(-[a-z]+)*", name) for name in names)
+  for path in SOURCES:
+    tops = {module.partition(".")[0] for module in imported(path)}
+    others = tops - CORE - sys.stdlib_module_names - {"undo_jax", "None"}
+    assert others <= set(extras.EXTRAS), path
+
+
+@pytest.mark.processes
+def test_importing_the_package_brings_no_jax_and_is_fast():
+  code = """
+import sys, time
+start = time.process_time()
+import undo_jax
+assert time.process_time() - start < 0.1 and "jax" not in sys.modules
+assert set(undo_jax.__all__) <= set(dir(undo_jax))
+for name in undo_jax.__all__:
+  assert getattr(undo_jax, name).__name__ in (name, "Decoder")
+"""
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
+
+
+@pytest.mark.processes
+def test_no_module_needs_tensorflow_or_torch():
+  modules = modules_of(ROOMS)
   code = BLOCK + "\n".join(f"import {module}" for module in modules)
   subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
 
 
+@pytest.mark.processes
 def test_processes_that_encode_documents_need_no_jax():
   code = BLOCK.replace('"tensorflow"', '"jax", "tensorflow_datasets", "pyarrow"')
   code += "\nimport undo_jax.data.documents.encoding"

@@ -77,6 +77,7 @@ def check_moments(noise, std):
   assert abs((noise**4).mean() - 1.8) < 5 * np.sqrt((9 - 1.8**2) / n)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", MATRICES)
 @pytest.mark.parametrize(("alpha", "beta"), [(0.6, 0.1), (0.3, 1.0), (1.0, 1.0)])
 def test_noise_has_the_standard_deviation_of_xavier(name, alpha, beta):
@@ -128,6 +129,7 @@ def test_the_default_rules_fit_the_model():
     assert bool(jnp.any(leaf != 0)) is not is_norm
 
 
+@pytest.mark.optimized
 def test_the_same_key_gives_the_same_noise_and_another_key_another():
   one = toward_init(tree(), KEY, alpha=0.5, beta=0.5)
   assert_same(one, toward_init(tree(), KEY, alpha=0.5, beta=0.5))

@@ -64,8 +64,9 @@ def train(stage, mesh):
   method = objectives.method(stage, options)
   optimizer = OPTIMIZER
   if stage == "rmu":
+    trainable = method.trainable(**options)
     optimizer = OptimizerConfig(
-      learning_rate=RATE, num_steps=STEPS, trainable=rmu.trainable(RMU["layers"])
+      learning_rate=RATE, num_steps=STEPS, trainable=trainable
     )
   program = programs.training(
     MODEL, mesh, stage, tuple(sorted(options.items())), optimizer, 1

@@ -7,9 +7,11 @@ import sys
 import jax
 import pytest
 
-from configs import arithmetic, pods
-from undo_jax import stages, testing, validation
+from undo_jax import config as builders
+from undo_jax import testing
 from undo_jax.estimation import programs
+from undo_jax.plan import checks, translation
+from undo_jax.plan.config import parse
 from undo_jax.running import programs as real_programs
 from undo_jax.utils.types import ConfigError
 
@@ -21,12 +23,13 @@ def run(*flags):
 
 
 def test_every_stage_of_a_plan_has_one_program_with_the_shapes_it_is_called_with():
-  config = arithmetic.get_config("tiny")
+  config = builders.shipped("arithmetic:tiny")
   config.data.num_equations = 40
   config.data.num_evaluation = 4
-  found = list(programs.of_run(config, testing.mesh(8, data=2, fsdp=4)))
+  declared = parse(config)
+  found = list(programs.of_run(declared, testing.mesh(8, data=2, fsdp=4)))
   names = [name for lowered in found for name in lowered.names]
-  plan = [stage.name for stage in stages.plan(config) if stage.name != "data"]
+  plan = [stage.name for stage in translation.plan(declared, 0) if stage.name != "data"]
   assert sorted(names) == sorted([*plan, "evaluation"])
   by_name = {name: lowered for lowered in found for name in lowered.names}
   assert by_name["base"] is by_name["data_filtering"]
@@ -40,7 +43,7 @@ def test_every_stage_of_a_plan_has_one_program_with_the_shapes_it_is_called_with
       assert out[1].keys() == {"cross_entropy", "loss", "gradient_norm"}
     if "evaluation" in lowered.names:
       assert {"retain", "forget"} < out.keys()
-    if "attack_base" in lowered.names:
+    if "relearn_base" in lowered.names:
       assert out[1]["forget"].shape == (10, 5)  # Evaluations, learning rates.
 
 
@@ -60,13 +63,14 @@ def test_pods_says_how_its_mesh_divides_its_batches():
   small = {f"gemma2_{size}b": 1 for size in ("0.1", "0.3", "0.6", "0.9")}
   chips = small | {"gemma2_2b": 1, "gemma2_2b_pod": 16, "tiny": 2}
   for size, data in chips.items():
-    config = pods.get_config(size)
-    mesh = {"replica": 1, "data": data, "fsdp": config.mesh.fsdp, "tensor": 1}
-    validation.check(config, mesh)
+    config = parse(builders.shipped(f"pods:{size}"))
+    mesh = {"replica": 1, "data": data, "fsdp": config.mesh["fsdp"], "tensor": 1}
+    checks.check(config, mesh)
     with pytest.raises(ConfigError, match="a multiple of"):
-      validation.check(config, mesh | {"data": 3})
+      checks.check(config, mesh | {"data": 3})
 
 
+@pytest.mark.processes
 def test_a_wrong_topology_is_one_line():
   done = run("--topology=v9:2x2")
   assert done.returncode == 2
@@ -75,14 +79,15 @@ def test_a_wrong_topology_is_one_line():
 
 @pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
-  reason="the TPU compiler is not installed: pip install 'undo_jax[tpu_compile]'",
+  reason="the TPU compiler is not installed: pip install 'undo-jax[tpu-compile]'",
 )
+@pytest.mark.processes
 @pytest.mark.parametrize(("rows", "status"), [(16, 0), (800_000, 1)])
 def test_a_stage_is_compiled_for_a_slice_and_the_status_says_whether_it_fits(
   rows, status
 ):
   done = run(
-    "--topology=v5e:2x2", "--stages=base", f"--config.pretrain.batch_size={rows}"
+    "--topology=v5e:2x2", "--stages=base", f"--config.models.base.batch_size={rows}"
   )
   assert done.returncode == status, done.stderr
   line = next(x for x in done.stdout.splitlines() if x.startswith("base, data"))

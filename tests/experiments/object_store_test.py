@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
-from experiments.single import run_single
-from tests.experiments.undo_test import minimal
+from tests import minimal
 from tests.object_store import ObjectStore
 from undo_jax.distributed import preemption, sharding
+from undo_jax.running.runs import run_single
 from undo_jax.training.writers import read_jsonl
 from undo_jax.utils import files
 
@@ -57,7 +57,7 @@ def test_a_directory_comes_here_and_goes_back(store, tmp_path):
 
 
 def relearn(workdir):
-  return run_single("relearn", minimal(), workdir, models=["base"])
+  return run_single("relearn", minimal.config(), workdir, models=["base"])
 
 
 def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkey
   preemption.listen()
   monkeypatch.setattr(sharding, "put_batch", told)
   try:
-    for stopped in ("base", "attack_base"):
+    for stopped in ("base", "relearn_base"):
       with pytest.raises(preemption.Preempted):
         relearn("gs://bucket/run")
       names = store.names("bucket")
@@ -82,7 +82,7 @@ def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkey
       preemption.listen()
       monkeypatch.setattr(sharding, "put_batch", put_batch)
       if stopped == "base":
-        run_single("pretrain", minimal(), "gs://bucket/run", models=["base"])
+        run_single("pretrain", minimal.config(), "gs://bucket/run", models=["base"])
         monkeypatch.setattr(sharding, "put_batch", told)
   finally:
     signal.signal(signal.SIGTERM, before)

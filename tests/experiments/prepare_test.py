@@ -9,6 +9,8 @@ import pytest
 
 import experiments
 
+pytestmark = pytest.mark.processes
+
 ROOT = pathlib.Path(experiments.__file__).parents[1]
 SIZES = {"sentencepiece": 282, "bpe": 270}
 

@@ -7,6 +7,7 @@ another mesh, one of which is killed in the attack; and by one, which finishes i
 
 import json
 import os
+import pathlib
 import re
 import socket
 import subprocess
@@ -17,17 +18,22 @@ import jax
 import numpy as np
 import pytest
 
-from tests.experiments.undo_test import MINIMAL, ROOT, minimal
-from undo_jax import stages, testing
+from tests import minimal
+import undo_jax
+from undo_jax import testing
+from undo_jax.plan import stages, translation
+from undo_jax.plan.config import parse
 from undo_jax.running import programs
 from undo_jax.training import loop
 from undo_jax.training.checkpointing import Checkpoints, load_params
 
+pytestmark = pytest.mark.processes
+ROOT = pathlib.Path(undo_jax.__file__).parents[1]
 CHANGES = {
-  "unlearn.max_ent.num_steps": 8,
+  "models.max_ent.optimizer.num_steps": 8,
   "model.num_layers": 1,  # Compiling takes longest.
-  "unlearn.rmu.options.layers": (0,),
-  "attack.num_steps": 8,
+  "models.rmu.options.layers": (0,),
+  "attacks.relearn.num_steps": 8,
 }
 TRAINED = ("base", "max_ent", "undo_alpha_0.5")
 MODEL = TRAINED[-1]
@@ -40,12 +46,10 @@ def start(workdir, count, **changes):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  values = MINIMAL | CHANGES | changes
   command = [
     *(sys.executable, "-m", "experiments.relearn", f"--models={MODEL}"),
-    f"--config={ROOT / 'configs' / 'arithmetic.py'}:tiny",
     f"--workdir={workdir}",
-    *(f"--config.{name}={value}" for name, value in values.items()),
+    *minimal.flags(**(CHANGES | changes)),
   ]
   others = [f"--coordinator_address={address}", f"--num_processes={count}"]
   environment = os.environ | {
@@ -107,7 +111,7 @@ def interrupted(tmp_path_factory):
   told[3].terminate()
   told_status, told_said = finish(told)
 
-  resumed = kill_in(f"attack_{MODEL}", workdir, **MESHES[2])
+  resumed = kill_in(f"relearn_{MODEL}", workdir, **MESHES[2])
   status, said = finish(start(workdir, 1))
   assert status == [0], said
   return workdir, (told_status, before + told_said[0]), (resumed, said[0])
@@ -131,7 +135,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint_with_other_processes(interrupt
 
 def test_an_attack_killed_in_two_processes_is_finished_by_one(interrupted):
   _, _, (_, last) = interrupted
-  assert re.search(f"attack_{MODEL}: resuming after update [246]", last), last
+  assert re.search(f"relearn_{MODEL}: resuming after update [246]", last), last
 
 
 def test_a_sigterm_to_one_process_saves_and_ends_all(interrupted):
@@ -164,15 +168,16 @@ MEASURED = {
 
 def abstract_state(name):
   """What a stage's checkpoint holds, on one device."""
-  plan = {stage.name: stage for stage in stages.plan(minimal(**CHANGES))}
-  settings, mesh = plan[name].settings, testing.mesh(1)
-  if plan[name].kind == "train":
-    return programs.training_of(settings, mesh).abstract
-  tasks = ("addition_equation", "division_equation")
-  return programs.attack_of(settings, mesh, tasks, 8, None).abstract
+  plan = translation.plan(parse(minimal.config(**CHANGES)), 0)
+  (stage,) = [stage for stage in plan if stage.name == name]
+  mesh = testing.mesh(1)
+  if isinstance(stage, stages.TrainStage):
+    return programs.training_of(stage, mesh).abstract
+  names = ("addition_equation", "division_equation")
+  return programs.attack_of(stage, mesh, names, 8, None).abstract
 
 
-@pytest.mark.parametrize("name", (*TRAINED, f"attack_{MODEL}"))
+@pytest.mark.parametrize("name", (*TRAINED, f"relearn_{MODEL}"))
 def test_one_process_restores_what_several_saved(whole, interrupted, name):
   assert outcome(whole, name) == outcome(interrupted[0], name)
   abstract, states = abstract_state(name), []
@@ -183,7 +188,7 @@ def test_one_process_restores_what_several_saved(whole, interrupted, name):
     assert step is not None
     params = load_params(directory, abstract.params)
     rest = (
-      {} if name.startswith("attack") else loop.restore(checkpoints, step, abstract)
+      {} if name.startswith("relearn") else loop.restore(checkpoints, step, abstract)
     )
     states.append((params, rest))
     checkpoints.close()

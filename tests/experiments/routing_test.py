@@ -1,5 +1,6 @@
 """Routing in the pipeline at a minimal size: labels, ablation, resume, export."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import routing_arithmetic
-from undo_jax import running, stages, testing, validation
+from undo_jax import config as builders
+from undo_jax import running, tasks, testing
 from undo_jax.checkpoints import cards, exporting
 from undo_jax.distributed import sharding
 from undo_jax.estimation import programs as estimated
-from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
+from undo_jax.plan import checks, stages, translation
+from undo_jax.plan.config import parse
 from undo_jax.running import data, programs
 from undo_jax.tasks import arithmetic
 from undo_jax.training.checkpointing import load_params
@@ -27,31 +29,36 @@ MINIMAL = {
   "model.mlp_width": 32,
   "model.head_dim": 8,
   "model.scan_unroll": 1,
-  "pretrain.num_steps": 3,
-  "pretrain.warmup_steps": 0,
-  "pretrain.batch_size": 16,
-  "distill.num_steps": 2,
-  "distill.warmup_steps": 0,
-  "distill.batch_size": 16,
-  "distill.stop.evaluate_every": 1,
-  "distill.stop.tolerance": 0.0,
-  "attack.learning_rates": (1e-2,),
-  "attack.num_steps": 2,
-  "attack.evaluate_every": 1,
-  "attack.batch_size": 8,
-  "routing.labelled": 0.5,
-  "routing.mlp_units": 8,
-  "routing.kv_heads": 1,
-  "routing.pretrain.num_steps": 3,
-  "routing.alphas": (0.5,),
-  "routing.undo_alphas": (0.5,),
+  "models.base.optimizer.num_steps": 3,
+  "models.base.optimizer.warmup_steps": 0,
+  "models.base.batch_size": 16,
+  "models.undo.optimizer.num_steps": 2,
+  "models.undo.optimizer.warmup_steps": 0,
+  "models.undo.batch_size": 16,
+  "models.undo.stop.evaluate_every": 1,
+  "models.undo.stop.options.tolerance": 0.0,
+  "models.routed_undo.sweep.noise.alpha": (0.5,),
+  "attacks.relearn.learning_rates": (1e-2,),
+  "attacks.relearn.num_steps": 2,
+  "attacks.relearn.evaluate_every": 1,
+  "attacks.relearn.batch_size": 8,
+  "models.data_filtering_labelled.labels.share": 0.5,
 }
+PRETRAINED = ("routed", "routed_control", "sgtm")
+DISTILLED = ("routed_distillation", "sgtm_distillation")
+for _name in (*PRETRAINED, *DISTILLED):
+  MINIMAL[f"models.{_name}.reserve.mlp_units"] = 8
+  MINIMAL[f"models.{_name}.reserve.kv_heads"] = 1
+for _name in PRETRAINED:
+  MINIMAL[f"models.{_name}.optimizer.num_steps"] = 3
+for _name in DISTILLED:
+  MINIMAL[f"models.{_name}.sweep.noise.alpha"] = (0.5,)
 TASKS = [
   f"{operation}_equation"
   for operation in ("addition", "subtraction", "multiplication", "division")
 ]
 UNITS, HEAD = 8, 8  # Of the MLP, and the width of the one head that is reserved.
-NAMES = ("attack_routed", "sgtm", "routed_distillation_alpha_0.5")
+NAMES = ("relearn_routed", "sgtm", "routed_distillation_alpha_0.5")
 # Where the reserved entries stand, by hand.
 RESERVED = {
   "mlp/gate": np.s_[:, :, -UNITS:],
@@ -65,22 +72,22 @@ RESERVED = {
 
 
 def minimal(**changes):
-  config = routing_arithmetic.get_config("tiny")
+  config = builders.shipped("routing_arithmetic:labelled")
   config.lock()
   config.update_from_flattened_dict(MINIMAL | changes)
   return config
 
 
 def run_of(workdir, names, mesh=None, **changes):
-  config, mesh = minimal(**changes), mesh or testing.mesh(1)
-  validation.check(config, dict(mesh.shape))
+  config, mesh = parse(minimal(**changes)), mesh or testing.mesh(1)
+  checks.check(config, dict(mesh.shape))
   return running.Run(
     workdir,
     mesh,
     checkpoint_every=1,
     evaluation_rows=64,
     replicas_at_once=None,
-    stages=tuple(stages.needed(stages.plan(config), names)),
+    stages=tuple(stages.needed(translation.plan(config, 0), names)),
   )
 
 
@@ -95,7 +102,10 @@ def score(params, problems):
 def made_cheap():
   jax.config.update("jax_disable_most_optimizations", True)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(arithmetic, "make_evaluate", lambda *args, **kwargs: score)
+    cheap = dataclasses.replace(
+      arithmetic.TASK, make_evaluate=lambda *args, **kwargs: score
+    )
+    patch.setattr(tasks, "get", lambda name: cheap)
     yield
   jax.config.update("jax_disable_most_optimizations", False)
 
@@ -107,8 +117,8 @@ def finished(tmp_path_factory):
 
 
 def params_of(run, name):
-  abstract = programs.abstract_params(ModelConfig(**minimal().model), run.mesh)
-  if name.startswith("attack_"):  # A population of one.
+  abstract = programs.abstract_params(parse(minimal()).model, run.mesh)
+  if name.startswith("relearn_"):  # A population of one.
     where = sharding.replicated(run.mesh)
     abstract = jax.tree.map(
       lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype, sharding=where), abstract
@@ -125,7 +135,7 @@ def kernels(params):
 
 def batches_of(run, name, count=4):
   stage = next(s for s in run.stages if s.name == name)
-  dataset = data.batches_of(run, stage, stream="data", batch_size=16)
+  dataset = data.batches_of(run, stage)
   return [dataset[i] for i in range(count)]
 
 
@@ -181,7 +191,7 @@ def test_ablation_zeroes_what_was_reserved_and_nothing_else(finished, name):
 
 def test_the_attack_cannot_bring_ablated_units_back(finished):
   run, _ = finished
-  before, after = (kernels(params_of(run, n)) for n in ("routed", "attack_routed"))
+  before, after = (kernels(params_of(run, n)) for n in ("routed", "relearn_routed"))
   for path, where in RESERVED.items():
     assert np.all(after[path][0][where] == 0)
     assert np.any(after[path][0] != before[path])
@@ -194,7 +204,7 @@ def test_an_exported_model_has_no_reserved_units(finished, tmp_path):
   small = found.config
   assert (small.mlp_width, small.num_heads, small.num_kv_heads) == (24, 3, 3)
   tokens = np.arange(24).reshape(2, 12)
-  model = ModelConfig(**minimal().model)
+  model = parse(minimal()).model
   expected = Decoder(model).apply(params_of(run, "routed"), tokens).logits
   got = Decoder(small).apply(found.params, tokens).logits
   np.testing.assert_allclose(got, expected, atol=2e-6)
@@ -202,7 +212,7 @@ def test_an_exported_model_has_no_reserved_units(finished, tmp_path):
   assert "routed on forget, retain data, 0.5 of the rows labelled" in card
   assert "the reserved 8 MLP units and 1 key/value heads of each layer set to" in card
   entries = cards.history(run.directories["routed_distillation_alpha_0.5"])
-  assert [e.stage["name"] for e in entries] == [
+  assert [e.stage.name for e in entries] == [
     "data",
     "base",
     "routed_distillation_alpha_0.5_whole",
@@ -255,9 +265,8 @@ def losses_of(run, name):
 
 
 def test_a_share_that_labels_no_row_ends_before_the_first_model(tmp_path):
-  changes = {"routing.labelled": 0.01, "routing.methods": ("routed",)}
-  run = run_of(tmp_path, ["routed"], **changes)
-  with pytest.raises(ConfigError, match="routing.labelled: at 0.01 of the 64 rows of"):
+  run = run_of(tmp_path, ["routed"], **{"models.routed.labels.share": 0.01})
+  with pytest.raises(ConfigError, match="labels.share: at 0.01 of the 64 rows of"):
     running.run_stages(run)
   assert run.done("data") and not run.done("routed_whole")
 
@@ -266,7 +275,7 @@ def test_programs_are_estimated_for_the_batches_they_get(finished):
   run, _ = finished
   by_name = {
     name: lowered
-    for lowered in estimated.of_run(minimal(), run.mesh)
+    for lowered in estimated.of_run(parse(minimal()), run.mesh)
     for name in lowered.names
   }
   for name in ("routed_whole", "sgtm_whole"):

@@ -7,21 +7,20 @@ import jax
 import numpy as np
 import pytest
 
-from configs import arithmetic
-from experiments.single import run_single
-from tests.experiments.undo_test import MINIMAL
-from undo_jax import stages
+from tests import minimal
 from undo_jax.checkpoints import cards, exporting, sources
 from undo_jax.data import tokenizers
 from undo_jax.models import huggingface, lora, peft
+from undo_jax.plan import stages, translation
+from undo_jax.plan.config import parse
+from undo_jax.running import runs
+from undo_jax.running.runs import run_single
 from undo_jax.training.checkpointing import load_params
 from undo_jax.utils.types import ConfigError
 
 
-def minimal(**changes):
-  config = arithmetic.get_config("tiny")
-  config.update_from_flattened_dict(MINIMAL | changes)
-  return config
+def model_of(**changes):
+  return parse(minimal.config(**changes)).model
 
 
 def directory(workdir, name):
@@ -33,10 +32,10 @@ def directory(workdir, name):
 def chain(tmp_path_factory):
   """base in one workdir; unlearned from its directory in another."""
   root = tmp_path_factory.mktemp("chain")
-  run_single("pretrain", minimal(), root / "base", models=["base"])
+  run_single("pretrain", minimal.config(), root / "base", models=["base"])
   base = directory(root / "base", "base")
   outcomes = run_single(
-    "unlearn", minimal(), root / "unlearned", checkpoint=base, models=["max_ent"]
+    "unlearn", minimal.config(), root / "unlearned", checkpoint=base, models=["max_ent"]
   )
   return root, base, outcomes
 
@@ -47,7 +46,7 @@ def test_a_stage_alone_is_a_part_of_the_whole_run(chain):
     "base",
     "data",
   ]
-  plan = stages.plan(minimal())
+  plan = translation.plan(parse(minimal.config()), 0)
   assert base.name == f"base-{stages.identities(plan)['base']}"
 
 
@@ -58,22 +57,24 @@ def test_a_given_model_is_scored_and_goes_on_as_the_trained_one(chain):
   assert outcomes["base"]["scores"] == trained["scores"]
   assert outcomes["base"]["compute"] == {"updates": 0, "tokens": 0, "flops": 0}
   # ... which evaluate only reads in the run that trained them ...
-  read = run_single("evaluate", minimal(), root / "base", models=["base"])
+  read = run_single("evaluate", minimal.config(), root / "base", models=["base"])
   assert read["base"] == trained
   # ... and unlearn to the same model as within one run.
-  within = run_single("unlearn", minimal(), root / "base", models=["max_ent"])
+  within = run_single("unlearn", minimal.config(), root / "base", models=["max_ent"])
   assert within["max_ent"] == outcomes["max_ent"]
 
 
 def test_stages_run_from_hugging_face_files_as_from_ours(chain, tmp_path):
   root, _, _ = chain
   ours = directory(root / "unlearned", "max_ent")
-  source = sources.open_source(ours, minimal().model)
+  source = sources.open_source(ours, model_of())
   abstract = stages_abstract(source)
   huggingface.save(tmp_path / "hf", source.model, sources.load(source, abstract))
   # The converted model is made robust and attacked.
-  made = run_single("distill", minimal(), tmp_path / "a", checkpoint=tmp_path / "hf")
-  same = run_single("distill", minimal(), tmp_path / "b", checkpoint=ours)
+  made = run_single(
+    "distill", minimal.config(), tmp_path / "a", checkpoint=tmp_path / "hf"
+  )
+  same = run_single("distill", minimal.config(), tmp_path / "b", checkpoint=ours)
   assert set(made) == {"data", "max_ent", "unlearn_and_distill", "undo_alpha_0.5"}
   assert made == same
   for name in ("unlearn_and_distill", "undo_alpha_0.5"):
@@ -83,10 +84,10 @@ def test_stages_run_from_hugging_face_files_as_from_ours(chain, tmp_path):
     )
     np.testing.assert_array_equal(first["embedding"], second["embedding"])
   attacked = run_single(
-    "relearn", minimal(), tmp_path / "c", checkpoint=tmp_path / "hf"
+    "relearn", minimal.config(), tmp_path / "c", checkpoint=tmp_path / "hf"
   )
-  assert list(attacked) == ["data", "model", "attack_model"]
-  before = [row[0] for row in attacked["attack_model"]["scores"]["forget"]]
+  assert list(attacked) == ["data", "model", "relearn_model"]
+  before = [row[0] for row in attacked["relearn_model"]["scores"]["forget"]]
   assert before == [attacked["model"]["scores"]["forget"]] * 2
 
 
@@ -100,12 +101,12 @@ def stages_abstract(source):
 def test_pretraining_goes_on_from_a_checkpoint(chain, tmp_path):
   _, base, _ = chain
   first = run_single(
-    "pretrain", minimal(), tmp_path, checkpoint=base, models=["data_filtering"]
+    "pretrain", minimal.config(), tmp_path, checkpoint=base, models=["data_filtering"]
   )
   assert list(first) == ["data", "model", "data_filtering"]
   # Nothing is left to do the second time.
   again = run_single(
-    "pretrain", minimal(), tmp_path, checkpoint=base, models=["data_filtering"]
+    "pretrain", minimal.config(), tmp_path, checkpoint=base, models=["data_filtering"]
   )
   assert again == first
 
@@ -113,7 +114,7 @@ def test_pretraining_goes_on_from_a_checkpoint(chain, tmp_path):
 def test_another_checkpoint_is_another_identity(chain, tmp_path):
   _, base, _ = chain
   moved = shutil.copytree(base, tmp_path / "moved")
-  how = minimal().model
+  how = model_of()
   fingerprint = sources.open_source(base, how).fingerprint
   assert sources.open_source(moved, how).fingerprint == fingerprint
   files = [p for p in (moved / "checkpoints").rglob("*") if p.is_file()]
@@ -121,16 +122,19 @@ def test_another_checkpoint_is_another_identity(chain, tmp_path):
   file.write_bytes(file.read_bytes() + b" ")
   other = sources.open_source(moved, how).fingerprint
   assert other != fingerprint
-  plans = [stages.single(minimal(), "relearn", f) for f in (fingerprint, other)]
-  first, second = (stages.identities(plan) for plan in plans)
+  config = parse(runs.put_checkpoint(minimal.config(), "relearn", "somewhere"))
+  first, second = (
+    stages.identities(translation.plan(config, 0, {"model": each}))
+    for each in (fingerprint, other)
+  )
   assert first["data"] == second["data"]
-  assert first["attack_model"] != second["attack_model"]
+  assert first["relearn_model"] != second["relearn_model"]
 
 
 def test_a_given_model_that_has_changed_since_is_refused(chain, tmp_path):
   _, base, _ = chain
   moved = shutil.copytree(base, tmp_path / "moved")
-  run_single("evaluate", minimal(), tmp_path / "run", checkpoint=moved)
+  run_single("evaluate", minimal.config(), tmp_path / "run", checkpoint=moved)
   given = directory(tmp_path / "run", "model")
   assert sources.open_source(given).path == moved
   config = moved / "config.json"
@@ -141,7 +145,7 @@ def test_a_given_model_that_has_changed_since_is_refused(chain, tmp_path):
 
 def test_the_run_decides_how_a_given_model_is_computed(chain):
   _, base, _ = chain
-  source = sources.open_source(base, minimal(**{"model.remat": "full"}).model)
+  source = sources.open_source(base, model_of(model__remat="full"))
   assert (source.model.remat, source.model.width) == ("full", 16)
 
 
@@ -157,7 +161,7 @@ def test_a_stage_is_found_by_its_name(chain, tmp_path):
 
 def test_what_is_no_model_is_refused(chain, tmp_path):
   _, base, _ = chain
-  how = minimal().model
+  how = model_of()
   with pytest.raises(ConfigError, match="--checkpoint must be a directory"):
     sources.open_source(tmp_path / "nothing", how)
   with pytest.raises(ConfigError, match=r"no checkpoint directory.*no config\.json"):
@@ -174,10 +178,13 @@ def test_what_is_no_model_is_refused(chain, tmp_path):
 def test_wrong_requests_are_one_clear_line(chain, tmp_path):
   _, base, _ = chain
   with pytest.raises(ConfigError, match="'nothing' is none of data, base"):
-    run_single("pretrain", minimal(), tmp_path, models=["nothing"])
-  changes = {"data.tokenizer": "bytes"}
+    run_single("pretrain", minimal.config(), tmp_path, models=["nothing"])
+  config = minimal.config(data__tokenizer="bytes")
   with pytest.raises(ConfigError, match="vocab_size: expected at least 259"):
-    run_single("evaluate", minimal(**changes), tmp_path, checkpoint=base)
+    run_single("evaluate", config, tmp_path, checkpoint=base)
+  config = minimal.config(models__rmu__start="max_ent")
+  with pytest.raises(ConfigError, match="starts from base, max_ent; give it as"):
+    run_single("unlearn", config, tmp_path, checkpoint=base)
   assert list(tmp_path.iterdir()) == []
 
 
@@ -217,21 +224,21 @@ def test_an_exported_stage_holds_weights_tokenizer_and_card(chain, tmp_path):
   assert "| base | cross_entropy on forget, retain data | 3 |" in card
   assert "seeds of base: data 0, init 0" in card
   assert "num_equations 64" in card
-  assert "seeds of max_ent: data 0, noise 0" in card
+  assert "seeds of max_ent: data 0" in card
   # Exported once more, and by way of another run, it still knows where it is from.
   exporting.export(tmp_path / "out", tmp_path / "again")
   assert (tmp_path / "again" / "README.md").read_text() == card.replace(
     "# out", "# again"
   )
   evaluated = tmp_path / "run"
-  run_single("evaluate", minimal(), evaluated, checkpoint=tmp_path / "again")
+  run_single("evaluate", minimal.config(), evaluated, checkpoint=tmp_path / "again")
   entries = cards.history(directory(evaluated, "model"))
-  names = [entry.stage["name"] for entry in entries]
+  names = [entry.stage.name for entry in entries]
   assert names == ["data", "data", "base", "base", "max_ent", "model"]
   assert str(root) not in (tmp_path / "out" / cards.FILE).read_text()
   # A model that nobody knows is named by its content.
-  (given,) = (e for e in entries if e.stage["name"] == "base" and "path" in e.stage)
-  fingerprint = given.stage["settings"]["fingerprint"]
+  (given,) = (e for e in entries if e.stage.name == "base" and e.path)
+  fingerprint = given.stage.fingerprint
   unknown = cards.render("x", [given], source.model)
   assert f"Base model: {base.name} (content {fingerprint})." in unknown
 
@@ -240,14 +247,17 @@ def test_an_exported_stage_holds_weights_tokenizer_and_card(chain, tmp_path):
 def test_an_exported_member_of_an_attack_scores_as_it_did(chain, tmp_path, rank):
   root, _, _ = chain
   stage = directory(root / "unlearned", "max_ent")
-  config = minimal(**{"attack.lora.rank": rank})
+  name = "lora" if rank else "relearn"
+  chosen = {f"attacks.{n}.run": n == name for n in ("lora", "relearn")}
+  chosen["attacks.lora.options.rank"] = rank
+  config = minimal.config(**chosen)
   attacked = run_single("relearn", config, tmp_path / "a", checkpoint=stage)
-  attack = directory(tmp_path / "a", "attack_model")
+  attack = directory(tmp_path / "a", f"{name}_model")
   exporting.export(attack, tmp_path / "out", learning_rate=1e-2)
   scored = run_single(
-    "evaluate", minimal(), tmp_path / "b", checkpoint=tmp_path / "out"
+    "evaluate", minimal.config(), tmp_path / "b", checkpoint=tmp_path / "out"
   )
-  found = {k: v[1][-1] for k, v in attacked["attack_model"]["scores"].items()}
+  found = {k: v[1][-1] for k, v in attacked[f"{name}_model"]["scores"].items()}
   assert scored["model"]["scores"] == found
   # Relearning changed the weights, and those of the other member are others.
   unlearned, member = (
@@ -264,7 +274,7 @@ def test_an_exported_member_of_an_attack_scores_as_it_did(chain, tmp_path, rank)
     merged = huggingface.load(tmp_path / "merged")[1]
     np.testing.assert_array_equal(merged["layers"]["mlp"]["up"]["kernel"], kernels[2])
   else:
-    with pytest.raises(ConfigError, match="only an attack with .*rank above 0"):
+    with pytest.raises(ConfigError, match="only an attack whose adversary is lora"):
       exporting.export_adapter(attack, tmp_path / "adapter", learning_rate=1e-2)
   # LoRA leaves the embedding alone, finetuning does not.
   same = np.array_equal(unlearned["embedding"], relearned["embedding"])

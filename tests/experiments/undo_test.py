@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,72 +13,22 @@ import jax
 import numpy as np
 import pytest
 
-from configs import arithmetic
-from undo_jax import stages
+from tests import minimal
 from undo_jax.frontier import results as results_lib
 from undo_jax.models import lora
-from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
+from undo_jax.plan import translation
+from undo_jax.plan.config import parse
 from undo_jax.training.checkpointing import load_params
 
+pytestmark = pytest.mark.processes
+
 ROOT = pathlib.Path(results_lib.__file__).parents[2]
-MINIMAL = {
-  "checkpoint_every": 2,
-  "data.num_equations": 64,
-  "data.num_evaluation": 2,
-  "model.num_layers": 2,
-  "model.width": 16,
-  "model.mlp_width": 32,
-  "model.head_dim": 8,
-  "model.scan_unroll": 1,
-  "pretrain.num_steps": 3,
-  "pretrain.warmup_steps": 1,
-  "pretrain.batch_size": 16,
-  "unlearn.max_ent.num_steps": 2,
-  "unlearn.max_ent.batch_size": 16,
-  "unlearn.grad_diff.num_steps": 2,
-  "unlearn.grad_diff.batch_size": 16,
-  "unlearn.rmu.num_steps": 2,
-  "unlearn.rmu.batch_size": 16,
-  "undo.alphas": (0.5,),
-  "distill.num_steps": 5,
-  "distill.warmup_steps": 1,
-  "distill.batch_size": 16,
-  "distill.stop.evaluate_every": 2,
-  "distill.stop.tolerance": 0.0,  # Nothing recovers: every step is run.
-  "oracle.num_steps": 5,
-  "oracle.warmup_steps": 1,
-  "oracle.batch_size": 16,
-  "attack.learning_rates": (1e-3, 1e-2),
-  "attack.num_steps": 4,
-  "attack.evaluate_every": 2,
-  "attack.evaluations_per_call": 1,
-  "attack.batch_size": 8,
-}
-MODELS = [
-  "base",
-  "data_filtering",
-  "max_ent",
-  "grad_diff",
-  "rmu",
-  "oracle_matching",
-  "unlearn_and_distill",
-  "undo_alpha_0.5",
-]
-
-
-def minimal(**changes):
-  config = arithmetic.get_config("tiny")
-  config.update_from_flattened_dict(MINIMAL | changes)
-  return config
 
 
 def command(workdir, **changes):
-  values = MINIMAL | changes
-  overrides = [f"--config.{name}={value}" for name, value in values.items()]
-  config = f"--config={ROOT / 'configs' / 'arithmetic.py'}:tiny"
-  module = [sys.executable, "-m", "experiments.undo"]
-  return [*module, config, f"--workdir={workdir}", *overrides]
+  module = [sys.executable, "-m", "experiments.undo", f"--workdir={workdir}"]
+  return [*module, *minimal.flags(**changes)]
 
 
 @pytest.fixture(scope="module")
@@ -101,33 +52,36 @@ def finished(tmp_path_factory, environment):
   return workdir, done
 
 
+def results_of(workdir):
+  path = workdir / "results.json"
+  return results_lib.from_json(json.loads(path.read_text()), path=str(path))
+
+
 def test_results_follow_the_schema(finished):
   workdir, _ = finished
-  found = json.loads((workdir / "results.json").read_text())
-  assert (found["schema"], found["setting"], found["seed"]) == (1, "arithmetic", 0)
-  assert list(found["models"]) == MODELS
-  for name, model in found["models"].items():
-    relearn = model["relearn"]
-    assert relearn["steps"] == [0, 2, 4]
-    assert relearn["attack"] == {"kind": "full"}
-    assert relearn["worst_forget"][0] == model["before"]["forget"]
-    by_rate = relearn["forget_by_learning_rate"]
-    assert relearn["worst_forget"] == [
-      max(column) for column in zip(*by_rate, strict=True)
-    ]
-    columns = zip(*by_rate, strict=True)
-    for worst, column in zip(relearn["worst_learning_rate"], columns, strict=True):
-      assert column[relearn["learning_rates"].index(worst)] == max(column)
-    if name == "base":
-      assert model["compute"]["flops"] == 0
-    else:
-      assert model["compute"]["flops"] > 0
-  assert found["models"]["data_filtering"]["compute"]["fraction_of_data_filtering"] == 1
+  found = results_of(workdir)
+  assert (found.schema, found.task, found.seeds) == (2, "arithmetic", (0,))
+  assert tuple(found.models) == minimal.MODELS
+  for name, model in found.models.items():
+    (run,) = model.runs
+    relearn = run.attacks["relearn"]
+    assert relearn.steps == (0, 2, 4)
+    assert relearn.worst_forget[0] == run.before.forget
+    columns = list(zip(*relearn.forget_by_learning_rate, strict=True))
+    assert relearn.worst_forget == tuple(max(column) for column in columns)
+    for worst, column in zip(relearn.worst_learning_rate, columns, strict=True):
+      assert column[relearn.learning_rates.index(worst)] == max(column)
+    assert (run.compute.flops == 0) == (name == "base")
+  (filtered,) = found.models["data_filtering"].runs
+  assert filtered.compute.fraction_of_filtered == 1
+  assert results_lib.to_json(found) == json.loads(
+    (workdir / "results.json").read_text()
+  )
 
 
 def test_compute_adds_the_teacher_and_its_passes(finished):
-  models = json.loads((finished[0] / "results.json").read_text())["models"]
-  flops = {name: model["compute"]["flops"] for name, model in models.items()}
+  models = results_of(finished[0]).models
+  flops = {name: model.runs[0].compute.flops for name, model in models.items()}
   # In passes over rows, times rows: training costs 3, a teacher pass 1.
   pretraining, unlearning, distilling = 3 * 3 * 16, 2 * 6 * 16, 5 * 4 * 16
   unit = flops["data_filtering"] / pretraining
@@ -156,9 +110,42 @@ def test_a_finished_run_does_nothing_and_says_so(finished, environment):
     command(workdir), cwd=ROOT, env=environment, capture_output=True, text=True
   )
   assert again.returncode == 0
-  assert "nothing to do" in again.stderr
+  assert "nothing to run" in again.stderr
   after = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
   assert after == before
+
+
+def test_what_can_be_made_again_is_made_again(finished, environment, tmp_path):
+  workdir = shutil.copytree(finished[0], tmp_path / "run")
+  whole = (workdir / "report.html").read_bytes()
+  (workdir / "report.html").write_bytes(whole[:100])
+  (workdir / "results.json").unlink()
+  next((workdir / "figures").iterdir()).unlink()
+  again = command(workdir, report__budgets=(2, 4))
+  done = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True)
+  assert done.returncode == 0, done.stderr
+  assert results_of(workdir).report.budgets == (2, 4)  # Free to change.
+  assert len(list((workdir / "figures").glob("*.png"))) == 4
+  assert (workdir / "report.html").read_bytes()[-20:] == whole[-20:]
+
+
+def test_seeds_and_entries_may_be_added_and_only_they_are_run(
+  finished, environment, tmp_path
+):
+  workdir = shutil.copytree(finished[0], tmp_path / "run")
+  before = {path.name for path in (workdir / "stages").iterdir()}
+  more = {"seeds": (0, 1), "models__max_ent_sam__run": True}
+  done = subprocess.run(
+    command(workdir, **more), cwd=ROOT, env=environment, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  assert "seed 0: base" not in done.stderr and "seed 1: base" in done.stderr
+  assert "seed 0: max_ent_sam" in done.stderr
+  assert before < {path.name for path in (workdir / "stages").iterdir()}
+  found = results_of(workdir)
+  assert found.seeds == (0, 1)
+  assert {run.seed for run in found.models["max_ent_sam"].runs} == {0, 1}
+  assert "±" in (workdir / "report.html").read_text()
 
 
 def test_a_run_killed_again_and_again_gives_the_same_results(
@@ -166,7 +153,7 @@ def test_a_run_killed_again_and_again_gives_the_same_results(
 ):
   kills = 3
   expected = (finished[0] / "results.json").read_bytes()
-  whole = len(stages.plan(minimal()))
+  whole = len(translation.plan(parse(minimal.config()), 0))
   for kill in range(1, kills + 1):
     process = subprocess.Popen(
       command(tmp_path), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
@@ -189,15 +176,17 @@ def _num_done(workdir):
 
 
 LORA = {
-  "attack.lora.rank": 2,
-  "attack.lora.alpha": 4.0,
-  "attack.lora.targets": ("layers/(attention/query|mlp/down)/kernel",),
+  "attacks.relearn.run": False,
+  "attacks.lora.run": True,
+  "attacks.lora.options.rank": 2,
+  "attacks.lora.options.alpha": 4.0,
+  "attacks.lora.options.targets": ("layers/(attention/query|mlp/down)/kernel",),
   # A few models only, and twenty checkpoints in each attack.
-  "unlearn.methods": ("max_ent",),
-  "undo.alphas": (),
-  "undo.unlearn_and_distill": False,
-  "undo.oracle_matching": False,
-  "attack.num_steps": 40,
+  **{
+    f"models.{name}.run": False
+    for name in ("grad_diff", "rmu", "oracle_matching", "undo", "unlearn_and_distill")
+  },
+  "attacks.lora.num_steps": 40,
 }
 
 
@@ -212,18 +201,13 @@ def finished_lora(tmp_path_factory, environment):
 
 
 def test_attacks_with_adapters_are_told_apart(finished, finished_lora):
-  found = json.loads((finished_lora / "results.json").read_text())
-  assert list(found["models"]) == ["base", "data_filtering", "max_ent"]
-  for model in found["models"].values():
-    relearn = model["relearn"]
-    assert relearn["attack"] == {
-      "kind": "lora",
-      "rank": 2,
-      "alpha": 4.0,
-      "targets": ["layers/(attention/query|mlp/down)/kernel"],
-    }
-    assert relearn["steps"] == list(range(0, 41, 2))
-    assert relearn["worst_forget"][0] == model["before"]["forget"]
+  found = results_of(finished_lora)
+  assert list(found.models) == ["base", "data_filtering", "max_ent"]
+  assert found.attacks["lora"].trains == "low-rank adapters (LoRA, rank 2)"
+  for model in found.models.values():
+    relearn = model.runs[0].attacks["lora"]
+    assert relearn.steps == tuple(range(0, 41, 2))
+    assert relearn.worst_forget[0] == model.runs[0].before.forget
   directories = [
     {path.name for path in (workdir / "stages").iterdir()}
     for workdir in (finished[0], finished_lora)
@@ -240,18 +224,18 @@ def test_a_killed_attack_with_adapters_gives_the_same_adapters_and_results(
   process = subprocess.Popen(
     again, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
   )
-  while process.poll() is None and not _checkpoints(tmp_path, "attack_base"):
+  while process.poll() is None and not _checkpoints(tmp_path, "lora_base"):
     time.sleep(0.02)
   process.send_signal(signal.SIGKILL)
   process.wait()
   assert _num_done(tmp_path) == 4  # Data and three models, no attack.
-  step = max(_checkpoints(tmp_path, "attack_base"))
+  step = max(_checkpoints(tmp_path, "lora_base"))
   assert 0 < step < 40
   resumed = subprocess.run(
     again, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
   )
-  assert f"attack_base: resuming after update {step}" in resumed.stderr
-  for name in ("attack_base", "attack_max_ent"):
+  assert f"lora_base: resuming after update {step}" in resumed.stderr
+  for name in ("lora_base", "lora_max_ent"):
     one, other = _adapters(finished_lora, name), _adapters(tmp_path, name)
     for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
       np.testing.assert_array_equal(x, y)
@@ -269,9 +253,9 @@ def _checkpoints(workdir, name):
 
 def _adapters(workdir, name):
   """Reads a finished attack's population; that it is one of adapters is checked."""
-  model = ModelConfig(**minimal().model)
+  model = parse(minimal.config()).model
   base = jax.eval_shape(Decoder(model).init, jax.random.key(0))
-  settings = {"rank": 2, "targets": LORA["attack.lora.targets"]}
+  settings = {"rank": 2, "targets": LORA["attacks.lora.options.targets"]}
   one = jax.eval_shape(lambda: lora.init(base, jax.random.key(0), **settings))
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   abstract = jax.tree.map(
@@ -284,26 +268,25 @@ def _adapters(workdir, name):
 @pytest.mark.parametrize(
   "name, value, message",
   [
-    ("undo.alphas", "(0.3,1.2)", "config.undo.alphas[1]: expected a number"),
-    ("undo.alpha", "0.3", "alpha"),
-    ("undo.beta", "much", "much"),
-    ("unlearn.methods", "('npo',)", "got 'npo'"),
+    ("models.undo.sweep.noise.alpha", "(0.3,1.2)", "undo.noise.alpha: expected a nu"),
+    ("models.undo.alpha", "0.3", "alpha"),
+    ("models.undo.noise.beta", "much", "much"),
+    ("models.undo.noise.beta", "None", "models.undo.noise.beta: expected a valid"),
+    ("models.max_ent.objective", "npo", "'npo'"),
     ("model.num_kv_heads", "3", "must divide num_heads=4"),
     ("mesh.fsdp", "3", "must multiply to the 1 devices"),
-    (
-      "attack.lora.rank",
-      "17",
-      "config.attack.lora: rank must lie in [1, min(in, out)]",
-    ),
-    ("seed", "1", "belongs to a run of another config"),
+    ("attacks.lora.run", "True", "rank must lie in [1, min(in, out)]"),
+    ("checkpoint_every", "1e400", "checkpoint_every"),
+    ("models.base.optimizer.num_steps", "4", "belongs to a run of another config"),
   ],
 )
 def test_bad_input_is_one_line_before_compute(
   finished, environment, name, value, message
 ):
   workdir, _ = finished
+  more = {"attacks.lora.options.rank": 17} if name == "attacks.lora.run" else {}
   done = subprocess.run(
-    command(workdir, **{name: value}),
+    command(workdir, **{name: value}, **more),
     cwd=ROOT,
     env=environment,
     capture_output=True,

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from undo_jax import testing
-from undo_jax.data import tokenizers
 from undo_jax.routing import masks
 from undo_jax.routing.activations import TokenMask, dense
 
@@ -96,53 +95,6 @@ def test_whole_rows_are_those_that_the_batch_was_cut_from():
   tokens = np.random.default_rng(1).integers(0, 9, (3, 7))
   batch = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
   np.testing.assert_array_equal(masks.whole_rows(batch), tokens)
-
-
-def find(row, sequences):
-  """Marks every token of every occurrence, one start at a time."""
-  found = [False] * len(row)
-  for sequence in sequences:
-    for start in range(len(row)):
-      if list(row[start : start + len(sequence)]) == list(sequence):
-        found[start : start + len(sequence)] = [True] * len(sequence)
-  return found[1:]
-
-
-@pytest.mark.parametrize(
-  "sequences",
-  [
-    [(1,)],
-    [(1, 1)],  # Overlaps itself.
-    [(0, 1, 0)],
-    [(0, 1), (1, 0, 1), (2, 2)],
-    [(0,) * 30],  # Longer than the rows.
-    [(2, 0, 1, 1, 0, 2, 1, 0)],
-  ],
-)
-def test_every_token_of_every_occurrence_is_found(sequences):
-  rows = np.random.default_rng(2).integers(0, 3, (40, 11))
-  got = jax.jit(lambda rows: masks.match_sequences(rows, sequences))(rows)
-  np.testing.assert_array_equal(got, [find(row, sequences) for row in rows])
-
-
-def test_an_occurrence_at_the_very_start_and_overlapping_ones_count():
-  got = masks.match_sequences(np.array([[1, 2, 0, 1, 1, 1]]), [(1, 2), (1, 1)])
-  np.testing.assert_array_equal(got, [[True, False, True, True, True]])
-
-
-def test_words_are_found_in_all_their_forms():
-  """T18: after a space and at the start, lower case and capitalized."""
-  tokenizer = tokenizers.make("characters:ascii")
-  sequences = masks.word_sequences([" Tree", "pine cone"], tokenizer.encode)
-  texts = ["tree", " tree", "Tree", " Tree", "pine cone", " pine cone"]
-  texts += ["Pine Cone", " Pine Cone"]
-  assert {tokenizer.decode(list(s)) for s in sequences} == set(texts)
-  assert len(sequences) == 8
-  text = "A tree. Trees, pine cones: TREE"
-  rows = np.array([[0, *tokenizer.encode(text)]])
-  got = np.asarray(masks.match_sequences(rows, sequences))[0]
-  marked = "".join(c if hit else "_" for c, hit in zip(text, got, strict=True))
-  assert marked == "_ tree_ Tree__ pine cone_______"
 
 
 def test_rows_labelled_retain_are_all_ones():
@@ -261,8 +213,6 @@ ONES = np.ones(4)
       r"\[0, 3\), got \[\]",
     ),
     (lambda: masks.targets_in(np.zeros(3, int), ONES), r"\[B, L \+ 1\], got \(3,\)"),
-    (lambda: masks.match_sequences(np.zeros((1, 3), int), []), "must hold tokens"),
-    (lambda: masks.match_sequences(np.zeros((1, 3), int), [()]), "must hold tokens"),
     (lambda: masks.count_tokens(np.array([5]), ONES[:1], 5), r"lie in \[0, 5\), got 5"),
     (lambda: masks.token_frequency_weights(ONES, np.ones(3)), r"\(4,\) and \(3,\)"),
     (lambda: masks.token_frequency_weights(ONES, -ONES), "numbers >= 0"),

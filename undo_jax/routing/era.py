@@ -19,7 +19,6 @@ import zlib
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from undo_jax.routing.masks import make_table
 from undo_jax.utils import trees
@@ -46,29 +45,12 @@ class Expansion:
   # Axes from the end: -1, -2, ...; the axes behind it share one mask.
   nodes: Mapping[str, Growth] = dataclasses.field(default_factory=dict)
 
-  def to_json(self) -> dict[str, dict[str, list[int]]]:
-    """Returns the record as dicts and lists of numbers."""
-    return {
-      field: {name: list(growth) for name, growth in getattr(self, field).items()}
-      for field in ("params", "nodes")
-    }
-
-  @classmethod
-  def from_json(cls, content: Mapping[str, Mapping[str, list[int]]]) -> "Expansion":
-    """Returns the expansion of which `to_json` made the content, or ValueError."""
-    if set(content) != {"params", "nodes"}:
-      raise ValueError(
-        f"the record of an expansion has params and nodes, got {sorted(content)}"
-      )
-    fields = (content["params"], content["nodes"])
-    return cls(*({name: Growth(*g) for name, g in field.items()} for field in fields))
-
 
 class Masks(NamedTuple):
   """Routing to the new units: by activations, or by parameters and source."""
 
   tables: dict[str, jax.Array]  # node -> [3, ...units]: forget, retain, unrouted.
-  params: dict[str, Any]  # "forget", "retain" -> masks like the parameters.
+  params: dict[str, Params]  # "forget", "retain" -> masks like the parameters.
 
 
 # ---- Making one.
@@ -263,36 +245,14 @@ def is_ablated(params: Params, expansion: Expansion) -> jax.Array:
   return ~jnp.any(jnp.stack(jax.tree.leaves(used)))
 
 
-def reablate(expansion: Expansion) -> optax.GradientTransformation:
-  """Returns the transformation that keeps or makes the new entries zero.
-
-  Placed last in a chain: the updates of new entries become minus their values. Where
-  `ablate` was enough (see the module) it changes nothing.
-
-  Returns:
-    A stateless transformation whose update needs params, and raises ValueError if
-    they are missing or do not have the expansion's sizes.
-  """
-
-  def update(updates, params):
-    if params is None:
-      raise ValueError("reablate needs params in its update")
-    is_new = new_entries(params, expansion)
-    return jax.tree.map(
-      lambda u, p, new: jnp.where(new, -p.astype(u.dtype), u), updates, params, is_new
-    )
-
-  return optax.stateless(update)
-
-
 def masks_for(
   expansion: Expansion,
   params: Params,
   *,
-  new_target: float = 1.0,
-  old_target: float = 0.0,
-  new_off: float = 1.0,
-  old_off: float = 1.0,
+  new_target: float | jax.Array = 1.0,
+  old_target: float | jax.Array = 0.0,
+  new_off: float | jax.Array = 1.0,
+  old_off: float | jax.Array = 1.0,
 ) -> Masks:
   """Returns the masks that route forget data to the new units.
 

@@ -5,7 +5,7 @@ therefore take whole rows [B, L + 1] (`whole_rows` of a batch) and return one en
 a target, [B, L].
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import jax
 from jax.core import Tracer
@@ -170,66 +170,6 @@ def targets_in(tokens_BxM: jax.Array, chosen_V: jax.Array) -> jax.Array:
   if jnp.ndim(tokens_BxM) != 2:
     raise ValueError(f"rows of tokens are [B, L + 1], got {jnp.shape(tokens_BxM)}")
   return jnp.take(jnp.asarray(chosen_V, bool), tokens_BxM[:, 1:], axis=0)
-
-
-def match_sequences(
-  tokens_BxM: jax.Array, sequences: Sequence[Sequence[int]]
-) -> jax.Array:
-  """Returns whether each target lies in an occurrence of one of the sequences.
-
-  Every token of an occurrence counts, the first ones too (whose prediction starts
-  before it), and occurrences may overlap.
-
-  Args:
-    tokens_BxM: int rows of M = L + 1 tokens.
-    sequences: token ids of what to find, for example of `word_sequences`.
-
-  Returns:
-    bool [B, M - 1].
-
-  Raises:
-    ValueError: if there is no sequence, or an empty one.
-  """
-  if not sequences or not all(len(sequence) for sequence in sequences):
-    raise ValueError(f"sequences to match must hold tokens, got {sequences}")
-  tokens_BxM = jnp.asarray(tokens_BxM)
-  size = tokens_BxM.shape[1]
-  found_BxM = jnp.zeros(tokens_BxM.shape, bool)
-  for sequence in sequences:
-    num_starts = size - len(sequence) + 1
-    if num_starts < 1:  # Longer than the rows.
-      continue
-    starts = jnp.ones((tokens_BxM.shape[0], num_starts), bool)
-    for offset, token in enumerate(sequence):
-      starts &= tokens_BxM[:, offset : offset + num_starts] == token
-    for offset in range(len(sequence)):
-      covered = found_BxM[:, offset : offset + num_starts] | starts
-      found_BxM = found_BxM.at[:, offset : offset + num_starts].set(covered)
-  return found_BxM[:, 1:]
-
-
-def word_sequences(
-  words: Iterable[str], encode: Callable[[str], Sequence[int]]
-) -> list[tuple[int, ...]]:
-  """Returns the token sequences of the forms in which words occur in a text.
-
-  Each word in lower case and capitalized, at the start of a text and after a space,
-  which most tokenizers spell by different tokens.
-
-  Args:
-    words: words of one or more tokens; spaces around them are dropped.
-    encode: a tokenizer's text -> ids, without special tokens.
-
-  Returns:
-    The distinct sequences, for `match_sequences`.
-  """
-  found: dict[tuple[int, ...], None] = {}
-  for word in words:
-    word = word.strip().lower()
-    for form in (word, word.title()):
-      for text in (form, " " + form):
-        found[tuple(int(token) for token in encode(text))] = None
-  return list(found)
 
 
 def gate_by_label(weights_BxL: jax.Array, is_retain_B: jax.Array) -> jax.Array:

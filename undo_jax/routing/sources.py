@@ -107,6 +107,7 @@ def per_source_value_and_grad(
     def fn(params):
       return losses_fn(params, *arguments)
 
+    aux = None
     if has_aux:
       losses_K, pullback, aux = jax.vjp(fn, params, has_aux=True)
     else:

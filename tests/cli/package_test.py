@@ -1,0 +1,137 @@
+"""The wheel as it is installed: one package, one command, used from anywhere."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+
+import pytest
+
+from tests import minimal
+import undo_jax
+from undo_jax.utils import config_files
+
+pytestmark = pytest.mark.processes
+ROOT = pathlib.Path(undo_jax.__file__).parents[1]
+# Few programs, whose compiling takes longest.
+CHANGES = {
+  **{
+    f"models.{name}.run": False
+    for name in ("grad_diff", "rmu", "oracle_matching", "undo", "unlearn_and_distill")
+  },
+  "model.num_layers": 1,
+  "attacks.relearn.num_steps": 2,
+  "replicas_at_once": None,
+}
+
+
+def run(*command, cwd, **environment):
+  return subprocess.run(
+    command,
+    cwd=cwd,
+    env={**os.environ, "PYTHONPATH": "", "JAX_PLATFORMS": "cpu", **environment},
+    capture_output=True,
+    text=True,
+  )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+  """Built from a copy, since setuptools leaves its work in the source tree."""
+  source = tmp_path_factory.mktemp("source") / "undo_jax"
+  source.mkdir()
+  unwanted = shutil.ignore_patterns("__pycache__")
+  for name in ("undo_jax", "configs", "experiments"):
+    shutil.copytree(ROOT / name, source / name, ignore=unwanted)
+  for path in ROOT.iterdir():
+    if path.is_file():
+      shutil.copy(path, source)
+  command = "-m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir out ."
+  done = run(
+    sys.executable,
+    *command.split(),
+    cwd=source,
+    PYTHONPATH=os.environ.get("PYTHONPATH", ""),
+  )
+  assert done.returncode == 0, done.stderr
+  (path,) = (source / "out").glob("*.whl")
+  return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+  """An environment with the wheel, and with what this one has but undo_jax."""
+  here = tmp_path_factory.mktemp("environment")
+  done = run(sys.executable, "-m", "venv", "--without-pip", str(here), cwd=here)
+  assert done.returncode == 0, done.stderr
+  (packages,) = here.glob("lib/python*/site-packages")
+  # A folder that is named so has no part in its own .pth files, as editable installs.
+  others = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+  (packages / "others.pth").write_text("\n".join(sorted(others)) + "\n")
+  command = ("-m", "pip", "--python", str(here), "install", "--quiet", "--no-deps")
+  done = run(sys.executable, *command, str(wheel), cwd=here)
+  assert done.returncode == 0, done.stderr
+  return here / "bin"
+
+
+def test_the_wheel_holds_one_package_and_the_configs_in_it(wheel):
+  names = zipfile.ZipFile(wheel).namelist()
+  tops = {name.partition("/")[0] for name in names}
+  assert tops == {"undo_jax", f"undo_jax-{undo_jax.__version__}.dist-info"}
+  assert "undo_jax/py.typed" in names
+  shipped = {name for name in names if name.startswith("undo_jax/configs/")}
+  expected = {path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py")}
+  assert shipped == {f"undo_jax/{path.as_posix()}" for path in expected}
+
+
+def test_the_command_lists_the_commands(installed, tmp_path):
+  done = run(str(installed / "undo-jax"), "--help", cwd=tmp_path)
+  assert done.returncode == 0 and "  undo " in done.stdout
+  done = run(str(installed / "undo-jax"), "evaluate", "--help", cwd=tmp_path)
+  assert done.returncode == 0 and "--checkpoint" in done.stdout, done.stderr
+
+
+def test_every_shipped_config_is_read_by_its_name(installed, tmp_path):
+  code = """
+import undo_jax
+from undo_jax.utils import config_files
+print(undo_jax.__file__)
+for name in config_files.names():
+  config_files.load(name)
+  print(name)
+from undo_jax.configs import arithmetic
+"""
+  done = run(str(installed / "python"), "-c", code, cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  file, *names = done.stdout.splitlines()
+  assert file.startswith(str(installed.parent))
+  assert names == config_files.names()
+
+
+def test_a_missing_library_is_one_line_that_names_its_extra(installed, tmp_path):
+  code = "import sys; sys.modules['grain'] = None; from undo_jax import cli; cli.main()"
+  done = run(str(installed / "python"), "-c", code, "undo", "--help", cwd=tmp_path)
+  assert done.returncode == 2
+  (line,) = done.stderr.splitlines()
+  assert line.startswith("error: ") and "pip install 'undo-jax[data]'" in line
+
+
+def test_a_run_of_a_shipped_config_ends_in_results(installed, tmp_path):
+  done = run(
+    *(str(installed / "undo-jax"), "undo", "--workdir=run"),
+    *minimal.flags(**CHANGES),
+    cwd=tmp_path,
+    XLA_FLAGS="",
+  )
+  assert done.returncode == 0, done.stderr
+  results = json.loads((tmp_path / "run" / "results.json").read_text())
+  assert list(results["models"])[-1] == "max_ent"
+  assert (
+    "undo-jax undo --workdir=run --config="
+    in (tmp_path / "run" / "command.txt").read_text()
+  )
+  assert os.listdir(tmp_path) == ["run"]

@@ -1,0 +1,94 @@
+"""Records from a module outside of the package, carried to results and page."""
+
+import json
+
+import pytest
+
+from tests import minimal
+from undo_jax import config as builders
+from undo_jax.frontier import results as results_lib
+from undo_jax.running import runs
+from undo_jax.utils.types import ConfigError
+
+
+def config_of():
+  config = minimal.only(minimal.config(), ("base", "data_filtering"))
+  config.task = "tests.outside:TASK"
+  models = config.models
+  models.ascent = builders.unlearn(
+    "tests.outside:METHOD",
+    options={"weight": 0.5},
+    optimizer=builders.optimizer(num_steps=2, learning_rate=1e-3),
+    batch_size=16,
+  )
+  models.ascent.optimizer.name = "tests.outside:OPTIMIZER"
+  models.own_undo = builders.undo(
+    teacher="ascent",
+    alphas=(0.5,),
+    optimizer=builders.optimizer(num_steps=5, learning_rate=1e-3, name="muon"),
+    batch_size=16,
+  )
+  models.own_undo.stop.update(rule="tests.outside:RULE", evaluate_every=2)
+  config.attacks.embedding = builders.like(
+    config.attacks.relearn, adversary="tests.outside:ATTACK"
+  )
+  config.references.unlearned = "ascent"
+  config.writers = ("jsonl", "tests.outside:WRITER")
+  config.report.update(budgets=(2, 4), figures=("tests.outside:FIGURE",))
+  return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("outside")
+  results = runs.run_all(config_of(), workdir)
+  assert results is not None
+  return workdir, results
+
+
+def test_results_and_page_hold_what_is_from_outside(finished):
+  workdir, results = finished
+  models = ["base", "data_filtering", "ascent", "own_undo_alpha_0.5"]
+  assert list(results.models) == models
+  assert results.models["ascent"].label == "ascent"
+  assert results.metrics["forget"].name == "forget of my own"
+  (student,) = results.models["own_undo_alpha_0.5"].runs
+  assert student.stopped.updates == 1  # The rule ends it at its first evaluation.
+  assert set(student.attacks) == {"relearn", "embedding"}
+  assert results.attacks["embedding"].trains == "the embedding"
+  (ascent,) = results.models["ascent"].runs
+  assert ascent.labels.tokens.keys() == {"forget", "retain"}
+  page = (workdir / "report.html").read_text()
+  for text in ("embedding alone", "My own figure", "ascent", "forget of my own"):
+    assert text in page
+  assert len(list((workdir / "figures").glob("*.png"))) == 1
+  (stage,) = (workdir / "stages").glob("ascent-*")
+  rows = [json.loads(line) for line in (stage / "lines.txt").read_text().splitlines()]
+  assert [row[:2] for row in rows[:2]] == [[1, "train"], [2, "train"]]
+
+
+def test_a_workdir_is_read_and_read_again(finished):
+  workdir, results = finished
+  content = json.loads((workdir / "results.json").read_text())
+  assert results_lib.from_json(content, path="results.json") == results
+  again = results_lib.read(workdir, runs.declare(config_of()).config)
+  assert again == results
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("task", "tests.outside:METHOD", "config.task: .*a Task.* of type Method"),
+    ("models.ascent.objective", "tests.outside:NONE", "models.ascent: .*NONE"),
+    ("models.ascent.optimizer.name", "no_such.module:X", "no_such"),
+    ("attacks.embedding.adversary", "tests.outside", "tests.outside"),
+    ("report.figures", ("tests.outside:RULE",), "a Figure.* of type StopRule"),
+    ("writers", ("tests.outside:RULE",), "a WriterKind.* of type StopRule"),
+  ],
+)
+def test_what_is_no_record_is_one_line(field, value, message):
+  config = config_of()
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ConfigError, match=message) as error:
+    runs.declare(config)
+  assert "\n" not in str(error.value)

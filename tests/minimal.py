@@ -1,0 +1,70 @@
+"""The demo's run in seconds: what is overridden, as a dict and as flags."""
+
+from collections.abc import Iterable
+
+from undo_jax import config as builders
+
+CONFIG = "arithmetic:tiny"
+MODELS = (
+  "base",
+  "data_filtering",
+  "max_ent",
+  "grad_diff",
+  "rmu",
+  "oracle_matching",
+  "undo_alpha_0.5",
+  "unlearn_and_distill",
+)
+# Entries that no other one that is run follows, with their updates.
+_STEPS = {"base": 3, "max_ent": 2, "grad_diff": 2, "rmu": 2, "oracle_matching": 5}
+OVERRIDES = {
+  "checkpoint_every": 2,
+  "data.num_equations": 64,
+  "data.num_evaluation": 2,
+  "model.num_layers": 2,
+  "model.width": 16,
+  "model.mlp_width": 32,
+  "model.head_dim": 8,
+  "model.scan_unroll": 1,
+  **{
+    f"models.{name}.optimizer.num_steps": num
+    for name, num in (_STEPS | {"undo": 5}).items()
+  },
+  **{f"models.{name}.batch_size": 16 for name in (*_STEPS, "undo")},
+  **{
+    f"models.{name}.optimizer.warmup_steps": 1
+    for name in ("base", "oracle_matching", "undo")
+  },
+  "models.undo.sweep.noise.alpha": (0.5,),
+  "models.undo.stop.evaluate_every": 2,
+  # Nothing recovers: every step is run.
+  "models.undo.stop.options.tolerance": 0.0,
+  "attacks.relearn.learning_rates": (1e-3, 1e-2),
+  "attacks.relearn.num_steps": 4,
+  "attacks.relearn.evaluate_every": 2,
+  "attacks.relearn.evaluations_per_call": 1,
+  "attacks.relearn.batch_size": 8,
+}
+
+
+def config(**changes: object) -> builders.Config:
+  """Returns the config, with further changes by field ("__" for a dot)."""
+  made = builders.shipped(CONFIG)
+  named = {name.replace("__", "."): value for name, value in changes.items()}
+  made.update_from_flattened_dict(OVERRIDES | named)
+  return made
+
+
+def flags(**changes: object) -> list[str]:
+  """Returns the same as flags of a command."""
+  named = {name.replace("__", "."): value for name, value in changes.items()}
+  values = (OVERRIDES | named).items()
+  return [f"--config={CONFIG}", *(f"--config.{name}={value}" for name, value in values)]
+
+
+def only(config: builders.Config, names: Iterable[str]) -> builders.Config:
+  """Leaves of a config's models those of these entries; returns it."""
+  kept = set(names)
+  for name, entry in config.models.items():
+    entry.run = name in kept
+  return config

@@ -1,0 +1,73 @@
+"""The command line: `undo-jax NAME` and, in a checkout, `python -m experiments.NAME`.
+
+Each command is a module here, whose docstring is its page of help; its `define()`
+defines its flags and returns its main. None is imported before it is chosen.
+"""
+
+import ast
+import difflib
+import pathlib
+import sys
+import textwrap
+
+COMMANDS = (
+  "undo",
+  "pretrain",
+  "unlearn",
+  "distill",
+  "relearn",
+  "evaluate",
+  "export",
+  "seeds",
+  "compile",
+  "harness",
+  "prepare",
+  "prepare_documents",
+  "prepare_language",
+)
+
+
+def main() -> None:
+  """Runs the command that the command line names, or lists all of them."""
+  name, *rest = sys.argv[1:] or ["--help"]
+  if name in ("-h", "--help", "help"):
+    print(_page())
+    return
+  command = name.replace("-", "_")
+  if command not in COMMANDS:
+    near = difflib.get_close_matches(command, COMMANDS, n=1) or COMMANDS
+    known = " or ".join(near)
+    print(f"error: no command {name!r}; did you mean {known}?", file=sys.stderr)
+    sys.exit(2)
+  sys.argv[1:] = rest
+  run(command)
+
+
+def run(command: str) -> None:
+  """Runs one of COMMANDS with the flags in sys.argv."""
+  from undo_jax.cli import process  # Here, since it brings JAX.
+
+  process.run_command(command)
+
+
+def _page() -> str:
+  """Returns the page of `undo-jax --help`: a line a command."""
+  lines = [f"  {name:<19}{_summary(name)}" for name in COMMANDS]
+  return "\n".join(
+    [
+      "undo_jax: make language models forget a capability for good, and measure it.",
+      "",
+      "  undo-jax undo --config=arithmetic:tiny --workdir=runs/arithmetic",
+      "",
+      *lines,
+      "",
+      "undo-jax COMMAND --help says more.",
+    ]
+  )
+
+
+def _summary(command: str) -> str:
+  """Returns the first line of a command's docstring, without importing it."""
+  source = pathlib.Path(__file__).with_name(f"{command}.py").read_text("utf-8")
+  text = ast.get_docstring(ast.parse(source)) or ""
+  return textwrap.shorten(text.partition("\n")[0], 100)

@@ -1,0 +1,49 @@
+"""The flags of a run: its config, its directory, how it is computed."""
+
+from collections.abc import Callable
+import sys
+from typing import Any
+
+from absl import flags
+from ml_collections import config_dict
+
+from undo_jax.cli import overrides, process
+from undo_jax.training import profiling
+from undo_jax.utils import files
+
+
+def define_flags() -> tuple[
+  flags.FlagHolder[config_dict.ConfigDict], flags.FlagHolder[str | None]
+]:
+  """Defines --config, --workdir and how the run is computed; returns the first two."""
+  config = overrides.define()
+  workdir = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Directory of the run; all it writes. Or gs://BUCKET/NAME; all processes share it.",
+  )
+  flags.mark_flag_as_required("workdir")
+  process.define_distributed()
+  flags.DEFINE_string(
+    "profile_steps",
+    None,
+    "START:END, updates of each stage to trace with the profiler.",
+  )
+  return config, workdir
+
+
+def profile_steps() -> tuple[int, int] | None:
+  """Returns the updates of each stage that are to be traced, if any are."""
+  if "profile_steps" not in flags.FLAGS:
+    return None
+  steps = flags.FLAGS["profile_steps"].value
+  return None if steps is None else profiling.parse_steps(steps)
+
+
+def run_study(study: Callable[[Any, files.Path], None]) -> None:
+  """Runs a study, a function of config and workdir, by its flags."""
+  config, workdir = define_flags()
+  process.run(
+    lambda argv: study(config.value, files.path(str(workdir.value))),
+    page=sys.modules["__main__"].__doc__ or "",
+  )

@@ -1,0 +1,25 @@
+"""UNDO end to end: pretrain, unlearn, noise, distill, attack, report.
+
+COMMAND:
+
+  undo-jax undo --config=arithmetic:tiny --workdir=DIR
+
+Runs whatever the config's tables of models and attacks declare, for each of its seeds.
+The same command resumes a run that was stopped; see configs/ for the tasks.
+"""
+
+from undo_jax.cli import launch
+from undo_jax.cli.process import Main
+from undo_jax.running import runs
+
+
+def define() -> Main:
+  """Defines the flags; the main runs what is not finished of a config in a workdir."""
+  config, workdir = launch.define_flags()
+
+  def main(argv: list[str]) -> None:
+    del argv
+    steps = launch.profile_steps()
+    runs.run_all(config.value, str(workdir.value), profile_steps=steps)
+
+  return main
