@@ -17,7 +17,7 @@ from undo_jax.utils.types import ConfigError
     ("data.held_out_fraction", 1.5, "config.data.held_out_fraction: expected a number"),
     ("data.paths", ("a.txt",), "config.data.forget_words: expected the topic's words"),
     ("train.forget_rows", 0, "config.train.forget_rows"),
-    ("train.warmup_steps", 99, "warmup_steps in"),
+    ("train.warmup_steps", 99, "warmup_steps: expected at most"),
     ("model.vocab_size", 99, "config.model.vocab_size: expected at least 276"),
     ("methods", ("era",), "config.methods: expected 'filtering' and others of"),
     ("labelled", (0.5,), "config.labelled: expected fractions, the first of them 0"),

@@ -8,6 +8,7 @@ from experiments.gradient_routing.stories import methods
 from undo_jax import testing
 from undo_jax.models.decoder import Output
 from undo_jax.objectives import cross_entropy, rmu, routed
+from undo_jax.objectives import sgtm as sgtm_objective
 from undo_jax.objectives.routed import FORGET, RETAIN, UNLABELLED
 
 KEY = jax.random.key(0)
@@ -70,7 +71,7 @@ def test_sgtm_has_a_part_for_each_label(monkeypatch):
 
     return objective
 
-  monkeypatch.setattr(routed, "make_sgtm", record)
+  monkeypatch.setattr(sgtm_objective, "make", record)
   value(methods.sgtm(apply, routing=ROUTING, forget_rows=3), BATCH)
   for name, part in parts.items():
     kept = np.asarray(seen[name]["mask"]).any(axis=1)
