@@ -662,7 +662,7 @@ def test_a_figure_may_come_from_a_file_of_ones_own(tmp_path, monkeypatch):
 
 
 def test_figures_that_are_not_there_are_refused():
-  for name, message in (("curves", "unknown figure"), ("os:getcwd", "a Figure")):
+  for name, message in (("curves", "as figure one of"), ("os:getcwd", "a Figure")):
     chosen = made_up.report(figures=(name,))
     with pytest.raises(ConfigError, match=message):
       figures.draw_all(synthetic(SMALL, 20, report=chosen))
