@@ -10,7 +10,6 @@ import pytest
 from undo_jax import attacks, objectives, testing
 from undo_jax.models import lora
 from undo_jax.models.decoder import Decoder, partition_rules
-from undo_jax.running import programs
 from undo_jax.utils.types import ConfigError
 
 MODEL = testing.config(num_layers=1)
@@ -32,7 +31,7 @@ def test_ours_are_known_by_name():
 
 
 def test_finetuning_trains_the_weights_themselves(params):
-  members = programs.members_of(MODEL, "finetuning", {})
+  members = attacks.members_of(MODEL, "finetuning", {})
   assert not members.reads_base
   equal(members.start(params, KEY), params)
   equal(members.weights(params, ()), params)
@@ -47,7 +46,7 @@ def test_finetuning_trains_the_weights_themselves(params):
 
 
 def test_lora_trains_adapters_of_a_model_that_is_only_read(params):
-  members = programs.members_of(MODEL, "lora", LORA)
+  members = attacks.members_of(MODEL, "lora", LORA)
   assert members.reads_base
   pairs = members.start(params, KEY)
   equal(pairs, lora.init(params, KEY, rank=2, targets=tuple(LORA["targets"])))
@@ -56,7 +55,7 @@ def test_lora_trains_adapters_of_a_model_that_is_only_read(params):
   merged = lora.merge(params, moved, scale=2.0)
   equal(members.weights(moved, {"base": params}), merged)
   assert members.rules(pairs) == lora.partition_rules(pairs, partition_rules(MODEL))
-  plain = programs.members_of(MODEL, "finetuning", {}).objective
+  plain = attacks.members_of(MODEL, "finetuning", {}).objective
   batch = testing.batch(KEY)
   loss = members.objective(moved, {"base": params}, batch, KEY)[0].mean()
   np.testing.assert_array_equal(loss, plain(merged, {}, batch, KEY)[0].mean())
@@ -140,13 +139,13 @@ def theirs(tmp_path, monkeypatch):
 
 
 def test_an_adversary_may_be_someone_elses(theirs, params):
-  members = programs.members_of(MODEL, theirs, {"of": "embedding"})
+  members = attacks.members_of(MODEL, theirs, {"of": "embedding"})
   shift = members.start(params, KEY)
   equal(members.weights(shift, {"base": params}), params)
   ones = jax.tree.map(jnp.ones_like, shift)
   moved = members.weights(ones, {"base": params})
   np.testing.assert_array_equal(moved["embedding"], params["embedding"] + 1)
-  batch, plain = testing.batch(KEY), programs.members_of(MODEL, "finetuning", {})
+  batch, plain = testing.batch(KEY), attacks.members_of(MODEL, "finetuning", {})
   loss = members.objective(ones, {"base": params}, batch, KEY)[0].mean()
   np.testing.assert_array_equal(loss, plain.objective(moved, {}, batch, KEY)[0].mean())
 
