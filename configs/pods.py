@@ -1,6 +1,6 @@
 """Gemma-2 on TPU slices: the mesh, and how little memory a step can take.
 
-COMMAND, with the extra `tpu_compile` and no TPU:
+COMMAND, with the extra `tpu-compile` and no TPU:
 
   python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=v5e:4x4
 
