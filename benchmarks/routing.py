@@ -103,7 +103,7 @@ def masked(setting: Setting, kind: str) -> Any:
     batch = {**batch, "dense": whole}
 
   def gradients(params, batch):
-    return {"source_grads": {"all": jax.grad(loss)(params, batch)}}
+    return jax.grad(loss)(params, batch)
 
   return gradients, ("all",), batch
 
@@ -128,7 +128,7 @@ def by_parameters(setting: Setting) -> Any:
     return total
 
   def gradients(params, batch):
-    return {"source_grads": {"all": jax.grad(loss)(params, batch)}}
+    return jax.grad(loss)(params, batch)
 
   return gradients, ("all",), setting.batch
 
@@ -153,7 +153,7 @@ def by_source(setting: Setting, num_sources: int, together: bool) -> Any:
   fn = per_source_value_and_grad(losses, names, together=together)
 
   def gradients(params, batch):
-    return {"source_grads": fn(params, batch)[1]}
+    return fn(params, batch)[1]
 
   return gradients, names, setting.batch
 
@@ -186,11 +186,8 @@ def make_step(setting: Setting, way: str) -> Any:
 
   def step(state, batch):
     params, opt_state = state
-    extra = gradients(params, batch)
-    updates = params
-    if names == ("all",):
-      updates, extra = extra["source_grads"]["all"], {}
-    updates, opt_state = optimizer.update(updates, opt_state, params, **extra)
+    grads = gradients(params, batch)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
 
   compiled = jax.jit(step, donate_argnums=0)

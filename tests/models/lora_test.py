@@ -114,9 +114,16 @@ def test_targets_and_ranks_that_do_not_fit_are_errors(base, rank, targets, messa
   assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("changes", [{"rank": 0}, {"alpha": 0.0}, {"alpha": np.inf}])
-def test_a_config_of_nothing_is_an_error(changes):
-  with pytest.raises(ConfigError, match="rank >= 1 and a finite alpha > 0, got rank="):
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"rank": 0}, "rank: expected an integer of at least 1, got 0"),
+    ({"alpha": 0.0}, r"alpha: expected a finite number above 0, got 0\.0"),
+    ({"alpha": np.inf}, "alpha: expected a finite number above 0, got inf"),
+  ],
+)
+def test_a_config_of_nothing_is_an_error(changes, message):
+  with pytest.raises(ConfigError, match=message):
     lora.LoraConfig(**{"rank": 2, "alpha": 16.0, "targets": ALL} | changes)
 
 

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from undo_jax import testing
@@ -20,6 +21,7 @@ from undo_jax.objectives import (
 from undo_jax.routing import era
 from undo_jax.routing.activations import route
 from undo_jax.routing.sgtm import SOURCES
+from undo_jax.routing.transforms import route_sources
 from undo_jax.training.gradients import loss_and_gradients
 from undo_jax.utils.types import ConfigError
 
@@ -183,7 +185,10 @@ def test_sources_of_tokens_and_microbatches_give_the_same():
 )
 def test_selective_gradient_masking_is_one_loss_over_all_tokens(make, like):
   batch = {name: testing.batch(jax.random.key(k)) for k, name in enumerate(SOURCES)}
-  loss, grads, metrics = run(make(apply, routing=ROUTING), batch)
+  masks = sgtm.masks(PARAMS, routing=ROUTING)
+  copies = dict.fromkeys(masks, PARAMS)
+  loss, by_source, metrics = run(make(apply, routing=ROUTING), batch, copies)
+  grads, _ = route_sources(masks).update(by_source, optax.EmptyState())
   name, plain = PLAIN[like]
   sums, expected = [], jax.tree.map(jnp.zeros_like, PARAMS)
   is_new = era.new_entries(PARAMS, RESERVED)
@@ -253,7 +258,8 @@ def test_what_cannot_be_routed_is_an_error():
   with pytest.raises(ValueError, match=r"source of each row .*'inputs', 'mask', 'ta"):
     COHERENT(PARAMS, {}, testing.batch(KEY), KEY)
   with pytest.raises(ValueError, match="unknown source 'inputs'; SGTM has forget"):
-    sgtm.make(apply, routing=ROUTING)(PARAMS, {}, testing.batch(KEY), KEY)
+    batch = {"inputs": BATCH}
+    sgtm.make(apply, routing=ROUTING)({"inputs": PARAMS}, {}, batch, KEY)
   with pytest.raises(ConfigError, match="coherence_weight must be at least 0, got -1"):
     routed.make(apply, routing=ROUTING, coherence_weight=-1)
   with pytest.raises(ConfigError, match="l1_weight must be at least 0, got -1"):

@@ -116,6 +116,7 @@ WRONG = [
 ]
 # Read only where models are routed.
 WRONG_ROUTING = [
+  ("sgtm.rho", 0.01, "sgtm.rho: expected 0, since sgtm masks its gradients by source"),
   ("routed.labels.share", 0.0, r"a number in \(0, 1\], got 0.0"),
   ("routed.labels.share", 1.5, r"a number in \(0, 1\], got 1.5"),
   ("routed.reserve.old_target", 1.5, "a number of at most 1, got 1.5"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from undo_jax.routing import era, sgtm
+from undo_jax.routing.transforms import route_sources
 
 OLD, NEW, D = 5, 3, 4
 
@@ -32,11 +33,16 @@ def loss(params, batch):
   return jnp.mean((out - batch[1]) ** 2)
 
 
-def whole_loss(params):
-  return sum(
-    loss(sgtm.view(params, EXPANSION, source), batch)
-    for source, batch in BATCHES.items()
-  )
+def source_loss(params, source):
+  return loss(sgtm.view(params, EXPANSION, source), BATCHES[source])
+
+
+@jax.jit
+def routed(params):
+  """The gradient of the losses' sum as an optax chain sees it."""
+  grads = {name: jax.grad(source_loss)(params, name) for name in sgtm.SOURCES}
+  transform = route_sources(sgtm.masks(params, EXPANSION))
+  return transform.update(grads, transform.init(params))[0]
 
 
 def split(tree):
@@ -46,8 +52,8 @@ def split(tree):
   return forget, (kernel[:, :OLD], bias[:OLD], out[:OLD], tree["out"]["bias"])
 
 
-def test_one_gradient_is_that_of_the_three_rules():
-  got_forget, got_rest = split(jax.jit(jax.grad(whole_loss))(PARAMS))
+def test_the_routed_gradient_is_that_of_the_three_rules():
+  got_forget, got_rest = split(routed(PARAMS))
   grads = {name: jax.grad(loss)(PARAMS, batch) for name, batch in BATCHES.items()}
   # Retain runs on a model that has only the other units.
   small = era.contract(PARAMS, EXPANSION)
@@ -74,8 +80,10 @@ def test_forget_batches_see_the_model_as_it_is_and_retain_batches_the_ablated_on
 
 @pytest.mark.parametrize("source", sgtm.SOURCES)
 def test_each_source_trains_its_own_part_alone(source):
-  grad = jax.grad(lambda p: loss(sgtm.view(p, EXPANSION, source), BATCHES[source]))
-  forget, rest = split(grad(PARAMS))
+  masks = {source: sgtm.masks(PARAMS, EXPANSION)[source]}
+  transform = route_sources(masks)
+  grads = {source: jax.grad(source_loss)(PARAMS, source)}
+  forget, rest = split(transform.update(grads, transform.init(PARAMS))[0])
   assert [np.all(leaf != 0) for leaf in forget] == [source != "retain"] * 3
   assert [np.all(leaf != 0) for leaf in rest] == [source != "forget"] * 4
   closed = {"forget": rest, "retain": forget, "unlabelled": ()}[source]
@@ -86,8 +94,9 @@ def test_bad_input_is_told():
   with pytest.raises(ValueError, match="unknown source 'x'; SGTM has forget, retain"):
     sgtm.view(PARAMS, EXPANSION, "x")
   small = era.contract(PARAMS, EXPANSION)
-  for source in sgtm.SOURCES:
+  uses = [lambda s=source: sgtm.view(small, EXPANSION, s) for source in sgtm.SOURCES]
+  for use in (*uses, lambda: sgtm.masks(small, EXPANSION)):
     with pytest.raises(
       ValueError, match="in/bias must have 5 .* 3 .*contracted already"
     ):
-      sgtm.view(small, EXPANSION, source)
+      use()

@@ -47,7 +47,7 @@ def test_the_sum_over_sources_is_that_of_hand_arithmetic():
   }
   transform = transforms.route_sources(masks)
   grads = {"forget": {"w": jnp.ones((2, 3))}, "retain": {"w": jnp.full((2, 3), 0.5)}}
-  got, _ = update(transform, {"w": jnp.zeros((2, 3))}, source_grads=grads)
+  got, _ = update(transform, {"w": jnp.zeros((2, 3))}, updates=grads)
   np.testing.assert_array_equal(got["w"], [[-0.25, -0.25, 1.5]] * 2)
 
 
@@ -62,7 +62,7 @@ def test_masks_of_one_give_the_gradient_of_the_summed_loss():
     "retain": jax.grad(loss)(PARAMS, -0.5),
   }
   weights = {"retain": 3.0, "forget": 0.5}
-  got, _ = update(transform, source_grads=grads, source_weights=weights)
+  got, _ = update(transform, updates=grads, source_weights=weights)
   expected = jax.grad(lambda p: 0.5 * loss(p, 1.0) + 3.0 * loss(p, -0.5))(PARAMS)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), got, expected)
 
@@ -70,8 +70,7 @@ def test_masks_of_one_give_the_gradient_of_the_summed_loss():
 def test_the_updates_that_come_in_are_not_read_and_dtypes_kept():
   transform = transforms.route_sources(MASKS)
   grads = jax.tree.map(lambda x: x.astype(jnp.bfloat16), gradients(1.0, 2.0))
-  nans = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), PARAMS)
-  got, _ = update(transform, updates=nans, source_grads=grads)
+  got, _ = update(transform, updates=grads)
   assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype("bfloat16")}
   np.testing.assert_array_equal(got["old"].astype(jnp.float32), [2.0, 2.0, 2.0])
   np.testing.assert_array_equal(
@@ -95,7 +94,7 @@ def test_adam_does_not_see_the_size_of_a_constant_mask(mask):
     def step(carry, _):
       params, state = carry
       grads = {"all": jax.grad(lambda p: (p["x"] - 3.0) ** 2)(params)}
-      updates, state = transform.update(params, state, params, source_grads=grads)
+      updates, state = transform.update(grads, state, params)
       return (optax.apply_updates(params, updates), state), None
 
     carry = (params, transform.init(params))
@@ -126,7 +125,7 @@ def test_momentum_and_decay_move_a_closed_parameter_unless_it_is_frozen():
     for source in ["retain"] * 20 + ["forget"] * 5:
       now = {name: float(name == source) for name in masks}
       updates, state = transform.update(
-        params, state, params, source_grads=grads, source_weights=now, source=source
+        grads, state, params, source_weights=now, source=source
       )
       params = optax.apply_updates(params, updates)
       moved.append(np.asarray(updates["x"]))
@@ -191,7 +190,7 @@ def test_the_norm_is_clipped_after_routing():
     transforms.route_sources(masks), optax.clip_by_global_norm(1.0)
   )
   got, _ = update(
-    transform, {"x": jnp.zeros(32)}, source_grads={"only": {"x": jnp.ones(32)}}
+    transform, {"x": jnp.zeros(32)}, updates={"only": {"x": jnp.ones(32)}}
   )
   np.testing.assert_allclose(got["x"], [8**-0.5] * 8 + [0.0] * 24, rtol=1e-6)
 
@@ -239,7 +238,7 @@ def run_chain(params, source, steps=3):
     }
     weights = {name: (source == k) * 1.0 for k, name in enumerate(sorted(MASKS))}
     updates, state = transform.update(
-      params, state, params, source_grads=grads, source_weights=weights, source=source
+      grads, state, params, source_weights=weights, source=source
     )
     return (optax.apply_updates(params, updates), state), None
 
@@ -321,7 +320,7 @@ def test_eight_devices_give_the_result_of_one():
       "forget": jax.tree.map(jnp.cos, params),
       "retain": jax.tree.map(jnp.sin, params),
     }
-    return transform.update(params, state, params, source_grads=grads, source="retain")
+    return transform.update(grads, state, params, source="retain")
 
   alone = jax.jit(step)(params, transform.init(params))
   mesh = testing.mesh(8, data=1, fsdp=8)
@@ -352,24 +351,24 @@ WRONG = {"forget": MASKS["forget"], "retain": {"old": np.ones(4), "mixed": np.on
     (lambda: transforms.routed_weight_decay(-0.1), "must be >= 0, got -0.1"),
     (
       lambda: update(
-        transforms.route_sources(MASKS), source_grads={"forget": GRADS["forget"]}
+        transforms.route_sources(MASKS), updates={"forget": GRADS["forget"]}
       ),
-      r"source_grads must have .*\['forget', 'retain'\], got \['forget'\]",
+      r"the gradients must have .*\['forget', 'retain'\], got \['forget'\]",
     ),
     (
       lambda: update(
-        transforms.route_sources(MASKS), source_grads=GRADS, source_weights={"x": 1.0}
+        transforms.route_sources(MASKS), updates=GRADS, source_weights={"x": 1.0}
       ),
       r"source_weights must have .*got \['x'\]",
     ),
     (
-      lambda: update(transforms.route_sources(WRONG), source_grads=GRADS),
+      lambda: update(transforms.route_sources(WRONG), updates=GRADS),
       r"source 'retain': the mask of old must broadcast to \(3,\), got \(4,\)",
     ),
     (
       lambda: update(
         transforms.route_sources({"forget": {"old": np.ones(3)}}),
-        source_grads={"forget": GRADS["forget"]},
+        updates={"forget": GRADS["forget"]},
       ),
       "source 'forget' must be a tree like the parameters; missing: mixed",
     ),

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from undo_jax.training.gradients import loss_and_gradients, sharpness_aware
+from undo_jax.training.gradients import by_source, loss_and_gradients, sharpness_aware
 from undo_jax.utils.types import SumCount
 
 B, D = 8, 3
@@ -193,3 +193,22 @@ def test_sam_is_that_of_optax_on_one_batch():
 def test_a_negative_rho_is_an_error():
   with pytest.raises(ValueError, match="rho must be at least 0, got -0.1"):
     sharpness_aware(-0.1)
+
+
+@pytest.mark.parametrize("num_microbatches", [1, 4])
+def test_gradients_by_source_are_those_of_each_copy(num_microbatches):
+  batch, factor = draw(), {"forget": 2.0, "retain": -1.0}
+
+  def between(params, frozen, batch, key):
+    """Of 2 * forget - retain, which is `w` where both are."""
+    mixed = sum(factor[name] * params[name]["w"] for name in factor)
+    return objective({"w": mixed}, frozen, batch, key)
+
+  loss, grads, _ = run(
+    by_source(factor), between, PARAMS, batch, num_microbatches=num_microbatches
+  )
+  expected, expected_grad = closed_form(batch)
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+  assert set(grads) == set(factor)
+  for name, scale in factor.items():
+    np.testing.assert_allclose(grads[name]["w"], scale * expected_grad, rtol=2e-6)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.utils.types import Objective
+from undo_jax.utils.types import Objective, Params
 
 # Paths of parameters, as regexes, each with the layers that are trained; () are all.
 Pairs = tuple[tuple[str, tuple[int, ...]], ...]
@@ -46,6 +46,10 @@ class Method:
   # by parts of rows that are labelled forget, labelled retain, and not labelled. The
   # last two route gradients to reserved units: `make` takes `routing`.
   sources: Literal["none", "rows", "parts"] = "none"
+  # `gradient_masks(params, routing=...)` returns {source: masks like the parameters} of
+  # a method that takes its parameters by source: routing.transforms.route_sources
+  # joins the gradients by them.
+  gradient_masks: Callable[..., dict[str, Params]] | None = None
   # How its models are shown.
   label: str = ""
   color: str = "#8a7f5c"

@@ -28,5 +28,6 @@ METHOD = Method(
   reads=("batch",),
   frozen=("teacher",),
   sources="parts",
+  gradient_masks=sgtm.masks,
   label="SGTM distillation",
 )

@@ -149,6 +149,9 @@ def _check_method(config: RunConfig, recipe: Recipe) -> None:
   """Checks an objective's options against the model, and by making it."""
   model = config.model
   method = objectives.method(recipe.objective, recipe.options)
+  if method.gradient_masks is not None and recipe.rho:
+    expected = f"0, since {recipe.objective} masks its gradients by source"
+    raise FieldError("rho", expected, recipe.rho)
   if method.trainable is not None and recipe.optimizer.trainable:
     expected = f"(), since {recipe.objective} says itself what is trained"
     raise FieldError("optimizer.trainable", expected, recipe.optimizer.trainable)

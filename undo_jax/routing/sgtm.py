@@ -8,21 +8,20 @@ three sources:
   retain      labelled retain: runs without the forget parameters, which get none
   unlabelled  anything: trains everything
 
-The loss is the weighted sum of the losses of the sources, each run with its `view` of
-the parameters: one ordinary gradient, no separate ones. Ablation is `era.ablate`.
+Each source runs its `view` of the parameters; transforms.route_sources joins their
+gradients by the `masks`. Ablation is `era.ablate`.
 
 Reference: Selective Gradient Masking, arXiv 2512.05648.
 """
 
 from undo_jax.routing import era
-from undo_jax.routing.sources import route_parameters
 from undo_jax.utils.types import Params
 
 SOURCES = ("forget", "retain", "unlabelled")
 
 
 def view(params: Params, expansion: era.Expansion, source: str) -> Params:
-  """Returns the parameters as batches of a source see and train them.
+  """Returns the parameters as batches of a source see them.
 
   Args:
     params: the parameters, of the expansion's sizes.
@@ -30,18 +29,31 @@ def view(params: Params, expansion: era.Expansion, source: str) -> Params:
     source: one of SOURCES.
 
   Returns:
-    A tree like `params`: forget, the same values, gradients of the rest zero;
-    retain, zeros for the forget entries; unlabelled, `params`.
+    For retain, a tree like `params` with zeros for the forget entries; for the
+    others, `params`.
 
   Raises:
     ValueError: on an unknown source, or parameters of other sizes.
   """
-  if source == "forget":
-    masks = era.masks_for(expansion, params, new_target=1.0, old_target=0.0)
-    return route_parameters(params, masks.params["forget"])
-  if source == "retain":
-    return era.ablate(params, expansion)
-  if source == "unlabelled":
-    era.check(params, expansion)
-    return params
-  raise ValueError(f"unknown source {source!r}; SGTM has {', '.join(SOURCES)}")
+  if source not in SOURCES:
+    raise ValueError(f"unknown source {source!r}; SGTM has {', '.join(SOURCES)}")
+  era.check(params, expansion)
+  return era.ablate(params, expansion) if source == "retain" else params
+
+
+def masks(params: Params, expansion: era.Expansion) -> dict[str, Params]:
+  """Returns the masks of the gradients by source, for transforms.route_sources.
+
+  Args:
+    params: the parameters or their ShapeDtypeStructs, of the expansion's sizes.
+    expansion: which entries are for what is to be forgotten.
+
+  Returns:
+    {source: a tree like `params` of float32 0 and 1, broadcastable to them}.
+
+  Raises:
+    ValueError: on parameters of other sizes.
+  """
+  routed = era.masks_for(expansion, params, new_off=0.0).params
+  trained = era.masks_for(expansion, params, old_target=1.0).params
+  return {**routed, "unlabelled": trained["forget"]}

@@ -8,7 +8,7 @@ their forward pass, `per_source_value_and_grad` computes them; the transformatio
 `routing.transforms` then put them together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -61,15 +61,6 @@ def check_masks(params: Params, masks: Any, what: str = "masks") -> None:
       )
 
   trees.map_with_path(check, params, masks)
-
-
-def check_sources(masks: Mapping[str, Any], sources: Any, what: str) -> None:
-  """Raises ValueError unless `sources` are named as the masks are."""
-  if set(masks) != set(sources):
-    raise ValueError(
-      f"{what} must have the sources of the masks {sorted(masks)}, "
-      f"got {sorted(sources)}"
-    )
 
 
 def per_source_value_and_grad(

@@ -8,7 +8,7 @@
     optax.scale_by_learning_rate(1e-3),
     freeze_by_source(masks),      # last: what is closed does not move at all
   )
-  chain.update(params, state, params, source_grads=grads, source="forget")
+  chain.update({"forget": ..., "retain": ...}, state, params, source="forget")
 
 Under Adam the size of a constant mask does not matter, only its sign and its ratio to
 the masks of other sources; and momentum and decay move a parameter whose gradient is
@@ -23,17 +23,17 @@ from jax.core import Tracer
 import jax.numpy as jnp
 import optax
 
-from undo_jax.routing.sources import check_masks, check_sources
+from undo_jax.routing.sources import check_masks
 
 
 def route_sources(masks: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
-  """Replaces the updates by the masked sum of the sources' gradients.
+  """Turns {source: gradients} into their masked sum, gradients like the parameters.
 
   g = sum_k w_k * M_k * g_k
 
-  Its update takes `source_grads`, {source: gradients}, and `source_weights`,
-  {source: w_k} (None: all 1), by keyword; what else it is given as updates is not
-  read (any tree like the parameters will do).
+  Its update takes the weights by keyword, `source_weights={source: w_k}`; None: all 1.
+  The gradients come from training.gradients.by_source in a training step, or from
+  routing.sources.per_source_value_and_grad.
 
   Args:
     masks: for each source a tree like the parameters, leaves broadcastable to them;
@@ -48,16 +48,14 @@ def route_sources(masks: Mapping[str, Any]) -> optax.GradientTransformationExtra
   """
   _check_any(masks)
 
-  def update(
-    updates, state, params=None, *, source_grads, source_weights=None, **extra
-  ):
-    del updates, params, extra
+  def update(updates, state, params=None, *, source_weights=None, **extra):
+    del params, extra
     weights = dict.fromkeys(masks, 1.0) if source_weights is None else source_weights
-    check_sources(masks, source_grads, "source_grads")
-    check_sources(masks, weights, "source_weights")
+    _check_sources(masks, updates, "the gradients")
+    _check_sources(masks, weights, "source_weights")
     total: Any = None
     for source, mask in masks.items():
-      grads = source_grads[source]
+      grads = updates[source]
       check_masks(grads, mask, f"masks of source {source!r}")
       weight = weights[source]
       part = jax.tree.map(
@@ -158,6 +156,13 @@ def _extra_args(update: Any) -> optax.GradientTransformationExtraArgs:
 def _no_state(params: Any) -> optax.EmptyState:
   del params
   return optax.EmptyState()
+
+
+def _check_sources(masks, found, what):
+  if set(masks) != set(found):
+    raise ValueError(
+      f"{what} must have the sources of the masks {sorted(masks)}, got {sorted(found)}"
+    )
 
 
 def _check_any(masks):

@@ -21,7 +21,7 @@ from undo_jax.plan.stages import AttackStage, TrainStage
 from undo_jax.routing import era
 from undo_jax.training import optimizers, population
 from undo_jax.training import state as state_lib
-from undo_jax.training.gradients import sharpness_aware
+from undo_jax.training.gradients import by_source, sharpness_aware
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.training.step import Step, make_step
 from undo_jax.utils import records, trees
@@ -101,15 +101,18 @@ def training(
   With `rho` the gradients are sharpness-aware, see gradients.sharpness_aware.
   """
   fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
-  transform = optimizers.make_optimizer(optimizer)
+  params = abstract_params(model, mesh)
+  gradients = sharpness_aware(rho, trainable=optimizer.rules)
+  masks, find = None, objectives.REGISTRY.get(objective).gradient_masks
+  if find is not None:
+    masks = jax.device_get(find(params, **dict(options)))
+    gradients = by_source(masks)
+  transform = optimizers.make_optimizer(optimizer, masks)
   step = make_step(
-    fn,
-    transform,
-    num_microbatches=num_microbatches,
-    gradients=sharpness_aware(rho, trainable=optimizer.rules),
+    fn, transform, num_microbatches=num_microbatches, gradients=gradients
   )
   create = functools.partial(state_lib.create, optimizer=transform)
-  shapes = jax.eval_shape(create, abstract_params(model, mesh))
+  shapes = jax.eval_shape(create, params)
   rules = [*partition_rules(model), *optimizer.state_rules]
   shardings = sharding.tree_shardings(shapes, rules, mesh)
   return Training(

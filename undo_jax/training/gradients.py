@@ -1,6 +1,6 @@
 """Loss and gradients of an objective, accumulated over microbatches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import jax
@@ -76,6 +76,34 @@ def loss_and_gradients(
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (loss, metrics, grads))
   (loss, metrics, grads), _ = jax.lax.scan(accumulate, zeros, (microbatches, indices))
   return loss, grads, metrics
+
+
+def by_source(sources: Iterable[str]) -> GradientFunction:
+  """Returns `loss_and_gradients` whose gradients are kept apart by source.
+
+  g_k = dL / d theta_k  at  theta_1 = ... = theta_K = theta
+
+  The objective takes {source: parameters} in place of parameters, all of the same
+  values. The sum of the g_k is its ordinary gradient;
+  routing.transforms.route_sources puts them together with masks.
+
+  Args:
+    sources: K names.
+
+  Returns:
+    A function whose gradients are {source: tree like the parameters}.
+
+  Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, appendix H.
+  """
+  names = tuple(sources)
+
+  def gradients(objective, params, frozen, batch, key, *, num_microbatches=1):
+    copies = dict.fromkeys(names, params)
+    return loss_and_gradients(
+      objective, copies, frozen, batch, key, num_microbatches=num_microbatches
+    )
+
+  return gradients
 
 
 def sharpness_aware(rho: float, *, trainable: tuple = ()) -> GradientFunction:

@@ -1,6 +1,6 @@
-"""The optimizer of every stage: clip, update rule, decay, schedule, freezing."""
+"""The optimizer of every stage: routing, clip, update rule, schedule, freezing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 from typing import Any
 
@@ -8,6 +8,7 @@ import jax
 import optax
 import optax.contrib
 
+from undo_jax.routing.transforms import route_sources
 from undo_jax.utils import records, trees
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.registry import Registry
@@ -111,9 +112,20 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
   )
 
 
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Returns clip -> update rule with decoupled decay -> schedule -> freezing."""
-  return _chain(config, schedule(config))
+def make_optimizer(
+  config: OptimizerConfig, masks: Mapping[str, Params] | None = None
+) -> optax.GradientTransformation:
+  """Returns routing -> clip -> update rule with decoupled decay -> freezing.
+
+  Args:
+    config: of all but the routing.
+    masks: by source, see routing.transforms.route_sources; None: the gradients come
+      as they are.
+  """
+  chain = _chain(config, schedule(config))
+  if masks is None:
+    return chain
+  return optax.chain(route_sources(masks), chain)
 
 
 def make_population_optimizer(config: OptimizerConfig) -> Any:

@@ -25,15 +25,17 @@ def make_step(
 
   Args:
     objective: what is minimized; see types.Objective.
-    optimizer: an optax chain over the state's parameters.
+    optimizer: an optax chain over the state's parameters; with gradients by source,
+      one that begins with routing.transforms.route_sources.
     num_microbatches: microbatches whose gradients are summed in one update.
-    gradients: how they are taken, see gradients.sharpness_aware for another way.
+    gradients: how they are taken; see gradients.by_source and
+      gradients.sharpness_aware for other ways.
 
   Returns:
     A function of the state, the frozen tree, a batch with leading axis B and the
     stage's PRNG key (folded with the step). Its metrics are float32 scalars:
     `loss` and the objective's own (means over the batch, before the update) and
-    the global norm of the gradients, `gradient_norm`.
+    the global norm of the gradients (of all sources), `gradient_norm`.
   """
 
   def step(state, frozen, batch, key):

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from experiments.gradient_routing.stories import methods as methods_lib
 from experiments.gradient_routing.stories.batches import NAMES
@@ -15,9 +16,10 @@ from undo_jax.evaluation import cross_entropy as scoring
 from undo_jax.models import expansion
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
-from undo_jax.objectives import cross_entropy, rmu, routed
+from undo_jax.objectives import cross_entropy, rmu, routed, sgtm
 from undo_jax.training import optimizers
 from undo_jax.training import state as state_lib
+from undo_jax.training.gradients import by_source
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.training.step import Step, make_step, scan_steps
 from undo_jax.utils.types import Batch, Objective, Params
@@ -34,6 +36,7 @@ class Trained(NamedTuple):
   """What trains and scores the models of a method."""
 
   routing: routed.Routing | None  # None: nothing is ablated.
+  optimizer: optax.GradientTransformation
   run: Step  # Over all batches.
   score: relearning.Evaluate
 
@@ -44,7 +47,7 @@ class Programs:
   def __init__(self, config: Config):
     """Raises ConfigError if sizes or units of the config do not fit."""
     self.model = config.model
-    self.optimizer = optimizers.make_optimizer(config.train)
+    self._optimizer = optimizers.make_optimizer(config.train)
     self._rows_at_once = config.evaluation.rows_at_once
     self.methods = self._methods(config)
     self._plain = cross_entropy.make(Decoder(self.model).apply)
@@ -62,9 +65,9 @@ class Programs:
     self.retrain = jax.jit(relearning.make_program(step, self._evaluate(self.model)))
 
   def _methods(self, config: Config) -> dict[str, Trained]:
-    block, sgtm = config.routing, config.sgtm
+    block = config.routing
     routing = self._routing(block.mlp_units, 0, block.layers, block.old_target)
-    masked = self._routing(sgtm.mlp_units, sgtm.kv_heads)
+    masked = self._routing(config.sgtm.mlp_units, config.sgtm.kv_heads)
 
     def era(coherence_weight):
       return methods_lib.expand_route_ablate(
@@ -84,7 +87,7 @@ class Programs:
       "filtering": self._trained(filtering),
       "era": self._trained(era(0.0), routing),
       "era_coherent": self._trained(era(block.coherence_weight), routing),
-      "sgtm": self._trained(of_labels, masked),
+      "sgtm": self._masked(of_labels, masked, config.train),
     }
 
   def _routing(
@@ -100,9 +103,19 @@ class Programs:
   def _trained(
     self, objective: Objective, routing: routed.Routing | None = None
   ) -> Trained:
-    step = make_step(objective, self.optimizer)
+    step = make_step(objective, self._optimizer)
     score = jax.jit(self._evaluate(routing.model if routing else self.model))
-    return Trained(routing, jax.jit(scan_steps(step)), score)
+    return Trained(routing, self._optimizer, jax.jit(scan_steps(step)), score)
+
+  def _masked(
+    self, objective: Objective, routing: routed.Routing, config: OptimizerConfig
+  ) -> Trained:
+    shapes = jax.eval_shape(Decoder(routing.model).init, jax.random.key(0))
+    masks = sgtm.masks(shapes, routing=routing)
+    optimizer = optimizers.make_optimizer(config, masks)
+    step = make_step(objective, optimizer, gradients=by_source(masks))
+    score = jax.jit(self._evaluate(routing.model))
+    return Trained(routing, optimizer, jax.jit(scan_steps(step)), score)
 
   def _evaluate(
     self, model: ModelConfig, names: tuple[str, ...] = NAMES

@@ -185,7 +185,7 @@ def _train(
   batches: Batch,
   key: jax.Array,
 ) -> Params:
-  state = state_lib.create(params, programs.optimizer)
+  state = state_lib.create(params, programs.methods[method].optimizer)
   state, metrics = programs.methods[method].run(state, frozen, batches, key)
   loss = float(metrics["loss"][-1])
   if not math.isfinite(loss):

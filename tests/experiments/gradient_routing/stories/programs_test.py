@@ -27,7 +27,7 @@ def test_the_other_methods_give_models_of_the_same_sizes():
   def trained(method, fresh):
     routing = programs.methods[method].routing
     params, new = study.expand(programs.model, routing, fresh, key)
-    start = state_lib.create(params, programs.optimizer)
+    start = state_lib.create(params, programs.methods[method].optimizer)
     end, _ = programs.methods[method].run(start, frozen, batches, key)
     return expansion.contract(routing.model, end.params, new)[1]
 
