@@ -95,7 +95,7 @@ def table() -> Config:
   return config_dict.ConfigDict(sort_keys=False)
 
 
-def block(**fields: Any) -> Config:
+def block(**fields: object) -> Config:
   """Returns a block with these fields, in their order."""
   made = table()
   for name, value in fields.items():
@@ -124,7 +124,7 @@ def references(
   return optional(str, base=base, filtered=filtered, unlearned=unlearned)
 
 
-def optional(kind: type, **values: Any) -> Config:
+def optional(kind: type, **values: object) -> Config:
   """Returns a block whose fields are of one type or None."""
   block = table()
   for name, value in values.items():
@@ -273,7 +273,7 @@ def recipe(
   num_microbatches: int = 1,
   start: str = "random",
   objective: str = "cross_entropy",
-  options: Mapping[str, Any] | None = None,
+  options: Mapping[str, object] | None = None,
   frozen: Mapping[str, str | None] | None = None,
   init_stream: str = "init",
   order_stream: str = "data",
@@ -337,7 +337,7 @@ def recipe(
   return entry
 
 
-def like(entry: Config, **changes: Any) -> Config:
+def like(entry: Config, **changes: object) -> Config:
   """Returns an entry that follows another in every field but those that differ.
 
   A field that is overridden in the other one, on the command line too, changes here as
@@ -395,7 +395,7 @@ def given(checkpoint: str) -> Config:
   return entry
 
 
-def data_filtering(base: Config, *, mixture: str, **changes: Any) -> Config:
+def data_filtering(base: Config, *, mixture: str, **changes: object) -> Config:
   """Returns pretraining as another entry's, on a mixture without forget data.
 
   To make the mixture, what the model `base` is pretrained on had to be labelled.
@@ -412,7 +412,7 @@ def unlearn(
   *,
   optimizer: Config,
   batch_size: int,
-  options: Mapping[str, Any],
+  options: Mapping[str, object],
   num_microbatches: int = 1,
   start: str = "base",
   forget: str = "unlearn_forget",
@@ -432,7 +432,7 @@ def unlearn(
   )
 
 
-def sharpness_aware(entry: Config, *, rho: float = 0.01, **changes: Any) -> Config:
+def sharpness_aware(entry: Config, *, rho: float = 0.01, **changes: object) -> Config:
   """Returns an entry under sharpness-aware minimization, which is not run unasked."""
   follower = like(entry, rho=rho, run=False, **changes)
   look(follower, "MaxEnt + SAM", "#d4477f", ">")
@@ -440,7 +440,7 @@ def sharpness_aware(entry: Config, *, rho: float = 0.01, **changes: Any) -> Conf
 
 
 def rep_noise(
-  max_ent: Config, *, alpha: float = 1.0, beta: float = 0.001, **changes: Any
+  max_ent: Config, *, alpha: float = 1.0, beta: float = 0.001, **changes: object
 ) -> Config:
   """Returns MaxEnt with representation noise, which is not run unasked.
 
@@ -465,7 +465,7 @@ def distill(
   num_microbatches: int = 1,
   start: str = "teacher",
   base: str | None = "base",
-  options: Mapping[str, Any] | None = None,
+  options: Mapping[str, object] | None = None,
 ) -> Config:
   """Returns distillation of a teacher's outputs into a student.
 
@@ -512,7 +512,7 @@ def undo(
   return entry
 
 
-def unlearn_and_distill(student: Config, **changes: Any) -> Config:
+def unlearn_and_distill(student: Config, **changes: object) -> Config:
   """Returns distillation as another entry's, into a random student."""
   entry = like(student, start="random", **changes)
   entry.sweep = table()
@@ -559,8 +559,8 @@ def routed(
   mlp_units: int,
   kv_heads: int = 0,
   old_target: float = 0.0,
-  options: Mapping[str, Any] | None = None,
-  **changes: Any,
+  options: Mapping[str, object] | None = None,
+  **changes: object,
 ) -> Config:
   """Returns an entry whose gradients are routed to reserved units, then ablated.
 
@@ -679,7 +679,7 @@ def lora(
   rank: int,
   alpha: float = 16.0,
   targets: tuple[str, ...] = ALL_KERNELS,
-  **changes: Any,
+  **changes: object,
 ) -> Config:
   """Returns an attack as another entry's that trains low-rank adapters."""
   follower = like(entry, adversary="lora", **changes)

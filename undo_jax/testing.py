@@ -1,7 +1,6 @@
 """A tiny model, batch and mesh for tests, ours and those of code built on us."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ CONFIG = ModelConfig(
 )
 
 
-def config(**changes: Any) -> ModelConfig:
+def config(**changes: object) -> ModelConfig:
   """Returns a model config of about 7 thousand parameters, with changes."""
   return dataclasses.replace(CONFIG, **changes)
 

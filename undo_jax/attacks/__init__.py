@@ -2,11 +2,12 @@
 
 from undo_jax import objectives
 from undo_jax.attacks import finetuning, lora
-from undo_jax.attacks.attack import Attack, Members, Options
+from undo_jax.attacks.attack import Attack, Members
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.objectives import chunked
 from undo_jax.utils.registry import Registry
+from undo_jax.utils.types import Options
 
 REGISTRY: Registry[Attack] = Registry(
   "adversary", Attack, {"finetuning": finetuning.ATTACK, "lora": lora.ATTACK}

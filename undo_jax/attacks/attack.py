@@ -1,17 +1,14 @@
 """What a run knows of an adversary: the record that its file ends in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
-from typing import Any
 
 import jax
 
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.lora import LoraConfig
 from undo_jax.utils.trees import Rules
-from undo_jax.utils.types import Frozen, Objective, Params
-
-Options = Mapping[str, Any]
+from undo_jax.utils.types import Frozen, Objective, Options, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,8 @@
 """Model cards: what a model was made from, by which stages, data, seeds and compute."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import pathlib
-from typing import Any
 
 from undo_jax import attacks
 from undo_jax.frontier.compute import Compute
@@ -18,6 +17,7 @@ from undo_jax.plan.stages import (
   TrainStage,
 )
 from undo_jax.utils import files
+from undo_jax.utils.types import JsonObject
 
 FILE = "undo_jax.json"
 SCHEMA = 2
@@ -28,7 +28,7 @@ class Entry:
   """One stage of a model's history: its config.json and its done.json."""
 
   stage: Stage
-  outcome: Mapping[str, Any]
+  outcome: JsonObject
   path: str | None = None  # Of the checkpoint that a given model is.
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import dataclasses
 import pathlib
-from typing import Any
 
 import jax
 
@@ -17,7 +16,7 @@ from undo_jax.models.decoder import Decoder
 from undo_jax.plan.stages import AblateStage, AttackStage, GivenStage
 from undo_jax.training.checkpointing import load_params
 from undo_jax.utils import files
-from undo_jax.utils.types import ConfigError, Params
+from undo_jax.utils.types import ConfigError, JsonObject, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Exported:
   config: ModelConfig
   params: Params
   history: Sequence[cards.Entry]
-  settings: dict[str, Any]  # The config.json it came from, or empty.
+  settings: JsonObject  # The config.json it came from, or empty.
   tokenizer: str | None  # Its name, see data/tokenizers.py.
 
 
@@ -187,7 +186,7 @@ def _with_adapter(found: Exported, directory: pathlib.Path) -> Exported:
   return dataclasses.replace(found, params=params)
 
 
-def _settings_of(history: Sequence[cards.Entry]) -> dict[str, Any]:
+def _settings_of(history: Sequence[cards.Entry]) -> JsonObject:
   """Returns the config.json of the Hugging Face model at the start, if there is one."""
   for entry in history:
     path = pathlib.Path(entry.path or "")
@@ -197,7 +196,7 @@ def _settings_of(history: Sequence[cards.Entry]) -> dict[str, Any]:
   return {}
 
 
-def _with_special_ids(settings, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+def _with_special_ids(settings, tokenizer: tokenizers.Tokenizer) -> JsonObject:
   """Returns a config.json with the ids of the tokenizer that the model was made with.
 
   What the settings say stays where it includes the tokenizer's: one of several ends.

@@ -16,7 +16,6 @@ import os
 import pathlib
 import sys
 import tempfile
-from typing import Any
 
 from absl import flags
 import jax
@@ -49,7 +48,7 @@ def define() -> Main:
   return main
 
 
-def compile_run(config: Any, topology: str, only: list[str]) -> bool:
+def compile_run(config: object, topology: str, only: list[str]) -> bool:
   """Compiles a config's programs for a slice; returns whether all fit."""
   with tempfile.TemporaryDirectory() as directory:
     replaced = stand_ins.fill(config, pathlib.Path(directory))

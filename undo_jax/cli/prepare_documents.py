@@ -31,7 +31,7 @@ from undo_jax.data.documents import preparation
 from undo_jax.data.documents.source import Source, find
 from undo_jax.training.writers import Preparation
 from undo_jax.utils import environment, files, tables
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject, Options
 
 
 def define() -> Main:
@@ -126,7 +126,7 @@ def prepare(
   )
 
 
-def table(sources: dict[str, Any]) -> str:
+def table(sources: JsonObject) -> str:
   """Returns a Markdown table of the sources of documents.json, a line a split."""
   rows = []
   for name, source in sources.items():
@@ -140,7 +140,7 @@ def table(sources: dict[str, Any]) -> str:
   return tables.markdown(header, rows)
 
 
-def _sources(texts: Sequence[str], options: Mapping[str, Any]) -> dict[str, Source]:
+def _sources(texts: Sequence[str], options: Options) -> dict[str, Source]:
   """Returns the sources by name from NAME=PATHS, each with the same options."""
   sources = {}
   for text in texts:

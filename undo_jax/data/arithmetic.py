@@ -314,7 +314,7 @@ def _draw_pair(rng: np.random.Generator, operation: str) -> tuple[int, int]:
   return int(first), int(second)
 
 
-def _choose(rng: np.random.Generator, entries: Sequence[Any]) -> Any:
+def _choose(rng: np.random.Generator, entries: Sequence[object]) -> Any:
   """Draws an entry uniformly (rng.choice would turn strings into arrays)."""
   return entries[int(rng.integers(len(entries)))]
 

@@ -172,7 +172,7 @@ class Numbered:
 
 
 def rows_of(
-  sources: Mapping[str, Any],
+  sources: Mapping[str, object],
   step: int,
   *,
   seed: int,

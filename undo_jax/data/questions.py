@@ -17,7 +17,7 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
 
 LETTERS = ("A", "B", "C", "D")
 # What the harness says that the questions of a WMDP task are about.
@@ -240,7 +240,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     ) from None
 
 
-def _parquet(path: pathlib.Path) -> list[dict[str, Any]]:
+def _parquet(path: pathlib.Path) -> list[JsonObject]:
   import pyarrow  # Of no use for other formats, and it takes memory.
   from pyarrow import parquet
 
@@ -291,7 +291,7 @@ def _question(row: Any, place: str, has_subject: bool) -> Question:
   return Question(row["question"], tuple(choices), answer, subject)
 
 
-def _wrong(expected: str, place: str, got: Any) -> ConfigError:
+def _wrong(expected: str, place: str, got: object) -> ConfigError:
   shown = repr(got) if len(repr(got)) < 80 else f"{repr(got)[:77]}..."
   return ConfigError(
     f"expected {expected} in {place}, got {shown}; mend or remove that row"

@@ -33,7 +33,7 @@ class Rows(local_builder.LocalBuilder):
     length: int,
     splits: Sequence[str] = (),
     stream: Iterable[tuple[str, Row]] = (),
-    **kwargs: Any,
+    **kwargs: object,
   ):
     """Makes the builder; reading a dataset needs its length only.
 

@@ -91,7 +91,7 @@ def on_first(name: str, fn: Callable[[], Any]) -> Any:
   return outcome["value"]
 
 
-def _broadcast(value: Any) -> Any:
+def _broadcast(value: object) -> Any:
   """Returns the first process's JSON value."""
   data = np.frombuffer(json.dumps(value).encode(), np.uint8)
   # Arrays must have one size in all processes.

@@ -47,7 +47,7 @@ def make_mesh(
   )
 
 
-def tree_shardings(tree: Any, rules: trees.Rules, mesh: Mesh) -> Any:
+def tree_shardings(tree: object, rules: trees.Rules, mesh: Mesh) -> Any:
   """Returns the NamedSharding of every leaf by ordered (path regex, axes) rules.
 
   A tree with the parameters inside (optimizer state, say) is served by the same
@@ -93,7 +93,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
-def rows_or_replicated(arrays: Any, mesh: Mesh) -> NamedSharding:
+def rows_or_replicated(arrays: object, mesh: Mesh) -> NamedSharding:
   """Returns the sharding of batches if all leading axes divide by it, else of none."""
   shards = mesh.shape["data"] * mesh.shape["fsdp"]
   divide = all(len(leaf) % shards == 0 for leaf in jax.tree.leaves(arrays))
@@ -121,7 +121,7 @@ def batch_shards(mesh: Mesh) -> tuple[tuple[int, ...], int]:
   return tuple(own), runs
 
 
-def put_batch(batch: Any, mesh: Mesh, *, leading: int = 0) -> Any:
+def put_batch(batch: object, mesh: Mesh, *, leading: int = 0) -> Any:
   """Places this process's rows of a batch on its devices.
 
   Args:
@@ -159,7 +159,7 @@ def put_batch(batch: Any, mesh: Mesh, *, leading: int = 0) -> Any:
   return jax.tree.map(put, batch)
 
 
-def put_whole(tree: Any, where: NamedSharding) -> Any:
+def put_whole(tree: object, where: NamedSharding) -> Any:
   """Places arrays that every process has whole; each device takes its part."""
 
   def put(x):

@@ -12,7 +12,7 @@ from typing import Any
 
 from undo_jax.data import questions, tokenizers
 from undo_jax.data.documents import source as document_source
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
 
 # In the releases: 14,042 questions of 57 subjects and five examples of each; 1,987
 # questions in the largest task of WMDP.
@@ -50,7 +50,7 @@ def fill(config: Any, directory: pathlib.Path) -> list[str]:
   return replaced
 
 
-def _is_missing(find: Callable, patterns: Any) -> bool:
+def _is_missing(find: Callable, patterns: object) -> bool:
   try:
     return bool(patterns) and not find(patterns)
   except ConfigError:
@@ -62,12 +62,12 @@ def _fields(corpus: Any) -> tuple[str, ...]:
   return fields if all(fields) else (corpus.text_field,)
 
 
-def _question(index: int) -> dict[str, Any]:
+def _question(index: int) -> JsonObject:
   subject = f"subject {index % _SUBJECTS}"
   choices = ["one", "two", "three", "four"]
   return {"question": _TEXT, "choices": choices, "answer": 0, "subject": subject}
 
 
-def _write(path: pathlib.Path, rows: list[dict[str, Any]]) -> str:
+def _write(path: pathlib.Path, rows: list[JsonObject]) -> str:
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
   return str(path)

@@ -35,7 +35,7 @@ from undo_jax.models import huggingface
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils import extras, files
-from undo_jax.utils.types import ConfigError, Params
+from undo_jax.utils.types import ConfigError, JsonObject, Options, Params
 
 NAME = "undo_jax"
 DEFAULT_MAX_LENGTH = 2048  # HFLM's, where config.json has no max_position_embeddings.
@@ -109,7 +109,7 @@ def evaluate(
   names: Sequence[str],
   *,
   include: str | None = None,
-  **options: Any,
+  **options: object,
 ) -> tuple[str, str]:
   """Scores a model on tasks of the harness.
 
@@ -252,7 +252,7 @@ class _Methods:
     """The name in the harness's cache of requests."""
     return self._name.replace("/", "__")
 
-  def get_model_info(self) -> dict[str, Any]:
+  def get_model_info(self) -> JsonObject:
     """Returns what the harness writes beside its results."""
     return {
       "model_num_parameters": self._num_params,
@@ -372,7 +372,7 @@ class _Settings:
   until: tuple[str, ...]
 
 
-def _settings(options: Mapping[str, Any], model: Any) -> _Settings:
+def _settings(options: Options, model: Any) -> _Settings:
   """Reads the options of a request.
 
   Raises:
@@ -405,7 +405,9 @@ def _settings(options: Mapping[str, Any], model: Any) -> _Settings:
   return _Settings(num_tokens, temperature, tuple(stop for stop in until if stop))
 
 
-def _eos_ids(directory: pathlib.Path, settings: Mapping[str, Any]) -> tuple[int, ...]:
+def _eos_ids(
+  directory: pathlib.Path, settings: Mapping[str, object]
+) -> tuple[int, ...]:
   """Returns the ids that end a generation in transformers."""
   path = directory / "generation_config.json"
   generation = files.read_json(path) if path.is_file() else {}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 def in_parts(
   fn: Callable[[Mapping[str, Any]], jax.Array],
-  arrays: Mapping[str, Any],
+  arrays: Mapping[str, object],
   rows_at_once: int,
 ) -> jax.Array:
   """Maps `fn` over parts of the leading axis, as equal as they come.

@@ -254,7 +254,7 @@ def _power_of_two(num: int) -> int:
   return 1 << (num - 1).bit_length()
 
 
-def _parts(members: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+def _parts(members: Sequence[object], size: int) -> Iterable[Sequence[Any]]:
   return (members[i : i + size] for i in range(0, len(members), size))
 
 

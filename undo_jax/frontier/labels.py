@@ -1,11 +1,11 @@
 """How much labelled data a model needed: text known to be forget or retain."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from undo_jax.data.labels import UNLABELLED
 from undo_jax.plan.stages import BATCH, RowLabels, Stage, TrainStage, lineage
 from undo_jax.utils.records import record
+from undo_jax.utils.types import JsonObject
 
 
 @record
@@ -18,7 +18,7 @@ class LabelBudget:
 
 def budget(
   plan: Sequence[Stage],
-  outcomes: Mapping[str, Any],
+  outcomes: Mapping[str, JsonObject],
   name: str,
   *,
   base: str | None,
@@ -52,7 +52,7 @@ def budget(
   return LabelBudget(tokens=tokens, share_of_pretraining=share)
 
 
-def _tokens(stage: TrainStage, outcomes: Mapping[str, Any]) -> dict[str, int]:
+def _tokens(stage: TrainStage, outcomes: Mapping[str, JsonObject]) -> dict[str, int]:
   """Returns the labelled tokens of one stage by part."""
   read = outcomes[stage.name]["updates"] * stage.length
   if stage.sorts is not None:

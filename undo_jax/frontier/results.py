@@ -24,6 +24,7 @@ from undo_jax.plan.stages import AblateStage, AttackStage, Model, Stage
 from undo_jax.utils import files, records
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.records import record
+from undo_jax.utils.types import JsonObject
 
 SCHEMA = 2
 Score = float | None  # None: not finite, the member has diverged.
@@ -114,7 +115,7 @@ class ModelResult:
   color: str | None  # Or, of a family, the colormap of its members.
   marker: str | None
   family: str | None  # The entry whose sweep it is a member of.
-  swept: dict[str, Any]  # The sweep's values by field.
+  swept: JsonObject  # The sweep's values by field.
   phase: Phase
   runs: tuple[ModelRun, ...]  # In the order of the seeds.
 
@@ -143,12 +144,12 @@ class Results:
   models: dict[str, ModelResult]
 
 
-def to_json(results: Results) -> dict[str, Any]:
+def to_json(results: Results) -> JsonObject:
   """Returns the content of results.json."""
   return records.to_json(results)
 
 
-def from_json(value: Mapping[str, Any], *, path: str) -> Results:
+def from_json(value: Mapping[str, object], *, path: str) -> Results:
   """Returns the results of a results.json; raises ConfigError on another schema."""
   if value.get("schema") != SCHEMA:
     raise ConfigError(
@@ -213,7 +214,7 @@ class _Finished:
   """A stage with what it left."""
 
   stage: Stage
-  outcome: dict[str, Any]
+  outcome: JsonObject
   directory: str
 
 
@@ -261,7 +262,9 @@ def _runs(
   }
 
 
-def _cost(plan: Sequence[Stage], outcomes: Mapping[str, Any], name: str) -> Compute:
+def _cost(
+  plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], name: str
+) -> Compute:
   parents = stages_lib.lineage(plan, name)
   costs = [Compute(**outcomes[parent.name]["compute"]) for parent in parents]
   return sum(costs, start=Compute())
@@ -272,12 +275,12 @@ def _compared(cost: Compute, filtered: Compute | None) -> Cost:
   return Cost(**dataclasses.asdict(cost), fraction_of_filtered=fraction)
 
 
-def _stopped(plan: Sequence[Stage], outcomes: Mapping[str, Any], model: Model):
+def _stopped(plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], model: Model):
   outcome = outcomes[stages_lib.trained(plan, model).name]
   return Stopped(reason=outcome["reason"], updates=outcome["updates"])
 
 
-def _ablation(outcomes: Mapping[str, Any], model: Model) -> Ablation | None:
+def _ablation(outcomes: Mapping[str, JsonObject], model: Model) -> Ablation | None:
   if not isinstance(model, AblateStage):
     return None
   return Ablation(
@@ -292,7 +295,7 @@ def _scores(scores: Mapping[str, Score]) -> Scores:
   return Scores(retain=scores["retain"], forget=scores["forget"], by_task=by_task)
 
 
-def _relearning(outcome: Mapping[str, Any], more_is_worse: bool) -> Relearning:
+def _relearning(outcome: JsonObject, more_is_worse: bool) -> Relearning:
   scores = {name: _matrix(values) for name, values in outcome["scores"].items()}
   worst_S, index_S = worst_case(scores["forget"], higher_is_worse=more_is_worse)
   rates, steps_S = np.asarray(outcome["learning_rates"]), np.arange(len(index_S))
@@ -348,7 +351,7 @@ def _model(config: RunConfig, name: str, runs: Sequence[ModelRun]) -> ModelResul
   )
 
 
-def _value(path: str, value: Any) -> str:
+def _value(path: str, value: object) -> str:
   """Returns a swept field as it is read: "α = 0.3"."""
   name = path.rpartition(".")[2]
   shown = f"{value:g}" if isinstance(value, int | float) else str(value)
@@ -391,9 +394,9 @@ def _joined(
   return records.replaced(first, runs=tuple(runs[seed] for seed in order))
 
 
-def _form(results: Results) -> dict[str, Any]:
+def _form(results: Results) -> JsonObject:
   """Returns what runs of the same config share, whatever their seeds."""
-  form: dict[str, Any] = {**to_json(results), "seeds": None}
+  form: JsonObject = {**to_json(results), "seeds": None}
   for model in form["models"].values():
     model["runs"] = [
       {

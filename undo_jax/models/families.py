@@ -6,10 +6,12 @@ for and the decoder does not have is refused by name.
 
 from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Any, TypeAlias
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
+
+Fields: TypeAlias = dict[str, Any]  # Of ModelConfig, by name.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Family:
   """What sets a family apart from the others."""
 
   architecture: str  # Class name in transformers.
-  fields: Mapping[str, Any]  # Of ModelConfig; the same for all of the family.
+  fields: Fields  # Of ModelConfig; the same for all of the family.
   activation_key: str  # Of config.json.
   tied: bool  # Where config.json does not say.
   window: bool = False  # Layers alternate between local and global.
@@ -81,7 +83,7 @@ _SIZES = (
 # MARK: config.json
 
 
-def from_json(settings: Mapping[str, Any]) -> ModelConfig:
+def from_json(settings: JsonObject) -> ModelConfig:
   """Returns the ModelConfig of a config.json, that of transformers 4 or 5.
 
   Raises:
@@ -98,7 +100,7 @@ def from_json(settings: Mapping[str, Any]) -> ModelConfig:
       f"read: {', '.join(FAMILIES)}{hint}"
     )
   family = FAMILIES[model_type]
-  fields: dict[str, Any] = dict(family.fields)
+  fields: Fields = dict(family.fields)
   for key, field in _SIZES:
     fields[field] = _whole(settings, key)
   heads = fields["num_heads"]
@@ -118,7 +120,7 @@ def from_json(settings: Mapping[str, Any]) -> ModelConfig:
   return ModelConfig(**fields)
 
 
-def to_json(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
+def to_json(config: ModelConfig, *, dtype: str) -> JsonObject:
   """Returns a config.json that transformers 4 and 5 read.
 
   Args:
@@ -130,7 +132,7 @@ def to_json(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
   """
   model_type = family_of(config)
   family = FAMILIES[model_type]
-  settings: dict[str, Any] = {
+  settings: JsonObject = {
     "architectures": [family.architecture],
     "model_type": model_type,
     **{key: getattr(config, field) for key, field in _SIZES},
@@ -245,8 +247,8 @@ def _check_activation(settings, family):
     )
 
 
-def _gemma_options(settings, model_type, head_dim) -> dict[str, Any]:
-  options: dict[str, Any] = {
+def _gemma_options(settings, model_type, head_dim) -> Fields:
+  options: Fields = {
     "query_pre_attn_scalar": float(head_dim),
     "attention_softcap": None,
     "logit_softcap": None,
@@ -268,7 +270,7 @@ def _gemma_options(settings, model_type, head_dim) -> dict[str, Any]:
   return options
 
 
-def _window(settings, family, num_layers) -> dict[str, Any]:
+def _window(settings, family, num_layers) -> Fields:
   if not family.window:
     kinds = set(settings.get("layer_types") or ())
     if settings.get("use_sliding_window") or "sliding_attention" in kinds:
@@ -299,10 +301,10 @@ def _window(settings, family, num_layers) -> dict[str, Any]:
   return {"sliding_window": int(window), "global_every": every}
 
 
-def _rope(settings, model_type) -> dict[str, Any]:
+def _rope(settings, model_type) -> Fields:
   """Reads rope_parameters (transformers 5) or rope_theta and rope_scaling (4)."""
   parameters = dict(settings.get("rope_parameters") or {})
-  fields: dict[str, Any] = {}
+  fields: Fields = {}
   default = 10_000.0
   if model_type == "gemma3_text":
     default = 1_000_000.0
@@ -338,7 +340,7 @@ def _rope(settings, model_type) -> dict[str, Any]:
   return fields
 
 
-def _rope_scaling(config) -> dict[str, Any] | None:
+def _rope_scaling(config) -> Fields | None:
   if config.rope_original_length is not None:
     return {
       "rope_type": "llama3",

@@ -11,7 +11,6 @@ import logging
 import os
 import pathlib
 import time
-from typing import Any
 
 import jax
 from jax.sharding import SingleDeviceSharding
@@ -23,7 +22,7 @@ from undo_jax.models import families
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils import files, trees
-from undo_jax.utils.types import ConfigError, Params
+from undo_jax.utils.types import ConfigError, JsonObject, Params
 
 LOGGER = logging.getLogger("undo_jax")
 _INDEX = "model.safetensors.index.json"
@@ -101,7 +100,7 @@ def save(
   params: Params,
   *,
   dtype: str | None = None,
-  extra: Mapping[str, Any] | None = None,
+  extra: Mapping[str, object] | None = None,
 ) -> None:
   """Writes a checkpoint that `load` and transformers read, whole or not at all.
 
@@ -162,7 +161,7 @@ def read_config(directory: str | os.PathLike) -> ModelConfig:
   return families.from_json(read_settings(directory))
 
 
-def read_settings(directory: str | os.PathLike) -> dict[str, Any]:
+def read_settings(directory: str | os.PathLike) -> JsonObject:
   """Returns a checkpoint's config.json.
 
   Raises:

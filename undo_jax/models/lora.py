@@ -78,7 +78,7 @@ def init(params: Params, key: jax.Array, *, rank: int, targets: Sequence[str]) -
   return adapters
 
 
-def merge(params: Params, adapters: Any, *, scale: float | jax.Array) -> Params:
+def merge(params: Params, adapters: object, *, scale: float | jax.Array) -> Params:
   """Adds the adapters to the parameters they adapt.
 
   W' = W + scale * a @ b,  in float32, then in the dtype of W
@@ -147,7 +147,7 @@ def over_adapters(objective: Objective, *, scale: float) -> Objective:
   return adapted
 
 
-def partition_rules(adapters: Any, rules: trees.Rules) -> trees.Rules:
+def partition_rules(adapters: object, rules: trees.Rules) -> trees.Rules:
   """Returns the sharding rules of adapters from those of the parameters.
 
   a lies along the kernel's in axis and b along its out axis; the rank is whole.
@@ -174,7 +174,7 @@ def partition_rules(adapters: Any, rules: trees.Rules) -> trees.Rules:
   return found
 
 
-def pairs(adapters: Any) -> dict[str, tuple[Any, Any]]:
+def pairs(adapters: object) -> dict[str, tuple[Any, Any]]:
   """Returns (a, b) by the path of the kernel they adapt.
 
   Args:

@@ -26,7 +26,7 @@ from undo_jax.models import families
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils import files, trees
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
@@ -72,7 +72,7 @@ class Adapter(NamedTuple):
 def save(
   directory: str | os.PathLike,
   config: ModelConfig,
-  adapters: Any,
+  adapters: object,
   *,
   alpha: float,
   base_model: str | None = None,
@@ -249,7 +249,7 @@ def _targeted(config, target_modules) -> set[str]:
   return named
 
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
+def _read_config(path: pathlib.Path) -> JsonObject:
   """Returns a config that says plain LoRA."""
   if not path.exists():
     raise ConfigError(f"{path.parent} is no PEFT adapter: it has no {path.name}")

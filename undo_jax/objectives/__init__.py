@@ -1,9 +1,8 @@
 """The registry of objectives: a new method is one file and one line here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import inspect
-from typing import Any
 
 from undo_jax.objectives import (
   cross_entropy,
@@ -20,7 +19,7 @@ from undo_jax.objectives import (
 from undo_jax.objectives.method import Method
 from undo_jax.objectives.routed import Routing
 from undo_jax.utils.registry import Registry
-from undo_jax.utils.types import ConfigError, Objective
+from undo_jax.utils.types import ConfigError, JsonObject, Objective, Options
 
 REGISTRY: Registry[Method] = Registry(
   "objective",
@@ -41,13 +40,13 @@ REGISTRY: Registry[Method] = Registry(
 _REQUIRED = inspect.Parameter.empty
 
 
-def method(name: str, options: Mapping[str, Any]) -> Method:
+def method(name: str, options: Options) -> Method:
   """Returns the method of a name, its passes those under `options`."""
   known = REGISTRY.get(name)
   return dataclasses.replace(known, **known.needs(**options)) if known.needs else known
 
 
-def check(name: str, options: Mapping[str, Any]) -> None:
+def check(name: str, options: Options) -> None:
   """Raises ConfigError if there is no such method or `options` do not fit it."""
   defaults = _defaults(name)
   required = {option for option, value in defaults.items() if value is _REQUIRED}
@@ -58,7 +57,7 @@ def check(name: str, options: Mapping[str, Any]) -> None:
     )
 
 
-def stated(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def stated(name: str, options: Options) -> JsonObject:
   """Returns the options that are not at the method's defaults.
 
   They determine a stage as all do, and an option that is new leaves it as it was.
@@ -67,13 +66,13 @@ def stated(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
   return {key: value for key, value in options.items() if value != defaults[key]}
 
 
-def _defaults(name: str) -> dict[str, Any]:
+def _defaults(name: str) -> JsonObject:
   """Returns the options of a method with their defaults, less what a run puts in."""
   parameters = list(inspect.signature(REGISTRY.get(name).make).parameters.values())[1:]
   return {p.name: p.default for p in parameters}
 
 
-def make(name: str, apply: Callable, **options: Any) -> Objective:
+def make(name: str, apply: Callable, **options: object) -> Objective:
   """Returns the objective of a name; see `check` for what it raises."""
   check(name, options)
   return REGISTRY.get(name).make(apply, **options)

@@ -1,7 +1,6 @@
 """Distillation: the D of UNDO, on outputs, on activations, from one or two teachers."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
 from undo_jax.utils.records import FieldError
-from undo_jax.utils.types import ConfigError, Objective, SumCount
+from undo_jax.utils.types import ConfigError, Objective, Options, SumCount
 
 # How a second teacher, the base model, takes its share.
 CHOICES = ("mixed", "switch")
@@ -143,7 +142,7 @@ def needs(
   activation_weight: float = 0.0,
   base_share: float = 0.0,
   base_choice: str = "mixed",
-) -> dict[str, Any]:
+) -> dict[str, object]:
   """Returns the passes and frozen trees that the options of `make` ask for.
 
   A switch runs one of its two teachers, unless activations need the unlearned one
@@ -194,7 +193,7 @@ def _check(kl_weight, activation_weight, base_share, base_choice):
     )
 
 
-def check(model: ModelConfig, options: Mapping[str, Any], *, is_random: bool) -> None:
+def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raises FieldError where a random student would never learn its embedding."""
   del model
   if is_random and options.get("kl_weight", 1.0) == 0:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 
@@ -34,7 +34,7 @@ class Method:
   # Parts whose every hidden state is unembedded, in training.
   unembeds: tuple[str, ...] = ()
   # Fields that options change: `needs(**options)` returns their values.
-  needs: Callable[..., dict[str, Any]] | None = None
+  needs: Callable[..., dict[str, object]] | None = None
   # What is trained, of a method that says so itself: `trainable(**options)`.
   trainable: Callable[..., Pairs] | None = None
   # `check(model, options, is_random=...)` raises ConfigError where they do not fit a

@@ -1,7 +1,6 @@
 """What unlearning keeps: the loss on retain data, on its tokens or on a model's."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
@@ -43,7 +42,9 @@ def make(
   return term
 
 
-def needs(*, retain_loss: str = "cross_entropy", **options: Any) -> dict[str, Any]:
+def needs(
+  *, retain_loss: str = "cross_entropy", **options: object
+) -> dict[str, object]:
   """Returns what the term asks of a registered method beyond its own passes."""
   del options
   if retain_loss == "cross_entropy":

@@ -1,7 +1,6 @@
 """RMU: steer the hidden states of forget tokens to a random direction."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method, Pairs
 from undo_jax.objectives.terms import weighted
 from undo_jax.utils.records import FieldError
-from undo_jax.utils.types import Objective, SumCount
+from undo_jax.utils.types import Objective, Options, SumCount
 
 
 def steering_error(
@@ -44,13 +43,13 @@ def random_direction(key: jax.Array, width: int) -> jax.Array:
   return direction_D / jnp.linalg.norm(direction_D)
 
 
-def trainable(*, layers: Sequence[int], **options: Any) -> Pairs:
+def trainable(*, layers: Sequence[int], **options: object) -> Pairs:
   """Returns what RMU trains: the layers' down-projections."""
   del options
   return ((r"layers/mlp/down/kernel", tuple(layers)),)
 
 
-def check(model: ModelConfig, options: Mapping[str, Any], *, is_random: bool) -> None:
+def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raises FieldError unless the layers are some of the model's."""
   del is_random
   layers, size = options["layers"], model.num_layers

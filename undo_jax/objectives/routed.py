@@ -19,7 +19,7 @@ the authors' demonstration of two parameters.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -108,11 +108,11 @@ def activity(
 
 def needs(
   *,
-  routing: Any = None,
+  routing: object = None,
   coherence_weight: float = 0.0,
   trusted: bool = False,
   l1_weight: float = 0.0,
-) -> dict[str, Any]:
+) -> dict[str, object]:
   """Returns the passes that the options of `make` and `make_distillation` ask for.
 
   The coherence term runs the whole batch once more, what it leaves out included.

@@ -20,6 +20,7 @@ from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import records, streams
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.records import FieldError, record
+from undo_jax.utils.types import JsonObject
 
 RANDOM = "random"  # As a recipe's `start`: fresh weights.
 TEACHER = "teacher"  # As a recipe's `start`: the model of that role.
@@ -46,7 +47,7 @@ class Stop:
 
   rule: str | None  # Of training.stop_rules, or MODULE:NAME; None: a fixed budget.
   evaluate_every: int  # Updates between checks; also after the first.
-  options: dict[str, Any]  # Of the rule.
+  options: JsonObject  # Of the rule.
 
   def __post_init__(self):
     records.at_least(self, "evaluate_every", smallest=1)
@@ -106,7 +107,7 @@ class Recipe:
   checkpoint: str | None
   noise: Noise  # What training starts from is noised first.
   objective: str  # Of undo_jax/objectives, or MODULE:NAME.
-  options: dict[str, Any]  # Of the objective.
+  options: JsonObject  # Of the objective.
   # Models that the objective only reads, by role: teacher, reference, base.
   frozen: dict[str, str | None]
   mixture: dict[str, str]  # Of config.mixtures, by the part of a batch it fills.
@@ -126,9 +127,9 @@ class Recipe:
   look: Look
   # Fields of this entry with tuples of values, as in {"noise": {"alpha": (0.3, 0.5)}}:
   # the entry becomes one for each combination, with the values in its name.
-  sweep: dict[str, Any]
+  sweep: JsonObject
   family: str | None = None  # The entry that was swept; `parse` says so,
-  swept: dict[str, Any] = dataclasses.field(default_factory=dict)  # and values by path.
+  swept: JsonObject = dataclasses.field(default_factory=dict)  # and values by path.
 
   def __post_init__(self):
     records.at_least(self, "batch_size", "num_microbatches", smallest=1)
@@ -157,7 +158,7 @@ class AttackEntry:
 
   run: bool  # False: the entry is as if it were not there.
   adversary: str  # Of undo_jax/attacks, or MODULE:NAME.
-  options: dict[str, Any]  # Of the adversary.
+  options: JsonObject  # Of the adversary.
   models: tuple[str, ...]  # That are attacked; (): all.
   mixture: str  # Of config.mixtures.
   learning_rates: tuple[float, ...]  # One member each.
@@ -233,7 +234,7 @@ class RunConfig:
   evaluation_rows: int  # Rows scored in one forward pass.
   replicas_at_once: int | None  # Members of an attack computed together; None: all.
   writers: tuple[str, ...]  # Of training.writers, or MODULE:NAME.
-  data: dict[str, Any]
+  data: JsonObject
   mixtures: dict[str, dict[str, float]]
   model: ModelConfig
   models: dict[str, Recipe]
@@ -300,7 +301,7 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
     raise ConfigError(_as_declared(str(error), raw["models"])) from None
 
 
-def _as_declared(message: str, models: Any) -> str:
+def _as_declared(message: str, models: object) -> str:
   """Returns an error that names the entry of a swept model, not its member."""
   for name, entry in models.items() if isinstance(models, dict) else ():
     if isinstance(entry, dict) and entry.get("family"):
@@ -327,13 +328,13 @@ def _present(references: Any, models: Mapping[str, Any], declared: Any) -> Any:
   return {role: name if name in models else None for role, name in references.items()}
 
 
-def plain(config: config_dict.ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+def plain(config: config_dict.ConfigDict | Mapping[str, Any]) -> JsonObject:
   """Returns a config as JSON has it: tuples are lists, no clipping is None."""
   values = config.to_dict() if isinstance(config, config_dict.ConfigDict) else config
   return _plain(dict(values), "")
 
 
-def _plain(value: Any, name: str) -> Any:
+def _plain(value: object, name: str) -> Any:
   if isinstance(value, Mapping):
     return {str(key): _plain(item, str(key)) for key, item in value.items()}
   if isinstance(value, tuple | list):
@@ -343,9 +344,9 @@ def _plain(value: Any, name: str) -> Any:
   return value
 
 
-def _swept(entries: Mapping[str, Any]) -> dict[str, Any]:
+def _swept(entries: Mapping[str, object]) -> JsonObject:
   """Returns the table of models with each sweep spelled out."""
-  spelled: dict[str, Any] = {}
+  spelled: JsonObject = {}
   for name, entry in entries.items():
     for suffix, member in _members(name, entry):
       whole = f"{name}{suffix}"
@@ -374,7 +375,9 @@ def _members(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
     yield "".join(map(_suffix, swept, values)), member
 
 
-def _flattened(block: Mapping[str, Any], where: str) -> Iterator[tuple[str, list[Any]]]:
+def _flattened(
+  block: Mapping[str, object], where: str
+) -> Iterator[tuple[str, list[Any]]]:
   """Yields the dotted path of each swept field and its values."""
   for name, values in block.items():
     if isinstance(values, dict):
@@ -388,12 +391,12 @@ def _flattened(block: Mapping[str, Any], where: str) -> Iterator[tuple[str, list
     yield name, values
 
 
-def _suffix(path: str, value: Any) -> str:
+def _suffix(path: str, value: object) -> str:
   shown = f"{value:g}" if isinstance(value, int | float) else str(value)
   return f"_{path.rpartition('.')[2]}_{shown}"
 
 
-def _put(entry: dict[str, Any], path: str, value: Any, where: str) -> None:
+def _put(entry: JsonObject, path: str, value: object, where: str) -> None:
   """Sets the field at a dotted path, which must be there."""
   *blocks, last = path.split(".")
   block: Any = entry

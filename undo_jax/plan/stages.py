@@ -9,7 +9,7 @@ are named by role in `inputs`.
 from collections.abc import Mapping, Sequence
 import hashlib
 import json
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from undo_jax.models.config import ModelConfig
 from undo_jax.plan.config import Noise, Reserve, Stop
@@ -17,6 +17,7 @@ from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.utils import records
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.records import record
+from undo_jax.utils.types import JsonObject
 
 # Counted up when the meaning of a stage changes, so that old results do not pass
 # for new ones.
@@ -44,7 +45,7 @@ class DataStage(Base):
 
   KIND: ClassVar[str] = "data"
   task: str
-  data: dict[str, Any]  # config.data, and what the files that it names hold.
+  data: JsonObject  # config.data, and what the files that it names hold.
   seeds: dict[str, int]  # Of the streams data and eval.
 
 
@@ -87,7 +88,7 @@ class TrainStage(ModelStage):
   init: str | None  # The stage that training starts from; None: random weights.
   noise: Noise | None  # Of what it starts from.
   objective: str
-  options: dict[str, Any]  # Of the objective, those that are not its defaults.
+  options: JsonObject  # Of the objective, those that are not its defaults.
   frozen: dict[str, str]  # Stages whose models the objective reads, by role.
   optimizer: OptimizerConfig
   batch_size: int
@@ -141,7 +142,7 @@ class AttackStage(ModelStage):
   attack: str  # Its name in the table of attacks.
   target: str  # The stage of the model that is attacked.
   adversary: str
-  options: dict[str, Any]
+  options: JsonObject
   learning_rates: tuple[float, ...]
   optimizer: OptimizerConfig  # Of learning rate 1: each member's own scales it.
   evaluate_every: int
@@ -179,12 +180,12 @@ KINDS: dict[str, type[Stage]] = {
 _NAMES = ("name", "init", "frozen", "whole", "target", "sorts", "attack")
 
 
-def to_json(stage: Stage) -> dict[str, Any]:
+def to_json(stage: Stage) -> JsonObject:
   """Returns a stage as JSON, its kind and the version among the fields."""
   return {"version": VERSION, "kind": stage.KIND, **records.to_json(stage)}
 
 
-def from_json(value: Mapping[str, Any], *, path: str) -> Stage:
+def from_json(value: Mapping[str, object], *, path: str) -> Stage:
   """Returns the stage that `to_json` wrote; what else is in `value` is left alone.
 
   Raises:

@@ -19,7 +19,7 @@ from undo_jax.utils import trees
 from undo_jax.utils.types import Params
 
 
-def route_parameters(params: Params, masks: Any) -> Params:
+def route_parameters(params: Params, masks: object) -> Params:
   """Returns the parameters unchanged, each gradient multiplied by its mask.
 
   The gradient of sum_k w_k * L_k(route_parameters(params, M_k)) is the routed g.
@@ -38,7 +38,7 @@ def route_parameters(params: Params, masks: Any) -> Params:
   return jax.tree.map(route, params, masks)
 
 
-def check_masks(params: Params, masks: Any, what: str = "masks") -> None:
+def check_masks(params: Params, masks: object, what: str = "masks") -> None:
   """Raises ValueError unless `masks` is like `params`, leaf by leaf broadcastable."""
   expected, got = trees.paths(params), trees.paths(masks)
   if expected != got:

@@ -26,7 +26,7 @@ import optax
 from undo_jax.routing.sources import check_masks
 
 
-def route_sources(masks: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
+def route_sources(masks: Mapping[str, object]) -> optax.GradientTransformationExtraArgs:
   """Turns {source: gradients} into their masked sum, gradients like the parameters.
 
   g = sum_k w_k * M_k * g_k
@@ -67,7 +67,9 @@ def route_sources(masks: Mapping[str, Any]) -> optax.GradientTransformationExtra
   return _extra_args(update)
 
 
-def freeze_by_source(masks: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
+def freeze_by_source(
+  masks: Mapping[str, object],
+) -> optax.GradientTransformationExtraArgs:
   """Sets updates to exactly zero wherever the mask of the current source is zero.
 
   Placed last, it also stops what momentum and weight decay would move.
@@ -116,7 +118,7 @@ def _open_at(masks, index):
 
 
 def routed_weight_decay(
-  weight_decay: float, masks: Any = None
+  weight_decay: float, masks: object = None
 ) -> optax.GradientTransformation:
   """Adds weight_decay * M * params to the updates, element by element.
 
@@ -153,7 +155,7 @@ def _extra_args(update: Any) -> optax.GradientTransformationExtraArgs:
   return optax.GradientTransformationExtraArgs(_no_state, update)
 
 
-def _no_state(params: Any) -> optax.EmptyState:
+def _no_state(params: object) -> optax.EmptyState:
   del params
   return optax.EmptyState()
 

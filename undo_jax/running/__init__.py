@@ -9,9 +9,8 @@ done.json is written last: a stage that has it is finished and only read. All pr
 of a run are here at once; what is no array, the first one writes (see processes.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import logging
-from typing import Any
 
 from undo_jax.distributed import preemption, processes
 from undo_jax.plan import stages
@@ -30,6 +29,7 @@ from undo_jax.running.given import run_given
 from undo_jax.running.run import Outcome, Run
 from undo_jax.running.training import run_training
 from undo_jax.utils import files
+from undo_jax.utils.types import JsonObject
 
 __all__ = ("Outcome", "Run", "run_stages", "summary")
 
@@ -68,7 +68,7 @@ def run_stages(run: Run) -> dict[str, Outcome]:
   return outcomes
 
 
-def _describe(run: Run, stage: Stage) -> dict[str, Any]:
+def _describe(run: Run, stage: Stage) -> JsonObject:
   """Returns a stage's config.json: what determines it, and where its inputs are."""
   inputs = {role: run.directories[name].name for role, name in stage.inputs.items()}
   described = {**stages.to_json(stage), "input_directories": inputs}
@@ -77,7 +77,7 @@ def _describe(run: Run, stage: Stage) -> dict[str, Any]:
   return described
 
 
-def summary(outcome: Mapping[str, Any]) -> str:
+def summary(outcome: JsonObject) -> str:
   """Returns a finished stage's outcome in one line."""
   if "updates" in outcome:
     retain, forget = (_score(outcome["scores"][name]) for name in ("retain", "forget"))

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import logging
 import os
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -24,7 +23,7 @@ from undo_jax.plan.config import (
 from undo_jax.plan.stages import AttackStage, GivenStage, Stage
 from undo_jax.running import Outcome, Run, run_stages, summary
 from undo_jax.utils import environment, files, records, workdirs
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
 
 LOGGER = logging.getLogger("undo_jax")
 # What a single command makes: the models of a phase, the attacks, or the scores of all.
@@ -283,7 +282,7 @@ def _claim(workdir: files.Path, config: builders.Config, declared: Declared) -> 
     )
 
 
-def claim_workdir(workdir: files.Path, config: Mapping[str, Any]) -> None:
+def claim_workdir(workdir: files.Path, config: Mapping[str, object]) -> None:
   """Makes the run directory the config's own, or checks that it is.
 
   Seeds, models, attacks and mixtures may be added: what is new is run, and what is
@@ -303,7 +302,7 @@ def claim_workdir(workdir: files.Path, config: Mapping[str, Any]) -> None:
   workdirs.claim(workdir, config, free=(*FREE_FIELDS, "seeds"), effective=_effective)
 
 
-def _effective(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+def _effective(config: JsonObject, other: JsonObject) -> JsonObject:
   """Returns what of a config must equal another's: entries that both have."""
   compared = dict(config)
   for table in _TABLES:
@@ -315,7 +314,7 @@ def _effective(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
   return compared
 
 
-def _determining(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _determining(entry: Mapping[str, object]) -> JsonObject:
   """Returns an entry without what does not change its result."""
   left_out = ("run", "look", "label", "models")
   return {name: value for name, value in entry.items() if name not in left_out}

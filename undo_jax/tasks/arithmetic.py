@@ -8,10 +8,11 @@ from undo_jax.data import arithmetic, tokenizers
 from undo_jax.evaluation import arithmetic as evaluation
 from undo_jax.evaluation import cross_entropy
 from undo_jax.tasks import corpora, generated
-from undo_jax.tasks.task import Data, Task
+from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks, streams
+from undo_jax.utils.types import JsonObject
 
-METRICS: Mapping[str, Mapping[str, Any]] = {
+METRICS: Mapping[str, JsonObject] = {
   name: {
     "name": f"exact answers in {operations}",
     "unit": "accuracy",
@@ -45,7 +46,7 @@ def length(data: Data, split: str) -> int:
   return data["sequence_length"]
 
 
-def content(data: Data) -> dict[str, Any]:
+def content(data: Data) -> JsonObject:
   """Returns the checksums of the English corpus; the problems are generated."""
   if not _has_english(data):
     return {}
@@ -76,7 +77,7 @@ def prepare(
   seeds: Mapping[str, int],
   directory: pathlib.Path,
   title: str,
-) -> dict[str, Any]:
+) -> JsonObject:
   """Generates the documents and packs them into rows; see data.arithmetic."""
   builder = _documents(data, seeds, directory)
   tokenizer = tokenizers.make(data["tokenizer"])
@@ -106,9 +107,7 @@ def source(data: Data, directory: pathlib.Path, split: str) -> Any:
   return generated.source(data, directory, split)
 
 
-def problems(
-  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
   """Returns the tasks (operation and kind; English) and the problems of each."""
   english = _english_problems(data, directory) if _has_english(data) else None
   return _problems(data, seeds, directory, english)
@@ -116,7 +115,7 @@ def problems(
 
 def problem_shapes(
   data: Data, seeds: Mapping[str, int], directory: pathlib.Path
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+) -> Found:
   """Returns what `problems` does, with shapes for English; reads none of its rows."""
   rows, size = data["num_evaluation_rows"], data["sequence_length"]
   shapes = cross_entropy.problem_shapes(rows, size) if _has_english(data) else None

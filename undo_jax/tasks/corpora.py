@@ -14,7 +14,7 @@ from undo_jax.data.documents import preparation
 from undo_jax.tasks.task import Data
 from undo_jax.training.writers import Preparation
 from undo_jax.utils import checks, streams
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
 
 DIRECTORY = "corpora"
 
@@ -48,7 +48,7 @@ def check(data: Data, names: Iterable[str]) -> None:
       raise ConfigError(f"config.data.{name}: {error}") from None
 
 
-def content(data: Data, names: Iterable[str]) -> dict[str, Any]:
+def content(data: Data, names: Iterable[str]) -> JsonObject:
   """Returns the checksums of each corpus's files."""
   return {name: preparation.fingerprint(source(data, name)) for name in names}
 
@@ -59,13 +59,13 @@ def prepare(
   seeds: Mapping[str, int],
   directory: pathlib.Path,
   title: str,
-) -> dict[str, Any]:
+) -> JsonObject:
   """Tokenizes and packs the corpora; returns what preparation.prepare says of each."""
   progress = Preparation(f"{title}: tokenizing")
   by_length: dict[int, list[str]] = {}
   for name in names:
     by_length.setdefault(length(data, name), []).append(name)
-  prepared: dict[str, Any] = {}
+  prepared: JsonObject = {}
   for size, own in by_length.items():
     found = preparation.prepare(
       directory / _subdirectory(data, size),

@@ -8,8 +8,9 @@ from undo_jax.data import facts, facts_words, tokenizers
 from undo_jax.data.questions import QuestionSet
 from undo_jax.evaluation import multiple_choice
 from undo_jax.tasks import generated
-from undo_jax.tasks.task import Data, Task
+from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks, streams
+from undo_jax.utils.types import JsonObject
 
 # The tasks of the evaluation are called by what they ask about.
 TASKS = {domain: f"{kind}s" for domain, kind in facts_words.KINDS.items()}
@@ -17,7 +18,7 @@ GROUPS = {
   "forget": (TASKS["forget"],),
   "retain": (TASKS["retain"], TASKS["general"]),
 }
-METRICS: Mapping[str, Mapping[str, Any]] = {
+METRICS: Mapping[str, JsonObject] = {
   name: {
     "name": f"multiple-choice questions on {' and '.join(tasks)}",
     "unit": "accuracy",
@@ -49,7 +50,7 @@ def length(data: Data, split: str) -> int:
   return data["sequence_length"]
 
 
-def content(data: Data) -> dict[str, Any]:
+def content(data: Data) -> JsonObject:
   """Returns what determines the data besides the config: nothing, it is generated."""
   del data
   return {}
@@ -77,7 +78,7 @@ def prepare(
   seeds: Mapping[str, int],
   directory: pathlib.Path,
   title: str,
-) -> dict[str, Any]:
+) -> JsonObject:
   """Generates the documents and packs them into rows; see data.facts."""
   builder = _documents(data, seeds, directory)
   tokenizer = tokenizers.make(data["tokenizer"])
@@ -102,9 +103,7 @@ def source(data: Data, directory: pathlib.Path, split: str) -> Any:
   return generated.source(data, directory, split)
 
 
-def problems(
-  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
   """Returns the tasks (one a domain) and their questions."""
   tasks = _tasks(data, _documents(data, seeds, directory))
   tokenizer = tokenizers.make(data["tokenizer"])

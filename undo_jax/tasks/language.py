@@ -7,11 +7,12 @@ from typing import Any
 
 from undo_jax.evaluation import cross_entropy
 from undo_jax.tasks import corpora
-from undo_jax.tasks.task import Data, Task
+from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
+from undo_jax.utils.types import JsonObject
 
 DOMAINS = ("retain", "forget")
-METRICS: Mapping[str, Mapping[str, Any]] = {
+METRICS: Mapping[str, JsonObject] = {
   name: {
     "name": f"cross-entropy on held-out {name} documents",
     "unit": "nats per token",
@@ -40,7 +41,7 @@ def length(data: Data, split: str) -> int:
   return data["sequence_length"]
 
 
-def content(data: Data) -> dict[str, Any]:
+def content(data: Data) -> JsonObject:
   """Returns the checksums of the documents."""
   return {"content": corpora.content(data, DOMAINS)}
 
@@ -62,7 +63,7 @@ def prepare(
   seeds: Mapping[str, int],
   directory: pathlib.Path,
   title: str,
-) -> dict[str, Any]:
+) -> JsonObject:
   """Tokenizes and packs both languages, training and held-out documents."""
   prepared = corpora.prepare(data, DOMAINS, seeds, directory, title)
   corpora.check_disjoint(
@@ -90,9 +91,7 @@ def source(data: Data, directory: pathlib.Path, split: str) -> Any:
   return corpora.read(data, directory, split, "train")
 
 
-def problems(
-  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
   """Returns the held-out rows; no tasks, the two scores say all."""
   del seeds
   return (), _held_out(data, directory)
@@ -100,7 +99,7 @@ def problems(
 
 def problem_shapes(
   data: Data, seeds: Mapping[str, int], directory: pathlib.Path
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+) -> Found:
   """Returns what `problems` does, as shapes; reads nothing."""
   del seeds, directory
   rows = len(DOMAINS) * data["num_evaluation_rows"]

@@ -5,12 +5,12 @@ import dataclasses
 import pathlib
 from typing import Any, Protocol, TypeAlias
 
-from undo_jax.utils.types import Params, Problems, Rows
+from undo_jax.utils.types import JsonObject, Params, Problems, Rows
 
 Data: TypeAlias = Mapping[str, Any]  # A config's block of that name.
-Found: TypeAlias = tuple[tuple[str, ...], dict[str, Any]]
+Found: TypeAlias = tuple[tuple[str, ...], JsonObject]
 # (params, problems) -> scores, "retain" and "forget" among them.
-Evaluate: TypeAlias = Callable[[Params, Problems], dict[str, Any]]
+Evaluate: TypeAlias = Callable[[Params, Problems], JsonObject]
 
 
 class MakeEvaluate(Protocol):
@@ -28,7 +28,7 @@ class Task:
   """Which data a run has, and how its models are scored."""
 
   # For "retain" and "forget" the fields of frontier.results.Metric.
-  metrics: Mapping[str, Mapping[str, Any]]
+  metrics: Mapping[str, JsonObject]
   # Further scores that fall as a model gets better. All others are of the kind of the
   # retain score.
   falling: tuple[str, ...] = ()
@@ -38,10 +38,10 @@ class Task:
   # Raises ConfigError at the first field of `data` that cannot work.
   check: Callable[[Data], None]
   # What the files that `data` names hold (JSON), whatever their paths.
-  content: Callable[[Data], dict[str, Any]]
+  content: Callable[[Data], JsonObject]
   # (data, seeds, directory, title): writes the rows; returns "rows" by split and
   # "evaluation".
-  prepare: Callable[[Data, Mapping[str, int], pathlib.Path, str], dict[str, Any]]
+  prepare: Callable[[Data, Mapping[str, int], pathlib.Path, str], JsonObject]
   # (data, directory, split): random access to the rows that `prepare` wrote.
   source: Callable[[Data, pathlib.Path, str], Rows]
   # (data, seeds, directory): the names of the scores by task and the problems, arrays

@@ -13,11 +13,11 @@ from undo_jax.data import questions, tokenizers
 from undo_jax.data.questions import QuestionSet
 from undo_jax.evaluation import multiple_choice
 from undo_jax.tasks import corpora
-from undo_jax.tasks.task import Data, Task
+from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
 
-METRICS: Mapping[str, Mapping[str, Any]] = {
+METRICS: Mapping[str, JsonObject] = {
   name: {
     "name": f"multiple-choice questions of {benchmark}",
     "unit": "accuracy",
@@ -50,7 +50,7 @@ def length(data: Data, split: str) -> int:
   return corpora.length(data, split)
 
 
-def content(data: Data) -> dict[str, Any]:
+def content(data: Data) -> JsonObject:
   """Returns the checksums of the corpora and of the questions."""
   asked = data["questions"]
   return {
@@ -88,7 +88,7 @@ def prepare(
   seeds: Mapping[str, int],
   directory: pathlib.Path,
   title: str,
-) -> dict[str, Any]:
+) -> JsonObject:
   """Tokenizes the corpora and packs them into rows; see data.documents."""
   prepared = corpora.prepare(data, splits(data), seeds, directory, title)
   tasks = _tasks(data)
@@ -106,9 +106,7 @@ def source(data: Data, directory: pathlib.Path, split: str) -> Any:
   return corpora.read(data, directory, split, "train")
 
 
-def problems(
-  data: Data, seeds: Mapping[str, int], directory: pathlib.Path
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
   """Returns the tasks, WMDP's and one a subject of MMLU, and their questions."""
   del seeds, directory  # The questions stay in their files; nothing is drawn.
   return _problems(json.dumps(data["questions"]), data["tokenizer"])
@@ -151,7 +149,7 @@ def _check_apart(data, directory, tasks):
 
 
 @functools.lru_cache(maxsize=2)  # Thousands of long prompts, the same in all stages.
-def _problems(asked: str, tokenizer: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _problems(asked: str, tokenizer: str) -> Found:
   tasks = _tasks({"questions": json.loads(asked)})
   made = tokenizers.make(tokenizer)
   arrays = multiple_choice.encode(tasks, made, multiple=MULTIPLE)

@@ -34,7 +34,7 @@ class Checkpoints:
     latest = self._checkpointer.latest
     return None if latest is None else latest.step
 
-  def save(self, step: int, params: Params, rest: Any) -> bool:
+  def save(self, step: int, params: Params, rest: object) -> bool:
     """Writes a checkpoint and returns when it is complete; once for each step.
 
     Args:
@@ -53,7 +53,7 @@ class Checkpoints:
     self._checkpointer.save_checkpointables(step, items)
     return True
 
-  def restore(self, step: int, params: Params, rest: Any) -> tuple[Params, Any]:
+  def restore(self, step: int, params: Params, rest: object) -> tuple[Params, Any]:
     """Reads a checkpoint into the shardings of the given abstract trees.
 
     Args:

@@ -161,7 +161,9 @@ class _Report:
   describe_batch: Callable[[int], str]
   pending: tuple[int, Any, Callable[[], bool]] | None = None
 
-  def expect(self, step: int, metrics: Any, is_preempted: Callable[[], bool]) -> None:
+  def expect(
+    self, step: int, metrics: object, is_preempted: Callable[[], bool]
+  ) -> None:
     """Takes the metrics of an update that may still run."""
     self.pending = step, metrics, is_preempted
 

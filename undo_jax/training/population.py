@@ -71,6 +71,6 @@ def over_replicas(fn: Callable[..., Any], at_once: int | None = None) -> Any:
   return in_turn
 
 
-def shardings(tree: Any) -> Any:
+def shardings(tree: object) -> Any:
   """Returns the shardings of a population from those of a single state."""
   return jax.tree.map(lambda s: NamedSharding(s.mesh, P("replica", *s.spec)), tree)

@@ -2,7 +2,6 @@
 
 import logging
 import pathlib
-from typing import Any
 
 import jax
 
@@ -40,7 +39,7 @@ class Profiler:
       jax.profiler.start_trace(str(self._directory))
       self._running = True
 
-  def after(self, update: int, result: Any) -> None:
+  def after(self, update: int, result: object) -> None:
     """Ends the trace if it ends with this update, once its result is there."""
     if self._steps and update == self._steps[1]:
       jax.block_until_ready(result)

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping
 import dataclasses
-from typing import Any
 
 from undo_jax.utils import records
 from undo_jax.utils.registry import Registry
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, Options
 
 # Scores are float32: a gap so near the tolerance is the tolerance.
 ROUNDING = 1e-6
@@ -21,9 +20,9 @@ class StopRule:
 
   # (options, the teacher's scores, names of scores where less is better) -> a function
   # of the student's scores; raises ConfigError where options do not fit.
-  make: Callable[[Mapping[str, Any], Mapping[str, float], Collection[str]], ShouldStop]
+  make: Callable[[Options, Mapping[str, float], Collection[str]], ShouldStop]
   # Raises ConfigError where options cannot work, before any compute.
-  check: Callable[[Mapping[str, Any]], None]
+  check: Callable[[Options], None]
   reads_teacher: bool = True  # Else the teacher's scores are {}.
 
 

@@ -9,13 +9,14 @@ import math
 import pathlib
 import sys
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 import tqdm
 
 from undo_jax.data.documents.division import Status
 from undo_jax.utils import files
 from undo_jax.utils.registry import Registry
+from undo_jax.utils.types import JsonObject
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -23,7 +24,7 @@ LOGGER = logging.getLogger("undo_jax")
 class Writer(Protocol):
   """Takes the rows of a stage."""
 
-  def write(self, step: int, kind: str, **values: Any) -> None:
+  def write(self, step: int, kind: str, **values: object) -> None:
     """Takes a row; values are numbers or strings."""
     ...
 
@@ -35,7 +36,7 @@ class Writer(Protocol):
 class NoWriter:
   """Writes nothing: of several processes the first one writes."""
 
-  def write(self, step: int, kind: str, **values: Any) -> None:
+  def write(self, step: int, kind: str, **values: object) -> None:
     """Writes nothing."""
 
   def close(self) -> None:
@@ -56,7 +57,7 @@ class JsonlWriter:
     files.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
     self._file = open(path, "a", encoding="utf-8")
 
-  def write(self, step: int, kind: str, **values: Any) -> None:
+  def write(self, step: int, kind: str, **values: object) -> None:
     """Appends a row; values are numbers or strings."""
     row = {"step": step, "kind": kind, **values}
     self._file.write(json.dumps(row) + "\n")
@@ -79,7 +80,7 @@ class TensorBoardWriter:
     self._events = SummaryWriter(str(directory), purge_step=resume_step + 1)
     self._last = -math.inf
 
-  def write(self, step: int, kind: str, **values: Any) -> None:
+  def write(self, step: int, kind: str, **values: object) -> None:
     """Writes the numbers of a row."""
     if kind == "train":
       if time.monotonic() - self._last < self.SECONDS:
@@ -144,7 +145,7 @@ class StageWriter:
       with self._dropped(name):
         self._writers[name] = kind.open(mirror, resume_step)
 
-  def write(self, step: int, kind: str, **values: Any) -> None:
+  def write(self, step: int, kind: str, **values: object) -> None:
     """Gives a row to all."""
     for name, writer in list(self._writers.items()):
       with self._dropped(name):
@@ -175,7 +176,7 @@ class StageWriter:
       )
 
 
-def read_jsonl(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_jsonl(path: pathlib.Path) -> list[JsonObject]:
   """Reads the rows of a file; a last line cut off by a kill is left out."""
   if not path.exists():
     return []

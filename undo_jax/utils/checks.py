@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from undo_jax.utils.types import ConfigError
 
 
-def fail(name: str, expected: str, got: Any) -> NoReturn:
+def fail(name: str, expected: str, got: object) -> NoReturn:
   """Raises the ConfigError of a field, named by its path in the config."""
   raise ConfigError(
     f"config.{name}: expected {expected}, got {got!r}; "
@@ -23,7 +23,7 @@ def field(config: Any, name: str) -> Any:
   return value
 
 
-def at_least(config: Any, name: str, smallest: int) -> None:
+def at_least(config: object, name: str, smallest: int) -> None:
   """Raises ConfigError unless the field is an integer of at least `smallest`."""
   value = field(config, name)
   is_integer = isinstance(value, int) and not isinstance(value, bool)
@@ -31,7 +31,7 @@ def at_least(config: Any, name: str, smallest: int) -> None:
     fail(name, f"an integer of at least {smallest}", value)
 
 
-def integers(config: Any, name: str, smallest: int) -> None:
+def integers(config: object, name: str, smallest: int) -> None:
   """Raises ConfigError unless the field is some integers of at least `smallest`."""
   values = field(config, name)
   good = all(isinstance(x, int) and x >= smallest for x in values)
@@ -39,7 +39,7 @@ def integers(config: Any, name: str, smallest: int) -> None:
     fail(name, f"at least one integer, none below {smallest}", values)
 
 
-def numbers(config: Any, name: str, *, above: float = -math.inf) -> None:
+def numbers(config: object, name: str, *, above: float = -math.inf) -> None:
   """Raises ConfigError unless the field is some finite numbers above a bound."""
   values = field(config, name)
   if not values or not all(is_number(x) and x > above for x in values):

@@ -168,17 +168,17 @@ def update(path: Path, data: bytes) -> None:
     write_bytes(path, data)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
   """Writes JSON, whole or not at all; NaN and infinity are refused."""
   write_text(path, _json(value))
 
 
-def update_json(path: Path, value: Any) -> None:
+def update_json(path: Path, value: object) -> None:
   """Writes JSON as `write_json` does, unless the file holds this already."""
   update(path, _json(value).encode())
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
   return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
@@ -227,6 +227,6 @@ def read_json(path: Path) -> Any:
   return json.loads(path.read_text(encoding="utf-8"))
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
   """Returns a value as JSON would give it back (tuples become lists)."""
   return json.loads(json.dumps(value))

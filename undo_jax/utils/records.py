@@ -182,7 +182,7 @@ def distinct(record: object, *names: str) -> None:
       raise FieldError(name, "values that differ", values)
 
 
-def replaced(record: T, **changes: Any) -> T:
+def replaced(record: T, **changes: object) -> T:
   """Returns a record with other values of some fields, checked again."""
   replace: Callable[..., T] = dataclasses.replace  # type: ignore[assignment]
   return replace(record, **changes)

@@ -17,7 +17,7 @@ Rules = Sequence[tuple[str, Any]]
 _REQUIRED = object()
 
 
-def map_with_path(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+def map_with_path(fn: Callable[..., Any], tree: object, *rest: object) -> Any:
   """Maps `fn(path, leaf, *rest)` over a tree, where path is "a/b/c"."""
 
   def call(keys, *leaves):
@@ -26,14 +26,14 @@ def map_with_path(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
   return jax.tree_util.tree_map_with_path(call, tree, *rest)
 
 
-def paths(tree: Any) -> list[str]:
+def paths(tree: object) -> list[str]:
   """Returns the path of every leaf, in the tree's order."""
   found: list[str] = []
   map_with_path(lambda path, _: found.append(path), tree)
   return found
 
 
-def match(tree: Any, rules: Rules, *, default: Any = _REQUIRED) -> Any:
+def match(tree: object, rules: Rules, *, default: object = _REQUIRED) -> Any:
   """Returns a tree like `tree` whose leaves are the values of the matching rules.
 
   Args:
@@ -71,7 +71,7 @@ def match(tree: Any, rules: Rules, *, default: Any = _REQUIRED) -> Any:
 
 
 def mask_from_rules(
-  params: Any,
+  params: object,
   rules: Sequence[tuple[str, int | None, Any, float]],
   *,
   default: float = 1.0,
@@ -115,7 +115,7 @@ def mask_from_rules(
   return map_with_path(build, params, settings)
 
 
-def masked(tree: Any, rules: Sequence[tuple[str, int | None, Any, float]]) -> Any:
+def masked(tree: object, rules: Sequence[tuple[str, int | None, Any, float]]) -> Any:
   """Returns the tree times the masks of the rules, zero where none speaks.
 
   Without rules it is the tree itself. Raises as `mask_from_rules`.

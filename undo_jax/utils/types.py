@@ -26,7 +26,9 @@ import jax
 import jax.numpy as jnp
 
 from undo_jax.utils.errors import ConfigError as ConfigError
+from undo_jax.utils.json_types import JsonObject as JsonObject
 
+Options: TypeAlias = Mapping[str, Any]  # Of a method, an adversary or a rule, by name.
 Params: TypeAlias = Any  # A nested dict of arrays.
 Frozen: TypeAlias = Any  # A pytree the step reads but never differentiates.
 Batch: TypeAlias = Mapping[

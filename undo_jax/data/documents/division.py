@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from undo_jax.data.documents.hashes import is_held_out
 from undo_jax.data.documents.source import Source
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.json_types import JsonObject
 
 
 class Status(NamedTuple):
@@ -185,7 +186,7 @@ class Division:
         )
       yield from self._rows(split, packer.end())
 
-  def counts(self, rows: Mapping[str, int]) -> dict[str, Any]:
+  def counts(self, rows: Mapping[str, int]) -> JsonObject:
     """Returns the counts that documents.json holds, see documents.prepare."""
     return {
       "documents": self._documents,

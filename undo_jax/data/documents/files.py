@@ -279,7 +279,7 @@ def _jsonl(chunk: Chunk, source: Source) -> Iterator[Record]:
     yield _record(chunk.file, number, where, texts)
 
 
-def _field(value: Any, name: str, where: str, source: Source) -> str:
+def _field(value: object, name: str, where: str, source: Source) -> str:
   """Returns a field's text; "" for null."""
   if isinstance(value, dict) and name in value:
     if isinstance(value[name], str):

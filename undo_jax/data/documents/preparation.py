@@ -32,6 +32,7 @@ from undo_jax.data.documents.hashes import Hashes, Overlap, hashes, overlap
 from undo_jax.data.documents.source import FORMATS, Source, find
 from undo_jax.utils import files
 from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.json_types import JsonObject
 
 __all__ = (
   "Hashes",
@@ -88,7 +89,7 @@ def check(source: Source) -> None:
       )
 
 
-def fingerprint(source: Source) -> dict[str, Any]:
+def fingerprint(source: Source) -> JsonObject:
   """Returns what determines a source's documents; paths do not.
 
   Returns:
@@ -102,7 +103,7 @@ def fingerprint(source: Source) -> dict[str, Any]:
   return _fingerprint(source, _describe(find(source.paths)))
 
 
-def _fingerprint(source: Source, described: list[dict[str, Any]]) -> dict[str, Any]:
+def _fingerprint(source: Source, described: list[JsonObject]) -> JsonObject:
   without_paths = [
     {"format": FORMATS[pathlib.Path(file["path"]).suffix]}
     | {key: file[key] for key in ("sha256", "bytes")}
@@ -113,13 +114,13 @@ def _fingerprint(source: Source, described: list[dict[str, Any]]) -> dict[str, A
   return found | ({"html": html_text.PARSER} if has_pages else {})
 
 
-def _describe(paths: list[pathlib.Path]) -> list[dict[str, Any]]:
+def _describe(paths: list[pathlib.Path]) -> list[JsonObject]:
   """Returns path, sha256 and bytes of files, several read at once."""
   with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
     return list(pool.map(_describe_file, paths))
 
 
-def _describe_file(path: pathlib.Path) -> dict[str, Any]:
+def _describe_file(path: pathlib.Path) -> JsonObject:
   try:
     with open(path, "rb") as file:
       digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -141,7 +142,7 @@ def prepare(
   seed: int,
   num_workers: int | None = None,
   progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
   """Tokenizes, divides and packs the documents of sources; once, on all cores.
 
   Args:
@@ -289,7 +290,7 @@ class _Preparation:
       except ConfigError as error:
         yield name, error, source
 
-  def finish(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+  def finish(self, sizes: Mapping[str, int]) -> dict[str, JsonObject]:
     """Sorts the hashes; returns the counts of each source."""
     for split in self.splits:
       unsorted = self._directory / f"{split}.unsorted"
@@ -337,7 +338,7 @@ def _for_each(sources, function):
   return values
 
 
-def _finished(directory: pathlib.Path, settings: Any) -> dict[str, Any]:
+def _finished(directory: pathlib.Path, settings: Any) -> JsonObject:
   """Returns what a finished directory holds, if that is what is wanted."""
   found = files.read_json(directory / DONE)
   differing = [key for key in settings if found["settings"].get(key) != settings[key]]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 import dataclasses
 import glob
 import pathlib
-from typing import Any
 
 from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.json_types import JsonObject
 
 FORMATS = {
   ".txt": "text",
@@ -89,7 +89,7 @@ class Source:
     """The names of its splits."""
     return ("train", "validation") if self.validation_fraction else ("train",)
 
-  def options(self) -> dict[str, Any]:
+  def options(self) -> JsonObject:
     """Returns all that determines the documents but the files."""
     values = dataclasses.asdict(self)
     del values["paths"]

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 import re
 import string
-from typing import Any, Protocol
+from typing import Protocol
 
 from undo_jax.data import facts_words
 from undo_jax.data.tokenizers.files import HuggingFaceTokenizer, SentencePieceTokenizer
 from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.json_types import JsonObject
 
 # The special ids of characters and bytes, those of Gemma; ordinary tokens follow.
 PAD, EOS, BOS = 0, 1, 2
@@ -160,7 +161,7 @@ def make(name: str) -> Tokenizer:
   raise ConfigError(f"unknown data.tokenizer {name!r}; known are {', '.join(known)}")
 
 
-def content(name: str) -> dict[str, Any] | None:
+def content(name: str) -> JsonObject | None:
   """Returns what determines the ids of a tokenizer besides its name.
 
   Args:

@@ -17,6 +17,7 @@ import sentencepiece
 import tokenizers
 
 from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.json_types import JsonObject
 
 # Where Hugging Face models name their special tokens; the first that names one wins.
 NAMING_FILES = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
@@ -246,7 +247,7 @@ def _read(file: pathlib.Path) -> bytes:
     ) from None
 
 
-def _read_object(file: pathlib.Path) -> dict[str, Any]:
+def _read_object(file: pathlib.Path) -> JsonObject:
   try:
     value = json.loads(_read(file))
     if not isinstance(value, dict):
