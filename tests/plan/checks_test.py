@@ -109,6 +109,7 @@ WRONG = [
   ("attacks.relearn.models", ("bose",), "models: expected some of base, .*'bose'"),
   ("attacks.relearn.mixture", "atack", "mixture: expected one of pretrain, .*'atack'"),
   ("references.base", "bose", "references.base: expected None or one of base"),
+  ("report.rival", "undoo", "report.rival: expected None or one of base"),
   ("report.budgets", (), "at least one number of updates"),
   ("report.budgets", (20, 20), "values that differ"),
   ("report.worst_over", ("relern",), "worst_over: expected some of relearn"),

@@ -5,7 +5,7 @@ attacked; the functions of undo_jax/config.py build their entries. `parse` conve
 a ConfigDict once; nothing behind it reads one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import copy
 import dataclasses
 import itertools
@@ -294,7 +294,10 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
       }
   if isinstance(raw.get("models"), dict):
     raw["models"] = _swept(raw["models"])
-    raw["references"] = _present(raw.get("references"), raw["models"], plain(config))
+    named = {*raw["models"], *plain(config)["models"]}
+    raw["references"] = _present(raw.get("references"), raw["models"], named)
+    if isinstance(raw.get("report"), dict):
+      _check_named("report.rival", raw["report"].get("rival"), named)
   try:
     return records.from_json(RunConfig, raw)
   except ConfigError as error:
@@ -309,7 +312,7 @@ def _as_declared(message: str, models: object) -> str:
   return message
 
 
-def _present(references: Any, models: Mapping[str, Any], declared: Any) -> Any:
+def _present(references: Any, models: Collection[str], named: Collection[str]) -> Any:
   """Returns the references without those whose entry is not run.
 
   Raises:
@@ -317,15 +320,15 @@ def _present(references: Any, models: Mapping[str, Any], declared: Any) -> Any:
   """
   if not isinstance(references, dict):
     return references
-  entries = {*models, *declared["models"]}
   for role, name in references.items():
-    if name is not None and name not in entries:
-      field, expected = (
-        f"config.references.{role}",
-        f"None or one of {', '.join(models)}",
-      )
-      raise records.fixable(FieldError(field, expected, name))
+    _check_named(f"references.{role}", name, named)
   return {role: name if name in models else None for role, name in references.items()}
+
+
+def _check_named(field: str, name: str | None, entries: Collection[str]) -> None:
+  if name is not None and name not in entries:
+    expected = f"None or one of {', '.join(sorted(entries))}"
+    raise records.fixable(FieldError(f"config.{field}", expected, name))
 
 
 def plain(config: config_dict.ConfigDict | Mapping[str, Any]) -> JsonObject:
