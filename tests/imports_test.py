@@ -53,6 +53,7 @@ ONLY = {
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
   "matplotlib": ("frontier",),
+  "gguf": ("models/gguf_weights.py",),
   "jinja2": ("frontier/report.py",),
   "tabulate": ("utils/tables.py",),
   "lm_eval": ("evaluation/harness.py",),
@@ -84,6 +85,7 @@ CORE = {
 NEED_MORE = {
   "undo_jax.utils.tables",
   "undo_jax.distributed.processes",
+  "undo_jax.models.gguf_weights",
   "undo_jax.models.huggingface",
   "undo_jax.models.peft",
 }
@@ -177,7 +179,7 @@ def test_every_library_is_of_the_core_or_of_an_extra():
   declared.read(ROOT.parent / "setup.cfg")
   names = declared["options.extras_require"]
   assert set(extras.EXTRAS.values()) <= set(names)
-  assert all(re.fullmatch("[a-z]+(-[a-z]+)*", name) for name in names)
+  assert all(re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name) for name in names)
   for path in SOURCES:
     tops = {module.partition(".")[0] for module in imported(path)}
     others = tops - CORE - sys.stdlib_module_names - {"undo_jax", "None"}

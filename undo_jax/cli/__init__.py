@@ -18,6 +18,7 @@ COMMANDS = (
   "relearn",
   "evaluate",
   "export",
+  "import_gguf",
   "seeds",
   "compile",
   "harness",

@@ -5,7 +5,7 @@ the arrays of the model, each device getting its part, so that there is never a
 second copy of the model.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import json
 import logging
 import os
@@ -138,12 +138,15 @@ def write(directory: pathlib.Path, config, params, *, dtype=None, extra=None) ->
   for key, value in (extra or {}).items():
     if key not in known or key in _REPLACEABLE:
       settings[key] = value
-  weight_map = _write_tensors(directory, config, leaves, np.dtype(stored))
-  if set(weight_map.values()) != {_SINGLE}:
-    total = sum(np.dtype(stored).itemsize * leaf.size for leaf in leaves.values())
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    files.write_json(directory / _INDEX, index)
+  write_tensors(directory, _tensors(config, leaves), np.dtype(stored))
   files.write_json(directory / "config.json", settings)
+
+
+def check(directory: pathlib.Path) -> None:
+  """Raises ConfigError unless a checkpoint's tensors are those of its config.json."""
+  config = read_config(directory)
+  shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0))
+  _Checkpoint(directory).check(config, shapes)
 
 
 # Keys that to_json fills with the family's defaults for lack of better knowledge.
@@ -185,14 +188,23 @@ def read_settings(directory: str | os.PathLike) -> JsonObject:
 # MARK: writing
 
 
-def _write_tensors(directory, config, leaves, dtype) -> dict[str, str]:
-  """Writes files of about _SHARD_BYTES; returns the file of each tensor.
+def write_tensors(
+  directory: pathlib.Path,
+  tensors: Iterable[tuple[str, Callable[[], np.ndarray]]],
+  dtype: np.dtype,
+) -> None:
+  """Writes safetensors files of about _SHARD_BYTES, and their index if several.
 
-  Parameter by parameter, so that no more than one of them and one file are held.
+  No more than one tensor and one file are held.
+
+  Args:
+    directory: an existing one.
+    tensors: the name of each, and what makes its values.
+    dtype: of what is written.
   """
   shards: list[list[str]] = []
   held: dict[str, np.ndarray] = {}
-  size = 0
+  size = total = 0
 
   def flush():
     nonlocal held, size
@@ -202,16 +214,13 @@ def _write_tensors(directory, config, leaves, dtype) -> dict[str, str]:
     shards.append(list(held))
     held, size = {}, 0
 
-  for path, leaf in leaves.items():
-    host = np.asarray(leaf)
-    names = families.tensor_names(config, path)
-    parts = host if path.startswith("layers/") else [host]
-    for name, part in zip(names, parts, strict=True):
-      part = part.T if families.is_transposed(path) else part
-      if held and size + part.size * dtype.itemsize > _SHARD_BYTES:
-        flush()
-      held[name] = np.ascontiguousarray(part, dtype)
-      size += held[name].nbytes
+  for name, make in tensors:
+    values = np.ascontiguousarray(make(), dtype)
+    if held and size + values.nbytes > _SHARD_BYTES:
+      flush()
+    held[name] = values
+    size += values.nbytes
+    total += values.nbytes
   flush()
   weight_map = {}
   for i, names in enumerate(shards):
@@ -220,7 +229,20 @@ def _write_tensors(directory, config, leaves, dtype) -> dict[str, str]:
       name = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
     (directory / f"shard-{i}").rename(directory / name)
     weight_map |= dict.fromkeys(names, name)
-  return weight_map
+  if len(shards) > 1:
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    files.write_json(directory / _INDEX, index)
+
+
+def _tensors(config, leaves) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+  """Yields the tensors of each parameter in turn."""
+  for path, leaf in leaves.items():
+    host = np.asarray(leaf)
+    names = families.tensor_names(config, path)
+    parts = host if path.startswith("layers/") else [host]
+    for name, part in zip(names, parts, strict=True):
+      part = part.T if families.is_transposed(path) else part
+      yield name, lambda part=part: part
 
 
 # MARK: reading

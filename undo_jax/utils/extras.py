@@ -6,6 +6,7 @@ from undo_jax.utils.errors import ConfigError
 EXTRAS = {
   "array_record": "data",
   "gcsfs": "gcs",
+  "gguf": "gguf",
   "google": "data",  # Of protobuf.
   "grain": "data",
   "jinja2": "report",
