@@ -12,7 +12,7 @@ from undo_jax.data import tokenizers
 from undo_jax.data.tokenizers import export as tokenizer_export
 from undo_jax.models import expansion, huggingface, lora, peft
 from undo_jax.models.config import ModelConfig
-from undo_jax.models.decoder import Decoder
+from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.plan.stages import AblateStage, AttackStage, GivenStage
 from undo_jax.training.checkpointing import load_params
 from undo_jax.utils import files
@@ -220,7 +220,7 @@ def _check_fits(name: str, tokenizer: tokenizers.Tokenizer, config: ModelConfig)
 
 def _abstract(config: ModelConfig) -> Params:
   where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0))
+  shapes = shapes_of(config)
   return jax.tree.map(
     lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes
   )

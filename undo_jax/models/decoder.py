@@ -53,6 +53,16 @@ class Output(NamedTuple):
   cache: Cache | None = None
 
 
+def shapes(config: ModelConfig) -> Params:
+  """Returns the parameters of a model as jax.ShapeDtypeStructs, float32."""
+  return jax.tree.map(lambda leaf: leaf, _shapes(config))  # Another tree each time.
+
+
+@functools.cache
+def _shapes(config: ModelConfig) -> Params:
+  return jax.eval_shape(Decoder(config).init, jax.random.key(0))
+
+
 class Decoder:
   """A decoder-only transformer as pure functions over a nested dict of arrays.
 

@@ -12,13 +12,12 @@ routing.era).
 
 from collections.abc import Iterable
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.models.decoder import Decoder
+from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.routing import era
 from undo_jax.utils import trees
 from undo_jax.utils.types import ConfigError, Params
@@ -106,7 +105,7 @@ def reserve(
   rules = _rules(config, mlp_units, kv_heads)
   rest = resize(config, -mlp_units, -kv_heads)
   nodes = _nodes(rest, mlp_units, kv_heads)
-  return era.reserve(_shapes(config), rules, nodes=nodes)
+  return era.reserve(shapes_of(config), rules, nodes=nodes)
 
 
 def contract(
@@ -182,12 +181,8 @@ def resize(config: ModelConfig, mlp_units: int, kv_heads: int) -> ModelConfig:
   )
 
 
-def _shapes(config) -> Any:
-  return jax.eval_shape(Decoder(config).init, jax.random.key(0))
-
-
 def _check_sizes(config, params):
-  expected = _shapes(config)
+  expected = shapes_of(config)
   if trees.paths(expected) != trees.paths(params):
     differing = sorted(set(trees.paths(expected)) ^ set(trees.paths(params)))
     raise ConfigError(

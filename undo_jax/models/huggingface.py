@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from undo_jax.models import families
 from undo_jax.models.config import ModelConfig
-from undo_jax.models.decoder import Decoder
+from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.utils import files, trees
 from undo_jax.utils.types import ConfigError, JsonObject, Params
 
@@ -58,7 +58,7 @@ def load(
   directory = pathlib.Path(directory)
   config = read_config(directory)
   checkpoint = _Checkpoint(directory)
-  shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0))
+  shapes = shapes_of(config)
   checkpoint.check(config, shapes)
   if shardings is None:
     where = SingleDeviceSharding(jax.devices()[0])
@@ -125,7 +125,7 @@ def write(directory: pathlib.Path, config, params, *, dtype=None, extra=None) ->
   leaves = dict(zip(trees.paths(params), jax.tree.leaves(params), strict=True))
   stored = str(next(iter(leaves.values())).dtype) if dtype is None else dtype
   settings = families.to_json(config, dtype=stored)
-  shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0))
+  shapes = shapes_of(config)
   expected = dict(zip(trees.paths(shapes), jax.tree.leaves(shapes), strict=True))
   for path in [*expected, *(path for path in leaves if path not in expected)]:
     want = expected[path].shape if path in expected else None
@@ -145,7 +145,7 @@ def write(directory: pathlib.Path, config, params, *, dtype=None, extra=None) ->
 def check(directory: pathlib.Path) -> None:
   """Raises ConfigError unless a checkpoint's tensors are those of its config.json."""
   config = read_config(directory)
-  shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0))
+  shapes = shapes_of(config)
   _Checkpoint(directory).check(config, shapes)
 
 

@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 
 from undo_jax.models import families
 from undo_jax.models.config import ModelConfig
-from undo_jax.models.decoder import Decoder
+from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.utils import files, trees
 from undo_jax.utils.types import ConfigError, JsonObject
 
@@ -189,7 +189,7 @@ def load(directory: str | os.PathLike, config: ModelConfig) -> Adapter:
 
 def _kernels(config: ModelConfig) -> dict[str, tuple[int, int, int]]:
   """Returns the shape [N, in, out] of every kernel of the layers by path."""
-  shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0))
+  shapes = shapes_of(config)
   leaves = zip(trees.paths(shapes), jax.tree.leaves(shapes), strict=True)
   return {path: leaf.shape for path, leaf in leaves if len(leaf.shape) == 3}
 

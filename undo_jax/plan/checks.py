@@ -9,12 +9,11 @@ from collections.abc import Mapping
 import re
 from typing import NoReturn
 
-import jax
-
 from undo_jax import attacks, objectives, tasks
 from undo_jax.data import packing, tokenizers
 from undo_jax.models import expansion
 from undo_jax.models.decoder import Decoder
+from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives.method import Method
 from undo_jax.plan import translation
 from undo_jax.plan.config import NAME, AttackEntry, Recipe, RunConfig
@@ -191,7 +190,7 @@ def _check_trainable(config: RunConfig, field: str, pairs) -> None:
   """Checks pairs of a path regex and layers against the model's parameters."""
   if not pairs:
     return
-  shapes = jax.eval_shape(Decoder(config.model).init, jax.random.key(0))
+  shapes = shapes_of(config.model)
   try:
     trees.mask_from_rules(shapes, trainable_rules(pairs))
   except (ValueError, re.error) as error:

@@ -16,6 +16,7 @@ from undo_jax.distributed import placement, sharding
 from undo_jax.models import expansion
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
+from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives import chunked, routed
 from undo_jax.plan.stages import AttackStage, TrainStage
 from undo_jax.routing import era
@@ -52,7 +53,7 @@ class Attack:
 @functools.cache
 def abstract_params(model: ModelConfig, mesh: Mesh) -> Params:
   """Returns the parameters' shapes with their shardings."""
-  shapes = jax.eval_shape(Decoder(model).init, jax.random.key(0))
+  shapes = shapes_of(model)
   return _with(shapes, sharding.tree_shardings(shapes, partition_rules(model), mesh))
 
 
