@@ -14,6 +14,7 @@ from undo_jax.models.gemma2 import Gemma2
 from undo_jax.plan import checks
 from undo_jax.plan.config import parse
 from undo_jax.training import optimizers, state, step
+from undo_jax.utils.types import ConfigError
 
 CONFIGS = pathlib.Path(undo_jax.__file__).parents[1] / "configs"
 FILES = sorted(path for path in CONFIGS.rglob("*.py") if path.stem != "__init__")
@@ -80,3 +81,14 @@ def test_tiny_trains_two_steps(name):
     trained, metrics = train(trained, (), batch, jax.random.key(2))
     losses.append(float(metrics["loss"]))
   assert losses[2] < losses[0]
+
+
+def test_pods_says_how_its_mesh_divides_its_batches():
+  small = {f"gemma2_{size}b": 1 for size in ("0.1", "0.3", "0.6", "0.9")}
+  chips = small | {"gemma2_2b": 1, "gemma2_2b_pod": 16, "tiny": 2}
+  for size, data in chips.items():
+    config = parse(builders.shipped(f"pods:{size}"))
+    mesh = {"replica": 1, "data": data, "fsdp": config.mesh["fsdp"], "tensor": 1}
+    checks.check(config, mesh)
+    with pytest.raises(ConfigError, match="a multiple of"):
+      checks.check(config, mesh | {"data": 3})

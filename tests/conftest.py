@@ -12,6 +12,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 from absl import flags  # noqa: E402
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 # Grain and ml_collections read absl flags; pytest does not parse them.
 flags.FLAGS.mark_as_parsed()
@@ -25,3 +26,11 @@ def pytest_runtest_protocol(item):
   if jax.config.read(_NAME) != quick:
     jax.clear_caches()  # They do not know how a program was compiled.
     jax.config.update(_NAME, quick)
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory):
+  """See tests/chains.py: made once, for tests that only read it."""
+  from tests import chains
+
+  return chains.make(tmp_path_factory.mktemp("chain"))

@@ -2,74 +2,21 @@
 
 import ast
 import importlib
-import json
-import os
 import pathlib
-import subprocess
 import sys
 
 from absl import flags
 import pytest
 
 import experiments
+from tests.cli.forks import ROOT, run
 from undo_jax import cli
-from undo_jax.cli import process
-from undo_jax.distributed import preemption
-from undo_jax.utils.errors import ConfigError
 
-ROOT = pathlib.Path(experiments.__file__).parents[1]
 MAINS = sorted(
   path.stem
   for path in pathlib.Path(experiments.__file__).parent.glob("*.py")
   if path.stem != "__init__" and not path.stem.startswith("routing_")
 )
-# Runs each command line of sys.argv[1] in a child, whose flags are its alone.
-FORKS = """
-import json, os, sys, tempfile
-from undo_jax import cli
-from undo_jax.cli import launch
-done = []
-for argv in json.loads(sys.argv[1]):
-  written = [tempfile.TemporaryFile() for _ in range(2)]
-  child = os.fork()
-  if not child:
-    for number, file in enumerate(written, 1):
-      os.dup2(file.fileno(), number)
-    sys.argv = ["undo-jax", *argv]
-    try:
-      cli.main()
-    except SystemExit as error:
-      status = error.code or 0
-    sys.stdout.flush(), sys.stderr.flush()
-    os._exit(status)
-  status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-  texts = []
-  for file in written:
-    file.seek(0)
-    texts.append(file.read().decode())
-  done.append((status, *texts))
-print(json.dumps(done))
-"""
-WRONG = {
-  "--config=arithmetic:tiny": "--workdir must have a value",
-  "--config=arithmetic:tiny --workdr=x": "'workdr'. Did you mean: workdir",
-  "--config=arithmetic:tiny --workdir=x --config.lr=1": "config has no field lr",
-  "--config=arithmetic:tiny --workdir=x --config.seeds=None": "config.seeds: expected",
-  "--config=nothing --workdir=x": "error: --config: expected a file or one",
-}
-
-
-def run(command_lines):
-  """Returns the exit status, stdout and stderr of each command line."""
-  done = subprocess.run(
-    [sys.executable, "-c", FORKS, json.dumps(command_lines)],
-    capture_output=True,
-    text=True,
-    cwd=ROOT,
-    env=os.environ | {"JAX_PLATFORMS": "cpu"},
-  )
-  assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("name", MAINS)
@@ -125,38 +72,3 @@ def test_a_page_of_help_holds_the_commands_own_flags_alone():
     pages[name] = page
   assert all(f"--{x} " in pages["undo"] for x in ("config", "workdir", "process_id"))
   assert "--output" in pages["seeds"] and "--config" not in pages["seeds"]
-
-
-@pytest.mark.processes
-def test_wrong_flags_are_one_line():
-  done = run([["undo", *arguments.split()] for arguments in WRONG])
-  for (status, _, said), message in zip(done, WRONG.values(), strict=True):
-    assert status == 2
-    (line,) = said.splitlines()
-    assert line.startswith("error: ") and message in line
-
-
-@pytest.mark.parametrize(
-  "error, status, message",
-  [
-    (ConfigError("x:\n y"), 2, "error: x: y\n"),
-    (FloatingPointError("the loss is nan"), 1, "error: the loss is nan\n"),
-    (
-      ModuleNotFoundError("No module named 'grain.python'", name="grain.python"),
-      2,
-      "error: No module named 'grain.python'; what this needs comes by pip install "
-      "'undo-jax[data]'\n",
-    ),
-    (preemption.Preempted("stopped"), 75, ""),
-  ],
-)
-def test_the_exit_status_says_how_a_command_ended(capsys, error, status, message):
-  with pytest.raises(SystemExit) as stopped, process.one_line():
-    raise error
-  assert stopped.value.code == status
-  assert capsys.readouterr().err == message
-
-
-def test_what_is_no_library_of_an_extra_is_not_hidden():
-  with pytest.raises(ModuleNotFoundError), process.one_line():
-    raise ModuleNotFoundError("No module named 'numpi'", name="numpi")

@@ -1,4 +1,4 @@
-"""Donation in programs compiled for a slice: the state is held once."""
+"""Programs of a run to be compiled: one for every stage, the state held once."""
 
 import importlib.util
 import math
@@ -7,8 +7,10 @@ import jax
 import pytest
 
 from undo_jax import config as c
+from undo_jax import testing
 from undo_jax.distributed import sharding
 from undo_jax.estimation import compiled_text, programs, topologies
+from undo_jax.plan import translation
 from undo_jax.plan.config import parse
 
 
@@ -34,3 +36,28 @@ def test_results_are_written_over_the_whole_state(stage):
   )
   # The compiler pads what is smaller than a tile.
   assert compiled.memory_analysis().alias_size_in_bytes >= held
+
+
+def test_every_stage_of_a_plan_has_one_program_with_the_shapes_it_is_called_with():
+  config = c.shipped("arithmetic:tiny")
+  config.data.num_equations = 40
+  config.data.num_evaluation = 4
+  declared = parse(config)
+  found = list(programs.of_run(declared, testing.mesh(8, data=2, fsdp=4)))
+  names = [name for lowered in found for name in lowered.names]
+  plan = [stage.name for stage in translation.plan(declared, 0) if stage.name != "data"]
+  assert sorted(names) == sorted([*plan, "evaluation"])
+  by_name = {name: lowered for lowered in found for name in lowered.names}
+  assert by_name["base"] is by_name["data_filtering"]
+  assert by_name["undo_alpha_0.3"] is by_name["unlearn_and_distill"]
+  state, frozen, batch, _ = by_name["undo_alpha_0.3"].args
+  assert batch["inputs"].shape == (128, 16) and set(frozen) == {"teacher"}
+  # The shapes go through the real programs: nothing is missing or in excess.
+  for lowered in found:
+    out = jax.eval_shape(lowered.program, *lowered.args)
+    if "base" in lowered.names:
+      assert out[1].keys() == {"cross_entropy", "loss", "gradient_norm"}
+    if "evaluation" in lowered.names:
+      assert {"retain", "forget"} < out.keys()
+    if "relearn_base" in lowered.names:
+      assert out[1]["forget"].shape == (10, 5)  # Evaluations, learning rates.

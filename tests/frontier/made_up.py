@@ -41,6 +41,7 @@ ARITHMETIC = {
   "undo_alpha_0.5": (0.02, 20, 0.98, 0.44, "UNDO α = 0.5", "Blues", "o"),
   "undo_alpha_0.7": (0.01, 85, 0.97, 0.74, "UNDO α = 0.7", "Blues", "o"),
 }
+SMALL = ("base", "data_filtering", "max_ent", "undo_alpha_0.3")
 ROUTED = (0.1, 30, 0.9, 0.5, "routed", "#00796b", "p")
 FILTERED_FLOPS = 10**15
 
@@ -228,3 +229,52 @@ def changed_run(of: Results, name: str, seed_index: int = 0, **changes) -> Resul
   runs = list(of.models[name].runs)
   runs[seed_index] = dataclasses.replace(runs[seed_index], **changes)
   return changed_model(of, name, runs=tuple(runs))
+
+
+def language() -> Results:
+  """Returns cross-entropies for scores: 2 nats for the base, 5 without."""
+
+  def nats(value):
+    return (5 - 3 * np.array(value)).tolist()
+
+  of = synthetic()
+  for name, each in of.models.items():
+    (only,) = each.runs
+    under, before = only.attacks["relearn"], only.before
+    under = relearning(
+      nats(under.forget_by_learning_rate),
+      steps=under.steps,
+      retain_RxS=nats(under.retain_by_learning_rate),
+      higher_is_worse=False,
+    )
+    before = Scores(retain=nats(before.retain), forget=nats(before.forget), by_task={})
+    of = changed_run(of, name, attacks={"relearn": under}, before=before)
+  in_nats = metric(
+    "less capable", name="cross-entropy", unit="nats a token", bounds=(None, None)
+  )
+  return dataclasses.replace(of, metrics=dict.fromkeys(("retain", "forget"), in_nats))
+
+
+def cells(page, label):
+  """Returns the cells of the first row of a model on a page."""
+  row = page.split(f"{label}</th>")[1].split("</tr>")[0]
+  return row.replace("</td>", "").split("<td>")[1:]
+
+
+def row(table, name):
+  """Returns a model's cells by the heads of their columns."""
+  return dict(
+    zip(
+      table.head[1:],
+      next(each.cells for each in table.rows if each.name == name),
+      strict=True,
+    )
+  )
+
+
+def at_rate(results, name, rate, seed_index=0):
+  """Returns results in which one learning rate was always the worst."""
+  under = results.models[name].runs[seed_index].attacks["relearn"]
+  rates = (rate,) * len(under.steps)
+  under = dataclasses.replace(under, worst_learning_rate=rates)
+  return changed_run(results, name, seed_index, attacks={"relearn": under})

@@ -16,11 +16,10 @@ import pytest
 import safetensors.numpy
 
 from tests.models import huggingface_references as references
-from undo_jax import interpolation, testing
+from undo_jax import testing
 from undo_jax.distributed import sharding
-from undo_jax.models import families, huggingface
-from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
-from undo_jax.utils import trees
+from undo_jax.models import huggingface
+from undo_jax.models.decoder import Decoder, partition_rules
 from undo_jax.utils.types import ConfigError
 
 NAMES = sorted(references.CASES)
@@ -82,49 +81,6 @@ def test_transformers_reads_what_is_saved(name, tmp_path):
   expected = references.logits_of(model.eval(), tokens, valid)
   got = logits_of(config, changed, tokens, valid)
   assert np.abs(got - expected)[valid].max() < 1e-4
-
-
-def test_configs_of_transformers_4_are_read_alike():
-  """Its rope_theta, rope_scaling and patterns as numbers, per its releases."""
-  common = {
-    "vocab_size": 24,
-    "hidden_size": 16,
-    "num_hidden_layers": 7,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 24,
-  }
-  gemma = families.from_json(
-    common
-    | {
-      "model_type": "gemma3_text",
-      "sliding_window": 5,
-      "sliding_window_pattern": 6,
-      "query_pre_attn_scalar": 6,
-      "rope_theta": 1_000_000,
-      "rope_local_base_freq": 10_000,
-      "rope_scaling": None,
-    }
-  )
-  assert gemma == huggingface.read_config(ROOT / "gemma3_window")
-  scaling = dict(references.LLAMA3_ROPE)
-  theta = scaling.pop("rope_theta")
-  llama = families.from_json(
-    common
-    | {
-      "model_type": "llama",
-      "num_hidden_layers": 3,
-      "rope_theta": theta,
-      "rope_scaling": scaling,
-      "tie_word_embeddings": True,
-    }
-  )
-  assert llama == huggingface.read_config(ROOT / "llama3_rope_tied")
-  # The family's defaults: Gemma-2's are those of gemma-2-2b.
-  gemma2 = families.from_json(common | {"model_type": "gemma2"})
-  assert (gemma2.sliding_window, gemma2.global_every) == (4096, 2)
-  assert (gemma2.attention_softcap, gemma2.logit_softcap) == (50.0, 30.0)
 
 
 def test_bfloat16_stays_bfloat16_and_is_widened_exactly(tmp_path):
@@ -305,28 +261,6 @@ def test_an_index_that_lies_is_found_out(broken, weight_map, message):
     huggingface.load(broken)
 
 
-@pytest.mark.parametrize(
-  ("changes", "message"),
-  [
-    ({"model_type": "gpt2"}, "model_type 'gpt2' is none of the families"),
-    ({"model_type": None}, "model_type None is none"),
-    ({"hidden_size": None}, "hidden_size must be a positive whole number, got None"),
-    ({"num_hidden_layers": "3"}, "num_hidden_layers must be .*, got '3'"),
-    ({"hidden_activation": "relu"}, "activation 'relu' is not that of Gemma2"),
-    ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "scaling 'yarn' is not"),
-    ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
-    ({"layer_types": ["sliding_attention"] * 2}, "layer_types must name every layer"),
-    ({"layer_types": ["full_attention", "sliding_attention"] * 2}, "with one period"),
-    ({"use_bidirectional_attention": True}, "the decoder is causal"),
-  ],
-)
-def test_a_config_of_another_architecture_is_refused(broken, changes, message):
-  settings = huggingface.read_settings(broken) | changes
-  (broken / "config.json").write_text(json.dumps(settings))
-  with pytest.raises(ConfigError, match=message):
-    huggingface.load(broken)
-
-
 def test_models_of_no_family_and_wrong_parameters_are_not_saved(tmp_path):
   mixed = testing.config(norm_offset=False)
   params = Decoder(mixed).init(jax.random.key(0))
@@ -350,43 +284,6 @@ def test_nothing_is_overwritten_or_left_half_written(tmp_path):
   with pytest.raises(ConfigError, match="cannot write"):
     huggingface.save(tmp_path / "file" / "out", config, params)
   assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "out"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_fresh_parameters_have_rules_and_are_counted(name):
-  from undo_jax.models.config import num_params
-
-  config = huggingface.read_config(ROOT / name)
-  params = Decoder(config).init(jax.random.key(0))
-  assert sum(x.size for x in jax.tree.leaves(params)) == num_params(config)
-  trees.match(params, partition_rules(config))  # An error where one is missing.
-  for path, leaf in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
-    if path.endswith("scale"):
-      assert np.all(np.asarray(leaf) == (0.0 if config.norm_offset else 1.0)), path
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_noise_leads_to_a_fresh_model_of_the_family(name):
-  config, params = huggingface.load(ROOT / name)
-  key = jax.random.key(3)
-
-  def noised(alpha):
-    got = interpolation.toward_init(
-      params, key, alpha=alpha, beta=0.5, rules=noise_rules(config)
-    )
-    return dict(zip(trees.paths(got), jax.tree.leaves(got), strict=True))
-
-  start, half, end = noised(0.0), noised(0.5), noised(1.0)
-  for path, leaf in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
-    np.testing.assert_array_equal(start[path], leaf)
-    if path.endswith(("scale", "bias")):
-      plain = path.endswith("scale") and not config.norm_offset
-      fresh = np.float32(1.0 if plain else 0.0)
-      np.testing.assert_array_equal(end[path], np.full(leaf.shape, fresh))
-      np.testing.assert_allclose(half[path], (leaf + fresh) / 2, rtol=1e-6)
-    else:  # Xavier's bound times beta; the matrices of the layers differ.
-      bound = 0.5 * np.sqrt(6.0 / sum(leaf.shape[-2:]))
-      assert 0.8 * bound < np.abs(end[path]).max() <= bound, path
 
 
 # ---- The cache.

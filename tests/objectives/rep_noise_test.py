@@ -1,10 +1,18 @@
-"""Tests of the maximum mean discrepancy; the objective's are in objectives_test."""
+"""The maximum mean discrepancy, and what the objective makes of it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.objectives.toy import (
+  FROZEN,
+  batch_of,
+  draw_params,
+  make,
+  np_objective,
+  np_rep_noise,
+)
 from undo_jax.objectives import rep_noise
 
 KEY = jax.random.key(0)
@@ -94,3 +102,40 @@ def test_layers_and_keys_draw_different_noise():
     for key in (KEY, jax.random.key(1))
   ]
   assert len({float(value) for value in values}) == 4
+
+
+def test_rep_noise_averages_its_statistics_over_microbatches():
+  name, A = "max_ent_rep_noise", 2
+  params, batch = draw_params(1), batch_of(name)
+  whole = np_objective(name, params, FROZEN, batch)
+  objective, parts, noise, ascent = jax.jit(make(name)), [], [], []
+  for a in range(A):
+    rows = jax.tree.map(lambda x, a=a: x[a::A], batch)
+    key = jax.random.fold_in(KEY, a)
+    terms = np_rep_noise(params, rows, key, params)
+    noise.append(terms[1])
+    ascent.append(terms[2])
+    parts.append(objective(params, FROZEN, rows, key))
+  loss, metrics = jax.tree.map(jnp.add, *parts)
+  expected = whole[0] + whole[1] + whole[4]
+  expected += 0.9 * (0.7 * np.mean(noise) - 2.0 * np.mean(ascent))
+  np.testing.assert_allclose(loss.mean(), expected, rtol=2e-6)
+  got = metrics["forget_noise_distance"].mean(), metrics["forget_log_loss"].mean()
+  np.testing.assert_allclose(got, [np.mean(noise), np.mean(ascent)], rtol=2e-6)
+
+
+def test_rep_noise_may_mask_what_both_rows_share():
+  name = "max_ent_rep_noise"
+  params, batch = draw_params(1), batch_of(name)
+  # Rows of the same first tokens, as answers to one prompt.
+  for side, count in (("inputs", 3), ("targets", 2)):
+    shared = batch["retain"][side][:, :count]
+    batch["forget"][side] = batch["forget"][side].at[:, :count].set(shared)
+  loss, _ = jax.jit(make(name, only_differing=True))(params, FROZEN, batch, KEY)
+  terms = np_objective(name, params, FROZEN, batch)
+  harmless, noise, ascent = np_rep_noise(
+    params, batch, KEY, params, only_differing=True
+  )
+  expected = terms[0] + terms[4] + 0.9 * (harmless + 0.7 * noise - 2.0 * ascent)
+  np.testing.assert_allclose(loss.mean(), expected, rtol=2e-6)
+  assert abs(loss.mean() - sum(terms)) > 1e-2

@@ -6,45 +6,25 @@ import pytest
 import tokenizers as hf
 from tokenizers import models
 
+from tests.plan.plans import (
+  ABLATED,
+  ATTACKS,
+  DISTILLED,
+  ROUTING,
+  STUDENTS,
+  TINY,
+  attacks,
+  by_name,
+  changed,
+  identities,
+  overridden,
+  plan,
+  routed,
+)
 from undo_jax import config as builders
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.utils.types import ConfigError
-
-
-def overridden(name="arithmetic:tiny", **changes):
-  config = builders.shipped(name)
-  flat = {name.replace("__", "."): value for name, value in changes.items()}
-  config.update_from_flattened_dict(flat)
-  return config
-
-
-def plan(name="arithmetic:tiny", seed=0, **changes):
-  return translation.plan(parse(overridden(name, **changes)), seed)
-
-
-def by_name(*args, **changes):
-  return {stage.name: stage for stage in plan(*args, **changes)}
-
-
-def identities(*args, **changes):
-  return stages.identities(plan(*args, **changes))
-
-
-def changed(**changes):
-  """Names of the stages that a change gives another identity."""
-  before, after = identities(), identities(**changes)
-  assert list(before) == list(after)
-  return {name for name in before if before[name] != after[name]}
-
-
-TINY = list(identities())
-ATTACKS = {name for name in TINY if name.startswith("relearn_")}
-STUDENTS = {name for name in TINY if name.startswith("undo_")} | {"unlearn_and_distill"}
-
-
-def attacks(*models):
-  return {f"relearn_{model}" for model in models}
 
 
 def test_the_plan_holds_every_model_and_attacks_each():
@@ -64,15 +44,6 @@ def test_the_plan_holds_every_model_and_attacks_each():
   assert attacks(*names) == ATTACKS
 
 
-def test_a_repeated_plan_has_the_same_identities():
-  assert identities() == identities()
-
-
-def test_the_seed_changes_everything():
-  before, after = (stages.identities(plan(seed=seed)) for seed in (0, 1))
-  assert not set(before.values()) & set(after.values())
-
-
 def test_seeds_share_what_no_stream_of_theirs_changes():
   fixed = {f"streams__{name}": 5 for name in ("data", "eval", "init")}
   one, other = (stages.identities(plan(seed=seed, **fixed)) for seed in (0, 1))
@@ -83,11 +54,6 @@ def test_seeds_share_what_no_stream_of_theirs_changes():
 @pytest.mark.parametrize("field", ["checkpoint_every", "mesh__fsdp"])
 def test_how_it_runs_changes_nothing(field):
   assert changed(**{field: 7}) == set()
-
-
-def test_how_it_is_shown_changes_nothing():
-  assert changed(models__rmu__look__label="mine", report__budgets=(7,)) == set()
-  assert changed(references__base=None, attacks__relearn__label="mine") == set()
 
 
 def test_an_attack_setting_changes_the_attacks_only():
@@ -131,17 +97,6 @@ def test_how_a_method_trains_changes_it(change):
   only = {"grad_diff", "relearn_grad_diff"}
   change = {f"models__grad_diff__{name}": value for name, value in change.items()}
   assert changed(**change) == only
-
-
-def test_a_recipe_is_what_it_says_by_any_name():
-  found = by_name(models__max_ent_sam__run=True)
-  plain, sam = found["max_ent"], found["max_ent_sam"]
-  assert stages.to_json(sam) == stages.to_json(plain) | {
-    "name": "max_ent_sam",
-    "rho": 0.01,
-  }
-  # Every option that is at its default leaves the stage as it was without options.
-  assert plain.options == {"retain_weight": 1.0}
 
 
 def test_models_from_before_unlearning_are_inputs_where_they_are_read():
@@ -258,20 +213,6 @@ def test_the_order_of_a_mixtures_splits_is_the_tasks():
   assert list(made[1].parts["batch"]) == ["retain", "forget"]
 
 
-def test_lineage_counts_a_teacher_once_and_leaves_out_what_is_not_counted():
-  made = plan()
-
-  def lineage(name):
-    return [stage.name for stage in stages.lineage(made, name)]
-
-  assert lineage("base") == []
-  assert lineage("max_ent") == ["max_ent"]
-  assert sorted(lineage("undo_alpha_0.5")) == ["max_ent", "undo_alpha_0.5"]
-  assert sorted(lineage("oracle_matching")) == ["data_filtering", "oracle_matching"]
-  assert sorted(lineage("unlearn_and_distill")) == ["max_ent", "unlearn_and_distill"]
-  assert lineage("data_filtering") == ["data_filtering"]
-
-
 def test_the_attacker_gets_forget_data_and_filtering_only_retain_data():
   found = by_name()
   assert found["data_filtering"].parts == {"batch": {"retain": 1.0}}
@@ -305,28 +246,6 @@ def test_what_entries_need_must_be_there_and_in_no_circle():
     translation.plan(parse(config), 0)
 
 
-def test_a_sweep_over_teachers_streams_and_strengths():
-  config = overridden()
-  config.models.undo.sweep = {
-    "frozen": {"teacher": ("max_ent", "rmu")},
-    "noise": {"alpha": (0.5,)},
-    "streams": {"noise": (1, 2)},
-  }
-  found = {stage.name: stage for stage in translation.plan(parse(config), 0)}
-  names = [
-    f"undo_teacher_{teacher}_alpha_0.5_noise_{seed}"
-    for teacher in ("max_ent", "rmu")
-    for seed in (1, 2)
-  ]
-  assert set(names) <= set(found)
-  stage = found[names[-1]]
-  assert (stage.init, stage.frozen, stage.seeds["noise"]) == (
-    "rmu",
-    {"teacher": "rmu"},
-    2,
-  )
-
-
 def test_a_given_checkpoint_stands_where_a_model_would_be_trained():
   config = overridden(models__base__checkpoint="somewhere")
   made = translation.plan(parse(config), 0, {"base": "abc"})
@@ -340,23 +259,6 @@ def test_a_given_checkpoint_stands_where_a_model_would_be_trained():
 
 
 # ---- Gradient routing.
-
-ROUTING = "routing_arithmetic:tiny"
-ABLATED = {
-  "routed",
-  "routed_control",
-  "sgtm",
-  *(f"{kind}_distillation_alpha_{a}" for kind in ("routed", "sgtm") for a in (0.5, 1)),
-}
-DISTILLED = {
-  "models__routed_distillation__sweep__noise__alpha": (0.5, 1.0),
-  "models__sgtm_distillation__sweep__noise__alpha": (0.5, 1.0),
-  "models__routed_undo__sweep__noise__alpha": (0.3,),
-}
-
-
-def routed(**changes):
-  return by_name(ROUTING, **DISTILLED, **changes)
 
 
 def test_routed_models_come_beside_the_others():

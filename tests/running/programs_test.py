@@ -96,3 +96,15 @@ def test_eight_devices_share_the_work_and_change_nothing(alone):
       assert error.max() <= 0.05 * rate and error.mean() <= 1e-3 * rate
   for name, score in scores.items():
     np.testing.assert_array_equal(score, alone[3][name])
+
+
+def test_a_frozen_model_is_held_in_the_compute_dtype_and_reads_the_same():
+  mesh = testing.mesh(1)
+  model = testing.config(dtype="bfloat16")
+  params = programs.initialize(model, mesh)(jax.random.key(0))
+  frozen = programs.freeze(model, mesh)(params)
+  dtypes = jax.tree.map(lambda x: x.dtype.name, frozen)
+  assert dtypes["embedding"] == dtypes["layers"]["mlp"]["up"]["kernel"] == "bfloat16"
+  assert dtypes["final_norm"]["scale"] == "float32"
+  abstract = programs.abstract_frozen(model, mesh)
+  assert jax.tree.map(lambda x: x.dtype.name, abstract) == dtypes

@@ -1,6 +1,5 @@
 """A stage that is killed and resumed ends as one that was not, bit for bit."""
 
-import json
 import os
 import signal
 
@@ -158,19 +157,6 @@ def test_a_checkpoint_is_not_written_twice(tmp_path):
   assert before and checkpoint_files(tmp_path) == before
 
 
-def test_a_failed_rewrite_of_the_metrics_keeps_them(tmp_path, monkeypatch):
-  path = tmp_path / "metrics.jsonl"
-  path.write_text('{"step": 1, "kind": "train"}\n')
-
-  def fail(*args):
-    raise Killed
-
-  monkeypatch.setattr("os.replace", fail)
-  with pytest.raises(Killed):
-    JsonlWriter(path, resume_step=0)
-  assert read_jsonl(path) == [{"step": 1, "kind": "train"}]
-
-
 def test_evaluations_are_at_one_the_multiples_and_the_end(uninterrupted):
   assert uninterrupted[2] == [1, 4, 8, 10]
 
@@ -237,12 +223,3 @@ def test_parameters_are_loaded_without_the_optimizer(tmp_path, uninterrupted):
   assert equal(params, result.state.params)
   with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
     load_params(tmp_path / "none", ABSTRACT.params)
-
-
-def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
-  path = tmp_path / "metrics.jsonl"
-  rows = [{"step": 1, "kind": "train"}, {"step": 2, "kind": "train"}]
-  path.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 3, "ki')
-  assert read_jsonl(path) == rows
-  JsonlWriter(path, resume_step=1).close()
-  assert read_jsonl(path) == rows[:1]

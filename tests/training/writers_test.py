@@ -1,13 +1,16 @@
 """The writers that a config names, and the rates that a preparation tells."""
 
+import json
 import logging
+import struct
 import sys
 
 import pytest
+from tensorboardX.proto import event_pb2
 
 from undo_jax.data.documents.preparation import Status
 from undo_jax.training import writers
-from undo_jax.training.writers import StageWriter, read_jsonl
+from undo_jax.training.writers import JsonlWriter, StageWriter, read_jsonl
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError
 
@@ -207,3 +210,52 @@ def test_rates_of_each_source_are_logged(monkeypatch, caplog):
       "300 documents, 5/s; 12000 tokens, 200/s",
     )
   ]
+
+
+def test_a_failed_rewrite_of_the_metrics_keeps_them(tmp_path, monkeypatch):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 1, "kind": "train"}\n')
+
+  def fail(*args):
+    raise OSError("killed")
+
+  monkeypatch.setattr("os.replace", fail)
+  with pytest.raises(OSError, match="killed"):
+    JsonlWriter(path, resume_step=0)
+  assert read_jsonl(path) == [{"step": 1, "kind": "train"}]
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  rows = [{"step": 1, "kind": "train"}, {"step": 2, "kind": "train"}]
+  path.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 3, "ki')
+  assert read_jsonl(path) == rows
+  JsonlWriter(path, resume_step=1).close()
+  assert read_jsonl(path) == rows[:1]
+
+
+def events(path):
+  """The records of a file of events: length, its checksum, data, its checksum."""
+  data, found = path.read_bytes(), []
+  while data:
+    (size,) = struct.unpack("<Q", data[:8])
+    found.append(event_pb2.Event.FromString(data[12 : 12 + size]))
+    data = data[16 + size :]
+  return found
+
+
+def test_scalars_reach_tensorboard_without_tensorflow(tmp_path):
+  writer = StageWriter(files.Mirror(tmp_path), ("tensorboard",), resume_step=3)
+  writer.write(4, "train", loss=0.5, seconds=2.0)
+  writer.write(5, "train", loss=0.25, seconds=2.0)  # Within the same second.
+  writer.write(5, "evaluation", retain=0.75)
+  writer.close()
+  (path,) = (tmp_path / "tensorboard").iterdir()
+  found = events(path)
+  assert found[0].file_version == "brain.Event:2"
+  scalars = {(e.step, v.tag): v.simple_value for e in found for v in e.summary.value}
+  assert scalars == {
+    (4, "train/loss"): 0.5,
+    (4, "train/seconds"): 2.0,
+    (5, "evaluation/retain"): 0.75,
+  }

@@ -119,27 +119,6 @@ def test_pages_of_html_become_text(tmp_path):
   assert texts(tmp_path) == ["한국어", "yes"]
 
 
-def test_files_are_found_in_order_and_once(tmp_path):
-  for name in ("b.txt", "a.txt", "deep/c.txt", "deep/skipped.png", ".hidden/d.txt"):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text("x")
-  (tmp_path / "with[1].txt").write_text("x")
-
-  def names(*paths):
-    found = find([str(tmp_path / path) for path in paths])
-    return [str(file.relative_to(tmp_path)) for file in found]
-
-  assert names(".") == ["a.txt", "b.txt", "deep/c.txt", "with[1].txt"]
-  assert names("deep", "b.txt", "*.txt") == [
-    "deep/c.txt",
-    "b.txt",
-    "a.txt",
-    "with[1].txt",
-  ]
-  assert names("**/c.txt") == ["deep/c.txt"]
-  assert names("with[1].txt") == ["with[1].txt"]
-
-
 WRONG = [
   (
     "a.txt",
@@ -198,33 +177,10 @@ def test_documents_beyond_the_largest_are_named(tmp_path, monkeypatch, small_chu
     read(tmp_path, lines=False)
 
 
-@pytest.mark.parametrize("paths", [["none*.txt"], ["missing.txt"], ["empty"]])
-def test_paths_that_match_nothing_are_named(tmp_path, monkeypatch, paths):
-  monkeypatch.chdir(tmp_path)
-  (tmp_path / "empty").mkdir()
-  with pytest.raises(ConfigError, match=f"none matches '{paths[0][:4]}"):
-    find(paths)
-
-
 def test_questions_are_not_asked_of_text(tmp_path):
   (tmp_path / "a.txt").write_text("x")
   with pytest.raises(ConfigError, match="parquet files with q and a, got .*a.txt"):
     read(tmp_path, question_field="q", answer_field="a")
-
-
-@pytest.mark.parametrize(
-  "options, message",
-  [
-    ({"validation_fraction": 1.0}, "validation_fraction: .* got 1.0"),
-    ({"max_tokens": 0}, "max_tokens: expected a positive integer or None, got 0"),
-    ({"question_field": "q"}, "expected both or neither, got 'q' and None"),
-    ({"paths": "a.txt"}, "expected a list of paths, got 'a.txt'"),
-    ({"paths": []}, "expected a list of paths"),
-  ],
-)
-def test_wrong_options_are_named(options, message):
-  with pytest.raises(ConfigError, match=message):
-    Source(**({"paths": ["x"]} | options))
 
 
 def test_pieces_are_cut_before_white_space(monkeypatch):

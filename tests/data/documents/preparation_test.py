@@ -4,96 +4,30 @@ import hashlib
 import json
 import os
 import pathlib
-import random
 import shutil
 import signal
 import subprocess
 import sys
 
-import numpy as np
 import psutil
-import pyarrow as pa
-from pyarrow import parquet
 import pytest
 
-from undo_jax.data import rows
+from tests.data.documents.prepared import (
+  LENGTH,
+  contents,
+  is_held_out,
+  make_texts,
+  prepare,
+  stream_of,
+  texts_of,
+  write_jsonl,
+)
 from undo_jax.data.documents import files as document_files
-from undo_jax.data.documents import hashes as document_hashes
 from undo_jax.data.documents import preparation
-from undo_jax.data.tokenizers import BOS, EOS, ByteTokenizer
 from undo_jax.data.tokenizers import training as tokenizer_training
 from undo_jax.utils.types import ConfigError
 
 ROOT = pathlib.Path(preparation.__file__).parents[3]
-LENGTH = 16
-WORDS = "the cat sat on 고양이 매트 위에 é 😀 12".split()
-
-
-def make_texts(count, seed=0):
-  rng = random.Random(seed)
-  return [
-    f"{n} " + " ".join(rng.choices(WORDS, k=rng.randint(0, 12))) for n in range(count)
-  ]
-
-
-def write_jsonl(path, values):
-  lines = [json.dumps(v if isinstance(v, dict) else {"text": v}) for v in values]
-  path.write_text("\n".join(lines))
-  return str(path)
-
-
-def prepare(directory, sources, **settings):
-  defaults = {
-    "tokenizer": "bytes",
-    "length": LENGTH,
-    "packing": "packed",
-    "seed": 3,
-    "num_workers": 1,
-  }
-  return preparation.prepare(directory, sources=sources, **(defaults | settings))
-
-
-def stream_of(directory, split):
-  """Returns the tokens of a split, each once, and which of them are scored."""
-  source = rows.source(directory, length=LENGTH, split=split)
-  records = [source[index] for index in range(len(source))]
-  first = records[0]
-  tokens, mask = first["tokens"][:1].tolist(), first["mask"][:1].tolist()
-  for record in records:
-    tokens += record["tokens"][1:].tolist()
-    mask += record["mask"][1:].tolist()
-  while tokens[-1] == 0:  # Pads.
-    tokens.pop(), mask.pop()
-  return tokens, mask
-
-
-def texts_of(directory, split):
-  """Returns the documents of a split, read back from its rows."""
-  tokens, _ = stream_of(directory, split)
-  found, tokenizer = [], ByteTokenizer()
-  while tokens:
-    end = tokens.index(EOS)
-    assert tokens[0] == BOS
-    found.append(tokenizer.decode(tokens[1:end]))
-    tokens = tokens[end + 1 :]
-  return found
-
-
-def contents(directory):
-  return {
-    str(path.relative_to(directory)): path.read_bytes()
-    for path in directory.rglob("*")
-    if path.is_file()
-  }
-
-
-def is_held_out(text, fraction, seed=3):
-  """splitmix64 of the hash and the seed, in Python's integers."""
-  value = document_hashes.text_hash(text) + (seed + 1) * 0x9E3779B97F4A7C15
-  value %= 2**64
-  value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-  value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
-  return value ^ (value >> 31) < fraction * 2**64
 
 
 def test_every_document_is_in_the_rows_of_its_split_in_order(tmp_path):
@@ -123,136 +57,6 @@ def test_every_document_is_in_the_rows_of_its_split_in_order(tmp_path):
   assert json.loads((tmp_path / "out" / "documents.json").read_text())["sources"] == {
     "english": found
   }
-
-
-@pytest.fixture
-def mixed(tmp_path):
-  """Two sources of all formats."""
-  folder = tmp_path / "mixed"
-  folder.mkdir()
-  texts = make_texts(90, seed=1)
-  write_jsonl(folder / "a.jsonl", texts[:30])
-  (folder / "b.txt").write_bytes("\r\n\r\n".join(texts[30:50]).encode("utf-8-sig"))
-  parquet.write_table(pa.table({"text": texts[50:]}), folder / "c.parquet")
-  for n in range(5):
-    (folder / f"page{n}.html").write_text(f"<nav>no</nav><p>page {n}<p>{texts[n]}")
-  pairs = [{"q": f"what is {n}?", "a": f"{n * n}"} for n in range(60)]
-  write_jsonl(tmp_path / "pairs.jsonl", pairs)
-  return {
-    "texts": preparation.Source(paths=[str(folder)], validation_fraction=0.2),
-    "pairs": preparation.Source(
-      paths=[str(tmp_path / "pairs.jsonl")],
-      question_field="q",
-      answer_field="a",
-      validation_fraction=0.2,
-      max_documents=40,
-    ),
-  }
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize("mode", ["packed", "reference"])
-def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, mixed, mode):
-  monkeypatch.setattr(document_files, "CHUNK_BYTES", 200)
-  found = []
-  for num_workers in (1, 2):
-    prepare(tmp_path / "out", mixed, num_workers=num_workers, packing=mode)
-    found.append(contents(tmp_path / "out"))
-    rows.source.cache_clear()
-    shutil.rmtree(tmp_path / "out")
-  assert found[0] == found[1]
-  assert len([name for name in found[0] if "array_record" in name]) == 4
-
-
-def test_answers_are_scored_and_questions_are_read(tmp_path):
-  pairs = [{"q": f"질문 {n}?", "a": f"it is {n}"} for n in range(20)]
-  source = preparation.Source(
-    paths=[write_jsonl(tmp_path / "a.jsonl", pairs)],
-    question_field="q",
-    answer_field="a",
-    validation_fraction=0.0,
-  )
-  found = prepare(tmp_path / "out", {"pairs": source})["sources"]["pairs"]
-  tokens, mask = stream_of(tmp_path / "out", "pairs_train")
-  expected_tokens, expected_mask = [], []
-  for pair in pairs:
-    question, answer = f"{pair['q']}\nAnswer: ".encode(), pair["a"].encode()
-    expected_tokens += [BOS, *(b + 3 for b in question + answer), EOS]
-    expected_mask += [0] * (1 + len(question)) + [1] * (len(answer) + 1)
-  assert tokens == expected_tokens
-  assert mask == expected_mask
-  assert found["scored_tokens"] == {"train": sum(expected_mask)}
-  assert list(found["rows"]) == ["train"]
-
-
-def test_limits_on_tokens_are_met_exactly_and_no_text_is_on_both_sides(tmp_path):
-  texts = make_texts(300) * 2  # Each text again, once validation is full.
-  source = preparation.Source(
-    paths=[write_jsonl(tmp_path / "a.jsonl", texts)],
-    validation_fraction=0.3,
-    validation_tokens=500,
-    max_tokens=12_345,
-  )
-  found = prepare(tmp_path / "out", {"a": source})["sources"]["a"]
-  assert found["tokens"] == {"train": 12_345, "validation": 500}
-  validation = [text for text in texts if is_held_out(text, 0.3)]
-  assert (
-    texts_of(tmp_path / "out", "a_validation")[:-1]
-    == validation[: found["documents"]["validation"] - 1]
-  )
-  held_out = set(validation[: found["documents"]["validation"]])
-  train = texts_of(tmp_path / "out", "a_train")
-  assert not held_out & set(train)
-  # The others of validation's share came to train when it was full.
-  assert set(validation) & set(train)
-  assert found["held_out"] > 0
-  hashes = [
-    preparation.content_hashes(tmp_path / "out", f"a_{split}")
-    for split in ("train", "validation")
-  ]
-  assert preparation.overlap(*hashes).count == 0
-
-
-def test_limits_on_documents_and_their_length(tmp_path):
-  texts = ["short", "a document of 29 characters..", "x" * 30, "y" * 31, "end", "more"]
-  source = preparation.Source(
-    paths=[write_jsonl(tmp_path / "a.jsonl", texts)],
-    validation_fraction=0.0,
-    max_document_tokens=30,
-    max_documents=4,
-  )
-  found = prepare(tmp_path / "out", {"a": source})["sources"]["a"]
-  assert texts_of(tmp_path / "out", "a_train") == [*texts[:3], "end"]
-  assert (found["too_long"], found["documents"]) == (1, {"train": 4})
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_one_huge_document(tmp_path, num_workers):
-  text = " ".join(make_texts(90_000))
-  assert len(text) > 2 * document_files.PIECE_CHARACTERS
-  (tmp_path / "a.txt").write_text(text, encoding="utf-8")
-  source = preparation.Source(
-    paths=[str(tmp_path / "a.txt")], lines=False, validation_fraction=0.0
-  )
-  prepare(tmp_path / "out", {"a": source}, length=1024, num_workers=num_workers)
-  read = rows.source(tmp_path / "out", length=1024, split="a_train")
-  tokens = np.concatenate(
-    [read[index]["tokens"][:-1] for index in range(len(read) - 1)]
-  )
-  expected = np.frombuffer(text.encode(), np.uint8).astype(int) + 3
-  np.testing.assert_array_equal(tokens[1:], expected[: len(tokens) - 1])
-  assert len(expected) - len(tokens) < 1024
-
-
-def test_empty_documents_are_refused_or_left_out(tmp_path):
-  parquet.write_table(pa.table({"text": ["a", None, "b", " "]}), tmp_path / "a.parquet")
-  options = {"paths": [str(tmp_path / "a.parquet")], "validation_fraction": 0.0}
-  with pytest.raises(ConfigError, match="source 'a': .*a.parquet, row 2 has none; rem"):
-    prepare(tmp_path / "out", {"a": preparation.Source(**options)})
-  source = preparation.Source(**options, skip_empty=True)
-  assert prepare(tmp_path / "out", {"a": source})["sources"]["a"]["empty"] == 2
-  assert texts_of(tmp_path / "out", "a_train") == ["a", "b"]
 
 
 @pytest.mark.processes
@@ -361,28 +165,6 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path):
 
   with pytest.raises(ConfigError, match="a.jsonl changed while it was read"):
     prepare(tmp_path / "out", {"a": source}, progress=change)
-  assert os.listdir(tmp_path) == ["a.jsonl"]
-
-
-@pytest.mark.processes
-def test_a_killed_worker_ends_the_preparation(tmp_path, monkeypatch):
-  monkeypatch.setattr(document_files, "CHUNK_BYTES", 100)
-  path = write_jsonl(tmp_path / "a.jsonl", make_texts(2000))
-
-  killed = []
-
-  def kill(status):
-    if status.documents and not killed:
-      killed.extend(
-        child
-        for child in psutil.Process().children()
-        if "spawn_main" in " ".join(child.cmdline())
-      )
-      killed[0].kill()
-
-  with pytest.raises(RuntimeError, match="worker process was killed"):
-    sources = {"a": preparation.Source(paths=[path])}
-    prepare(tmp_path / "out", sources, num_workers=2, progress=kill)
   assert os.listdir(tmp_path) == ["a.jsonl"]
 
 

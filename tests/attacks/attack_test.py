@@ -1,4 +1,4 @@
-"""Adversaries: what the members of each train, and which model they stand for."""
+"""Adversaries, ours and those of someone else, as records of the registry."""
 
 import sys
 
@@ -7,60 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from undo_jax import attacks, objectives, testing
-from undo_jax.models import lora
-from undo_jax.models.decoder import Decoder, partition_rules
+from tests.attacks.tiny import KEY, LORA, MODEL, draw_params, equal
+from undo_jax import attacks, testing
 from undo_jax.utils.types import ConfigError
-
-MODEL = testing.config(num_layers=1)
-KEY = jax.random.key(1)
-LORA = {"rank": 2, "alpha": 4.0, "targets": ["layers/mlp/(up|down)/kernel"]}
-
-
-@pytest.fixture(scope="module")
-def params():
-  return Decoder(MODEL).init(jax.random.key(0))
-
-
-def equal(one, two):
-  jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
 def test_ours_are_known_by_name():
   assert list(attacks.REGISTRY) == ["finetuning", "lora"]
-
-
-def test_finetuning_trains_the_weights_themselves(params):
-  members = attacks.members_of(MODEL, "finetuning", {})
-  assert not members.reads_base
-  equal(members.start(params, KEY), params)
-  equal(members.weights(params, ()), params)
-  assert members.rules(params) == partition_rules(MODEL)
-  plain = objectives.make("cross_entropy", Decoder(MODEL).apply)
-  batch = testing.batch(KEY)
-  loss, expected = (
-    members.objective(params, (), batch, KEY),
-    plain(params, (), batch, 0),
-  )
-  np.testing.assert_allclose(loss[0].mean(), expected[0].mean(), rtol=1e-6)
-
-
-def test_lora_trains_adapters_of_a_model_that_is_only_read(params):
-  members = attacks.members_of(MODEL, "lora", LORA)
-  assert members.reads_base
-  pairs = members.start(params, KEY)
-  equal(pairs, lora.init(params, KEY, rank=2, targets=tuple(LORA["targets"])))
-  equal(members.weights(pairs, {"base": params}), params)
-  moved = jax.tree.map(lambda x: x + 0.1, pairs)
-  merged = lora.merge(params, moved, scale=2.0)
-  equal(members.weights(moved, {"base": params}), merged)
-  assert members.rules(pairs) == lora.partition_rules(pairs, partition_rules(MODEL))
-  plain = attacks.members_of(MODEL, "finetuning", {}).objective
-  batch = testing.batch(KEY)
-  loss = members.objective(moved, {"base": params}, batch, KEY)[0].mean()
-  np.testing.assert_array_equal(loss, plain(merged, {}, batch, KEY)[0].mean())
-  adapters = attacks.REGISTRY.get("lora").adapters
-  assert adapters is not None and adapters(LORA).scale == 2.0
 
 
 @pytest.mark.parametrize(
@@ -138,7 +91,8 @@ def theirs(tmp_path, monkeypatch):
   sys.modules.pop("their_attacks", None)
 
 
-def test_an_adversary_may_be_someone_elses(theirs, params):
+def test_an_adversary_may_be_someone_elses(theirs):
+  params = draw_params()
   members = attacks.members_of(MODEL, theirs, {"of": "embedding"})
   shift = members.start(params, KEY)
   equal(members.weights(shift, {"base": params}), params)

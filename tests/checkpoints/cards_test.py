@@ -1,0 +1,47 @@
+"""Model cards: what they tell of a history that spans runs."""
+
+import json
+
+from tests import minimal
+from tests.chains import directory, model_of
+from undo_jax.checkpoints import cards, exporting
+from undo_jax.running.runs import run_single
+
+
+def test_a_card_tells_the_stages_of_all_runs_that_led_to_a_model(chain, tmp_path):
+  root, base, _ = chain
+  stage = directory(root / "unlearned", "max_ent")
+  exporting.export(stage, tmp_path / "out")
+  card = (tmp_path / "out" / "README.md").read_text()
+  done = json.loads((stage / "done.json").read_text())
+  retain, forget = done["scores"]["retain"], done["scores"]["forget"]
+  flops = f"{done['compute']['flops']:.3g}"
+  assert (
+    f"| max_ent | max_ent on forget, retain data | 2 | {retain:.3f} | {forget:.3f} "
+    f"| {flops} |"
+  ) in card
+  # The base came from another run, whose history is a part of this one.
+  base_done = json.loads((base / "done.json").read_text())
+  tokens = base_done["compute"]["tokens"] + done["compute"]["tokens"]
+  assert f"In all 5 updates on {tokens:,} tokens" in card
+  assert "Base model: none, base was trained from random weights." in card
+  assert "| base | cross_entropy on forget, retain data | 3 |" in card
+  assert "seeds of base: data 0, init 0" in card
+  assert "num_equations 64" in card
+  assert "seeds of max_ent: data 0" in card
+  # Exported once more, and by way of another run, it still knows where it is from.
+  exporting.export(tmp_path / "out", tmp_path / "again")
+  assert (tmp_path / "again" / "README.md").read_text() == card.replace(
+    "# out", "# again"
+  )
+  evaluated = tmp_path / "run"
+  run_single("evaluate", minimal.config(), evaluated, checkpoint=tmp_path / "again")
+  entries = cards.history(directory(evaluated, "model"))
+  names = [entry.stage.name for entry in entries]
+  assert names == ["data", "data", "base", "base", "max_ent", "model"]
+  assert str(root) not in (tmp_path / "out" / cards.FILE).read_text()
+  # A model that nobody knows is named by its content.
+  (given,) = (e for e in entries if e.stage.name == "base" and e.path)
+  fingerprint = given.stage.fingerprint
+  unknown = cards.render("x", [given], model_of())
+  assert f"Base model: {base.name} (content {fingerprint})." in unknown

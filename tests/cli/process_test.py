@@ -1,0 +1,33 @@
+"""How commands end: the exit status and the one line that says why."""
+
+import pytest
+
+from undo_jax.cli import process
+from undo_jax.distributed import preemption
+from undo_jax.utils.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+  "error, status, message",
+  [
+    (ConfigError("x:\n y"), 2, "error: x: y\n"),
+    (FloatingPointError("the loss is nan"), 1, "error: the loss is nan\n"),
+    (
+      ModuleNotFoundError("No module named 'grain.python'", name="grain.python"),
+      2,
+      "error: No module named 'grain.python'; what this needs comes by pip install "
+      "'undo-jax[data]'\n",
+    ),
+    (preemption.Preempted("stopped"), 75, ""),
+  ],
+)
+def test_the_exit_status_says_how_a_command_ended(capsys, error, status, message):
+  with pytest.raises(SystemExit) as stopped, process.one_line():
+    raise error
+  assert stopped.value.code == status
+  assert capsys.readouterr().err == message
+
+
+def test_what_is_no_library_of_an_extra_is_not_hidden():
+  with pytest.raises(ModuleNotFoundError), process.one_line():
+    raise ModuleNotFoundError("No module named 'numpi'", name="numpi")

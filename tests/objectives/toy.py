@@ -1,0 +1,270 @@
+"""A toy model with every registered objective, and their formulas in float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from undo_jax import objectives, testing
+from undo_jax.models.gemma2 import Output
+from undo_jax.objectives import rmu
+from undo_jax.training.gradients import loss_and_gradients
+
+B, L, V, D, N = 8, 6, 11, 5, 2
+KEY = jax.random.key(0)
+
+# Each case is a registered objective with options.
+CASES = {
+  "cross_entropy": ("cross_entropy", {}),
+  "forward_kl": ("forward_kl", {}),
+  "forward_kl, mixed, activations": (
+    "forward_kl",
+    {"kl_weight": 0.7, "activation_weight": 10.0, "base_share": 0.3},
+  ),
+  "grad_diff": ("grad_diff", {"retain_weight": 1.5}),
+  "max_ent": ("max_ent", {"retain_weight": 0.5}),
+  "max_ent, kl": (
+    "max_ent",
+    {"forget_weight": 0.8, "retain_weight": 0.2, "retain_loss": "kl"},
+  ),
+  "max_ent_rep_noise": (
+    "max_ent_rep_noise",
+    {"forget_weight": 0.9, "retain_weight": 0.5, "alpha": 2.0, "beta": 0.7},
+  ),
+  "rmu": ("rmu", {"layers": (0,), "coefficient": 3.0, "retain_weight": 2.0}),
+}
+
+
+def apply(params, tokens, *, capture=(), layer_inputs_NxBxLxD=None, hidden_BxLxD=None):
+  """A causal toy: each layer scales running means, then a matrix to the logits."""
+  if hidden_BxLxD is not None:
+    return Output(jnp.tanh(hidden_BxLxD) @ params["out"], {})
+  states = [params["embedding"][tokens]]
+  read, written = [], []
+  for n in range(N):
+    given = layer_inputs_NxBxLxD
+    read.append(states[-1] if given is None else given[n])
+    means = jnp.cumsum(read[-1], axis=1) / jnp.arange(1.0, L + 1)[:, None]
+    written.append(params["layers"][n] * means)
+    states.append(written[-1])
+  normed = jnp.tanh(states[-1])
+  nodes = dict(enumerate(states)) | {"embedding": states[0], "final_norm": normed}
+  nodes["residual"] = jnp.stack(written)
+  nodes["mlp/out"] = jnp.stack(written) - jnp.stack(read)
+  return Output(normed @ params["out"], {k: nodes[k] for k in capture})
+
+
+def numpy_apply(params, tokens, layer_inputs=None):
+  """Returns logits and hidden states in float64."""
+  params = {name: np.asarray(leaf, np.float64) for name, leaf in params.items()}
+  states = [params["embedding"][np.asarray(tokens)]]
+  for n in range(N):
+    read = states[-1] if layer_inputs is None else layer_inputs[n]
+    means = np.cumsum(read, axis=1) / np.arange(1, L + 1)[:, None]
+    states.append(params["layers"][n] * means)
+  return np.tanh(states[-1]) @ params["out"], states
+
+
+def draw_params(seed: int):
+  rng = np.random.default_rng(seed)
+  return {
+    "embedding": jnp.asarray(2 * rng.standard_normal((V, D)), jnp.float32),
+    "layers": jnp.asarray(1 + 0.3 * rng.standard_normal((N, D)), jnp.float32),
+    "out": jnp.asarray(rng.standard_normal((D, V)), jnp.float32),
+  }
+
+
+def part(seed: int):
+  return testing.batch(jax.random.key(seed), rows=B, length=L, vocab=V)
+
+
+def method_of(name: str):
+  return objectives.method(*CASES[name])
+
+
+def batch_of(name: str):
+  if "batch" in method_of(name).trains:
+    return part(0)
+  return {"forget": part(1), "retain": part(2)}
+
+
+FROZEN = {
+  "teacher": draw_params(7),
+  "base": draw_params(6),
+  "reference": draw_params(8),
+  "direction": rmu.random_direction(jax.random.key(9), D),
+}
+
+
+def make(name: str, **changes):
+  objective, options = CASES[name]
+  return objectives.make(objective, apply, **(options | changes))
+
+
+def log_softmax(x):
+  shifted = x - x.max(-1, keepdims=True)
+  return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def np_cross_entropy(logits, targets, mask):
+  log_p = log_softmax(np.asarray(logits, np.float64))
+  total = 0.0
+  for b, t in np.ndindex(*np.shape(mask)):
+    total -= mask[b, t] * log_p[b, t, targets[b, t]]
+  return total / max(np.sum(mask), 1)
+
+
+def np_forward_kl(student, teacher, mask):
+  log_s = log_softmax(np.asarray(student, np.float64))
+  log_t = log_softmax(np.asarray(teacher, np.float64))
+  kl = (np.exp(log_t) * (log_t - log_s)).sum(-1)
+  return (kl * mask).sum() / max(np.sum(mask), 1)
+
+
+def np_uniform_kl(logits, mask):
+  log_p = log_softmax(np.asarray(logits, np.float64))
+  kl = ((np.log(1 / V) - log_p) / V).sum(-1)
+  return (kl * mask).sum() / max(np.sum(mask), 1)
+
+
+def np_mean_square(hidden, target, mask):
+  error = ((np.asarray(hidden, np.float64) - np.asarray(target, np.float64)) ** 2).mean(
+    -1
+  )
+  return (error * mask).sum() / max(np.sum(mask), 1)
+
+
+def np_activation_error(params, teacher, batch):
+  """One layer after the other, each on the teacher's hidden state."""
+  _, states = numpy_apply(teacher, batch["inputs"])
+  _, got = numpy_apply(params, batch["inputs"], layer_inputs=states)
+  mask, total = np.asarray(batch["mask"]), 0.0
+  for n in range(N):
+    mine, theirs = got[n + 1], states[n + 1]
+    if n == N - 1:
+      mine, theirs = np.tanh(mine), np.tanh(theirs)
+    total += np_mean_square(mine, theirs, mask)
+  return total / N
+
+
+def np_mmd(x, y, width=None):
+  """Returns the discrepancy, at the width of its own distances or a given one."""
+  z = np.concatenate([x, y]).astype(np.float64)
+  distances = ((z[:, None] - z[None, :]) ** 2).sum(-1)
+  n = len(z)
+  own = distances.sum() / (n**2 - n) / 2 ** (5 // 2)
+  width = own if width is None else width
+  kernel = sum(np.exp(-distances / (width * 2**i)) for i in range(5))
+  k = len(x)
+  xx, yy, xy, yx = kernel[:k, :k], kernel[k:, k:], kernel[:k, k:], kernel[k:, :k]
+  return (xx + yy - xy - yx).mean(), own
+
+
+def np_rep_noise(params, batch, key, fixed, *, only_differing=False):
+  """Returns cross-entropy on retain data, distance to noise, log of the lens losses.
+
+  The widths of the kernels are those at the parameters `fixed`.
+  """
+  forget, retain = batch["forget"], batch["retain"]
+  (logits, states), (_, fixed_states) = (
+    numpy_apply(p, forget["inputs"]) for p in (params, fixed)
+  )
+  harmless_logits, _ = numpy_apply(params, retain["inputs"])
+  masks = {name: np.asarray(p["mask"], np.float64) for name, p in batch.items()}
+  read = np.ones(masks["forget"].shape)
+  rows = len(read)
+  if only_differing:  # Logits times the mask, labels outside of it left out.
+    read = np.float64(forget["inputs"] != retain["inputs"])
+    counted = np.asarray(forget["targets"] != retain["targets"])
+    masks = {name: mask * counted for name, mask in masks.items()}
+  out = np.asarray(params["out"], np.float64)
+  noise = 0.0
+  for n in range(N):
+    gaussian = jax.random.normal(jax.random.fold_in(key, n), (rows, L, D))
+    m = (masks["forget"] * read)[..., None]
+    mine, other = (
+      (m * (h[n + 1] - h[n])).reshape(rows, -1) for h in (states, fixed_states)
+    )
+    gaussian = (m * np.asarray(gaussian, np.float64)).reshape(rows, -1)
+    noise += np_mmd(mine, gaussian, np_mmd(other, gaussian)[1])[0] / N
+  lens = [np.tanh(h) @ out for h in states]
+  losses = [
+    np_cross_entropy(read[..., None] * z, forget["targets"], masks["forget"])
+    for z in [logits, *lens]
+  ]
+  harmless = np_cross_entropy(
+    read[..., None] * harmless_logits, retain["targets"], masks["retain"]
+  )
+  return harmless, noise, np.log(sum(losses) / (N + 1) + 1)
+
+
+def np_objective(name, params, frozen, batch, key=KEY, fixed=None):
+  """Returns the terms whose sum is the loss."""
+  if name in ("cross_entropy", "forward_kl", "forward_kl, mixed, activations"):
+    logits, _ = numpy_apply(params, batch["inputs"])
+    mask = np.asarray(batch["mask"])
+    if name == "cross_entropy":
+      return [np_cross_entropy(logits, batch["targets"], mask)]
+    teacher, _ = numpy_apply(frozen["teacher"], batch["inputs"])
+    kl = np_forward_kl(logits, teacher, mask)
+    if name == "forward_kl":
+      return [kl]
+    base, _ = numpy_apply(frozen["base"], batch["inputs"])
+    error = np_activation_error(params, frozen["teacher"], batch)
+    return [0.7 * 0.7 * kl, 0.7 * 0.3 * np_forward_kl(logits, base, mask), 10 * error]
+  forget, retain = batch["forget"], batch["retain"]
+  forget_mask, retain_mask = np.asarray(forget["mask"]), np.asarray(retain["mask"])
+  forget_logits, forget_hidden = numpy_apply(params, forget["inputs"])
+  retain_logits, retain_hidden = numpy_apply(params, retain["inputs"])
+  retain_ce = np_cross_entropy(retain_logits, retain["targets"], retain_mask)
+  if name == "grad_diff":
+    return [
+      -np_cross_entropy(forget_logits, forget["targets"], forget_mask),
+      1.5 * retain_ce,
+    ]
+  uniform = np_uniform_kl(forget_logits, forget_mask)
+  reference_logits, reference = numpy_apply(frozen["reference"], retain["inputs"])
+  if name == "max_ent":
+    return [uniform, 0.5 * retain_ce]
+  if name == "max_ent, kl":
+    kl = np_forward_kl(retain_logits, reference_logits, retain_mask)
+    return [0.8 * uniform, 0.2 * kl]
+  if name == "max_ent_rep_noise":
+    fixed = params if fixed is None else fixed
+    harmless, noise, ascent = np_rep_noise(params, batch, key, fixed)
+    rest = 0.9 * np.array([uniform, harmless, 0.7 * noise, -2.0 * ascent])
+    return [*rest, 0.5 * retain_ce]
+  direction = 3.0 * np.asarray(frozen["direction"], np.float64)
+  return [
+    np_mean_square(forget_hidden[1], direction, forget_mask),
+    2.0 * np_mean_square(retain_hidden[1], reference[1], retain_mask),
+  ]
+
+
+def draw_logits(seed: int, scale: float = 3.0):
+  return scale * np.random.default_rng(seed).standard_normal((B, L, V))
+
+
+MASK = np.asarray(part(3)["mask"])
+TARGETS = np.asarray(part(3)["targets"])
+
+
+@functools.cache
+def compiled(name, num_microbatches, **changes):
+  fn = functools.partial(loss_and_gradients, num_microbatches=num_microbatches)
+  return jax.jit(functools.partial(fn, make(name, **changes)))
+
+
+def run(name, params, batch, *, num_microbatches=1, frozen=FROZEN, **changes):
+  return compiled(name, num_microbatches, **changes)(params, frozen, batch, KEY)
+
+
+def assert_trees_close(got, expected, tolerance):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(
+      x, y, rtol=0, atol=tolerance * np.abs(y).max()
+    ),
+    got,
+    expected,
+  )

@@ -1,0 +1,62 @@
+"""The data stage, and which of its rows a batch holds."""
+
+import numpy as np
+import pytest
+import tokenizers as hf
+
+from undo_jax import config as builders
+from undo_jax import running
+from undo_jax.data import arithmetic as documents
+from undo_jax.data import rows
+from undo_jax.data.tokenizers import training as tokenizer_training
+from undo_jax.distributed import sharding
+from undo_jax.plan import translation
+from undo_jax.plan.config import parse
+from undo_jax.running import data
+
+
+def test_rows_are_the_ids_of_the_tokenizers_file(tmp_path):
+  texts = [problem.text for problem in documents.equations()]
+  (tmp_path / "all.txt").write_text("\n".join(texts))
+  output = tmp_path / "tokenizer"
+  tokenizer_training.train(
+    [str(tmp_path / "all.txt")], output, kind="bpe", vocab_size=262
+  )
+  config = builders.shipped("arithmetic:tiny")
+  config.data.update(
+    num_equations=50, num_evaluation=1, tokenizer=f"huggingface:{output}"
+  )
+  run = running.Run(
+    tmp_path / "run",
+    sharding.make_mesh(**config.mesh),
+    checkpoint_every=1,
+    evaluation_rows=1,
+    replicas_at_once=None,
+    stages=tuple(translation.plan(parse(config), 0)[:1]),
+  )
+  assert running.run_stages(run)["data"]["rows"] == {"retain": 50, "forget": 50}
+  source = rows.source(run.directories["data"] / "rows", length=16, split="retain")
+  upstream = hf.Tokenizer.from_file(str(output / "tokenizer.json"))
+  known = {tuple(upstream.encode(text).ids): text for text in texts}
+  for index in range(50):
+    ids = source[index]["tokens"][source[index]["mask"] == 1].tolist()
+    assert (ids[0], ids[-1]) == (2, 1)
+    operation = known[tuple(ids[1:-1])].split()[1]
+    assert operation in "+-"
+    assert np.all(source[index]["tokens"][source[index]["mask"] == 0] == 0)
+
+
+@pytest.mark.parametrize("name", ["base", "max_ent_sam"])
+def test_the_rows_of_a_batch_are_told_by_split(variants, name):
+  run, _ = variants
+  (stage,) = [stage for stage in run.stages if stage.name == name]
+  batch = data.batches_of(run, stage)[1]
+  parts = batch if "inputs" not in batch else {"": batch}
+  targets = [row for part in parts.values() for row in part["targets"].tolist()]
+  told = []
+  for text in data.describe_batch(run, stage, 1).split("; "):
+    split, _, numbers = text.partition(" rows ")
+    source = rows.source(run.directories["data"] / "rows", length=16, split=split)
+    told += [source[int(i)]["tokens"][1:].tolist() for i in numbers.split(", ")]
+  assert sorted(told) == sorted(targets)
+  assert name == "base" or told == targets

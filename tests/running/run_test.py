@@ -1,0 +1,33 @@
+"""What all stages of a run share: where they lie, and scores as JSON has them."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+
+from tests.running.variants import variant_run
+from undo_jax.plan.stages import identities
+from undo_jax.running import run as run_lib
+
+
+def test_scores_are_the_shortest_decimals_that_give_them_back():
+  values = np.float32([0.1, 1 / 3, 2.0])
+  got = run_lib.rounded(values)
+  assert json.dumps(got) == "[0.1, 0.33333334, 2.0]"
+  np.testing.assert_array_equal(np.float32(got), values)
+  scores = {"retain": jnp.float32(0.3), "forget": jnp.array([jnp.nan, jnp.inf])}
+  assert run_lib.floats(scores) == {"retain": 0.3, "forget": [None, None]}
+
+
+def test_a_stage_lies_under_its_name_and_identity(tmp_path):
+  run = variant_run(tmp_path)
+  known = identities(run.stages)
+  assert run.directories["base"] == tmp_path / "stages" / f"base-{known['base']}"
+  assert run.data.name == "data" and run.done("base") is None
+  run.directories["base"].mkdir(parents=True)
+  (run.directories["base"] / "done.json").write_text('{"updates": 2}')
+  assert run.done("base") == {"updates": 2}
+
+
+def test_scores_by_task_come_last():
+  assert run_lib.score_names(("words",)) == ("retain", "forget", "words")

@@ -1,0 +1,62 @@
+"""A run directory belongs to one config."""
+
+import json
+
+from ml_collections import config_dict
+import pytest
+
+from undo_jax.utils import workdirs
+from undo_jax.utils.types import ConfigError
+
+CONFIG = {"rate": 0.1, "model": {"width": 16, "layers": 2}, "label": "a"}
+
+
+def claim(workdir, config, **options):
+  workdirs.claim(workdir, config, free=("label",), **options)
+
+
+def test_the_first_claim_makes_the_directory_and_any_form_of_the_config_resumes(
+  tmp_path,
+):
+  workdir = tmp_path / "runs" / "one"
+  claim(workdir, CONFIG)
+  assert json.loads((workdir / "config.json").read_text()) == CONFIG
+  written = (workdir / "config.json").stat().st_mtime_ns
+  claim(workdir, config_dict.ConfigDict(CONFIG))
+  assert (workdir / "config.json").stat().st_mtime_ns == written
+
+
+def test_another_config_is_refused_by_all_fields_that_differ(tmp_path):
+  claim(tmp_path, CONFIG)
+  other = {"rate": 0.1, "model": {"width": 32}, "label": "b", "steps": 3}
+  with pytest.raises(ConfigError) as error:
+    claim(tmp_path, other)
+  told = str(error.value)
+  assert "config.model.width (16 there, 32 here)" in told
+  assert "config.model.layers (2 there, 'nothing' here)" in told
+  assert "config.steps ('nothing' there, 3 here)" in told
+  assert "rate" not in told and "label" not in told
+  assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
+
+
+def test_what_is_free_may_change_and_is_written(tmp_path):
+  claim(tmp_path, CONFIG)
+  claim(tmp_path, CONFIG | {"label": "b"})
+  assert json.loads((tmp_path / "config.json").read_text())["label"] == "b"
+
+
+def test_only_what_is_effective_in_both_must_be_equal(tmp_path):
+  def shared(config, other):
+    return {name: value for name, value in config.items() if name in other}
+
+  claim(tmp_path, CONFIG)
+  claim(tmp_path, CONFIG | {"added": 1}, effective=shared)
+  with pytest.raises(ConfigError, match=r"config.added \(1 there, 2 here\)"):
+    claim(tmp_path, CONFIG | {"added": 2}, effective=shared)
+
+
+def test_a_file_is_no_directory_to_claim(tmp_path):
+  (tmp_path / "file").write_text("")
+  for path in (tmp_path / "file", tmp_path / "file" / "below"):
+    with pytest.raises(ConfigError, match="must be a directory that can be written"):
+      claim(path, CONFIG)
