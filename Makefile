@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest -n auto --durations=25 $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations=25 $(ARGS)
 
 # Lint, format and types, as in pre-commit.
 check: $(VENV)/.developed
