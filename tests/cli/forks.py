@@ -13,7 +13,9 @@ ROOT = pathlib.Path(experiments.__file__).parents[1]
 FORKS = """
 import json, os, sys, tempfile
 from undo_jax import cli
+from undo_jax.checkpoints import exporting
 from undo_jax.cli import launch
+from undo_jax.running import runs  # What commands import, once for all of them.
 done = []
 for argv in json.loads(sys.argv[1]):
   written = [tempfile.TemporaryFile() for _ in range(2)]
@@ -38,14 +40,14 @@ print(json.dumps(done))
 """
 
 
-def run(command_lines):
+def run(command_lines, environment=None):
   """Returns the exit status, stdout and stderr of each command line."""
   done = subprocess.run(
     [sys.executable, "-c", FORKS, json.dumps(command_lines)],
     capture_output=True,
     text=True,
     cwd=ROOT,
-    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    env=environment or os.environ | {"JAX_PLATFORMS": "cpu"},
   )
   assert done.returncode == 0, done.stderr
   return json.loads(done.stdout)

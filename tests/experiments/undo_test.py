@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests import minimal
+from tests.cli import forks
 from undo_jax.frontier import results as results_lib
 from undo_jax.models import lora
 from undo_jax.models.decoder import Decoder
@@ -265,33 +266,30 @@ def _adapters(workdir, name):
   return load_params(directory, abstract)
 
 
-@pytest.mark.parametrize(
-  "name, value, message",
-  [
-    ("models.undo.sweep.noise.alpha", "(0.3,1.2)", "undo.noise.alpha: expected a nu"),
-    ("models.undo.alpha", "0.3", "alpha"),
-    ("models.undo.noise.beta", "much", "much"),
-    ("models.undo.noise.beta", "None", "models.undo.noise.beta: expected a valid"),
-    ("models.max_ent.objective", "npo", "'npo'"),
-    ("model.num_kv_heads", "3", "must divide num_heads=4"),
-    ("mesh.fsdp", "3", "must multiply to the 1 devices"),
-    ("attacks.lora.run", "True", "rank must lie in [1, min(in, out)]"),
-    ("checkpoint_every", "1e400", "checkpoint_every"),
-    ("models.base.optimizer.num_steps", "4", "belongs to a run of another config"),
-  ],
+WRONG = (
+  ("models.undo.sweep.noise.alpha", "(0.3,1.2)", "undo.noise.alpha: expected a nu"),
+  ("models.undo.alpha", "0.3", "alpha"),
+  ("models.undo.noise.beta", "much", "much"),
+  ("models.undo.noise.beta", "None", "models.undo.noise.beta: expected a valid"),
+  ("models.max_ent.objective", "npo", "'npo'"),
+  ("model.num_kv_heads", "3", "must divide num_heads=4"),
+  ("mesh.fsdp", "3", "must multiply to the 1 devices"),
+  ("attacks.lora.run", "True", "rank must lie in [1, min(in, out)]"),
+  ("checkpoint_every", "1e400", "checkpoint_every"),
+  ("models.base.optimizer.num_steps", "4", "belongs to a run of another config"),
 )
-def test_bad_input_is_one_line_before_compute(
-  finished, environment, name, value, message
-):
+
+
+def test_bad_input_is_one_line_before_compute(finished, environment):
   workdir, _ = finished
-  more = {"attacks.lora.options.rank": 17} if name == "attacks.lora.run" else {}
-  done = subprocess.run(
-    command(workdir, **{name: value}, **more),
-    cwd=ROOT,
-    env=environment,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 2
-  (line,) = done.stderr.strip().splitlines()
-  assert line.startswith("error: ") and message in line
+  lines = []
+  for name, value, _ in WRONG:
+    more = {"attacks.lora.options.rank": 17} if name == "attacks.lora.run" else {}
+    _, _, _, *arguments = command(workdir, **{name: value}, **more)
+    lines.append(["undo", *arguments])
+  for (status, _, said), (*_, message) in zip(
+    forks.run(lines, environment), WRONG, strict=True
+  ):
+    assert status == 2
+    (line,) = said.strip().splitlines()
+    assert line.startswith("error: ") and message in line

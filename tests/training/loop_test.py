@@ -213,6 +213,7 @@ def test_sigterm_ends_the_stage_after_an_update_that_is_saved(tmp_path, uninterr
       signal.sigtimedwait([], 1)  # Python handles it before its next line.
     assert status.value.code == 75
   finally:
+    preemption.listen()  # Nor are the tests that follow.
     signal.signal(signal.SIGTERM, before)
   assert equal(result.state.params, expected.state.params)
 

@@ -29,6 +29,10 @@ def test_the_variances_are_those_of_the_targets():
   np.testing.assert_allclose(np.var(np.asarray(targets), axis=1), expected, atol=0.02)
 
 
+# Thousands of small updates: as users run them, compiled well.
+pytestmark = pytest.mark.optimized
+
+
 @pytest.fixture(scope="module")
 def errors():
   """Returns {way: [seeds, 4]}: forget and retain error before and after ablation.
