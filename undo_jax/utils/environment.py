@@ -20,7 +20,10 @@ PACKAGES = (
 ).split()
 
 # Parameters of glibc's mallopt (malloc.h).
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+# Blocks from here on come from the kernel and go back to it: kept, a few of such a size
+# leave holes of it in the heap, which grows by gigabytes from update to update.
+_KERNELS_BYTES = 1 << 30
 
 
 def keep_freed_memory() -> bool:
@@ -28,8 +31,9 @@ def keep_freed_memory() -> bool:
 
   XLA's CPU client allocates its temporaries anew at each execution; by default
   glibc gives them back to the kernel, and the page faults cost up to a third of
-  a small step. Does nothing for another C library or where the user has set
-  glibc's MALLOC_ variables.
+  a small step. Blocks of a gigabyte and more, which real models have, still go
+  back. Does nothing for another C library or where the user has set glibc's
+  MALLOC_ variables.
 
   Returns:
     Whether the settings were made.
@@ -39,7 +43,11 @@ def keep_freed_memory() -> bool:
   if platform.libc_ver()[0] != "glibc":
     return False
   mallopt = ctypes.CDLL(None).mallopt
-  settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_ARENA_MAX, 1))
+  settings = (
+    (_M_MMAP_THRESHOLD, _KERNELS_BYTES),
+    (_M_TRIM_THRESHOLD, 2**31 - 1),
+    (_M_ARENA_MAX, 1),
+  )
   return all(mallopt(name, value) == 1 for name, value in settings)
 
 
