@@ -63,6 +63,19 @@ def test_tokenizer_template_and_generation_come_along(tmp_path):
   assert generation == {"bos_token_id": 1, "eos_token_id": 0}
 
 
+@pytest.mark.parametrize(
+  ("heads", "message"),
+  [(0, "num_attention_heads must be"), (6, "not pairs of 6 heads")],
+)
+def test_heads_that_do_not_fit_are_told(tmp_path, monkeypatch, heads, message):
+  monkeypatch.setitem(made_up.SIZES, "add_head_count", heads)
+  monkeypatch.setitem(made_up.SIZES, "add_rope_dimension_count", 256 // max(heads, 1))
+  path = made_up.write(tmp_path / "model.gguf")
+  with pytest.raises(ConfigError, match=message):
+    importing.import_gguf(path, tmp_path / "out", dtype="float32")
+  assert not (tmp_path / "out").exists()
+
+
 def test_a_file_that_lacks_a_tensor_leaves_nothing_behind(tmp_path):
   tensors = made_up.weights()
   del tensors["blk.1.ffn_up.weight"]

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from undo_jax.data.tokenizers import from_gguf
-from undo_jax.models import gguf_weights, huggingface
+from undo_jax.models import families, gguf_weights, huggingface
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError, JsonObject
 
@@ -23,6 +23,10 @@ def import_gguf(path: pathlib.Path, directory: pathlib.Path, *, dtype: str) -> N
   """
   file = gguf_weights.open_file(path)
   settings = gguf_weights.settings(file, dtype=dtype)
+  try:
+    families.from_json(settings)
+  except ConfigError as error:
+    raise ConfigError(f"{path}: {error}") from None
   with files.new_directory(directory) as temporary:
     from_gguf.write(file.fields, temporary, path=str(path))
     tensors = gguf_weights.tensors(file, settings)

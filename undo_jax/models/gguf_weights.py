@@ -178,6 +178,11 @@ def tensors(
     layer, part, kind = match.groups()
     theirs = f"model.layers.{layer}.{_OF_LAYER[part]}.{kind}"
     if part in heads:
+      if int(tensor.shape[-1]) % (2 * heads[part]):
+        raise ConfigError(
+          f"{file.path}: {name} has {tensor.shape[-1]} rows, which are not pairs of "
+          f"{heads[part]} heads"
+        )
       yield theirs, lambda t=tensor, n=heads[part]: _halves(_values(t), n)
     else:
       yield theirs, lambda tensor=tensor: _values(tensor)

@@ -126,6 +126,19 @@ def test_ids_by_scores_are_those_of_sentencepiece(tmp_path, prefix):
       {"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.model": "llama"},
       "scores must have one for each token",
     ),
+    (
+      {"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.token_type": [1, 1]},
+      "token_type must have one for each token",
+    ),
+    (
+      {
+        "tokenizer.ggml.tokens": ["a"],
+        "tokenizer.ggml.scores": [0.0],
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.unknown_token_id": 7,
+      },
+      r"unknown_token_id must be in \[0, 1\), got 7",
+    ),
   ],
 )
 def test_what_is_not_known_is_named(tmp_path, fields, message):

@@ -67,17 +67,19 @@ def write(fields: Mapping[str, Any], directory: pathlib.Path, *, path: str) -> N
     raise ConfigError(f"{path} holds no tokenizer: no tokenizer.ggml.tokens")
   if len({*tokens}) < len(tokens):
     raise ConfigError(f"{path}: tokenizer.ggml.tokens names a token twice")
+  types = fields.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
+  if len(types) != len(tokens):
+    raise ConfigError(f"{path}: tokenizer.ggml.token_type must have one for each token")
   kind = fields.get("tokenizer.ggml.model")
   if kind == "gpt2":
     tokenizer = _byte_level(fields, tokens, path)
   elif kind == "llama":
-    tokenizer = _by_scores(fields, tokens, path)
+    tokenizer = _by_scores(fields, tokens, types, path)
   else:
     raise ConfigError(
       f"{path}: the tokenizer is of the kind {kind!r}; only gpt2 (byte-level BPE) and "
       "llama (SentencePiece's BPE) can be read"
     )
-  types = fields.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
   added = [
     library.AddedToken(token, special=kind == _CONTROL, normalized=False)
     for token, kind in zip(tokens, types, strict=True)
@@ -110,12 +112,13 @@ def _byte_level(fields, tokens: list[str], path: str) -> library.Tokenizer:
   return tokenizer
 
 
-def _by_scores(fields, tokens: list[str], path: str) -> library.Tokenizer:
+def _by_scores(
+  fields, tokens: list[str], types: list[int], path: str
+) -> library.Tokenizer:
   """Makes SentencePiece's BPE, which joins the pair whose piece has the best score."""
   scores = fields.get("tokenizer.ggml.scores")
   if scores is None or len(scores) != len(tokens):
     raise ConfigError(f"{path}: tokenizer.ggml.scores must have one for each token")
-  types = fields.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
   vocabulary = {token: index for index, token in enumerate(tokens)}
   pairs = []
   for token, kind in zip(tokens, types, strict=True):
@@ -133,6 +136,11 @@ def _by_scores(fields, tokens: list[str], path: str) -> library.Tokenizer:
     )
   )
   unknown = fields.get("tokenizer.ggml.unknown_token_id", 0)
+  if not isinstance(unknown, int) or not 0 <= unknown < len(tokens):
+    raise ConfigError(
+      f"{path}: tokenizer.ggml.unknown_token_id must be in [0, {len(tokens)}), got "
+      f"{unknown!r}"
+    )
   tokenizer = library.Tokenizer(
     models.BPE(
       vocab=vocabulary,
