@@ -10,7 +10,9 @@ CONFIG ?= arithmetic:tiny
 demo: $(VENV)/.installed
 	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
+# Programs as users compile them where that is what is tested, quickly compiled elsewhere.
 test: $(VENV)/.tested
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n auto -m optimized $(ARGS)
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=25 $(ARGS)
 
 # Lint, format and types, as in pre-commit.

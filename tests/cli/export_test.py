@@ -23,7 +23,7 @@ def export(*arguments):
   return subprocess.run(
     [sys.executable, "-m", "experiments.export", *arguments],
     cwd=ROOT,
-    env=os.environ | {"XLA_FLAGS": ""},
+    env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
     capture_output=True,
     text=True,
   )

@@ -125,7 +125,7 @@ def test_a_run_of_a_shipped_config_ends_in_results(installed, tmp_path):
     *(str(installed / "undo-jax"), "undo", "--workdir=run"),
     *minimal.flags(**CHANGES),
     cwd=tmp_path,
-    XLA_FLAGS="",
+    JAX_NUM_CPU_DEVICES="1",
   )
   assert done.returncode == 0, done.stderr
   results = json.loads((tmp_path / "run" / "results.json").read_text())

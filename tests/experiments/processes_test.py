@@ -53,9 +53,8 @@ def start(workdir, count, **changes):
   ]
   others = [f"--coordinator_address={address}", f"--num_processes={count}"]
   environment = os.environ | {
-    "XLA_FLAGS": "",
+    "JAX_NUM_CPU_DEVICES": "1",
     "JAX_PLATFORMS": "cpu",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
   }
   return [
     subprocess.Popen(

@@ -36,7 +36,7 @@ def command(workdir, **changes):
 def environment(tmp_path_factory):
   """One device, where tests otherwise see eight; programs compiled once."""
   return os.environ | {
-    "XLA_FLAGS": "",
+    "JAX_NUM_CPU_DEVICES": "1",
     "JAX_PLATFORMS": "cpu",
     "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
