@@ -11,9 +11,8 @@ batch, whose tokens belong to a source by what they predict:
   factors     masks at the MLP units and heads of all layers, as a table and ids.
   dense       the same masks multiplied out, [N, B, L, units].
   parameters  masks on parameters, two sources with half of the rows each.
-  sources_K   the gradients of K sources over the same rows, by one pullback for each
-              in turn, put together by route_sources.
-  together_K  the same, the K pullbacks vmapped.
+  sources_K   the gradients of K sources over the same rows, each by its own backward
+              pass, put together by route_sources.
 
 All ways are compiled in one process and take turns step by step, each time in another
 order, so that others on the machine and what a step leaves in the caches disturb all
@@ -133,27 +132,22 @@ def by_parameters(setting: Setting) -> Any:
   return gradients, ("all",), setting.batch
 
 
-def by_source(setting: Setting, num_sources: int, together: bool) -> Any:
+def by_source(setting: Setting, num_sources: int) -> Any:
   """Returns the step of gradients by source, all over the same rows."""
-  import jax.numpy as jnp
+  import jax
 
   from undo_jax.objectives.cross_entropy import cross_entropy
-  from undo_jax.routing.sources import per_source_value_and_grad
 
   names = SOURCES[:num_sources]
 
-  def losses(params, batch):
+  def loss(params, batch, k):
     logits = setting.model.apply(params, batch["inputs"]).logits
-    terms = [
-      cross_entropy(logits, batch["targets"], batch["ids"] % num_sources == k)
-      for k in range(num_sources)
-    ]
-    return jnp.stack([term.mean() for term in terms])
-
-  fn = per_source_value_and_grad(losses, names, together=together)
+    own = batch["ids"] % num_sources == k
+    return cross_entropy(logits, batch["targets"], own).mean()
 
   def gradients(params, batch):
-    return fn(params, batch)[1]
+    grad = jax.grad(loss)
+    return {name: grad(params, batch, k) for k, name in enumerate(names)}
 
   return gradients, names, setting.batch
 
@@ -171,8 +165,7 @@ def make_step(setting: Setting, way: str) -> Any:
   elif way == "parameters":
     gradients, names, batch = by_parameters(setting)
   else:
-    kind, number = way.rsplit("_", 1)
-    gradients, names, batch = by_source(setting, int(number), kind == "together")
+    gradients, names, batch = by_source(setting, int(way.removeprefix("sources_")))
   chain = [optax.clip_by_global_norm(1.0), optax.adamw(1e-4, weight_decay=0.1)]
   if names != ("all",):
     ones = trees.mask_from_rules(setting.params, [])
@@ -203,7 +196,7 @@ def make_step(setting: Setting, way: str) -> Any:
 # MARK: the comparison
 
 WAYS = ("unrouted", "factors", "dense", "parameters")
-WAYS += ("sources_2", "sources_3", "together_2")
+WAYS += ("sources_2", "sources_3")
 
 
 def compare(name: str) -> dict[str, list[float]]:

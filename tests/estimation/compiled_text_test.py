@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.estimation import aliases
 from undo_jax import testing
 from undo_jax.distributed import sharding
 from undo_jax.estimation import compiled_text
@@ -129,11 +130,11 @@ def test_aliases_are_read_from_the_header():
   a, b = jax.ShapeDtypeStruct((4,), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
   args = {"a": a, "b": b}, jax.ShapeDtypeStruct((3,), jnp.float32)
   kept = jax.jit(fn).lower(*args).compile().as_text()
-  assert compiled_text.aliases(kept) == {}
+  assert aliases.aliases(kept) == {}
   donated = jax.jit(fn, donate_argnums=0).lower(*args).compile().as_text()
-  assert compiled_text.aliases(donated) == {0: 0, 1: 1}
+  assert aliases.aliases(donated) == {0: 0, 1: 1}
   single = jax.jit(lambda x: x + 1, donate_argnums=0).lower(a).compile().as_text()
-  assert compiled_text.aliases(single) == {0: 0}
+  assert aliases.aliases(single) == {0: 0}
 
 
 @pytest.mark.parametrize(

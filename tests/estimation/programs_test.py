@@ -6,10 +6,11 @@ import math
 import jax
 import pytest
 
+from tests.estimation import aliases
 from undo_jax import config as c
 from undo_jax import testing
 from undo_jax.distributed import sharding
-from undo_jax.estimation import compiled_text, programs, topologies
+from undo_jax.estimation import programs, topologies
 from undo_jax.plan import translation
 from undo_jax.plan.config import parse
 
@@ -29,8 +30,8 @@ def test_results_are_written_over_the_whole_state(stage):
   lowered = next(each for each in found if stage in each.names)
   state = jax.tree.leaves(lowered.args[0])
   compiled = lowered.program.lower(*lowered.args).compile()
-  aliases = compiled_text.aliases(compiled.as_text())
-  assert aliases == {number: number for number in range(len(state))}
+  written = aliases.aliases(compiled.as_text())
+  assert written == {number: number for number in range(len(state))}
   held = sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in state
   )

@@ -37,10 +37,6 @@ def loss(params, batch, mask=None):
   return jnp.mean((hidden @ params["out"]["kernel"] + params["out"]["bias"] - y) ** 2)
 
 
-def losses(params, batches):
-  return jnp.stack([loss(params, batches[name]) for name in NAMES])
-
-
 def assert_close(got, expected, tolerance=1e-6):
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(
@@ -49,46 +45,6 @@ def assert_close(got, expected, tolerance=1e-6):
     got,
     expected,
   )
-
-
-@pytest.mark.parametrize("together", [False, True])
-def test_one_pullback_gives_the_gradients_of_separate_calls(together):
-  """T25."""
-  fn = sources.per_source_value_and_grad(losses, NAMES, together=together)
-  values, grads = jax.jit(fn)(PARAMS, BATCHES)
-  assert set(grads) == set(NAMES)
-  for k, name in enumerate(NAMES):
-    value, grad = jax.value_and_grad(loss)(PARAMS, BATCHES[name])
-    np.testing.assert_allclose(values[k], value, rtol=1e-6)
-    assert_close(grads[name], grad)
-
-
-def test_losses_that_share_their_forward_pass_are_told_apart():
-  def split(params, batch):
-    x, y = batch
-    hidden = jnp.tanh(x @ params["in"]["kernel"] + params["in"]["bias"])
-    error = (hidden @ params["out"]["kernel"] + params["out"]["bias"] - y) ** 2
-    return jnp.mean(error, axis=0), hidden
-
-  fn = sources.per_source_value_and_grad(split, ("a", "b"), has_aux=True)
-  values, grads, hidden = jax.jit(fn)(PARAMS, BATCHES["forget"])
-  np.testing.assert_allclose(hidden, split(PARAMS, BATCHES["forget"])[1], rtol=1e-6)
-  for k, name in enumerate(("a", "b")):
-    value, grad = jax.value_and_grad(lambda p, k=k: split(p, BATCHES["forget"])[0][k])(
-      PARAMS
-    )
-    np.testing.assert_allclose(values[k], value, rtol=1e-6)
-    assert_close(grads[name], grad)
-
-
-def test_gradients_by_source_of_a_population():
-  population = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), PARAMS)
-  fn = sources.per_source_value_and_grad(losses, NAMES)
-  values, grads = jax.vmap(fn, (0, None))(population, BATCHES)
-  for r in range(2):
-    one = jax.tree.map(lambda x, r=r: x[r], population)
-    expected = fn(one, BATCHES)
-    assert_close((values[r], jax.tree.map(lambda x, r=r: x[r], grads)), expected)
 
 
 # ---- Masks on parameters.
@@ -172,12 +128,3 @@ def test_a_mask_on_a_layers_input_side_is_a_mask_on_its_hidden_units():
 def test_masks_unlike_the_parameters_are_errors(masks, message):
   with pytest.raises(ValueError, match=message):
     sources.route_parameters(PARAMS, masks)
-
-
-def test_sources_need_distinct_names_and_a_loss_each():
-  for names in ((), ("a", "a")):
-    with pytest.raises(ValueError, match="need distinct names"):
-      sources.per_source_value_and_grad(losses, names)
-  fn = sources.per_source_value_and_grad(losses, ("a", "b"))
-  with pytest.raises(ValueError, match=r"shape \(2,\) of the sources .*got \(3,\)"):
-    fn(PARAMS, BATCHES)

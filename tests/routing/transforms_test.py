@@ -15,7 +15,7 @@ from undo_jax.routing import transforms
 from undo_jax.utils import trees
 
 PARAMS = {"old": jnp.array([0.5, -2.0, 1.0]), "mixed": jnp.full((2, 3), 0.25)}
-MASKS = {  # Not in the order of the alphabet: an index is one into the sorted names.
+MASKS = {
   "retain": trees.mask_from_rules(PARAMS, [("mixed", 1, 2, 0.0)]),
   "forget": trees.mask_from_rules(
     PARAMS, [("old", None, None, 0.0), ("mixed", 1, (0, 1), -0.75)]
@@ -61,9 +61,8 @@ def test_masks_of_one_give_the_gradient_of_the_summed_loss():
     "forget": jax.grad(loss)(PARAMS, 1.0),
     "retain": jax.grad(loss)(PARAMS, -0.5),
   }
-  weights = {"retain": 3.0, "forget": 0.5}
-  got, _ = update(transform, updates=grads, source_weights=weights)
-  expected = jax.grad(lambda p: 0.5 * loss(p, 1.0) + 3.0 * loss(p, -0.5))(PARAMS)
+  got, _ = update(transform, updates=grads)
+  expected = jax.grad(lambda p: loss(p, 1.0) + loss(p, -0.5))(PARAMS)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), got, expected)
 
 
@@ -111,22 +110,19 @@ def test_adam_does_not_see_the_size_of_a_constant_mask(mask):
   assert run(-5e-8) < 0.6
 
 
-def test_momentum_and_decay_move_a_closed_parameter_unless_it_is_frozen():
+def test_momentum_and_decay_move_a_closed_parameter():
   """T21, with the number that AdamW gives by hand."""
   masks = {"forget": {"x": jnp.zeros(1)}, "retain": {"x": jnp.ones(1)}}
 
-  def run(*last):
+  def run():
     transform = optax.chain(
-      transforms.route_sources(masks), optax.adamw(1e-2, weight_decay=0.1), *last
+      transforms.route_sources(masks), optax.adamw(1e-2, weight_decay=0.1)
     )
     params, moved = {"x": jnp.ones(2)}, []
     state = transform.init(params)
-    grads = {name: {"x": jnp.array([1.0, 1.0])} for name in masks}
     for source in ["retain"] * 20 + ["forget"] * 5:
-      now = {name: float(name == source) for name in masks}
-      updates, state = transform.update(
-        grads, state, params, source_weights=now, source=source
-      )
+      grads = {name: {"x": jnp.full(2, float(name == source))} for name in masks}
+      updates, state = transform.update(grads, state, params)
       params = optax.apply_updates(params, updates)
       moved.append(np.asarray(updates["x"]))
     return moved
@@ -142,45 +138,6 @@ def test_momentum_and_decay_move_a_closed_parameter_unless_it_is_frozen():
   assert abs(expected[20]) > 5e-3  # A move as large as with a gradient.
   moved = np.array(run())
   np.testing.assert_allclose(moved, np.array(expected)[:, None].repeat(2, 1), rtol=1e-4)
-  frozen = np.array(run(transforms.freeze_by_source(masks)))
-  assert not np.any(frozen[20:])
-  np.testing.assert_array_equal(frozen[:20], moved[:20])
-
-
-def test_decoupled_decay_moves_entries_without_gradient():
-  """T22: -lr * decay * theta, and no more where the decay is routed away."""
-  masks = {"x": jnp.array([1.0, 0.0, 0.5])}
-  transform = optax.chain(
-    optax.scale_by_adam(),
-    transforms.routed_weight_decay(0.1, masks),
-    optax.scale_by_learning_rate(1e-2),
-  )
-  theta = np.array([[0.5, -2.0, 3.0]], np.float32)
-  got, _ = update(
-    transform, {"x": jnp.asarray(theta)}, updates={"x": jnp.zeros((1, 3))}
-  )
-  expected = -1e-2 * 0.1 * theta * [[1.0, 0.0, 0.5]]
-  np.testing.assert_allclose(got["x"], expected, rtol=1e-6)
-  # Without masks it is AdamW's own.
-  ours = optax.chain(
-    optax.scale_by_adam(),
-    transforms.routed_weight_decay(0.1),
-    optax.scale_by_learning_rate(1e-2),
-  )
-  grads = jax.tree.map(lambda x: x + 1, PARAMS)
-  got, _ = update(ours, updates=grads)
-  expected, _ = update(optax.adamw(1e-2, weight_decay=0.1), updates=grads)
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), got, expected)
-
-
-def test_decay_before_adam_is_coupled():
-  """T23: the first update is -lr * sign(theta), whatever the strength."""
-  transform = optax.chain(transforms.routed_weight_decay(5e-5), optax.adam(1e-3))
-  theta = {"x": jnp.array([0.02, -0.5])}
-  got, _ = update(transform, theta, updates={"x": jnp.zeros(2)})
-  # g / (|g| + eps) of the decay's gradients 1e-6 and 2.5e-5.
-  expected = [-1e-3 * 1e-6 / (1e-6 + 1e-8), 1e-3 * 2.5e-5 / (2.5e-5 + 1e-8)]
-  np.testing.assert_allclose(got["x"], expected, rtol=1e-4)
 
 
 def test_the_norm_is_clipped_after_routing():
@@ -195,34 +152,14 @@ def test_the_norm_is_clipped_after_routing():
   np.testing.assert_allclose(got["x"], [8**-0.5] * 8 + [0.0] * 24, rtol=1e-6)
 
 
-# ---- Freezing.
-
-
-@pytest.mark.parametrize("source", ["forget", "retain", 0, 1])
-def test_closed_entries_get_exactly_zero_and_others_what_they_had(source):
-  transform = transforms.freeze_by_source(MASKS)
-  updates = {"old": jnp.array([1.0, jnp.inf, -3.0]), "mixed": jnp.full((2, 3), 5.0)}
-  got, _ = update(transform, updates=updates, source=source)
-  expected = {
-    "forget": {"old": [0, 0, 0], "mixed": [[5, 5, 5]] * 2},
-    "retain": {"old": [1, np.inf, -3], "mixed": [[5, 5, 0]] * 2},
-  }[source if isinstance(source, str) else sorted(MASKS)[source]]
-  jax.tree.map(np.testing.assert_array_equal, got, jax.tree.map(np.float32, expected))
-
-
 # ---- As a whole: compiled, sharded, in populations.
-
-DECAY = trees.mask_from_rules(PARAMS, [("old", None, None, 0.5)])
 
 
 def chain():
   return optax.chain(
     transforms.route_sources(MASKS),
     optax.clip_by_global_norm(1.0),
-    optax.scale_by_adam(),
-    transforms.routed_weight_decay(0.1, DECAY),
-    optax.scale_by_learning_rate(1e-2),
-    transforms.freeze_by_source(MASKS),
+    optax.adamw(1e-2, weight_decay=0.1),
   )
 
 
@@ -233,13 +170,10 @@ def run_chain(params, source, steps=3):
   def step(carry, t):
     params, state = carry
     grads = {
-      "forget": jax.tree.map(lambda x: jnp.cos(x + t), params),
-      "retain": jax.tree.map(lambda x: jnp.sin(x * t), params),
+      "forget": jax.tree.map(lambda x: (source == 0) * jnp.cos(x + t), params),
+      "retain": jax.tree.map(lambda x: (source == 1) * jnp.sin(x * t), params),
     }
-    weights = {name: (source == k) * 1.0 for k, name in enumerate(sorted(MASKS))}
-    updates, state = transform.update(
-      grads, state, params, source_weights=weights, source=source
-    )
+    updates, state = transform.update(grads, state, params)
     return (optax.apply_updates(params, updates), state), None
 
   times = jnp.arange(1.0, 1.0 + steps)
@@ -265,8 +199,7 @@ def by_hand(params, source, steps=3):
       m[k] = 0.9 * m[k] + 0.1 * clipped
       v[k] = 0.999 * v[k] + 0.001 * clipped**2
       u = m[k] / (1 - 0.9**t) / ((v[k] / (1 - 0.999**t)) ** 0.5 + 1e-8)
-      u = u + 0.1 * np.asarray(DECAY[k]) * x
-      theta[k] = x - 1e-2 * np.where(mask[k] != 0, u, 0.0)
+      theta[k] = x - 1e-2 * (u + 0.1 * x)
   return theta
 
 
@@ -309,10 +242,7 @@ def test_eight_devices_give_the_result_of_one():
   transform = optax.chain(
     transforms.route_sources(masks),
     optax.clip_by_global_norm(0.5),
-    optax.scale_by_adam(),
-    transforms.routed_weight_decay(0.1, masks["retain"]),
-    optax.scale_by_learning_rate(1e-2),
-    transforms.freeze_by_source(masks),
+    optax.adamw(1e-2, weight_decay=0.1),
   )
 
   def step(params, state):
@@ -320,7 +250,7 @@ def test_eight_devices_give_the_result_of_one():
       "forget": jax.tree.map(jnp.cos, params),
       "retain": jax.tree.map(jnp.sin, params),
     }
-    return transform.update(grads, state, params, source="retain")
+    return transform.update(grads, state, params)
 
   alone = jax.jit(step)(params, transform.init(params))
   mesh = testing.mesh(8, data=1, fsdp=8)
@@ -334,7 +264,6 @@ def test_eight_devices_give_the_result_of_one():
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-8), together, alone
   )
-  assert not np.any(together[0]["a"][3]) and not together[0]["b"][7]
 
 
 # ---- Bad input.
@@ -347,19 +276,11 @@ WRONG = {"forget": MASKS["forget"], "retain": {"old": np.ones(4), "mixed": np.on
   ("call", "message"),
   [
     (lambda: transforms.route_sources({}), "at least one source"),
-    (lambda: transforms.freeze_by_source({}), "at least one source"),
-    (lambda: transforms.routed_weight_decay(-0.1), "must be >= 0, got -0.1"),
     (
       lambda: update(
         transforms.route_sources(MASKS), updates={"forget": GRADS["forget"]}
       ),
       r"the gradients must have .*\['forget', 'retain'\], got \['forget'\]",
-    ),
-    (
-      lambda: update(
-        transforms.route_sources(MASKS), updates=GRADS, source_weights={"x": 1.0}
-      ),
-      r"source_weights must have .*got \['x'\]",
     ),
     (
       lambda: update(transforms.route_sources(WRONG), updates=GRADS),
@@ -371,26 +292,6 @@ WRONG = {"forget": MASKS["forget"], "retain": {"old": np.ones(4), "mixed": np.on
         updates={"forget": GRADS["forget"]},
       ),
       "source 'forget' must be a tree like the parameters; missing: mixed",
-    ),
-    (
-      lambda: update(transforms.freeze_by_source(WRONG), source="forget"),
-      "source 'retain': the mask of old",
-    ),
-    (
-      lambda: update(transforms.freeze_by_source(MASKS), source="x"),
-      "unknown source 'x'; the masks have .*forget",
-    ),
-    (
-      lambda: update(transforms.freeze_by_source(MASKS), source=2),
-      r"lie in \[0, 2\) for .*got 2",
-    ),
-    (
-      lambda: transforms.routed_weight_decay(0.1).update(ZEROS, optax.EmptyState()),
-      "needs params",
-    ),
-    (
-      lambda: update(transforms.routed_weight_decay(0.1, WRONG["retain"])),
-      "weight decay: the mask of old",
     ),
   ],
 )

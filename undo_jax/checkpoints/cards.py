@@ -16,11 +16,12 @@ from undo_jax.plan.stages import (
   Stage,
   TrainStage,
 )
-from undo_jax.utils import files
+from undo_jax.utils import files, tables
 from undo_jax.utils.types import JsonObject
 
 FILE = "undo_jax.json"
 SCHEMA = 2
+HEADER = ("stage", "what", "updates", "retain", "forget", "FLOPs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,11 +140,8 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
     lines += ["", "Converted from a checkpoint; its stages are not known."]
     return "\n".join(lines) + "\n"
   lines += ["", f"Base model: {_base(entries)}.", "", "## Stages", ""]
-  lines += [
-    "| stage | what | updates | retain | forget | FLOPs |",
-    "| --- | --- | --- | --- | --- | --- |",
-  ]
-  lines += [_row(entry) for entry in entries if not isinstance(entry.stage, DataStage)]
+  rows = [_row(entry) for entry in entries if not isinstance(entry.stage, DataStage)]
+  lines.append(tables.markdown(HEADER, rows))
   total = sum(
     (Compute(**e.outcome["compute"]) for e in entries if "compute" in e.outcome),
     start=Compute(),
@@ -173,20 +171,18 @@ def _base(entries: Sequence[Entry]) -> str:
   return f"none, {first.stage.name} was trained from random weights"
 
 
-def _row(entry: Entry) -> str:
+def _row(entry: Entry) -> list[object]:
   stage, outcome = entry.stage, entry.outcome
   if isinstance(stage, AttackStage):
     attack = attacks.REGISTRY.get(stage.adversary)
     trained = attack.describe(stage.options)
     trained = "a part of the weights" if stage.trainable else trained
     what = f"relearning of {trained} on forget data"
-    return f"| {stage.name} | {what} | {stage.optimizer.num_steps} | | | |"
+    return [stage.name, what, stage.optimizer.num_steps, "", "", ""]
   scores = (outcome["scores"][name] for name in ("retain", "forget"))
   retain, forget = ("" if score is None else f"{score:.3f}" for score in scores)
-  return (
-    f"| {stage.name} | {_what(stage)} | {outcome['updates']} | {retain} | "
-    f"{forget} | {outcome['compute']['flops']:.3g} |"
-  )
+  flops = f"{outcome['compute']['flops']:.3g}"
+  return [stage.name, _what(stage), outcome["updates"], retain, forget, flops]
 
 
 def _what(stage: Stage) -> str:

@@ -23,7 +23,6 @@ _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.$-]+) = (.*)$")
 _ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(calls|body|condition|to_apply)=%?([\w.$-]+)")
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
-_ALIAS = re.compile(r"\{([\d, ]*)\}: \((\d+), \{[\d, ]*\}, \w+-alias\)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +69,6 @@ def read(text: str) -> Found:
   found = Found()
   _walk(computations, entry, 1, found, fused=None, seen=set())
   return found
-
-
-def aliases(text: str) -> dict[int, int]:
-  """Returns which arguments a compiled program writes its results over.
-
-  Returns:
-    Number of the result -> number of the argument, both of flattened trees. What is
-    donated and not among them is held twice.
-  """
-  header = text.split("\n", 1)[0]
-  found = _ALIAS.findall(header)
-  return {int(result or 0): int(argument) for result, argument in found}
 
 
 def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:

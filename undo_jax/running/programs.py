@@ -103,9 +103,10 @@ def training(
   """
   fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
   params = abstract_params(model, mesh)
-  gradients = sharpness_aware(rho, trainable=optimizer.rules)
-  masks, find = None, objectives.REGISTRY.get(objective).gradient_masks
-  if find is not None:
+  find = objectives.REGISTRY.get(objective).gradient_masks
+  if find is None:
+    masks, gradients = None, sharpness_aware(rho, trainable=optimizer.rules)
+  else:
     masks = jax.device_get(find(params, **dict(options)))
     gradients = by_source(masks)
   transform = optimizers.make_optimizer(optimizer, masks)

@@ -6,19 +6,14 @@ from typing import Any
 
 from undo_jax.data import arithmetic, tokenizers
 from undo_jax.evaluation import arithmetic as evaluation
-from undo_jax.evaluation import cross_entropy
+from undo_jax.evaluation import cross_entropy, metrics
 from undo_jax.tasks import corpora, generated
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks, streams
 from undo_jax.utils.types import JsonObject
 
-METRICS: Mapping[str, JsonObject] = {
-  name: {
-    "name": f"exact answers in {operations}",
-    "unit": "accuracy",
-    "range": [0, 1],
-    "higher_is": "more capable",
-  }
+METRICS = {
+  name: metrics.accuracy(f"exact answers in {operations}")
   for name, operations in (
     ("retain", "addition and subtraction"),
     ("forget", "multiplication and division"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from undo_jax.data import facts, facts_words, tokenizers
 from undo_jax.data.questions import QuestionSet
-from undo_jax.evaluation import multiple_choice
+from undo_jax.evaluation import metrics, multiple_choice
 from undo_jax.tasks import generated
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks, streams
@@ -18,13 +18,8 @@ GROUPS = {
   "forget": (TASKS["forget"],),
   "retain": (TASKS["retain"], TASKS["general"]),
 }
-METRICS: Mapping[str, JsonObject] = {
-  name: {
-    "name": f"multiple-choice questions on {' and '.join(tasks)}",
-    "unit": "accuracy",
-    "range": [0, 1],
-    "higher_is": "more capable",
-  }
+METRICS = {
+  name: metrics.accuracy(f"multiple-choice questions on {' and '.join(tasks)}")
   for name, tasks in GROUPS.items()
 }
 FORMS = ("cloze", "letters")

@@ -5,21 +5,15 @@ import itertools
 import pathlib
 from typing import Any
 
-from undo_jax.evaluation import cross_entropy
+from undo_jax.evaluation import cross_entropy, metrics
 from undo_jax.tasks import corpora
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
 from undo_jax.utils.types import JsonObject
 
 DOMAINS = ("retain", "forget")
-METRICS: Mapping[str, JsonObject] = {
-  name: {
-    "name": f"cross-entropy on held-out {name} documents",
-    "unit": "nats per token",
-    "range": [0, None],
-    "higher_is": "less capable",
-  }
-  for name in DOMAINS
+METRICS = {
+  name: metrics.cross_entropy(f"held-out {name} documents") for name in DOMAINS
 }
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 from typing import Any, Protocol, TypeAlias
 
+from undo_jax.evaluation.metrics import Metric
 from undo_jax.utils.types import JsonObject, Params, Problems, Rows
 
 Data: TypeAlias = Mapping[str, Any]  # A config's block of that name.
@@ -28,7 +29,7 @@ class Task:
   """Which data a run has, and how its models are scored."""
 
   # For "retain" and "forget" the fields of frontier.results.Metric.
-  metrics: Mapping[str, JsonObject]
+  metrics: Mapping[str, Metric]
   # Further scores that fall as a model gets better. All others are of the kind of the
   # retain score.
   falling: tuple[str, ...] = ()

@@ -11,19 +11,14 @@ from ml_collections import config_dict
 
 from undo_jax.data import questions, tokenizers
 from undo_jax.data.questions import QuestionSet
-from undo_jax.evaluation import multiple_choice
+from undo_jax.evaluation import metrics, multiple_choice
 from undo_jax.tasks import corpora
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
 from undo_jax.utils.types import ConfigError, JsonObject
 
-METRICS: Mapping[str, JsonObject] = {
-  name: {
-    "name": f"multiple-choice questions of {benchmark}",
-    "unit": "accuracy",
-    "range": [0, 1],
-    "higher_is": "more capable",
-  }
+METRICS = {
+  name: metrics.accuracy(f"multiple-choice questions of {benchmark}")
   for name, benchmark in (("retain", "MMLU"), ("forget", "WMDP"))
 }
 # The evaluation is sharded over so many devices, or a divisor of it.
