@@ -15,9 +15,13 @@ if QUICK:
   pieces = "--xla_cpu_parallel_codegen_split_count=1"
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {emitters} {pieces}"
 # Traces are many small objects that live on: collecting them is a tenth of the time.
-gc.set_threshold(100_000, 20, 20)
+gc.set_threshold(100_000)
+# A process that holds thousands of programs gets slower and slower.
+HELD_BYTES = 1_500_000_000
 
 from absl import flags  # noqa: E402
+import jax  # noqa: E402
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 
 # Grain and ml_collections read absl flags; pytest does not parse them.
@@ -30,6 +34,15 @@ def pytest_collection_modifyitems(config, items):
     left = [item for item in items if item.get_closest_marker("optimized")]
     items[:] = [item for item in items if not item.get_closest_marker("optimized")]
     config.hook.pytest_deselected(items=left)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_forgotten():
+  """Clears JAX's caches after a file once they have grown large."""
+  yield
+  if psutil.Process().memory_info().rss > HELD_BYTES:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

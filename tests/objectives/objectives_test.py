@@ -116,7 +116,6 @@ def test_compiled_and_eager_results_agree(name):
   assert_trees_close(jax.jit(make(name))(params, FROZEN, batch, KEY), eager, 1e-6)
 
 
-@pytest.mark.optimized
 def test_the_gradient_is_that_of_finite_differences(name):
   params, batch = draw_params(1), batch_of(name)
   grads = run(name, params, batch)[1]

@@ -27,7 +27,7 @@ from undo_jax.training import loop
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.profiling import Profiler
 from undo_jax.training.writers import Progress
-from undo_jax.utils import files, streams
+from undo_jax.utils import environment, files, streams
 from undo_jax.utils.types import Params
 
 LOGGER = logging.getLogger("undo_jax")
@@ -49,6 +49,8 @@ def run_training(
   else:
     LOGGER.info("%s: resuming after update %d", title, start)
     state = loop.restore(checkpoints, start, program.abstract)
+  frozen = _frozen(run, stage)
+  environment.return_freed_memory()
   mirror, done = files.Mirror(directory), start or 0
   with contextlib.ExitStack() as stack:
     stack.callback(checkpoints.close)
@@ -62,7 +64,7 @@ def run_training(
     result = loop.train(
       program.step,
       state,
-      _frozen(run, stage),
+      frozen,
       pipeline.iterator(batches, start=done),
       streams.key(stage.seeds[stage.order_stream], stage.name),
       schedule=_schedule(run, stage),
