@@ -71,7 +71,7 @@ def test_tiny_trains_two_steps(name):
   optimizer = optimizers.make_optimizer(base.optimizer)
   objective = objectives.make("cross_entropy", Gemma2(model).apply)
   train = jax.jit(step.make_step(objective, optimizer))
-  trained = state.create(Gemma2(model).init(jax.random.key(0)), optimizer)
+  trained = state.create(jax.jit(Gemma2(model).init)(jax.random.key(0)), optimizer)
   length = config.data["sequence_length"]
   batch = testing.batch(
     jax.random.key(1), rows=8, length=length, vocab=model.vocab_size

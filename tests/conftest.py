@@ -17,7 +17,7 @@ if QUICK:
 # Traces are many small objects that live on: collecting them is a tenth of the time.
 gc.set_threshold(100_000)
 # A process that holds thousands of programs gets slower and slower.
-HELD_BYTES = 1_500_000_000
+HELD_BYTES = 3_000_000_000
 
 from absl import flags  # noqa: E402
 import jax  # noqa: E402

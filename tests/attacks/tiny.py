@@ -19,4 +19,4 @@ def equal(one, two):
 
 @functools.cache
 def draw_params():
-  return Decoder(MODEL).init(jax.random.key(0))
+  return jax.jit(Decoder(MODEL).init)(jax.random.key(0))

@@ -68,7 +68,7 @@ def half_trained(problems, tokenizer):
   config = optimizers.OptimizerConfig(learning_rate=1e-2, num_steps=100)
   optimizer = optimizers.make_optimizer(config)
   step = jax.jit(make_step(objectives.make("cross_entropy", model.apply), optimizer))
-  state = create(model.init(jax.random.key(0)), optimizer)
+  state = create(jax.jit(model.init)(jax.random.key(0)), optimizer)
   for _ in range(45 if tokenizer is TOKENIZER else 25):
     state, _ = step(state, (), batch, jax.random.key(1))
   return model, state.params
@@ -100,9 +100,9 @@ def greedy(apply, params, prompt, count):
   """Decodes one token after another from the prompt, as a user would."""
   tokens = list(prompt)
   for _ in range(count):
-    padded = jnp.asarray([tokens + [0] * (192 - len(tokens))])
-    logits = apply(params, padded)
-    tokens.append(int(jnp.argmax(logits[0, len(tokens) - 1])))
+    padded = np.asarray([tokens + [0] * (192 - len(tokens))])
+    logits = np.asarray(apply(params, padded))
+    tokens.append(int(np.argmax(logits[0, len(tokens) - 1])))
   return tokens[len(prompt) :]
 
 
@@ -133,13 +133,14 @@ def test_scores_are_accuracies_by_task_and_means_by_domain(
   model, params = half_trained
   names = arithmetic.tasks(problems)
   arrays = arithmetic.encode(problems, tokenizer)
-  logits = model.apply(params, jnp.asarray(arrays["inputs"])).logits
+  logits = jax.jit(model.apply)(params, jnp.asarray(arrays["inputs"])).logits
   right = np.asarray(arithmetic.exact_match(logits, arrays["targets"], arrays["mask"]))
   expected = {
     name: right[[arithmetic.task_of(p) == name for p in problems]].mean()
     for name in names
   }
-  scores = arithmetic.make_evaluate(model.apply, names, rows_at_once=7)(params, arrays)
+  evaluate = jax.jit(arithmetic.make_evaluate(model.apply, names, rows_at_once=7))
+  scores = evaluate(params, arrays)
   for name in names:
     np.testing.assert_allclose(scores[name], expected[name], rtol=1e-6)
   for group, operations in (("retain", data.RETAIN), ("forget", data.FORGET)):

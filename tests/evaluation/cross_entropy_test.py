@@ -27,16 +27,16 @@ def test_scores_are_means_over_tokens(rows_at_once):
   sources = {"retain": rows(jax.random.key(1), 4), "forget": rows(jax.random.key(2), 9)}
   problems = cross_entropy.problems(sources, 4)
   model = Decoder(testing.config())
-  params = model.init(jax.random.key(0))
+  params = jax.jit(model.init)(jax.random.key(0))
   evaluate = cross_entropy.make_evaluate(
     model.apply, ("retain", "forget"), rows_at_once=rows_at_once
   )
-  found = evaluate(params, problems)
+  found, apply = jax.jit(evaluate)(params, problems), jax.jit(model.apply)
   for name, source in sources.items():
     total, count = 0.0, 0
     for row in source[:4]:
       tokens = np.asarray(row["tokens"], np.int64)
-      logits = np.asarray(model.apply(params, tokens[None, :-1]).logits[0], np.float64)
+      logits = np.asarray(apply(params, tokens[None, :-1]).logits[0], np.float64)
       log_z = np.log(np.sum(np.exp(logits), axis=-1))
       for t in range(LENGTH):
         if row["mask"][t + 1]:

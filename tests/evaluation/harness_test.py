@@ -300,7 +300,7 @@ def test_a_checkpoint_directory_brings_its_tokenizer(both):
 def tiny():
   pytest.importorskip("lm_eval")
   config = testing.config(vocab_size=ByteTokenizer.vocab_size)
-  return config, Decoder(config).init(jax.random.key(0))
+  return config, jax.jit(Decoder(config).init)(jax.random.key(0))
 
 
 def request(*args):

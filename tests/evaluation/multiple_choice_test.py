@@ -66,7 +66,7 @@ def tasks():
 def model():
   """A model of large weights, so that its choices are far apart."""
   made = Decoder(testing.config(vocab_size=264, width=32, init_std=0.4))
-  return made, made.init(jax.random.key(0))
+  return made, jax.jit(made.init)(jax.random.key(0))
 
 
 GROUPS = {"forget": ["wmdp_bio"], "retain": [f"mmlu_{s}" for s in SUBJECTS]}
@@ -162,7 +162,7 @@ def test_scores_are_accuracies_and_groups_count_each_question_alike(model, tasks
 
 def test_the_first_of_equal_choices_counts(tasks):
   model = Decoder(testing.config(vocab_size=264))
-  params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0)))
+  params = jax.tree.map(jnp.zeros_like, jax.jit(model.init)(jax.random.key(0)))
   answers = [question.answer for question in tasks[0].questions]
   fn = multiple_choice.make_evaluate(model.apply, ["wmdp_bio"], groups={})
   scores = jax.jit(fn)(params, multiple_choice.encode(tasks[:1], ByteTokenizer()))
@@ -205,7 +205,7 @@ def test_a_population_is_scored_in_one_program(model, tasks):
     decoder.apply, ["wmdp_bio"], groups={"forget": ["wmdp_bio"]}, rows_at_once=8
   )
   arrays = multiple_choice.encode(tasks[:1], ByteTokenizer())
-  other = decoder.init(jax.random.key(1))
+  other = jax.jit(decoder.init)(jax.random.key(1))
   both = jax.tree.map(lambda *x: jnp.stack(x), params, other)
   together = jax.jit(jax.vmap(fn, in_axes=(0, None)))(both, arrays)
   alone = [jax.jit(fn)(tree, arrays) for tree in (params, other)]

@@ -152,7 +152,7 @@ def test_seeds_and_entries_may_be_added_and_only_they_are_run(
 def test_a_run_killed_again_and_again_gives_the_same_results(
   finished, environment, tmp_path
 ):
-  kills = 3
+  kills = 2
   expected = (finished[0] / "results.json").read_bytes()
   whole = len(translation.plan(parse(minimal.config()), 0))
   for kill in range(1, kills + 1):

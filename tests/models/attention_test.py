@@ -64,8 +64,8 @@ def test_a_decoder_is_the_same_by_the_kernel(monkeypatch):
   sizes = {"num_heads": 2, "num_kv_heads": 1, "head_dim": 128, "sliding_window": 40}
   tokens = jax.random.randint(jax.random.key(1), (1, L), 0, 16)
   plain = Decoder(testing.config(**sizes))
-  params = jax.tree.map(lambda x: 8 * x, plain.init(jax.random.key(0)))
-  expected = plain.apply(params, tokens).logits
+  params = jax.tree.map(lambda x: 8 * x, jax.jit(plain.init)(jax.random.key(0)))
+  expected = jax.jit(plain.apply)(params, tokens).logits
   calls = []
 
   def interpreted(*args, **options):
@@ -75,16 +75,17 @@ def test_a_decoder_is_the_same_by_the_kernel(monkeypatch):
   splash = attention.splash
   monkeypatch.setattr(attention, "splash", interpreted)
   decoder = Decoder(testing.config(**sizes, attention="splash"))
-  np.testing.assert_array_equal(decoder.apply(params, tokens).logits, expected)
+  found = jax.jit(decoder.apply)(params, tokens).logits
+  np.testing.assert_array_equal(found, expected)
   assert not calls  # Not on this platform.
   monkeypatch.setattr(placement, "platform", lambda: "tpu")
-  found = decoder.apply(params, tokens).logits
+  found = jax.jit(decoder.apply)(params, tokens).logits
   assert set(calls) == {None, 40}
   np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
   # Padding and lengths that it does not take go the plain way.
   calls.clear()
-  decoder.apply(params, tokens, valid_BxL=jnp.ones((1, L), bool))
-  decoder.apply(params, tokens[:, :100])
+  jax.eval_shape(decoder.apply, params, tokens, valid_BxL=jnp.ones((1, L), bool))
+  jax.eval_shape(decoder.apply, params, tokens[:, :100])
   assert not calls
 
 

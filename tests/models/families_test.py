@@ -1,5 +1,7 @@
 """Model families: their config.json in both directions, their rules, their noise."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -83,7 +85,7 @@ def test_a_config_of_another_architecture_is_refused(changes, message):
 @pytest.mark.parametrize("name", NAMES)
 def test_fresh_parameters_have_rules_and_are_counted(name):
   config = huggingface.read_config(ROOT / name)
-  params = Decoder(config).init(jax.random.key(0))
+  params = jax.jit(Decoder(config).init)(jax.random.key(0))
   assert sum(x.size for x in jax.tree.leaves(params)) == num_params(config)
   trees.match(params, partition_rules(config))  # An error where one is missing.
   for path, leaf in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
@@ -96,10 +98,12 @@ def test_noise_leads_to_a_fresh_model_of_the_family(name):
   config, params = huggingface.load(ROOT / name)
   key = jax.random.key(3)
 
+  toward_init = jax.jit(
+    functools.partial(interpolation.toward_init, beta=0.5, rules=noise_rules(config))
+  )
+
   def noised(alpha):
-    got = interpolation.toward_init(
-      params, key, alpha=alpha, beta=0.5, rules=noise_rules(config)
-    )
+    got = toward_init(params, key, alpha=alpha)
     return dict(zip(trees.paths(got), jax.tree.leaves(got), strict=True))
 
   start, half, end = noised(0.0), noised(0.5), noised(1.0)

@@ -287,7 +287,7 @@ def test_sampling_needs_a_key():
 @pytest.mark.parametrize("tied", [True, False])
 def test_logits_at_chosen_positions_are_those_of_the_whole(tied):
   model = Decoder(testing.config(vocab_size=41, tied=tied))
-  params = model.init(jax.random.key(0))
+  params = jax.jit(model.init)(jax.random.key(0))
   B, L, V = 4, 20, 41
   tokens = jax.random.randint(jax.random.key(1), (B, L), 0, V)
   positions = np.random.default_rng(0).integers(0, L, (B, 5))

@@ -263,10 +263,10 @@ def test_an_index_that_lies_is_found_out(broken, weight_map, message):
 
 def test_models_of_no_family_and_wrong_parameters_are_not_saved(tmp_path):
   mixed = testing.config(norm_offset=False)
-  params = Decoder(mixed).init(jax.random.key(0))
+  params = jax.jit(Decoder(mixed).init)(jax.random.key(0))
   with pytest.raises(ConfigError, match="of no family.*gemma2 differs in norm_offset"):
     huggingface.save(tmp_path / "out", mixed, params)
-  other = Decoder(testing.config(width=32)).init(jax.random.key(0))
+  other = jax.jit(Decoder(testing.config(width=32)).init)(jax.random.key(0))
   with pytest.raises(
     ConfigError, match=r"parameter embedding should have .*\(16, 16\)"
   ):
@@ -276,7 +276,7 @@ def test_models_of_no_family_and_wrong_parameters_are_not_saved(tmp_path):
 
 def test_nothing_is_overwritten_or_left_half_written(tmp_path):
   config = testing.config()
-  params = Decoder(config).init(jax.random.key(0))
+  params = jax.jit(Decoder(config).init)(jax.random.key(0))
   huggingface.save(tmp_path / "out", config, params)
   with pytest.raises(ConfigError, match="exists already and is not overwritten"):
     huggingface.save(tmp_path / "out", config, params)

@@ -26,7 +26,7 @@ def test_a_model_with_reserved_units_is_scored_with_and_without_them():
   plan = translation.plan(parse(builders.shipped("routing_arithmetic:tiny")), 0)
   (stage,) = [each for each in plan if each.name == "routed_whole"]
   run: Any = types.SimpleNamespace(mesh=testing.mesh(1))
-  params = Decoder(stage.model).init(jax.random.key(0))
+  params = jax.jit(Decoder(stage.model).init)(jax.random.key(0))
   scores = ablation.evaluation(run, stage, weight, {})(params)
   config = stage.model
   units = config.num_layers * config.mlp_width

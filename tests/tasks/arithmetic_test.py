@@ -64,11 +64,13 @@ def test_rows_and_scores_of_english(config, tmp_path):
   assert before[0] == tasks
   assert jax.tree.map(described, before[1]) == jax.tree.map(described, problems)
   model = Decoder(testing.config(vocab_size=264))
-  params = model.init(jax.random.key(0))
-  evaluate = arithmetic.make_evaluate(model.apply, tasks, rows_at_once=4)
+  params = jax.jit(model.init)(jax.random.key(0))
+  evaluate = jax.jit(arithmetic.make_evaluate(model.apply, tasks, rows_at_once=4))
   scores = evaluate(params, problems)
   assert set(scores) == {"retain", "forget", *tasks}
-  alone = cross_entropy.make_evaluate(model.apply, ("english",), rows_at_once=1)
+  alone = jax.jit(
+    cross_entropy.make_evaluate(model.apply, ("english",), rows_at_once=1)
+  )
   expected = alone(params, problems["english"])["english"]
   np.testing.assert_allclose(scores["english"], expected, rtol=1e-6)
   np.testing.assert_allclose(expected, np.log(264), rtol=0.05)  # Fresh weights.

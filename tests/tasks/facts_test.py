@@ -91,7 +91,7 @@ def test_arrays_can_be_sharded(prepared):
   names, arrays = facts.problems(DATA, SEEDS, directory)
   assert all(len(leaf) % 8 == 0 for leaf in jax.tree.leaves(arrays))
   decoder = Decoder(testing.config(vocab_size=648))
-  params = decoder.init(jax.random.key(0))
+  params = jax.jit(decoder.init)(jax.random.key(0))
   scores = jax.jit(facts.make_evaluate(decoder.apply, names))(params, arrays)
   assert all(0 <= float(score) <= 1 for score in scores.values())
 

@@ -53,7 +53,7 @@ def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **
   mixture = pipeline.mixture([Rows()], seed=0, batch_size=4)
   batches = pipeline.iterator(mixture, start=start or 0)
   if start is None:
-    state = create(MODEL.init(jax.random.key(0)), OPTIMIZER)
+    state = create(jax.jit(MODEL.init)(jax.random.key(0)), OPTIMIZER)
   else:
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
