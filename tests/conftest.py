@@ -5,8 +5,8 @@ import os
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Small programs that run once: compiling them takes most of a test's time. With 0, all
-# are compiled as users compile them; those marked `optimized` run then alone.
+# Small programs that run once: compiling them takes most of a test's time. With 0 they
+# are compiled as users compile them, and the tests marked `optimized` run alone.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 QUICK = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != "0"
 if QUICK:
@@ -29,11 +29,13 @@ flags.FLAGS.mark_as_parsed()
 
 
 def pytest_collection_modifyitems(config, items):
-  """Leaves tests that are marked `optimized` to the run without quick compiling."""
-  if QUICK:
-    left = [item for item in items if item.get_closest_marker("optimized")]
-    items[:] = [item for item in items if not item.get_closest_marker("optimized")]
-    config.hook.pytest_deselected(items=left)
+  """Keeps the tests that are meant for programs compiled as they are here."""
+
+  def is_meant(item):
+    return (item.get_closest_marker("optimized") is None) == QUICK
+
+  config.hook.pytest_deselected(items=[x for x in items if not is_meant(x)])
+  items[:] = [item for item in items if is_meant(item)]
 
 
 @pytest.fixture(scope="module", autouse=True)
