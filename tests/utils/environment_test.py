@@ -40,6 +40,8 @@ for size in map(int, sys.argv[1:]):
   ctypes.memset(block, 1, size)
   libc.free(block)
   print(psutil.Process().memory_info().rss)
+environment.return_freed_memory()
+print(psutil.Process().memory_info().rss)
 """
 
 
@@ -57,6 +59,9 @@ def resident_after(*sizes):
 @pytest.mark.processes
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
 def test_small_blocks_are_kept_and_those_of_a_gigabyte_go_back():
-  first, kept, after = resident_after(1 << 20, 200 << 20, 1100 << 20)
+  first, kept, after, returned = resident_after(1 << 20, 200 << 20, 1100 << 20)
   assert kept - first > 190 << 20
   assert after - kept < 50 << 20
+  assert (
+    after - returned > 190 << 20
+  )  # What was kept is given back when it is asked for.
