@@ -116,6 +116,17 @@ def use_cpu() -> None:
   os.environ["JAX_PLATFORMS"] = "cpu"
 
 
+def as_launched() -> None:
+  """Sets this process's allocator as the library's launcher does.
+
+  For the start of a process, which starts anew; see `allocator.use_huge_pages`.
+  """
+  from undo_jax.utils import allocator
+
+  allocator.use_huge_pages()
+  allocator.keep_freed_memory()
+
+
 def run_worker(
   module: str, arguments: Mapping[str, Any], *, allocator: str = "default"
 ) -> dict[str, Any]:
@@ -190,7 +201,7 @@ def report(path: str, answer: Mapping[str, Any]) -> None:
 
 def _environment(allocator):
   """Returns this process's environment without what would blur a comparison."""
-  unwanted = ("MALLOC_", "LD_PRELOAD", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS")
+  unwanted = ("GLIBC_", "MALLOC_", "LD_PRELOAD", "JAX_COMPILATION_CACHE_", "XLA_FLAGS")
   environment = {
     name: value for name, value in os.environ.items() if not name.startswith(unwanted)
   }

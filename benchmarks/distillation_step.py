@@ -343,11 +343,13 @@ def measure(side: Any, num_steps: int) -> dict[str, Any]:
 
 def work(name: str, size: Size) -> dict[str, Any]:
   """Is the process of one side, or of the check."""
-  from undo_jax.utils import environment
+  (chosen,) = _ALLOCATOR.value
+  if (chosen, name) == ("default", "undo_jax"):
+    common.as_launched()
+  elif chosen == "mallopt":
+    from undo_jax.utils import allocator
 
-  (allocator,) = _ALLOCATOR.value
-  if allocator == "mallopt" or (allocator, name) == ("default", "undo_jax"):
-    if not environment.keep_freed_memory():
+    if not allocator.keep_freed_memory():
       raise RuntimeError("this C library does not take the settings of mallopt")
   inputs = read_inputs(_INPUTS.value)
   if name == "check":

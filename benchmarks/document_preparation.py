@@ -71,10 +71,10 @@ def generate(directory: pathlib.Path, size: float, small: float) -> None:
 
 def measure() -> None:
   """Prepares the corpus and reports rate and memory; runs in a process of its own."""
+  common.as_launched()
   from undo_jax.data.documents import preparation
   from undo_jax.utils import environment
 
-  environment.keep_freed_memory()
   source = preparation.Source(paths=[str(_CORPUS.value)])
   start = time.perf_counter()
   with environment.PeakMemory() as memory:

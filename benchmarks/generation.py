@@ -117,9 +117,7 @@ class JaxSide:
     from undo_jax.models import huggingface
     from undo_jax.models.decoder import Decoder
     from undo_jax.models.generation import make_generate
-    from undo_jax.utils import environment
 
-    environment.keep_freed_memory()  # As the library's launcher does.
     config, self._params = huggingface.load(directory)
     self._prompts = read_prompts(directory)
     self._generate = make_generate(Decoder(config), num_tokens=size.num_tokens)
@@ -192,6 +190,8 @@ def work(name: str, size: Size) -> dict[str, Any]:
   directory = pathlib.Path(str(_INPUTS.value))
   if name == "check":
     return check(size, directory)
+  if name == "undo_jax":
+    common.as_launched()
   side = (JaxSide if name == "undo_jax" else TorchSide)(size, directory)
   return measure(side, _CALLS.value or size.num_calls)
 

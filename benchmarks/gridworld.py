@@ -132,9 +132,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("psutil")
   common.use_cpu()
-  from undo_jax.utils import environment
-
-  environment.keep_freed_memory()
+  common.as_launched()
   with common.Stopwatch() as watch:
     found = measure()
   machine = common.describe(PACKAGES)

@@ -247,9 +247,7 @@ def _distances(setting, population):
 
 def work(way: str) -> dict[str, Any]:
   """Is the process of one way: a first sweep, and more of them."""
-  from undo_jax.utils import environment
-
-  environment.keep_freed_memory()
+  common.as_launched()
   setting = Setting(_STEPS.value)
   sweep = {"one_program": one_program, "loop": loop, "recompiling": recompiling}[way](
     setting

@@ -70,9 +70,8 @@ class JaxSide:
     from undo_jax.objectives import chunked
     from undo_jax.training import optimizers, state
     from undo_jax.training.step import make_step
-    from undo_jax.utils import environment
+    from undo_jax.utils import allocator
 
-    environment.keep_freed_memory()  # As the library's launcher does.
     config, params = huggingface.load(directory)
     optimizer = optimizers.make_optimizer(
       optimizers.OptimizerConfig(
@@ -102,7 +101,7 @@ class JaxSide:
     self._step = jax.jit(make_step(objective, optimizer), donate_argnums=0)
     create = jax.jit(lambda params: state.create(params, optimizer), donate_argnums=0)
     self._state = jax.block_until_ready(create(params))
-    environment.return_freed_memory()
+    allocator.return_freed_memory()
 
   def update(self) -> float:
     """Trains once, to its end; returns the loss before it."""
@@ -163,6 +162,7 @@ def work(side: str) -> dict[str, Any]:
 
   directory, update = pathlib.Path(str(_CHECKPOINT.value)), (_UPDATES.value or [""])[0]
   if side == "undo_jax":
+    common.as_launched()
     trained: Any = JaxSide(directory, update)
   else:
     trained = TorchSide(directory, update, side == "compiled")

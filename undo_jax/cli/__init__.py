@@ -46,6 +46,10 @@ def main() -> None:
 
 def run(command: str) -> None:
   """Runs one of COMMANDS with the flags in sys.argv."""
+  from undo_jax.utils import allocator
+
+  if "jax" not in sys.modules:  # This process is ours from its start.
+    allocator.use_huge_pages()
   from undo_jax.cli import process  # Here, since it brings JAX.
 
   process.run_command(command)

@@ -17,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from undo_jax.distributed import preemption
-from undo_jax.utils import environment, extras
+from undo_jax.utils import allocator, extras
 from undo_jax.utils.types import ConfigError
 
 LOGGER = logging.getLogger("undo_jax")
@@ -39,7 +39,7 @@ def run(main: Main, *, page: str) -> None:
   def guarded(argv: list[str]) -> None:
     with one_line():
       _show_progress()
-      environment.keep_freed_memory()
+      allocator.keep_freed_memory()
       _meet()
       preemption.listen()
       main(argv)

@@ -30,7 +30,7 @@ from undo_jax.running.run import (
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.state import TrainState
 from undo_jax.training.writers import Progress
-from undo_jax.utils import environment, files, streams
+from undo_jax.utils import allocator, files, streams
 from undo_jax.utils.types import ConfigError, Params
 
 LOGGER = logging.getLogger("undo_jax")
@@ -58,7 +58,7 @@ def run_attack(
   before = floats(scorer_of(run, stage, names)(params, problems))
   frozen = {"base": params} if program.reads_base else ()
   del params
-  environment.return_freed_memory()
+  allocator.return_freed_memory()
   key = streams.key(stage.seeds[stage.stream], "attack")
   progress = Progress(title, total=total, initial=done)
   rows = pipeline.iterator(batches_of(run, stage), start=done)

@@ -27,7 +27,7 @@ from undo_jax.training import loop
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.profiling import Profiler
 from undo_jax.training.writers import Progress
-from undo_jax.utils import environment, files, streams
+from undo_jax.utils import allocator, files, streams
 from undo_jax.utils.types import Params
 
 LOGGER = logging.getLogger("undo_jax")
@@ -50,7 +50,7 @@ def run_training(
     LOGGER.info("%s: resuming after update %d", title, start)
     state = loop.restore(checkpoints, start, program.abstract)
   frozen = _frozen(run, stage)
-  environment.return_freed_memory()
+  allocator.return_freed_memory()
   mirror, done = files.Mirror(directory), start or 0
   with contextlib.ExitStack() as stack:
     stack.callback(checkpoints.close)

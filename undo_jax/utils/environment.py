@@ -1,6 +1,5 @@
-"""What a run ran on, and the host's settings that make it fast."""
+"""What a run ran on, and how much memory it took."""
 
-import ctypes
 import importlib.metadata
 import os
 import pathlib
@@ -18,47 +17,6 @@ PACKAGES = (
   "undo_jax jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets "
   "ml-collections numpy sentencepiece tokenizers"
 ).split()
-
-# Parameters of glibc's mallopt (malloc.h).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-# Blocks from here on come from the kernel and go back to it: kept, a few of such a size
-# leave holes of it in the heap, which grows by gigabytes from update to update.
-_KERNELS_BYTES = 1 << 30
-
-
-def keep_freed_memory() -> bool:
-  """Tells glibc to keep freed memory for the next allocation.
-
-  XLA's CPU client allocates its temporaries anew at each execution; by default
-  glibc gives them back to the kernel, and the page faults cost up to a third of
-  a small step. Blocks of a gigabyte and more, which real models have, still go
-  back. Does nothing for another C library or where the user has set glibc's
-  MALLOC_ variables.
-
-  Returns:
-    Whether the settings were made.
-  """
-  if any(name.startswith("MALLOC_") for name in os.environ):
-    return False
-  if platform.libc_ver()[0] != "glibc":
-    return False
-  mallopt = ctypes.CDLL(None).mallopt
-  settings = (
-    (_M_MMAP_THRESHOLD, _KERNELS_BYTES),
-    (_M_TRIM_THRESHOLD, 2**31 - 1),
-    (_M_ARENA_MAX, 1),
-  )
-  return all(mallopt(name, value) == 1 for name, value in settings)
-
-
-def return_freed_memory() -> None:
-  """Gives what was freed back to the kernel, of glibc by malloc_trim.
-
-  For the start of a stage: what was read or held before it leaves gigabytes that its
-  own blocks need not fit into.
-  """
-  if platform.libc_ver()[0] == "glibc":
-    ctypes.CDLL(None).malloc_trim(0)
 
 
 class PeakMemory:

@@ -1,0 +1,133 @@
+"""What glibc keeps and gives back, in processes of their own."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from undo_jax.utils import allocator
+
+pytestmark = [
+  pytest.mark.processes,
+  pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone"),
+]
+needs_huge_pages = pytest.mark.skipif(
+  not allocator.has_huge_pages(), reason="the kernel has no huge pages to give"
+)
+
+
+def printed(code, *arguments, **environment):
+  """Returns the lines that a program prints where nobody has chosen an allocator."""
+  chosen = ("GLIBC_", "MALLOC_", "LD_PRELOAD")
+  kept = {k: v for k, v in os.environ.items() if not k.startswith(chosen)}
+  done = subprocess.run(
+    [sys.executable, "-c", code, *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    env=kept | environment,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout.split("\n")[:-1]
+
+
+# Takes and gives back blocks of the sizes that follow, as an update of a model does;
+# prints the resident bytes after each.
+BLOCKS = """
+import ctypes, psutil, sys
+from undo_jax.utils import allocator
+assert allocator.keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+for size in map(int, sys.argv[1:]):
+  block = libc.malloc(size)
+  assert block
+  ctypes.memset(block, 1, size)
+  libc.free(block)
+  print(psutil.Process().memory_info().rss)
+allocator.return_freed_memory()
+print(psutil.Process().memory_info().rss)
+"""
+
+
+def test_small_blocks_are_kept_and_those_of_a_gigabyte_go_back():
+  lines = printed(BLOCKS, 1 << 20, 200 << 20, 1100 << 20)
+  first, kept, after, returned = map(int, lines)
+  assert kept - first > 190 << 20
+  assert after - kept < 50 << 20
+  # What was kept is given back when it is asked for.
+  assert after - returned > 190 << 20
+
+
+STARTED = """
+import os, sys
+from undo_jax.utils import allocator
+print("begins", flush=True)
+allocator.use_huge_pages()
+print(os.environ.get("GLIBC_TUNABLES"), sys.argv)
+"""
+
+
+@needs_huge_pages
+def test_a_program_starts_again_with_huge_pages_and_its_arguments():
+  lines = printed(STARTED, "--seed=1", "a b")
+  tunables = "glibc.malloc.hugetlb=1"
+  assert lines == ["begins", "begins", f"{tunables} ['-c', '--seed=1', 'a b']"]
+
+
+@pytest.mark.parametrize(
+  "chosen",
+  [
+    {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"},
+    {"MALLOC_ARENA_MAX": "2"},
+    {"LD_PRELOAD": ""},
+  ],
+)
+def test_what_the_user_has_chosen_stays(chosen):
+  lines = printed(STARTED, **chosen)
+  assert lines == ["begins", f"{chosen.get('GLIBC_TUNABLES')} ['-c']"]
+
+
+# Updates of a model whose largest temporary is 476 MB; prints the resident bytes after
+# each.
+UPDATES = """
+from undo_jax.utils import allocator
+allocator.use_huge_pages()
+assert allocator.keep_freed_memory()
+import time, jax, psutil
+from undo_jax import objectives, testing
+from undo_jax.models.decoder import Decoder
+from undo_jax.training import optimizers, state
+from undo_jax.training.step import make_step
+
+config = testing.config(vocab_size=16384, num_layers=4, width=256, mlp_width=512)
+model = Decoder(config)
+optimizer = optimizers.make_optimizer(
+  optimizers.OptimizerConfig(learning_rate=1e-4, num_steps=12)
+)
+objective = objectives.make("grad_diff", model.apply, retain_weight=1.0)
+sizes = {"rows": 4, "length": 128, "vocab": config.vocab_size}
+batch = {
+  name: testing.batch(jax.random.key(seed), **sizes)
+  for seed, name in enumerate(("forget", "retain"))
+}
+step = jax.jit(make_step(objective, optimizer), donate_argnums=0)
+create = jax.jit(lambda key: state.create(model.init(key), optimizer))
+trained = create(jax.random.key(0))
+allocator.return_freed_memory()
+for _ in range(12):
+  trained, metrics = step(trained, (), batch, jax.random.key(1))
+  jax.block_until_ready(trained)
+  time.sleep(0.1)  # XLA frees its temporaries after the results are there.
+  print(psutil.Process().memory_info().rss)
+"""
+
+
+@needs_huge_pages
+def test_memory_does_not_grow_from_update_to_update():
+  users = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""}
+  resident = list(map(int, printed(UPDATES, JAX_NUM_CPU_DEVICES="1", **users)))
+  assert max(resident[3:]) < resident[2] + 30e6
+  assert max(resident) < 0.8e9

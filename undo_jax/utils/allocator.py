@@ -1,0 +1,83 @@
+"""How glibc's malloc treats the memory that is freed: settings of the host.
+
+XLA's CPU client allocates its temporaries anew at each execution. By default glibc
+gives those from 128 KiB on back to the kernel, and the page faults that follow cost up
+to a third of a small step. Kept in the heap they cost none, but there a real model's
+large temporaries leave holes into which the next ones do not fit, and gigabytes are
+held for nothing. Huge pages are the way between: a large block may go back to the
+kernel, for it returns at a fault every two mebibytes, not every four kibibytes.
+"""
+
+import ctypes
+import os
+import pathlib
+import platform
+import sys
+
+# Parameters of glibc's mallopt (malloc.h).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+# Blocks from here on go back to the kernel, whose pages are huge or small.
+_LARGE_BYTES = {True: 1 << 28, False: 1 << 30}
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+_KERNELS_HUGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def use_huge_pages() -> None:
+  """Starts this program again with huge pages for malloc, if it has not got them.
+
+  glibc (2.35 or newer) reads the choice, GLIBC_TUNABLES, when a program starts and
+  never again; the process stays the same one. Does nothing for another C library, where
+  the kernel has no huge pages to give, where the user has chosen otherwise
+  (GLIBC_TUNABLES, MALLOC_ variables, LD_PRELOAD) or where the program was read from
+  standard input. For the first line of a program: what it has done is done again.
+  """
+  chosen = [x for x in os.environ if x.startswith(("GLIBC_", "MALLOC_", "LD_PRELOAD"))]
+  if chosen or sys.argv[0] in ("", "-") or not has_huge_pages():
+    return
+  sys.stdout.flush()
+  os.environ["GLIBC_TUNABLES"] = _HUGE_PAGES
+  os.execv(sys.executable, sys.orig_argv)
+
+
+def has_huge_pages() -> bool:
+  """Tells whether glibc can ask for huge pages and the kernel answers."""
+  library, version = platform.libc_ver()
+  if library != "glibc" or tuple(map(int, version.split("."))) < (2, 35):
+    return False
+  try:
+    return "[never]" not in _KERNELS_HUGE_PAGES.read_text()
+  except OSError:
+    return False
+
+
+def keep_freed_memory() -> bool:
+  """Tells glibc to keep what is freed for the next allocation, large blocks apart.
+
+  Does nothing for another C library or where the user has set glibc's MALLOC_
+  variables.
+
+  Returns:
+    Whether the settings were made.
+  """
+  if any(name.startswith("MALLOC_") for name in os.environ):
+    return False
+  if platform.libc_ver()[0] != "glibc":
+    return False
+  are_huge = _HUGE_PAGES in os.environ.get("GLIBC_TUNABLES", "")
+  mallopt = ctypes.CDLL(None).mallopt
+  settings = (
+    (_M_MMAP_THRESHOLD, _LARGE_BYTES[are_huge]),
+    (_M_TRIM_THRESHOLD, 2**31 - 1),
+    (_M_ARENA_MAX, 1),
+  )
+  return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def return_freed_memory() -> None:
+  """Gives what was freed back to the kernel, of glibc by malloc_trim.
+
+  For the start of a stage: what was read or held before it leaves gigabytes that its
+  own blocks need not fit into.
+  """
+  if platform.libc_ver()[0] == "glibc":
+    ctypes.CDLL(None).malloc_trim(0)
