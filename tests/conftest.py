@@ -49,6 +49,14 @@ def programs_are_forgotten():
     gc.collect()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_by_children(tmp_path_factory):
+  """Where tests/children.py keeps programs, for all workers of this run of tests."""
+  root = tmp_path_factory.getbasetemp()
+  root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+  os.environ.setdefault("TESTS_COMPILED", str(root / "compiled"))
+
+
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory):
   """See tests/chains.py: made once, for tests that only read it."""

@@ -9,7 +9,7 @@ from absl import flags
 import pytest
 
 import experiments
-from tests.cli.forks import ROOT, run
+from tests import children
 from undo_jax import cli
 
 MAINS = sorted(
@@ -22,7 +22,7 @@ MAINS = sorted(
 @pytest.mark.parametrize("name", MAINS)
 def test_a_main_is_its_command(name):
   assert name in cli.COMMANDS
-  path = ROOT / "experiments" / f"{name}.py"
+  path = children.ROOT / "experiments" / f"{name}.py"
   main, command = (ast.parse(p.read_text()) for p in (path, module_path(name)))
   summary = (ast.get_docstring(command) or "").splitlines()[0]
   assert ast.get_docstring(main) == summary
@@ -64,8 +64,8 @@ def test_no_flag_is_defined_before_a_command_is_chosen():
 @pytest.mark.processes
 def test_a_page_of_help_holds_the_commands_own_flags_alone():
   pages = {}
-  lines = [[name.replace("_", "-"), "--help"] for name in cli.COMMANDS]
-  for name, (status, page, said) in zip(cli.COMMANDS, run(lines), strict=True):
+  for name in cli.COMMANDS:
+    status, page, said = children.run(name.replace("_", "-"), "--help")
     assert (status, said) == (0, "")
     assert "--alsologtostderr" not in page and "--pdb" not in page
     assert f"  undo-jax {name} --" in page

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cli.forks import run
+from tests import children
 
 WRONG = {
   "--config=arithmetic:tiny": "--workdir must have a value",
@@ -16,8 +16,8 @@ WRONG = {
 
 @pytest.mark.processes
 def test_wrong_flags_are_one_line():
-  done = run([["undo", *arguments.split()] for arguments in WRONG])
-  for (status, _, said), message in zip(done, WRONG.values(), strict=True):
+  for arguments, message in WRONG.items():
+    status, _, said = children.run("undo", *arguments.split())
     assert status == 2
     (line,) = said.splitlines()
     assert line.startswith("error: ") and message in line

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cli.forks import run
+from tests import children
 
 WRONG = {
   ("relearn", "--checkpoint=none/there"): "must be a directory",
@@ -13,8 +13,8 @@ WRONG = {
 @pytest.mark.processes
 def test_a_checkpoint_and_models_that_are_not_there_are_one_line(tmp_path):
   flags = ("--config=arithmetic:tiny", f"--workdir={tmp_path}")
-  done = run([[kind, *flags, flag] for kind, flag in WRONG])
-  for (status, _, said), message in zip(done, WRONG.values(), strict=True):
+  for (kind, flag), message in WRONG.items():
+    status, _, said = children.run(kind, *flags, flag)
     assert status == 2
     (line,) = said.splitlines()
     assert line.startswith("error: ") and message in line

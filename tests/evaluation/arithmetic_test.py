@@ -96,14 +96,18 @@ def split(problem, tokenizer):
   return [*bos, *ids[:first]], ids[first : last + 1]
 
 
-def greedy(apply, params, prompt, count):
-  """Decodes one token after another from the prompt, as a user would."""
-  tokens = list(prompt)
-  for _ in range(count):
-    padded = np.asarray([tokens + [0] * (192 - len(tokens))])
+def greedy(apply, params, prompts, counts):
+  """Decodes one token after another from each prompt, as a user would."""
+  tokens = [list(prompt) for prompt in prompts]
+  for _ in range(max(counts)):
+    padded = np.asarray([row + [0] * (192 - len(row)) for row in tokens])
     logits = np.asarray(apply(params, padded))
-    tokens.append(int(np.argmax(logits[0, len(tokens) - 1])))
-  return tokens[len(prompt) :]
+    for row, found in zip(tokens, logits, strict=True):
+      row.append(int(np.argmax(found[len(row) - 1])))
+  return [
+    row[len(prompt) :][:count]
+    for row, prompt, count in zip(tokens, prompts, counts, strict=True)
+  ]
 
 
 def test_exact_match_equals_greedy_decoding(problems, half_trained, tokenizer):
@@ -114,9 +118,9 @@ def test_exact_match_equals_greedy_decoding(problems, half_trained, tokenizer):
     apply(params, jnp.asarray(arrays["inputs"])), arrays["targets"], arrays["mask"]
   )
   parts = [split(problem, tokenizer) for problem in problems]
-  expected = [
-    greedy(apply, params, prompt, len(answer)) == answer for prompt, answer in parts
-  ]
+  prompts, answers = zip(*parts, strict=True)
+  decoded = greedy(apply, params, prompts, [len(answer) for answer in answers])
+  expected = [found == answer for found, answer in zip(decoded, answers, strict=True)]
   assert matches.tolist() == expected
   assert 0 < sum(expected) < len(expected), "the model must be right on some only"
   if tokenizer is not TOKENIZER:

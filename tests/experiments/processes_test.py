@@ -6,20 +6,15 @@ another mesh, one of which is killed in the attack; and by one, which finishes i
 """
 
 import json
-import os
-import pathlib
 import re
 import socket
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from tests import minimal
-import undo_jax
+from tests import children, minimal
 from undo_jax import testing
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
@@ -28,7 +23,6 @@ from undo_jax.training import loop
 from undo_jax.training.checkpointing import Checkpoints, load_params
 
 pytestmark = pytest.mark.processes
-ROOT = pathlib.Path(undo_jax.__file__).parents[1]
 CHANGES = {
   "models.max_ent.optimizer.num_steps": 8,
   "model.num_layers": 1,  # Compiling takes longest.
@@ -47,32 +41,19 @@ def start(workdir, count, **changes):
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
   command = [
-    *(sys.executable, "-m", "experiments.relearn", f"--models={MODEL}"),
-    f"--workdir={workdir}",
+    *("relearn", f"--models={MODEL}", f"--workdir={workdir}"),
     *minimal.flags(**(CHANGES | changes)),
   ]
-  others = [f"--coordinator_address={address}", f"--num_processes={count}"]
-  environment = os.environ | {
-    "JAX_NUM_CPU_DEVICES": "1",
-    "JAX_PLATFORMS": "cpu",
-  }
-  return [
-    subprocess.Popen(
-      [*command, *others, f"--process_id={index}"] if count > 1 else command,
-      cwd=ROOT,
-      env=environment,
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for index in range(count)
-  ]
+  if count == 1:
+    return [children.start(*command)]
+  command += [f"--coordinator_address={address}", f"--num_processes={count}"]
+  return [children.start(*command, f"--process_id={x}") for x in range(count)]
 
 
 def finish(running):
   """Returns the exit status and what was said of each process."""
-  said = [process.communicate()[1] for process in running]
-  return [process.returncode for process in running], said
+  status = [process.wait() for process in running]
+  return status, [process.printed()[1] for process in running]
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +65,23 @@ def whole(tmp_path_factory):
   return workdir
 
 
+def wait_for(is_there, running):
+  """Waits until something is there; fails where a process has ended before."""
+  while not is_there():
+    if any(process.poll() is not None for process in running):
+      pytest.fail("\n".join(process.printed()[1] for process in running))
+    time.sleep(0.02)
+
+
 def kill_in(stage, workdir, **changes):
   """Kills two processes after the stage's first checkpoint; returns what one said."""
   killed = start(workdir, 2, **changes)
-  while not list(workdir.glob(f"stages/{stage}-*/checkpoints/[246]")):
-    if any(process.poll() is not None for process in killed):
-      pytest.fail("\n".join(finish(killed)[1]))
-    time.sleep(0.02)
-  killed[1].kill()
-  killed[1].wait()
-  killed[0].kill()  # As a scheduler does, which restarts all of a job.
-  return finish(killed)[1][0]
+  checkpoints = f"stages/{stage}-*/checkpoints/[246]"
+  wait_for(lambda: list(workdir.glob(checkpoints)), killed)
+  for process in reversed(killed):  # As a scheduler does, which restarts all of a job.
+    process.kill()
+    process.wait()
+  return killed[0].printed()[1]
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +91,14 @@ def interrupted(tmp_path_factory):
   kill_in("max_ent", workdir, **MESHES[0])
 
   told = start(workdir, 4, **MESHES[1])
-  before = ""
-  while "max_ent: resuming" not in before and told[0].poll() is None:
-    before += told[0].stderr.readline()
+  wait_for(lambda: "max_ent: resuming" in told[0].printed()[1], told)
   told[3].terminate()
   told_status, told_said = finish(told)
 
   resumed = kill_in(f"relearn_{MODEL}", workdir, **MESHES[2])
   status, said = finish(start(workdir, 1))
   assert status == [0], said
-  return workdir, (told_status, before + told_said[0]), (resumed, said[0])
+  return workdir, (told_status, told_said[0]), (resumed, said[0])
 
 
 def rows(workdir, name, kind):

@@ -100,14 +100,12 @@ def score(params, problems):
 
 @pytest.fixture(scope="module", autouse=True)
 def made_cheap():
-  jax.config.update("jax_disable_most_optimizations", True)
   with pytest.MonkeyPatch.context() as patch:
     cheap = dataclasses.replace(
       arithmetic.TASK, make_evaluate=lambda *args, **kwargs: score
     )
     patch.setattr(tasks, "get", lambda name: cheap)
     yield
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from scipy import stats
+from scipy import special
 
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import robustness as rb
@@ -45,7 +45,7 @@ def mean(values: Iterable[float | None]) -> Mean | None:
   count = len(known)
   center = math.fsum(known) / count
   variance = math.fsum((value - center) ** 2 for value in known) / (count - 1)
-  half = float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance / count)
+  half = float(special.stdtrit(count - 1, 0.975)) * math.sqrt(variance / count)
   return Mean(center, half, known)
 
 
