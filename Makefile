@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.tested
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n auto $(ARGS) \
 	  || test $$? = 5  # No test among those of ARGS.
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations=25 $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
 
 # Lint, format and types, as in pre-commit.
 check: $(VENV)/.developed

@@ -31,13 +31,16 @@ flags.FLAGS.mark_as_parsed()
 
 
 def pytest_collection_modifyitems(config, items):
-  """Keeps the tests that are meant for programs compiled as they are here."""
+  """Keeps the tests meant for programs compiled as they are here, long files first."""
 
   def is_meant(item):
     return (item.get_closest_marker("optimized") is None) == QUICK
 
   config.hook.pytest_deselected(items=[x for x in items if not is_meant(x)])
   items[:] = [item for item in items if is_meant(item)]
+  # Files that run commands take longest: the last one must not be one of them.
+  starting = {x.path for x in items if x.get_closest_marker("processes")}
+  items.sort(key=lambda item: item.path not in starting)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,6 @@
 """Where models come from: found by name, opened, refused, told apart by content."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from tests import minimal
 from tests.chains import directory, model_of, stages_abstract
-from undo_jax.checkpoints import sources
+from undo_jax.checkpoints import exporting, sources
 from undo_jax.models import huggingface
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
@@ -23,6 +24,8 @@ def test_stages_run_from_hugging_face_files_as_from_ours(chain, tmp_path):
   source = sources.open_source(ours, model_of())
   abstract = stages_abstract(source)
   huggingface.save(tmp_path / "hf", source.model, sources.load(source, abstract))
+  generation = {"eos_token_id": [1, 5], "temperature": 0.7, "bos_token_id": 7}
+  (tmp_path / "hf" / "generation_config.json").write_text(json.dumps(generation))
   # The converted model is made robust and attacked.
   made = run_single(
     "distill", minimal.config(), tmp_path / "a", checkpoint=tmp_path / "hf"
@@ -36,6 +39,13 @@ def test_stages_run_from_hugging_face_files_as_from_ours(chain, tmp_path):
       for part in "ab"
     )
     np.testing.assert_array_equal(first["embedding"], second["embedding"])
+  # What it generates by goes on with it, with the ids of the tokenizer that made it.
+  exporting.export(directory(tmp_path / "a", "undo_alpha_0.5"), tmp_path / "out")
+  written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+  assert written == generation | {"bos_token_id": 2}
+  exporting.export(tmp_path / "hf", tmp_path / "same")
+  written = json.loads((tmp_path / "same" / "generation_config.json").read_text())
+  assert written == generation
   attacked = run_single(
     "relearn", minimal.config(), tmp_path / "c", checkpoint=tmp_path / "hf"
   )

@@ -39,7 +39,7 @@ def test_wrong_requests_are_one_clear_line(chain, tmp_path):
   config = minimal.config(data__tokenizer="bytes")
   with pytest.raises(ConfigError, match="vocab_size: expected at least 259"):
     run_single("evaluate", config, tmp_path, checkpoint=base)
-  config = minimal.config(models__rmu__start="max_ent")
+  config = minimal.config(models__rmu__run=True, models__rmu__start="max_ent")
   with pytest.raises(ConfigError, match="starts from base, max_ent; give it as"):
     run_single("unlearn", config, tmp_path, checkpoint=base)
   assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,8 @@ from undo_jax.training.checkpointing import load_params
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError, JsonObject, Params
 
+_GENERATION = "generation_config.json"  # What ends a text, how tokens are drawn.
+
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
@@ -27,6 +29,7 @@ class Exported:
   params: Params
   history: Sequence[cards.Entry]
   settings: JsonObject  # The config.json it came from, or empty.
+  generation: JsonObject  # The generation_config.json beside that, or empty.
   tokenizer: str | None  # Its name, see data/tokenizers.py.
 
 
@@ -60,14 +63,18 @@ def export(
     found = _contracted(read(checkpoint, learning_rate=learning_rate))
     if adapter is not None:
       found = _with_adapter(found, adapter)
-    name, settings = tokenizer or found.tokenizer, found.settings
+    name = tokenizer or found.tokenizer
+    settings, generation = found.settings, found.generation
     if name is not None:
       made = tokenizers.make(name)
       _check_fits(name, made, found.config)
       tokenizer_export.write(name, temporary)
       settings = _with_special_ids(settings, made)
+      generation = {k: _with_special_ids(generation, made)[k] for k in generation}
     else:
       tokenizer_export.copy(checkpoint, temporary)
+    if generation:
+      files.write_json(temporary / _GENERATION, generation)
     huggingface.write(
       temporary, found.config, found.params, dtype=dtype, extra=settings
     )
@@ -89,16 +96,10 @@ def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exp
     config, params = huggingface.load(checkpoint)
     settings = huggingface.read_settings(checkpoint)
     history = cards.history(checkpoint)
-    return Exported(config, params, history, settings, None)
+    generation = _read_json(checkpoint / _GENERATION)
+    return Exported(config, params, history, settings, generation, None)
   params = sources.load(source, _abstract(source.model))
-  history = cards.history(checkpoint)
-  return Exported(
-    source.model,
-    params,
-    history,
-    _settings_of(history),
-    cards.tokenizer(history),
-  )
+  return _made(source.model, params, cards.history(checkpoint))
 
 
 def _contracted(found: Exported) -> Exported:
@@ -147,10 +148,16 @@ def _read_attack(checkpoint: pathlib.Path, learning_rate: float | None) -> Expor
   if members.reads_base:
     frozen["base"] = read(cards.inputs(checkpoint)["model"]).params
   params = members.weights(params, frozen)
-  history = cards.history(checkpoint)
-  return Exported(
-    stage.model, params, history, _settings_of(history), cards.tokenizer(history)
-  )
+  return _made(stage.model, params, cards.history(checkpoint))
+
+
+def _made(
+  config: ModelConfig, params: Params, history: Sequence[cards.Entry]
+) -> Exported:
+  """Returns a model of a run with what is kept of the one that the run was given."""
+  settings, generation = _settings_of(history)
+  name = cards.tokenizer(history)
+  return Exported(config, params, history, settings, generation, name)
 
 
 def _member(
@@ -186,18 +193,24 @@ def _with_adapter(found: Exported, directory: pathlib.Path) -> Exported:
   return dataclasses.replace(found, params=params)
 
 
-def _settings_of(history: Sequence[cards.Entry]) -> JsonObject:
-  """Returns the config.json of the Hugging Face model at the start, if there is one."""
+def _settings_of(history: Sequence[cards.Entry]) -> tuple[JsonObject, JsonObject]:
+  """Returns config.json and generation_config.json of the model given at the start."""
   for entry in history:
     path = pathlib.Path(entry.path or "")
     if isinstance(entry.stage, GivenStage) and (path / "config.json").is_file():
       settings = files.read_json(path / "config.json")
-      return settings if "model_type" in settings else {}
-  return {}
+      if "model_type" not in settings:  # A stage's.
+        break
+      return settings, _read_json(path / _GENERATION)
+  return {}, {}
+
+
+def _read_json(path: pathlib.Path) -> JsonObject:
+  return files.read_json(path) if path.is_file() else {}
 
 
 def _with_special_ids(settings, tokenizer: tokenizers.Tokenizer) -> JsonObject:
-  """Returns a config.json with the ids of the tokenizer that the model was made with.
+  """Returns settings with the ids of the tokenizer that the model was made with.
 
   What the settings say stays where it includes the tokenizer's: one of several ends.
   """

@@ -32,6 +32,16 @@ def define_flags() -> tuple[
   return config, workdir
 
 
+def define_dry_run() -> flags.FlagHolder[bool]:
+  """Defines --dry_run and returns it."""
+  return flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Check the config, compile the programs, print what memory they take, and end: by "
+    "an error if the devices have not that much free. Nothing is written.",
+  )
+
+
 def profile_steps() -> tuple[int, int] | None:
   """Returns the updates of each stage that are to be traced, if any are."""
   if "profile_steps" not in flags.FLAGS:

@@ -4,12 +4,14 @@ from absl import flags
 
 from undo_jax.cli import launch
 from undo_jax.cli.process import Main
+from undo_jax.estimation import host
 from undo_jax.running import runs
 
 
 def define(kind: str) -> Main:
   """Defines the flags; the main runs the stages of one kind, see runs.run_single."""
   config, workdir = launch.define_flags()
+  dry_run = launch.define_dry_run()
   checkpoint = flags.DEFINE_string(
     "checkpoint",
     None,
@@ -20,12 +22,17 @@ def define(kind: str) -> Main:
 
   def main(argv: list[str]) -> None:
     del argv
+    chosen = {"checkpoint": checkpoint.value, "models": models.value}
+    if dry_run.value:
+      _, declared, plans = runs.plan_single(kind, config.value, **chosen)
+      names = {stage.name for plan in plans.values() for stage in plan}
+      host.check(declared.config, declared.mesh, names)
+      return
     runs.run_single(
       kind,
       config.value,
       str(workdir.value),
-      checkpoint=checkpoint.value,
-      models=models.value,
+      **chosen,
       profile_steps=launch.profile_steps(),
     )
 

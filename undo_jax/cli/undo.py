@@ -10,15 +10,22 @@ The same command resumes a run that was stopped; see configs/ for the tasks.
 
 from undo_jax.cli import launch
 from undo_jax.cli.process import Main
+from undo_jax.estimation import host
 from undo_jax.running import runs
 
 
 def define() -> Main:
   """Defines the flags; the main runs what is not finished of a config in a workdir."""
   config, workdir = launch.define_flags()
+  dry_run = launch.define_dry_run()
 
   def main(argv: list[str]) -> None:
     del argv
+    if dry_run.value:
+      declared = runs.declare(config.value)
+      names = {stage.name for stage in declared.plan(declared.config.seeds[0])}
+      host.check(declared.config, declared.mesh, names)
+      return
     steps = launch.profile_steps()
     runs.run_all(config.value, str(workdir.value), profile_steps=steps)
 

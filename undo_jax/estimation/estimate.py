@@ -93,13 +93,17 @@ def estimate(
   memory = compiled.memory_analysis()
   arguments = memory.argument_size_in_bytes
   outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
+  # CPUs' compiler knows no peak.
+  peak = memory.peak_memory_in_bytes or (
+    arguments + outputs + memory.temp_size_in_bytes
+  )
   return dataclasses.replace(
     known,
     argument_bytes=arguments,
     output_bytes=outputs,
     # By the peak the compiler decides what fits; its own size of the temporaries
     # counts some memory twice.
-    temporary_bytes=memory.peak_memory_in_bytes - arguments - outputs,
+    temporary_bytes=peak - arguments - outputs,
     code_bytes=memory.generated_code_size_in_bytes,
     aliased_bytes=memory.alias_size_in_bytes,
     found=compiled_text.read(compiled.as_text()),

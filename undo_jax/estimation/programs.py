@@ -17,6 +17,8 @@ from undo_jax.plan.config import RunConfig
 from undo_jax.plan.stages import BATCH, AttackStage, DataStage, TrainStage
 from undo_jax.running import programs
 
+EVALUATION = ("evaluation",)  # The names of the program that scores models.
+
 
 class Lowered(NamedTuple):
   """A program that stages share, and the shapes of its arguments."""
@@ -44,9 +46,7 @@ def of_run(config: RunConfig, mesh: Mesh) -> Iterator[Lowered]:
     yield shared._replace(names=tuple(stage.name for stage in alike))
   model, rows = config.model, config.evaluation_rows
   score = programs.evaluate(model, mesh, config.task, names, rows)
-  yield Lowered(
-    ("evaluation",), score, (programs.abstract_params(model, mesh), problems)
-  )
+  yield Lowered(EVALUATION, score, (programs.abstract_params(model, mesh), problems))
   for alike in _alike([stage for stage in plan if isinstance(stage, AttackStage)]):
     program = _attack(alike[0], mesh, names, problems, config)
     yield Lowered(tuple(stage.name for stage in alike), *program)

@@ -143,15 +143,10 @@ def run_single(
     models: the names to make; None: all that the part makes.
     profile_steps: updates of each stage to trace.
   """
-  if checkpoint is not None:
-    config = put_checkpoint(config, kind, os.fspath(checkpoint))
-  workdir, declared = files.path(workdir), declare(config)
-
-  def part(plan: list[Stage]) -> list[Stage]:
-    made = stages.needed(plan, _made(declared.config, kind, plan))
-    return made if models is None else stages.needed(made, _named(made, models))
-
-  plans = {seed: part(declared.plan(seed)) for seed in declared.config.seeds}
+  config, declared, plans = plan_single(
+    kind, config, checkpoint=checkpoint, models=models
+  )
+  workdir = files.path(workdir)
   _claim(workdir, config, declared)
   runs, outcomes = _run(workdir, declared, plans, profile_steps)
   for run in runs.values() if processes.is_first() else ():
@@ -159,6 +154,26 @@ def run_single(
       print(f"{run.label}{stage.name}: {summary(outcomes[stage.name])}")
       print(f"  {run.directories[stage.name]}")
   return outcomes
+
+
+def plan_single(
+  kind: str,
+  config: builders.Config,
+  *,
+  checkpoint: str | os.PathLike[str] | None = None,
+  models: Sequence[str] | None = None,
+) -> tuple[builders.Config, Declared, dict[int, list[Stage]]]:
+  """Returns what `run_single` runs: the config it comes to, and stages by seed."""
+  if checkpoint is not None:
+    config = put_checkpoint(config, kind, os.fspath(checkpoint))
+  declared = declare(config)
+
+  def part(plan: list[Stage]) -> list[Stage]:
+    made = stages.needed(plan, _made(declared.config, kind, plan))
+    return made if models is None else stages.needed(made, _named(made, models))
+
+  plans = {seed: part(declared.plan(seed)) for seed in declared.config.seeds}
+  return config, declared, plans
 
 
 def put_checkpoint(

@@ -7,7 +7,7 @@ from experiments.gradient_routing.steering.config import Config
 from experiments.gradient_routing.stories.batches import NAMES
 from undo_jax.utils import tables
 
-MODELS = ("routed", "control")
+MODELS = {"routed": True, "control": False}  # Whether the word is routed.
 
 
 class Projection(TypedDict):

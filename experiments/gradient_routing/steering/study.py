@@ -97,9 +97,9 @@ def run_seed(config: Config, programs: Programs, seed: int) -> Part:
   (token,) = tokenizer.encode(f" {config.routing.word}")
   seen_V = np.bincount(batches["targets"].reshape(-1), minlength=size) > 0
   models: Part = {}
-  for name in MODELS:
+  for name, is_routed in MODELS.items():
     chosen_V = np.zeros(size, bool)
-    chosen_V[token] = name == "routed"
+    chosen_V[token] = is_routed
     start = state_lib.create(fresh, programs.optimizer)
     end, _ = programs.run(start, {"chosen_V": chosen_V}, batches, key)
     losses = programs.score(end.params, problems)

@@ -51,7 +51,8 @@ class Programs:
     self._rows_at_once = config.evaluation.rows_at_once
     self.methods = self._methods(config)
     self._plain = cross_entropy.make(Decoder(self.model).apply)
-    self.rmu = jax.jit(self._make_rmu(config.rmu, config.train.forget_rows))
+    # Methods that start from the base.
+    self.unlearning = {"rmu": self._make_rmu(config.rmu, config.train.forget_rows)}
     self.repair = jax.jit(self._make_repair(config.repair))
     retrain = config.retrain
     self.retrain_optimizer = optimizers.make_population_optimizer(
@@ -138,12 +139,13 @@ class Programs:
     steps = scan_steps(make_step(objective, optimizer))
 
     def unlearn(params, batches, key):
+      batches = {name: x[: block.num_steps] for name, x in batches.items()}
       direction_D = rmu.random_direction(key, self.model.width)
       frozen = {"reference": params, "direction": direction_D}
       start = state_lib.create(params, optimizer)
       return steps(start, frozen, batches, key)[0].params
 
-    return unlearn
+    return jax.jit(unlearn)
 
   def _make_repair(self, block: Repair) -> RepairProgram:
     optimizer = optimizers.make_optimizer(block)

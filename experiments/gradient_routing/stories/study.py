@@ -74,7 +74,7 @@ def run_seed(config: Config, programs: Programs, seed: int) -> Part:
   ):
     name = f"{method}_{fraction:g}" if fraction else UNLABELLED_NAMES[method]
     after = _losses(programs.methods["filtering"].score(params, problems))
-    before = after if name == "base" else before or models["base"]["after"]
+    before = before or models.get("base", {"after": after})["after"]
     retrained = _retrained(config, programs, data, params, problems, key)
     most = retrained[str(max(config.retrain.num_stories))]
     lowest = min(after["forget"], *most["forget"])
@@ -109,9 +109,8 @@ def _models(
     for method in config.methods:
       if not fraction and method not in UNLABELLED_NAMES:
         continue
-      if method == "rmu":
-        first = {name: x[: config.rmu.num_steps] for name, x in batches.items()}
-        yield method, fraction, None, programs.rmu(base, first, key)
+      if method in programs.unlearning:
+        yield method, fraction, None, programs.unlearning[method](base, batches, key)
         continue
       trained = programs.methods[method]
       if trained.routing is None:

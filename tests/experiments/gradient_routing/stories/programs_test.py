@@ -32,7 +32,7 @@ def test_the_other_methods_give_models_of_the_same_sizes():
     return expansion.contract(routing.model, end.params, new)[1]
 
   first = {name: x[:3] for name, x in batches.items()}
-  shapes = [jax.eval_shape(programs.rmu, fresh, first, key)]
+  shapes = [jax.eval_shape(programs.unlearning["rmu"], fresh, first, key)]
   for method in ("era_coherent", "sgtm"):
     shapes.append(jax.eval_shape(functools.partial(trained, method), fresh))
   assert shapes == [fresh] * 3

@@ -1,0 +1,62 @@
+"""What a run takes of the memory here: counted by hand, refused in one line."""
+
+import psutil
+import pytest
+
+from tests import children, minimal
+from undo_jax.estimation import host
+from undo_jax.models.config import num_params
+from undo_jax.running import runs
+from undo_jax.utils.types import ConfigError
+
+
+def declared():
+  config = minimal.only(minimal.config(), ("base", "max_ent"))
+  config.references.filtered = None
+  return runs.declare(config)
+
+
+def test_arguments_are_the_state_and_what_is_frozen(capsys):
+  run = declared()
+  names = {stage.name for stage in run.plan(0)}
+  found = {each.name: each for each in host.check(run.config, run.mesh, names)}
+  assert set(found) == {
+    "base",
+    "max_ent",
+    "evaluation",
+    "relearn_base, relearn_max_ent",
+  }
+  weights = 4 * num_params(run.config.model)
+  # Parameters and Adam's two moments, whole on each device; two rates in the attack.
+  for name, copies in {"base": 3, "max_ent": 3, "evaluation": 1}.items():
+    rest = found[name].argument_bytes - copies * weights
+    assert 0 < rest < 0.1 * weights
+    assert (found[name].aliased_bytes >= 3 * weights) == (copies == 3)
+    assert found[name].temporary_bytes > 0
+  attack = found["relearn_base, relearn_max_ent"]
+  assert 6 * weights < attack.argument_bytes < 6.5 * weights
+  printed = capsys.readouterr().out
+  assert all(line.split()[-7] == "yes" for line in printed.splitlines()[2:])
+
+
+def test_what_does_not_fit_is_refused_in_one_line(monkeypatch):
+  run = declared()
+  free = psutil.virtual_memory()._replace(available=8 * 2**16)
+  monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+  with pytest.raises(ConfigError, match="GiB a device, .* lower batch_size") as error:
+    host.check(run.config, run.mesh, {"base"})
+  assert str(error.value).startswith("base: expected at most 6.1e-05 GiB")
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("command", ["undo", "unlearn"])
+def test_a_dry_run_compiles_and_writes_nothing(tmp_path, command):
+  workdir = tmp_path / "run"
+  status, printed, said = children.run(
+    command, "--dry_run", f"--workdir={workdir}", *minimal.flags()
+  )
+  assert status == 0, said
+  names = [line.split("  ")[0] for line in printed.splitlines()[2:]]
+  assert "max_ent" in names and ("relearn_base" in printed) == (command == "undo")
+  assert not workdir.exists()

@@ -1,0 +1,75 @@
+"""What a run will take of the memory of the devices that are here."""
+
+from collections.abc import Collection
+import math
+
+import jax
+from jax.sharding import Mesh
+
+from undo_jax.estimation import programs, table
+from undo_jax.estimation.estimate import Estimate, estimate
+from undo_jax.hardware.chips import Target
+from undo_jax.plan.config import RunConfig
+from undo_jax.utils.types import ConfigError
+
+
+def check(config: RunConfig, mesh: Mesh, names: Collection[str]) -> list[Estimate]:
+  """Compiles a run's programs for the devices of its mesh and prints what they take.
+
+  A program's memory is that of its arguments, which the run holds, its results and its
+  temporaries. What is beside it comes to less than a gigabyte: libraries, programs,
+  batches.
+
+  Args:
+    config: of the run.
+    mesh: of the devices that are here.
+    names: of the stages that are to be run; the programs of others are left out.
+
+  Returns:
+    The estimates, one a program.
+
+  Raises:
+    ConfigError: if one takes more than its device has free.
+  """
+  here, found = _here(mesh), []
+  print(table.heading(here, dict(mesh.shape)), flush=True)
+  for stages, program, args in programs.of_run(config, mesh):
+    chosen = [name for name in stages if name in names]
+    if chosen or stages == programs.EVALUATION:
+      name = ", ".join(chosen or stages)
+      found.append(estimate(name, program, args, here, mesh.size))
+      print(table.line(found[-1]), flush=True)
+  too_large = [each for each in found if not each.fits]
+  if too_large:
+    most = max(too_large, key=lambda each: each.total_bytes)
+    raise ConfigError(
+      f"{most.name}: expected at most {here.memory_bytes / 2**30:.3g} GiB a device, "
+      f"which is what is free, got {_size(most)}; lower batch_size, model.logits_chunk "
+      "or the number of learning rates of an attack, or raise num_microbatches"
+    )
+  return found
+
+
+def _size(found: Estimate) -> str:
+  return found.refusal or f"{found.total_bytes / 2**30:.3g} GiB"
+
+
+def _here(mesh: Mesh) -> Target:
+  """Returns a device of the mesh as a target, its memory what is free of it now."""
+  device = mesh.devices.flat[0]
+  return Target(
+    name=device.device_kind,
+    kind=device.device_kind,
+    flops_per_second=math.inf,  # It is not asked for times.
+    memory_bytes=_free_bytes(device),
+    link_bytes_per_second=math.inf,
+  )
+
+
+def _free_bytes(device: jax.Device) -> float:
+  stats = device.memory_stats()
+  if stats is not None and "bytes_limit" in stats:
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+  import psutil  # Devices of the host share its memory.
+
+  return psutil.virtual_memory().available / len(jax.local_devices())
