@@ -1,5 +1,7 @@
 """Eight host devices for every test and quick compiling, set before JAX starts."""
 
+import contextlib
+import fcntl
 import gc
 import importlib.metadata
 import os
@@ -52,17 +54,42 @@ def programs_are_forgotten():
     gc.collect()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled_by_children(tmp_path_factory):
-  """Where tests/children.py keeps programs, for all workers of this run of tests."""
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+  """A directory that all workers of this run of tests have in common."""
   root = tmp_path_factory.getbasetemp()
-  root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-  os.environ.setdefault("TESTS_COMPILED", str(root / "compiled"))
+  return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_by_children(shared):
+  """Where tests/children.py keeps programs."""
+  os.environ.setdefault("TESTS_COMPILED", str(shared / "compiled"))
+
+
+@contextlib.contextmanager
+def one_worker_at_a_time(path):
+  """Holds a lock: what the first worker has run is finished for the next ones."""
+  with open(path, "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory):
+def chain(shared):
   """See tests/chains.py: made once, for tests that only read it."""
   from tests import chains
 
-  return chains.make(tmp_path_factory.mktemp("chain"))
+  with one_worker_at_a_time(shared / "chain.lock"):
+    return chains.make(shared / "chain")
+
+
+@pytest.fixture(scope="session")
+def variants(shared):
+  """See tests/running/variants.py: run once, for tests that only read it."""
+  from tests.running.variants import variant_run
+  from undo_jax import running
+
+  with one_worker_at_a_time(shared / "variants.lock"):
+    run = variant_run(shared / "variants")
+    return run, running.run_stages(run)

@@ -24,7 +24,7 @@ TOKENIZER = make("characters:ascii")
 
 @pytest.fixture(scope="module")
 def problems():
-  return data.evaluation_problems(0, num_per_task=3, kinds=("equation", "word_problem"))
+  return data.evaluation_problems(0, num_per_task=2, kinds=("equation", "word_problem"))
 
 
 def train_bpe(directory, names):

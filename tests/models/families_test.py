@@ -14,7 +14,16 @@ from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
 from undo_jax.utils import trees
 from undo_jax.utils.types import ConfigError
 
-NAMES = sorted(references.CASES)
+# Of each family one, and what differs within: biases, the scaling of positions.
+NAMES = (
+  "gemma",
+  "gemma2_window",
+  "gemma3_scaled_rope",
+  "llama3_rope_tied",
+  "llama_biases",
+  "qwen2",
+  "qwen3",
+)
 ROOT = references.ROOT
 
 

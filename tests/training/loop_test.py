@@ -120,7 +120,7 @@ def uninterrupted(tmp_path_factory):
   return directory, result, evaluated
 
 
-@pytest.mark.parametrize("kill_at", [0, 1, 3, 4, 8, 9])
+@pytest.mark.parametrize("kill_at", [0, 3, 8, 9])
 def test_kill_and_resume_is_bit_for_bit(tmp_path, uninterrupted, kill_at):
   whole, expected, _ = uninterrupted
   with pytest.raises(Killed):

@@ -102,7 +102,7 @@ from undo_jax.models.decoder import Decoder
 from undo_jax.training import optimizers, state
 from undo_jax.training.step import make_step
 
-config = testing.config(vocab_size=16384, num_layers=4, width=256, mlp_width=512)
+config = testing.config(vocab_size=16384, num_layers=1, width=256, mlp_width=512)
 model = Decoder(config)
 optimizer = optimizers.make_optimizer(
   optimizers.OptimizerConfig(learning_rate=1e-4, num_steps=12)
@@ -117,7 +117,7 @@ step = jax.jit(make_step(objective, optimizer), donate_argnums=0)
 create = jax.jit(lambda key: state.create(model.init(key), optimizer))
 trained = create(jax.random.key(0))
 allocator.return_freed_memory()
-for _ in range(8):
+for _ in range(6):
   trained, metrics = step(trained, (), batch, jax.random.key(1))
   jax.block_until_ready(trained)
   time.sleep(0.1)  # XLA frees its temporaries after the results are there.
@@ -129,4 +129,4 @@ for _ in range(8):
 def test_memory_does_not_grow_from_update_to_update():
   resident = list(map(int, printed(UPDATES, JAX_NUM_CPU_DEVICES="1")))
   assert max(resident[3:]) < resident[2] + 30e6
-  assert max(resident) < 0.8e9
+  assert max(resident) < 0.7e9

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 import math
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -66,7 +67,7 @@ def _here(mesh: Mesh) -> Target:
   )
 
 
-def _free_bytes(device: jax.Device) -> float:
+def _free_bytes(device: Any) -> float:
   stats = device.memory_stats()
   if stats is not None and "bytes_limit" in stats:
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
