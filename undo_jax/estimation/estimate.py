@@ -93,21 +93,26 @@ def estimate(
   memory = compiled.memory_analysis()
   arguments = memory.argument_size_in_bytes
   outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
-  # CPUs' compiler knows no peak.
-  peak = memory.peak_memory_in_bytes or (
-    arguments + outputs + memory.temp_size_in_bytes
-  )
+  # By the peak the compiler decides what fits; its own size of the temporaries counts
+  # some memory twice. The peak of CPUs leaves the temporaries out.
+  beside = memory.peak_memory_in_bytes - arguments - outputs
+  if _platform(args) == "cpu":
+    beside = memory.temp_size_in_bytes
   return dataclasses.replace(
     known,
     argument_bytes=arguments,
     output_bytes=outputs,
-    # By the peak the compiler decides what fits; its own size of the temporaries
-    # counts some memory twice.
-    temporary_bytes=peak - arguments - outputs,
+    temporary_bytes=beside,
     code_bytes=memory.generated_code_size_in_bytes,
     aliased_bytes=memory.alias_size_in_bytes,
     found=compiled_text.read(compiled.as_text()),
   )
+
+
+def _platform(args: tuple[Any, ...]) -> str:
+  """Returns the kind of the devices that arguments lie on."""
+  (device, *_) = jax.tree.leaves(args)[0].sharding.device_set
+  return device.platform
 
 
 def _sentence(text: str) -> str:
