@@ -53,7 +53,7 @@ ONLY = {
   "sentencepiece": ("data",),
   "tokenizers": ("data",),
   "matplotlib": ("frontier",),
-  "gguf": ("models/gguf_weights.py",),
+  "gguf": ("models/gguf_weights.py", "checkpoints/gguf_export.py"),
   "jinja2": ("frontier/report.py",),
   "tabulate": ("utils/tables.py",),
   "lm_eval": ("evaluation/harness.py",),

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 import dataclasses
+import os
 import pathlib
+import shutil
+from typing import Any
 
 import jax
 
@@ -81,6 +84,30 @@ def export(
     cards.save(temporary, found.history)
     card = cards.render(output.name, found.history, found.config)
     files.write_text(temporary / "README.md", card)
+
+
+def export_gguf(checkpoint: pathlib.Path, output: pathlib.Path, **options: Any) -> None:
+  """Writes a model with its tokenizer as one GGUF file, whole or not at all.
+
+  Args:
+    checkpoint: see `export`.
+    output: a new file.
+    **options: of `export`.
+
+  Raises:
+    ConfigError: as `export`, and if the model or its tokenizer has no form in GGUF;
+      see gguf_export.py.
+  """
+  from undo_jax.checkpoints import gguf_export  # Here, since it needs gguf.
+
+  if output.exists():
+    raise ConfigError(f"{output} exists already and is not overwritten; give another")
+  with files.new_directory(output.with_name(f"{output.name}.parts")) as parts:
+    export(checkpoint, parts / output.stem, **options)
+    gguf_export.write(parts / output.stem, parts / output.name)
+    os.replace(parts / output.name, output)
+    shutil.rmtree(parts / output.stem)
+  output.with_name(f"{output.name}.parts").rmdir()
 
 
 def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exported:

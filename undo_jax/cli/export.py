@@ -6,7 +6,8 @@ COMMAND:
 
 The checkpoint is a trained stage's directory; an attack's, with --learning_rate for
 the member that is wanted; or Hugging Face's, with --adapter to merge PEFT's LoRA.
-Adapters of an attack are merged, or written as PEFT reads them with --peft.
+Adapters of an attack are merged, or written as PEFT reads them with --peft. An output
+that ends in .gguf is one file as llama.cpp reads it, of a Llama (extra `gguf`).
 """
 
 import logging
@@ -26,7 +27,9 @@ def define() -> Main:
   checkpoint = flags.DEFINE_string(
     "checkpoint", None, "What to export; see above.", required=True
   )
-  output = flags.DEFINE_string("output", None, "A new directory.", required=True)
+  output = flags.DEFINE_string(
+    "output", None, "A new directory, or a new file FILE.gguf.", required=True
+  )
   rate = flags.DEFINE_float("learning_rate", None, "Of the attack's member to export.")
   adapter = flags.DEFINE_string("adapter", None, "PEFT's directory, to be merged.")
   peft = flags.DEFINE_bool("peft", False, "Write the adapters alone.")
@@ -43,7 +46,9 @@ def define() -> Main:
     if peft.value:
       exporting.export_adapter(source, target, learning_rate=rate.value)
     else:
-      exporting.export(
+      is_file = target.suffix == ".gguf"
+      export = exporting.export_gguf if is_file else exporting.export
+      export(
         source,
         target,
         learning_rate=rate.value,

@@ -24,7 +24,7 @@ QUANTIZATIONS = (
   *("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),
   *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
 )
-_ARCHITECTURE = "llama"
+ARCHITECTURE = "llama"
 _WHOLE = {
   "token_embd.weight": "model.embed_tokens.weight",
   "output_norm.weight": "model.norm.weight",
@@ -87,9 +87,9 @@ def open_file(path: pathlib.Path) -> GgufFile:
       "llama-gguf-split --merge"
     )
   architecture = opened.field("general.architecture", str)
-  if architecture != _ARCHITECTURE:
+  if architecture != ARCHITECTURE:
     raise ConfigError(
-      f"{path} holds the architecture {architecture!r}; only {_ARCHITECTURE!r} can be "
+      f"{path} holds the architecture {architecture!r}; only {ARCHITECTURE!r} can be "
       "read (Llama, SmolLM, Mistral, TinyLlama)"
     )
   for name, tensor in opened.tensors.items():
@@ -162,10 +162,7 @@ def tensors(
   Raises:
     ConfigError: at a tensor that no Llama model has.
   """
-  heads = {
-    "attn_q": config["num_attention_heads"],
-    "attn_k": config["num_key_value_heads"],
-  }
+  heads = _heads(config)
   for name, tensor in file.tensors.items():
     if name in _WHOLE:
       yield _WHOLE[name], lambda tensor=tensor: _values(tensor)
@@ -188,6 +185,38 @@ def tensors(
       yield theirs, lambda tensor=tensor: _values(tensor)
 
 
+def stored(name: str, values: np.ndarray, config: JsonObject) -> tuple[str, np.ndarray]:
+  """Returns a tensor of transformers as a file has it: its name and its values.
+
+  Args:
+    name: that transformers gives it.
+    values: [out, in] or [size].
+    config: the config.json of the model.
+
+  Raises:
+    KeyError: if no Llama model has such a tensor.
+  """
+  whole = {theirs: ours for ours, theirs in _WHOLE.items()}
+  if name in whole:
+    return whole[name], values
+  of_layer = {theirs: ours for ours, theirs in _OF_LAYER.items()}
+  layer, rest = name.removeprefix("model.layers.").split(".", 1)
+  part, kind = rest.rsplit(".", 1)
+  ours = of_layer[part]
+  heads = _heads(config).get(ours)
+  if heads is not None:
+    values = _pairs(values, heads)
+  return f"blk.{layer}.{ours}.{kind}", values
+
+
+def _heads(config: JsonObject) -> dict[str, int]:
+  """Returns how many heads share the rows of the tensors whose rows are rotated."""
+  return {
+    "attn_q": config["num_attention_heads"],
+    "attn_k": config["num_key_value_heads"],
+  }
+
+
 def _values(tensor: gguf.ReaderTensor) -> np.ndarray:
   """Returns a tensor's values, float32 [out, in] or [size]."""
   return np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
@@ -200,6 +229,12 @@ def _halves(rows: np.ndarray, num_heads: int) -> np.ndarray:
   """
   by_pair = rows.reshape(num_heads, -1, 2, *rows.shape[1:])
   return by_pair.swapaxes(1, 2).reshape(rows.shape)
+
+
+def _pairs(rows: np.ndarray, num_heads: int) -> np.ndarray:
+  """Undoes `_halves`."""
+  by_half = rows.reshape(num_heads, 2, -1, *rows.shape[1:])
+  return by_half.swapaxes(1, 2).reshape(rows.shape)
 
 
 def _decimal(value: float) -> float:

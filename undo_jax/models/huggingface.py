@@ -138,7 +138,7 @@ def write(directory: pathlib.Path, config, params, *, dtype=None, extra=None) ->
   for key, value in (extra or {}).items():
     if key not in known or key in _REPLACEABLE:
       settings[key] = value
-  write_tensors(directory, _tensors(config, leaves), np.dtype(stored))
+  write_tensors(directory, tensors(config, params), np.dtype(stored))
   files.write_json(directory / "config.json", settings)
 
 
@@ -234,9 +234,11 @@ def write_tensors(
     files.write_json(directory / _INDEX, index)
 
 
-def _tensors(config, leaves) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-  """Yields the tensors of each parameter in turn."""
-  for path, leaf in leaves.items():
+def tensors(
+  config: ModelConfig, params: Params
+) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+  """Yields the name that transformers gives a tensor, and what returns its values."""
+  for path, leaf in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
     host = np.asarray(leaf)
     names = families.tensor_names(config, path)
     parts = host if path.startswith("layers/") else [host]

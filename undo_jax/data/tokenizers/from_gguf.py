@@ -50,6 +50,14 @@ CUTS = {
   "qwen2": lambda: _by_pattern(1),
 }
 
+# A special token's name in tokenizer_config.json, and its field.
+ROLES = (
+  ("bos_token", "bos_token_id"),
+  ("eos_token", "eos_token_id"),
+  ("unk_token", "unknown_token_id"),
+  ("pad_token", "padding_token_id"),
+)
+
 
 def write(fields: Mapping[str, Any], directory: pathlib.Path, *, path: str) -> None:
   """Writes tokenizer.json and tokenizer_config.json, the chat template in it.
@@ -180,12 +188,7 @@ def _named(fields: Mapping[str, Any], tokens: list[str]) -> JsonObject:
       )
     ),
   }
-  for role, field in (
-    ("bos_token", "bos_token_id"),
-    ("eos_token", "eos_token_id"),
-    ("unk_token", "unknown_token_id"),
-    ("pad_token", "padding_token_id"),
-  ):
+  for role, field in ROLES:
     number = fields.get(f"tokenizer.ggml.{field}")
     if isinstance(number, int) and 0 <= number < len(tokens):
       named[role] = tokens[number]
