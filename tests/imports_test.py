@@ -54,7 +54,7 @@ ONLY = {
   "tokenizers": ("data",),
   "matplotlib": ("frontier",),
   "gguf": ("models/gguf_weights.py", "checkpoints/gguf_export.py"),
-  "jinja2": ("frontier/report.py",),
+  "jinja2": ("frontier/report.py", "evaluation/chat.py"),
   "tabulate": ("utils/tables.py",),
   "lm_eval": ("evaluation/harness.py",),
 }

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from undo_jax import testing
+from undo_jax.data import tokenizers
 from undo_jax.data.tokenizers import ByteTokenizer
-from undo_jax.evaluation import harness
+from undo_jax.evaluation import chat, harness
 from undo_jax.models import huggingface
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils.types import ConfigError
@@ -26,6 +27,15 @@ TASKS = ROOT / "tests" / "evaluation" / "harness_task"
 NAMES = ["undo_jax_choice", "undo_jax_perplexity", "undo_jax_continuation"]
 SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
 MAX_LENGTH = 96
+CHAT = (
+  "{{ bos_token if bos_token }}"
+  "{% for message in messages %}{{ message.role + ': ' + message.content + eos_token }}"
+  "{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+MESSAGES = [
+  {"role": "user", "content": "What is 3 + 4?"},
+  {"role": "assistant", "content": "It is"},
+]
 # Like Gemma's: BOS first. Like Qwen's: no BOS at all.
 KINDS = {"gemma2": SPECIAL, "qwen2": SPECIAL | {"bos_token": None}}
 
@@ -171,6 +181,36 @@ def test_the_tokenizer_is_the_harness_own(both):
   assert both.ours.tok_encode("a")[:-1] == ([2] if both.kind == "gemma2" else [])
   for name in ("eot_token_id", "prefix_token_id", "max_length"):
     assert getattr(both.ours, name) == getattr(both.theirs, name)
+
+
+def test_chats_are_those_of_hflm_token_for_token(both):
+  special = {key: value for key, value in KINDS[both.kind].items() if value}
+  ours = harness.make(
+    *huggingface.load(both.directory),
+    tokenizers.make(f"huggingface:{both.directory}"),
+    max_length=MAX_LENGTH,
+    chat=chat.ChatTemplate(CHAT, special),
+  )
+  theirs = both.theirs
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(theirs.tokenizer, "chat_template", CHAT)
+    assert ours.chat_template(True) == theirs.chat_template(True) == CHAT
+    assert ours.chat_template(False) is None
+    for messages, asks in ((MESSAGES[:1], True), (MESSAGES, False)):
+      texts = [x.apply_chat_template(messages, asks) for x in (ours, theirs)]
+      assert texts[0] == texts[1]
+      ids = [x.tok_encode(texts[0]) for x in (ours, theirs)]
+      assert ids[0] == ids[1] and ours.tokenizer.eos_id in ids[0]
+      assert ours.loglikelihood(
+        [types.SimpleNamespace(args=(texts[0], " 7"))], disable_tqdm=True
+      )[0][0] == pytest.approx(
+        theirs.loglikelihood(
+          [types.SimpleNamespace(args=(texts[0], " 7"))], disable_tqdm=True
+        )[0][0],
+        abs=1e-4,
+      )
+  with pytest.raises(ConfigError, match="has no chat template"):
+    both.ours.apply_chat_template(MESSAGES)
 
 
 def test_log_likelihoods_and_choices_are_those_of_hflm(both):

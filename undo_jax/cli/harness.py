@@ -31,6 +31,9 @@ def define() -> Main:
   limit = flags.DEFINE_float(
     "limit", None, "Questions of a task: number, or share < 1."
   )
+  chatting = flags.DEFINE_bool(
+    "apply_chat_template", False, "Ask as the checkpoint's chat template writes it."
+  )
   rows = flags.DEFINE_integer("batch_size", 8, "Rows at once.", lower_bound=1)
   dtype = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of compute.")
   output = flags.DEFINE_string("output", None, "Where to write the results as JSON.")
@@ -47,6 +50,7 @@ def define() -> Main:
       list(tasks.value or ()),
       include=include.value,
       num_fewshot=shots.value,
+      apply_chat_template=chatting.value,
       limit=limit.value,
     )
     print(table)

@@ -30,6 +30,8 @@ import numpy as np
 
 from undo_jax.data import tokenizers
 from undo_jax.data.tokenizers import Tokenizer
+from undo_jax.evaluation import chat as chat_templates
+from undo_jax.evaluation.chat import ChatTemplate
 from undo_jax.evaluation.scoring import Scorer
 from undo_jax.models import huggingface
 from undo_jax.models.config import ModelConfig
@@ -96,6 +98,7 @@ def load(
     "max_length": int(length),
     "stop_ids": _eos_ids(directory, settings),
     "name": str(directory),
+    "chat": chat_templates.read(directory),
   }
   named = f"huggingface:{directory}" if tokenizer is None else tokenizer
   found = tokenizers.make(named)
@@ -183,6 +186,7 @@ class _Methods:
     stop_ids: Sequence[int] = (),
     seed: int = 0,
     name: str = NAME,
+    chat: ChatTemplate | None = None,
   ):
     super().__init__()
     if tokenizer.vocab_size > config.vocab_size:
@@ -208,6 +212,8 @@ class _Methods:
     self._stop_ids = (tokenizer.eos_id, *stop_ids)
     self._key = jax.random.key(seed)
     self._name = name
+    self._chat = chat
+    self._is_chatting = False  # Whether a template has written the texts.
 
   @classmethod
   def create_from_arg_obj(cls, arg_dict, additional_config=None):
@@ -263,11 +269,32 @@ class _Methods:
   def tok_encode(self, string, add_special_tokens=None, **kwargs) -> list[int]:
     """Returns the ids of a text, BOS first unless that is off."""
     del kwargs
+    encode, bos = self.tokenizer.encode, self.tokenizer.bos_id
     add_bos = self._add_bos if add_special_tokens is None else add_special_tokens
-    bos = self.tokenizer.bos_id
-    return ([bos] if add_bos and bos is not None else []) + self.tokenizer.encode(
-      string
-    )
+    if self._is_chatting:
+      encode = self.tokenizer.encode_chat
+      if bos is not None and string.startswith(self.tokenizer.spelled(bos)):
+        add_bos = False  # The template has written it.
+    return ([bos] if add_bos and bos is not None else []) + encode(string)
+
+  def chat_template(self, chat_template: bool | str = False) -> str | None:
+    """Returns the template's source if it is asked for; the harness records it."""
+    return self._template().source if chat_template else None
+
+  def apply_chat_template(self, chat_history, add_generation_prompt=True) -> str:
+    """Returns a conversation as the checkpoint's template writes it."""
+    template = self._template()
+    self._is_chatting = True
+    return template.render(chat_history, begins_answer=add_generation_prompt)
+
+  def _template(self) -> ChatTemplate:
+    if self._chat is None or not hasattr(self.tokenizer, "encode_chat"):
+      raise ConfigError(
+        f"--apply_chat_template: {self._name} has no chat template; expected "
+        "chat_template.jinja, or one in tokenizer_config.json, beside its "
+        "tokenizer.json"
+      )
+    return self._chat
 
   def loglikelihood(self, requests, disable_tqdm=False):
     """Scores (context, continuation) texts: [(nats, is the most likely text)]."""

@@ -123,10 +123,25 @@ class HuggingFaceTokenizer:
         parts += reversed(self._cut(part, encoding))
     return ids
 
+  def encode_chat(self, text: str) -> list[int]:
+    """Returns the ids of a text in which special tokens stand for themselves.
+
+    For what a chat template has written, never for data.
+    """
+    self._tokenizer.encode_special_tokens = False
+    try:
+      return self._tokenizer.encode(text, add_special_tokens=False).ids
+    finally:
+      self._tokenizer.encode_special_tokens = True
+
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of ids; special and unused ones are left out."""
     kept = [int(i) for i in ids if 0 <= i < self.vocab_size]
     return self._tokenizer.decode(kept, skip_special_tokens=True)
+
+  def spelled(self, index: int) -> str:
+    """Returns the token of an id as it is written, a special one included."""
+    return self._tokenizer.id_to_token(index)
 
   def _make_special(self, data: bytes) -> set[int]:
     """Makes the library take special tokens in text for text; returns their ids.

@@ -1,0 +1,117 @@
+"""Chat templates: a conversation as the text that a model was finetuned on.
+
+A template is of Jinja's language, rendered as transformers renders it: in Jinja's
+sandbox, with the same functions and whitespace rules.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import datetime
+import json
+import pathlib
+from typing import Any, NoReturn
+
+from undo_jax.utils.types import ConfigError
+
+# Of a tokenizer_config.json; templates know them by these names.
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+# Set behind the message that is continued; templates that trim it lose the space.
+_END = "<end of what is continued> "
+Message = Mapping[str, str]  # "role" and "content".
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatTemplate:
+  """A template, and the special tokens that it may name."""
+
+  source: str
+  special: Mapping[str, str]
+
+  def render(self, messages: Sequence[Message], *, begins_answer: bool) -> str:
+    """Returns a conversation as text.
+
+    Args:
+      messages: of a system, users and assistants in turn.
+      begins_answer: whether the text goes on to where the assistant answers; else it
+        ends with the last message's content, which the model is to continue.
+
+    Raises:
+      ConfigError: if the template is broken or refuses the messages.
+    """
+    from jinja2 import TemplateError
+
+    given = [dict(message) for message in messages]
+    if not begins_answer:
+      given[-1]["content"] += _END
+    try:
+      template = _environment().from_string(self.source)
+      text = template.render(
+        messages=given, add_generation_prompt=begins_answer, **self.special
+      )
+    except TemplateError as error:
+      raise ConfigError(f"the chat template refuses the messages: {error}") from None
+    return text if begins_answer else _up_to_end(text)
+
+
+def read(directory: pathlib.Path) -> ChatTemplate | None:
+  """Returns the template of a Hugging Face directory, None if it has none.
+
+  That is chat_template.jinja, else "chat_template" of tokenizer_config.json; of
+  several the one called default.
+  """
+  config_path, path = (
+    directory / name for name in ("tokenizer_config.json", "chat_template.jinja")
+  )
+  config = json.loads(config_path.read_text("utf-8")) if config_path.is_file() else {}
+  source = path.read_text("utf-8") if path.is_file() else config.get("chat_template")
+  if isinstance(source, list):
+    named = {entry["name"]: entry["template"] for entry in source}
+    source = named.get("default")
+  if not isinstance(source, str):
+    return None
+  special = {}
+  for name in _SPECIAL:
+    token = config.get(name)
+    token = token.get("content") if isinstance(token, dict) else token
+    if isinstance(token, str):
+      special[name] = token
+  return ChatTemplate(source, special)
+
+
+def _environment() -> Any:
+  from jinja2 import sandbox  # Here, since only who chats needs it.
+
+  made = sandbox.ImmutableSandboxedEnvironment(
+    trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+  )
+  made.filters["tojson"] = _to_json
+  made.globals["raise_exception"] = _refuse
+  made.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+  return made
+
+
+def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+  """Jinja's own escapes what HTML would read."""
+  return json.dumps(
+    value,
+    ensure_ascii=ensure_ascii,
+    indent=indent,
+    separators=separators,
+    sort_keys=sort_keys,
+  )
+
+
+def _refuse(message: str) -> NoReturn:
+  from jinja2 import TemplateError
+
+  raise TemplateError(message)
+
+
+def _up_to_end(text: str) -> str:
+  """Cuts a text before `_END`; if that was trimmed, spaces before it are as well."""
+  end = text.rfind(_END.strip())
+  if end < 0:
+    raise ConfigError(
+      "the chat template leaves out the last message, which cannot be continued"
+    )
+  return text[:end] if text[end:].startswith(_END) else text[:end].rstrip()
