@@ -141,7 +141,7 @@ class HuggingFaceTokenizer:
 
   def spelled(self, index: int) -> str:
     """Returns the token of an id as it is written, a special one included."""
-    return self._tokenizer.id_to_token(index)
+    return str(self._tokenizer.id_to_token(index))
 
   def _make_special(self, data: bytes) -> set[int]:
     """Makes the library take special tokens in text for text; returns their ids.
