@@ -32,6 +32,13 @@ import pytest  # noqa: E402
 flags.FLAGS.mark_as_parsed()
 
 
+def pytest_ignore_collect(collection_path):
+  """Leaves files unread that have no test for optimized programs, where those run."""
+  if QUICK or collection_path.suffix != ".py":
+    return None
+  return "mark.optimized" not in collection_path.read_text() or None
+
+
 def pytest_collection_modifyitems(config, items):
   """Keeps the tests meant for programs compiled as they are here, long files first."""
 
