@@ -62,6 +62,7 @@ def test_transformers_opens_what_is_written(imported, tmp_path):
   ("changes", "message"),
   [
     ({"model_type": "gemma2"}, "the family 'gemma2' cannot be written as GGUF"),
+    ({"torch_dtype": "float16"}, "the dtype 'float16' cannot be written as GGUF"),
     (
       {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
       "scaled by 'llama3' cannot be written as GGUF",

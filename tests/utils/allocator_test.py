@@ -77,6 +77,15 @@ def test_a_program_starts_again_with_huge_pages_and_its_arguments():
   assert lines == ["begins", "begins", f"{tunables} ['-c', '--seed=1', 'a b']"]
 
 
+COMMAND = "print('begins', flush=True); from undo_jax import cli; cli.run('seeds')"
+
+
+@needs_huge_pages
+def test_a_command_starts_with_them_unless_jax_is_there_already():
+  assert printed(COMMAND, "--help").count("begins") == 2
+  assert printed("import jax; " + COMMAND, "--help").count("begins") == 1
+
+
 @pytest.mark.parametrize(
   "chosen",
   [

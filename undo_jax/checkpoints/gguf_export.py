@@ -39,7 +39,7 @@ def write(directory: pathlib.Path, path: pathlib.Path) -> None:
   fields = _sizes(settings, directory)
   fields |= to_gguf.fields(directory, num_ids=int(settings["vocab_size"]))
   config, params = huggingface.load(directory)
-  quantization, file_type = _TYPES[str(settings.get("torch_dtype", "float32"))]
+  quantization, file_type = _TYPES[_dtype(settings)]
   writer = gguf.GGUFWriter(path, gguf_weights.ARCHITECTURE)
   writer.add_file_type(file_type)
   for name, value in fields.items():
@@ -61,6 +61,7 @@ def _sizes(settings: JsonObject, directory: pathlib.Path) -> dict[str, Any]:
   scaled = scaling.get("rope_type", scaling.get("type", "default"))
   reasons = {
     f"the family {kind!r}": kind != "llama",
+    f"the dtype {_dtype(settings)!r}": _dtype(settings) not in _TYPES,
     f"rotary embeddings scaled by {scaled!r}": scaled not in ("default", "linear"),
   }
   for reason, is_so in reasons.items():
@@ -87,6 +88,10 @@ def _sizes(settings: JsonObject, directory: pathlib.Path) -> dict[str, Any]:
     found["llama.rope.scaling.type"] = "linear"
     found["llama.rope.scaling.factor"] = float(scaling["factor"])
   return found
+
+
+def _dtype(settings: JsonObject) -> str:
+  return str(settings.get("torch_dtype", "float32"))
 
 
 def _add(writer: gguf.GGUFWriter, name: str, value: Any) -> None:
