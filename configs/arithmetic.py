@@ -136,7 +136,6 @@ def _make_small(config: c.Config) -> None:
     width=128,
     mlp_width=512,
     init_std=0.05,
-    scan_unroll=4,
   )
   models = config.models
   schedule = {"learning_rate": 3e-3, "final_learning_rate": 3e-4}

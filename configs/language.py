@@ -73,7 +73,6 @@ def _tiny() -> c.Config:
     width=128,
     mlp_width=512,
     init_std=0.05,
-    scan_unroll=4,
   )
   models, rows = config.models, 32
   models.base = c.pretrain(

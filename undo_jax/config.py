@@ -721,11 +721,11 @@ def small_model(
   init_std: float,
   num_heads: int = 4,
   num_kv_heads: int = 2,
-  scan_unroll: int = 8,
+  scan_unroll: int | None = None,
 ) -> Config:
   """Returns a small Gemma-2 without its attention's softcap, in float32."""
   head_dim = width // num_heads
-  return config_dict.create(
+  model = config_dict.create(
     vocab_size=vocab_size,  # At least the tokenizer's; a multiple of mesh.tensor.
     num_layers=num_layers,  # N.
     width=width,  # D.
@@ -740,5 +740,8 @@ def small_model(
     init_std=init_std,  # Of fresh matrices; Gemma's 0.02 learns slowly if narrow.
     dtype="float32",  # Compute dtype, or bfloat16.
     remat="none",  # Recomputed in the backward pass: none, dots, full.
-    scan_unroll=scan_unroll,  # Layers unrolled in the scan; large is fast on a CPU.
+    # Layers unrolled in the scan: fast on a CPU; None: 8 of a small model, 1 of others.
+    scan_unroll=config_dict.placeholder(int),
   )
+  model.scan_unroll = scan_unroll
+  return model

@@ -5,7 +5,12 @@ import dataclasses
 import pytest
 
 from undo_jax import testing
-from undo_jax.models.config import DTYPES, REMAT_POLICIES, num_params
+from undo_jax.models.config import (
+  DTYPES,
+  REMAT_POLICIES,
+  layers_a_turn,
+  num_params,
+)
 from undo_jax.models.presets import PRESETS
 from undo_jax.utils.types import ConfigError
 
@@ -105,3 +110,12 @@ def test_gemma2_2b_has_its_published_values(name, value):
 def test_num_params_of_the_tiny_config():
   layer = 2 * 16 * 32 + 2 * 16 * 16 + 3 * 16 * 32 + 4 * 16
   assert num_params(testing.config()) == 256 + 2 * layer + 16
+
+
+def test_layers_of_small_models_are_unrolled_unless_the_config_says_how_many():
+  small = testing.config(num_layers=3, scan_unroll=None)
+  assert layers_a_turn(small) == 3
+  assert layers_a_turn(dataclasses.replace(small, num_layers=30)) == 8
+  large = dataclasses.replace(small, vocab_size=2_000_000)
+  assert layers_a_turn(large) == 1
+  assert layers_a_turn(dataclasses.replace(large, scan_unroll=2)) == 2

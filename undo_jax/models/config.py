@@ -8,6 +8,7 @@ REMAT_POLICIES = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
 ATTENTIONS = ("plain", "splash")
 ACTIVATIONS = ("gelu_tanh", "silu")
+_UNROLLED_PARAMETERS = 30_000_000  # Of larger models layers are not unrolled unasked.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ class ModelConfig:
   init_std: float = 0.02  # Standard deviation of fresh matrices.
   dtype: str = "float32"  # Compute dtype; parameters are float32.
   remat: str = "none"  # What the backward pass recomputes: none, dots, full.
-  scan_unroll: int = 1  # Layers unrolled in one turn of the scan over layers.
+  # Layers unrolled in one turn of the scan over layers; None: see `layers_a_turn`.
+  scan_unroll: int | None = 1
   # Positions of a row whose logits a loss holds at once; None: all. See objectives/.
   logits_chunk: int | None = None
   # "splash": by a kernel where there is one (TPUs, rows and heads in multiples of 128,
@@ -105,6 +107,17 @@ class ModelConfig:
       raise ConfigError(
         f"model.remat must be one of {REMAT_POLICIES}, got {self.remat!r}"
       )
+
+
+def layers_a_turn(config: ModelConfig) -> int:
+  """Returns the layers that one turn of the scan over layers computes.
+
+  Unrolled layers are faster where matrices are small. Those of large models are not,
+  and a turn of several layers holds the temporaries of all of them.
+  """
+  if config.scan_unroll is not None:
+    return config.scan_unroll
+  return min(config.num_layers, 8) if num_params(config) < _UNROLLED_PARAMETERS else 1
 
 
 def num_params(config: ModelConfig) -> int:

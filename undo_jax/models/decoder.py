@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from undo_jax import interpolation
 from undo_jax.distributed import placement
 from undo_jax.models import attention
-from undo_jax.models.config import ModelConfig
+from undo_jax.models.config import ModelConfig, layers_a_turn
 from undo_jax.routing.activations import Mask, TokenMask, check_broadcastable, route
 from undo_jax.utils import trees
 from undo_jax.utils.types import Params
@@ -361,7 +361,7 @@ class _Decoder(nn.Module):
       split_rngs={"params": True},
       in_axes=(0, nn.broadcast, _route_axes(routes), 0, 0),
       length=c.num_layers,
-      unroll=c.scan_unroll,
+      unroll=layers_a_turn(c),
     )(
       c,
       collect=_collected(capture),

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from undo_jax import attacks, interpolation, objectives, tasks
 from undo_jax.attacks import relearning
 from undo_jax.attacks.relearning import Evaluate
-from undo_jax.distributed import placement, sharding
+from undo_jax.distributed import placement, scheduling, sharding
 from undo_jax.models import expansion
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
@@ -124,6 +124,7 @@ def training(
       in_shardings=(shardings, None, sharding.batch_sharding(mesh), None),
       out_shardings=(shardings, sharding.replicated(mesh)),
       donate_argnums=0,
+      compiler_options=scheduling.options(mesh, params),
     ),
     create=jax.jit(create, out_shardings=shardings),
     abstract=_with(shapes, shardings),
@@ -276,6 +277,7 @@ def attack(
       in_shardings=(shardings, None, None, batches, None),
       out_shardings=(shardings, sharding.replicated(mesh)),
       donate_argnums=0,
+      compiler_options=scheduling.options(mesh, params),
     ),
     create=jax.jit(create, out_shardings=shardings),
     abstract=_with(jax.eval_shape(create, params, rates, key), shardings),
