@@ -57,6 +57,7 @@ ONLY = {
   "jinja2": ("frontier/report.py", "evaluation/chat.py"),
   "tabulate": ("utils/tables.py",),
   "lm_eval": ("evaluation/harness.py",),
+  "rouge_score": ("evaluation/tofu_table.py",),
 }
 # Those that experiments/ imports too, and where.
 OUTSIDE = {"matplotlib": ("gradient_routing",), "lm_eval": ("harness.py",)}

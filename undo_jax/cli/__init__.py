@@ -22,6 +22,7 @@ COMMANDS = (
   "seeds",
   "compile",
   "harness",
+  "tofu",
   "prepare",
   "prepare_documents",
   "prepare_language",

@@ -1,6 +1,6 @@
 """The registry of tasks: a new one is one file and one line here."""
 
-from undo_jax.tasks import arithmetic, facts, language, wmdp
+from undo_jax.tasks import arithmetic, facts, language, tofu, wmdp
 from undo_jax.tasks.task import Task
 from undo_jax.utils.registry import Registry
 
@@ -11,6 +11,7 @@ REGISTRY: Registry[Task] = Registry(
     "arithmetic": arithmetic.TASK,
     "facts": facts.TASK,
     "language": language.TASK,
+    "tofu": tofu.TASK,
     "wmdp": wmdp.TASK,
   },
 )

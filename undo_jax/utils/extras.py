@@ -16,6 +16,7 @@ EXTRAS = {
   "orbax": "run",
   "psutil": "run",
   "pyarrow": "data",
+  "rouge_score": "tofu",
   "safetensors": "hf",
   "selectolax": "data",
   "sentencepiece": "data",

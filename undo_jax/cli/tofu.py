@@ -1,0 +1,138 @@
+r"""Measure how well a model forgot TOFU's authors, and what it still knows.
+
+COMMAND (needs the extra `tofu`):
+
+  undo-jax tofu --config=CONFIG --checkpoint=DIR --retain_checkpoint=DIR \
+      --output=results.json
+
+The config is one of the task `tofu`; its data say which authors. A checkpoint is a
+trained stage's directory (WORKDIR/stages/NAME), an attack's with --learning_rate, or
+Hugging Face's. That of --retain_checkpoint never saw the authors to be forgotten;
+without it there is no forget quality.
+"""
+
+import dataclasses
+import logging
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from undo_jax.checkpoints import exporting, sources
+from undo_jax.cli import overrides
+from undo_jax.cli.process import Main
+from undo_jax.data import tofu as tofu_files
+from undo_jax.data import tokenizers
+from undo_jax.evaluation import tofu_table
+from undo_jax.evaluation.tofu_table import Subject
+from undo_jax.tasks import tofu
+from undo_jax.utils import files
+from undo_jax.utils.types import ConfigError
+
+LOGGER = logging.getLogger("undo_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What is measured, and how."""
+
+  checkpoint: str
+  retain_checkpoint: str | None = None
+  learning_rate: float | None = None
+  formulas: str = "paper"
+  forget: str = "all"
+  limit: int | None = None
+  max_new_tokens: int = 100
+  batch_size: int = 8
+  dtype: str = "float32"
+  num_shown: int = 2
+  output: str | None = None
+
+
+def define() -> Main:
+  """Defines the flags; the main prints the table."""
+  config = overrides.define()
+  text, number = flags.DEFINE_string, flags.DEFINE_integer
+  values: dict[str, Any] = {
+    "checkpoint": text("checkpoint", None, "The model to measure.", required=True),
+    "retain_checkpoint": text("retain_checkpoint", None, "The reference; see above."),
+    "learning_rate": flags.DEFINE_float(
+      "learning_rate", None, "Of an attack's member."
+    ),
+    "formulas": flags.DEFINE_enum(
+      "formulas",
+      "paper",
+      tofu_table.FORMULAS,
+      "The paper's, or those that published numbers were computed by: geometric means "
+      "in truth ratios, and the end of text scored.",
+    ),
+    "forget": flags.DEFINE_enum(
+      "forget",
+      "all",
+      ["all", "scored"],
+      "All questions about authors to be forgotten, as TOFU asks, or only those that "
+      "no attack reads.",
+    ),
+    "limit": number("limit", None, "Questions of a set, evenly spaced.", lower_bound=1),
+    "max_new_tokens": number("max_new_tokens", 100, "Of an answer.", lower_bound=1),
+    "batch_size": number("batch_size", 8, "Rows at once.", lower_bound=1),
+    "dtype": flags.DEFINE_enum(
+      "dtype", "float32", ["float32", "bfloat16"], "Of compute."
+    ),
+    "num_shown": number("num_shown", 2, "Answers printed of a set.", lower_bound=0),
+    "output": text("output", None, "Where to write the results as JSON."),
+  }
+
+  def main(argv: list[str]) -> None:
+    del argv
+    chosen = {name: flag.value for name, flag in values.items()}
+    measure(config.value, Request(**chosen))
+
+  return main
+
+
+def measure(config: Any, request: Request) -> None:
+  """Prints the table of a checkpoint, and writes it where the request says."""
+  if config.task != "tofu":
+    raise ConfigError(
+      f"config.task: expected 'tofu', got {config.task!r}; give a config of that task"
+    )
+  tofu_table.check_rouge()
+  tofu.check(config.data)
+  asked = tofu.questions_of(config.data, all_forget=request.forget == "all")
+  sets = {n: tofu_files.spread(asked[n], request.limit) for n in tofu_table.SETS}
+  num_perturbed = config.data.num_perturbed
+  subject = _subject(config.data, request, request.checkpoint, request.learning_rate)
+  found = {}
+  for name, questions in sets.items():
+    LOGGER.info("%s: %d questions", name, len(questions))
+    found[name] = subject.measure(
+      name,
+      questions,
+      num_perturbed=num_perturbed,
+      max_new_tokens=request.max_new_tokens,
+    )
+  reference = None
+  if request.retain_checkpoint is not None:
+    LOGGER.info("the reference: %d questions", len(sets["forget"]))
+    other = _subject(config.data, request, request.retain_checkpoint, None)
+    reference = other.measure("forget", sets["forget"], num_perturbed=num_perturbed)
+  print(tofu_table.text(found, reference, request.num_shown))
+  if request.output:
+    results = {"request": dataclasses.asdict(request), "data": tofu.plain(config.data)}
+    results |= tofu_table.to_json(found, reference)
+    files.write_json(pathlib.Path(request.output), results)
+
+
+def _subject(data: Any, request: Request, path: str, rate: float | None) -> Subject:
+  """Returns the model of a checkpoint."""
+  directory = pathlib.Path(sources.find(pathlib.Path(path).expanduser().resolve()))
+  read = exporting.read(directory, learning_rate=rate)
+  return Subject(
+    dataclasses.replace(read.config, dtype=request.dtype),
+    read.params,
+    tokenizers.make(data.tokenizer),
+    tofu.encoder(data.template, data.tokenizer),
+    formulas=request.formulas,
+    batch_size=request.batch_size,
+  )
