@@ -143,7 +143,7 @@ WRONG = {
   f"{{{PAIR}": "expected JSON in .* line 2, got something else",
   '{"question": "a", "answer": ""}': "line 2, but answer, paraphrased_answer, perturb",
   f"{{{PAIR}}}": "but perturbed_answer is missing or empty",
-  f'{{{PAIR}, "answer": 1, "perturbed_answer": ["d"]}}': "expected texts in .* line 2 a",
+  f'{{{PAIR}, "answer": 1, "perturbed_answer": ["d"]}}': "expected texts in .* line 2",
   f'{{{PAIR}, "perturbed_answer": "d"}}': "in its perturbed_answer a list of them, got",
 }
 

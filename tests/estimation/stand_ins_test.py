@@ -4,6 +4,8 @@ import jax
 import pytest
 
 from configs import arithmetic, language, wmdp
+from tests import tofu_files
+from undo_jax import config as builders
 from undo_jax import tasks, testing
 from undo_jax.estimation import programs, stand_ins
 from undo_jax.plan import checks, translation
@@ -51,6 +53,21 @@ def test_the_papers_configs_pass_every_check_without_their_files(
     (trained.rows[part], trained.length) for part in trained.rows
   }
   assert not stand_ins.fill(config, tmp_path)
+
+
+def test_files_of_tofu_are_made_up_as_large_as_the_real_ones(tmp_path):
+  data = tofu_files.data(tmp_path / "none", sequence_length=128)
+  data.update_from_flattened_dict({"num_forget_authors": 20})
+  data.num_retain_authors = 180
+  config = builders.block(data=data)
+  assert stand_ins.fill(config, tmp_path) == ["data.directory"]
+  task = tasks.get("tofu")
+  task.check(data)
+  names, arrays = task.problems(data.to_dict(), SEEDS, tmp_path)
+  assert len(names) == 7
+  # 60 % of 400 forgotten, 400 kept and 217 others; those attacked are scored too.
+  assert (arrays["set"] >= 0).sum() == 400 + 400 + 217
+  assert stand_ins.fill(config, tmp_path) == []
 
 
 def test_files_that_are_there_are_kept(tmp_path, monkeypatch):

@@ -19,6 +19,12 @@ from undo_jax.utils.types import ConfigError, JsonObject
 _SUBJECTS = 57
 _QUESTIONS = {"wmdp": 1987, "mmlu": 57 * 246, "mmlu_examples": 57 * 5}
 _TEXT = "x" * 300  # Bytes, of a question; five examples and it are 2,100 tokens.
+# TOFU's questions of an author, its authors, and the other questions; bytes of a text,
+# two of which are about as many as a question and its answer have tokens.
+_PER_AUTHOR = 20
+_AUTHORS = {"forget": 20, "retain": 180}
+_OTHERS = {"real_authors": 100, "world_facts": 117}
+_SHORT = 40
 
 
 def fill(config: Any, directory: pathlib.Path) -> list[str]:
@@ -47,6 +53,11 @@ def fill(config: Any, directory: pathlib.Path) -> list[str]:
       rows = [_question(index) for index in range(number)]
       asked[name] = (_write(directory / f"{name}.jsonl", rows),)
       replaced.append(f"data.questions.{name}")
+  if "files" in data and not all(
+    (pathlib.Path(data.directory) / name).is_file() for name in data.files.values()
+  ):
+    data.directory = _write_tofu(directory / "tofu", data.files)
+    replaced.append("data.directory")
   return replaced
 
 
@@ -66,6 +77,28 @@ def _question(index: int) -> JsonObject:
   subject = f"subject {index % _SUBJECTS}"
   choices = ["one", "two", "three", "four"]
   return {"question": _TEXT, "choices": choices, "answer": 0, "subject": subject}
+
+
+def _write_tofu(directory: pathlib.Path, files: Any) -> str:
+  """Writes files of TOFU's format and sizes; returns their directory."""
+  directory.mkdir()
+  for whose, number in (_AUTHORS | _OTHERS).items():
+    count = number * _PER_AUTHOR if whose in _AUTHORS else number
+    rows = [_answered(f"{whose} {index}") for index in range(count)]
+    _write(directory / files[whose], rows)
+    if whose in _AUTHORS:  # Perturbed ones are of 20 authors.
+      _write(directory / files[f"{whose}_perturbed"], rows[: 20 * _PER_AUTHOR])
+  return str(directory)
+
+
+def _answered(question: str) -> JsonObject:
+  answers = [f"{number}".ljust(_SHORT, "x") for number in range(7)]
+  return {
+    "question": question.ljust(_SHORT, "?"),
+    "answer": answers[0],
+    "paraphrased_answer": answers[1],
+    "perturbed_answer": answers[2:],
+  }
 
 
 def _write(path: pathlib.Path, rows: list[JsonObject]) -> str:

@@ -32,6 +32,7 @@ from undo_jax.utils.types import ConfigError, JsonObject, Params
 SETS = ("forget", "retain", "real_authors", "world_facts")
 UTILITY = SETS[1:]  # Whose numbers are model utility.
 FORMULAS = ("paper", "published_code")
+_MOST_TOKENS = 8192  # Of a question with its answer: more than any has.
 
 
 class Generation(NamedTuple):
@@ -90,10 +91,13 @@ class Subject:
         f"config.data.tokenizer: expected at most {config.vocab_size} ids, which the "
         f"model has, got {tokenizer.vocab_size}; name the checkpoint's own"
       )
-    self._model, self._params = Decoder(config), params
+    self._vocab_size = config.vocab_size
+    # Shared by all sets, which have shapes in common.
+    self._scorer = Scorer(
+      Decoder(config), params, max_length=_MOST_TOKENS, batch_size=batch_size
+    )
     self._tokenizer, self._encode = tokenizer, encode
     self._is_published = formulas == "published_code"
-    self._batch_size = batch_size
     bos = tokenizer.bos_id
     self._bos = () if bos is None else (bos,)
 
@@ -129,10 +133,9 @@ class Subject:
     C = tofu.WRONG + max(len(answers.perturbed) for answers in asked)
     rows = [(q, *pair) for q, a in enumerate(asked) for pair in tofu.slots(a).items()]
     pairs = [((*self._bos, *pair.given), (*pair.scored, *end)) for _, pair, _ in rows]
-    scorer = self._scorer(max(len(given) + len(scored) for given, scored in pairs))
     mean_QxC = np.zeros((len(asked), C), np.float32)
     has_QxC = np.zeros((len(asked), C), bool)
-    scored = scorer.log_likelihoods(pairs, progress=True)
+    scored = self._scorer.log_likelihoods(pairs, progress=True)
     for (question, _, own), pair, (nats, _) in zip(rows, pairs, scored, strict=True):
       mean_QxC[question, own] = nats / len(pair[1])
       has_QxC[question, own] = True
@@ -140,10 +143,9 @@ class Subject:
 
   def _generate(self, questions, asked, max_new_tokens) -> tuple[Generation, ...]:
     prompts = [(*self._bos, *answers.answer.given) for answers in asked]
-    scorer = self._scorer(max(map(len, prompts)) + max_new_tokens)
-    is_stop_V = np.zeros(self._model.config.vocab_size, bool)
+    is_stop_V = np.zeros(self._vocab_size, bool)
     is_stop_V[self._tokenizer.eos_id] = True
-    found = scorer.generate(
+    found = self._scorer.generate(
       prompts, num_tokens=max_new_tokens, is_stop_V=is_stop_V, progress=True
     )
     texts = [self._tokenizer.decode(ids).strip() for ids in found]
@@ -151,11 +153,6 @@ class Subject:
     return tuple(
       Generation(question.question, question.answer, text, recall)
       for question, text, recall in zip(questions, texts, recalls, strict=True)
-    )
-
-  def _scorer(self, max_length: int) -> Scorer:
-    return Scorer(
-      self._model, self._params, max_length=max_length, batch_size=self._batch_size
     )
 
 
