@@ -1,6 +1,8 @@
 """Files of TOFU's format are read, divided and encoded; wrong ones are named."""
 
 import json
+import os
+import pathlib
 
 import pytest
 
@@ -168,3 +170,23 @@ def test_missing_empty_and_broken_files_are_named(tmp_path):
   path.write_bytes(b"\xff")
   with pytest.raises(ConfigError, match="expected UTF-8 in"):
     tofu.read(path)
+
+
+@pytest.mark.skipif(
+  "UNDO_JAX_TOFU" not in os.environ,
+  reason="needs the benchmark's files: UNDO_JAX_TOFU=DIRECTORY",
+)
+def test_the_published_files_are_read():
+  directory = pathlib.Path(os.environ["UNDO_JAX_TOFU"])
+  more = {"perturbed": True, "paraphrased": True}
+  forget, kept = (tofu.read(directory / f"{n}.json") for n in ("forget10", "retain90"))
+  assert len(tofu.authors(forget, None, field="n")) == 20
+  assert len(tofu.authors(kept, None, field="n")) == 180
+  tofu.check_apart(forget, kept)
+  others = tofu.read(directory / "forget10_perturbed.json", **more)
+  assert tofu.with_answers(forget, others) == others
+  others = tofu.read(directory / "retain_perturbed.json", **more)
+  assert tofu.with_answers(kept, others) == others and len(others) == 400
+  for name, count in (("real_authors", 100), ("world_facts", 117)):
+    asked = tofu.read(directory / f"{name}_perturbed.json", perturbed=True)
+    assert [len(q.perturbed) for q in asked] == [3] * count

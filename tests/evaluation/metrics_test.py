@@ -9,6 +9,7 @@ from undo_jax.evaluation import metrics
 
 def test_more_right_answers_are_worse_where_they_were_to_be_forgotten():
   assert metrics.higher_is_worse(metrics.accuracy("questions"))
+  assert metrics.higher_is_worse(metrics.probability("answers"))
   assert not metrics.higher_is_worse(metrics.cross_entropy("documents"))
 
 

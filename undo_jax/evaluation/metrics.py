@@ -34,6 +34,16 @@ def accuracy(of: str) -> Metric:
   }
 
 
+def probability(of: str) -> Metric:
+  """Returns the metric of a mean probability."""
+  return {
+    "name": f"probability of {of}",
+    "unit": "probability",
+    "range": [0, 1],
+    "higher_is": "more capable",
+  }
+
+
 def cross_entropy(of: str) -> Metric:
   """Returns the metric of a cross-entropy."""
   return {

@@ -5,8 +5,10 @@ the first `num_forget_authors` and `num_retain_authors` are the run's. The quest
 about each author to be forgotten are divided by a hash: an attacker gets
 `attacked_share` of them (the split `attack`), and the others alone are scored as
 `forget`, so that what an attack brings back is nothing that it read. Models learn from
-both (the split `forget`). Kept authors are scored on questions that were learned, those
-that have perturbed answers. No question with its answer is in `forget` and `retain`.
+both (the split `forget`). Questions about one author share some of what they tell, as
+the name: hold what comes back against a model that never saw the author. Kept authors
+are scored on questions that were learned, those that have perturbed answers. No
+question with its answer is in `forget` and `retain`.
 
 Answers alone are scored in training, with the end of text after them. Scores are those
 of evaluation/tofu.py, by the paper's formulas.
@@ -27,9 +29,8 @@ from undo_jax.data import tokenizers
 from undo_jax.data.packing import Masked
 from undo_jax.data.tofu import Encode, Pair, Question
 from undo_jax.data.tokenizers import Tokenizer
-from undo_jax.evaluation import chat
+from undo_jax.evaluation import chat, metrics
 from undo_jax.evaluation import tofu as scores
-from undo_jax.evaluation.metrics import Metric
 from undo_jax.evaluation.tofu import Answers
 from undo_jax.tasks import generated
 from undo_jax.tasks.task import Data, Found, Task
@@ -49,18 +50,10 @@ CHAT = "chat"  # As a template: the tokenizer's own.
 PACKINGS = ("one_per_row", "packed")
 # The evaluation is sharded over so many devices, or a divisor of it.
 MULTIPLE = 8
-
-
-def _probability(of: str) -> Metric:
-  return {
-    "name": f"probability of {of} authors' answers, length-normalized",
-    "unit": "probability",
-    "range": [0, 1],
-    "higher_is": "more capable",
-  }
-
-
-METRICS = {"retain": _probability("kept"), "forget": _probability("forgotten")}
+METRICS = {
+  name: metrics.probability(f"right answers about {whose} authors, length-normalized")
+  for name, whose in (("retain", "kept"), ("forget", "forgotten"))
+}
 
 
 def splits(data: Data) -> tuple[str, ...]:
@@ -323,9 +316,8 @@ def _check_fits(data: Data) -> None:
 
 
 def plain(data: Data) -> JsonObject:
-  """Returns the fields that decide the problems, as JSON has them."""
-  values = data.to_dict() if isinstance(data, config_dict.ConfigDict) else dict(data)
-  return {name: values[name] for name in values if name != "tokenizer_content"}
+  """Returns a config's data as JSON has them."""
+  return data.to_dict() if isinstance(data, config_dict.ConfigDict) else dict(data)
 
 
 @functools.lru_cache(maxsize=2)  # Thousands of answers, the same in all stages.
