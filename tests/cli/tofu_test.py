@@ -10,6 +10,7 @@ from undo_jax import testing
 from undo_jax.cli import tofu
 from undo_jax.models import huggingface
 from undo_jax.models.decoder import Decoder
+from undo_jax.tasks import tofu as tasks
 from undo_jax.utils.types import ConfigError
 
 
@@ -51,6 +52,16 @@ def test_a_checkpoint_is_measured(root, tmp_path, capsys):
   assert asked == ["F0 0?", "F0 10?", "F1 0?", "F1 10?"]
   assert "forget quality" in printed and printed.count("  said:") == 8
   assert found["request"]["formulas"] == "paper"
+
+
+def test_questions_that_an_attack_reads_can_be_left_out(root, tmp_path):
+  output = tmp_path / "results.json"
+  wide = {"limit": None, "max_new_tokens": 1, "output": str(output)}
+  measure(root, forget="scored", **wide)
+  said = json.loads(output.read_text())["sets"]["forget"]["generations"]
+  asked = tasks.questions_of(config_of(root).data)
+  assert [own["question"] for own in said] == [q.question for q in asked["forget"]]
+  assert len(said) == 24
 
 
 @pytest.mark.parametrize(

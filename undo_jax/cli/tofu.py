@@ -11,6 +11,7 @@ Hugging Face's. That of --retain_checkpoint never saw the authors to be forgotte
 without it there is no forget quality.
 """
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import logging
 import pathlib
@@ -23,8 +24,9 @@ from undo_jax.cli import overrides
 from undo_jax.cli.process import Main
 from undo_jax.data import tofu as tofu_files
 from undo_jax.data import tokenizers
+from undo_jax.data.tofu import Question
 from undo_jax.evaluation import tofu_table
-from undo_jax.evaluation.tofu_table import Subject
+from undo_jax.evaluation.tofu_table import Measured, Subject
 from undo_jax.tasks import tofu
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError
@@ -101,27 +103,38 @@ def measure(config: Any, request: Request) -> None:
   tofu.check(config.data)
   asked = tofu.questions_of(config.data, all_forget=request.forget == "all")
   sets = {n: tofu_files.spread(asked[n], request.limit) for n in tofu_table.SETS}
-  num_perturbed = config.data.num_perturbed
-  subject = _subject(config.data, request, request.checkpoint, request.learning_rate)
+  path, other = request.checkpoint, request.retain_checkpoint
+  subject = _subject(config.data, request, path, request.learning_rate)
+  found = _measured(subject, sets, config.data, request.max_new_tokens)
+  reference = None
+  if other is not None:
+    sets = {"forget": sets["forget"]}
+    subject = _subject(config.data, request, other, None)
+    reference = _measured(subject, sets, config.data, 0)["forget"]
+  print(tofu_table.text(found, reference, request.num_shown))
+  if request.output:
+    results = {"request": dataclasses.asdict(request), "data": tofu.plain(config.data)}
+    results |= tofu_table.to_json(found, reference)
+    files.write_json(pathlib.Path(request.output), results)
+
+
+def _measured(
+  subject: Subject,
+  sets: Mapping[str, Sequence[Question]],
+  data: Any,
+  max_new_tokens: int,
+) -> dict[str, Measured]:
+  """Measures sets of questions one after the other."""
   found = {}
   for name, questions in sets.items():
     LOGGER.info("%s: %d questions", name, len(questions))
     found[name] = subject.measure(
       name,
       questions,
-      num_perturbed=num_perturbed,
-      max_new_tokens=request.max_new_tokens,
+      num_perturbed=data.num_perturbed,
+      max_new_tokens=max_new_tokens,
     )
-  reference = None
-  if request.retain_checkpoint is not None:
-    LOGGER.info("the reference: %d questions", len(sets["forget"]))
-    other = _subject(config.data, request, request.retain_checkpoint, None)
-    reference = other.measure("forget", sets["forget"], num_perturbed=num_perturbed)
-  print(tofu_table.text(found, reference, request.num_shown))
-  if request.output:
-    results = {"request": dataclasses.asdict(request), "data": tofu.plain(config.data)}
-    results |= tofu_table.to_json(found, reference)
-    files.write_json(pathlib.Path(request.output), results)
+  return found
 
 
 def _subject(data: Any, request: Request, path: str, rate: float | None) -> Subject:
