@@ -7,6 +7,7 @@ import pathlib
 import jax
 import pytest
 
+from tests import tofu_files
 import undo_jax
 from undo_jax import config as builders
 from undo_jax import objectives, testing
@@ -18,8 +19,9 @@ from undo_jax.utils.types import ConfigError
 
 CONFIGS = pathlib.Path(undo_jax.__file__).parents[1] / "configs"
 FILES = sorted(path for path in CONFIGS.rglob("*.py") if path.stem != "__init__")
-# Those of runs with a language model; the studies have models of their own.
-NAMES = [path.stem for path in FILES if path.parent == CONFIGS]
+# Those of runs with a language model; the studies have models of their own, and a real
+# one is given.
+NAMES = [p.stem for p in FILES if p.parent == CONFIGS and p.stem != "smollm2"]
 ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
 
 
@@ -92,3 +94,22 @@ def test_pods_says_how_its_mesh_divides_its_batches():
     checks.check(config, mesh)
     with pytest.raises(ConfigError, match="a multiple of"):
       checks.check(config, mesh | {"data": 3})
+
+
+@pytest.mark.parametrize("size", ["tiny", "full", "tofu_tiny", "tofu"])
+def test_runs_of_a_real_model_are_valid(tmp_path, size):
+  config = builders.shipped(f"smollm2:{size}")
+  config.data.tokenizer = "bytes"
+  if size.startswith("tofu"):
+    tofu_files.write(tmp_path, forget=2, retain=20)
+    config.data.directory = str(tmp_path)
+    config.data.files.update({name: f"{name}.json" for name in config.data.files})
+  else:
+    (tmp_path / "english.txt").write_text("It was a bright cold day.\n" * 9)
+    config.data.retain.paths = (str(tmp_path),)
+  config.lock()
+  parsed = parse(config)
+  checks.check(parsed, ONE_DEVICE)
+  assert parsed.models["given"].checkpoint == "checkpoints/smollm2"
+  trained = {name: entry.start for name, entry in parsed.models.items()}
+  assert "random" not in {trained[name] for name in trained if name != "given"}

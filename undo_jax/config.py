@@ -25,6 +25,7 @@ Config files import nothing else of the project.
 
 from collections.abc import Mapping
 import dataclasses
+import sysconfig
 from typing import Any, TypeAlias
 
 from ml_collections import config_dict
@@ -65,6 +66,15 @@ def fact_splits() -> tuple[str, ...]:
   from undo_jax.data import facts  # Here, since it imports the datasets' library.
 
   return facts.SPLITS
+
+
+def standard_library(letters: str) -> tuple[str, ...]:
+  """Returns globs of this Python's own modules, source code that every machine has.
+
+  Args:
+    letters: with which their names begin, as a glob has them: "a-m".
+  """
+  return (f"{sysconfig.get_path('stdlib')}/[{letters}]*.py",)
 
 
 def run(task: str) -> Config:
@@ -166,7 +176,7 @@ def mixtures(**weights: dict[str, float]) -> Config:
 def documents(*, validation_fraction: float, paths: tuple[str, ...] = ()) -> Config:
   """Returns a corpus of local files; see undo_jax/data/documents/source.py."""
   return config_dict.create(
-    paths=paths,  # Files, folders, globs: .txt, .jsonl, .parquet, .html.
+    paths=paths,  # Files, folders, globs: .txt, .jsonl, .parquet, .html, .py.
     text_field="text",  # The field of a JSON line or Parquet column.
     question_field=config_dict.placeholder(str),  # Pairs instead of texts ...
     answer_field=config_dict.placeholder(str),  # ... whose answers are scored.
@@ -392,6 +402,16 @@ def given(checkpoint: str) -> Config:
   entry.checkpoint = checkpoint
   entry.is_counted = False
   look(entry, "base", "#111111", "s")
+  return entry
+
+
+def finetune(*, start: str, mixture: str, optimizer: Config, batch_size: int) -> Config:
+  """Returns training by cross-entropy that goes on from another model.
+
+  It teaches what is then to be forgotten, so it costs nothing, as pretraining.
+  """
+  entry = pretrain(mixture=mixture, optimizer=optimizer, batch_size=batch_size)
+  entry.start = start
   return entry
 
 

@@ -106,6 +106,23 @@ def test_wrong_data_is_named(config, field, value, message):
     runs.declare(config)
 
 
+def test_an_attacker_may_have_documents_of_its_own(config, tmp_path):
+  write(tmp_path / "attack.jsonl", "가나다라", seed=11)
+  paths = (str(tmp_path / "attack.jsonl"),)
+  config.data.attack = builders.documents(paths=paths, validation_fraction=0.0)
+  data, seeds = config.data.to_dict(), {"data": 0, "eval": 0}
+  rows = language_task.prepare(data, seeds, tmp_path / "data", "test")["rows"]
+  assert list(rows) == ["retain", "forget", "attack"]
+  source = language_task.source(data, tmp_path / "data", "attack")
+  assert len(source) == rows["attack"] > 0
+  assert language_task.forget_splits(data) == ("forget", "attack")
+  shared = (tmp_path / "forget.jsonl").read_text()
+  (tmp_path / "attack.jsonl").write_text(shared)
+  message = r"forget_train and attack_train share \d+ documents"
+  with pytest.raises(ConfigError, match=message):
+    language_task.prepare(data, seeds, tmp_path / "others", "test")
+
+
 def test_shapes_of_the_problems_are_known_before_rows_are_prepared(config, tmp_path):
   data, seeds = config.data.to_dict(), {"data": 0, "eval": 0}
   language_task.prepare(data, seeds, tmp_path / "data", "test")

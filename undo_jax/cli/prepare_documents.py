@@ -6,9 +6,9 @@ COMMAND:
       --source='forget=korean/*.jsonl' --tokenizer=huggingface:tokenizer \
       --length=256 --output=corpora
 
-A source is NAME=PATHS: files, folders and quoted globs of .txt, .jsonl, .parquet and
-.html, commas between them; the options below hold for all sources. Rows are read by
-undo_jax.data.rows.source("corpora", length=256, split="retain_train").
+A source is NAME=PATHS: files, folders and quoted globs of .txt, .jsonl, .parquet,
+.html, .py, .md and .rst, commas between them; the options below hold for all sources.
+Rows are read by undo_jax.data.rows.source("corpora", length=256, split="retain_train").
 
 With an --output that ends in .jsonl the documents themselves are written, a JSON
 object a line; so HTML pages become a corpus of text:

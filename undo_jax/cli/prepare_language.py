@@ -5,10 +5,10 @@ COMMAND:
   undo-jax prepare_language --retain=help/en-US --forget=help/ko \
       --forget_lines='[가-힣]' --output=data/libreoffice
 
-Files are .txt, .jsonl, .parquet or .html. Lines that occurred before in the same
-language are left out, and those that --retain_lines or --forget_lines do not match. The
-output is what configs/language.py reads: retain.jsonl, forget.jsonl and tokenizer/, a
-byte-level BPE trained on both.
+Files are .txt, .jsonl, .parquet, .html, .py, .md or .rst. Lines that occurred before in
+the same language are left out, and those that --retain_lines or --forget_lines do not
+match. The output is what configs/language.py reads: retain.jsonl, forget.jsonl and
+tokenizer/, a byte-level BPE trained on both.
 """
 
 from collections.abc import Sequence

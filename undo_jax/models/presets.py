@@ -1,4 +1,4 @@
-"""Sizes: Gemma-2 2B, the four reduced ones of the UNDO paper, plain small decoders."""
+"""Sizes: Gemma-2 2B, the UNDO paper's four reduced ones, SmolLM2, small decoders."""
 
 import dataclasses
 
@@ -23,12 +23,36 @@ def _gemma2(
   )
 
 
+def _smollm2() -> ModelConfig:
+  """SmolLM2-135M: a Llama. Of its checkpoint's config.json, dtype apart."""
+  return ModelConfig(
+    vocab_size=49_152,
+    num_layers=30,
+    width=576,
+    num_heads=9,
+    num_kv_heads=3,
+    head_dim=64,
+    mlp_width=1536,
+    query_pre_attn_scalar=64.0,
+    attention_softcap=None,
+    logit_softcap=None,
+    sliding_window=None,
+    rope_theta=100_000.0,
+    norm_epsilon=1e-5,
+    activation="silu",
+    norm_offset=False,
+    post_norms=False,
+    scale_embedding=False,
+  )
+
+
 PRESETS = {
   "gemma2_0.1b": _gemma2(num_layers=14, width=320, head_dim=128, mlp_width=1280),
   "gemma2_0.3b": _gemma2(num_layers=14, width=768, head_dim=128, mlp_width=3072),
   "gemma2_0.6b": _gemma2(num_layers=18, width=1024, head_dim=256, mlp_width=4096),
   "gemma2_0.9b": _gemma2(num_layers=22, width=1280, head_dim=256, mlp_width=5120),
   "gemma2_2b": _gemma2(num_layers=26, width=2304, head_dim=256, mlp_width=9216),
+  "smollm2_135m": _smollm2(),
 }
 
 

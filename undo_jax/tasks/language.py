@@ -1,4 +1,8 @@
-"""The language task: keep one language, forget another, from the user's files."""
+"""The language task: keep one language, forget another, from the user's files.
+
+An attacker may have documents of its own, the corpus `attack`, that no model has been
+trained on before; without it the attack reads those that were to be forgotten.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import itertools
@@ -12,21 +16,20 @@ from undo_jax.utils import checks
 from undo_jax.utils.types import JsonObject
 
 DOMAINS = ("retain", "forget")
+ATTACK = "attack"
 METRICS = {
   name: metrics.cross_entropy(f"held-out {name} documents") for name in DOMAINS
 }
 
 
 def splits(data: Data) -> tuple[str, ...]:
-  """Returns the training splits: the two languages."""
-  del data
-  return DOMAINS
+  """Returns the training splits: the two languages, and the attacker's documents."""
+  return (*DOMAINS, ATTACK) if ATTACK in data else DOMAINS
 
 
 def forget_splits(data: Data) -> tuple[str, ...]:
-  """Returns the one split of what is to be forgotten."""
-  del data
-  return ("forget",)
+  """Returns the splits of what is to be forgotten, an attacker's with them."""
+  return splits(data)[1:]
 
 
 def length(data: Data, split: str) -> int:
@@ -37,13 +40,13 @@ def length(data: Data, split: str) -> int:
 
 def content(data: Data) -> JsonObject:
   """Returns the checksums of the documents."""
-  return {"content": corpora.content(data, DOMAINS)}
+  return {"content": corpora.content(data, splits(data))}
 
 
 def check(data: Data) -> None:
   """Checks `data`; see configs/language.py for its fields."""
   checks.at_least({"data": data}, "data.num_evaluation_rows", 1)
-  corpora.check(data, DOMAINS)
+  corpora.check(data, splits(data))
   for name in DOMAINS:
     fraction = data[name]["validation_fraction"]
     if not fraction:
@@ -58,21 +61,14 @@ def prepare(
   directory: pathlib.Path,
   title: str,
 ) -> JsonObject:
-  """Tokenizes and packs both languages, training and held-out documents."""
-  prepared = corpora.prepare(data, DOMAINS, seeds, directory, title)
-  corpora.check_disjoint(
-    data,
-    directory,
-    [
-      ("retain_train", "forget_train"),
-      *itertools.product(
-        [f"{name}_train" for name in DOMAINS],
-        [f"{name}_validation" for name in DOMAINS],
-      ),
-    ],
-  )
+  """Tokenizes and packs the documents, those for training and those held out."""
+  prepared = corpora.prepare(data, splits(data), seeds, directory, title)
+  trained = [f"{name}_train" for name in splits(data)]
+  held_out = [f"{name}_validation" for name in DOMAINS]
+  pairs = [*itertools.combinations(trained, 2), *itertools.product(trained, held_out)]
+  corpora.check_disjoint(data, directory, pairs)
   _held_out(data, directory)  # Too few rows are an error here, not after training.
-  sizes = {name: prepared[name]["rows"]["train"] for name in DOMAINS}
+  sizes = {name: prepared[name]["rows"]["train"] for name in splits(data)}
   return {
     "rows": sizes,
     "evaluation": len(DOMAINS) * data["num_evaluation_rows"],

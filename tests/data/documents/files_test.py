@@ -76,6 +76,13 @@ def test_json_lines_as_json_reads_them(tmp_path, small_chunks, ascii):
   assert texts(tmp_path / "a.jsonl") == [json.loads(line)["text"] for line in lines]
 
 
+def test_code_is_one_document_a_file(tmp_path):
+  for name in ("a.py", "b.md", "c.rst"):
+    (tmp_path / name).write_text(f"{name} =\n  1\n")
+  found = texts(tmp_path / "*")
+  assert found == [f"{name} =\n  1" for name in ("a.py", "b.md", "c.rst")]
+
+
 @pytest.mark.parametrize("rows_per_group", [3, 1000])
 def test_parquet_as_pyarrow_reads_it(tmp_path, small_chunks, rows_per_group):
   rng = random.Random(0)
@@ -134,7 +141,11 @@ WRONG = [
   ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl, line 1, has half of a surrogate"),
   ("a.txt", b"", "a.txt is empty"),
   ("a.parquet", b"PAR1 no such thing", "a.parquet cannot be read as one"),
-  ("a.csv", b"text", "expected .txt, .jsonl, .parquet or .html files, got .*a.csv"),
+  (
+    "a.csv",
+    b"text",
+    "expected .txt, .jsonl, .parquet, .html, .py, .md or .rst files, got .*a.csv",
+  ),
 ]
 
 

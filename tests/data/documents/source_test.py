@@ -7,7 +7,8 @@ from undo_jax.utils.errors import ConfigError
 
 
 def test_files_are_found_in_order_and_once(tmp_path):
-  for name in ("b.txt", "a.txt", "deep/c.txt", "deep/skipped.png", ".hidden/d.txt"):
+  others = ("deep/skipped.png", "deep/read.py", ".hidden/d.txt")
+  for name in ("b.txt", "a.txt", "deep/c.txt", *others):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("x")
   (tmp_path / "with[1].txt").write_text("x")
@@ -24,6 +25,7 @@ def test_files_are_found_in_order_and_once(tmp_path):
     "with[1].txt",
   ]
   assert names("**/c.txt") == ["deep/c.txt"]
+  assert names("**/*.py") == ["deep/read.py"]
   assert names("with[1].txt") == ["with[1].txt"]
 
 

@@ -1,4 +1,4 @@
-"""Documents out of files: text, JSON lines, Parquet and HTML, as a stream.
+"""Documents out of files: text, code, JSON lines, Parquet and HTML, as a stream.
 
 One process cuts files into chunks in order (`chunks`); any process makes the documents
 of a chunk (`records`). What cannot be read is named by file and line, or by file and
@@ -94,7 +94,7 @@ def chunks(paths: Sequence[pathlib.Path], source: Source) -> Iterator[Chunk]:
 def is_whole(path: pathlib.Path, source: Source) -> bool:
   """Whether a file is one document."""
   kind = FORMATS[path.suffix]
-  return kind == "html" or (kind == "text" and not source.lines)
+  return kind in ("html", "file") or (kind == "text" and not source.lines)
 
 
 def _cut(path: pathlib.Path, index: int, source: Source) -> Iterator[Chunk]:
@@ -155,7 +155,7 @@ def _parquet_chunks(path: pathlib.Path, index: int, source: Source) -> Iterator[
 def _check_formats(paths, source):
   """Raises a ConfigError if questions and answers are asked of files without fields."""
   for path in paths:
-    if len(source.fields) > 1 and FORMATS[path.suffix] in ("text", "html"):
+    if len(source.fields) > 1 and FORMATS[path.suffix] in ("text", "html", "file"):
       raise ConfigError(
         f"expected .jsonl or .parquet files with {' and '.join(source.fields)}, got "
         f"{path}; narrow the paths or set no question_field"

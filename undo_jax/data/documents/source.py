@@ -14,8 +14,12 @@ FORMATS = {
   ".parquet": "parquet",
   ".html": "html",
   ".htm": "html",
+  # Not read where merely a folder is named: they may be about its documents.
+  ".py": "file",
+  ".md": "file",
+  ".rst": "file",
 }
-_KNOWN = ".txt, .jsonl, .parquet or .html files"
+_KNOWN = ".txt, .jsonl, .parquet, .html, .py, .md or .rst files"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,14 +27,16 @@ class Source:
   r"""Local files, how documents are read from them, and which are held out.
 
   Attributes:
-    paths: files, folders (all files in them of a known format) and globs (** for any
-      depth); read in this order, those of a folder or glob sorted by path.
+    paths: files, folders (their .txt, .jsonl, .parquet and .html files, at any depth)
+      and globs (** for any depth); read in this order, those of a folder or glob
+      sorted by path.
     text_field: the field of a JSON line, or column of a Parquet file, with the text.
     question_field: if set, documents are pairs instead: question, "\nAnswer: ",
       answer; only the answer's tokens are scored. Needs .jsonl or .parquet.
     answer_field: the field with the answer; set with question_field.
-    lines: a .txt file holds a document a line (else the file is one document). Empty
-      lines are no documents, nor are pages of HTML without text.
+    lines: a .txt file holds a document a line (else the file is one document, as .py,
+      .md, .rst and .html always are). Empty lines are no documents, nor are pages of
+      HTML without text.
     skip_empty: leaves out records without text, or null, instead of refusing them.
     validation_fraction: expected share of documents in the validation split, in
       [0, 1); a document's text and the seed decide. 0: there is no such split.
@@ -100,7 +106,7 @@ def find(paths: Sequence[str]) -> list[pathlib.Path]:
   """Returns the files of paths, folders and globs, each once, in order.
 
   Args:
-    paths: see `Source`. In folders, hidden files and those of unknown formats do not
+    paths: see `Source`. In folders, hidden files and those of other formats do not
       count.
 
   Raises:
@@ -128,7 +134,7 @@ def _match(pattern: str) -> list[pathlib.Path]:
   """Returns the files that one path, folder or glob stands for, sorted."""
   path = pathlib.Path(pattern).expanduser()
   if path.is_dir():
-    inside = (file for file in path.rglob("*") if file.suffix in FORMATS)
+    inside = (f for f in path.rglob("*") if FORMATS.get(f.suffix, "file") != "file")
     return sorted(
       file
       for file in inside
