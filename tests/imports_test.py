@@ -86,6 +86,7 @@ CORE = {
 NEED_MORE = {
   "undo_jax.utils.tables",
   "undo_jax.distributed.processes",
+  "undo_jax.models.checkpoint_files",
   "undo_jax.models.gguf_weights",
   "undo_jax.models.huggingface",
   "undo_jax.models.peft",

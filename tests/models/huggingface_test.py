@@ -18,7 +18,7 @@ import safetensors.numpy
 from tests.models import huggingface_references as references
 from undo_jax import testing
 from undo_jax.distributed import sharding
-from undo_jax.models import huggingface
+from undo_jax.models import checkpoint_files, huggingface
 from undo_jax.models.decoder import Decoder, partition_rules
 from undo_jax.utils.types import ConfigError
 
@@ -112,12 +112,12 @@ def test_each_device_reads_its_part(name):
 def test_large_checkpoints_are_split_and_read_in_chunks(tmp_path, monkeypatch):
   config, params = huggingface.load(ROOT / "gemma2_window")
   monkeypatch.setattr(huggingface, "_SHARD_BYTES", 4000)
-  monkeypatch.setattr(huggingface, "_CHUNK_BYTES", 100)
+  monkeypatch.setattr(checkpoint_files, "_CHUNK_BYTES", 100)
   huggingface.save(tmp_path / "out", config, params)
   files = sorted(p.name for p in (tmp_path / "out").glob("*.safetensors"))
   assert len(files) > 3
   assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
-  index = json.loads((tmp_path / "out" / huggingface._INDEX).read_text())
+  index = json.loads((tmp_path / "out" / checkpoint_files.INDEX).read_text())
   assert index["metadata"]["total_size"] == sum(
     x.nbytes for x in jax.tree.leaves(params)
   )
@@ -256,7 +256,7 @@ def test_a_directory_without_weights_or_config_says_so(broken):
 def test_an_index_that_lies_is_found_out(broken, weight_map, message):
   (broken / "model.safetensors").rename(broken / "model-1.safetensors")
   index = {"weight_map": weight_map}
-  (broken / huggingface._INDEX).write_text(json.dumps(index))
+  (broken / checkpoint_files.INDEX).write_text(json.dumps(index))
   with pytest.raises(ConfigError, match=message):
     huggingface.load(broken)
 

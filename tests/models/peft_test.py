@@ -230,6 +230,7 @@ def without(name):
     (lambda t: t | {FIRST: t[FIRST][:2]}, rf"{FIRST} must .*\(3, 16\).*got \(2, 16\)"),
     (lambda t: t | {FIRST: t[FIRST].T.copy()}, rf"{FIRST} must .*got \(16, 3\)"),
     (lambda t: t | {FIRST: t[FIRST].astype(int)}, f"{FIRST} must be one of F32, .*I64"),
+    (lambda t: t | {FIRST: t[FIRST] * np.nan}, f"{FIRST} has values .* not finite"),
     (lambda t: {}, "lacks tensors: .*layers.0.mlp.down_proj.* and 2 more"),
   ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any, TypeAlias
 
+from undo_jax.models import config_values as values
 from undo_jax.models.config import ModelConfig
 from undo_jax.utils.types import ConfigError, JsonObject
 
@@ -69,6 +70,10 @@ FAMILIES = {
   ),
 }
 
+_SOFTCAPS = {
+  "attention_softcap": "attn_logit_softcapping",
+  "logit_softcap": "final_logit_softcapping",
+}
 _ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "silu": "silu"}
 # (key of config.json, field of ModelConfig) of the sizes that every family states.
 _SIZES = (
@@ -102,18 +107,19 @@ def from_json(settings: JsonObject) -> ModelConfig:
   family = FAMILIES[model_type]
   fields: Fields = dict(family.fields)
   for key, field in _SIZES:
-    fields[field] = _whole(settings, key)
+    fields[field] = values.whole(settings, key)
   heads = fields["num_heads"]
-  fields["num_kv_heads"] = _whole(settings, "num_key_value_heads", heads)
+  fields["num_kv_heads"] = values.whole(settings, "num_key_value_heads", heads)
   default = None if fields["width"] % heads else fields["width"] // heads
-  fields["head_dim"] = _whole(settings, "head_dim", default)
-  fields["norm_epsilon"] = float(settings.get("rms_norm_eps", 1e-6))
-  fields["init_std"] = float(settings.get("initializer_range", 0.02))
-  fields["tied"] = bool(settings.get("tie_word_embeddings", family.tied))
+  fields["head_dim"] = values.whole(settings, "head_dim", default)
+  fields["norm_epsilon"] = values.positive(settings, "rms_norm_eps", 1e-6)
+  fields["init_std"] = values.positive(settings, "initializer_range", 0.02)
+  fields["tied"] = values.switch(settings, "tie_word_embeddings", family.tied)
   _check_activation(settings, family)
   if family.has_bias_option:
-    fields["qkv_bias"] = fields["out_bias"] = bool(settings.get("attention_bias"))
-  fields["mlp_bias"] = bool(settings.get("mlp_bias"))
+    biased = values.switch(settings, "attention_bias", False)
+    fields["qkv_bias"] = fields["out_bias"] = biased
+  fields["mlp_bias"] = values.switch(settings, "mlp_bias", False)
   fields |= _gemma_options(settings, model_type, fields["head_dim"])
   fields |= _window(settings, family, fields["num_layers"])
   fields |= _rope(settings, model_type)
@@ -224,16 +230,6 @@ def _int_if_whole(value: float) -> float:
   return int(value) if value == int(value) else value
 
 
-def _whole(settings, key, default=None) -> int:
-  value = settings.get(key)
-  value = default if value is None else value
-  if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-    raise ConfigError(
-      f"config.json: {key} must be a positive whole number, got {value!r}"
-    )
-  return value
-
-
 def _check_activation(settings, family):
   keys = (family.activation_key, "hidden_activation", "hidden_act")
   name = next((settings[key] for key in keys if settings.get(key)), None)
@@ -253,16 +249,18 @@ def _gemma_options(settings, model_type, head_dim) -> Fields:
     "attention_softcap": None,
     "logit_softcap": None,
   }
-  if settings.get("use_bidirectional_attention"):
+  if values.switch(settings, "use_bidirectional_attention", False):
     raise ConfigError(
       "config.json: use_bidirectional_attention is on; the decoder is causal"
     )
   if model_type in ("gemma2", "gemma3_text"):
-    scalar = settings.get("query_pre_attn_scalar", 256)
-    options["query_pre_attn_scalar"] = float(scalar)
-    caps = (50.0, 30.0) if model_type == "gemma2" else (None, None)
-    options["attention_softcap"] = settings.get("attn_logit_softcapping", caps[0])
-    options["logit_softcap"] = settings.get("final_logit_softcapping", caps[1])
+    scalar = values.positive(settings, "query_pre_attn_scalar", 256.0)
+    options["query_pre_attn_scalar"] = scalar
+    caps = {"attention_softcap": 50.0, "logit_softcap": 30.0}
+    for field, key in _SOFTCAPS.items():
+      default = caps[field] if model_type == "gemma2" else None
+      is_off = settings.get(key, default) is None  # Here null says so.
+      options[field] = None if is_off else values.positive(settings, key, default)
   if model_type == "gemma3_text" and options["attention_softcap"] is not None:
     raise ConfigError(
       "config.json: attn_logit_softcapping is set, which Gemma-3 does not have"
@@ -272,17 +270,17 @@ def _gemma_options(settings, model_type, head_dim) -> Fields:
 
 def _window(settings, family, num_layers) -> Fields:
   if not family.window:
-    kinds = set(settings.get("layer_types") or ())
-    if settings.get("use_sliding_window") or "sliding_attention" in kinds:
+    kinds = values.texts(settings, "layer_types") or ()
+    is_on = values.switch(settings, "use_sliding_window", False)
+    if is_on or "sliding_attention" in kinds:
       raise ConfigError(
         "config.json: use_sliding_window is on, which is not supported for "
         f"{family.architecture}"
       )
     return {"sliding_window": None}
-  every = settings.get("sliding_window_pattern") or (
-    2 if family.architecture.startswith("Gemma2") else 6
-  )
-  kinds = settings.get("layer_types")
+  default = 2 if family.architecture.startswith("Gemma2") else 6
+  every = values.whole(settings, "sliding_window_pattern", default)
+  kinds = values.texts(settings, "layer_types")
   if kinds is not None:
     full = [i + 1 for i, kind in enumerate(kinds) if kind == "full_attention"]
     every = full[0] if full else num_layers + 1
@@ -295,29 +293,29 @@ def _window(settings, family, num_layers) -> Fields:
         "config.json: layer_types must name every layer and repeat with one period, "
         f"sliding_attention ... full_attention; got {kinds}"
       )
-  window = settings.get("sliding_window", 4096)
-  if every == 1 or window is None:
+  if every == 1 or settings.get("sliding_window", 4096) is None:
     return {"sliding_window": None, "global_every": 1}
-  return {"sliding_window": int(window), "global_every": every}
+  window = values.whole(settings, "sliding_window", 4096)
+  return {"sliding_window": window, "global_every": every}
 
 
 def _rope(settings, model_type) -> Fields:
   """Reads rope_parameters (transformers 5) or rope_theta and rope_scaling (4)."""
-  parameters = dict(settings.get("rope_parameters") or {})
+  parameters = values.mapping(settings, "rope_parameters")
   fields: Fields = {}
   default = 10_000.0
   if model_type == "gemma3_text":
     default = 1_000_000.0
-    local = dict(parameters.get("sliding_attention") or {})
+    local = values.mapping(parameters, "sliding_attention")
     if local.get("rope_type", "default") != "default":
       raise ConfigError("config.json: the rope of sliding_attention is scaled")
-    theta = local.get("rope_theta", settings.get("rope_local_base_freq", 10_000.0))
-    fields["rope_local_theta"] = float(theta)
+    local = {"rope_theta": settings.get("rope_local_base_freq"), **local}
+    fields["rope_local_theta"] = values.positive(local, "rope_theta", 10_000.0)
     if "full_attention" in parameters:
-      parameters = dict(parameters["full_attention"] or {})
-  scaling = {**parameters, **(settings.get("rope_scaling") or {})}
-  theta = scaling.get("rope_theta", settings.get("rope_theta", default))
-  fields["rope_theta"] = float(theta)
+      parameters = values.mapping(parameters, "full_attention")
+  scaling = parameters | values.mapping(settings, "rope_scaling")
+  theta = {"rope_theta": settings.get("rope_theta"), **scaling}
+  fields["rope_theta"] = values.positive(theta, "rope_theta", default)
   partial = scaling.get("partial_rotary_factor", settings.get("partial_rotary_factor"))
   if partial not in (None, 1.0):
     raise ConfigError(f"config.json: partial_rotary_factor {partial} is not supported")
@@ -329,14 +327,13 @@ def _rope(settings, model_type) -> Fields:
       f"config.json: the rope scaling {kind!r} is not supported; known are default, "
       "linear and llama3"
     )
-  fields["rope_factor"] = float(scaling["factor"])
+  fields["rope_factor"] = values.positive(scaling, "factor")
   if kind == "llama3":
-    fields["rope_low_factor"] = float(scaling["low_freq_factor"])
-    fields["rope_high_factor"] = float(scaling["high_freq_factor"])
-    fields["rope_original_length"] = int(
-      scaling.get("original_max_position_embeddings")
-      or settings["max_position_embeddings"]
-    )
+    fields["rope_low_factor"] = values.positive(scaling, "low_freq_factor")
+    fields["rope_high_factor"] = values.positive(scaling, "high_freq_factor")
+    longest = settings.get("max_position_embeddings")
+    length = values.whole(scaling, "original_max_position_embeddings", longest)
+    fields["rope_original_length"] = length
   return fields
 
 
@@ -375,9 +372,12 @@ _FOUR_NORMS = {
 }
 # With two norms a layer, transformers names the one before the MLP so.
 _TWO_NORMS = {"pre_mlp_norm": "post_attention_layernorm"}
+MODEL = "model."  # Begins every name but the head's.
+EMBEDDING, HEAD = f"{MODEL}embed_tokens.weight", "lm_head.weight"
+FREQUENCIES = "rotary_emb.inv_freq"  # Ends the name of a rotary table.
 _ALONE = {
-  "embedding": "model.embed_tokens.weight",
-  "head/kernel": "lm_head.weight",
+  "embedding": EMBEDDING,
+  "head/kernel": HEAD,
   "final_norm/scale": "model.norm.weight",
 }
 
@@ -412,6 +412,4 @@ def is_ignored(config: ModelConfig, name: str) -> bool:
 
   A copy of the tied embedding, and rotary tables.
   """
-  return name.endswith("rotary_emb.inv_freq") or (
-    config.tied and name == "lm_head.weight"
-  )
+  return name.endswith(FREQUENCIES) or (config.tied and name == HEAD)

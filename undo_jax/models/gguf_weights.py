@@ -16,6 +16,7 @@ from typing import Any
 import gguf
 import numpy as np
 
+from undo_jax.models.checkpoint_files import is_finite
 from undo_jax.utils.types import ConfigError, JsonObject
 
 # Of the tensors' values; gguf dequantizes them all to float32.
@@ -219,7 +220,13 @@ def _heads(config: JsonObject) -> dict[str, int]:
 
 def _values(tensor: gguf.ReaderTensor) -> np.ndarray:
   """Returns a tensor's values, float32 [out, in] or [size]."""
-  return np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
+  values = np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
+  if not is_finite(values):
+    raise ConfigError(
+      f"the tensor {tensor.name} has values that are not finite; the model diverged "
+      "before it was saved, or the file is damaged"
+    )
+  return values
 
 
 def _halves(rows: np.ndarray, num_heads: int) -> np.ndarray:

@@ -23,6 +23,7 @@ import safetensors
 from safetensors.numpy import save_file
 
 from undo_jax.models import families
+from undo_jax.models.checkpoint_files import is_finite
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.utils import files, trees
@@ -316,6 +317,11 @@ def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         f"{path}: {name} must be one of {', '.join(dtypes)}, got {part['dtype']}"
       )
     values = np.frombuffer(part["data"], dtypes[part["dtype"]])
+    if not is_finite(values):
+      raise ConfigError(
+        f"{path}: {name} has values that are not finite; the adapter diverged before "
+        "it was saved, or the file is damaged"
+      )
     tensors[name] = values.reshape(part["shape"]).astype(np.float32)
   return tensors
 

@@ -1,6 +1,8 @@
 """Documents to ids: the same by any number of workers, one of which may be killed."""
 
+import json
 import os
+import random
 import shutil
 
 import numpy as np
@@ -8,6 +10,8 @@ import psutil
 import pyarrow as pa
 from pyarrow import parquet
 import pytest
+import tokenizers as hf
+from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from tests.data.documents.prepared import (
   contents,
@@ -16,9 +20,9 @@ from tests.data.documents.prepared import (
   texts_of,
   write_jsonl,
 )
-from undo_jax.data import rows
+from undo_jax.data import rows, tokenizers
+from undo_jax.data.documents import encoding, preparation
 from undo_jax.data.documents import files as document_files
-from undo_jax.data.documents import preparation
 from undo_jax.utils.types import ConfigError
 
 
@@ -110,3 +114,32 @@ def test_a_killed_worker_ends_the_preparation(tmp_path, monkeypatch):
     sources = {"a": preparation.Source(paths=[path])}
     prepare(tmp_path / "out", sources, num_workers=2, progress=kill)
   assert os.listdir(tmp_path) == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_long_documents_have_the_ids_that_the_library_gives_the_whole(
+  tmp_path, monkeypatch, is_marked
+):
+  words = ["the", "model", "forgets", "what", "it", "was", "told"]
+  text = " ".join(random.Random(0).choices(words, k=500))
+  upstream = hf.Tokenizer(models.BPE(unk_token="<unk>"))
+  if is_marked:  # As Llama-2's: a mark before each text, no words before merges.
+    mark = normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")
+    upstream.normalizer = normalizers.Sequence(list(mark))
+  else:
+    upstream.pre_tokenizer = pre_tokenizers.Metaspace()
+  special = ["<unk>", "<eos>"]
+  trainer = trainers.BpeTrainer(
+    vocab_size=80, special_tokens=special, show_progress=False
+  )
+  upstream.train_from_iterator([word + " " for word in words] * 9, trainer)
+  upstream.save(str(tmp_path / "tokenizer.json"))
+  naming = json.dumps({"eos_token": "<eos>", "unk_token": "<unk>"})
+  (tmp_path / "tokenizer_config.json").write_text(naming)
+  (tmp_path / "book.txt").write_text(text)
+  monkeypatch.setattr(document_files, "PIECE_CHARACTERS", 300)
+  tokenizer = tokenizers.make(f"huggingface:{tmp_path}")
+  source = preparation.Source(paths=[str(tmp_path / "book.txt")])
+  [chunk] = document_files.chunks([tmp_path / "book.txt"], source)
+  found = encoding.encode(chunk, source, tokenizer)
+  assert found.ids.tolist() == upstream.encode(text, add_special_tokens=False).ids

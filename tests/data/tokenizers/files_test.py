@@ -24,6 +24,7 @@ PLAIN = [
 ]
 LOOKALIKES = "<s> <bos>a<eos></s><pad><|end|>"
 NAMES = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
+STATED = {"add_bos_token": True}
 
 
 def train_sentencepiece(directory, **options):
@@ -252,7 +253,7 @@ class TestHuggingFace:
         (0, 3, None),
       ),
       ({"tokenizer_config.json": NAMES | {"add_bos_token": False}}, (0, 1, None)),
-      ({"tokenizer_config.json": NAMES | {"add_bos_token": True}}, (0, 1, 2)),
+      ({"tokenizer_config.json": NAMES | STATED}, (0, 1, 2)),
       ({"config.json": {"bos_token_id": 1, "eos_token_id": 1}}, (1, 1, None)),
     ],
   )
@@ -261,6 +262,18 @@ class TestHuggingFace:
     (tmp_path / "tokenizer_config.json").unlink()
     path = write(tmp_path, tokenizer, **naming)
     assert specials(tokenizers.make(f"huggingface:{path}")) == expected
+
+  def test_texts_begin_with_bos_where_the_library_begins_them_so(self, tmp_path):
+    path = train_bpe(tmp_path)
+    tokenizer = hf.Tokenizer.from_file(str(path))
+    for template, bos in (("$A <eos>", None), ("<bos> $A", 2), ("<|end|> $A", None)):
+      tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[("<eos>", 1), ("<bos>", 2), ("<|end|>", 3)]
+      )
+      tokenizer.save(str(path))
+      assert specials(tokenizers.make(f"huggingface:{path}")) == (0, 1, bos)
+    write(tmp_path, tokenizer, **{"tokenizer_config.json": NAMES | STATED})
+    assert specials(tokenizers.make(f"huggingface:{path}")) == (0, 1, 2)
 
   @pytest.mark.parametrize(
     "names, message",

@@ -130,7 +130,11 @@ WRONG = [
   ("a.jsonl", b'{"text": ', r"a.jsonl, line 1, got no JSON \("),
   ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl, line 1, has half of a surrogate"),
   ("a.txt", b"\n \n", "a.txt hold only empty lines"),
-  ("a.csv", b"text", "expected .txt, .jsonl, .parquet or .html files, got .*a.csv"),
+  (
+    "a.csv",
+    b"text",
+    "expected .txt, .jsonl, .parquet, .html, .py, .md or .rst files, got .*a.csv",
+  ),
 ]
 
 

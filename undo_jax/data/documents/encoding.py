@@ -26,6 +26,8 @@ from undo_jax.data.documents import hashes as document_hashes
 from undo_jax.data.documents.source import Source
 from undo_jax.utils.errors import ConfigError
 
+_AROUND = 256  # Characters on either side of a cut that are looked at.
+
 
 class Encoded(NamedTuple):
   """The documents of a chunk.
@@ -88,11 +90,24 @@ def encode(
 
 
 def _ids(text: str, tokenizer: tokenizers.Tokenizer, dtype: type) -> np.ndarray:
-  """Returns the ids of a text; a long one is cut before white space."""
-  ids = [
-    np.asarray(tokenizer.encode(piece), dtype) for piece in document_files.pieces(text)
-  ]
-  return ids[0] if len(ids) == 1 else np.concatenate(ids)
+  """Returns the ids of a text; a long one is cut where that changes none of them."""
+  held, ids = "", [np.empty(0, dtype)]
+  for piece in document_files.pieces(text):
+    if held and _may_cut(held[-_AROUND:], piece[:_AROUND], tokenizer):
+      ids.append(np.asarray(tokenizer.encode(held), dtype))
+      held = piece
+    else:
+      held += piece
+  return np.concatenate([*ids, np.asarray(tokenizer.encode(held), dtype)])
+
+
+def _may_cut(before: str, after: str, tokenizer: tokenizers.Tokenizer) -> bool:
+  """Whether two parts of a text have together the ids that each has for itself.
+
+  They have not where a tokenizer begins each text with a mark of its own.
+  """
+  apart = [*tokenizer.encode(before), *tokenizer.encode(after)]
+  return list(tokenizer.encode(before + after)) == apart
 
 
 # MARK: processes

@@ -70,9 +70,10 @@ class HuggingFaceTokenizer:
 
   For each of pad, eos and bos the first of `NAMING_FILES` that has the key decides:
   "eos_token" (a string, or an object with "content") or "eos_token_id" (a number, or
-  a list, whose first counts); null says that there is none. Two cases more count as
-  no BOS: "add_bos_token": false in the first file, and a BOS that is the EOS. EOS
-  pads where there is no pad.
+  a list, whose first counts); null says that there is none. A BOS counts where texts
+  begin with it: "add_bos_token" in the first file says so or, where it says nothing,
+  tokenizer.json's post-processor does it; one that is the EOS does not count. EOS pads
+  where there is no pad.
 
   Truncation, padding and dropout that a file may ask for are off: ids depend on the
   text alone, and on all of it.
@@ -198,9 +199,16 @@ def _named_ids(file, tokenizer) -> tuple[int, int, int | None]:
       'there with {"eos_token": "..."}'
     )
   first = naming.get(file.with_name(NAMING_FILES[0]), {})
-  if first.get("add_bos_token") is False or bos == eos:
+  if bos == eos or not _begins_with(bos, first.get("add_bos_token"), tokenizer):
     bos = None
   return eos if pad is None else pad, eos, bos
+
+
+def _begins_with(bos: int | None, stated: object, tokenizer: Any) -> bool:
+  """Whether the library begins texts with BOS, unless it is stated."""
+  if isinstance(stated, bool):
+    return stated
+  return tokenizer.encode("", add_special_tokens=True).ids[:1] == [bos]
 
 
 def _named_id(role: str, naming: dict, tokenizer: Any) -> int | None:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import sentencepiece
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from undo_jax.data.documents import files as document_files
 from undo_jax.data.documents.source import Source, find
@@ -197,8 +197,14 @@ def _write_bpe(corpus: Corpus, directory: pathlib.Path, vocab_size: int):
   _check_read(corpus)
   if tokenizer.get_vocab_size() < vocab_size:
     raise _too_large(vocab_size, tokenizer.get_vocab_size())
+  bos = SPECIAL["bos"]
+  # Documents begin with BOS in training; so do texts of whoever asks for it.
+  tokenizer.post_processor = processors.TemplateProcessing(
+    single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+  )
   files.write_text(directory / "tokenizer.json", tokenizer.to_str())
   naming: dict[str, str | bool] = {f"{k}_token": token for k, token in SPECIAL.items()}
+  naming["add_bos_token"] = True
   naming["clean_up_tokenization_spaces"] = False
   naming["tokenizer_class"] = "PreTrainedTokenizerFast"
   files.write_json(directory / "tokenizer_config.json", naming)

@@ -1,0 +1,62 @@
+"""Values of a config.json, each of the type that it must have."""
+
+from collections.abc import Mapping
+import math
+from typing import Any
+
+from undo_jax.utils.types import ConfigError, JsonObject
+
+
+def whole(settings: Mapping[str, Any], key: str, default: int | None = None) -> int:
+  """Returns a positive whole number; null, or no key, is the default.
+
+  Raises:
+    ConfigError: if it is something else; names the key, as the functions below do.
+  """
+  value = settings.get(key)
+  value = default if value is None else value
+  if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    raise ConfigError(
+      f"config.json: {key} must be a positive whole number, got {value!r}"
+    )
+  return value
+
+
+def positive(
+  settings: Mapping[str, Any], key: str, default: float | None = None
+) -> float:
+  """Returns a positive finite number; null, or no key, is the default."""
+  value = settings.get(key)
+  value = default if value is None else value
+  if isinstance(value, int | float) and not isinstance(value, bool):
+    if 0 < value < math.inf:
+      return float(value)
+  raise ConfigError(f"config.json: {key} must be a positive number, got {value!r}")
+
+
+def switch(settings: Mapping[str, Any], key: str, default: bool) -> bool:
+  """Returns true or false; null, or no key, is the default."""
+  value = settings.get(key)
+  value = default if value is None else value
+  if not isinstance(value, bool):
+    raise ConfigError(f"config.json: {key} must be true or false, got {value!r}")
+  return value
+
+
+def mapping(settings: Mapping[str, Any], key: str) -> JsonObject:
+  """Returns an object's copy; null, or no key, is an empty one."""
+  value = settings.get(key)
+  if value is None:
+    return {}
+  if not isinstance(value, Mapping):
+    raise ConfigError(f"config.json: {key} must be an object, got {value!r}")
+  return dict(value)
+
+
+def texts(settings: Mapping[str, Any], key: str) -> list[str] | None:
+  """Returns a list of texts; null, or no key, is None."""
+  value = settings.get(key)
+  is_list = isinstance(value, list) and all(isinstance(text, str) for text in value)
+  if value is not None and not is_list:
+    raise ConfigError(f"config.json: {key} must be a list of texts, got {value!r}")
+  return value
