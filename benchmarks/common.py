@@ -15,6 +15,8 @@ import tempfile
 import time
 from typing import Any
 
+from absl import app
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALLOCATORS = ("default", "tcmalloc", "mallopt")
 DISTURBED = 0.1  # Cores used by others above which a time is not to be trusted.
@@ -125,6 +127,38 @@ def as_launched() -> None:
 
   allocator.use_huge_pages()
   allocator.keep_freed_memory()
+
+
+def draw_tokens(vocab_size: int, shape: tuple[int, ...], seed: int) -> Any:
+  """Returns token ids, int32, the same for every side."""
+  import numpy as np
+
+  return np.random.default_rng(seed).integers(0, vocab_size, shape, dtype=np.int32)
+
+
+def batch_of(tokens: Any) -> dict[str, Any]:
+  """Returns rows [..., L + 1] as a batch of which every target counts."""
+  import numpy as np
+
+  targets = tokens[..., 1:]
+  return {
+    "inputs": tokens[..., :-1],
+    "targets": targets,
+    "mask": np.ones(targets.shape, np.float32),
+  }
+
+
+def checkpoint_directory(path: str | None) -> pathlib.Path:
+  """Returns the directory of the flag `checkpoint`.
+
+  Raises:
+    UsageError: if it holds no checkpoint of Hugging Face's format.
+  """
+  if not path or not (pathlib.Path(path) / "config.json").is_file():
+    raise app.UsageError(
+      f"--checkpoint: expected a Hugging Face directory with config.json, got {path}"
+    )
+  return pathlib.Path(path)
 
 
 def run_worker(

@@ -24,7 +24,7 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks import common
+from benchmarks import common, pytorch
 from benchmarks.sizes import SMALL, TINY
 from undo_jax.models.config import ModelConfig, num_params
 from undo_jax.utils import tables
@@ -207,7 +207,6 @@ class TorchSide:
       self.student.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True
     )
     self._tokens = torch.from_numpy(inputs["inputs"]).long()
-    self._mask = torch.ones(self._tokens.shape)
 
   def logits(self) -> Any:
     """Returns the student's logits as a NumPy array."""
@@ -219,20 +218,12 @@ class TorchSide:
   def step(self) -> Any:
     """Does one step; returns the loss before it."""
     import torch
-    from torch.nn import functional
 
     with torch.no_grad():
-      teacher = self._teacher(self._tokens, use_cache=False).logits
-      log_p_T = functional.log_softmax(teacher, dim=-1)
-    student = self.student(self._tokens, use_cache=False).logits
-    log_p_S = functional.log_softmax(student, dim=-1)
-    kl = functional.kl_div(log_p_S, log_p_T, reduction="none", log_target=True)
-    loss = (kl.sum(-1) * self._mask).sum() / self._mask.sum().clamp(min=1.0)
-    self._optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
-    self._optimizer.step()
-    return loss.detach()
+      teacher = pytorch.logits(self._teacher, self._tokens)
+    student = pytorch.logits(self.student, self._tokens)
+    loss = pytorch.forward_kl(student, teacher)
+    return pytorch.update(loss, self.student, self._optimizer)
 
 
 def torch_model(config: ModelConfig, params: dict[str, Any]) -> Any:

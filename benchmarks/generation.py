@@ -24,7 +24,7 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks import common
+from benchmarks import common, pytorch
 from benchmarks.sizes import SMALL, TINY
 from undo_jax.models.config import ModelConfig, num_params
 from undo_jax.utils import tables
@@ -134,31 +134,16 @@ class TorchSide:
 
   def __init__(self, size: Size, directory: pathlib.Path):
     import torch
-    import transformers
 
-    torch.set_num_threads(common.num_cores())
     self._num_tokens = size.num_tokens
-    self._model = transformers.AutoModelForCausalLM.from_pretrained(
-      directory, dtype=torch.float32
-    ).eval()
+    self._model = pytorch.load(directory).eval()
     self._model.generation_config.eos_token_id = None  # Every row to its full length.
     tokens, valid = read_prompts(directory)
-    self._tokens = torch.from_numpy(tokens).long()
-    self._mask = torch.from_numpy(valid).long()
+    self._prompts = torch.from_numpy(tokens).long(), torch.from_numpy(valid).long()
 
   def call(self) -> Any:
     """Generates once; returns the tokens [B, T]."""
-    import torch
-
-    with torch.no_grad():
-      output = self._model.generate(
-        input_ids=self._tokens,
-        attention_mask=self._mask,
-        max_new_tokens=self._num_tokens,
-        do_sample=False,
-        pad_token_id=0,
-      )
-    return output[:, self._tokens.shape[1] :].numpy()
+    return pytorch.generate(self._model, *self._prompts, self._num_tokens)
 
 
 def check(size: Size, directory: pathlib.Path) -> dict[str, Any]:

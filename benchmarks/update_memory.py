@@ -17,6 +17,7 @@ one of the process, reading the weights included; seconds are those of an update
 the first two.
 """
 
+import functools
 import json
 import pathlib
 import resource
@@ -27,7 +28,7 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks import common
+from benchmarks import common, pytorch
 from undo_jax.utils import tables
 
 SIDES = ("undo_jax", "pytorch", "compiled")
@@ -49,12 +50,10 @@ _WORKER = flags.DEFINE_enum("worker", None, SIDES, "Internal: be one side's proc
 _REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.")
 
 
-def draw_tokens(vocab_size: int, seed: int) -> Any:
+def draw_rows(vocab_size: int, seed: int) -> Any:
   """Returns int32 [rows, length + 1]."""
-  import numpy as np
-
-  shape = (_ROWS.value, 1 + int(_LENGTH.value or 0))
-  return np.random.default_rng(seed).integers(0, vocab_size, shape, dtype=np.int32)
+  shape = (int(_ROWS.value or 0), 1 + int(_LENGTH.value or 0))
+  return common.draw_tokens(vocab_size, shape, seed)
 
 
 class JaxSide:
@@ -62,7 +61,6 @@ class JaxSide:
 
   def __init__(self, directory: pathlib.Path, update: str):
     import jax
-    import numpy as np
 
     from undo_jax import objectives
     from undo_jax.models import huggingface
@@ -83,14 +81,9 @@ class JaxSide:
     )
     apply = chunked.deferring(Decoder(config))
     names = ("forget", "retain")
-    rows = {k: draw_tokens(config.vocab_size, seed) for seed, k in enumerate(names)}
     batches = {
-      name: {
-        "inputs": x[:, :-1],
-        "targets": x[:, 1:],
-        "mask": np.ones_like(x[:, 1:], np.float32),
-      }
-      for name, x in rows.items()
+      name: common.batch_of(draw_rows(config.vocab_size, seed))
+      for seed, name in enumerate(names)
     }
     if update == "unlearn":
       objective = objectives.make("grad_diff", apply, retain_weight=1.0)
@@ -117,43 +110,26 @@ class TorchSide:
 
   def __init__(self, directory: pathlib.Path, update: str, compiled: bool):
     import torch
-    import transformers
 
-    torch.set_num_threads(common.num_cores())
-    self._model = transformers.AutoModelForCausalLM.from_pretrained(
-      directory, dtype=torch.float32
-    ).train()
+    self._model = pytorch.load(directory).train()
     self._optimizer = torch.optim.AdamW(
       self._model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
     )
     vocab = self._model.config.vocab_size
     signs = {"unlearn": (-1.0, 1.0), "relearn": (1.0,)}[update]
     self._parts = [
-      (sign, torch.from_numpy(draw_tokens(vocab, seed)).long())
+      (sign, torch.from_numpy(draw_rows(vocab, seed)).long())
       for seed, sign in enumerate(signs)
     ]
-    self._loss = torch.compile(self._mean) if compiled else self._mean
-
-  def _mean(self, tokens: Any) -> Any:
-    import torch
-
-    logits = self._model(input_ids=tokens[:, :-1], use_cache=False).logits
-    return torch.nn.functional.cross_entropy(
-      logits.flatten(0, 1), tokens[:, 1:].flatten()
-    )
+    mean = functools.partial(pytorch.cross_entropy, self._model)
+    self._loss = torch.compile(mean) if compiled else mean
 
   def update(self) -> float:
     """Trains once; returns the loss before it."""
-    import torch
-
     loss: Any = 0.0
-    for sign, tokens in self._parts:
-      loss = loss + sign * self._loss(tokens)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-    self._optimizer.step()
-    self._optimizer.zero_grad()
-    return float(loss)
+    for sign, rows in self._parts:
+      loss = loss + sign * self._loss(rows)
+    return pytorch.update(loss, self._model, self._optimizer)
 
 
 def work(side: str) -> dict[str, Any]:
@@ -245,8 +221,7 @@ def main(argv: list[str]) -> None:
   """Prints the table of all updates and sides."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-  if not _CHECKPOINT.value or not pathlib.Path(_CHECKPOINT.value).is_dir():
-    raise app.UsageError("--checkpoint names no Hugging Face directory")
+  common.checkpoint_directory(_CHECKPOINT.value)
   common.require("torch", "transformers", "psutil")
   common.use_cpu()
   if _WORKER.value:
