@@ -1,0 +1,516 @@
+"""Tokens a second on a real model, undo_jax against transformers in PyTorch.
+
+COMMAND, an hour on 2 CPU cores; the checkpoint is of the Llama family, for one by
+`undo-jax import_gguf` (README, section on your own models), or of another family that
+both sides read:
+
+  python -m benchmarks.real_model --checkpoint=DIRECTORY --rounds=3
+
+Five kinds of work, in float32 on both sides, of the same weights and random tokens:
+
+  unlearn   an update of GradDiff: 4 forget and 4 retain rows of 128 tokens.
+  distill   the teacher's forward pass, forward KL over the vocabulary, the student's
+            forward and backward pass: 4 rows of 128. The teacher is the checkpoint,
+            the student the checkpoint times 0.9.
+  attack    4 updates of relearning, 4 forget rows of 128 each, and a score of 1 + 1
+            held-out rows, as the attack runs them: one program, one learning rate.
+            The tokens of the updates are counted.
+  evaluate  cross-entropy of 4 + 4 held-out rows of 128, forward alone.
+  generate  32 tokens appended greedily to 4 prompts of 32, with a cache. The new
+            tokens are counted.
+
+Every update clips the gradient to norm 1 and is AdamW's. undo_jax runs the programs of
+its own stages; PyTorch runs transformers' model eagerly, or what computes the loss by
+torch.compile; there generation has a static cache, whose steps are compiled.
+
+Each side runs in fresh processes, the sides by turns. After each round the answers of
+all sides are checked to agree: losses and scores of all calls to 1e-3, generated tokens
+to nine in ten (after a near tie a row goes on differently). The first two calls of a
+process, which compile, are timed apart. Needs the extra `bench`, and a C++ compiler.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks import common, pytorch
+from undo_jax.utils import tables
+
+SIDES = ("undo_jax", "eager", "compiled")
+PACKAGES = "jax jaxlib flax optax torch transformers numpy".split()
+MODULE = "benchmarks.real_model"
+ROWS, LENGTH = 4, 128  # Of each kind of data.
+UPDATES = 4  # Of the attack, between two scores.
+PROMPT, NEW = 32, 32  # Tokens of a row.
+LEARNING_RATE, WEIGHT_DECAY = 1e-5, 0.1
+STUDENT = 0.9  # The student's weights over the teacher's.
+# Tokens that a call is counted for.
+TOKENS = {
+  "unlearn": 2 * ROWS * LENGTH,
+  "distill": ROWS * LENGTH,
+  "attack": UPDATES * ROWS * LENGTH,
+  "evaluate": 2 * ROWS * LENGTH,
+  "generate": ROWS * NEW,
+}
+KINDS = tuple(TOKENS)
+TOLERANCE = 1e-3  # Of losses and scores; relative where they exceed 1.
+EQUAL = 0.9  # Share of generated tokens.
+WARM_UP = 2  # Calls of a process that compile.
+
+Call = Callable[[], Any]  # Does the work once, to its end; returns its answer.
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Hugging Face directory.")
+_KINDS = flags.DEFINE_list("kinds", list(KINDS), "Some of: " + ", ".join(KINDS))
+_SIDES = flags.DEFINE_list("sides", list(SIDES), "Some of: " + ", ".join(SIDES))
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Processes of each side.", lower_bound=1)
+_CALLS = flags.DEFINE_integer("calls", 3, "Timed calls of a process.", lower_bound=1)
+_UNROLL = flags.DEFINE_integer(
+  "scan_unroll", 1, "undo_jax: model.scan_unroll.", lower_bound=1
+)
+_PATIENCE = flags.DEFINE_float(
+  "patience",
+  0.0,
+  "Seconds that each process may wait for an idle machine and be run again where "
+  "others disturbed it.",
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Where to write all results as JSON.")
+_WORKER = flags.DEFINE_enum("worker", None, SIDES, "Internal: be one side's process.")
+_REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.")
+
+
+def _only(name: str, allowed: tuple[str, ...]) -> None:
+  flags.register_validator(
+    name,
+    lambda chosen: bool(chosen) and set(chosen) <= set(allowed),
+    message=f"expected some of {', '.join(allowed)}",
+  )
+
+
+_only("kinds", KINDS)
+_only("sides", SIDES)
+
+
+class Inputs:
+  """The random tokens of all kinds of work, which both sides read."""
+
+  def __init__(self, vocab_size: int):
+    def draw(seed, *shape):
+      return common.draw_tokens(vocab_size, shape, seed)
+
+    row = LENGTH + 1
+    self.forget, self.retain = draw(0, ROWS, row), draw(1, ROWS, row)
+    self.relearned = draw(2, UPDATES, ROWS, row)
+    # [retain and forget, rows, L + 1].
+    self.scored, self.held_out = draw(3, 2, 1, row), draw(4, 2, ROWS, row)
+    self.prompts = draw(5, ROWS, PROMPT)
+
+
+# MARK: undo_jax
+
+
+class JaxSide:
+  """The programs that the library's own stages run; a method for each kind."""
+
+  def __init__(self, directory: pathlib.Path):
+    from undo_jax.checkpoints import sources
+    from undo_jax.distributed import sharding
+    from undo_jax.utils import files
+
+    self._source = sources.open_source(files.path(str(directory)))
+    self._model = dataclasses.replace(
+      self._source.model, scan_unroll=_UNROLL.value or 1
+    )
+    self._mesh = sharding.make_mesh()
+    self._inputs = Inputs(self._model.vocab_size)
+
+  def unlearn(self) -> Call:
+    """Returns an update of GradDiff, which answers its loss."""
+    batch = {
+      name: common.batch_of(getattr(self._inputs, name))
+      for name in ("forget", "retain")
+    }
+    options = (("retain_weight", 1.0),)
+    return self._training("grad_diff", options, self._load(), {}, batch)
+
+  def distill(self) -> Call:
+    """Returns an update of distillation, which answers its loss."""
+    import jax
+
+    from undo_jax.running import programs
+
+    params = self._load()
+    frozen = {"teacher": programs.freeze(self._model, self._mesh)(params)}
+    student = jax.tree.map(lambda x: STUDENT * x, params)
+    batch = common.batch_of(self._inputs.forget)
+    return self._training("forward_kl", (), student, frozen, batch)
+
+  def attack(self) -> Call:
+    """Returns updates of relearning with their scores, which are the answer."""
+    import jax
+
+    from undo_jax.distributed import sharding
+    from undo_jax.running import programs
+
+    attack = programs.attack(
+      self._model, self._mesh, "language", (), 2 * ROWS, _optimizer(), 1
+    )
+    key, rates = jax.random.key(0), jax.numpy.full(1, LEARNING_RATE)
+    state = attack.create(self._load(), rates, key)
+    batch = common.batch_of(self._inputs.relearned[None])
+    batches = sharding.put_batch(batch, self._mesh, leading=2)
+    problems = self._problems(self._inputs.scored)
+
+    def call():
+      nonlocal state
+      state, scores = attack.program(state, (), problems, batches, key)
+      jax.block_until_ready(state)
+      return [float(scores[name][0, 0]) for name in ("retain", "forget")]
+
+    return call
+
+  def evaluate(self) -> Call:
+    """Returns the scores of held-out rows, which are the answer."""
+    from undo_jax.running import programs
+
+    evaluate = programs.evaluate(self._model, self._mesh, "language", (), 2 * ROWS)
+    params, problems = self._load(), self._problems(self._inputs.held_out)
+
+    def call():
+      scores = evaluate(params, problems)
+      return [float(scores[name]) for name in ("retain", "forget")]
+
+    return call
+
+  def generate(self) -> Call:
+    """Returns greedy generation, which answers the tokens [B, T]."""
+    import numpy as np
+
+    from undo_jax.models.decoder import Decoder
+    from undo_jax.models.generation import make_generate
+
+    params = self._load()
+    generate = make_generate(Decoder(self._model), num_tokens=NEW)
+    return lambda: np.asarray(generate(params, self._inputs.prompts).tokens_BxT)
+
+  def _load(self):
+    from undo_jax.checkpoints import sources
+    from undo_jax.running import programs
+
+    return sources.load(self._source, programs.abstract_params(self._model, self._mesh))
+
+  def _training(self, objective, options, params, frozen, batch) -> Call:
+    import jax
+
+    from undo_jax.distributed import sharding
+    from undo_jax.running import programs
+
+    training = programs.training(
+      self._model, self._mesh, objective, options, _optimizer(), 1
+    )
+    state, key = training.create(params), jax.random.key(0)
+    batch = sharding.put_batch(batch, self._mesh)
+
+    def call():
+      nonlocal state
+      state, metrics = training.step(state, frozen, batch, key)
+      jax.block_until_ready(state)
+      return [float(metrics["loss"])]
+
+    return call
+
+  def _problems(self, groups):
+    import numpy as np
+
+    from undo_jax.distributed import sharding
+
+    problems = common.batch_of(np.concatenate(groups))
+    problems["group"] = np.repeat(np.arange(len(groups)), len(groups[0]))
+    return sharding.put_whole(problems, sharding.replicated(self._mesh))
+
+
+def _optimizer():
+  from undo_jax.training.optimizers import OptimizerConfig
+
+  return OptimizerConfig(
+    learning_rate=LEARNING_RATE, num_steps=1_000_000, weight_decay=WEIGHT_DECAY
+  )
+
+
+# MARK: PyTorch
+
+
+class TorchSide:
+  """The same work as a PyTorch user writes it; a method for each kind."""
+
+  def __init__(self, directory: pathlib.Path, is_compiled: bool):
+    import torch
+
+    self._directory = directory
+    self._is_compiled = is_compiled
+    self._model = pytorch.load(directory)
+    self._inputs = Inputs(self._model.config.vocab_size)
+    self._optimizer = torch.optim.AdamW(
+      self._model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+    )
+
+  def unlearn(self) -> Call:
+    """Returns an update of GradDiff, which answers its loss."""
+    loss = self._compile(functools.partial(pytorch.cross_entropy, self._model))
+    forget, retain = _tensor(self._inputs.forget), _tensor(self._inputs.retain)
+    return lambda: [self._update(loss(retain) - loss(forget))]
+
+  def distill(self) -> Call:
+    """Returns an update of distillation, which answers its loss."""
+    import torch
+
+    teacher = pytorch.load(self._directory).eval()
+    with torch.no_grad():
+      for parameter in self._model.parameters():
+        parameter.mul_(STUDENT)
+
+    def divergence(tokens):
+      with torch.no_grad():
+        target = pytorch.logits(teacher, tokens)
+      return pytorch.forward_kl(pytorch.logits(self._model, tokens), target)
+
+    loss, tokens = self._compile(divergence), _tensor(self._inputs.forget[:, :-1])
+    return lambda: [self._update(loss(tokens))]
+
+  def attack(self) -> Call:
+    """Returns updates of relearning with their scores, which are the answer."""
+    loss = self._compile(functools.partial(pytorch.cross_entropy, self._model))
+    batches, score = _tensor(self._inputs.relearned), self._scores(self._inputs.scored)
+
+    def call():
+      for rows in batches:
+        self._update(loss(rows))
+      return score()
+
+    return call
+
+  def evaluate(self) -> Call:
+    """Returns the scores of held-out rows, which are the answer."""
+    self._model.eval()
+    return self._scores(self._inputs.held_out)
+
+  def generate(self) -> Call:
+    """Returns greedy generation, which answers the tokens [B, T]."""
+    import torch
+
+    self._model.eval().generation_config.eos_token_id = None  # Rows of full length.
+    prompts = _tensor(self._inputs.prompts)
+    valid, how = torch.ones_like(prompts), _static() if self._is_compiled else {}
+    return lambda: pytorch.generate(self._model, prompts, valid, NEW, **how)
+
+  def _update(self, loss):
+    return pytorch.update(loss, self._model, self._optimizer)
+
+  def _compile(self, function):
+    import torch
+
+    return torch.compile(function, dynamic=False) if self._is_compiled else function
+
+  def _scores(self, groups):
+    """Returns what computes the mean cross-entropy of each group of rows."""
+    import numpy as np
+    import torch
+
+    loss = functools.partial(pytorch.cross_entropy, self._model, reduction="none")
+    loss, rows = self._compile(loss), _tensor(np.concatenate(groups))
+
+    def scores():
+      with torch.no_grad():
+        return loss(rows).view(len(groups), -1).mean(1).tolist()
+
+    return scores
+
+
+def _tensor(tokens):
+  import torch
+
+  return torch.from_numpy(tokens).long()
+
+
+def _static():
+  """Returns the arguments by which transformers compiles the steps of `generate`."""
+  import transformers
+
+  config: Any = transformers.CompileConfig(mode="default")
+  config._compile_all_devices = True  # Without it, on accelerators alone.
+  return {"cache_implementation": "static", "compile_config": config}
+
+
+# MARK: workers
+
+
+def work(side: str, kind: str, directory: pathlib.Path) -> dict[str, Any]:
+  """Is the process of one side, doing one kind of work."""
+  if side == "undo_jax":
+    from undo_jax.utils import allocator
+
+    common.as_launched()
+    call = getattr(JaxSide(directory), kind)()
+    allocator.return_freed_memory()  # As stages do before they train.
+    return measure(call)
+  with tempfile.TemporaryDirectory() as cache:  # Each process compiles for itself.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+    return measure(getattr(TorchSide(directory, side == "compiled"), kind)())
+
+
+def measure(call: Call) -> dict[str, Any]:
+  """Returns the seconds of every call, what compiling took, and all answers."""
+  first, answers = timed(call, WARM_UP)
+  with common.Stopwatch() as watch:
+    seconds, more = timed(call, int(_CALLS.value or 0))
+  return {
+    "seconds": seconds,
+    "compiling": max(0.0, sum(first) - WARM_UP * statistics.median(seconds)),
+    "answers": answers + more,
+    "others": watch.others,
+  }
+
+
+def timed(call: Call, num_calls: int) -> tuple[list[float], list[Any]]:
+  """Returns the seconds and the answer of every call."""
+  import numpy as np
+
+  seconds, answers = [], []
+  for _ in range(num_calls):
+    start = time.perf_counter()
+    answer = call()
+    seconds.append(time.perf_counter() - start)
+    answers.append(np.asarray(answer).tolist())
+  return seconds, answers
+
+
+# MARK: the comparison
+
+
+def compare(kind: str) -> list[dict[str, Any]]:
+  """Runs all rounds of a kind; returns for each the answer of every side."""
+  arguments = {
+    "checkpoint": pathlib.Path(str(_CHECKPOINT.value)).resolve(),
+    "kinds": kind,
+    "calls": _CALLS.value,
+    "scan_unroll": _UNROLL.value,
+  }
+  rounds = []
+  for number in range(_ROUNDS.value or 0):
+    found = {
+      side: common.run_undisturbed(
+        MODULE, {**arguments, "worker": side}, patience=_PATIENCE.value or 0.0
+      )
+      for side in _SIDES.value or ()
+    }
+    rounds.append(found)
+    print(f"{kind}, round {number + 1}: {summary(kind, found)}", file=sys.stderr)
+  return rounds
+
+
+def summary(kind: str, found: dict[str, dict[str, Any]]) -> str:
+  """Returns a round in one line; asserts that all sides did the same work."""
+  speeds = ", ".join(f"{side} {speed(kind, x):,.1f}" for side, x in found.items())
+  others = max(answer["others"] for answer in found.values())
+  return (
+    f"{speeds} tokens/s; answers {apart(kind, found):.1e} apart, others used "
+    f"{others:.2f} cores"
+  )
+
+
+def apart(kind: str, found: dict[str, dict[str, Any]]) -> float:
+  """Returns by how much the sides' answers differ at most.
+
+  Raises:
+    AssertionError: if that is more than TOLERANCE, or of tokens 1 - EQUAL.
+  """
+  import numpy as np
+
+  first, *rest = (np.asarray(answer["answers"]) for answer in found.values())
+  if kind == "generate":
+    differences, most = [np.mean(first != other) for other in rest], 1 - EQUAL
+  else:
+    scale, most = np.maximum(1.0, np.abs(first)), TOLERANCE
+    differences = [np.max(np.abs(first - other) / scale) for other in rest]
+  largest = float(max(differences, default=0.0))
+  if not largest <= most:  # NaN is not either.
+    raise AssertionError(
+      f"{kind}: the answers of {', '.join(found)} are {largest} apart, not {most}"
+    )
+  return largest
+
+
+def speed(kind: str, answer: dict[str, Any]) -> float:
+  """Returns the tokens a second of a process, by its median call."""
+  return TOKENS[kind] / statistics.median(answer["seconds"])
+
+
+HEADER = (
+  "kind",
+  "side",
+  "tokens/s",
+  "undo_jax over the faster other (min..max)",
+  "compiling, s",
+  "answers apart",
+  "others' cores",
+)
+
+
+def rows_of(kind: str, rounds: list[dict[str, Any]]) -> list[list[str]]:
+  """Returns the rows of the table, a side each; see HEADER."""
+  most = max(apart(kind, found) for found in rounds)
+  return [
+    [
+      kind,
+      side,
+      f"{statistics.median(speed(kind, found[side]) for found in rounds):,.0f}",
+      ratios(kind, rounds) if side == "undo_jax" else "",
+      f"{statistics.median(found[side]['compiling'] for found in rounds):.1f}",
+      f"{most:.1e}",
+      f"{max(found[side]['others'] for found in rounds):.2f}",
+    ]
+    for side in rounds[0]
+  ]
+
+
+def ratios(kind: str, rounds: list[dict[str, Any]]) -> str:
+  """Returns our speed over that of the round's faster other side, with its spread."""
+  values = []
+  for found in rounds:
+    speeds = {side: speed(kind, answer) for side, answer in found.items()}
+    ours = speeds.pop("undo_jax")
+    if speeds:
+      values.append(ours / max(speeds.values()))
+  return common.spread(values) if values else ""
+
+
+def main(argv: list[str]) -> None:
+  """Prints the table of all kinds and sides."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+  directory = common.checkpoint_directory(_CHECKPOINT.value)
+  common.require("torch", "transformers", "psutil")
+  common.use_cpu()
+  kinds = list(_KINDS.value or ())
+  if _WORKER.value:
+    answer = work(_WORKER.value, kinds[0], directory)
+    common.report(str(_REPORT.value), answer)
+    return
+  results = {kind: compare(kind) for kind in kinds}
+  machine = common.describe(PACKAGES)
+  rows = [row for kind, rounds in results.items() for row in rows_of(kind, rounds)]
+  print(tables.markdown(HEADER, rows))
+  print("\n" + common.machine_text(machine))
+  common.write_json(_OUTPUT.value, {"machine": machine, "results": results})
+
+
+if __name__ == "__main__":
+  app.run(main)
