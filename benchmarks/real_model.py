@@ -1,8 +1,8 @@
 """Tokens a second on a real model, undo_jax against transformers in PyTorch.
 
-COMMAND, an hour on 2 CPU cores; the checkpoint is of the Llama family, for one by
-`undo-jax import_gguf` (README, section on your own models), or of another family that
-both sides read:
+COMMAND, an hour or more on 2 CPU cores; the checkpoint comes from
+`undo-jax import_gguf` (README, section on your own models) or is any other Hugging
+Face directory:
 
   python -m benchmarks.real_model --checkpoint=DIRECTORY --rounds=3
 
@@ -82,7 +82,9 @@ _PATIENCE = flags.DEFINE_float(
   "Seconds that each process may wait for an idle machine and be run again where "
   "others disturbed it.",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Where to write all results as JSON.")
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "Where to write results as JSON, kind by kind."
+)
 _WORKER = flags.DEFINE_enum("worker", None, SIDES, "Internal: be one side's process.")
 _REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.")
 
@@ -471,7 +473,7 @@ def rows_of(kind: str, rounds: list[dict[str, Any]]) -> list[list[str]]:
     [
       kind,
       side,
-      f"{statistics.median(speed(kind, found[side]) for found in rounds):,.0f}",
+      f"{statistics.median(speed(kind, found[side]) for found in rounds):,.1f}",
       ratios(kind, rounds) if side == "undo_jax" else "",
       f"{statistics.median(found[side]['compiling'] for found in rounds):.1f}",
       f"{most:.1e}",
@@ -504,12 +506,13 @@ def main(argv: list[str]) -> None:
     answer = work(_WORKER.value, kinds[0], directory)
     common.report(str(_REPORT.value), answer)
     return
-  results = {kind: compare(kind) for kind in kinds}
-  machine = common.describe(PACKAGES)
+  results, machine = {}, common.describe(PACKAGES)
+  for kind in kinds:
+    results[kind] = compare(kind)
+    common.write_json(_OUTPUT.value, {"machine": machine, "results": results})
   rows = [row for kind, rounds in results.items() for row in rows_of(kind, rounds)]
   print(tables.markdown(HEADER, rows))
   print("\n" + common.machine_text(machine))
-  common.write_json(_OUTPUT.value, {"machine": machine, "results": results})
 
 
 if __name__ == "__main__":
