@@ -20,6 +20,7 @@ from undo_jax.evaluation import chat
 from undo_jax.models import huggingface
 from undo_jax.models.config import num_params
 from undo_jax.models.decoder import Decoder
+from undo_jax.models.presets import PRESETS
 from undo_jax.training import state as state_lib
 from undo_jax.training.step import make_step
 
@@ -67,6 +68,7 @@ def test_it_has_the_parameters_of_the_model(model):
   config, params = model
   sizes = [leaf.size for leaf in jax.tree.leaves(params)]
   assert sum(sizes) == num_params(config) == 134_515_008
+  assert config == PRESETS["smollm2_135m"]
 
 
 def test_its_tokenizer_gives_texts_back(directory):
