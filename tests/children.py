@@ -3,6 +3,7 @@
 The processes see one device, and share the programs that one of them has compiled.
 """
 
+import atexit
 from collections.abc import Mapping, Sequence
 import functools
 import json
@@ -24,7 +25,10 @@ from undo_jax.checkpoints import exporting
 from undo_jax.cli import launch, undo
 from undo_jax.running import runs  # What commands import, once for all of them.
 
-def become(command, environment, written):
+sys.path[0] = os.getcwd()  # It was "": where a command runs.
+
+def become(command, environment, written, cwd):
+  os.chdir(cwd)
   for number, path in enumerate(written, 1):
     file = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, number)
@@ -63,7 +67,7 @@ def _server() -> subprocess.Popen[str]:
     "JAX_COMPILATION_CACHE_DIR": os.environ["TESTS_COMPILED"],
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
-  return subprocess.Popen(
+  server = subprocess.Popen(
     [sys.executable, "-c", SERVER],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
@@ -71,6 +75,8 @@ def _server() -> subprocess.Popen[str]:
     cwd=ROOT,
     env=os.environ | environment,
   )
+  atexit.register(server.communicate)  # It ends with its input, and is waited for.
+  return server
 
 
 def _ask(*request: object) -> int | None:
@@ -84,10 +90,15 @@ def _ask(*request: object) -> int | None:
 class Child:
   """A command that runs, as of subprocess.Popen."""
 
-  def __init__(self, command: Sequence[str], environment: Mapping[str, str]):
+  def __init__(
+    self,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    cwd: str | os.PathLike[str] = ROOT,
+  ):
     self._written = [tempfile.NamedTemporaryFile() for _ in range(2)]
     names = [file.name for file in self._written]
-    started = _ask("start", [*command], dict(environment), names)
+    started = _ask("start", [*command], dict(environment), names, str(cwd))
     assert started
     self._number, self._status = started, None
 
@@ -119,13 +130,17 @@ class Child:
     return out, error
 
 
-def start(*command: str, **environment: str) -> Child:
-  """Starts a command of `undo-jax`."""
-  return Child(command, environment)
+def start(
+  *command: str, cwd: str | os.PathLike[str] = ROOT, **environment: str
+) -> Child:
+  """Starts a command of `undo-jax` in a directory."""
+  return Child(command, environment, cwd)
 
 
-def run(*command: str, **environment: str) -> tuple[int, str, str]:
+def run(
+  *command: str, cwd: str | os.PathLike[str] = ROOT, **environment: str
+) -> tuple[int, str, str]:
   """Returns a command's exit status, stdout and stderr."""
-  child = start(*command, **environment)
+  child = start(*command, cwd=cwd, **environment)
   status = child.wait()
   return status, *child.printed()

@@ -6,18 +6,16 @@ import sys
 
 import pytest
 
-COMMAND = (sys.executable, "-m", "experiments.compile", "--config=configs/pods.py:tiny")
+from tests import children
 
-
-def run(*flags):
-  return subprocess.run((*COMMAND, *flags), capture_output=True, text=True, check=False)
+CONFIG = "--config=configs/pods.py:tiny"
 
 
 @pytest.mark.processes
 def test_a_wrong_topology_is_one_line():
-  done = run("--topology=v9:2x2")
-  assert done.returncode == 2
-  assert done.stderr.strip().splitlines()[-1].startswith("error: --topology: expected")
+  status, _, said = children.run("compile", CONFIG, "--topology=v9:2x2")
+  assert status == 2
+  assert said.strip().splitlines()[-1].startswith("error: --topology: expected")
 
 
 @pytest.mark.skipif(
@@ -29,8 +27,15 @@ def test_a_wrong_topology_is_one_line():
 def test_a_stage_is_compiled_for_a_slice_and_the_status_says_whether_it_fits(
   rows, status
 ):
-  done = run(
-    "--topology=v5e:2x2", "--stages=base", f"--config.models.base.batch_size={rows}"
+  done = subprocess.run(
+    (
+      *(sys.executable, "-m", "experiments.compile", CONFIG),
+      *("--topology=v5e:2x2", "--stages=base"),
+      f"--config.models.base.batch_size={rows}",
+    ),
+    capture_output=True,
+    text=True,
+    check=False,
   )
   assert done.returncode == status, done.stderr
   line = next(x for x in done.stdout.splitlines() if x.startswith("base, data"))

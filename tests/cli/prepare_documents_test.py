@@ -2,29 +2,18 @@
 
 import json
 import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
-import experiments
+from tests import children
 from undo_jax.data import rows
 
 pytestmark = pytest.mark.processes
 
-ROOT = pathlib.Path(experiments.__file__).parents[1]
-
 
 def run(tmp_path, *arguments):
-  return subprocess.run(
-    [sys.executable, "-m", "experiments.prepare_documents", *arguments],
-    cwd=tmp_path,
-    env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-    capture_output=True,
-    text=True,
-  )
+  return children.run("prepare_documents", *arguments, cwd=tmp_path)
 
 
 @pytest.fixture
@@ -45,9 +34,9 @@ def test_rows_are_written_and_counted(tmp_path, corpus):
     "--num_workers=2",
     "--output=out",
   ]
-  done = run(tmp_path, *arguments)
-  assert done.returncode == 0, done.stderr
-  *table, last = done.stdout.splitlines()
+  status, printed, said = run(tmp_path, *arguments)
+  assert status == 0, said
+  *table, last = printed.splitlines()
   # A document is 6 bytes, BOS and EOS; all but the first token are targets.
   cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
   assert [cells[0], *cells[2:]] == [
@@ -58,15 +47,15 @@ def test_rows_are_written_and_counted(tmp_path, corpus):
   assert re.fullmatch(
     r"out: 0\.0 MB of text in [\d.]+ s, [\d.]+ MB/s; peak memory 0\.\d\d GB", last
   )
-  assert "retain: 0/0 megabytes" in done.stderr and "20 documents, " in done.stderr
+  assert "retain: 0/0 megabytes" in said and "20 documents, " in said
   assert len(rows.source(tmp_path / "out", length=10, split="retain_train")) == 16
-  again = run(tmp_path, *arguments)
-  assert again.stdout.splitlines() == [*table, "out held this already"]
+  _, again, _ = run(tmp_path, *arguments)
+  assert again.splitlines() == [*table, "out held this already"]
 
 
 def test_pages_become_json_lines(tmp_path, corpus):
-  done = run(tmp_path, "--source=help=pages", "--output=new/help.jsonl")
-  assert (done.returncode, done.stdout) == (0, "new/help.jsonl: 1 documents\n")
+  status, printed, _ = run(tmp_path, "--source=help=pages", "--output=new/help.jsonl")
+  assert (status, printed) == (0, "new/help.jsonl: 1 documents\n")
   (line,) = (tmp_path / "new" / "help.jsonl").read_text().splitlines()
   assert json.loads(line) == {"text": "한국어\nx", "source": "pages/one.html"}
 
@@ -84,8 +73,8 @@ def test_bad_input_is_one_line(tmp_path, corpus, arguments, message):
   (tmp_path / "bad.txt").write_bytes(b"\xff")
   (tmp_path / "a.jsonl").write_text("kept")
   before = sorted(os.listdir(tmp_path))
-  done = run(tmp_path, "--output=out", *arguments)
-  assert done.returncode == 2
-  assert done.stderr.startswith("error: ") and message in done.stderr
-  assert done.stderr.count("\n") == 1
+  status, _, said = run(tmp_path, "--output=out", *arguments)
+  assert status == 2
+  assert said.startswith("error: ") and message in said
+  assert said.count("\n") == 1
   assert sorted(os.listdir(tmp_path)) == before

@@ -1,29 +1,17 @@
 """The command as a user runs it: two languages out of mixed files."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-import experiments
+from tests import children
 from undo_jax.data import tokenizers
 
 pytestmark = pytest.mark.processes
 
-ROOT = pathlib.Path(experiments.__file__).parents[1]
-
 
 def prepare(tmp_path, *arguments):
-  return subprocess.run(
-    [sys.executable, "-m", "experiments.prepare_language", *arguments],
-    cwd=tmp_path,
-    env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-    capture_output=True,
-    text=True,
-  )
+  return children.run("prepare_language", *arguments, cwd=tmp_path)
 
 
 def test_lines_that_match_become_texts_and_a_tokenizer_of_both(tmp_path):
@@ -31,16 +19,16 @@ def test_lines_that_match_become_texts_and_a_tokenizer_of_both(tmp_path):
   korean = [f"고양이 {n} 매트 위에" for n in range(9)]
   (tmp_path / "en.txt").write_text("\n".join([*english, english[0], "short"]))
   (tmp_path / "ko.txt").write_text("\n".join([*korean, "not of this language"]))
-  done = prepare(
+  status, printed, said = prepare(
     tmp_path,
     *("--retain=en.txt", "--forget=ko.txt", "--forget_lines=[가-힣]"),
     *("--min_characters=10", "--vocab_size=280", "--output=out"),
   )
-  assert done.returncode == 0, done.stderr
+  assert status == 0, said
   for name, expected in (("retain", english), ("forget", korean)):
     lines = (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()
     assert [json.loads(line)["text"] for line in lines] == expected
-  told = done.stdout.splitlines()
+  told = printed.splitlines()
   assert told[0] == "retain: 9 documents, 0.0 million characters"
   assert told[-1] == "tokenizer: vocabulary 280"
   made = tokenizers.make(f"huggingface:{tmp_path / 'out' / 'tokenizer'}")
@@ -49,6 +37,7 @@ def test_lines_that_match_become_texts_and_a_tokenizer_of_both(tmp_path):
 
 
 def test_a_path_without_files_is_one_line_and_leaves_nothing(tmp_path):
-  done = prepare(tmp_path, "--retain=no.txt", "--forget=no.txt", "--output=out")
-  assert done.returncode == 2 and "none matches 'no.txt'" in done.stderr
-  assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
+  wrong = ("--retain=no.txt", "--forget=no.txt", "--output=out")
+  status, _, said = prepare(tmp_path, *wrong)
+  assert status == 2 and "none matches 'no.txt'" in said
+  assert len(said.splitlines()) == 1 and not list(tmp_path.iterdir())

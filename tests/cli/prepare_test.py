@@ -1,29 +1,19 @@
 """The command as a user runs it: what it prints, the same bytes, one line on error."""
 
 import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
-import experiments
+from tests import children
 
 pytestmark = pytest.mark.processes
 
-ROOT = pathlib.Path(experiments.__file__).parents[1]
 SIZES = {"sentencepiece": 282, "bpe": 270}
 
 
 def prepare(tmp_path, **flags):
   arguments = [f"--{name}={value}" for name, value in flags.items()]
-  return subprocess.run(
-    [sys.executable, "-m", "experiments.prepare", *arguments],
-    cwd=tmp_path,
-    env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-    capture_output=True,
-    text=True,
-  )
+  return children.run("prepare", *arguments, cwd=tmp_path)
 
 
 @pytest.fixture
@@ -38,7 +28,7 @@ def corpus(tmp_path):
 def test_processes_write_the_same_bytes_and_print_the_counts(tmp_path, corpus, kind):
   written = []
   for name in ("one", "two"):
-    done = prepare(
+    status, printed, said = prepare(
       tmp_path,
       corpus=corpus,
       kind=kind,
@@ -46,9 +36,9 @@ def test_processes_write_the_same_bytes_and_print_the_counts(tmp_path, corpus, k
       output=name,
       text_field="body",
     )
-    assert done.returncode == 0, done.stderr
+    assert status == 0, said
     counts = f"12 documents, {9 * 24 + 3 * 7} bytes, vocabulary {SIZES[kind]}"
-    assert done.stdout == f"{name}: {counts}\n"
+    assert printed == f"{name}: {counts}\n"
     files = sorted((tmp_path / name).iterdir())
     written.append([(file.name, file.read_bytes()) for file in files])
   assert written[0] == written[1] != []
@@ -73,9 +63,9 @@ def test_processes_write_the_same_bytes_and_print_the_counts(tmp_path, corpus, k
   ],
 )
 def test_bad_input_is_one_line(tmp_path, corpus, flags, message):
-  done = prepare(tmp_path, **flags)
-  assert done.returncode == 2
-  *started, line = done.stderr.strip().splitlines()
+  status, _, said = prepare(tmp_path, **flags)
+  assert status == 2
+  *started, line = said.strip().splitlines()
   assert line.startswith("error: ") and message in line
   assert all("  training " in progress for progress in started)
   assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.jsonl"]
