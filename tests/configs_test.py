@@ -5,12 +5,13 @@ import json
 import pathlib
 
 import jax
+import numpy as np
 import pytest
 
 from tests import tofu_files
 import undo_jax
 from undo_jax import config as builders
-from undo_jax import objectives, testing
+from undo_jax import objectives
 from undo_jax.models.gemma2 import Gemma2
 from undo_jax.plan import checks
 from undo_jax.plan.config import parse
@@ -66,22 +67,28 @@ def test_sizes_that_read_files_are_valid(tmp_path):
     checks.check(parse(config), ONE_DEVICE)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# That of arithmetic is routing_arithmetic's but for the number of key heads.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "arithmetic"])
 def test_tiny_trains_two_steps(name):
   config = parse(builders.shipped(f"{name}:tiny"))
   model, base = config.model, config.models["base"]
   optimizer = optimizers.make_optimizer(base.optimizer)
   objective = objectives.make("cross_entropy", Gemma2(model).apply)
-  train = jax.jit(step.make_step(objective, optimizer))
-  trained = state.create(jax.jit(Gemma2(model).init)(jax.random.key(0)), optimizer)
-  length = config.data["sequence_length"]
-  batch = testing.batch(
-    jax.random.key(1), rows=8, length=length, vocab=model.vocab_size
-  )
-  losses = []
-  for _ in range(3):  # With warm-up, the first of them changes nothing.
-    trained, metrics = train(trained, (), batch, jax.random.key(2))
-    losses.append(float(metrics["loss"]))
+  update = step.make_step(objective, optimizer)
+  shape = (2, config.data["sequence_length"] + 1)
+  tokens = np.random.default_rng(0).integers(model.vocab_size, size=shape)
+  batch = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
+  batch["mask"] = np.ones(batch["inputs"].shape, np.float32)
+
+  @jax.jit
+  def train(key, batch):  # With warm-up, the first update changes nothing.
+    trained = state.create(Gemma2(model).init(key), optimizer)
+    _, metrics = jax.lax.scan(
+      lambda trained, _: update(trained, (), batch, key), trained, length=3
+    )
+    return metrics["loss"]
+
+  losses = train(jax.random.key(0), batch)
   assert losses[2] < losses[0]
 
 
