@@ -11,8 +11,8 @@ from undo_jax.utils.types import ConfigError
 
 
 def declared():
-  config = minimal.only(minimal.config(), ("base", "max_ent"))
-  config.references.filtered = None
+  config = minimal.only(minimal.config(), ("base",))
+  config.references.filtered = config.references.unlearned = None
   return runs.declare(config)
 
 
@@ -20,20 +20,15 @@ def test_arguments_are_the_state_and_what_is_frozen(capsys):
   run = declared()
   names = {stage.name for stage in run.plan(0)}
   found = {each.name: each for each in host.check(run.config, run.mesh, names)}
-  assert set(found) == {
-    "base",
-    "max_ent",
-    "evaluation",
-    "relearn_base, relearn_max_ent",
-  }
+  assert set(found) == {"base", "evaluation", "relearn_base"}
   weights = 4 * num_params(run.config.model)
   # Parameters and Adam's two moments, whole on each device; two rates in the attack.
-  for name, copies in {"base": 3, "max_ent": 3, "evaluation": 1}.items():
+  for name, copies in {"base": 3, "evaluation": 1}.items():
     rest = found[name].argument_bytes - copies * weights
     assert 0 < rest < 0.1 * weights
     assert (found[name].aliased_bytes >= 3 * weights) == (copies == 3)
     assert found[name].temporary_bytes > 0
-  attack = found["relearn_base, relearn_max_ent"]
+  attack = found["relearn_base"]
   assert 6 * weights < attack.argument_bytes < 6.5 * weights
   printed = capsys.readouterr().out
   assert all(line.split()[-7] == "yes" for line in printed.splitlines()[2:])
@@ -53,8 +48,9 @@ def test_what_does_not_fit_is_refused_in_one_line(monkeypatch):
 @pytest.mark.parametrize("command", ["undo", "unlearn"])
 def test_a_dry_run_compiles_and_writes_nothing(tmp_path, command):
   workdir = tmp_path / "run"
-  names = ("oracle_matching", "undo", "unlearn_and_distill")
+  names = ("data_filtering", "oracle_matching", "undo", "unlearn_and_distill")
   fewer = {f"models.{name}.run": False for name in names}
+  fewer["references.filtered"] = None
   status, printed, said = children.run(
     command, "--dry_run", f"--workdir={workdir}", *minimal.flags(**fewer)
   )
