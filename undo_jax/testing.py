@@ -1,13 +1,17 @@
 """A tiny model, batch and mesh for tests, ours and those of code built on us."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from undo_jax.distributed.sharding import make_mesh
+from undo_jax.models import decoder
 from undo_jax.models.config import ModelConfig
-from undo_jax.utils.types import Batch
+from undo_jax.utils import trees
+from undo_jax.utils.types import Batch, Params
 
 CONFIG = ModelConfig(
   vocab_size=16,
@@ -24,6 +28,29 @@ CONFIG = ModelConfig(
 def config(**changes: object) -> ModelConfig:
   """Returns a model config of about 7 thousand parameters, with changes."""
   return dataclasses.replace(CONFIG, **changes)
+
+
+def params(config: ModelConfig = CONFIG, seed: int = 0) -> Params:
+  """Returns fresh parameters of a decoder, float32, without compiling anything.
+
+  Distributed as those of `Decoder.init`, but other ones: matrices ~ N(0, init_std^2),
+  biases zero, norms as the identity. Drawn once for each config and seed.
+  """
+  return jax.tree.map(lambda leaf: leaf, _params(config, seed))  # Another tree.
+
+
+@functools.cache
+def _params(config: ModelConfig, seed: int) -> Params:
+  rng = np.random.default_rng(seed)
+
+  def draw(path, shape):
+    if path.endswith(("scale", "bias")):
+      is_one = path.endswith("scale") and not config.norm_offset
+      return jnp.asarray(np.full(shape.shape, float(is_one), np.float32))
+    draws = config.init_std * rng.standard_normal(shape.shape)
+    return jnp.asarray(draws.astype(np.float32))
+
+  return trees.map_with_path(draw, decoder.shapes(config))
 
 
 def batch(key: jax.Array, *, rows: int = 8, length: int = 12, vocab: int = 16) -> Batch:
