@@ -1,6 +1,7 @@
 """Teacher-forced exact match is greedy decoding, batched."""
 
 import json
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +10,9 @@ import pytest
 import tokenizers as hf
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from undo_jax import objectives, testing
 from undo_jax.data import arithmetic as data
 from undo_jax.data.tokenizers import BOS, EOS, make
 from undo_jax.evaluation import arithmetic
-from undo_jax.models.gemma2 import Gemma2
-from undo_jax.training import optimizers
-from undo_jax.training.state import create
-from undo_jax.training.step import make_step
 from undo_jax.utils.types import ConfigError
 
 TOKENIZER = make("characters:ascii")
@@ -57,21 +53,43 @@ def tokenizer(request, tmp_path_factory):
   return make(f"huggingface:{directory}")
 
 
+exact_match = jax.jit(arithmetic.exact_match)
+MEMORY = 4  # Tokens that the model looks back on, the last one included.
+
+
+class Logits(NamedTuple):
+  """What a model's `apply` returns, as far as it is read."""
+
+  logits: jax.Array
+
+
+def places(tokens, size):
+  """Returns where in a table each context of MEMORY tokens stands, [P, L]."""
+  padded = jnp.pad(tokens, ((0, 0), (MEMORY - 1, 0)))
+  length = tokens.shape[1]
+  return sum(padded[:, i : i + length] * 31**i for i in range(MEMORY)) % size
+
+
+def apply(params, tokens):
+  """A model of the last tokens alone: the logits are a row of a table."""
+  return Logits(params[places(tokens, len(params))])
+
+
+compiled = jax.jit(lambda params, tokens: apply(params, tokens).logits)
+
+
 @pytest.fixture(scope="module")
 def half_trained(problems, tokenizer):
-  """A model that gets part of the problems right: a score of 0 proves little."""
-  size = max(128, tokenizer.vocab_size)
-  model = Gemma2(testing.config(vocab_size=size, width=32, mlp_width=64))
+  """A table that gets part of the problems right: a score of 0 proves little.
+
+  It is filled from these problems, and the last of those that look alike stays.
+  """
   arrays = arithmetic.encode(problems, tokenizer)
-  batch = {k: jnp.asarray(arrays[k]) for k in ("inputs", "targets")}
-  batch["mask"] = jnp.asarray(arrays["mask"], jnp.float32)
-  config = optimizers.OptimizerConfig(learning_rate=1e-2, num_steps=100)
-  optimizer = optimizers.make_optimizer(config)
-  step = jax.jit(make_step(objectives.make("cross_entropy", model.apply), optimizer))
-  state = create(jax.jit(model.init)(jax.random.key(0)), optimizer)
-  for _ in range(45 if tokenizer is TOKENIZER else 25):
-    state, _ = step(state, (), batch, jax.random.key(1))
-  return model, state.params
+  params = np.zeros((4093, max(128, tokenizer.vocab_size)), np.float32)
+  rows = jax.jit(places, static_argnums=1)(arrays["inputs"], len(params))
+  for row, target in zip(np.ravel(rows), arrays["targets"].flat, strict=True):
+    params[row] = np.eye(params.shape[1])[target]
+  return params
 
 
 def split(problem, tokenizer):
@@ -96,14 +114,15 @@ def split(problem, tokenizer):
   return [*bos, *ids[:first]], ids[first : last + 1]
 
 
-def greedy(apply, params, prompts, counts):
+def greedy(params, prompts, counts):
   """Decodes one token after another from each prompt, as a user would."""
   tokens = [list(prompt) for prompt in prompts]
+  length = max(map(len, prompts)) + max(counts)
   for _ in range(max(counts)):
-    padded = np.asarray([row + [0] * (192 - len(row)) for row in tokens])
-    logits = np.asarray(apply(params, padded))
-    for row, found in zip(tokens, logits, strict=True):
-      row.append(int(np.argmax(found[len(row) - 1])))
+    padded = np.asarray([row + [0] * (length - len(row)) for row in tokens])
+    found = np.argmax(compiled(params, padded), axis=-1)
+    for row, likeliest in zip(tokens, found, strict=True):
+      row.append(int(likeliest[len(row) - 1]))
   return [
     row[len(prompt) :][:count]
     for row, prompt, count in zip(tokens, prompts, counts, strict=True)
@@ -111,15 +130,12 @@ def greedy(apply, params, prompts, counts):
 
 
 def test_exact_match_equals_greedy_decoding(problems, half_trained, tokenizer):
-  model, params = half_trained
-  apply = jax.jit(lambda p, t: model.apply(p, t).logits)
   arrays = arithmetic.encode(problems, tokenizer)
-  matches = arithmetic.exact_match(
-    apply(params, jnp.asarray(arrays["inputs"])), arrays["targets"], arrays["mask"]
-  )
+  logits = compiled(half_trained, arrays["inputs"])
+  matches = exact_match(logits, arrays["targets"], arrays["mask"])
   parts = [split(problem, tokenizer) for problem in problems]
   prompts, answers = zip(*parts, strict=True)
-  decoded = greedy(apply, params, prompts, [len(answer) for answer in answers])
+  decoded = greedy(half_trained, prompts, [len(answer) for answer in answers])
   expected = [found == answer for found, answer in zip(decoded, answers, strict=True)]
   assert matches.tolist() == expected
   assert 0 < sum(expected) < len(expected), "the model must be right on some only"
@@ -134,17 +150,16 @@ def test_exact_match_equals_greedy_decoding(problems, half_trained, tokenizer):
 def test_scores_are_accuracies_by_task_and_means_by_domain(
   problems, half_trained, tokenizer
 ):
-  model, params = half_trained
   names = arithmetic.tasks(problems)
   arrays = arithmetic.encode(problems, tokenizer)
-  logits = jax.jit(model.apply)(params, jnp.asarray(arrays["inputs"])).logits
-  right = np.asarray(arithmetic.exact_match(logits, arrays["targets"], arrays["mask"]))
+  logits = compiled(half_trained, arrays["inputs"])
+  right = np.asarray(exact_match(logits, arrays["targets"], arrays["mask"]))
   expected = {
     name: right[[arithmetic.task_of(p) == name for p in problems]].mean()
     for name in names
   }
-  evaluate = jax.jit(arithmetic.make_evaluate(model.apply, names, rows_at_once=7))
-  scores = evaluate(params, arrays)
+  evaluate = jax.jit(arithmetic.make_evaluate(apply, names, rows_at_once=7))
+  scores = evaluate(half_trained, arrays)
   for name in names:
     np.testing.assert_allclose(scores[name], expected[name], rtol=1e-6)
   for group, operations in (("retain", data.RETAIN), ("forget", data.FORGET)):
@@ -156,20 +171,18 @@ def test_a_longer_number_that_starts_alike_is_wrong():
   problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
   arrays = arithmetic.encode([problem], TOKENIZER)
   end = len(problem.prompt) + len("18")  # Position that predicts what follows.
-  logits = jax.nn.one_hot(arrays["targets"], 128)
-  assert arithmetic.exact_match(logits, arrays["targets"], arrays["mask"])[0]
-  one = TOKENIZER.encode("1")[0]
-  longer = logits.at[0, end, one].set(2.0)
-  assert not arithmetic.exact_match(longer, arrays["targets"], arrays["mask"])[0]
+  logits = np.eye(128, dtype=np.float32)[arrays["targets"]]
+  assert exact_match(logits, arrays["targets"], arrays["mask"])[0]
+  logits[0, end, TOKENIZER.encode("1")[0]] = 2.0
+  assert not exact_match(logits, arrays["targets"], arrays["mask"])[0]
 
 
 def test_what_precedes_the_answer_is_not_scored():
   problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
   arrays = arithmetic.encode([problem], TOKENIZER)
-  wrong = jnp.zeros((*arrays["targets"].shape, 128))
-  right = jax.nn.one_hot(arrays["targets"], 128)
-  logits = jnp.where(arrays["mask"][..., None], right, wrong)
-  assert arithmetic.exact_match(logits, arrays["targets"], arrays["mask"])[0]
+  right = np.eye(128, dtype=np.float32)[arrays["targets"]]
+  logits = np.where(arrays["mask"][..., None], right, 0.0).astype(np.float32)
+  assert exact_match(logits, arrays["targets"], arrays["mask"])[0]
 
 
 class Pairs:
