@@ -8,9 +8,9 @@ COMMAND (needs the extra `bench`; only where a case is added or changed):
 Each case becomes references/<name>/: config.json and model.safetensors as
 transformers saves them, and logits.npz with tokens [B, L], valid [B, L] and logits
 [B, L, V] in float32, attention in transformers' eager form. Rows are padded on the
-left, on the right and not at all. generated.npz holds prompts padded on the left,
-tokens [B, L] and valid [B, L], and generated [B, T], what transformers' greedy
-generate appends to them with the embedding times EMBEDDING_SCALE.
+left, on the right and not at all. generated.npz, which those in GENERATED have, holds
+prompts padded on the left, tokens [B, L] and valid [B, L], and generated [B, T], what
+transformers' greedy generate appends to them with the embedding times EMBEDDING_SCALE.
 """
 
 import pathlib
@@ -96,6 +96,16 @@ CASES = {
     {"attention_bias": True, "tie_word_embeddings": True, "head_dim": 12},
   ),
 }
+# Those that also generate: what decoding with a cache depends on is windows, of one
+# token too, what positions are turned by, norms and biases before the cache.
+GENERATED = (
+  "gemma2_no_softcaps",
+  "gemma2_window",
+  "gemma3_scaled_rope",
+  "llama",
+  "llama3_rope_tied",
+  "qwen3_biases_tied",
+)
 B, L = 4, 20
 NUM_GENERATED = 12  # T.
 # Of the models that generate: with the embeddings as they are, the tied ones would
@@ -186,7 +196,7 @@ def write_generated() -> None:
   import transformers
 
   tokens, valid = prompts()
-  for name in CASES:
+  for name in GENERATED:
     model = transformers.AutoModelForCausalLM.from_pretrained(
       ROOT / name, attn_implementation="eager", dtype=torch.float32
     )
