@@ -13,6 +13,7 @@ from undo_jax.running import programs
 from undo_jax.training import optimizers
 from undo_jax.training import state as state_lib
 from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.utils import trees
 
 MODEL = testing.config(num_layers=1)  # Compiling takes longest.
 STEPS, RATE = 10, 1e-3
@@ -149,6 +150,13 @@ def test_training_lowers_the_loss_and_moves_every_parameter(one_device):
 def test_ten_updates_are_the_same_on_eight_devices(stage):
   expected = train(stage, testing.mesh(1))
   assert expected[0][0] != expected[0][-1]
+  if stage == "rmu":
+    errors = differences(expected[-1], testing.weights(MODEL))
+    paths = trees.paths(expected[-1])
+    moved = {
+      path for path, (error, _) in zip(paths, errors, strict=True) if error.any()
+    }
+    assert moved == {"layers/mlp/down/kernel"}
   # The axes of the smaller meshes are among those of eight devices.
   assert_equal(train(stage, testing.mesh(8, **ALL_AXES)), expected, RATE)
 

@@ -73,7 +73,7 @@ def batch(key: jax.Array, *, rows: int = 8, length: int = 12, vocab: int = 16) -
   """Returns a random batch whose rows end in pads of varying number.
 
   "inputs" and "targets" int32 [rows, length], "mask" float32, at least one
-  position a row set.
+  position a row set. NumPy draws them, so a compiled function cannot.
   """
   # By numpy: operation by operation, JAX compiles a program for each shape.
   draw = np.random.default_rng(np.ravel(jax.random.key_data(key))).integers

@@ -8,11 +8,11 @@ import numpy as np
 
 from undo_jax import objectives, testing
 from undo_jax.models.gemma2 import Output
-from undo_jax.objectives import rmu
 from undo_jax.training.gradients import loss_and_gradients
 
 B, L, V, D, N = 8, 6, 11, 5, 2
 KEY = jax.random.key(0)
+FIRST = jax.random.fold_in(KEY, 0)  # The key of the first microbatch.
 
 # Each case is a registered objective with options.
 CASES = {
@@ -75,6 +75,11 @@ def draw_params(seed: int):
   }
 
 
+def draw_direction(seed: int):
+  direction = np.random.default_rng(seed).standard_normal(D)
+  return jnp.asarray(direction / np.linalg.norm(direction), jnp.float32)
+
+
 def part(seed: int):
   return testing.batch(jax.random.key(seed), rows=B, length=L, vocab=V)
 
@@ -93,7 +98,7 @@ FROZEN = {
   "teacher": draw_params(7),
   "base": draw_params(6),
   "reference": draw_params(8),
-  "direction": rmu.random_direction(jax.random.key(9), D),
+  "direction": draw_direction(9),
 }
 
 
@@ -199,7 +204,7 @@ def np_rep_noise(params, batch, key, fixed, *, only_differing=False):
   return harmless, noise, np.log(sum(losses) / (N + 1) + 1)
 
 
-def np_objective(name, params, frozen, batch, key=KEY, fixed=None):
+def np_objective(name, params, frozen, batch, key=FIRST, fixed=None):
   """Returns the terms whose sum is the loss."""
   if name in ("cross_entropy", "forward_kl", "forward_kl, mixed, activations"):
     logits, _ = numpy_apply(params, batch["inputs"])
@@ -261,6 +266,7 @@ def run(name, params, batch, *, num_microbatches=1, frozen=FROZEN, **changes):
 
 
 def assert_trees_close(got, expected, tolerance):
+  got, expected = jax.device_get((got, expected))
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(
       x, y, rtol=0, atol=tolerance * np.abs(y).max()
