@@ -82,21 +82,30 @@ def one_worker_at_a_time(path):
     yield
 
 
+@pytest.fixture
+def one_device():
+  """For tests whose runs are about something else than devices."""
+  from tests import minimal
+
+  with minimal.one_device():
+    yield
+
+
 @pytest.fixture(scope="session")
 def chain(shared):
   """See tests/chains.py: made once, for tests that only read it."""
-  from tests import chains
+  from tests import chains, minimal
 
-  with one_worker_at_a_time(shared / "chain.lock"):
+  with one_worker_at_a_time(shared / "chain.lock"), minimal.one_device():
     return chains.make(shared / "chain")
 
 
 @pytest.fixture(scope="session")
-def variants(shared):
+def variants(shared, chain):
   """See tests/running/variants.py: run once, for tests that only read it."""
   from tests.running.variants import variant_run
   from undo_jax import running
 
   with one_worker_at_a_time(shared / "variants.lock"):
-    run = variant_run(shared / "variants")
+    run = variant_run(shared / "variants", base=chain[1])
     return run, running.run_stages(run)

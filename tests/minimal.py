@@ -1,8 +1,14 @@
 """The demo's run in seconds: what is overridden, as a dict and as flags."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+import contextlib
+import functools
+
+import jax
+import pytest
 
 from undo_jax import config as builders
+from undo_jax.distributed import sharding
 
 CONFIG = "arithmetic:tiny"
 MODELS = (
@@ -69,3 +75,12 @@ def only(config: builders.Config, names: Iterable[str]) -> builders.Config:
   for name, entry in config.models.items():
     entry.run = name in kept
   return config
+
+
+@contextlib.contextmanager
+def one_device() -> Iterator[None]:
+  """Runs get a mesh of one device: programs for eight take twice as long to make."""
+  alone = functools.partial(sharding.make_mesh, devices=jax.devices()[:1])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sharding, "make_mesh", alone)
+    yield

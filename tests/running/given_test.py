@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import pytest
+
 from tests import minimal
 from undo_jax.running.runs import run_single
 
 
+@pytest.mark.usefixtures("one_device")
 def test_a_given_model_is_scored_and_goes_on_as_the_trained_one(chain, tmp_path):
   root, base, outcomes = chain
   shutil.copytree(root / "base", tmp_path / "base")

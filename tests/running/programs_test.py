@@ -1,5 +1,6 @@
 """Compiled programs: the same attack with adapters on one device and on eight."""
 
+import functools
 import json
 
 import jax
@@ -25,20 +26,34 @@ MODEL = testing.config()
 EVALUATIONS, UPDATES = 2, 2
 
 
+def fresh_params(model, mesh):
+  """Returns random parameters on the devices; nothing is compiled for them."""
+  normal = np.random.default_rng(0).standard_normal
+  return jax.tree.map(
+    lambda s: sharding.put_whole(np.float32(0.02 * normal(s.shape)), s.sharding),
+    programs.abstract_params(model, mesh),
+  )
+
+
+@functools.cache
+def batch(seed):
+  return jax.device_get(testing.batch(jax.random.key(seed)))
+
+
 def attacked(mesh):
   """Returns (base before and after, fresh adapters, trained adapters, scores)."""
-  batches = [testing.batch(jax.random.key(s)) for s in range(EVALUATIONS * UPDATES)]
+  batches = [batch(seed) for seed in range(EVALUATIONS * UPDATES)]
   stacked = jax.tree.map(
     lambda *x: np.stack(x).reshape(EVALUATIONS, UPDATES, *x[0].shape), *batches
   )
-  problems = {**testing.batch(jax.random.key(9)), "task": np.arange(8) % 2}
+  problems = {**batch(9), "task": np.arange(8) % 2}
   problems["mask"] = np.arange(12) == np.full((8, 1), 5)  # One token to get right.
   adversary = "lora", json.dumps(ADAPTERS)
   attack = programs.attack(
     MODEL, mesh, "arithmetic", TASKS, 8, OPTIMIZER, len(RATES), adversary
   )
   assert attack.reads_base
-  params = programs.initialize(MODEL, mesh)(jax.random.key(0))
+  params = fresh_params(MODEL, mesh)
   before = jax.device_get(params)
   state = attack.create(params, RATES, jax.random.key(1))
   jax.tree.map(
@@ -101,7 +116,7 @@ def test_eight_devices_share_the_work_and_change_nothing(alone):
 def test_a_frozen_model_is_held_in_the_compute_dtype_and_reads_the_same():
   mesh = testing.mesh(1)
   model = testing.config(dtype="bfloat16")
-  params = programs.initialize(model, mesh)(jax.random.key(0))
+  params = fresh_params(model, mesh)
   frozen = programs.freeze(model, mesh)(params)
   dtypes = jax.tree.map(lambda x: x.dtype.name, frozen)
   assert dtypes["embedding"] == dtypes["layers"]["mlp"]["up"]["kernel"] == "bfloat16"

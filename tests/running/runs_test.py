@@ -5,7 +5,7 @@ import pytest
 from tests import minimal
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
-from undo_jax.running.runs import run_single
+from undo_jax.running.runs import declare, run_single
 from undo_jax.utils.types import ConfigError
 
 
@@ -19,6 +19,13 @@ def test_a_stage_alone_is_a_part_of_the_whole_run(chain):
   assert base.name == f"base-{stages.identities(plan)['base']}"
 
 
+def test_a_run_takes_all_devices():
+  assert declare(minimal.config()).mesh.shape["data"] == 8
+  mesh = declare(minimal.config(mesh__fsdp=2)).mesh
+  assert dict(mesh.shape) == {"replica": 1, "data": 4, "fsdp": 2, "tensor": 1}
+
+
+@pytest.mark.usefixtures("one_device")
 def test_pretraining_goes_on_from_a_checkpoint(chain, tmp_path):
   _, base, _ = chain
   first = run_single(
