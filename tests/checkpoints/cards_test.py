@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 from tests import minimal
 from tests.chains import directory, model_of
 from undo_jax.checkpoints import cards, exporting
 from undo_jax.running.runs import run_single
 
 
+@pytest.mark.usefixtures("one_device")
 def test_a_card_tells_the_stages_of_all_runs_that_led_to_a_model(chain, tmp_path):
   root, base, _ = chain
   stage = directory(root / "unlearned", "max_ent")

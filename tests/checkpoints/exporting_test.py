@@ -1,5 +1,7 @@
 """Models on their way out: weights, tokenizer, adapters, members of attacks."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ def test_an_exported_stage_holds_weights_and_tokenizer(chain, tmp_path):
   assert [settings[f"{r}_token_id"] for r in ("pad", "eos", "bos")] == [0, 1, 2]
 
 
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("rank", [0, 2])
 def test_an_exported_member_of_an_attack_scores_as_it_did(chain, tmp_path, rank):
   root, _, _ = chain
@@ -40,7 +43,11 @@ def test_an_exported_member_of_an_attack_scores_as_it_did(chain, tmp_path, rank)
   chosen = {f"attacks.{n}.run": n == name for n in ("lora", "relearn")}
   chosen["attacks.lora.options.rank"] = rank
   config = minimal.config(**chosen)
-  attacked = run_single("relearn", config, tmp_path / "a", checkpoint=stage)
+  # A model in Hugging Face's files is attacked as a stage is.
+  start = stage if rank else exported(stage, tmp_path / "u", None)
+  attacked = run_single("relearn", config, tmp_path / "a", checkpoint=start)
+  before = attacked[f"{name}_model"]["scores"]["forget"]
+  assert [row[0] for row in before] == [attacked["model"]["scores"]["forget"]] * 2
   attack = directory(tmp_path / "a", f"{name}_model")
   exporting.export(attack, tmp_path / "out", learning_rate=1e-2)
   scored = run_single(
@@ -50,8 +57,11 @@ def test_an_exported_member_of_an_attack_scores_as_it_did(chain, tmp_path, rank)
   assert scored["model"]["scores"] == found
   # Relearning changed the weights, and those of the other member are others.
   unlearned, member = (
-    huggingface.load(exported(path, tmp_path / name, rate))[1]
-    for path, name, rate in ((stage, "u", None), (attack, "m", 1e-3))
+    huggingface.load(path)[1]
+    for path in (
+      exported(stage, tmp_path / "v", None),
+      exported(attack, tmp_path / "m", 1e-3),
+    )
   )
   relearned = huggingface.load(tmp_path / "out")[1]
   kernels = [p["layers"]["mlp"]["up"]["kernel"] for p in (unlearned, member, relearned)]
@@ -80,8 +90,9 @@ def test_adapters_are_merged_on_export(chain, tmp_path):
   stage = directory(root / "unlearned", "max_ent")
   source = sources.open_source(stage)
   params = sources.load(source, stages_abstract(source))
-  adapters = lora.init(params, jax.random.key(1), rank=2, targets=(".*/up/kernel",))
-  adapters = jax.tree.map(lambda x: x + 0.1, adapters)
+  draw = functools.partial(lora.init, rank=2, targets=(".*/up/kernel",))
+  adapters = jax.jit(draw)(params, jax.random.key(1))
+  adapters = jax.tree.map(lambda x: np.asarray(x) + 0.1, adapters)
   peft.save(tmp_path / "adapter", source.model, adapters, alpha=3.0)
   exporting.export(stage, tmp_path / "out", adapter=tmp_path / "adapter")
   _, merged = huggingface.load(tmp_path / "out")

@@ -18,6 +18,7 @@ from undo_jax.training.checkpointing import load_params
 from undo_jax.utils.types import ConfigError
 
 
+@pytest.mark.usefixtures("one_device")
 def test_stages_run_from_hugging_face_files_as_from_ours(chain, tmp_path):
   root, _, _ = chain
   ours = directory(root / "unlearned", "max_ent")
@@ -26,32 +27,37 @@ def test_stages_run_from_hugging_face_files_as_from_ours(chain, tmp_path):
   huggingface.save(tmp_path / "hf", source.model, sources.load(source, abstract))
   generation = {"eos_token_id": [1, 5], "temperature": 0.7, "bos_token_id": 7}
   (tmp_path / "hf" / "generation_config.json").write_text(json.dumps(generation))
-  # The converted model is made robust and attacked.
-  made = run_single(
-    "distill", minimal.config(), tmp_path / "a", checkpoint=tmp_path / "hf"
+  # The converted model is made robust.
+  student = "undo_alpha_0.5"
+
+  def distilled(checkpoint, workdir):
+    config = minimal.config()
+    how = {"checkpoint": checkpoint, "models": [student]}
+    return run_single("distill", config, workdir, **how)
+
+  made = distilled(tmp_path / "hf", tmp_path / "a")
+  assert set(made) == {"data", "max_ent", student}
+  assert made == distilled(ours, tmp_path / "b")
+  first, second = (
+    load_params(directory(tmp_path / part, student) / "checkpoints", abstract)
+    for part in "ab"
   )
-  same = run_single("distill", minimal.config(), tmp_path / "b", checkpoint=ours)
-  assert set(made) == {"data", "max_ent", "unlearn_and_distill", "undo_alpha_0.5"}
-  assert made == same
-  for name in ("unlearn_and_distill", "undo_alpha_0.5"):
-    first, second = (
-      load_params(directory(tmp_path / part, name) / "checkpoints", abstract)
-      for part in "ab"
-    )
-    np.testing.assert_array_equal(first["embedding"], second["embedding"])
+  np.testing.assert_array_equal(first["embedding"], second["embedding"])
   # What it generates by goes on with it, with the ids of the tokenizer that made it.
-  exporting.export(directory(tmp_path / "a", "undo_alpha_0.5"), tmp_path / "out")
+  exporting.export(directory(tmp_path / "a", student), tmp_path / "out")
   written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
   assert written == generation | {"bos_token_id": 2}
   exporting.export(tmp_path / "hf", tmp_path / "same")
   written = json.loads((tmp_path / "same" / "generation_config.json").read_text())
   assert written == generation
-  attacked = run_single(
-    "relearn", minimal.config(), tmp_path / "c", checkpoint=tmp_path / "hf"
-  )
-  assert list(attacked) == ["data", "model", "relearn_model"]
-  before = [row[0] for row in attacked["relearn_model"]["scores"]["forget"]]
-  assert before == [attacked["model"]["scores"]["forget"]] * 2
+
+
+def test_a_part_is_all_that_starts_from_the_checkpoint(chain):
+  root, _, _ = chain
+  ours = directory(root / "unlearned", "max_ent")
+  _, _, plans = runs.plan_single("distill", minimal.config(), checkpoint=ours)
+  names = {stage.name for stage in plans[0]}
+  assert names == {"data", "max_ent", "unlearn_and_distill", "undo_alpha_0.5"}
 
 
 def test_another_checkpoint_is_another_identity(chain, tmp_path):
@@ -74,6 +80,7 @@ def test_another_checkpoint_is_another_identity(chain, tmp_path):
   assert first["relearn_model"] != second["relearn_model"]
 
 
+@pytest.mark.usefixtures("one_device")
 def test_a_given_model_that_has_changed_since_is_refused(chain, tmp_path):
   _, base, _ = chain
   moved = shutil.copytree(base, tmp_path / "moved")
