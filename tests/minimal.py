@@ -5,10 +5,14 @@ import contextlib
 import functools
 
 import jax
+import numpy as np
 import pytest
 
 from undo_jax import config as builders
 from undo_jax.distributed import sharding
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.decoder import shapes
+from undo_jax.utils.types import Params
 
 CONFIG = "arithmetic:tiny"
 MODELS = (
@@ -75,6 +79,12 @@ def only(config: builders.Config, names: Iterable[str]) -> builders.Config:
   for name, entry in config.models.items():
     entry.run = name in kept
   return config
+
+
+def params(model: ModelConfig) -> Params:
+  """Returns random parameters near zero; nothing is compiled for them."""
+  normal = np.random.default_rng(0).standard_normal
+  return jax.tree.map(lambda s: np.float32(0.02 * normal(s.shape)), shapes(model))
 
 
 @contextlib.contextmanager

@@ -60,6 +60,7 @@ def relearn(workdir):
   return run_single("relearn", minimal.config(), workdir, models=["base"])
 
 
+@pytest.mark.usefixtures("one_device")
 def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkeypatch):
   expected = relearn(tmp_path)
   put_batch = sharding.put_batch

@@ -4,12 +4,11 @@ import dataclasses
 import types
 from typing import Any
 
-import jax
 import numpy as np
 
+from tests import minimal
 from undo_jax import config as builders
 from undo_jax import testing
-from undo_jax.models.decoder import shapes
 from undo_jax.plan import translation
 from undo_jax.plan.config import parse
 from undo_jax.running import ablation
@@ -26,7 +25,7 @@ def test_a_model_with_reserved_units_is_scored_with_and_without_them():
   plan = translation.plan(parse(builders.shipped("routing_arithmetic:tiny")), 0)
   (stage,) = [each for each in plan if each.name == "routed_whole"]
   run: Any = types.SimpleNamespace(mesh=testing.mesh(1))
-  params = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes(stage.model))
+  params = minimal.params(stage.model)
   scores = ablation.evaluation(run, stage, weight, {})(params)
   config = stage.model
   units = config.num_layers * config.mlp_width

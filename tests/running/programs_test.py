@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import minimal
 from undo_jax import testing
 from undo_jax.distributed import sharding
 from undo_jax.models.lora import pairs
@@ -26,11 +27,10 @@ MODEL = testing.config()
 EVALUATIONS, UPDATES = 2, 2
 
 
-def fresh_params(model, mesh):
-  """Returns random parameters on the devices; nothing is compiled for them."""
-  normal = np.random.default_rng(0).standard_normal
+def put_params(model, mesh):
   return jax.tree.map(
-    lambda s: sharding.put_whole(np.float32(0.02 * normal(s.shape)), s.sharding),
+    lambda x, s: sharding.put_whole(x, s.sharding),
+    minimal.params(model),
     programs.abstract_params(model, mesh),
   )
 
@@ -53,7 +53,7 @@ def attacked(mesh):
     MODEL, mesh, "arithmetic", TASKS, 8, OPTIMIZER, len(RATES), adversary
   )
   assert attack.reads_base
-  params = fresh_params(MODEL, mesh)
+  params = put_params(MODEL, mesh)
   before = jax.device_get(params)
   state = attack.create(params, RATES, jax.random.key(1))
   jax.tree.map(
@@ -116,7 +116,7 @@ def test_eight_devices_share_the_work_and_change_nothing(alone):
 def test_a_frozen_model_is_held_in_the_compute_dtype_and_reads_the_same():
   mesh = testing.mesh(1)
   model = testing.config(dtype="bfloat16")
-  params = fresh_params(model, mesh)
+  params = put_params(model, mesh)
   frozen = programs.freeze(model, mesh)(params)
   dtypes = jax.tree.map(lambda x: x.dtype.name, frozen)
   assert dtypes["embedding"] == dtypes["layers"]["mlp"]["up"]["kernel"] == "bfloat16"

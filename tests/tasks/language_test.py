@@ -27,7 +27,7 @@ SIZES = {
   "models.base.optimizer.num_steps": 40,
   "models.base.optimizer.learning_rate": 1e-2,
   "models.base.optimizer.final_learning_rate": 1e-2,
-  "models.max_ent.optimizer.num_steps": 5,
+  "models.max_ent.run": False,
   "models.undo.run": False,
   "models.grad_diff.run": False,
   "models.rmu.run": False,
@@ -58,6 +58,7 @@ def config(tmp_path):
   return config
 
 
+@pytest.mark.usefixtures("one_device")
 def test_the_whole_run(config, tmp_path):
   workdir = tmp_path / "run"
   runs.run_all(config, workdir)

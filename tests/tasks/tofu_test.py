@@ -100,7 +100,7 @@ def test_the_evaluation_can_be_sharded(data):
   names, arrays = tofu.problems(data.to_dict(), SEEDS, None)
   assert all(len(leaf) % 8 == 0 for leaf in jax.tree.leaves(arrays))
   decoder = Decoder(testing.config(vocab_size=264))
-  params = jax.tree.map(np.zeros_like, jax.jit(decoder.init)(jax.random.key(0)))
+  params = jax.tree.map(np.zeros_like, minimal.params(decoder.config))
   scores = jax.jit(tofu.make_evaluate(decoder.apply, names))(params, arrays)
   # All tokens are equally likely, so all answers are.
   expected = {"retain": 1 / 264, "forget": 1 / 264, "forget_attacked": 1 / 264}
@@ -222,6 +222,7 @@ def config_of(data):
   return config
 
 
+@pytest.mark.usefixtures("one_device")
 def test_a_whole_run_learns_forgets_and_is_attacked(data, tmp_path):
   data.num_evaluation.update(forget=8, retain=8, real_authors=3, world_facts=0)
   config = config_of(data)

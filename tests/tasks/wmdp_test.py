@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import minimal
 from undo_jax import config as builders
 from undo_jax import testing
 from undo_jax.data import tokenizers
@@ -135,7 +136,7 @@ def test_forget_is_wmdp_and_retain_is_mmlu(config, tmp_path):
   assert names == ("wmdp_bio", "mmlu_s0", "mmlu_s1")
   assert all(len(leaf) % 64 == 0 for leaf in jax.tree.leaves(arrays))
   decoder = Decoder(testing.config(vocab_size=264))
-  params = jax.tree.map(np.zeros_like, jax.jit(decoder.init)(jax.random.key(0)))
+  params = jax.tree.map(np.zeros_like, minimal.params(decoder.config))
   # All choices are equal, so the first one counts; it is right where i % 4 == 0.
   scores = jax.jit(wmdp.make_evaluate(decoder.apply, names))(params, arrays)
   expected = {"wmdp_bio": 2 / 5, "mmlu_s0": 2 / 3, "mmlu_s1": 0.0}
