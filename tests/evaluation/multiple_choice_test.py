@@ -5,7 +5,6 @@ import json
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,7 +17,7 @@ from undo_jax.evaluation import multiple_choice
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils.types import ConfigError
 
-LONGEST = 512  # More bytes than any prompt here has.
+LONGEST = 320  # More bytes than any prompt has that is scored by its definition.
 SUBJECTS = ("us_foreign_policy", "virology")
 TEXTS = ("Why?", "Which of these is the largest number of all?", "Grün und Blau?")
 
@@ -65,21 +64,16 @@ def tasks():
 @pytest.fixture(scope="module")
 def model():
   """A model of large weights, so that its choices are far apart."""
-  made = Decoder(testing.config(vocab_size=264, width=32, init_std=0.4))
-  return made, jax.jit(made.init)(jax.random.key(0))
+  config = testing.config(vocab_size=264, width=32, init_std=0.4)
+  return Decoder(config), testing.params(config)
 
 
 GROUPS = {"forget": ["wmdp_bio"], "retain": [f"mmlu_{s}" for s in SUBJECTS]}
 
 
-def evaluate(
-  model, tasks, tokenizer=TOKENIZERS["one or two"], *, arrays=None, **kwargs
-):
-  decoder, params = model
+def make_evaluate(model, tasks, **kwargs):
   names = [task.name for task in tasks]
-  fn = multiple_choice.make_evaluate(decoder.apply, names, groups=GROUPS, **kwargs)
-  arrays = arrays or multiple_choice.encode(tasks, tokenizer)
-  return {k: float(v) for k, v in jax.jit(fn)(params, arrays).items()}
+  return multiple_choice.make_evaluate(model[0].apply, names, groups=GROUPS, **kwargs)
 
 
 @functools.cache
@@ -93,27 +87,30 @@ def forward(decoder):
 
 
 def by_definition(model, task, question, tokenizer):
-  """Returns log p of each letter: a pass for each choice, softmax in float64."""
+  """Returns log p of each letter: a row for each choice, softmax in float64."""
   text = questions_lib.context(task, question)
   given = [2, *tokenizer.encode(text)]
+  choices = question.choices if task.is_cloze else "ABCD"
+  rows = [[2, *tokenizer.encode(f"{text} {choice}")] for choice in choices]
+  tokens = np.full((len(rows), LONGEST), 7)  # What follows a token is nothing to it.
+  for row, whole in zip(tokens, rows, strict=True):
+    row[: len(whole)] = whole
   found = []
-  for choice in question.choices if task.is_cloze else "ABCD":
-    whole = [2, *tokenizer.encode(f"{text} {choice}")]
-    tokens = np.full((1, LONGEST), 7)  # What follows a token does not matter to it.
-    tokens[0, : len(whole)] = whole
-    logits = np.asarray(forward(model[0])(model[1], tokens)[0], np.float64)
-    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    places = range(len(given), len(whole))
-    found.append(sum(log_p[place - 1, whole[place]] for place in places))
+  for logits, whole in zip(forward(model[0])(model[1], tokens), rows, strict=True):
+    places = np.arange(len(given), len(whole))
+    scored = np.asarray(logits, np.float64)[places - 1]
+    log_p = scored - np.log(np.exp(scored).sum(-1, keepdims=True))
+    found.append(sum(log_p[np.arange(len(places)), np.asarray(whole)[places]]))
   return found
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
 def test_log_likelihoods_are_those_of_one_pass_a_choice(model, tasks, tokenizer):
   decoder, params = model
-  shown = tasks[0].questions[8:9]
-  cloze = QuestionSet("cloze", "", tasks[0].questions[:5], shown, is_cloze=True)
-  tasks = [tasks[0], questions_lib.limited(tasks[1], 3), cloze]
+  few, shown = tasks[0].questions, tasks[1].shots[:1]
+  cloze = QuestionSet("cloze", "", few[:3], few[8:9], is_cloze=True)
+  shot = questions_lib.limited(tasks[1], 2)._replace(shots=shown)
+  tasks = [questions_lib.limited(tasks[0], 4), shot, cloze]
   arrays = multiple_choice.encode(tasks, tokenizer)
   assert len(arrays["rows"]) > 1, "questions must differ in length"
   found = jax.jit(
@@ -138,79 +135,67 @@ def test_choices_read_alike_share_a_row(tasks):
     assert bucket["inputs"].size < 2 * (bucket["inputs"] != 0).sum() + 9 * len(bucket)
 
 
-def test_scores_are_accuracies_and_groups_count_each_question_alike(model, tasks):
-  tasks = [questions_lib.limited(t, n) for t, n in zip(tasks, (7, 9, 2), strict=True)]
-  tokenizer = TOKENIZERS["one or two"]
-  arrays = multiple_choice.encode(tasks, tokenizer)
-  nats = score(model[0])(model[1], arrays)
-  answers = [question.answer for task in tasks for question in task.questions]
-  hits = np.equal(np.argmax(nats, axis=1), answers)
-  scores = evaluate(model, tasks)
-  expected = {
-    "wmdp_bio": hits[:7].mean(),
-    "mmlu_us_foreign_policy": hits[7:16].mean(),
-    "mmlu_virology": hits[16:].mean(),
-    "forget": hits[:7].mean(),
-    "retain": hits[7:].mean(),
-  }
-  assert scores == pytest.approx(expected, rel=1e-6)
-  assert 0 < scores["retain"] < 1
+@pytest.fixture(scope="module")
+def short():
+  """Tasks of the groups' names, of different sizes, whose questions are short."""
+  rng = np.random.default_rng(1)
+  names = [name for group in GROUPS.values() for name in group]
+  return [
+    QuestionSet(name, "", tuple(q._replace(question="Why?") for q in draw(rng, n, "")))
+    for name, n in zip(names, (7, 9, 2), strict=True)
+  ]
+
+
+def log_likelihoods(model, short):
+  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"])
+  return np.asarray(score(model[0])(model[1], arrays))
+
+
+def test_a_populations_scores_are_accuracies_and_groups_count_questions_alike(
+  model, short
+):
+  """Of three models, the last one of which likes all choices alike."""
+  decoder, params = model
+  other = testing.params(decoder.config, seed=1)
+  zero = jax.tree.map(np.zeros_like, params)
+  every = jax.tree.map(lambda *x: np.stack(x), params, other, zero)
+  fn = make_evaluate(model, short, rows_at_once=32)
+  # Filled up by questions that must not be counted.
+  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"], multiple=8)
+  scores = jax.jit(jax.vmap(fn, in_axes=(0, None)))(every, arrays)
+  assert set(scores) == {*GROUPS, *(task.name for task in short)}
+  answers = np.array([question.answer for task in short for question in task.questions])
+  nats = [log_likelihoods((decoder, tree), short) for tree in (params, other)]
+  chosen = [*(np.argmax(x, axis=1) for x in nats), np.zeros_like(answers)]
+  for i, choice in enumerate(chosen):
+    hits = choice == answers
+    expected = {
+      "wmdp_bio": hits[:7].mean(),
+      "mmlu_us_foreign_policy": hits[7:16].mean(),
+      "mmlu_virology": hits[16:].mean(),
+      "forget": hits[:7].mean(),
+      "retain": hits[7:].mean(),
+    }
+    assert {k: float(v[i]) for k, v in scores.items()} == pytest.approx(expected)
+    assert 0 < expected["retain"] < 1
+  assert not np.array_equal(chosen[0], chosen[1])
   assert expected["retain"] != pytest.approx(
     (expected["mmlu_us_foreign_policy"] + expected["mmlu_virology"]) / 2
   ), "else weighting by size is not seen"
 
 
-def test_the_first_of_equal_choices_counts(tasks):
-  model = Decoder(testing.config(vocab_size=264))
-  params = jax.tree.map(jnp.zeros_like, jax.jit(model.init)(jax.random.key(0)))
-  answers = [question.answer for question in tasks[0].questions]
-  fn = multiple_choice.make_evaluate(model.apply, ["wmdp_bio"], groups={})
-  scores = jax.jit(fn)(params, multiple_choice.encode(tasks[:1], ByteTokenizer()))
-  assert scores["wmdp_bio"] == pytest.approx(np.mean(np.equal(answers, 0)))
-
-
-def test_parts_and_devices_change_no_log_likelihood(model, tasks):
+def test_parts_and_devices_change_no_log_likelihood(model, short):
   decoder, params = model
-  score = jax.jit(
-    lambda arrays, num: multiple_choice.log_likelihoods(
-      decoder.apply, params, arrays, rows_at_once=num
-    ),
-    static_argnums=1,
-  )
-  arrays = multiple_choice.encode(tasks[:1], ByteTokenizer())
-  expected = score(arrays, 100)
-  np.testing.assert_allclose(score(arrays, 4), expected, atol=1e-5)
-  arrays = multiple_choice.encode(tasks[:1], ByteTokenizer(), multiple=8)
+  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"], multiple=8)
   where = sharding.batch_sharding(testing.mesh(8))
   arrays = jax.tree.map(lambda x: jax.device_put(x, where), arrays)
   assert all(len(x) % 8 == 0 for x in jax.tree.leaves(arrays))
-  np.testing.assert_allclose(score(arrays, 8)[: len(expected)], expected, atol=1e-5)
-
-
-def test_questions_that_fill_an_axis_up_are_not_counted(model, tasks):
-  decoder, params = model
-  asked = tasks[0].questions
-  halves = [QuestionSet("one", "", asked[:5]), QuestionSet("two", "", asked[5:])]
-  fn = multiple_choice.make_evaluate(decoder.apply, ["one", "two"], groups={})
-  found, expected = (
-    jax.jit(fn)(params, multiple_choice.encode(halves, ByteTokenizer(), multiple=m))
-    for m in (8, 1)
-  )
-  assert found == expected
-
-
-def test_a_population_is_scored_in_one_program(model, tasks):
-  decoder, params = model
-  fn = multiple_choice.make_evaluate(
-    decoder.apply, ["wmdp_bio"], groups={"forget": ["wmdp_bio"]}, rows_at_once=8
-  )
-  arrays = multiple_choice.encode(tasks[:1], ByteTokenizer())
-  other = jax.jit(decoder.init)(jax.random.key(1))
-  both = jax.tree.map(lambda *x: jnp.stack(x), params, other)
-  together = jax.jit(jax.vmap(fn, in_axes=(0, None)))(both, arrays)
-  alone = [jax.jit(fn)(tree, arrays) for tree in (params, other)]
-  for name, values in together.items():
-    np.testing.assert_allclose(values, [scores[name] for scores in alone])
+  assert max(len(bucket["question"]) for bucket in arrays["rows"].values()) > 16
+  found = jax.jit(
+    lambda p, a: multiple_choice.log_likelihoods(decoder.apply, p, a, rows_at_once=16)
+  )(params, arrays)
+  expected = log_likelihoods(model, short)
+  np.testing.assert_allclose(found[: len(expected)], expected, atol=1e-5)
 
 
 def test_what_a_score_rests_on_is_described(tasks):
@@ -310,7 +295,7 @@ def test_log_likelihoods_and_accuracies_are_those_of_the_harness(
 ):
   arrays = multiple_choice.encode(tasks, TOKENIZERS["one or two"])
   nats = score(model[0])(model[1], arrays)
-  scores = evaluate(model, tasks)
+  scores = jax.jit(make_evaluate(model, tasks))(model[1], arrays)
   start = 0
   for task in tasks:
     samples = harness_found["samples"][f"local_{task.name}"]
