@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -50,8 +51,8 @@ SETS = {
 @pytest.fixture(scope="module")
 def model():
   """A model of large weights, so that its answers are far apart."""
-  made = Decoder(testing.config(vocab_size=264, width=32, init_std=0.2))
-  return made, jax.jit(made.init)(jax.random.key(0))
+  config = testing.config(vocab_size=264, width=32, init_std=0.2)
+  return Decoder(config), testing.params(config, seed=4)
 
 
 @functools.cache
@@ -59,26 +60,38 @@ def forward(decoder):
   return jax.jit(lambda params, tokens: decoder.apply(params, tokens).logits)
 
 
-def probability(model, asked, answer):
-  """Returns P(a|q)^(1/|a|): a whole pass, softmax in float64."""
-  given = [2, *ByteTokenizer().encode(f"Q: {asked.question}\nA:")]
-  whole = [*given, *ByteTokenizer().encode(f" {answer}")]
-  tokens = np.full((1, LONGEST), 7)  # What follows a token does not matter to it.
-  tokens[0, : len(whole)] = whole
-  logits = np.asarray(forward(model[0])(model[1], tokens)[0], np.float64)
-  log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-  places = range(len(given), len(whole))
-  product = np.exp(sum(log_p[place - 1, whole[place]] for place in places))
-  return product ** (1 / len(places))
+def probabilities(model):
+  """Returns P(a|q)^(1/|a|) of all (q, a): a row each, softmax in float64."""
+  asked = [(q, a) for own in QUESTIONS.values() for q in own for a in texts(q)]
+  pairs = list(dict.fromkeys((q.question, answer) for q, answer in asked))
+  tokens = np.full((len(pairs), LONGEST), 7)  # What follows a token is nothing to it.
+  rows = []
+  for row, (question, answer) in zip(tokens, pairs, strict=True):
+    given = [2, *ByteTokenizer().encode(f"Q: {question}\nA:")]
+    whole = [*given, *ByteTokenizer().encode(f" {answer}")]
+    row[: len(whole)] = whole
+    rows.append((np.asarray(whole), np.arange(len(given), len(whole))))
+  found = {}
+  every = forward(model[0])(model[1], tokens)
+  for pair, logits, (whole, places) in zip(pairs, every, rows, strict=True):
+    scored = np.asarray(logits, np.float64)[places - 1]
+    log_p = scored - np.log(np.exp(scored).sum(-1, keepdims=True))
+    product = np.exp(sum(log_p[np.arange(len(places)), whole[places]]))
+    found[pair] = product ** (1 / len(places))
+  return found
 
 
-def by_definition(model, *, is_geometric=False):
+def texts(asked):
+  return asked.answer, asked.paraphrase, *asked.perturbed
+
+
+def by_definition(probabilities, *, is_geometric=False):
   """Returns the scores from the paper's formulas."""
   scores = {}
   for name, asked in QUESTIONS.items():
-    right = np.array([probability(model, q, q.answer) for q in asked])
-    wrong = [[probability(model, q, a) for a in q.perturbed] for q in asked]
-    other = np.array([probability(model, q, q.paraphrase) for q in asked])
+    found = [[probabilities[q.question, a] for a in texts(q)] for q in asked]
+    right, other = (np.array([own[i] for own in found]) for i in (0, 1))
+    wrong = [own[2:] for own in found]
     scores[name] = right.mean()
     if name in ("real_authors", "world_facts"):
       total = right + [sum(own) for own in wrong]
@@ -94,59 +107,67 @@ def by_definition(model, *, is_geometric=False):
   return scores
 
 
-@functools.cache
-def evaluate_of(decoder, rows_at_once=100):
-  names = tofu.names_of(SETS)
-  return jax.jit(tofu.make_evaluate(decoder.apply, names, rows_at_once=rows_at_once))
+@pytest.fixture(scope="module")
+def own(model):
+  return probabilities(model)
 
 
-def test_scores_are_those_of_the_formulas(model):
-  arrays = tofu.encode(SETS, **SHAPES)
+def test_scores_are_those_of_the_formulas(model, own):
+  """Over eight devices, in parts, with the axes filled up."""
+  arrays = tofu.encode(SETS, **SHAPES, multiple=8)
   assert len(arrays["rows"]) > 1, "questions must differ in length"
-  expected = by_definition(model)
-  found = evaluate_of(model[0])(model[1], arrays)
+  assert max(len(bucket["question"]) for bucket in arrays["rows"].values()) > 16
+  assert all(len(leaf) % 8 == 0 for leaf in jax.tree.leaves(arrays))
+  where = sharding.batch_sharding(testing.mesh(8))
+  arrays = jax.tree.map(lambda x: jax.device_put(x, where), arrays)
+  evaluate = tofu.make_evaluate(model[0].apply, tofu.names_of(SETS), rows_at_once=16)
+  found = jax.jit(evaluate)(model[1], arrays)
+  expected = by_definition(own)
   assert {k: float(v) for k, v in found.items()} == pytest.approx(expected, rel=1e-4)
   assert 0 < expected["retain_truth_ratio"] < 1
   assert len(set(np.round(list(expected.values()), 5))) == len(expected)
 
 
-def test_the_published_codes_mean_is_geometric(model):
-  arrays = tofu.encode(SETS, **SHAPES)
-  means = jax.jit(functools.partial(tofu.means, model[0].apply))(model[1], arrays)
-  log_ratios = tofu.truth_ratios(means, arrays["has"], is_geometric=True)
-  expected = by_definition(model, is_geometric=True)
-  for name in tofu.PERTURBED:
-    own = log_ratios[arrays["set"] == tofu.SETS.index(name)]
-    found = float(np.mean(tofu.of_truth_ratios(own, name)))
-    assert found == pytest.approx(expected[f"{name}_truth_ratio"], rel=1e-4)
-  assert expected["forget_truth_ratio"] != pytest.approx(
-    by_definition(model)["forget_truth_ratio"], rel=1e-3
-  ), "else both are one"
-
-
-def test_parts_fillings_and_devices_change_no_score(model):
-  expected = evaluate_of(model[0])(model[1], tofu.encode(SETS, **SHAPES))
-  arrays = tofu.encode(SETS, **SHAPES, multiple=8)
-  assert all(len(leaf) % 8 == 0 for leaf in jax.tree.leaves(arrays))
-  where = sharding.batch_sharding(testing.mesh(8))
-  arrays = jax.tree.map(lambda x: jax.device_put(x, where), arrays)
-  found = evaluate_of(model[0], rows_at_once=16)(model[1], arrays)
-  for name, value in expected.items():
-    assert float(found[name]) == pytest.approx(float(value), rel=1e-4, abs=1e-5)
-
-
-def test_a_population_is_scored_in_one_program(model):
+def test_a_population_is_scored_in_one_program(model, own):
+  """Without parts and fillings, and without one of the sets."""
   decoder, params = model
-  arrays = tofu.encode({**SETS, "world_facts": []}, **SHAPES)
-  names = tofu.names_of({**SETS, "world_facts": []})
+  sets = {**SETS, "world_facts": []}
+  names = tofu.names_of(sets)
   assert not [name for name in names if "world" in name]
-  evaluate = tofu.make_evaluate(decoder.apply, names, rows_at_once=16)
-  other = jax.jit(decoder.init)(jax.random.key(1))
+  other = jax.tree.map(lambda x: 0.9 * np.asarray(x), params)
   both = jax.tree.map(lambda *x: np.stack(x), params, other)
-  together = jax.jit(jax.vmap(evaluate, in_axes=(0, None)))(both, arrays)
-  alone = [jax.jit(evaluate)(tree, arrays) for tree in (params, other)]
+  evaluate = jax.vmap(tofu.make_evaluate(decoder.apply, names), in_axes=(0, None))
+  together = jax.jit(evaluate)(both, tofu.encode(sets, **SHAPES))
+  assert set(together) == {"retain", "forget", *names}
+  alone = [by_definition(p) for p in (own, probabilities((decoder, other)))]
   for name, values in together.items():
     np.testing.assert_allclose(values, [scores[name] for scores in alone], rtol=1e-4)
+
+
+def test_the_published_codes_mean_is_geometric(own):
+  arrays = tofu.encode(SETS, **SHAPES)
+  means = np.zeros(arrays["has"].shape, np.float32)
+  asked = [q for name in tofu.SETS for q in QUESTIONS[name]]
+  for row, has, q in zip(means, arrays["has"], asked, strict=True):
+    every = np.log([own[q.question, text] for text in texts(q)])
+    row[has] = every[: has.sum()]
+
+  @jax.jit
+  def scores(means):
+    log_ratios = tofu.truth_ratios(means, arrays["has"], is_geometric=True)
+    return {
+      name: jnp.mean(
+        tofu.of_truth_ratios(log_ratios[arrays["set"] == tofu.SETS.index(name)], name)
+      )
+      for name in tofu.PERTURBED
+    }
+
+  expected = by_definition(own, is_geometric=True)
+  for name, found in scores(means).items():
+    assert float(found) == pytest.approx(expected[f"{name}_truth_ratio"], rel=1e-4)
+  assert expected["forget_truth_ratio"] != pytest.approx(
+    by_definition(own)["forget_truth_ratio"], rel=1e-3
+  ), "else both are one"
 
 
 def test_equal_answers_share_a_row():
