@@ -11,6 +11,7 @@ from undo_jax.routing.activations import TokenMask, dense
 
 FORGET = np.array([-0.75, -0.75, -0.75, 1.0], np.float32)
 RETAIN = np.array([1.0, 1.0, 1.0, 0.5], np.float32)
+compiled_dense = jax.jit(dense)
 TABLE = masks.make_table(FORGET, RETAIN)
 B, L = 3, 5
 
@@ -30,7 +31,7 @@ def test_ids_choose_a_row_for_each_token():
 
 
 def test_one_id_a_row_holds_for_all_its_tokens():
-  got = dense(masks.select(TABLE, np.array([1, 0, -1])))
+  got = compiled_dense(masks.select(TABLE, np.array([1, 0, -1])))
   np.testing.assert_array_equal(got, np.stack([RETAIN, FORGET, np.ones(4)])[:, None])
 
 
@@ -41,25 +42,25 @@ def test_traced_ids_beyond_the_table_do_not_pass_in_silence():
 
 def test_weights_go_from_the_forget_row_to_the_retain_row():
   weights = np.array([[0.0, 1.0, 0.25, 0.5, 0.9]], np.float32)
-  got = dense(masks.lerp(TABLE, weights))
+  got = compiled_dense(masks.lerp(TABLE, weights))
   np.testing.assert_array_equal(got[0, 0], FORGET)
   np.testing.assert_array_equal(got[0, 1], RETAIN)
   w = np.float64(weights)[..., None]
   np.testing.assert_allclose(got, (1 - w) * FORGET + w * RETAIN, rtol=1e-6)
   # The paper's masks, 1 - 1.75 * (1 - w) on old units, at the weight they publish.
   paper = masks.make_table([-0.75, 1.0], [1.0, 1.0])
-  got = dense(masks.lerp(paper, [[0.982014]]))
+  got = compiled_dense(masks.lerp(paper, [[0.982014]]))
   np.testing.assert_allclose(got[0, 0], [0.968525, 1.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("weight", np.random.default_rng(0).uniform(0, 1, 20))
 def test_between_equal_rows_nothing_changes(weight):
-  mask = masks.lerp(jnp.ones((2, 4)), np.full((1, 1), weight, np.float32))
-  np.testing.assert_array_equal(dense(mask), np.ones((1, 1, 4)))
+  mask = masks.lerp(np.ones((2, 4), np.float32), np.full((1, 1), weight, np.float32))
+  np.testing.assert_array_equal(compiled_dense(mask), np.ones((1, 1, 4)))
 
 
 def test_other_rows_of_a_table_can_be_mixed():
-  got = dense(masks.lerp(TABLE, jnp.array([[0.0, 1.0]]), low=2, high=0))
+  got = compiled_dense(masks.lerp(TABLE, jnp.array([[0.0, 1.0]]), low=2, high=0))
   np.testing.assert_array_equal(got[0], [[1, 1, 1, 1], FORGET])
 
 
@@ -69,7 +70,7 @@ def test_layers_that_are_not_routed_have_ones():
   for n, row in enumerate([np.ones(4), FORGET, np.ones(4), FORGET]):
     of_layer = TokenMask(mask.table[n], mask.weights_BxLxS)
     np.testing.assert_array_equal(
-      dense(of_layer), np.broadcast_to(np.float32(row), (B, L, 4))
+      compiled_dense(of_layer), np.broadcast_to(np.float32(row), (B, L, 4))
     )
 
 

@@ -13,7 +13,7 @@ OLD, NEW, D = 5, 3, 4
 
 def draw(*shape, seed=0):
   rng = np.random.default_rng((seed, *shape))
-  return jnp.asarray(rng.standard_normal(shape), jnp.float32)
+  return rng.standard_normal(shape, np.float32)
 
 
 PARAMS = {
@@ -31,6 +31,9 @@ def loss(params, batch):
   hidden = jnp.tanh(batch[0] @ params["in"]["kernel"] + params["in"]["bias"])
   out = hidden @ params["out"]["kernel"] + params["out"]["bias"]
   return jnp.mean((out - batch[1]) ** 2)
+
+
+gradient = jax.jit(jax.grad(loss))
 
 
 def source_loss(params, source):
@@ -53,11 +56,13 @@ def split(tree):
 
 
 def test_the_routed_gradient_is_that_of_the_three_rules():
-  got_forget, got_rest = split(routed(PARAMS))
-  grads = {name: jax.grad(loss)(PARAMS, batch) for name, batch in BATCHES.items()}
+  got_forget, got_rest = split(jax.device_get(routed(PARAMS)))
+  grads = {
+    name: jax.device_get(gradient(PARAMS, batch)) for name, batch in BATCHES.items()
+  }
   # Retain runs on a model that has only the other units.
   small = era.contract(PARAMS, EXPANSION)
-  retain = split(jax.grad(loss)(small, BATCHES["retain"]))[1]
+  retain = split(jax.device_get(gradient(small, BATCHES["retain"])))[1]
   forget, unlabelled = split(grads["forget"])[0], split(grads["unlabelled"])
   for got, *parts in zip(got_forget, forget, unlabelled[0], strict=True):
     np.testing.assert_allclose(got, sum(parts), rtol=1e-5, atol=1e-6)
@@ -82,8 +87,13 @@ def test_forget_batches_see_the_model_as_it_is_and_retain_batches_the_ablated_on
 def test_each_source_trains_its_own_part_alone(source):
   masks = {source: sgtm.masks(PARAMS, EXPANSION)[source]}
   transform = route_sources(masks)
-  grads = {source: jax.grad(source_loss)(PARAMS, source)}
-  forget, rest = split(transform.update(grads, transform.init(PARAMS))[0])
+
+  @jax.jit
+  def update(params):
+    grads = {source: jax.grad(source_loss)(params, source)}
+    return transform.update(grads, transform.init(params))[0]
+
+  forget, rest = split(jax.device_get(update(PARAMS)))
   assert [np.all(leaf != 0) for leaf in forget] == [source != "retain"] * 3
   assert [np.all(leaf != 0) for leaf in rest] == [source != "forget"] * 4
   closed = {"forget": rest, "retain": forget, "unlabelled": ()}[source]
