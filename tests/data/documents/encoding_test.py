@@ -66,15 +66,14 @@ def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, mixed, mod
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_one_huge_document(tmp_path, num_workers):
+def test_one_huge_document(tmp_path):
   text = " ".join(make_texts(90_000))
   assert len(text) > 2 * document_files.PIECE_CHARACTERS
   (tmp_path / "a.txt").write_text(text, encoding="utf-8")
   source = preparation.Source(
     paths=[str(tmp_path / "a.txt")], lines=False, validation_fraction=0.0
   )
-  prepare(tmp_path / "out", {"a": source}, length=1024, num_workers=num_workers)
+  prepare(tmp_path / "out", {"a": source}, length=1024, num_workers=2)
   read = rows.source(tmp_path / "out", length=1024, split="a_train")
   tokens = np.concatenate(
     [read[index]["tokens"][:-1] for index in range(len(read) - 1)]
