@@ -3,7 +3,6 @@
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -57,10 +56,9 @@ def test_content_at_masked_positions_changes_nothing(name):
   def scramble(part):
     masked = np.asarray(part["mask"]) == 0
     assert masked.any()
-    other = np.random.default_rng(5).integers(0, V, masked.shape)
+    other = np.random.default_rng(5).integers(0, V, masked.shape, np.int32)
     return part | {
-      side: np.where(masked, np.int32(other), part[side])
-      for side in ("inputs", "targets")
+      side: np.where(masked, other, part[side]) for side in ("inputs", "targets")
     }
 
   batch = batch_of(name)
