@@ -25,7 +25,7 @@ LENGTH = 64
 
 @pytest.fixture(scope="module")
 def params():
-  return jax.jit(Decoder(CONFIG).init)(jax.random.key(0))
+  return testing.params(CONFIG)
 
 
 @functools.cache
