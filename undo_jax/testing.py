@@ -46,11 +46,11 @@ def _params(config: ModelConfig, seed: int) -> Params:
   def draw(path, shape):
     if path.endswith(("scale", "bias")):
       is_one = path.endswith("scale") and not config.norm_offset
-      return jnp.asarray(np.full(shape.shape, float(is_one), np.float32))
-    draws = config.init_std * rng.standard_normal(shape.shape)
-    return jnp.asarray(draws.astype(np.float32))
+      return np.full(shape.shape, float(is_one), np.float32)
+    return np.float32(config.init_std) * rng.standard_normal(shape.shape, np.float32)
 
-  return trees.map_with_path(draw, decoder.shapes(config))
+  # Put there: asarray would compile a copy for each shape.
+  return jax.device_put(trees.map_with_path(draw, decoder.shapes(config)))
 
 
 def weights(config: ModelConfig = CONFIG, seed: int = 0) -> Params:
