@@ -23,6 +23,7 @@ def apply(params, tokens):
   return Output(jnp.tanh(params["embedding"][tokens]) @ params["out"], {})
 
 
+@jax.jit
 def evaluate(params, problems):
   logits = apply(params, problems["inputs"]).logits
   hits = (jnp.argmax(logits, -1) == problems["targets"]) * problems["mask"]
@@ -33,8 +34,8 @@ def evaluate(params, problems):
 def draw_params():
   rng = np.random.default_rng(0)
   return {
-    "embedding": jnp.asarray(rng.standard_normal((V, D)), jnp.float32),
-    "out": jnp.asarray(rng.standard_normal((D, V)), jnp.float32),
+    "embedding": rng.standard_normal((V, D), np.float32),
+    "out": rng.standard_normal((D, V), np.float32),
   }
 
 
@@ -53,9 +54,14 @@ def attacked():
   )
   step = make_step(objectives.make("cross_entropy", apply), optimizer)
   program = jax.jit(relearning.make_program(step, evaluate))
-  stacked = [jax.tree.map(lambda *x: jnp.stack(x), *row) for row in BATCHES]
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *stacked)
-  state = population.create(draw_params(), optimizer, RATES)
+  stacked = [jax.tree.map(lambda *x: np.stack(x), *row) for row in BATCHES]
+  stacked = jax.tree.map(lambda *x: np.stack(x), *stacked)
+
+  @jax.jit
+  def create(params, rates):
+    return population.create(params, optimizer, rates)
+
+  state = create(draw_params(), RATES)
   return program(state, (), PROBLEMS, stacked, KEY)
 
 
@@ -83,12 +89,12 @@ def looped():
   finals, scores = [], []
   for rate in RATES:
     params = draw_params()
-    opt_state = make_optimizer(rate).init(params)
+    opt_state = jax.jit(make_optimizer(rate).init)(params)
     scores.append([])
     for row in BATCHES:
       for batch in row:
         params, opt_state = update(rate, params, opt_state, batch)
-      scores[-1].append(jax.jit(evaluate)(params, PROBLEMS))
+      scores[-1].append(evaluate(params, PROBLEMS))
     finals.append(params)
   return finals, scores
 

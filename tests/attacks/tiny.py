@@ -1,12 +1,9 @@
 """A small model and options of adapters, for tests of adversaries."""
 
-import functools
-
 import jax
 import numpy as np
 
 from undo_jax import testing
-from undo_jax.models.decoder import Decoder
 
 MODEL = testing.config(num_layers=1)
 KEY = jax.random.key(1)
@@ -17,6 +14,5 @@ def equal(one, two):
   jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
-@functools.cache
 def draw_params():
-  return jax.jit(Decoder(MODEL).init)(jax.random.key(0))
+  return testing.weights(MODEL)
