@@ -26,13 +26,13 @@ CONFIG = testing.config()
 ROUTING = routed.Routing(CONFIG, mlp_units=8, kv_heads=0)
 RESERVED = ROUTING.expansion()
 KEY = jax.random.key(0)
-SOURCE = jnp.array([0, 1, 2, 0, 1, 0, 2, 1])
-BATCH = {**testing.batch(KEY), "source": SOURCE}
+SOURCE = np.array([0, 1, 2, 0, 1, 0, 2, 1], np.int32)
+BATCH = {**jax.device_get(testing.batch(KEY)), "source": SOURCE}
 
 
 def apply(params, tokens, *, routes=None, capture=()):
   """The decoder's MLPs alone, with its paths: compiling all of it would take long."""
-  x_BxLxD = jnp.cumsum(params["embedding"][tokens], axis=1)
+  x_BxLxD = jnp.cumsum(jnp.take(params["embedding"], tokens, axis=0), axis=1)
   mlp, unrouted = params["layers"]["mlp"], []
   for n in range(2):
     hidden = jax.nn.silu(x_BxLxD @ mlp["gate"]["kernel"][n])
@@ -50,10 +50,9 @@ def draw(seed):
   normal = np.random.default_rng(seed).standard_normal
   shapes = {"gate": (2, 16, 32), "up": (2, 16, 32), "down": (2, 32, 16)}
   mlp = {
-    name: {"kernel": jnp.asarray(0.4 * normal(shape), jnp.float32)}
-    for name, shape in shapes.items()
+    name: {"kernel": np.float32(0.4 * normal(shape))} for name, shape in shapes.items()
   }
-  embedding = jnp.asarray(0.4 * normal((16, 16)), jnp.float32)
+  embedding = np.float32(0.4 * normal((16, 16)))
   return {"embedding": embedding, "layers": {"mlp": mlp}}
 
 
@@ -68,7 +67,7 @@ def compiled(objective, num_microbatches=1):
 
 
 def run(objective, batch=BATCH, params=PARAMS, **options):
-  return compiled(objective, **options)(params, batch)
+  return jax.device_get(compiled(objective, **options)(params, batch))
 
 
 def assert_close(got, expected, tolerance=3e-6):
@@ -118,13 +117,17 @@ def check_routing(make, layer):
 
 def check_selective_masking(make, like):
   """One loss over all tokens, the gradients of each part masked by hand."""
-  batch = {name: testing.batch(jax.random.key(k)) for k, name in enumerate(SOURCES)}
+  batch = {
+    name: jax.device_get(testing.batch(jax.random.key(k)))
+    for k, name in enumerate(SOURCES)
+  }
   masks = sgtm.masks(PARAMS, routing=ROUTING)
   copies = dict.fromkeys(masks, PARAMS)
   loss, by_source, metrics = run(make(apply, routing=ROUTING), batch, copies)
-  grads, _ = route_sources(masks).update(by_source, optax.EmptyState())
+  route = jax.jit(lambda grads: route_sources(masks).update(grads, optax.EmptyState()))
+  grads, _ = route(by_source)
   name, plain = PLAIN[like]
-  sums, expected = [], jax.tree.map(jnp.zeros_like, PARAMS)
+  sums, expected = [], jax.tree.map(np.zeros_like, PARAMS)
   is_new = era.new_entries(PARAMS, RESERVED)
   total = sum(float(part["mask"].sum()) for part in batch.values())
   for source, part in batch.items():
@@ -133,8 +136,8 @@ def check_selective_masking(make, like):
     np.testing.assert_allclose(metrics[f"{source}_{name}"].mean(), value, rtol=1e-5)
     share = float(part["mask"].sum()) / total
     sums.append(share * value)
-    kept = {"forget": is_new, "retain": jax.tree.map(jnp.logical_not, is_new)}.get(
-      source, jax.tree.map(jnp.ones_like, is_new)
+    kept = {"forget": is_new, "retain": jax.tree.map(np.logical_not, is_new)}.get(
+      source, jax.tree.map(np.ones_like, is_new)
     )
     expected = jax.tree.map(
       lambda e, g, k, share=share: e + share * g * k, expected, part_grads, kept

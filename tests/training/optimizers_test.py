@@ -46,7 +46,9 @@ def test_the_schedule_is_its_formula(warmup, final):
       learning_rate=peak, final_learning_rate=final, warmup_steps=warmup, num_steps=T
     )
   )
-  for step in range(60):
+  steps = range(60)
+  values = jax.jit(jax.vmap(lambda step: jnp.float32(fn(step))))(np.array(steps))
+  for step, value in zip(steps, values, strict=True):
     if step < warmup:
       expected = peak * step / warmup
     elif final is None or warmup == T:
@@ -54,7 +56,7 @@ def test_the_schedule_is_its_formula(warmup, final):
     else:
       progress = min(1.0, (step - warmup) / (T - warmup))  # Held after the end.
       expected = final + (peak - final) * (1 + np.cos(np.pi * progress)) / 2
-    np.testing.assert_allclose(fn(step), expected, rtol=1e-6, atol=1e-6 * peak)
+    np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6 * peak)
 
 
 def draw(seed: int, scale: float = 1.0):
@@ -66,7 +68,7 @@ def draw(seed: int, scale: float = 1.0):
 
 
 def to_jax(tree):
-  return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+  return jax.tree.map(np.float32, tree)
 
 
 def adamw(params, grads_S, rates_S, *, clip=1.0, decay=0.0, masks=None):
@@ -89,7 +91,7 @@ def adamw(params, grads_S, rates_S, *, clip=1.0, decay=0.0, masks=None):
 
 def run(optimizer, params, grads_S, state=None):
   params = to_jax(params)
-  state = optimizer.init(params) if state is None else state
+  state = jax.jit(optimizer.init)(params) if state is None else state
 
   @jax.jit
   def update(params, state, grads):
@@ -98,7 +100,7 @@ def run(optimizer, params, grads_S, state=None):
 
   for grads in grads_S:
     params, state = update(params, state, to_jax(grads))
-  return params
+  return jax.device_get(params)
 
 
 def assert_close(got, expected, rate=1e-2):
@@ -115,8 +117,9 @@ def assert_close(got, expected, rate=1e-2):
 GRADS = [draw(1, 10.0), draw(2, 1e-3), draw(3, 1.0), draw(4, 0.0), draw(5, 0.1)]
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.3])
-@pytest.mark.parametrize("clip", [0.1, 1.0, 1e6, None])
+@pytest.mark.parametrize(
+  ("clip", "decay"), [(1.0, 0.0), (0.1, 0.3), (1e6, 0.3), (None, 0.3)]
+)
 def test_updates_are_those_of_adamw_after_clipping(decay, clip):
   optimizer = make_optimizer(config(weight_decay=decay, clip_norm=clip))
   expected = adamw(draw(0), GRADS, [1e-2] * 5, clip=clip, decay=decay)
@@ -155,8 +158,8 @@ def test_a_trainable_rule_that_matches_nothing_is_an_error():
 @pytest.mark.parametrize("rate", [0.0, 1e-3, 5e-2])
 def test_the_population_optimizer_takes_the_rate_from_its_state(rate):
   optimizer = make_population_optimizer(config(weight_decay=0.3))
-  state = optimizer.init(to_jax(draw(0)))
-  state = optax.tree.set(state, learning_rate=jnp.float32(rate))
+  state = jax.jit(optimizer.init)(to_jax(draw(0)))
+  state = optax.tree.set(state, learning_rate=np.float32(rate))
   got = run(optimizer, draw(0), GRADS, state)
   assert_close(got, adamw(draw(0), GRADS, [rate] * 5, decay=0.3), rate)
 
