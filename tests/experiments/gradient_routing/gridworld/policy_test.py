@@ -10,6 +10,8 @@ import pytest
 from experiments.gradient_routing.gridworld import environment, policy
 
 ROWS = 9
+apply = jax.jit(policy.apply, static_argnames=("gate", "gate_relu"))
+value = jax.jit(policy.value)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def params():
 @pytest.fixture(scope="module")
 def observation():
   words = jax.random.bits(jax.random.key(1), (3, ROWS))
-  return environment.observe(environment.reset(words, 0.5))
+  return jax.jit(lambda x: environment.observe(environment.reset(x, 0.5)))(words)
 
 
 def objective(output):
@@ -40,9 +42,9 @@ def routed_grads(params, observation, label):
 
 
 def test_the_value_does_not_depend_on_the_route(params, observation):
-  values = [routed_grads(params, observation, jnp.full(ROWS, k))[0] for k in range(3)]
+  values = [routed_grads(params, observation, np.full(ROWS, k))[0] for k in range(3)]
   assert values[0] == values[1] == values[2]
-  free = objective(policy.apply(params, observation))
+  free = jax.jit(lambda p, x: objective(policy.apply(p, x)))(params, observation)
   np.testing.assert_allclose(values[0], free, rtol=1e-5)
 
 
@@ -57,9 +59,9 @@ def test_the_value_does_not_depend_on_the_route(params, observation):
 def test_an_overseen_goal_trains_its_expert_and_the_output_alone(
   params, observation, label, trained
 ):
-  _, grads = routed_grads(params, observation, jnp.full(ROWS, label))
+  _, grads = routed_grads(params, observation, np.full(ROWS, label))
   moved = {
-    name for name, tree in grads.items() if any(x.any() for x in jax.tree.leaves(tree))
+    name for name, tree in grads.items() if any(map(np.any, jax.tree.leaves(tree)))
   }
   assert moved == trained
 
@@ -87,12 +89,11 @@ def three_passes(params, observation, label):
 
 
 def test_masks_are_the_papers_three_passes(params, observation):
-  label = jnp.arange(ROWS) % 3
-  value, grads = routed_grads(params, observation, label)
-  expected_value, expected = jax.value_and_grad(three_passes)(
-    params, observation, label
-  )
-  np.testing.assert_allclose(value, expected_value, rtol=1e-6)
+  label = np.arange(ROWS) % 3
+  found, grads = routed_grads(params, observation, label)
+  by_hand = jax.jit(jax.value_and_grad(three_passes))
+  expected_value, expected = by_hand(params, observation, label)
+  np.testing.assert_allclose(found, expected_value, rtol=1e-6)
   for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -108,12 +109,12 @@ def test_steered_is_the_gate_at_one(params, observation):
     hidden = relu(hidden @ np.float64(layer["kernel"]) + np.float64(layer["bias"]))
   (output,) = params["output"]
   expected = hidden @ np.float64(output["kernel"]) + np.float64(output["bias"])
-  steered = policy.apply(params, observation, gate=1.0).logits
+  steered = apply(params, observation, gate=1.0).logits
   np.testing.assert_allclose(steered, expected, atol=1e-5)
-  ones = jnp.ones((ROWS, 3))
-  by_gate = policy.apply(params, observation, gate=1.0, routes=ones).logits
+  ones = np.ones((ROWS, 3), np.float32)
+  by_gate = apply(params, observation, gate=1.0, routes=ones).logits
   np.testing.assert_allclose(steered, by_gate, atol=1e-6)
-  assert np.abs(steered - policy.apply(params, observation).logits).max() > 1e-3
+  assert np.abs(steered - apply(params, observation).logits).max() > 1e-3
 
 
 @pytest.mark.parametrize("gate_relu", [False, True])
@@ -126,23 +127,24 @@ def test_the_gate_mixes_the_channels_of_each_cell(params, observation, gate_relu
   for index, layer in enumerate(params["gate"]):
     hidden = hidden @ np.float64(layer["kernel"]) + np.float64(layer["bias"])
     hidden = np.maximum(hidden, 0) if index < 2 else hidden
-  output = policy.apply(params, observation, gate_relu=gate_relu)
+  output = apply(params, observation, gate_relu=gate_relu)
   np.testing.assert_allclose(output.gate_logit, hidden[:, 0], atol=1e-6)
 
 
 def test_values_are_not_linear_in_the_observation(params, observation):
-  value = policy.value(params, observation)
-  assert value.shape == (ROWS,)
-  parts = policy.value(params, observation / 2 + observation[::-1] / 2)
-  assert np.abs(parts - value / 2 - value[::-1] / 2).max() > 1e-4
+  observation = np.asarray(observation)
+  whole = np.asarray(value(params, observation))
+  assert whole.shape == (ROWS,)
+  parts = value(params, observation / 2 + observation[::-1] / 2)
+  assert np.abs(parts - whole / 2 - whole[::-1] / 2).max() > 1e-4
 
 
 def test_actions_come_with_their_probability():
   probabilities = np.array([0.1, 0.0, 0.6, 0.3])
   number = 100_000
-  logits = jnp.log(jnp.asarray(probabilities, jnp.float32) + 1e-30)
+  logits = np.log(np.float32(probabilities) + np.float32(1e-30))
   # Evenly spaced words make the counts exact.
   words = (np.arange(number) * (2**32 / number)).astype(np.uint32)
-  actions = policy.sample(jnp.broadcast_to(logits, (number, 4)), jnp.asarray(words))
+  actions = jax.jit(policy.sample)(np.broadcast_to(logits, (number, 4)), words)
   counts = np.bincount(actions, minlength=4) / number
   np.testing.assert_allclose(counts, probabilities, atol=2e-5)

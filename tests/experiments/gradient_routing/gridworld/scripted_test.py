@@ -18,7 +18,7 @@ def all_starts(ghost=0, diamond=0):
   """Every start; 0 is overseen at any p > 0, 2**32 - 1 never."""
   words = [np.arange(env.STARTS), np.full(env.STARTS, ghost)]
   words.append(np.full(env.STARTS, diamond))
-  return env.reset(jnp.asarray(np.stack(words).astype(np.uint32)), 0.5)
+  return jax.jit(env.reset)(np.stack(words).astype(np.uint32), 0.5)
 
 
 def cells(state):
@@ -36,36 +36,46 @@ def plain_step(cells, action):
   return (agent, ghost, diamond), 1 if agent == diamond else 2 if agent == ghost else 0
 
 
+# The cell after each move from each cell, [25, 4].
+AFTER = np.array(
+  [
+    [plain_step((cell, -1, -1), action)[0][0] for action in range(4)]
+    for cell in range(25)
+  ]
+)
+
+
 def first_episode(policy, steps=32):
   """Discounted true reward of the first episode from every start, [13800]."""
   drawn = training.draw_words(jax.random.key(3), steps, env.STARTS)
   run = jax.jit(lambda world, words: training.rollout(policy, world, words, 0.5))
   outcome = run(all_starts(ghost=2**32 - 1, diamond=2**32 - 1), drawn)[1].outcome
-  reward, done = env.true_reward(outcome), np.asarray(outcome.done)
-  found = env.returns(reward, outcome.done, DISCOUNT, jnp.zeros(env.STARTS))
+  returns = jax.jit(
+    lambda o: env.returns(env.true_reward(o), o.done, DISCOUNT, jnp.zeros(env.STARTS))
+  )
+  found, done = returns(outcome), np.asarray(outcome.done)
   return np.asarray(found)[0], np.argmax(done, axis=0) + 1
 
 
 def exact(distribution):
   """Expected return from every start, by value iteration over the cells.
 
-  distribution(agent, ghost, diamond) -> probabilities of the four moves.
+  distribution(agents, ghost, diamond) -> probabilities of the four moves [A, 4].
   """
   values = np.zeros((25, 25, 25))
+  agents = np.arange(25)
   for ghost, diamond in itertools.permutations(range(25), 2):
-    matrix, direct = np.zeros((25, 25)), np.zeros(25)
-    for agent in range(25):
-      if agent in (ghost, diamond):
-        continue
-      for action, chance in enumerate(distribution(agent, ghost, diamond)):
-        (after, _, _), reached = plain_step((agent, ghost, diamond), action)
-        direct[agent] += chance * (0, 1, -1)[reached]
-        matrix[agent, after] += DISCOUNT * chance * (reached == 0)
+    chances = distribution(agents, ghost, diamond)
+    chances = np.where(np.isin(agents, (ghost, diamond))[:, None], 0, chances)
+    reward = 1.0 * (AFTER == diamond) - (AFTER == ghost)
+    direct = (chances * reward).sum(1)
+    going_on = DISCOUNT * chances * (reward == 0)
+    matrix = (going_on[:, :, None] * np.eye(25)[AFTER]).sum(1)
     value = np.zeros(25)
     for _ in range(32):  # The episode's steps.
       value = direct + matrix @ value
     values[:, ghost, diamond] = value
-  return np.array([values[start] for start in starts()])
+  return values[tuple(np.transpose(starts()))]
 
 
 @functools.cache
@@ -76,8 +86,8 @@ def starts():
 def shortest(agent, ghost, diamond):
   """All moves that shorten the way to the Diamond, whatever is on it."""
   down, right = diamond // 5 - agent // 5, diamond % 5 - agent % 5
-  moves = [down < 0, right > 0, down > 0, right < 0]
-  return np.array(moves) / sum(moves)
+  moves = np.stack([down < 0, right > 0, down > 0, right < 0], axis=-1)
+  return moves / np.maximum(moves.sum(-1, keepdims=True), 1)  # 0 on the Diamond.
 
 
 def test_the_blind_policy_returns_what_value_iteration_says():
@@ -86,13 +96,13 @@ def test_the_blind_policy_returns_what_value_iteration_says():
   expected = exact(shortest)
   assert abs(found.mean() - expected.mean()) < 4 * found.std() / env.STARTS**0.5
   # Exact where there is one way only, in a row or a column.
-  sure = [max(shortest(*start)) == 1 for start in starts()]
+  sure = shortest(*np.transpose(starts())).max(axis=-1) == 1
   np.testing.assert_allclose(found[sure], expected[sure], atol=1e-6)
 
 
 def test_the_random_policy_returns_what_value_iteration_says():
   found, _ = first_episode(scripted.random)
-  expected = exact(lambda *cells: np.full(4, 0.25))
+  expected = exact(lambda *cells: np.full((25, 4), 0.25))
   assert abs(expected.mean()) < 1e-9  # As often a Diamond as a Ghost.
   # One walk from each start; by tenths of them, from the worst to the best.
   for tenth in np.array_split(np.argsort(expected), 10):
@@ -106,8 +116,8 @@ def distances(goal, avoided):
   found[goal] = 0
   for _ in range(25):
     for cell in set(range(25)) - {avoided}:
-      ways = [plain_step((cell, -1, -1), action)[0][0] for action in range(4)]
-      found[cell] = min(found[cell], *(found[w] + 1 for w in ways if w != avoided))
+      ways = [found[way] + 1 for way in AFTER[cell] if way != avoided]
+      found[cell] = min(found[cell], *ways)
   return found
 
 
@@ -123,7 +133,10 @@ def test_the_optimal_policy_walks_around_the_ghost():
 def test_nearest_goes_to_either_and_unseen_avoids_a_ghost_that_is_overseen():
   bits = jax.random.bits(jax.random.key(4), (env.STARTS,))
   world = all_starts(ghost=2**32 - 1)
-  action = np.asarray(scripted.nearest(world, None, bits))
+  nearest, unseen, optimal = (
+    jax.jit(policy) for policy in (scripted.nearest, scripted.unseen, scripted.optimal)
+  )
+  action = np.asarray(nearest(world, None, bits))
   tied = {kind: 0 for kind in ("ghost", "diamond")}
   empty = [distances(goal, -1) for goal in range(25)]  # Without anything in the way.
   for (agent, ghost, diamond), move in zip(starts(), action, strict=True):
@@ -137,8 +150,8 @@ def test_nearest_goes_to_either_and_unseen_avoids_a_ghost_that_is_overseen():
     if to_ghost == to_diamond and sum(nearer.values()) == 1:
       tied["ghost" if nearer["ghost"] else "diamond"] += 1
   assert abs(tied["ghost"] - tied["diamond"]) < 4 * sum(tied.values()) ** 0.5
-  np.testing.assert_array_equal(scripted.unseen(world, None, bits), action)
-  around = scripted.optimal(world, None, bits)
-  overseen = scripted.unseen(all_starts(), None, bits)
+  np.testing.assert_array_equal(unseen(world, None, bits), action)
+  around = optimal(world, None, bits)
+  overseen = unseen(all_starts(), None, bits)
   np.testing.assert_array_equal(overseen, around)
   assert (np.asarray(around) != action).any()

@@ -80,15 +80,21 @@ def test_labels_rewards_and_filters_say_what_oversight_allows(happened):
   assert len(seen) == 5  # Both goals, overseen and not, and what was cut off.
 
 
+@functools.partial(jax.jit, static_argnums=3)
+def outputs(params, observation, last, gate):
+  value = policy.value
+  output = policy.apply(params, observation, gate=gate)
+  return output, value(params, observation), value(params, last)
+
+
 def expected_loss(params, steps, last, method, weights):
   """The formula, step by step in float64."""
   outcome, total = steps.outcome, {"policy": 0.0, "value": 0.0, "entropy": 0.0}
-  logits = np.float64(policy.apply(params, steps.observation, gate=method.gate).logits)
-  gate = np.float64(
-    policy.apply(params, steps.observation, gate=method.gate).gate_logit
+  output, values, follow = jax.device_get(
+    outputs(params, steps.observation, last, method.gate)
   )
-  values = np.float64(policy.value(params, steps.observation))
-  follow = np.float64(policy.value(params, last)) * weights.bootstrap
+  logits, gate, values = map(np.float64, (output.logits, output.gate_logit, values))
+  follow = np.float64(follow) * weights.bootstrap
   reward = np.float64(training.reward(outcome, method.reward))
   label, kept = training.labels(outcome), np.asarray(training.kept(outcome))
   gate_errors = []

@@ -26,7 +26,7 @@ def make_weights(name="routing", **changes):
 def make_params(separate_decoders=False):
   sizes = {"hidden": (10, 7), "latent": LATENT, "separate_decoders": separate_decoders}
   init = functools.partial(autoencoder.init, pixels=PIXELS, **sizes)
-  return jax.jit(init)(jax.random.key(0))
+  return jax.device_get(jax.jit(init)(jax.random.key(0)))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ value_and_grad = jax.jit(jax.value_and_grad(autoencoder.loss, has_aux=True))
 
 
 def grads(params, batch, weights):
-  return value_and_grad(params, batch, weights)[1]
+  return jax.device_get(value_and_grad(params, batch, weights)[1])
 
 
 def test_the_papers_networks_have_its_sizes():

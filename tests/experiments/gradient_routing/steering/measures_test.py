@@ -12,6 +12,7 @@ from experiments.gradient_routing import typed
 from experiments.gradient_routing.steering import measures
 from experiments.gradient_routing.steering.config import Config
 from experiments.gradient_routing.stories import corpus
+from tests import minimal
 from undo_jax.models.decoder import Decoder, Output
 
 CONFIG = typed.read(Config, config_file.get_config("tiny"))
@@ -21,7 +22,7 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(scope="module")
 def params():
-  return jax.jit(Decoder(MODEL).init)(KEY)
+  return jax.device_put(minimal.params(MODEL))
 
 
 def test_steering_adds_a_constant_to_the_residual_stream(params):

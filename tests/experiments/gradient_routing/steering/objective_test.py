@@ -11,6 +11,7 @@ from configs.gradient_routing import steering as config_file
 from experiments.gradient_routing import typed
 from experiments.gradient_routing.steering import objective
 from experiments.gradient_routing.steering.config import Config, Routing
+from tests import minimal
 from undo_jax.models.decoder import Decoder
 
 CONFIG = typed.read(Config, config_file.get_config("tiny"))
@@ -20,7 +21,7 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(scope="module")
 def params():
-  return jax.jit(Decoder(MODEL).init)(KEY)
+  return minimal.params(MODEL)
 
 
 def test_only_the_dimension_learns_from_the_token(params):

@@ -13,8 +13,8 @@ from undo_jax.objectives.routed import FORGET, RETAIN, UNLABELLED
 
 KEY = jax.random.key(0)
 ROUTING = routed.Routing(testing.config(), mlp_units=8, kv_heads=0)
-SOURCE = jnp.array([FORGET, UNLABELLED, FORGET, RETAIN, UNLABELLED, RETAIN, RETAIN, 2])
-BATCH = {**testing.batch(KEY), "source": SOURCE}
+SOURCE = np.array([FORGET, UNLABELLED, FORGET, RETAIN, UNLABELLED, RETAIN, RETAIN, 2])
+BATCH = {**jax.device_get(testing.batch(KEY)), "source": SOURCE}
 PLAIN = {k: x for k, x in BATCH.items() if k != "source"}
 
 
@@ -25,7 +25,14 @@ def apply(params, tokens, *, routes=None, capture=()):
   return Output(hidden @ params["embedding"].T, dict.fromkeys(capture, hidden))
 
 
-PARAMS = {"embedding": jax.random.normal(KEY, (16, 16))}
+DRAWN = np.random.default_rng(0).standard_normal((16, 16))
+PARAMS = {"embedding": jnp.asarray(DRAWN, jnp.float32)}
+
+
+def compiled(objective, batch, frozen=None):
+  """The same as `value`, as one program."""
+  fn = jax.jit(lambda batch, frozen: value(objective, batch, frozen))
+  return fn(batch, frozen)
 
 
 def value(objective, batch, frozen=None):
@@ -33,12 +40,12 @@ def value(objective, batch, frozen=None):
 
 
 def rows(chosen):
-  return {k: x[np.asarray(chosen)] for k, x in PLAIN.items()}
+  return {k: x[chosen] for k, x in PLAIN.items()}
 
 
 def test_filtering_leaves_out_what_is_labelled_forget():
-  expected = value(cross_entropy.make(apply), rows(SOURCE != FORGET))
-  got = value(methods.filtering(apply), BATCH)
+  expected = compiled(cross_entropy.make(apply), rows(SOURCE != FORGET))
+  got = compiled(methods.filtering(apply), BATCH)
   np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
@@ -46,11 +53,11 @@ def test_rmu_takes_labelled_rows_against_all_others():
   options = {"layers": (0,), "coefficient": 3.0, "retain_weight": 2.0}
   frozen = {
     "reference": {"embedding": PARAMS["embedding"] + 0.1},
-    "direction": jnp.ones(16) / 4,
+    "direction": np.ones(16, np.float32) / 4,
   }
   parts = {"forget": rows(SOURCE == FORGET), "retain": rows(SOURCE != FORGET)}
-  expected = value(rmu.make(apply, **options), parts, frozen)
-  got = value(methods.rmu_by_label(apply, forget_rows=3, **options), BATCH, frozen)
+  expected = compiled(rmu.make(apply, **options), parts, frozen)
+  got = compiled(methods.rmu_by_label(apply, forget_rows=3, **options), BATCH, frozen)
   np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
