@@ -31,15 +31,16 @@ RATES = np.array([1e-3, 1e-2, 0.1, 0.3], np.float32)
 
 @pytest.fixture(scope="module")
 def base():
-  return jax.jit(Decoder(testing.config()).init)(jax.random.key(0))
+  return testing.params()
 
 
 def drawn(params, targets=ALL, rank=RANK, seed=5):
   """Adapters with both factors filled: fresh ones would hide half of the terms."""
-  adapters = lora.init(params, KEY, rank=rank, targets=targets)
+  init = functools.partial(lora.init, rank=rank, targets=targets)
   rng = np.random.default_rng(seed)
   return jax.tree.map(
-    lambda x: jnp.asarray(0.3 * rng.standard_normal(x.shape), jnp.float32), adapters
+    lambda x: (0.3 * rng.standard_normal(x.shape)).astype(np.float32),
+    jax.eval_shape(init, params, KEY),
   )
 
 
@@ -221,19 +222,18 @@ def test_gradients_are_those_of_the_closed_form():
   dw[1] += 0.7
 
   def single(tree):
-    return jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), tree)
+    return jax.tree.map(lambda v: v.astype(np.float32), tree)
 
   adapters = single({"kernel": {"a": a, "b": b}})
-  frozen = {"base": single({"kernel": w}), "weight": jnp.float32(0.7)}
+  frozen = {"base": single({"kernel": w}), "weight": np.float32(0.7)}
   objective = lora.over_adapters(quadratic, scale=SCALE)
+  found = jax.jit(
+    functools.partial(loss_and_gradients, objective), static_argnames="num_microbatches"
+  )
+  batch = single({"x": x, "y": y})
   for num_microbatches in (1, 4):
-    loss, grads, _ = loss_and_gradients(
-      objective,
-      adapters,
-      frozen,
-      single({"x": x, "y": y}),
-      KEY,
-      num_microbatches=num_microbatches,
+    loss, grads, _ = found(
+      adapters, frozen, batch, KEY, num_microbatches=num_microbatches
     )
     expected = np.sum(error**2) / len(x) + 0.7 * merged[1].sum()
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -249,16 +249,17 @@ def test_the_objective_is_that_of_the_merged_model(base):
   batch, adapters = testing.batch(KEY), drawn(base, SOME)
 
   @jax.jit
-  def both(adapters):
-    lifted = lora.over_adapters(objective, scale=SCALE)
-    merged = lora.merge(base, adapters, scale=SCALE)
-    mine = lifted(adapters, {"base": base}, batch, KEY)[0].mean()
-    return mine, objective(merged, (), batch, KEY)[0].mean()
+  def lifted(adapters):
+    over = lora.over_adapters(objective, scale=SCALE)
+    return over(adapters, {"base": base}, batch, KEY)[0].mean()
 
-  mine, expected = both(adapters)
-  np.testing.assert_allclose(mine, expected, rtol=1e-6)
-  plain = objective(base, (), batch, KEY)[0].mean()
-  assert abs(mine - plain) > 1e-3
+  @jax.jit
+  def plain(params):
+    return objective(params, (), batch, KEY)[0].mean()
+
+  merged = lora.merge(base, adapters, scale=SCALE)
+  np.testing.assert_allclose(lifted(adapters), plain(merged), rtol=1e-6)
+  assert abs(plain(merged) - plain(base)) > 1e-3
 
 
 # MARK: populations and meshes
@@ -280,9 +281,10 @@ def tiny():
   """(params, adapters, batches [3], step over adapters)."""
   rng = np.random.default_rng(0)
   params = {
-    "embedding": jnp.asarray(rng.standard_normal((16, 16)), jnp.float32),
-    "out": {"kernel": jnp.asarray(0.5 * rng.standard_normal((2, 16, 16)), jnp.float32)},
+    "embedding": rng.standard_normal((16, 16)).astype(np.float32),
+    "out": {"kernel": (0.5 * rng.standard_normal((2, 16, 16))).astype(np.float32)},
   }
+  params = jax.device_put(params)
   adapters = lora.init(params, KEY, rank=RANK, targets=("out/kernel",))
   objective = objectives.make("cross_entropy", tiny_apply)
   step = make_step(
@@ -304,23 +306,38 @@ def separate():
     nll = -jnp.take_along_axis(log_p, batch["targets"][..., None], -1)[..., 0]
     return jnp.sum(nll * batch["mask"]) / jnp.sum(batch["mask"])
 
-  losses, finals = [], []
-  for rate in RATES:
-    optimizer = optax.chain(
+  def optimizer(rate):
+    return optax.chain(
       optax.clip_by_global_norm(0.5), optax.adamw(rate, weight_decay=0.0)
     )
-    trained, opt_state = fresh, optimizer.init(fresh)
+
+  @jax.jit
+  def update(trained, opt_state, batch, rate):
+    loss, grads = jax.value_and_grad(loss_fn)(trained, batch)
+    updates, opt_state = optimizer(rate).update(grads, opt_state, trained)
+    return loss, optax.apply_updates(trained, updates), opt_state
+
+  losses, finals = [], []
+  begin = jax.jit(optimizer(1.0).init)(fresh)
+  for rate in RATES:
+    trained, opt_state = fresh, begin
     losses.append([])
     for batch in batches:
-      loss, grads = jax.jit(jax.value_and_grad(loss_fn))(trained, batch)
-      updates, opt_state = optimizer.update(grads, opt_state, trained)
-      trained = optax.apply_updates(trained, updates)
+      loss, trained, opt_state = update(trained, opt_state, batch, rate)
       losses[-1].append(loss)
-    finals.append(trained)
+    finals.append(jax.device_get(trained))
   return np.array(losses), finals
 
 
+@functools.cache
+def created():
+  """Returns the fresh state of a population."""
+  optimizer = make_population_optimizer(SETTINGS)
+  return jax.jit(lambda x: population.create(x, optimizer, RATES))(tiny()[1])
+
+
 def check(state, losses_SxR, separate):
+  state = jax.device_get(state)
   np.testing.assert_allclose(np.array(losses_SxR).T, separate[0], rtol=1e-5)
   assert len({round(float(x), 4) for x in separate[0][:, -1]}) == len(RATES)
   for r, adapters in enumerate(separate[1]):
@@ -333,9 +350,9 @@ def check(state, losses_SxR, separate):
 
 
 def test_a_population_of_adapters_is_a_run_a_rate_over_one_base(separate):
-  params, adapters, batches, step = tiny()
+  params, _, batches, step = tiny()
   before = jax.tree.map(np.array, params)
-  state = population.create(adapters, make_population_optimizer(SETTINGS), RATES)
+  state = created()
   assert state.params["out"]["kernel"]["a"].shape == (4, 2, 16, 2)
   over = jax.jit(population.over_replicas(step))
   losses = []
@@ -356,8 +373,7 @@ def test_eight_devices_train_as_separate_runs(axes, separate):
   single = jax.eval_shape(lambda p: state_lib.create(p, optimizer), adapters)
   rules = lora.partition_rules(adapters, TINY_RULES)
   shardings = population.shardings(sharding.tree_shardings(single, rules, mesh))
-  state = population.create(adapters, optimizer, RATES)
-  state = jax.device_put(state, shardings)
+  state = jax.device_put(created(), shardings)
   where = sharding.tree_shardings(params, TINY_RULES, mesh)
   frozen = {"base": jax.device_put(params, where)}
   program = jax.jit(
@@ -371,7 +387,7 @@ def test_eight_devices_train_as_separate_runs(axes, separate):
   a = state.params["out"]["kernel"]["a"]
   parts = (4 // mesh.shape["replica"], 2, 16 // mesh.shape["fsdp"], 2)
   assert a.sharding.shard_shape(a.shape) == parts
-  check(jax.device_get(state), metrics["loss"], separate)
+  check(state, metrics["loss"], separate)
 
 
 def test_each_factor_lies_along_its_side_of_the_kernel(base):
@@ -396,7 +412,7 @@ def test_a_kernel_without_a_sharding_rule_is_an_error(base):
 
 
 def test_the_attack_scores_the_merged_model(separate):
-  params, adapters, batches, step = tiny()
+  params, _, batches, step = tiny()
 
   def evaluate(params, problems):
     logits = tiny_apply(params, problems["inputs"]).logits
@@ -406,13 +422,14 @@ def test_the_attack_scores_the_merged_model(separate):
     return lora.merge(frozen["base"], adapters, scale=SCALE)
 
   program = relearning.make_program(step, evaluate, weights=weights)
-  state = population.create(adapters, make_population_optimizer(SETTINGS), RATES)
-  stacked = jax.tree.map(lambda *xs: jnp.stack(xs)[:, None], *batches)  # [E=3, S=1].
-  state, scores = jax.jit(program)(state, {"base": params}, batches[0], stacked, KEY)
+  stacked = jax.tree.map(lambda *xs: np.stack(xs)[:, None], *batches)  # [E=3, S=1].
+  state, scores = jax.jit(program)(
+    created(), {"base": params}, batches[0], stacked, KEY
+  )
   for r, final in enumerate(separate[1]):
     a, b = final["out"]["kernel"]["a"], final["out"]["kernel"]["b"]
     kernel = params["out"]["kernel"] + SCALE * a @ b
-    expected = evaluate({**params, "out": {"kernel": kernel}}, batches[0])
+    expected = jax.jit(evaluate)({**params, "out": {"kernel": kernel}}, batches[0])
     for name, score in scores.items():
       assert score.shape == (3, len(RATES))
       np.testing.assert_allclose(score[-1, r], expected[name], rtol=1e-3, atol=1e-4)
