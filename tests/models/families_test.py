@@ -10,7 +10,7 @@ from tests.models import huggingface_references as references
 from undo_jax import interpolation, testing
 from undo_jax.models import families, huggingface
 from undo_jax.models.config import num_params
-from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
+from undo_jax.models.decoder import Decoder, noise_rules, partition_rules, shapes
 from undo_jax.utils import trees
 from undo_jax.utils.types import ConfigError
 
@@ -94,17 +94,32 @@ def test_a_config_of_another_architecture_is_refused(changes, message):
 @pytest.mark.parametrize("name", NAMES)
 def test_fresh_parameters_have_rules_and_are_counted(name):
   config = huggingface.read_config(ROOT / name)
-  params = jax.jit(Decoder(config).init)(jax.random.key(0))
+  params = shapes(config)
   assert sum(x.size for x in jax.tree.leaves(params)) == num_params(config)
   trees.match(params, partition_rules(config))  # An error where one is missing.
-  for path, leaf in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
-    if path.endswith("scale"):
-      assert np.all(np.asarray(leaf) == (0.0 if config.norm_offset else 1.0)), path
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_fresh_norms_are_the_identity_and_biases_zero():
+  """Where norms have no offset; for others see decoder_test.py."""
+  config = huggingface.read_config(ROOT / "llama_biases")
+  assert not config.norm_offset
+
+  def vectors(key):  # What is not returned is not compiled.
+    params = Decoder(config).init(key)
+    leaves = zip(trees.paths(params), jax.tree.leaves(params), strict=True)
+    return {path: leaf for path, leaf in leaves if path.endswith(("scale", "bias"))}
+
+  found = jax.jit(vectors)(jax.random.key(0))
+  assert len(found) == 3 + 7
+  for path, leaf in found.items():
+    assert np.all(np.asarray(leaf) == path.endswith("scale")), path
+
+
+# Norms with an offset and without one, with biases and a head of its own.
+@pytest.mark.parametrize("name", ["gemma3_scaled_rope", "llama_biases"])
 def test_noise_leads_to_a_fresh_model_of_the_family(name):
   config, params = huggingface.load(ROOT / name)
+  params = jax.device_get(params)
   key = jax.random.key(3)
 
   toward_init = jax.jit(
@@ -112,7 +127,7 @@ def test_noise_leads_to_a_fresh_model_of_the_family(name):
   )
 
   def noised(alpha):
-    got = toward_init(params, key, alpha=alpha)
+    got = jax.device_get(toward_init(params, key, alpha=alpha))
     return dict(zip(trees.paths(got), jax.tree.leaves(got), strict=True))
 
   start, half, end = noised(0.0), noised(0.5), noised(1.0)
