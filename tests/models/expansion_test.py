@@ -3,13 +3,12 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from undo_jax import testing
 from undo_jax.models import expansion
-from undo_jax.models.decoder import Decoder
+from undo_jax.models.decoder import Decoder, shapes
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.routing import era, masks
 from undo_jax.utils import trees
@@ -28,21 +27,35 @@ CONFIGS = {
     mlp_bias=True,
   ),
 }
-BATCH = testing.batch(jax.random.key(5), rows=4, length=7)
+TOKENS = np.random.default_rng(5).integers(0, 16, (4, 8))
 KEY = jax.random.key(1)
 SIZES = {"mlp_units": 8, "kv_heads": 1}  # With 2 query heads of width 8.
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
-def config(request):
-  return CONFIGS[request.param]
+# What is zero or has no gradient is asked of the model with every kind of parameter.
+GEMMA2, EVERY = CONFIGS.values()
 
 
 @functools.cache
 def parameters(config):
-  shapes = jax.eval_shape(Decoder(config).init, jax.random.key(0))
   draw = np.random.default_rng(1).standard_normal
-  return jax.tree.map(lambda s: jnp.asarray(0.4 * draw(s.shape), jnp.float32), shapes)
+  drawn = jax.tree.map(lambda s: np.float32(0.4 * draw(s.shape)), shapes(config))
+  return jax.device_put(drawn)
+
+
+@functools.cache
+def expand(config, **options):
+  """Returns what `expand` does, all parameters drawn by one program."""
+  rest = []
+
+  @jax.jit
+  def draw(params):
+    larger, params, grown = expansion.expand(config, params, KEY, **SIZES, **options)
+    rest[:] = larger, grown
+    return params
+
+  params = draw(parameters(config))
+  return rest[0], params, rest[1]
 
 
 @functools.cache
@@ -50,10 +63,11 @@ def compiled(config):
   """Returns (params, routes) -> (gradients, logits)."""
 
   def loss(params, routes):
-    logits = Decoder(config).apply(params, BATCH["inputs"], routes=routes).logits
-    return cross_entropy(logits, BATCH["targets"], BATCH["mask"]).mean(), logits
+    logits = Decoder(config).apply(params, TOKENS[:, :-1], routes=routes).logits
+    return cross_entropy(logits, TOKENS[:, 1:], np.ones((4, 7))).mean(), logits
 
-  return jax.jit(jax.grad(loss, has_aux=True))
+  run = jax.jit(jax.grad(loss, has_aux=True))
+  return lambda params, routes: jax.device_get(run(params, routes))
 
 
 def logits_of(config, params):
@@ -62,7 +76,7 @@ def logits_of(config, params):
 
 @functools.cache
 def plain(config):
-  return jax.jit(lambda params: Decoder(config).apply(params, BATCH["inputs"]).logits)
+  return jax.jit(lambda params: Decoder(config).apply(params, TOKENS[:, :-1]).logits)
 
 
 def leaves(tree):
@@ -72,22 +86,22 @@ def leaves(tree):
 def new_of(tree, grown):
   """Returns {path: the new entries}, cut out by hand."""
   return {
-    path: np.asarray(jnp.moveaxis(leaves(tree)[path], axis, -1))[..., old:]
+    path: np.moveaxis(np.asarray(leaves(tree)[path]), axis, -1)[..., old:]
     for path, (axis, old, _) in grown.params.items()
   }
 
 
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_the_expanded_model_computes_what_it_did(config):
   """T28."""
   params = parameters(config)
-  larger, grown_params, grown = expansion.expand(config, params, KEY, **SIZES)
+  larger, grown_params, grown = expand(config)
   assert (larger.mlp_width, larger.num_kv_heads, larger.num_heads) == (40, 3, 6)
-  shapes = jax.eval_shape(Decoder(larger).init, KEY)
   jax.tree.map(
-    lambda s, x: np.testing.assert_equal(x.shape, s.shape), shapes, grown_params
+    lambda s, x: np.testing.assert_equal(x.shape, s.shape), shapes(larger), grown_params
   )
   np.testing.assert_allclose(
-    logits_of(larger, grown_params), plain(config)(params), rtol=0, atol=1e-5
+    plain(larger)(grown_params), plain(config)(params), rtol=0, atol=1e-5
   )
   again, contracted = expansion.contract(larger, grown_params, grown)
   assert again == config
@@ -98,34 +112,37 @@ def test_the_expanded_model_computes_what_it_did(config):
     assert bool(np.any(new)) is not is_zero, path
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def scratch(config):
-  """An expanded model all of whose new entries matter, biases too."""
-  larger, params, grown = expansion.expand(
-    config, parameters(config), KEY, **SIZES, same_logits=False
-  )
+  """Returns an expanded model all of whose new entries matter, biases too."""
+  larger, params, grown = expand(config, same_logits=False)
   rng = np.random.default_rng(2)
-  noise = jax.tree.map(
-    lambda x: jnp.asarray(0.4 * rng.standard_normal(x.shape)), params
-  )
-  is_new = era.new_entries(params, grown)
-  params = jax.tree.map(lambda x, n, new: jnp.where(new, n, x), params, noise, is_new)
-  return larger, params, grown
+
+  def noised(x, is_new):
+    noise = (0.4 * rng.standard_normal(x.shape)).astype(np.float32)
+    return np.where(is_new, noise, x)
+
+  is_new = jax.jit(lambda p: era.new_entries(p, grown))(params)
+  return larger, jax.tree.map(noised, params, is_new), grown
 
 
-def test_the_ablated_model_computes_what_the_contracted_one_does(config, scratch):
-  larger, params, grown = scratch
+def ablate(params, grown):
+  return jax.jit(lambda x: era.ablate(x, grown))(params)
+
+
+def test_the_ablated_model_computes_what_the_contracted_one_does():
+  larger, params, grown = scratch(EVERY)
   smaller, contracted = expansion.contract(larger, params, grown)
-  expected = plain(smaller)(contracted)
+  expected = np.asarray(plain(smaller)(contracted))
   assert np.abs(logits_of(larger, params) - expected).max() > 0.1
-  ablated = logits_of(larger, era.ablate(params, grown))
+  ablated = logits_of(larger, ablate(params, grown))
   np.testing.assert_allclose(ablated, expected, rtol=0, atol=1e-5)
 
 
-def test_ablated_units_and_heads_have_no_gradient(config, scratch):
+def test_ablated_units_and_heads_have_no_gradient():
   """T29, with its limit: what only leads nowhere grows again."""
-  larger, params, grown = scratch
-  grads, _ = compiled(larger)(era.ablate(params, grown), {})
+  larger, params, grown = scratch(EVERY)
+  grads, _ = compiled(larger)(ablate(params, grown), {})
   assert not any(np.any(new) for new in new_of(grads, grown).values())
   for path, grad in leaves(grads).items():
     assert np.any(grad), path
@@ -134,16 +151,14 @@ def test_ablated_units_and_heads_have_no_gradient(config, scratch):
     for path, growth in grown.params.items()
     if "out" in path or "down" in path
   }
-  one_side = era.ablate(params, era.Expansion(outward))
+  one_side = ablate(params, era.Expansion(outward))
   grads, _ = compiled(larger)(one_side, {})
   for path, new in new_of(grads, era.Expansion(outward)).items():
     assert np.all(np.any(new != 0, axis=-1)), path
 
 
-def test_other_layers_get_zeros_that_stay(config):
-  larger, params, grown = expansion.expand(
-    config, parameters(config), KEY, **SIZES, layers=(1,), same_logits=False
-  )
+def test_other_layers_get_zeros_that_stay():
+  larger, params, grown = expand(EVERY, layers=(1,), same_logits=False)
   grads, _ = compiled(larger)(params, {})
   for path, new in new_of(params, grown).items():
     assert not np.any(new[0]), path
@@ -152,17 +167,21 @@ def test_other_layers_get_zeros_that_stay(config):
     assert not np.any(new[0]) and np.any(new[1]), path
 
 
-def test_reserved_units_are_those_that_an_expansion_would_append(config, scratch):
-  larger, _, grown = scratch
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_reserved_units_are_those_that_an_expansion_would_append(config):
+  larger, _, grown = expand(config)
   assert expansion.reserve(larger, **SIZES) == grown
 
 
-@pytest.mark.parametrize("config", ["gemma2"], indirect=True)
-def test_forget_tokens_train_the_new_units_and_heads(config, scratch):
-  larger, params, grown = scratch
-  tables = era.masks_for(grown, params).tables
-  ids = jnp.zeros((4, 7), int)
-  routes = masks.routes(tables, ids, larger.num_layers)
+def test_forget_tokens_train_the_new_units_and_heads():
+  larger, params, grown = scratch(GEMMA2)
+
+  @jax.jit
+  def routed(params):
+    tables = era.masks_for(grown, params).tables
+    return masks.routes(tables, np.zeros((4, 7), int), larger.num_layers)
+
+  routes = routed(params)
   grads = leaves(compiled(larger)(params, routes)[0])
   for path, (axis, old, _) in grown.params.items():
     before, new = np.split(np.moveaxis(np.asarray(grads[path]), axis, -1), [old], -1)
@@ -173,33 +192,38 @@ def test_forget_tokens_train_the_new_units_and_heads(config, scratch):
 
 # ---- Bad input.
 
-PARAMS = parameters(CONFIGS["gemma2"])
-PLAIN = CONFIGS["gemma2"]
-EXPANDED = expansion.expand(PLAIN, PARAMS, KEY, mlp_units=4)[1]
-
 
 @pytest.mark.parametrize(
   ("call", "message"),
   [
-    (lambda: expansion.expand(PLAIN, PARAMS, KEY), "not both 0, got 0 and 0"),
     (
-      lambda: expansion.expand(PLAIN, PARAMS, KEY, mlp_units=-1, kv_heads=1),
+      lambda: expansion.expand(GEMMA2, parameters(GEMMA2), KEY),
+      "not both 0, got 0 and 0",
+    ),
+    (
+      lambda: expansion.expand(
+        GEMMA2, parameters(GEMMA2), KEY, mlp_units=-1, kv_heads=1
+      ),
       "mlp_units >= 0 .* got -1 and 1",
     ),
     (
-      lambda: expansion.expand(PLAIN, EXPANDED, KEY, mlp_units=4),
-      r"layers/mlp/down/kernel has the shape \(2, 36, 16\), .*\(2, 32, 16\).* expanded",
+      lambda: expansion.expand(GEMMA2, expand(GEMMA2)[1], KEY, mlp_units=4),
+      r"attention/key/kernel has the shape \(2, 16, 24\), .*\(2, 16, 16\).* expanded",
     ),
     (
-      lambda: expansion.expand(PLAIN, PARAMS | {"x": 1.0}, KEY, mlp_units=4),
+      lambda: expansion.expand(
+        GEMMA2, parameters(GEMMA2) | {"x": 1.0}, KEY, mlp_units=4
+      ),
       "not those of the model's config: x",
     ),
     (
-      lambda: expansion.expand(PLAIN, PARAMS, KEY, mlp_units=4, layers=(2,)),
+      lambda: expansion.expand(
+        GEMMA2, parameters(GEMMA2), KEY, mlp_units=4, layers=(2,)
+      ),
       r"lie in \[0, 2\), got \[2\]",
     ),
-    (lambda: expansion.reserve(PLAIN, mlp_units=32), "32 and 0 cannot be set aside"),
-    (lambda: expansion.reserve(PLAIN, kv_heads=2), "0 and 2 cannot be set aside"),
+    (lambda: expansion.reserve(GEMMA2, mlp_units=32), "32 and 0 cannot be set aside"),
+    (lambda: expansion.reserve(GEMMA2, kv_heads=2), "0 and 2 cannot be set aside"),
   ],
 )
 def test_bad_input_is_told(call, message):
