@@ -295,7 +295,7 @@ def test_log_likelihoods_and_accuracies_are_those_of_the_harness(
 ):
   arrays = multiple_choice.encode(tasks, TOKENIZERS["one or two"])
   nats = score(model[0])(model[1], arrays)
-  scores = jax.jit(make_evaluate(model, tasks))(model[1], arrays)
+  scores = jax.device_get(jax.jit(make_evaluate(model, tasks))(model[1], arrays))
   start = 0
   for task in tasks:
     samples = harness_found["samples"][f"local_{task.name}"]
