@@ -6,7 +6,7 @@ import json
 
 import pytest
 import tokenizers as hf
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 from undo_jax import config as builders
 from undo_jax.plan import checks
@@ -300,6 +300,9 @@ def byte_level(tmp_path):
   tokenizer = hf.Tokenizer(models.BPE(vocab, []))
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   tokenizer.decoder = decoders.ByteLevel()
+  tokenizer.post_processor = processors.TemplateProcessing(
+    single="<bos> $A", special_tokens=[("<bos>", 2)]
+  )
   return lambda **named: write_tokenizer(tmp_path / "bytes", tokenizer, **named)
 
 
