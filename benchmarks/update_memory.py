@@ -62,38 +62,31 @@ class JaxSide:
   def __init__(self, directory: pathlib.Path, update: str):
     import jax
 
-    from undo_jax import objectives
-    from undo_jax.models import huggingface
-    from undo_jax.models.decoder import Decoder
-    from undo_jax.objectives import chunked
-    from undo_jax.training import optimizers, state
-    from undo_jax.training.step import make_step
-    from undo_jax.utils import allocator
+    from undo_jax.checkpoints import sources
+    from undo_jax.distributed import sharding
+    from undo_jax.running import programs
+    from undo_jax.training.optimizers import OptimizerConfig
+    from undo_jax.utils import allocator, files
 
-    config, params = huggingface.load(directory)
-    optimizer = optimizers.make_optimizer(
-      optimizers.OptimizerConfig(
-        learning_rate=LEARNING_RATE,
-        num_steps=_STEPS.value or 0,
-        weight_decay=WEIGHT_DECAY,
-        clip_norm=1.0,
-      )
-    )
-    apply = chunked.deferring(Decoder(config))
-    names = ("forget", "retain")
-    batches = {
-      name: common.batch_of(draw_rows(config.vocab_size, seed))
-      for seed, name in enumerate(names)
-    }
+    source = sources.open_source(files.path(str(directory)))
+    mesh, vocab_size = sharding.make_mesh(), source.model.vocab_size
+    batch: Any = common.batch_of(draw_rows(vocab_size, 0))
+    objective, options = "cross_entropy", ()
     if update == "unlearn":
-      objective = objectives.make("grad_diff", apply, retain_weight=1.0)
-      self._batch: Any = batches
-    else:
-      objective = objectives.make("cross_entropy", apply)
-      self._batch = batches["forget"]
-    self._step = jax.jit(make_step(objective, optimizer), donate_argnums=0)
-    create = jax.jit(lambda params: state.create(params, optimizer), donate_argnums=0)
-    self._state = jax.block_until_ready(create(params))
+      objective, options = "grad_diff", (("retain_weight", 1.0),)
+      batch = {"forget": batch, "retain": common.batch_of(draw_rows(vocab_size, 1))}
+    optimizer = OptimizerConfig(
+      learning_rate=LEARNING_RATE,
+      num_steps=_STEPS.value or 0,
+      weight_decay=WEIGHT_DECAY,
+    )
+    training = programs.training(
+      source.model, mesh, objective, options, optimizer, num_microbatches=1
+    )
+    self._step, self._batch = training.step, sharding.put_batch(batch, mesh)
+    params = sources.load(source, programs.abstract_params(source.model, mesh))
+    self._state = jax.block_until_ready(training.create(params))
+    del params
     allocator.return_freed_memory()
 
   def update(self) -> float:

@@ -154,12 +154,19 @@ def _attack(
   config.report = c.report(budgets=(evaluate_every, num_steps))
 
 
-def _tiny() -> c.Config:
-  config = _language(tiny=True, num_evaluation_rows=8)
-  _declare(
-    config, rows=2, unlearning=12, rates=(2e-5, 1e-4, 2e-4), layers=(8, 9, 10, 11)
-  )
-  _undo(config, alphas=(0.1, 0.3), num_steps=40, learning_rate=2e-4, batch_size=4)
+def _small(
+  config: c.Config, *, layers: tuple[int, ...], alphas: tuple[float, ...], steps: int
+) -> None:
+  """Declares models and attacks that are few and short enough for 2 cores.
+
+  Args:
+    config: of the run.
+    layers: of RMU.
+    alphas: of UNDO.
+    steps: updates of its distillation, of 4 rows.
+  """
+  _declare(config, rows=2, unlearning=12, rates=(2e-5, 1e-4, 2e-4), layers=layers)
+  _undo(config, alphas=alphas, num_steps=steps, learning_rate=2e-4, batch_size=4)
   config.models.undo.optimizer.warmup_steps = 4
   _attack(
     config,
@@ -169,6 +176,11 @@ def _tiny() -> c.Config:
     evaluate_every=6,
     batch_size=2,
   )
+
+
+def _tiny() -> c.Config:
+  config = _language(tiny=True, num_evaluation_rows=8)
+  _small(config, layers=(8, 9, 10, 11), alphas=(0.1, 0.3), steps=40)
   return config
 
 
@@ -201,7 +213,8 @@ def _full() -> c.Config:
 # ---- TOFU's authors.
 
 
-def _tofu(*, tiny: bool) -> c.Config:
+def _authors(*, tiny: bool) -> c.Config:
+  """Returns a run on TOFU's authors, without what is done to the model."""
   config = _run("tofu", tiny=tiny)
   config.data = c.block(
     directory="data/tofu",  # Holds the files.
@@ -238,6 +251,15 @@ def _tofu(*, tiny: bool) -> c.Config:
   config.references.update(
     base="learned", filtered="data_filtering", unlearned="max_ent"
   )
+  if tiny:
+    config.data.num_forget_authors, config.data.num_retain_authors = 2, 18
+    config.data.num_perturbed = 2
+    config.data.num_evaluation.update(retain=12, real_authors=0, world_facts=0)
+  return config
+
+
+def _tofu(*, tiny: bool) -> c.Config:
+  config = _authors(tiny=tiny)
   # Five epochs in the paper; :tiny has about 25,000 tokens an epoch.
   models = config.models
   models.learned = c.finetune(
@@ -252,20 +274,7 @@ def _tofu(*, tiny: bool) -> c.Config:
   )
   models.data_filtering = c.data_filtering(models.learned, mixture="data_filtering")
   if tiny:
-    config.data.num_forget_authors, config.data.num_retain_authors = 2, 18
-    config.data.num_perturbed = 2
-    config.data.num_evaluation.update(retain=12, real_authors=0, world_facts=0)
-    _declare(config, rows=2, unlearning=12, rates=(2e-5, 1e-4, 2e-4), layers=(8, 9, 10))
-    _undo(config, alphas=(0.1, 0.2), num_steps=60, learning_rate=2e-4, batch_size=4)
-    config.models.undo.optimizer.warmup_steps = 4
-    _attack(
-      config,
-      rates=(3e-5, 1e-4),
-      lora_rates=(1e-3,),
-      num_steps=12,
-      evaluate_every=6,
-      batch_size=2,
-    )
+    _small(config, layers=(8, 9, 10), alphas=(0.1, 0.2), steps=60)
     return config
   _declare(config, rows=8, unlearning=250, rates=(1e-5, 2e-5, 1e-4), layers=(8, 9, 10))
   _undo(
