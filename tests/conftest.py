@@ -52,6 +52,12 @@ def pytest_collection_modifyitems(config, items):
   items.sort(key=lambda item: item.path not in starting)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish():
+  """Leaves all that is held to the end; pytest would look through it five times."""
+  gc.freeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_forgotten():
   """Clears JAX's caches after a file once they have grown large."""
