@@ -19,12 +19,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Reads a request a line; answers a start with the child's number, and the question for
 # a child with its exit status, null while it runs.
 SERVER = """
-import atexit, json, os, sys, traceback
+import atexit, gc, json, os, sys, traceback
+gc.set_threshold(100_000)  # As in conftest.py.
 from undo_jax import cli
 from undo_jax.checkpoints import exporting
 from undo_jax.cli import launch, undo
 from undo_jax.running import runs  # What commands import, once for all of them.
 
+gc.freeze()  # What has been imported is not looked at again.
 sys.path[0] = os.getcwd()  # It was "": where a command runs.
 
 def become(command, environment, written, cwd):
