@@ -111,17 +111,26 @@ def test_a_run_killed_again_and_again_gives_the_same_results(finished, tmp_path)
   kills = 2
   expected = (finished[0] / "results.json").read_bytes()
   whole = len(translation.plan(parse(minimal.config()), 0))
-  for kill in range(1, kills + 1):
-    process = children.start(*command(tmp_path))
-    # Killed when it is a share of the stages further, at whatever it then does.
-    target = kill * whole // (kills + 1)
-    while process.poll() is None and _num_done(tmp_path) < target:
+  lost = ("undo_alpha_0.5", "relearn_base", "relearn_undo_alpha_0.5")
+  workdir = copied(finished[0], tmp_path / "run", without=lost)
+  for kill in range(kills):
+    process = children.start(*command(workdir))
+    # Killed when it is a stage further, at whatever it then does.
+    target = whole - len(lost) + kill + 1
+    while process.poll() is None and _num_done(workdir) < target:
       time.sleep(0.02)
     process.kill()
     process.wait()
-    assert _num_done(tmp_path) < whole
-  finish(tmp_path)
-  assert (tmp_path / "results.json").read_bytes() == expected
+    assert _num_done(workdir) < whole
+  finish(workdir)
+  assert (workdir / "results.json").read_bytes() == expected
+
+
+def copied(workdir, other, without):
+  """Returns a copy of a run that has lost stages and what came of them."""
+  left_out = [f"{name}-*" for name in without]
+  patterns = ("results.json", "report.html", "figures", *left_out)
+  return shutil.copytree(workdir, other, ignore=shutil.ignore_patterns(*patterns))
 
 
 def _num_done(workdir):
@@ -134,19 +143,24 @@ LORA = {
   "attacks.lora.options.rank": 2,
   "attacks.lora.options.alpha": 4.0,
   "attacks.lora.options.targets": ("layers/(attention/query|mlp/down)/kernel",),
-  # Two models, and ten checkpoints in each attack.
+  # Two models, and eight checkpoints in each attack.
   **{
     f"models.{name}.run": False
     for name in ("data_filtering", "oracle_matching", "undo", "unlearn_and_distill")
   },
-  "attacks.lora.num_steps": 20,
+  "attacks.lora.num_steps": 16,
 }
 
 
 @pytest.fixture(scope="module")
-def finished_lora(tmp_path_factory):
+def finished_lora(finished, tmp_path_factory):
+  """Attacks with adapters on models of the other run."""
   workdir = tmp_path_factory.mktemp("lora")
-  finish(workdir, **LORA)
+  for stage in (finished[0] / "stages").iterdir():
+    if stage.name.rpartition("-")[0] in ("data", "base", "max_ent"):
+      shutil.copytree(stage, workdir / "stages" / stage.name)
+  _, said = finish(workdir, **LORA)
+  assert "max_ent: " not in said.replace("lora_max_ent: ", "")  # It was there.
   return workdir
 
 
@@ -156,52 +170,62 @@ def test_attacks_with_adapters_are_told_apart(finished, finished_lora):
   assert found.attacks["lora"].trains == "low-rank adapters (LoRA, rank 2)"
   for model in found.models.values():
     relearn = model.runs[0].attacks["lora"]
-    assert relearn.steps == tuple(range(0, 21, 2))
+    assert relearn.steps == tuple(range(0, 17, 2))
     assert relearn.worst_forget[0] == model.runs[0].before.forget
-  directories = [
+  own, others = (
     {path.name for path in (workdir / "stages").iterdir()}
-    for workdir in (finished[0], finished_lora)
-  ]
-  shared = {name.rpartition("-")[0] for name in set.intersection(*directories)}
-  assert shared == {"data", "base", "max_ent"}
+    for workdir in (finished_lora, finished[0])
+  )
+  assert {name.rpartition("-")[0] for name in own & others} == {
+    "data",
+    "base",
+    "max_ent",
+  }
+  assert {name.rpartition("-")[0] for name in own - others} == {
+    "lora_base",
+    "lora_max_ent",
+  }
+  assert len(own) == 5
   assert "LoRA, rank 2" in (finished_lora / "report.html").read_text()
 
 
 def test_seeds_and_entries_may_be_added_and_only_they_are_run(finished_lora, tmp_path):
   workdir = shutil.copytree(finished_lora, tmp_path / "run")
   before = {path.name for path in (workdir / "stages").iterdir()}
-  _, said = finish(workdir, seeds=(0, 1), models__grad_diff__run=True, **LORA)
+  added = {"models.data_filtering.run": True, "seeds": (0, 1)}
+  added["models.max_ent.run"] = False  # For seed 1 it would be trained as well.
+  _, said = finish(workdir, **(LORA | added))
   assert "seed 0: base" not in said and "seed 1: base" in said
-  assert "seed 0: grad_diff" in said
+  assert "seed 0: data_filtering" in said
   assert before < {path.name for path in (workdir / "stages").iterdir()}
   found = results_of(workdir)
   assert found.seeds == (0, 1)
-  assert {run.seed for run in found.models["grad_diff"].runs} == {0, 1}
+  assert {run.seed for run in found.models["data_filtering"].runs} == {0, 1}
   assert "±" in (workdir / "report.html").read_text()
 
 
 def test_a_killed_attack_with_adapters_gives_the_same_adapters_and_results(
   finished_lora, tmp_path
 ):
-  process = children.start(*command(tmp_path, **LORA))
-  while process.poll() is None and not _checkpoints(tmp_path, "lora_base"):
+  workdir = copied(finished_lora, tmp_path / "run", without=["lora_base"])
+  process = children.start(*command(workdir, **LORA))
+  while process.poll() is None and not _checkpoints(workdir, "lora_base"):
     time.sleep(0.02)
   process.kill()
   process.wait()
-  assert _num_done(tmp_path) == 3  # Data and two models, no attack.
-  step = max(_checkpoints(tmp_path, "lora_base"))
-  assert 0 < step < 20
-  _, said = finish(tmp_path, **LORA)
+  assert _num_done(workdir) == 4  # Data, two models and the other attack.
+  step = max(_checkpoints(workdir, "lora_base"))
+  assert 0 < step < 16
+  _, said = finish(workdir, **LORA)
   assert f"lora_base: resuming after update {step}" in said
-  for name in ("lora_base", "lora_max_ent"):
-    one, other = _adapters(finished_lora, name), _adapters(tmp_path, name)
-    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-      np.testing.assert_array_equal(x, y)
-    for a, b in lora.pairs(one).values():
-      assert np.all(np.any(b != 0, axis=(1, 2, 3)))  # Each rate has trained.
-      assert np.any(a[0] != a[1])
+  one, other = (_adapters(each, "lora_base") for each in (finished_lora, workdir))
+  for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    np.testing.assert_array_equal(x, y)
+  for a, b in lora.pairs(one).values():
+    assert np.all(np.any(b != 0, axis=(1, 2, 3)))  # Each rate has trained.
+    assert np.any(a[0] != a[1])
   expected = (finished_lora / "results.json").read_bytes()
-  assert (tmp_path / "results.json").read_bytes() == expected
+  assert (workdir / "results.json").read_bytes() == expected
 
 
 def _checkpoints(workdir, name):
