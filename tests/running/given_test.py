@@ -3,19 +3,14 @@
 import json
 import shutil
 
-import jax
 import pytest
 
 from tests import minimal
-from undo_jax.running import programs
 from undo_jax.running.runs import run_single
 
 
 @pytest.mark.usefixtures("one_device")
 def test_a_given_model_is_scored_and_goes_on_as_the_trained_one(chain, tmp_path):
-  # Programs of its own: among all tests its scores once were those of another one's.
-  programs.evaluate.cache_clear()
-  jax.clear_caches()
   root, base, outcomes = chain
   shutil.copytree(root / "base", tmp_path / "base")
   # The same weights have the same scores ...
