@@ -1,5 +1,7 @@
 """Rows are written as they come, in the same bytes, and read back at random."""
 
+import logging
+
 import numpy as np
 import psutil
 import pytest
@@ -52,6 +54,17 @@ def test_a_split_without_rows_is_refused_and_nothing_is_left(tmp_path):
   with pytest.raises(ConfigError, match="rows for the split 'b', got none"):
     rows.write(tmp_path, length=4, splits=["a", "b"], stream=_named(make_rows(3, 4)))
   assert not list(tmp_path.glob("rows/*"))
+
+
+def test_rows_without_a_scored_token_are_told(tmp_path, caplog, monkeypatch):
+  monkeypatch.setattr(logging.getLogger("undo_jax"), "propagate", True)
+  first = np.array([1, 0, 0, 0, 0], np.uint8)  # The first token is no target.
+  scored = [(np.zeros(5, np.int32), mask) for mask in (first, np.roll(first, 1), first)]
+  with pytest.raises(ConfigError, match="'a' with scored tokens, got none in 1; raise"):
+    rows.write(tmp_path, length=4, splits=["a"], stream=_named(scored[:1]))
+  assert not list(tmp_path.glob("rows/*")) and not caplog.text
+  assert rows.write(tmp_path, length=4, splits=["a"], stream=_named(scored)) == {"a": 3}
+  assert "2 of 3 rows of the split 'a' have no token that is scored" in caplog.text
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

@@ -54,6 +54,16 @@ def test_scores_are_means_over_tokens(rows_at_once):
     np.testing.assert_allclose(found[name], total / count, rtol=1e-5)
 
 
+def test_rows_without_a_scored_token_are_refused():
+  source = rows(1, 4)
+  for row in source:
+    row["mask"][1:] = 0  # The first token is no target.
+  with pytest.raises(ConfigError, match="in the 4 held-out rows of x, got none"):
+    cross_entropy.problems({"forget": rows(1, 4), "x": source}, 4)
+  source[3]["mask"][5] = 1
+  cross_entropy.problems({"x": source}, 4)
+
+
 def test_too_few_rows_are_refused():
   message = "expected 5 held-out rows of forget, got 4; lower data.num_evaluation_rows"
   with pytest.raises(ConfigError, match=message):

@@ -40,8 +40,8 @@ def config(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config = builders.shipped("wmdp:gemma2_2b_bio")
   config.data.tokenizer = "bytes"
-  config.data.sequence_length = 16
-  config.data.lengths.update(dict.fromkeys(config.data.lengths, 24))
+  config.data.sequence_length = 48
+  config.data.lengths.update(dict.fromkeys(config.data.lengths, 40))
   config.model.update(small_sizes())
   config.models.rmu.options.layers = (0, 1)
   for name in wmdp.splits(config.data):
@@ -86,7 +86,7 @@ def test_each_corpus_has_rows_of_its_own_length(config, tmp_path):
     rows = wmdp.source(data, tmp_path / "rows", split)
     assert len(rows) == outcome["rows"][split] > 0
     row = rows[0]
-    size = 24 if split in config.data.lengths else 16
+    size = 40 if split in config.data.lengths else 48
     assert wmdp.length(data, split) == size
     assert row["tokens"].shape == (size + 1,)
     text = tokenizer.decode(row["tokens"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
+import logging
 import pathlib
 import shutil
 from typing import Any
@@ -15,6 +16,7 @@ from undo_jax.data import local_builder
 from undo_jax.data.packing import Row
 from undo_jax.utils.errors import ConfigError
 
+LOGGER = logging.getLogger("undo_jax")
 # Splits of up to so many bytes are read once and kept in memory.
 IN_MEMORY_BYTES = 256 * 2**20
 # Files of up to so many bytes, before compression.
@@ -104,6 +106,7 @@ class _SplitWriter:
     self._writer: Any = None
     self._shard_lengths: list[int] = []
     self._num_bytes = 0
+    self._num_unscored = 0  # Rows that train nothing.
 
   def write(self, tokens: np.ndarray, mask: np.ndarray) -> None:
     """Appends a row: int32 [L + 1], uint8 [L + 1]."""
@@ -118,6 +121,7 @@ class _SplitWriter:
     self._writer.write(record)
     self._shard_lengths[-1] += 1
     self._num_bytes += len(record)
+    self._num_unscored += not mask[1:].any()
 
   def _serialize(self, row: Mapping[str, np.ndarray]) -> bytes:
     """Returns a row's record, its features in alphabetical order."""
@@ -131,22 +135,41 @@ class _SplitWriter:
     return self._record.SerializeToString(deterministic=True)
 
   def close(self) -> tfds.core.SplitInfo:
-    """Ends the split.
+    """Ends the split; warns of rows without a token that is scored.
 
     Raises:
-      ConfigError: if it has no rows.
+      ConfigError: if it has no rows, or none with a scored token.
     """
     self._close_shard()
     if not self._shard_lengths:
       raise ConfigError(
         f"expected rows for the split {self._split!r}, got none; give more documents"
       )
+    self._check_scored(sum(self._shard_lengths))
     return tfds.core.SplitInfo(
       name=self._split,
       shard_lengths=self._shard_lengths,
       num_bytes=self._num_bytes,
       filename_template=self._template,
     )
+
+  def _check_scored(self, num_rows: int) -> None:
+    """Tells how many rows train nothing, as those that a long question fills."""
+    cure = "raise data.sequence_length above the longest question"
+    if self._num_unscored == num_rows:
+      raise ConfigError(
+        f"expected rows of the split {self._split!r} with scored tokens, got none in "
+        f"{num_rows}; {cure}"
+      )
+    if self._num_unscored:
+      LOGGER.warning(
+        "%d of %d rows of the split %r have no token that is scored and train nothing; "
+        "%s",
+        self._num_unscored,
+        num_rows,
+        self._split,
+        cure,
+      )
 
   def _close_shard(self) -> None:
     if self._writer is not None:

@@ -26,7 +26,7 @@ def problems(sources: Mapping[str, Any], num_rows: int) -> Problems:
     the index of a row's source.
 
   Raises:
-    ConfigError: if a source has fewer rows.
+    ConfigError: if a source has fewer rows, or none of them has a scored token.
   """
   batches = []
   for index, (name, source) in enumerate(sources.items()):
@@ -39,6 +39,12 @@ def problems(sources: Mapping[str, Any], num_rows: int) -> Problems:
     batch = to_batch(
       {k: np.stack([row[k] for row in rows]) for k in ("tokens", "mask")}
     )
+    if not batch["mask"].any():
+      raise ConfigError(
+        f"expected a scored token in the {num_rows} held-out rows of {name}, got none, "
+        "of which there is no mean; raise data.sequence_length above the longest "
+        "question, or data.num_evaluation_rows"
+      )
     batches.append(batch | {"group": np.full(num_rows, index, np.int32)})
   return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
 

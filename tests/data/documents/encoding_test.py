@@ -57,7 +57,8 @@ def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, mixed, mod
   monkeypatch.setattr(document_files, "CHUNK_BYTES", 200)
   found = []
   for num_workers in (1, 2):
-    prepare(tmp_path / "out", mixed, num_workers=num_workers, packing=mode)
+    settings = {"packing": mode, "length": 64}  # Holds a question with its answer.
+    prepare(tmp_path / "out", mixed, num_workers=num_workers, **settings)
     found.append(contents(tmp_path / "out"))
     rows.source.cache_clear()
     shutil.rmtree(tmp_path / "out")
