@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from undo_jax import testing
-from undo_jax.training.checkpointing import Checkpoints, load_params
+from undo_jax.training.checkpointing import CHECKSUMS, Checkpoints, load_params
+from undo_jax.utils import files
+from undo_jax.utils.errors import ConfigError
 
 PARAMS = {"kernel": jnp.arange(32.0).reshape(8, 4)}
 REST = {"step": jnp.int32(3), "moment": jnp.ones(8)}
@@ -50,3 +52,38 @@ def test_parameters_are_read_by_themselves_into_other_shardings(tmp_path):
   np.testing.assert_array_equal(params["kernel"], PARAMS["kernel"])
   with pytest.raises(FileNotFoundError, match="no complete checkpoint in .*none"):
     load_params(tmp_path / "none", on(parts, PARAMS))
+
+
+def flip(file, rng):
+  data = bytearray(file.read_bytes())
+  if data:
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+  file.write_bytes(data or b"x")
+
+
+def test_a_bit_that_the_disk_has_changed_is_found_in_any_file(tmp_path):
+  directory = tmp_path / "checkpoints"
+  checkpoints = Checkpoints(directory)
+  checkpoints.save(1, PARAMS, REST)
+  rng = np.random.default_rng(0)
+  whole = NamedSharding(testing.mesh(1), P())
+  written = [f for f in files.tree(directory / "1") if f.name != CHECKSUMS]
+  assert len(written) > 5
+  for file in written:
+    before = file.read_bytes()
+    for damage in (flip, lambda f, _: f.unlink(), lambda f, _: f.write_bytes(b"")):
+      damage(file, rng)
+      if file.exists() and file.read_bytes() == before:
+        continue  # It was empty.
+      for read in (
+        lambda: load_params(directory, on(whole, PARAMS)),
+        lambda: checkpoints.restore(1, on(whole, PARAMS), on(whole, REST)),
+      ):
+        with pytest.raises(ConfigError, match="is not as it was written") as error:
+          read()
+        assert str(error.value).startswith(f"{file} ")
+      file.write_bytes(before)
+  checkpoints.restore(1, on(whole, PARAMS), on(whole, REST))
+  (directory / "1" / CHECKSUMS).unlink()  # Killed before they were written.
+  checkpoints.restore(1, on(whole, PARAMS), on(whole, REST))
+  checkpoints.close()

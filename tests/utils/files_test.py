@@ -5,6 +5,7 @@ import os
 import pytest
 
 from undo_jax.utils import files
+from undo_jax.utils.errors import ConfigError
 
 
 def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -19,3 +20,15 @@ def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     files.write_bytes(path, b"new")
   assert path.read_bytes() == b"\x00\xffold\r\n"
   assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+  "content", [b"", b'{"a": 1', b"[1]", b"null", b"\xff{}", b"{}}"]
+)
+def test_a_damaged_record_is_named(tmp_path, content):
+  path = tmp_path / "done.json"
+  path.write_bytes(content)
+  with pytest.raises(ConfigError, match="done.json is damaged, expected a JSON object"):
+    files.read_record(path)
+  files.write_json(path, {"a": 1})
+  assert files.read_record(path) == {"a": 1}

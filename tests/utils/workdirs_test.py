@@ -1,10 +1,15 @@
 """A run directory belongs to one config."""
 
 import json
+import pathlib
 
+import jax
+import jax.numpy as jnp
 from ml_collections import config_dict
+import numpy as np
 import pytest
 
+from undo_jax.training.checkpointing import Checkpoints, load_params
 from undo_jax.utils import workdirs
 from undo_jax.utils.types import ConfigError
 
@@ -60,3 +65,27 @@ def test_a_file_is_no_directory_to_claim(tmp_path):
   for path in (tmp_path / "file", tmp_path / "file" / "below"):
     with pytest.raises(ConfigError, match="must be a directory that can be written"):
       claim(path, CONFIG)
+
+
+@pytest.mark.parametrize("name", ["lr[1e-3]", "a]", "a*", "what?", "a\\b"])
+def test_a_name_that_is_a_glob_is_refused(tmp_path, monkeypatch, name):
+  """Orbax writes checkpoints there that it does not find again."""
+  with pytest.raises(ConfigError, match=r"a path without any of \* \? \[ \] \\, got "):
+    claim(tmp_path / name / "run", CONFIG)
+  assert not (tmp_path / name).exists()
+  (tmp_path / name).mkdir()
+  monkeypatch.chdir(tmp_path / name)
+  with pytest.raises(ConfigError, match="got /"):
+    claim(pathlib.Path("run"), CONFIG)
+
+
+@pytest.mark.parametrize("name", ["a{b}%20#&=+@!~^$`'\";:,<>|() \té", "-x"])
+def test_other_names_hold_checkpoints_that_are_found_again(tmp_path, name):
+  workdir = tmp_path / name
+  claim(workdir, CONFIG)
+  checkpoints = Checkpoints(workdir / "checkpoints")
+  params = {"w": jnp.arange(4.0)}
+  checkpoints.save(1, params, {"s": jnp.arange(2)})
+  checkpoints.close()
+  found = load_params(workdir / "checkpoints", jax.eval_shape(lambda: params))
+  np.testing.assert_array_equal(found["w"], params["w"])

@@ -42,12 +42,12 @@ def is_attack(directory: pathlib.Path) -> bool:
 def last(directory: pathlib.Path) -> Stage:
   """Returns the stage of a directory."""
   path = directory / "config.json"
-  return stages.from_json(files.read_json(path), path=str(path))
+  return stages.from_json(files.read_record(path), path=str(path))
 
 
 def inputs(directory: pathlib.Path) -> dict[str, pathlib.Path]:
   """Returns the directories of a stage's inputs by role."""
-  names = files.read_json(directory / "config.json")["input_directories"]
+  names = files.read_record(directory / "config.json")["input_directories"]
   return {role: directory.parent / name for role, name in names.items()}
 
 
@@ -70,12 +70,12 @@ def history(directory: pathlib.Path) -> list[Entry]:
     stage, path = last(directory), None
     before = [*inputs(directory).values()]
     if isinstance(stage, GivenStage):
-      path = files.read_json(directory / "config.json")["path"]
+      path = files.read_record(directory / "config.json")["path"]
       before.append(pathlib.Path(path))
     for other in before:
       if other.name not in known:
         visit(other)
-    outcome = files.read_json(directory / "done.json")
+    outcome = files.read_record(directory / "done.json")
     known[directory.name] = Entry(stage, outcome, path)
 
   visit(directory)
@@ -99,7 +99,7 @@ def save(directory: pathlib.Path, entries: Sequence[Entry]) -> None:
 def _saved(directory: pathlib.Path) -> list[Entry]:
   """Returns the history that `save` wrote, if there is one of this version."""
   path = directory / FILE
-  content = files.read_json(path) if path.is_file() else {}
+  content = files.read_record(path) if path.is_file() else {}
   if content.get("schema") != SCHEMA:
     return []  # Of another version: nothing is known of it.
   return [

@@ -73,7 +73,7 @@ def open_source(path: files.Path, how: ModelConfig | None = None) -> Source:
       f"{path}; copy it here"
     )
   if is_stage:
-    content = files.read_json(path / "config.json")
+    content = files.read_record(path / "config.json")
     stage = stages.from_json(content, path=str(path / "config.json"))
     if isinstance(stage, GivenStage):  # It holds scores alone.
       return _open_given(path, stage, content["path"], how)

@@ -34,7 +34,7 @@ def combine(directories: Sequence[str], output: pathlib.Path) -> None:
     path = pathlib.Path(name) / "results.json"
     if not path.is_file():
       raise ConfigError(f"expected the results of a finished run, but no {path}")
-    runs[name] = results.from_json(files.read_json(path), path=str(path))
+    runs[name] = results.from_json(files.read_record(path), path=str(path))
   if len(runs) < 2:
     raise ConfigError(f"expected the directories of two runs or more, got {len(runs)}")
   merged = results.merge(runs)

@@ -80,7 +80,8 @@ def find(patterns: Sequence[str]) -> list[pathlib.Path]:
   """
   found: set[pathlib.Path] = set()
   for pattern in patterns:
-    names = glob.glob(str(pathlib.Path(pattern).expanduser()), recursive=True)
+    path = pathlib.Path(pattern).expanduser()  # Its name may look like a glob.
+    names = [path] if path.is_file() else glob.glob(str(path), recursive=True)
     matching = {path for path in map(pathlib.Path, names) if path.is_file()}
     if not matching:
       raise ConfigError(

@@ -179,7 +179,7 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
   Raises:
     ConfigError: if a stage is missing or of another version; names the file.
   """
-  plan = files.read_json(workdir / "plan.json")
+  plan = files.read_record(workdir / "plan.json")
   by_seed = {
     entry["seed"]: _read_stages(workdir, entry["stages"]) for entry in plan["seeds"]
   }
@@ -226,9 +226,9 @@ def _read_stages(
   for name, directory in directories.items():
     path = workdir / "stages" / directory
     stage = stages_lib.from_json(
-      files.read_json(path / "config.json"), path=str(path / "config.json")
+      files.read_record(path / "config.json"), path=str(path / "config.json")
     )
-    outcome = files.read_json(path / "done.json")
+    outcome = files.read_record(path / "done.json")
     finished[name] = _Finished(stage, outcome, directory)
   return finished
 

@@ -62,7 +62,7 @@ class Run:
   def done(self, name: str) -> Outcome | None:
     """Returns what a finished stage left, or None."""
     path = self.directories[name] / "done.json"
-    return files.read_json(path) if path.exists() else None
+    return files.read_record(path) if path.exists() else None
 
 
 def problems_of(run: Run) -> tuple[tuple[str, ...], Problems]:

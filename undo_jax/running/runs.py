@@ -308,7 +308,7 @@ def claim_workdir(workdir: files.Path, config: Mapping[str, object]) -> None:
       run of another config; names the fields that differ.
   """
   path = workdir / "config.json"
-  version = files.read_json(path).get("version") if path.exists() else stages.VERSION
+  version = files.read_record(path).get("version") if path.exists() else stages.VERSION
   if version != stages.VERSION:
     raise ConfigError(
       f"--workdir {workdir} holds a run directory of version {version or 'below 3'}, "

@@ -1,12 +1,18 @@
 """Checkpoints of a stage, written and read by all processes together."""
 
+import hashlib
 import os
+import pathlib
 from typing import Any
 
 from orbax.checkpoint import v1 as ocp
 
+from undo_jax.distributed import processes
+from undo_jax.utils import files
 from undo_jax.utils.files import Path
-from undo_jax.utils.types import Params
+from undo_jax.utils.types import ConfigError, Params
+
+CHECKSUMS = "checksums.json"  # In a checkpoint's directory, of its other files.
 
 
 class Checkpoints:
@@ -15,6 +21,8 @@ class Checkpoints:
   Each process writes and reads its parts of the arrays, so all of them must call every
   method; how many there are may change from one run to the next. Parameters are an
   item of their own, so that the next stage reads them without the optimizer's state.
+  Bits that a disk has changed decode to other weights without a word: what is read has
+  the checksums that were written with it. (Stores keep checksums of their own.)
   """
 
   def __init__(self, directory: Path):
@@ -28,6 +36,7 @@ class Checkpoints:
       preservation_policy=keep_policies.LatestN(1),
       cleanup_tmp_directories=True,
     )
+    self._directory = directory
 
   def latest(self) -> int | None:
     """Returns the step of the newest complete checkpoint, or None."""
@@ -51,6 +60,7 @@ class Checkpoints:
     # Blocking: an asynchronous save could still read buffers that the next step
     # has been given to overwrite.
     self._checkpointer.save_checkpointables(step, items)
+    processes.on_first("checksums", lambda: _write_checksums(self._of(step)))
     return True
 
   def restore(self, step: int, params: Params, rest: object) -> tuple[Params, Any]:
@@ -63,10 +73,20 @@ class Checkpoints:
 
     Returns:
       (params, rest) on the devices.
+
+    Raises:
+      ConfigError: if a file is not as it was written.
     """
-    items = {"params": params, "rest": rest}
-    loaded = self._checkpointer.load_checkpointables(step, items)
+    loaded = self.read(step, {"params": params, "rest": rest})
     return loaded["params"], loaded["rest"]
+
+  def read(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
+    """Reads some items of a checkpoint; see `restore`."""
+    processes.on_first("checksums", lambda: _check(self._of(step)))
+    return self._checkpointer.load_checkpointables(step, items)
+
+  def _of(self, step: int) -> Path:
+    return self._directory / str(step)
 
   def close(self) -> None:
     """Waits for and closes the checkpointer."""
@@ -78,13 +98,46 @@ def load_params(directory: Path, abstract: Params) -> Params:
 
   Raises:
     FileNotFoundError: if there is none.
+    ConfigError: if a file of it is not as it was written.
   """
   checkpoints = Checkpoints(directory)
   try:
     step = checkpoints.latest()
     if step is None:
       raise FileNotFoundError(f"no complete checkpoint in {directory}")
-    items = {"params": abstract}
-    return checkpoints._checkpointer.load_checkpointables(step, items)["params"]
+    return checkpoints.read(step, {"params": abstract})["params"]
   finally:
     checkpoints.close()
+
+
+def _write_checksums(directory: Path) -> None:
+  """Writes the checksum of each file of a checkpoint on this machine's disks."""
+  if isinstance(directory, pathlib.Path):
+    found = files.tree(directory)
+    checksums = {str(file.relative_to(directory)): _checksum(file) for file in found}
+    files.write_json(directory / CHECKSUMS, checksums)
+
+
+def _check(directory: Path) -> None:
+  """Compares a checkpoint's files with their checksums, if it has any.
+
+  A process killed before it wrote them leaves none.
+
+  Raises:
+    ConfigError: names the first file that differs.
+  """
+  path = directory / CHECKSUMS
+  if not isinstance(directory, pathlib.Path) or not path.exists():
+    return
+  for name, checksum in files.read_record(path).items():
+    file = directory / name
+    if not file.is_file() or _checksum(file) != checksum:
+      raise ConfigError(
+        f"{file} is not as it was written: the disk has changed it; bring it back from "
+        "a copy, or delete the directory of its stage to run that again"
+      )
+
+
+def _checksum(file: Path) -> str:
+  with file.open("rb") as opened:
+    return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -227,6 +227,24 @@ def read_json(path: Path) -> Any:
   return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_record(path: Path) -> Any:
+  """Reads a JSON object that a run has written.
+
+  Raises:
+    ConfigError: if it is no JSON object any more.
+  """
+  try:
+    found = read_json(path)
+  except ValueError as error:
+    found = str(error)
+  if not isinstance(found, dict):
+    raise ConfigError(
+      f"{path} is damaged, expected a JSON object, got: {found!s:.80}; bring it back "
+      "from a copy, or delete it (a stage's: the stage's directory) to make it again"
+    )
+  return found
+
+
 def plain(value: object) -> Any:
   """Returns a value as JSON would give it back (tuples become lists)."""
   return json.loads(json.dumps(value))

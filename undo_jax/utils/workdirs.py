@@ -1,6 +1,7 @@
 """A run directory belongs to one config, which is in its config.json."""
 
 from collections.abc import Callable, Mapping, Sequence
+import os
 from typing import Any
 
 from ml_collections import config_dict
@@ -27,9 +28,10 @@ def claim(
     effective: of (config, the other one) what must be equal in both.
 
   Raises:
-    ConfigError: if the path is no directory, cannot be written, or belongs to a
-      run of another config; names the fields that differ.
+    ConfigError: if the path looks like a glob, is no directory, cannot be written, or
+      belongs to a run of another config; names the fields that differ.
   """
+  _check_name(workdir)
   path = workdir / "config.json"
   is_config = isinstance(config, config_dict.ConfigDict)
   mine = files.plain(config.to_dict() if is_config else dict(config))
@@ -42,7 +44,7 @@ def claim(
       f"--workdir must be a directory that can be written, got {workdir} "
       f"({error.strerror}); give another path"
     ) from error
-  theirs = files.read_json(path)
+  theirs = files.read_record(path)
   old, new = (
     {name: value for name, value in compared.items() if name not in free}
     for compared in (effective(theirs, mine), effective(mine, theirs))
@@ -56,6 +58,16 @@ def claim(
     )
   if theirs != mine:  # In what is free to change.
     files.write_json(path, mine)
+
+
+def _check_name(workdir: files.Path) -> None:
+  """Refuses what Orbax takes for a glob: it would not find what it wrote."""
+  name = os.path.abspath(workdir) if not files.is_remote(workdir) else str(workdir)
+  if set(name) & set("*?[]\\"):
+    raise ConfigError(
+      f"--workdir must be a path without any of * ? [ ] \\, got {name}; checkpoints in "
+      "it could not be read again. Give another path"
+    )
 
 
 def _differences(theirs: Content, mine: Content, prefix: str = "") -> list[str]:

@@ -204,7 +204,7 @@ def prepare(
     _check_unchanged(stats)
     found = {name: {"files": described[name]} | counts[name] for name in sources}
     files.write_json(temporary / DONE, {"settings": settings, "sources": found})
-  return files.read_json(directory / DONE)
+  return files.read_record(directory / DONE)
 
 
 def content_hashes(directory: str | os.PathLike[str], split: str) -> Hashes:
@@ -219,7 +219,7 @@ def content_hashes(directory: str | os.PathLike[str], split: str) -> Hashes:
     raise ConfigError(
       f"expected the prepared split {split!r}, but there is no {path}; prepare it first"
     )
-  described = files.read_json(directory / DONE)["sources"][split.rpartition("_")[0]]
+  described = files.read_record(directory / DONE)["sources"][split.rpartition("_")[0]]
   names = tuple(file["path"] for file in described["files"])
   return Hashes(np.load(path, mmap_mode="r"), names)
 
@@ -340,7 +340,7 @@ def _for_each(sources, function):
 
 def _finished(directory: pathlib.Path, settings: Any) -> JsonObject:
   """Returns what a finished directory holds, if that is what is wanted."""
-  found = files.read_json(directory / DONE)
+  found = files.read_record(directory / DONE)
   differing = [key for key in settings if found["settings"].get(key) != settings[key]]
   if differing:
     raise ConfigError(
