@@ -21,6 +21,7 @@ from undo_jax.plan.config import parse
 from undo_jax.running import programs
 from undo_jax.training import loop
 from undo_jax.training.checkpointing import Checkpoints, load_params
+from undo_jax.utils import files
 
 pytestmark = pytest.mark.processes
 CHANGES = {
@@ -109,7 +110,7 @@ def rows(workdir, name, kind):
 
 def outcome(workdir, name):
   (path,) = workdir.glob(f"stages/{name}-*/done.json")
-  return json.loads(path.read_text())
+  return files.read_record(path)
 
 
 def test_a_killed_job_goes_on_from_its_checkpoint_with_other_processes(interrupted):

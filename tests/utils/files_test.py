@@ -28,7 +28,17 @@ def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_damaged_record_is_named(tmp_path, content):
   path = tmp_path / "done.json"
   path.write_bytes(content)
-  with pytest.raises(ConfigError, match="done.json is damaged, expected a JSON object"):
+  with pytest.raises(ConfigError, match="done.json is damaged, expected the JSON"):
     files.read_record(path)
   files.write_json(path, {"a": 1})
   assert files.read_record(path) == {"a": 1}
+
+
+def test_a_record_with_another_value_than_was_written_is_named(tmp_path):
+  path = tmp_path / "done.json"
+  value = {"scores": {"retain": 0.25}, "updates": 3, "name": "é"}
+  files.write_record(path, value)
+  assert files.read_record(path) == value
+  path.write_text(path.read_text().replace("0.25", "0.75"))
+  with pytest.raises(ConfigError, match="done.json is damaged, .* checksum differs"):
+    files.read_record(path)

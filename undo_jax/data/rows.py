@@ -222,7 +222,8 @@ def write(
   """
   for left in directory.glob("rows/incomplete.*"):
     shutil.rmtree(left, ignore_errors=True)
-  builder = Rows(length=length, splits=splits, stream=stream, data_dir=directory)
+  with local_builder.intact(directory):
+    builder = Rows(length=length, splits=splits, stream=stream, data_dir=directory)
   local_builder.prepare(builder)
   return {name: info.num_examples for name, info in builder.info.splits.items()}
 
@@ -233,12 +234,16 @@ def source(directory: pathlib.Path, *, length: int, split: str) -> Any:
 
   Small splits are read into memory once, which makes a batch five times as cheap;
   larger ones are read record by record.
+
+  Raises:
+    ConfigError: if the dataset's files are damaged.
   """
-  builder: Any = Rows(length=length, data_dir=directory)
-  records = builder.as_data_source(split=split)
-  if len(records) * (length + 1) * 5 > IN_MEMORY_BYTES:
-    return records
-  return InMemory(records.__getitems__(list(range(len(records)))))
+  with local_builder.intact(directory):
+    builder: Any = Rows(length=length, data_dir=directory)
+    records = builder.as_data_source(split=split)
+    if len(records) * (length + 1) * 5 > IN_MEMORY_BYTES:
+      return records
+    return InMemory(records.__getitems__(list(range(len(records)))))
 
 
 class InMemory:

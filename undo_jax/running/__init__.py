@@ -60,7 +60,7 @@ def run_stages(run: Run) -> dict[str, Outcome]:
     title = f"[{number}/{len(run.stages)}] {run.label}{stage.name}"
     outcome = RUN[type(stage)](run, stage, directory, title)
     if processes.is_first():
-      files.write_json(directory / "done.json", outcome)
+      files.write_record(directory / "done.json", outcome)
     processes.wait(f"done_{directory.name}")  # Later stages read it, in every process.
     LOGGER.info("%s: done. %s", title, summary(outcome))
     outcomes[stage.name] = outcome

@@ -139,5 +139,5 @@ def _check(directory: Path) -> None:
 
 
 def _checksum(file: Path) -> str:
-  with file.open("rb") as opened:
+  with open(file, "rb") as opened:
     return hashlib.file_digest(opened, "sha256").hexdigest()

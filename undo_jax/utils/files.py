@@ -11,6 +11,7 @@ import atexit
 from collections.abc import Iterator
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import os
@@ -25,6 +26,7 @@ from etils import epath
 from undo_jax.utils import extras
 from undo_jax.utils.types import ConfigError
 
+_CHECKSUM = "checksum"  # A field of records: of their other fields.
 Path: TypeAlias = pathlib.Path | epath.Path
 
 
@@ -173,6 +175,11 @@ def write_json(path: Path, value: object) -> None:
   write_text(path, _json(value))
 
 
+def write_record(path: Path, value: dict[str, Any]) -> None:
+  """Writes a JSON object with a checksum of it, which `read_record` compares."""
+  write_json(path, value | {_CHECKSUM: _checksum(value)})
+
+
 def update_json(path: Path, value: object) -> None:
   """Writes JSON as `write_json` does, unless the file holds this already."""
   update(path, _json(value).encode())
@@ -228,21 +235,33 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path) -> Any:
-  """Reads a JSON object that a run has written.
+  """Reads a JSON object that a run has written, without its checksum if it has one.
 
   Raises:
-    ConfigError: if it is no JSON object any more.
+    ConfigError: if it is no JSON object any more, or not the one that was written.
   """
   try:
     found = read_json(path)
   except ValueError as error:
-    found = str(error)
+    raise _damaged(path, str(error)) from None
   if not isinstance(found, dict):
-    raise ConfigError(
-      f"{path} is damaged, expected a JSON object, got: {found!s:.80}; bring it back "
-      "from a copy, or delete it (a stage's: the stage's directory) to make it again"
-    )
+    raise _damaged(path, str(found))
+  checksum = found.pop(_CHECKSUM, None)
+  if checksum is not None and checksum != _checksum(found):
+    raise _damaged(path, "one whose checksum differs")
   return found
+
+
+def _checksum(value: dict[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, got: str) -> ConfigError:
+  return ConfigError(
+    f"{path} is damaged, expected the JSON object that was written, got: {got:.80}; "
+    "bring it back from a copy, or delete it (of a stage: the stage's directory) and "
+    "start again"
+  )
 
 
 def plain(value: object) -> Any:

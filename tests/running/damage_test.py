@@ -1,0 +1,57 @@
+"""Files of a finished run that a disk has changed: the same results, or one line."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tests import minimal
+from undo_jax.data import rows
+from undo_jax.running.runs import run_single
+from undo_jax.utils.errors import ConfigError
+
+
+def flipped(data, rng):
+  changed = bytearray(data)
+  changed[rng.integers(len(changed))] ^= 1 << int(rng.integers(8))
+  return bytes(changed)
+
+
+DAMAGES = {
+  "a bit": flipped,
+  "half": lambda data, rng: data[: len(data) // 2],
+}
+
+
+def unlearned(workdir):
+  rows.source.cache_clear()  # Holds rows that were read before.
+  run = run_single("unlearn", minimal.config(), workdir, models=["max_ent"])
+  return run["max_ent"]
+
+
+@pytest.mark.usefixtures("one_device")
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_run_goes_on_from_damaged_files_to_the_same_or_names_one(
+  chain, tmp_path, damage
+):
+  finished, rng = chain[0] / "base", np.random.default_rng(0)
+  expected = chain[2]["max_ent"]
+  # Of a checkpoint, tests/training/checkpointing_test.py damages every file.
+  files = [
+    f for f in finished.rglob("*") if f.is_file() and "checkpoints" not in f.parts
+  ]
+  assert len(files) > 15
+  for number, file in enumerate(sorted(files)):
+    workdir = shutil.copytree(finished, tmp_path / str(number))
+    target = workdir / file.relative_to(finished)
+    target.write_bytes(damage(file.read_bytes() or b"empty", rng))
+    try:
+      assert unlearned(workdir) == expected, target
+    except ConfigError as error:
+      told = str(error)
+      assert "\n" not in told
+      # The file, or for data the directory that holds it.
+      assert str(target) in told or any(
+        str(parent) in told for parent in target.parents if "stages" in parent.parts
+      ), told
+    shutil.rmtree(workdir)
