@@ -13,9 +13,9 @@ import jax
 from undo_jax.training import population
 from undo_jax.training.state import TrainState
 from undo_jax.training.step import Step, scan_steps
-from undo_jax.utils.types import Frozen, Params
+from undo_jax.utils.types import Frozen, Params, Problems
 
-Evaluate = Callable[[Params, Any], dict[str, jax.Array]]
+Evaluate = Callable[[Params, Problems], dict[str, jax.Array]]
 Weights = Callable[[Params, Frozen], Params]
 Program = Callable[
   [TrainState, Frozen, Any, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]

@@ -55,7 +55,7 @@ def write(directory: pathlib.Path, path: pathlib.Path) -> None:
   writer.close()
 
 
-def _sizes(settings: JsonObject, directory: pathlib.Path) -> dict[str, Any]:
+def _sizes(settings: JsonObject, directory: pathlib.Path) -> JsonObject:
   """Returns the metadata of the model's form."""
   kind, scaling = settings.get("model_type"), settings.get("rope_scaling") or {}
   scaled = scaling.get("rope_type", scaling.get("type", "default"))

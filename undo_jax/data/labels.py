@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.types import Rows
 
 LABELLED, UNLABELLED = "labelled", "unlabelled"
 _GOLDEN = (5**0.5 - 1) / 2  # Its multiples fill [0, 1) more evenly than any other's.
@@ -112,7 +113,7 @@ def parts(
 class Chosen:
   """The labelled rows of a split, or the others."""
 
-  def __init__(self, rows: Any, share: float, which: str):
+  def __init__(self, rows: Rows, share: float, which: str):
     is_labelled = ranks(len(rows)) < count(len(rows), share)
     self._rows = rows
     self._chosen = np.flatnonzero(is_labelled == (which == LABELLED))
@@ -127,7 +128,7 @@ class Chosen:
 class WithSource:
   """All rows of a split with their "source": `labelled` or `otherwise`, int32."""
 
-  def __init__(self, rows: Any, share: float, *, labelled: int, otherwise: int):
+  def __init__(self, rows: Rows, share: float, *, labelled: int, otherwise: int):
     is_labelled = ranks(len(rows)) < count(len(rows), share)
     self._rows = rows
     self._sources = np.where(is_labelled, labelled, otherwise).astype(np.int32)

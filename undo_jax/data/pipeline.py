@@ -13,13 +13,13 @@ import grain
 import numpy as np
 
 from undo_jax.data.packing import to_batch
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, Rows
 
 STOPPING = ("endless", "first_exhausted", "all_exhausted")
 
 
 def mixture(
-  sources: Sequence[Any],
+  sources: Sequence[Rows],
   *,
   seed: int,
   batch_size: int,

@@ -14,6 +14,7 @@ from tensorflow_datasets.core import example_serializer
 
 from undo_jax.data import local_builder
 from undo_jax.data.packing import Row
+from undo_jax.utils import types
 from undo_jax.utils.errors import ConfigError
 
 LOGGER = logging.getLogger("undo_jax")
@@ -229,7 +230,7 @@ def write(
 
 
 @functools.lru_cache(maxsize=8)  # Every stage of a run reads the same few splits.
-def source(directory: pathlib.Path, *, length: int, split: str) -> Any:
+def source(directory: pathlib.Path, *, length: int, split: str) -> types.Rows:
   """Returns random access to a split's rows, {"tokens", "mask"}.
 
   Small splits are read into memory once, which makes a batch five times as cheap;

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 from orbax.checkpoint import multihost
 
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
 
 # The others wait this long for what the first one does: tokenizing a corpus, say.
 LONGEST_SECONDS = 24 * 3600
@@ -78,7 +78,7 @@ def on_first(name: str, fn: Callable[[], Any]) -> Any:
   """
   if jax.process_count() == 1:
     return fn()
-  outcome: dict[str, Any] = {}
+  outcome: JsonObject = {}
   if is_first():
     try:
       outcome = {"value": fn()}

@@ -16,6 +16,7 @@ from undo_jax.plan import stages, translation
 from undo_jax.plan.config import RunConfig
 from undo_jax.plan.stages import BATCH, AttackStage, DataStage, TrainStage
 from undo_jax.running import programs
+from undo_jax.utils.types import Problems
 
 EVALUATION = ("evaluation",)  # The names of the program that scores models.
 
@@ -108,7 +109,7 @@ def _attack(stage: AttackStage, mesh: Mesh, names, problems, config: RunConfig):
   return program.program, (program.abstract, frozen, problems, batches, _key())
 
 
-def _problems(data: DataStage, mesh: Mesh) -> tuple[tuple[str, ...], Any]:
+def _problems(data: DataStage, mesh: Mesh) -> tuple[tuple[str, ...], Problems]:
   """Returns the evaluation's tasks and its problems' shapes.
 
   Problems that need no prepared rows are made, since how many and how long they are

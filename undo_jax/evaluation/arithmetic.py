@@ -12,7 +12,6 @@ same digits counts as wrong.
 
 from collections.abc import Callable, Sequence
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +132,7 @@ def exact_match(
 
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
-) -> Callable[[Params, Any], dict[str, jax.Array]]:
+) -> Callable[[Params, Problems], dict[str, jax.Array]]:
   """Returns `(params, problems) -> scores`, each in [0, 1].
 
   Args:

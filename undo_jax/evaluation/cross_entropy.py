@@ -1,7 +1,6 @@
 """Cross-entropy on held-out rows, the score of capabilities without right answers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +8,12 @@ import numpy as np
 
 from undo_jax.data.packing import to_batch
 from undo_jax.evaluation.parts import in_parts
-from undo_jax.utils.types import ConfigError, Params
+from undo_jax.utils.types import ConfigError, Params, Rows
 
 Problems = dict[str, np.ndarray]
 
 
-def problems(sources: Mapping[str, Any], num_rows: int) -> Problems:
+def problems(sources: Mapping[str, Rows], num_rows: int) -> Problems:
   """Returns the first rows of every source as arrays.
 
   Args:
@@ -61,7 +60,7 @@ def problem_shapes(num_rows: int, length: int) -> dict[str, jax.ShapeDtypeStruct
 
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int
-) -> Callable[[Params, Any], dict[str, jax.Array]]:
+) -> Callable[[Params, Problems], dict[str, jax.Array]]:
   """Returns `(params, problems) -> scores`, one mean for each name.
 
   score[g] = sum_t mask[t] * -log p(target[t]) / sum_t mask[t]  over the rows of g

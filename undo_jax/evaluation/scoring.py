@@ -226,9 +226,9 @@ class Scorer:
 def score(
   model: Decoder,
   params: Params,
-  tokens_BxL: Any,
-  positions_BxP: Any,
-  targets_BxP: Any,
+  tokens_BxL: jax.Array,
+  positions_BxP: jax.Array,
+  targets_BxP: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes the log-probabilities of tokens, in float32.
 

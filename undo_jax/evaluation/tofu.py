@@ -157,7 +157,10 @@ def means(
 
 
 def truth_ratios(
-  mean_QxC: Any, has_QxC: Any, *, is_geometric: bool = False
+  mean_QxC: jax.Array | np.ndarray,
+  has_QxC: jax.Array | np.ndarray,
+  *,
+  is_geometric: bool = False,
 ) -> jax.Array:
   """Computes log R of every question, see above.
 
@@ -182,14 +185,16 @@ def truth_ratios(
   return level_Q - mean_QxC[:, PARAPHRASE]
 
 
-def of_truth_ratios(log_ratio_Q: Any, name: str) -> jax.Array:
+def of_truth_ratios(log_ratio_Q: jax.Array | np.ndarray, name: str) -> jax.Array:
   """Returns what is averaged: min(R, 1 / R) of forget, max(0, 1 - R) of other sets."""
   if name == "forget":
     return jnp.exp(-jnp.abs(log_ratio_Q))
   return jnp.maximum(0.0, -jnp.expm1(log_ratio_Q))
 
 
-def probabilities(mean_QxC: Any, has_QxC: Any, name: str) -> jax.Array:
+def probabilities(
+  mean_QxC: jax.Array | np.ndarray, has_QxC: jax.Array | np.ndarray, name: str
+) -> jax.Array:
   """Returns P(a|q)^(1/|a|) of a set, in AGAINST_WRONG as a share of all answers'."""
   answer_Q = jnp.exp(mean_QxC[:, ANSWER])
   if name not in AGAINST_WRONG:

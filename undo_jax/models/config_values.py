@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 import math
-from typing import Any
 
 from undo_jax.utils.types import ConfigError, JsonObject
 
 
-def whole(settings: Mapping[str, Any], key: str, default: int | None = None) -> int:
+def whole(settings: JsonObject, key: str, default: int | None = None) -> int:
   """Returns a positive whole number; null, or no key, is the default.
 
   Raises:
@@ -22,9 +21,7 @@ def whole(settings: Mapping[str, Any], key: str, default: int | None = None) -> 
   return value
 
 
-def positive(
-  settings: Mapping[str, Any], key: str, default: float | None = None
-) -> float:
+def positive(settings: JsonObject, key: str, default: float | None = None) -> float:
   """Returns a positive finite number; null, or no key, is the default."""
   value = settings.get(key)
   value = default if value is None else value
@@ -34,7 +31,7 @@ def positive(
   raise ConfigError(f"config.json: {key} must be a positive number, got {value!r}")
 
 
-def switch(settings: Mapping[str, Any], key: str, default: bool) -> bool:
+def switch(settings: JsonObject, key: str, default: bool) -> bool:
   """Returns true or false; null, or no key, is the default."""
   value = settings.get(key)
   value = default if value is None else value
@@ -43,7 +40,7 @@ def switch(settings: Mapping[str, Any], key: str, default: bool) -> bool:
   return value
 
 
-def mapping(settings: Mapping[str, Any], key: str) -> JsonObject:
+def mapping(settings: JsonObject, key: str) -> JsonObject:
   """Returns an object's copy; null, or no key, is an empty one."""
   value = settings.get(key)
   if value is None:
@@ -53,7 +50,7 @@ def mapping(settings: Mapping[str, Any], key: str) -> JsonObject:
   return dict(value)
 
 
-def texts(settings: Mapping[str, Any], key: str) -> list[str] | None:
+def texts(settings: JsonObject, key: str) -> list[str] | None:
   """Returns a list of texts; null, or no key, is None."""
   value = settings.get(key)
   is_list = isinstance(value, list) and all(isinstance(text, str) for text in value)

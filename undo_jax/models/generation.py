@@ -130,10 +130,10 @@ def _generate(
   temperature: float,
   pad_id: int,
   params: Params,
-  tokens_BxL: Any,
-  valid_BxL: Any,
+  tokens_BxL: jax.Array,
+  valid_BxL: jax.Array,
   key: jax.Array,
-  is_stop_V: Any,
+  is_stop_V: jax.Array,
 ) -> Generated:
   B, L = tokens_BxL.shape
 

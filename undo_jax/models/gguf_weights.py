@@ -49,7 +49,7 @@ class GgufFile:
   """An opened file: its metadata and its tensors, which stay on disk."""
 
   path: pathlib.Path
-  fields: Mapping[str, Any]  # Its metadata.
+  fields: JsonObject  # Its metadata.
   tensors: Mapping[str, gguf.ReaderTensor]
 
   def field(self, name: str, kind: type, default: Any = None) -> Any:

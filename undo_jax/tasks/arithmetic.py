@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import pathlib
-from typing import Any
 
 from undo_jax.data import arithmetic, tokenizers
 from undo_jax.evaluation import arithmetic as evaluation
@@ -10,7 +9,7 @@ from undo_jax.evaluation import cross_entropy, metrics
 from undo_jax.tasks import corpora, generated
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks, streams
-from undo_jax.utils.types import JsonObject
+from undo_jax.utils.types import JsonObject, Rows
 
 METRICS = {
   name: metrics.accuracy(f"exact answers in {operations}")
@@ -95,7 +94,7 @@ def prepare(
   return found | {"rows": sizes, "corpora": prepared}
 
 
-def source(data: Data, directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
   """Returns the rows of a domain, or of the English corpus."""
   if split == ENGLISH:
     return corpora.read(data, directory, ENGLISH, "train")

@@ -7,14 +7,13 @@ says, where the data have one.
 
 from collections.abc import Iterable, Mapping
 import pathlib
-from typing import Any
 
 from undo_jax.data import rows
 from undo_jax.data.documents import preparation
 from undo_jax.tasks.task import Data
 from undo_jax.training.writers import Preparation
 from undo_jax.utils import checks, streams
-from undo_jax.utils.types import ConfigError, JsonObject
+from undo_jax.utils.types import ConfigError, JsonObject, Rows
 
 DIRECTORY = "corpora"
 
@@ -145,7 +144,7 @@ def _places(found: preparation.Overlap) -> str:
   return "; ".join(" and ".join(pair) for pair in found.examples)
 
 
-def read(data: Data, directory: pathlib.Path, name: str, split: str) -> Any:
+def read(data: Data, directory: pathlib.Path, name: str, split: str) -> Rows:
   """Returns random access to the rows of a corpus, "train" or "validation"."""
   size = length(data, name)
   return rows.source(

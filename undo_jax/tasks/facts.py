@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import pathlib
-from typing import Any
 
 from undo_jax.data import facts, facts_words, tokenizers
 from undo_jax.data.questions import QuestionSet
@@ -10,7 +9,7 @@ from undo_jax.evaluation import metrics, multiple_choice
 from undo_jax.tasks import generated
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks, streams
-from undo_jax.utils.types import JsonObject
+from undo_jax.utils.types import JsonObject, Rows
 
 # The tasks of the evaluation are called by what they ask about.
 TASKS = {domain: f"{kind}s" for domain, kind in facts_words.KINDS.items()}
@@ -93,7 +92,7 @@ def prepare(
   }
 
 
-def source(data: Data, directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
   """Returns the rows of a split."""
   return generated.source(data, directory, split)
 

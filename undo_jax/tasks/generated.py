@@ -8,6 +8,7 @@ from typing import Any
 from undo_jax.data import packing, rows, tokenizers
 from undo_jax.tasks.task import Data
 from undo_jax.training.writers import Progress
+from undo_jax.utils.types import Rows
 
 DIRECTORY = "rows"
 
@@ -54,6 +55,6 @@ def pack(
   return rows.build(directory / DIRECTORY, length=size, splits=makers)
 
 
-def source(data: Data, directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
   """Returns random access to the rows of a split."""
   return rows.source(directory / DIRECTORY, length=data["sequence_length"], split=split)

@@ -7,13 +7,12 @@ trained on before; without it the attack reads those that were to be forgotten.
 from collections.abc import Callable, Mapping, Sequence
 import itertools
 import pathlib
-from typing import Any
 
 from undo_jax.evaluation import cross_entropy, metrics
 from undo_jax.tasks import corpora
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
-from undo_jax.utils.types import JsonObject
+from undo_jax.utils.types import JsonObject, Rows
 
 DOMAINS = ("retain", "forget")
 ATTACK = "attack"
@@ -76,7 +75,7 @@ def prepare(
   }
 
 
-def source(data: Data, directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
   """Returns the training rows of a language."""
   return corpora.read(data, directory, split, "train")
 

@@ -35,7 +35,7 @@ from undo_jax.evaluation.tofu import Answers
 from undo_jax.tasks import generated
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
-from undo_jax.utils.types import ConfigError, JsonObject
+from undo_jax.utils.types import ConfigError, JsonObject, Rows
 
 SPLITS = ("retain", "forget", "attack", "real_authors", "world_facts")
 FILES = (
@@ -126,7 +126,7 @@ def prepare(
   }
 
 
-def source(data: Data, directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
   """Returns the rows of a split."""
   return generated.source(data, directory, split)
 

@@ -5,7 +5,6 @@ import functools
 import itertools
 import json
 import pathlib
-from typing import Any
 
 from ml_collections import config_dict
 
@@ -15,7 +14,7 @@ from undo_jax.evaluation import metrics, multiple_choice
 from undo_jax.tasks import corpora
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
-from undo_jax.utils.types import ConfigError, JsonObject
+from undo_jax.utils.types import ConfigError, JsonObject, Rows
 
 METRICS = {
   name: metrics.accuracy(f"multiple-choice questions of {benchmark}")
@@ -96,7 +95,7 @@ def prepare(
   }
 
 
-def source(data: Data, directory: pathlib.Path, split: str) -> Any:
+def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
   """Returns the rows of a corpus."""
   return corpora.read(data, directory, split, "train")
 

@@ -7,11 +7,11 @@ import platform
 import subprocess
 import sys
 import threading
-from typing import Any
 
 import jax
 
 from undo_jax.utils import files
+from undo_jax.utils.types import JsonObject
 
 PACKAGES = (
   "undo_jax jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets "
@@ -60,7 +60,7 @@ class PeakMemory:
         return
 
 
-def describe() -> dict[str, Any]:
+def describe() -> JsonObject:
   """Returns versions, devices and the commit of the code, for environment.json."""
   devices = jax.devices()
   return {

@@ -24,7 +24,7 @@ from typing import Any, TextIO, TypeAlias
 from etils import epath
 
 from undo_jax.utils import extras
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
 
 _CHECKSUM = "checksum"  # A field of records: of their other fields.
 Path: TypeAlias = pathlib.Path | epath.Path
@@ -175,7 +175,7 @@ def write_json(path: Path, value: object) -> None:
   write_text(path, _json(value))
 
 
-def write_record(path: Path, value: dict[str, Any]) -> None:
+def write_record(path: Path, value: JsonObject) -> None:
   """Writes a JSON object with a checksum of it, which `read_record` compares."""
   write_json(path, value | {_CHECKSUM: _checksum(value)})
 
@@ -234,7 +234,7 @@ def read_json(path: Path) -> Any:
   return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_record(path: Path) -> Any:
+def read_record(path: Path) -> JsonObject:
   """Reads a JSON object that a run has written, without its checksum if it has one.
 
   Raises:
@@ -252,7 +252,7 @@ def read_record(path: Path) -> Any:
   return found
 
 
-def _checksum(value: dict[str, Any]) -> str:
+def _checksum(value: JsonObject) -> str:
   return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

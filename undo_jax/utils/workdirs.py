@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import os
-from typing import Any
+from typing import Any, TypeAlias
 
 from ml_collections import config_dict
 
 from undo_jax.utils import files
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.types import ConfigError, JsonObject
 
-Content = dict[str, Any]  # A config as JSON has it.
+Content: TypeAlias = JsonObject  # A config as JSON has it.
 
 
 def claim(

@@ -5,10 +5,8 @@ A GGUF file holds the tokens with their types, and merges (byte-level BPE, model
 says by a name alone.
 """
 
-from collections.abc import Mapping
 import json
 import pathlib
-from typing import Any
 
 import tokenizers as library
 from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -59,7 +57,7 @@ ROLES = (
 )
 
 
-def write(fields: Mapping[str, Any], directory: pathlib.Path, *, path: str) -> None:
+def write(fields: JsonObject, directory: pathlib.Path, *, path: str) -> None:
   """Writes tokenizer.json and tokenizer_config.json, the chat template in it.
 
   Args:
@@ -177,7 +175,7 @@ def _by_scores(
   return tokenizer
 
 
-def _named(fields: Mapping[str, Any], tokens: list[str]) -> JsonObject:
+def _named(fields: JsonObject, tokens: list[str]) -> JsonObject:
   """Returns the tokenizer_config.json: which tokens are special, and the template."""
   named: JsonObject = {
     "tokenizer_class": "PreTrainedTokenizerFast",

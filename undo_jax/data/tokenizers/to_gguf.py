@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from typing import Any
 
 import tokenizers as library
 from tokenizers import models
@@ -15,7 +14,7 @@ from undo_jax.utils.json_types import JsonObject
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 
 
-def fields(directory: pathlib.Path, *, num_ids: int) -> dict[str, Any]:
+def fields(directory: pathlib.Path, *, num_ids: int) -> JsonObject:
   """Returns the metadata of the tokenizer in a directory, its chat template included.
 
   Args:
@@ -71,11 +70,11 @@ def _cut(content: JsonObject, path: pathlib.Path) -> str:
   )
 
 
-def _named(directory: pathlib.Path, index_of: dict[str, int]) -> dict[str, Any]:
+def _named(directory: pathlib.Path, index_of: dict[str, int]) -> JsonObject:
   """Returns what tokenizer_config.json says: special tokens, BOS, the chat template."""
   path = directory / "tokenizer_config.json"
   config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-  found: dict[str, Any] = {
+  found: JsonObject = {
     "tokenizer.ggml.add_bos_token": bool(config.get("add_bos_token", False))
   }
   for role, field in from_gguf.ROLES:
