@@ -10,6 +10,7 @@ so that parts of two configs never meet.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -74,11 +75,13 @@ def run(
       compute.
   """
   study = make(config)
-  workdirs.claim(workdir, config, free=(*FREE_FIELDS, *study.free))
-  outcome = study.finish(run_parts(study, workdir))
-  for name, png in outcome.figures.items():
-    files.write_bytes(workdir / "figures" / name, png)
-  files.write_json(workdir / "results.json", outcome.results)
+  with contextlib.closing(workdirs.Hold(workdir)) as hold:
+    hold.take()
+    workdirs.claim(workdir, config, free=(*FREE_FIELDS, *study.free))
+    outcome = study.finish(run_parts(study, workdir))
+    for name, png in outcome.figures.items():
+      files.write_bytes(workdir / "figures" / name, png)
+    files.write_json(workdir / "results.json", outcome.results)
   LOGGER.info("results are in %s", workdir / "results.json")
   print(outcome.table)
 

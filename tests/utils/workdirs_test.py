@@ -1,7 +1,10 @@
 """A run directory belongs to one config."""
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +68,35 @@ def test_a_file_is_no_directory_to_claim(tmp_path):
   for path in (tmp_path / "file", tmp_path / "file" / "below"):
     with pytest.raises(ConfigError, match="must be a directory that can be written"):
       claim(path, CONFIG)
+
+
+def test_a_directory_is_used_by_one_run_at_a_time(tmp_path):
+  workdir = tmp_path / "runs" / "one"
+  hold, other = workdirs.Hold(workdir), workdirs.Hold(workdir)
+  hold.take()
+  with pytest.raises(ConfigError, match=f"in use by process {os.getpid()} of .* since"):
+    other.take()
+  hold.close()
+  other.take()
+  other.close()
+
+
+def test_a_killed_run_lets_go_of_its_directory(tmp_path):
+  code = (
+    "import pathlib, sys, time\n"
+    "from undo_jax.utils import workdirs\n"
+    "hold = workdirs.Hold(pathlib.Path(sys.argv[1]))\n"
+    "hold.take()\n"
+    "print('taken', flush=True)\n"
+    "time.sleep(600)\n"
+  )
+  command = [sys.executable, "-c", code, str(tmp_path)]
+  with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    process.stdout.readline()
+    with pytest.raises(ConfigError, match=f"in use by process {process.pid} of "):
+      workdirs.Hold(tmp_path).take()
+    process.kill()
+  workdirs.Hold(tmp_path).take()
 
 
 @pytest.mark.parametrize("name", ["lr[1e-3]", "a]", "a*", "what?", "a\\b"])

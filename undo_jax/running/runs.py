@@ -1,6 +1,7 @@
 """A whole run from its config: checked, planned for each seed, run, reported."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import logging
 import os
@@ -102,10 +103,15 @@ def run_all(
   """
   workdir, declared = files.path(workdir), declare(config)
   plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
-  _claim(workdir, config, declared)
-  runs = _run(workdir, declared, plans, profile_steps)[0]
-  if not processes.is_first():
-    return None
+  with _claimed(workdir, config, declared):
+    runs = _run(workdir, declared, plans, profile_steps)[0]
+    return _write_results(workdir, declared, runs) if processes.is_first() else None
+
+
+def _write_results(
+  workdir: files.Path, declared: Declared, runs: Mapping[int, Run]
+) -> results.Results:
+  """Writes what the runs of all seeds came to; returns it."""
   directories = {
     seed: {name: path.name for name, path in run.directories.items()}
     for seed, run in runs.items()
@@ -147,8 +153,8 @@ def run_single(
     kind, config, checkpoint=checkpoint, models=models
   )
   workdir = files.path(workdir)
-  _claim(workdir, config, declared)
-  runs, outcomes = _run(workdir, declared, plans, profile_steps)
+  with _claimed(workdir, config, declared):
+    runs, outcomes = _run(workdir, declared, plans, profile_steps)
   for run in runs.values() if processes.is_first() else ():
     for stage in run.stages:
       print(f"{run.label}{stage.name}: {summary(outcomes[stage.name])}")
@@ -284,11 +290,30 @@ def _is_done(run: Run) -> bool:
   return all(run.done(stage.name) for stage in run.stages)
 
 
-def _claim(workdir: files.Path, config: builders.Config, declared: Declared) -> None:
-  """Makes the workdir the config's own; see workdirs.claim."""
+@contextlib.contextmanager
+def _claimed(
+  workdir: files.Path, config: builders.Config, declared: Declared
+) -> Iterator[None]:
+  """Makes the workdir the config's own, and this run's as long as it goes on."""
+  with contextlib.closing(workdirs.Hold(workdir)) as hold:
+    _claim(workdir, config, declared, hold)
+    yield
+
+
+def _claim(
+  workdir: files.Path,
+  config: builders.Config,
+  declared: Declared,
+  hold: workdirs.Hold,
+) -> None:
   model = records.to_json(declared.config.model)
   content = {"version": stages.VERSION, **plain(config), "model": model}
-  processes.on_first("claim", lambda: claim_workdir(workdir, content))
+
+  def claim() -> None:
+    hold.take()
+    claim_workdir(workdir, content)
+
+  processes.on_first("claim", claim)
   if not (workdir / "config.json").exists():
     raise ConfigError(
       f"--workdir must be a directory that all processes share, got {workdir}, which "

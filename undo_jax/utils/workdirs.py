@@ -1,7 +1,12 @@
-"""A run directory belongs to one config, which is in its config.json."""
+"""A run directory belongs to one config and is used by one run at a time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import fcntl
 import os
+import pathlib
+import socket
+import time
 from typing import Any, TypeAlias
 
 from ml_collections import config_dict
@@ -31,19 +36,12 @@ def claim(
     ConfigError: if the path looks like a glob, is no directory, cannot be written, or
       belongs to a run of another config; names the fields that differ.
   """
-  _check_name(workdir)
   path = workdir / "config.json"
   is_config = isinstance(config, config_dict.ConfigDict)
   mine = files.plain(config.to_dict() if is_config else dict(config))
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
+  with _writing(workdir):
     if not path.exists():
       files.write_json(path, mine)
-  except (FileExistsError, NotADirectoryError, PermissionError) as error:
-    raise ConfigError(
-      f"--workdir must be a directory that can be written, got {workdir} "
-      f"({error.strerror}); give another path"
-    ) from error
   theirs = files.read_record(path)
   old, new = (
     {name: value for name, value in compared.items() if name not in free}
@@ -58,6 +56,65 @@ def claim(
     )
   if theirs != mine:  # In what is free to change.
     files.write_json(path, mine)
+
+
+class Hold:
+  """Keeps other runs off a run directory of this machine's disks while it lives.
+
+  The kernel lets go of it when the process ends, however it ends. Stores, and disks
+  that know no locks, are not kept.
+  """
+
+  def __init__(self, workdir: files.Path):
+    self._workdir, self._file = workdir, -1
+
+  def take(self) -> None:
+    """Takes the directory, made with its parents if it is missing.
+
+    Raises:
+      ConfigError: if another run has it; names its process. As `claim`, if it can be
+        no run directory.
+    """
+    if not isinstance(self._workdir, pathlib.Path):
+      return
+    path = self._workdir / ".lock"
+    with _writing(self._workdir):
+      self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      self.close()
+      holder = path.read_text(encoding="utf-8").strip() or "another process"
+      raise ConfigError(
+        f"--workdir {self._workdir} is in use by {holder}; wait for it, end it, or "
+        "give another workdir"
+      ) from None
+    except OSError:  # A shared disk without locks.
+      return
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    told = f"process {os.getpid()} of {socket.gethostname()} since {since}\n"
+    os.truncate(self._file, 0)
+    os.write(self._file, told.encode())
+
+  def close(self) -> None:
+    """Lets go of it."""
+    if self._file >= 0:
+      os.close(self._file)
+    self._file = -1
+
+
+@contextlib.contextmanager
+def _writing(workdir: files.Path) -> Iterator[None]:
+  """Makes the directory for what is written inside; errors become ConfigErrors."""
+  _check_name(workdir)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    yield
+  except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    raise ConfigError(
+      f"--workdir must be a directory that can be written, got {workdir} "
+      f"({error.strerror}); give another path"
+    ) from error
 
 
 def _check_name(workdir: files.Path) -> None:
