@@ -44,3 +44,18 @@ def test_a_signal_ends_the_process_once_nothing_defers_it():
   with pytest.raises(SystemExit) as status:
     terminate()
   assert status.value.code == preemption.EXIT_STATUS == 75
+
+
+def test_a_signal_waits_for_what_may_not_be_interrupted_and_ends_the_process_after_it():
+  done = []
+  with pytest.raises(SystemExit) as status, preemption.uninterrupted():
+    terminate()
+    done.append("all")
+  assert done and status.value.code == 75
+
+
+def test_a_deferred_signal_is_left_to_who_asks_by_what_may_not_be_interrupted():
+  with preemption.deferred():
+    with preemption.uninterrupted():
+      terminate()
+    assert preemption.ask()()

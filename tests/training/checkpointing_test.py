@@ -1,13 +1,18 @@
 """Checkpoints: the newest alone, whole, into any sharding, parameters by themselves."""
 
+import os
+import signal
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
+from orbax.checkpoint import v1 as ocp
 import pytest
 
 from undo_jax import testing
+from undo_jax.distributed import preemption
 from undo_jax.training.checkpointing import CHECKSUMS, Checkpoints, load_params
 from undo_jax.utils import files
 from undo_jax.utils.errors import ConfigError
@@ -87,3 +92,33 @@ def test_a_bit_that_the_disk_has_changed_is_found_in_any_file(tmp_path):
   (directory / "1" / CHECKSUMS).unlink()  # Killed before they were written.
   checkpoints.restore(1, on(whole, PARAMS), on(whole, REST))
   checkpoints.close()
+
+
+def test_sigterm_while_a_model_is_read_ends_the_process_by_its_status(
+  tmp_path, monkeypatch
+):
+  """Orbax takes SystemExit inside of its event loop for an error of its own."""
+  checkpoints = Checkpoints(tmp_path / "checkpoints")
+  checkpoints.save(1, PARAMS, REST)
+  checkpoints.close()
+  before = signal.getsignal(signal.SIGTERM)
+  preemption.listen()
+  read = ocp.training.Checkpointer.load_checkpointables
+
+  def terminated(*args):
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.sigtimedwait([], 1)  # Python handles it before its next line.
+    found.append(read(*args))
+    return found[0]
+
+  found = []
+  monkeypatch.setattr(ocp.training.Checkpointer, "load_checkpointables", terminated)
+  try:
+    with pytest.raises(SystemExit) as status:
+      load_params(
+        tmp_path / "checkpoints", on(NamedSharding(testing.mesh(1), P()), PARAMS)
+      )
+  finally:
+    preemption.listen()
+    signal.signal(signal.SIGTERM, before)
+  assert status.value.code == preemption.EXIT_STATUS and found

@@ -6,7 +6,9 @@ defines its flags and returns its main. None is imported before it is chosen.
 
 import ast
 import difflib
+import os
 import pathlib
+import signal
 import sys
 import textwrap
 
@@ -51,9 +53,20 @@ def run(command: str) -> None:
 
   if "jax" not in sys.modules:  # This process is ours from its start.
     allocator.use_huge_pages()
+    signal.signal(signal.SIGTERM, _leave)
   from undo_jax.cli import process  # Here, since it brings JAX.
 
   process.run_command(command)
+
+
+def _leave(number, frame) -> None:
+  """Ends the process at SIGTERM while modules are imported; nothing is begun yet.
+
+  What they import may take SystemExit for an error of its own. The status is that of
+  distributed/preemption.py, which takes over.
+  """
+  del number, frame
+  os._exit(75)
 
 
 def _page() -> str:

@@ -41,8 +41,12 @@ def listen() -> None:
 def _handle(number, frame):
   del number, frame
   _Notice.received = True
+  _end_if_told()
+
+
+def _end_if_told() -> None:
   # Of several processes none may leave the others alone in a collective.
-  if not _Notice.deferred and jax.process_count() == 1:
+  if _Notice.received and not _Notice.deferred and jax.process_count() == 1:
     sys.exit(EXIT_STATUS)
 
 
@@ -54,6 +58,17 @@ def deferred() -> Iterator[None]:
     yield
   finally:
     _Notice.deferred = before
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+  """Inside, SIGTERM waits: for code that takes SystemExit for an error of its own.
+
+  Orbax does, which reads and writes in an event loop.
+  """
+  with deferred():
+    yield
+  _end_if_told()
 
 
 def ask() -> Callable[[], bool]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orbax.checkpoint import v1 as ocp
 
-from undo_jax.distributed import processes
+from undo_jax.distributed import preemption, processes
 from undo_jax.utils import files
 from undo_jax.utils.files import Path
 from undo_jax.utils.types import ConfigError, Params
@@ -59,8 +59,9 @@ class Checkpoints:
     items = {"params": params, "rest": rest}
     # Blocking: an asynchronous save could still read buffers that the next step
     # has been given to overwrite.
-    self._checkpointer.save_checkpointables(step, items)
-    processes.on_first("checksums", lambda: _write_checksums(self._of(step)))
+    with preemption.uninterrupted():
+      self._checkpointer.save_checkpointables(step, items)
+      processes.on_first("checksums", lambda: _write_checksums(self._of(step)))
     return True
 
   def restore(self, step: int, params: Params, rest: object) -> tuple[Params, Any]:
@@ -83,14 +84,16 @@ class Checkpoints:
   def read(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
     """Reads some items of a checkpoint; see `restore`."""
     processes.on_first("checksums", lambda: _check(self._of(step)))
-    return self._checkpointer.load_checkpointables(step, items)
+    with preemption.uninterrupted():
+      return self._checkpointer.load_checkpointables(step, items)
 
   def _of(self, step: int) -> Path:
     return self._directory / str(step)
 
   def close(self) -> None:
     """Waits for and closes the checkpointer."""
-    self._checkpointer.close()
+    with preemption.uninterrupted():
+      self._checkpointer.close()
 
 
 def load_params(directory: Path, abstract: Params) -> Params:
