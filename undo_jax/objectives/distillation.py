@@ -149,11 +149,11 @@ def needs(
   anyway; then base is counted whole though it runs in a share of the updates.
   """
   trained = bool(kl_weight) + bool(activation_weight)
-  both = base_share > 0 and (base_choice == "mixed" or activation_weight > 0)
+  both = bool(base_share) and (base_choice == "mixed" or bool(activation_weight))
   return {
     "trains": ("batch",) * trained,
     "reads": ("batch",) * (2 if both else 1),
-    "frozen": ("teacher", "base") if base_share > 0 else ("teacher",),
+    "frozen": ("teacher", "base") if base_share else ("teacher",),
   }
 
 

@@ -325,8 +325,8 @@ def _present(references: Any, models: Collection[str], named: Collection[str]) -
   return {role: name if name in models else None for role, name in references.items()}
 
 
-def _check_named(field: str, name: str | None, entries: Collection[str]) -> None:
-  if name is not None and name not in entries:
+def _check_named(field: str, name: object, entries: Collection[str]) -> None:
+  if name is not None and not (isinstance(name, str) and name in entries):
     expected = f"None or one of {', '.join(sorted(entries))}"
     raise records.fixable(FieldError(f"config.{field}", expected, name))
 

@@ -147,7 +147,7 @@ def _problems(data, seeds, directory, english):
 
 
 def _has_english(data) -> bool:
-  return bool(data["english"]["paths"])
+  return bool(checks.field({"data": data}, "data.english.paths"))
 
 
 def _english_problems(data, directory):

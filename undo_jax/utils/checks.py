@@ -16,10 +16,17 @@ def fail(name: str, expected: str, got: object) -> NoReturn:
 
 
 def field(config: Any, name: str) -> Any:
-  """Returns the value at a dotted path of a config, or of one made of dataclasses."""
-  value = config
-  for part in name.split("."):
-    value = getattr(value, part) if dataclasses.is_dataclass(value) else value[part]
+  """Returns the value at a dotted path of a config, or of one made of dataclasses.
+
+  Raises:
+    ConfigError: if a block on the way lacks the next part, or is none.
+  """
+  value, parts = config, name.split(".")
+  for depth, part in enumerate(parts):
+    try:
+      value = getattr(value, part) if dataclasses.is_dataclass(value) else value[part]
+    except (AttributeError, LookupError, TypeError):
+      fail(".".join(parts[:depth]), f"a block with {part}", value)
   return value
 
 

@@ -45,6 +45,10 @@ def test_paths_that_match_nothing_are_named(tmp_path, monkeypatch, paths):
     ({"question_field": "q"}, "expected both or neither, got 'q' and None"),
     ({"paths": "a.txt"}, "expected a list of paths, got 'a.txt'"),
     ({"paths": []}, "expected a list of paths"),
+    ({"paths": 3.0}, "expected a list of paths, got 3.0"),
+    ({"validation_fraction": "a"}, "validation_fraction: .* got 'a'"),
+    ({"text_field": None}, "text_field: expected the name of a field, got None"),
+    ({"lines": "no"}, "lines: expected True or False, got 'no'"),
   ],
 )
 def test_wrong_options_are_named(options, message):

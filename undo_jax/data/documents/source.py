@@ -5,6 +5,7 @@ import dataclasses
 import glob
 import pathlib
 
+from undo_jax.utils import checks
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.json_types import JsonObject
 
@@ -60,10 +61,21 @@ class Source:
   max_document_tokens: int | None = None
 
   def __post_init__(self) -> None:
-    if isinstance(self.paths, str) or not self.paths:
+    is_list = isinstance(self.paths, Sequence) and not isinstance(self.paths, str)
+    if not is_list or not self.paths:
       raise ConfigError(f"paths: expected a list of paths, got {self.paths!r}")
     object.__setattr__(self, "paths", tuple(map(str, self.paths)))
-    if not 0.0 <= self.validation_fraction < 1.0:
+    for name in ("text_field", "question_field", "answer_field"):
+      value = getattr(self, name)
+      if not isinstance(value, str) and (value is not None or name == "text_field"):
+        raise ConfigError(f"{name}: expected the name of a field, got {value!r}")
+    for name in ("lines", "skip_empty"):
+      if not isinstance(getattr(self, name), bool):
+        raise ConfigError(
+          f"{name}: expected True or False, got {getattr(self, name)!r}"
+        )
+    share = self.validation_fraction
+    if not checks.is_number(share) or not 0.0 <= share < 1.0:
       raise ConfigError(
         "validation_fraction: expected at least 0 and less than 1, got "
         f"{self.validation_fraction!r}"

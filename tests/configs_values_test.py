@@ -1,0 +1,102 @@
+"""Whatever a field of a config is given: it works, or one line says what it must be."""
+
+import functools
+import math
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from ml_collections import config_dict
+import pytest
+
+from undo_jax import config as builders
+from undo_jax.plan import checks, translation
+from undo_jax.plan.config import parse
+from undo_jax.utils.errors import ConfigError
+
+NAMES = ("arithmetic:tiny", "language:tiny", "routing_arithmetic:tiny", "wmdp:tiny")
+ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
+SCALARS = st.one_of(
+  st.none(),
+  st.booleans(),
+  st.text(max_size=5),
+  st.integers(-(2**100), 2**100),
+  st.integers(-2, 40),
+  st.floats(),
+  st.floats(-1, 2),
+)
+VALUES = st.one_of(
+  SCALARS,
+  st.lists(SCALARS, max_size=3).map(tuple),
+  st.lists(st.lists(SCALARS, max_size=2), max_size=2),
+  st.dictionaries(st.text(max_size=3), SCALARS, max_size=2),
+)
+
+
+@functools.cache
+def fields(name):
+  """Returns the paths of a config's blocks and fields, those of what is run."""
+
+  def below(block, before):
+    for key, value in block.items():
+      if before and before[0] in ("models", "attacks") and not _is_run(value, before):
+        continue
+      yield (*before, key)
+      if isinstance(value, config_dict.ConfigDict):
+        yield from below(value, (*before, key))
+
+  return list(below(builders.shipped(name), ()))
+
+
+def _is_run(entry, before):
+  return len(before) > 1 or entry.run
+
+
+@st.composite
+def changes(draw):
+  name = draw(st.sampled_from(NAMES))
+  return name, draw(st.sampled_from(fields(name))), draw(VALUES)
+
+
+def changed(name, path, value):
+  """Returns the shipped config with one field of another value, of any type."""
+  config = builders.shipped(name)
+  block = functools.reduce(lambda block, key: block[key], path[:-1], config)
+  with block.unlocked(), block.ignore_type():
+    block[path[-1]] = value
+  return config
+
+
+@settings(
+  max_examples=200,
+  deadline=None,
+  derandomize=True,
+  suppress_health_check=[HealthCheck.too_slow],
+)
+@example(("arithmetic:tiny", ("references", "base"), ["a"]))
+@example(("arithmetic:tiny", ("data", "english"), 3))
+@example(("arithmetic:tiny", ("data", "english", "paths"), 2.0))
+@example(("arithmetic:tiny", ("models", "undo", "options", "base_share"), ("a",)))
+@given(changes())
+def test_a_field_of_any_value_works_or_is_named_by_one_line(change):
+  name, path, value = change
+  try:
+    declared = parse(changed(name, path, value))
+    checks.check(declared, ONE_DEVICE)
+    translation.plan(declared, declared.seeds[0])
+  except ConfigError as error:
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "weight_decay"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0, "1", None])
+def test_numbers_of_an_optimizer_are_finite_and_not_negative(field, value):
+  path = ("models", "base", "optimizer", field)
+  with pytest.raises(ConfigError, match=rf"base\.optimizer\.{field}: expected"):
+    parse(changed("arithmetic:tiny", path, value))
+
+
+def test_an_infinite_norm_means_no_clipping():
+  path = ("models", "base", "optimizer", "clip_norm")
+  for value in (None, math.inf):
+    declared = parse(changed("arithmetic:tiny", path, value))
+    assert declared.models["base"].optimizer.clip_norm is None
