@@ -92,7 +92,7 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for and closes the checkpointer."""
-    with preemption.uninterrupted():
+    with preemption.deferred():
       self._checkpointer.close()
 
 

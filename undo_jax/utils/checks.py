@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any, NoReturn
 
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.errors import ConfigError
 
 
 def fail(name: str, expected: str, got: object) -> NoReturn:

@@ -77,10 +77,10 @@ class Hold:
     """
     if not isinstance(self._workdir, pathlib.Path):
       return
-    path = self._workdir / ".lock"
     with _writing(self._workdir):
-      self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+      path = self._workdir / ".lock"
     try:
+      self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       self.close()
@@ -89,7 +89,7 @@ class Hold:
         f"--workdir {self._workdir} is in use by {holder}; wait for it, end it, or "
         "give another workdir"
       ) from None
-    except OSError:  # A shared disk without locks.
+    except OSError:  # A disk without locks, or a finished run that is only read.
       return
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     told = f"process {os.getpid()} of {socket.gethostname()} since {since}\n"
