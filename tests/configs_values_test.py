@@ -67,7 +67,7 @@ def changed(name, path, value):
 
 
 @settings(
-  max_examples=200,
+  max_examples=100,
   deadline=None,
   derandomize=True,
   suppress_health_check=[HealthCheck.too_slow],
