@@ -80,13 +80,14 @@ def test_a_bit_that_the_disk_has_changed_is_found_in_any_file(tmp_path):
       damage(file, rng)
       if file.exists() and file.read_bytes() == before:
         continue  # It was empty.
-      for read in (
-        lambda: load_params(directory, on(whole, PARAMS)),
-        lambda: checkpoints.restore(1, on(whole, PARAMS), on(whole, REST)),
-      ):
-        with pytest.raises(ConfigError, match="is not as it was written") as error:
-          read()
-        assert str(error.value).startswith(f"{file} ")
+      with pytest.raises(ConfigError, match="is not as it was written") as error:
+        checkpoints.restore(1, on(whole, PARAMS), on(whole, REST))
+      assert str(error.value).startswith(f"{file} ")
+      if "rest" in file.parts:  # Not read for the parameters alone.
+        load_params(directory, on(whole, PARAMS))
+      else:
+        with pytest.raises(ConfigError, match="is not as it was written"):
+          load_params(directory, on(whole, PARAMS))
       file.write_bytes(before)
   checkpoints.restore(1, on(whole, PARAMS), on(whole, REST))
   (directory / "1" / CHECKSUMS).unlink()  # Killed before they were written.

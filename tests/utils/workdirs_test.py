@@ -83,15 +83,16 @@ def test_a_directory_is_used_by_one_run_at_a_time(tmp_path):
 
 def test_a_killed_run_lets_go_of_its_directory(tmp_path):
   code = (
-    "import pathlib, sys, time\n"
+    "import pathlib, sys\n"
     "from undo_jax.utils import workdirs\n"
     "hold = workdirs.Hold(pathlib.Path(sys.argv[1]))\n"
     "hold.take()\n"
     "print('taken', flush=True)\n"
-    "time.sleep(600)\n"
+    "sys.stdin.read()\n"  # Until it is killed, or the test has failed.
   )
   command = [sys.executable, "-c", code, str(tmp_path)]
-  with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+  pipe = subprocess.PIPE
+  with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
     process.stdout.readline()
     with pytest.raises(ConfigError, match=f"in use by process {process.pid} of "):
       workdirs.Hold(tmp_path).take()

@@ -1,5 +1,6 @@
 """Checkpoints of a stage, written and read by all processes together."""
 
+from collections.abc import Collection
 import hashlib
 import os
 import pathlib
@@ -83,7 +84,7 @@ class Checkpoints:
 
   def read(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
     """Reads some items of a checkpoint; see `restore`."""
-    processes.on_first("checksums", lambda: _check(self._of(step)))
+    processes.on_first("checksums", lambda: _check(self._of(step), items))
     with preemption.uninterrupted():
       return self._checkpointer.load_checkpointables(step, items)
 
@@ -121,8 +122,8 @@ def _write_checksums(directory: Path) -> None:
     files.write_json(directory / CHECKSUMS, checksums)
 
 
-def _check(directory: Path) -> None:
-  """Compares a checkpoint's files with their checksums, if it has any.
+def _check(directory: Path, items: Collection[str]) -> None:
+  """Compares the files of some items with their checksums, if a checkpoint has any.
 
   A process killed before it wrote them leaves none.
 
@@ -133,6 +134,9 @@ def _check(directory: Path) -> None:
   if not isinstance(directory, pathlib.Path) or not path.exists():
     return
   for name, checksum in files.read_record(path).items():
+    item, *inside = pathlib.PurePath(name).parts
+    if inside and item not in items:
+      continue
     file = directory / name
     if not file.is_file() or _checksum(file) != checksum:
       raise ConfigError(
