@@ -218,7 +218,7 @@ def test_the_attacker_gets_forget_data_and_filtering_only_retain_data():
   assert found["data_filtering"].parts == {"batch": {"retain": 1.0}}
   assert found["base"].parts == {"batch": {"retain": 0.5, "forget": 0.5}}
   for name in ATTACKS:
-    assert found[name].parts == {"batch": {"forget": 1.0}}
+    assert found[name].parts == {"batch": {"attack": 1.0}}
 
 
 def test_the_order_of_the_table_does_not_matter_for_what_needs_what():
@@ -277,7 +277,8 @@ def test_routed_pretraining_is_that_of_the_base_with_another_objective():
   differing = {name for name in base if base[name] != whole[name]}
   own = {"name", "objective", "options", "optimizer", "reserve", "labels", "is_counted"}
   assert differing == own
-  assert whole["labels"] == {"share": 1.0, "forget": ["forget"], "is_filter": False}
+  forget = ["forget", "attack"]
+  assert whole["labels"] == {"share": 1.0, "forget": forget, "is_filter": False}
   assert whole["reserve"] == {"mlp_units": 96, "kv_heads": 0, "old_target": 0.0}
   control = stages.to_json(found["routed_control_whole"])
   reserve = {"mlp_units": 96, "kv_heads": 0, "old_target": 1.0}

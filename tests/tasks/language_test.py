@@ -16,8 +16,11 @@ SIZES = {
   "data.sequence_length": 16,
   "data.num_evaluation_rows": 8,
   "data.tokenizer": "bytes",
-  "data.retain.validation_fraction": 0.3,
-  "data.forget.validation_fraction": 0.3,
+  **{
+    f"data.{name}.{split}_fraction": 0.3
+    for name in ("retain", "forget")
+    for split in ("validation", "test")
+  },
   "evaluation_rows": 16,
   "model.vocab_size": 264,
   "model.num_layers": 1,
@@ -97,7 +100,9 @@ def test_other_text_is_another_run(config, tmp_path):
     ("data.retain.paths", (), "data.retain.paths: expected paths of documents"),
     ("data.forget.paths", ("no.txt",), "data.forget: .* none matches 'no.txt'"),
     ("data.forget.text_field", "body", r"forget.jsonl.*line 1"),
-    ("data.forget.validation_fraction", 0.0, "a share to be scored on, got 0.0"),
+    ("data.forget.validation_fraction", 0.0, "a share .* above 0, to be scored on"),
+    ("data.retain.test_fraction", 0.0, "a share .* above 0, to be scored on, got 0"),
+    ("data.retain.test_fraction", 0.8, "less than 1 together with validation_frac"),
     ("data.num_evaluation_rows", 0, "at least 1, got 0"),
   ],
 )
@@ -134,6 +139,29 @@ def test_shapes_of_the_problems_are_known_before_rows_are_prepared(config, tmp_p
     for names, arrays in (found, known)
   ]
   assert described[0] == described[1]
+
+
+def test_stop_rules_and_tables_and_attackers_read_different_rows(config, tmp_path):
+  data, seeds = config.data.to_dict(), {"data": 0, "eval": 0}
+  language_task.prepare(data, seeds, tmp_path / "data", "test")
+
+  def texts(find):
+    arrays = find(data, seeds, tmp_path / "data")[1]
+    rows = np.asarray(arrays["inputs"]).tolist()
+    of_group = np.asarray(arrays["group"]).tolist()
+    return [
+      {tuple(r) for r, g in zip(rows, of_group, strict=True) if g == group}
+      for group in range(3)
+    ]
+
+  test, validation = texts(language_task.problems), texts(language_task.validation)
+  assert test[2] == validation[2]  # The attacker's.
+  trained = language_task.source(data, tmp_path / "data", "forget")
+  assert test[2] == {tuple(trained[i]["tokens"][:-1].tolist()) for i in range(8)}
+  for group in (0, 1):
+    assert len(test[group]) == len(validation[group]) == 8
+    assert not test[group] & validation[group]
+  assert not test[1] & test[2]
 
 
 def test_too_few_held_out_rows_end_before_training(config, tmp_path):

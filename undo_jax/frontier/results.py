@@ -17,7 +17,7 @@ from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import labels
 from undo_jax.frontier.compute import Compute
 from undo_jax.frontier.labels import LabelBudget
-from undo_jax.frontier.robustness import worst_case
+from undo_jax.frontier.robustness import worst_case, worst_within
 from undo_jax.plan import stages as stages_lib
 from undo_jax.plan.config import Phase, References, Report, RunConfig
 from undo_jax.plan.stages import AblateStage, AttackStage, Model, Stage
@@ -26,7 +26,7 @@ from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.records import record
 from undo_jax.utils.types import JsonObject
 
-SCHEMA = 2
+SCHEMA = 3
 Score = float | None  # None: not finite, the member has diverged.
 
 
@@ -51,16 +51,25 @@ class Scores:
 
 @record
 class Relearning:
-  """Of one model under one attack: S evaluated steps, R learning rates."""
+  """Of one model under one attack: A seeds of it, R learning rates, S evaluated steps.
+
+  The worst case within a step is over seeds, rates and all steps up to it: an attacker
+  may stop early.
+  """
 
   learning_rates: tuple[float, ...]  # [R]
   steps: tuple[int, ...]  # [S], from 0: before the first update.
-  worst_forget: tuple[float, ...]  # [S], over learning rates, for the attacker's good.
-  worst_learning_rate: tuple[float, ...]  # [S], which of them it was.
-  retain: tuple[Score, ...]  # [S], at the worst learning rate.
-  forget_by_learning_rate: tuple[tuple[Score, ...], ...]  # [R][S]
-  retain_by_learning_rate: tuple[tuple[Score, ...], ...]  # [R][S]
-  by_task: dict[str, tuple[Score, ...]]  # [S], at the worst learning rate.
+  forget: tuple[tuple[tuple[Score, ...], ...], ...]  # [A][R][S]
+  retain_of_all: tuple[tuple[tuple[Score, ...], ...], ...]  # [A][R][S]
+  worst_forget: tuple[float, ...]  # [S], within each step, for the attacker's good.
+  forget_at_step: tuple[float, ...]  # [S], likewise at that step alone.
+  worst_learning_rate: tuple[float, ...]  # [S], which of them it was within each step.
+  retain: tuple[Score, ...]  # [S], where the forget score is the worst.
+  by_task: dict[str, tuple[Score, ...]]  # [S], likewise.
+  forget_by_learning_rate: tuple[tuple[Score, ...], ...]  # [R][S], mean over seeds.
+  retain_by_learning_rate: tuple[tuple[Score, ...], ...]  # [R][S], likewise.
+  tokens_per_update: int  # That an attacker with one learning rate reads.
+  flops_per_update: int  # Likewise.
 
 
 @record
@@ -134,10 +143,13 @@ class Adversary:
 class Results:
   """All that the page is made from."""
 
-  schema: Literal[2]
+  schema: Literal[3]
   task: str
   seeds: tuple[int, ...]
-  metrics: dict[str, Metric]  # Of "retain" and "forget".
+  # Of "retain", "forget" and, where what the attacker reads is scored apart,
+  # "forget_attacked", which is among the scores by task.
+  metrics: dict[str, Metric]
+  items: dict[str, int]  # How many are scored for each metric, where they are counted.
   references: References
   report: Report
   attacks: dict[str, Adversary]
@@ -198,6 +210,7 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
     task=config.task,
     seeds=tuple(runs),
     metrics=metrics,
+    items=_items(by_seed),
     references=config.references,
     report=config.report,
     attacks={name: _adversary(entry) for name, entry in config.attacks.items()},
@@ -233,6 +246,12 @@ def _read_stages(
   return finished
 
 
+def _items(by_seed: Mapping[int, Mapping[str, _Finished]]) -> dict[str, int]:
+  """Returns how many items each metric is of, as the data stage counted them."""
+  first = next(iter(by_seed.values()))
+  return dict(first[stages_lib.DATA].outcome.get("items", {}))
+
+
 def _runs(
   config: RunConfig, seed: int, finished: Mapping[str, _Finished], metric: Metric
 ) -> dict[str, ModelRun]:
@@ -241,11 +260,10 @@ def _runs(
   outcomes = {name: each.outcome for name, each in finished.items()}
   costs = {m.name: _cost(plan, outcomes, m.name) for m in stages_lib.models(plan)}
   filtered = costs.get(config.references.filtered or "")
+  more_is_worse = higher_is_worse(records.to_json(metric))
   relearned: dict[str, dict[str, Relearning]] = {name: {} for name in costs}
-  for each in finished.values():
-    if isinstance(each.stage, AttackStage):
-      result = _relearning(each.outcome, higher_is_worse(records.to_json(metric)))
-      relearned[each.stage.target][each.stage.attack] = result
+  for (target, attack), seeds in _attacks(finished).items():
+    relearned[target][attack] = relearning(seeds, higher_is_worse=more_is_worse)
   base = config.references.base
   return {
     model.name: ModelRun(
@@ -295,26 +313,66 @@ def _scores(scores: Mapping[str, Score]) -> Scores:
   return Scores(retain=scores["retain"], forget=scores["forget"], by_task=by_task)
 
 
-def _relearning(outcome: JsonObject, more_is_worse: bool) -> Relearning:
-  scores = {name: _matrix(values) for name, values in outcome["scores"].items()}
-  worst_S, index_S = worst_case(scores["forget"], higher_is_worse=more_is_worse)
-  rates, steps_S = np.asarray(outcome["learning_rates"]), np.arange(len(index_S))
-  at_worst = {name: _plain(values[index_S, steps_S]) for name, values in scores.items()}
+def _attacks(
+  finished: Mapping[str, _Finished],
+) -> dict[tuple[str, str], list[JsonObject]]:
+  """Returns what the seeds of each attack on each model left."""
+  found: dict[tuple[str, str], list[JsonObject]] = {}
+  for each in finished.values():
+    if isinstance(each.stage, AttackStage):
+      key = each.stage.target, each.stage.attack
+      found.setdefault(key, []).append(each.outcome)
+  return found
+
+
+def relearning(outcomes: Sequence[JsonObject], *, higher_is_worse: bool) -> Relearning:
+  """Returns a model under an attack from what each seed of the attack left.
+
+  Args:
+    outcomes: done.json of each: learning_rates [R], steps [S], scores [R][S] by name,
+      retain and forget among them, and the cost of an update.
+    higher_is_worse: whether a higher forget score means more capability.
+  """
+  first = outcomes[0]
+  scores = {
+    name: np.stack([_matrix(outcome["scores"][name]) for outcome in outcomes])
+    for name in first["scores"]
+  }
+  forget_AxRxS = scores["forget"]
+  seeds, rates, steps = forget_AxRxS.shape
+  flat = forget_AxRxS.reshape(seeds * rates, steps)
+  worst = worst_within(flat, higher_is_worse=higher_is_worse)
+  at_step_S, _ = worst_case(flat, higher_is_worse=higher_is_worse)
+  at_worst = {
+    name: _plain(values.reshape(flat.shape)[worst.member_S, worst.step_S])
+    for name, values in scores.items()
+  }
+  learning_rates = np.asarray(first["learning_rates"])
+  cost = first["cost"]
   return Relearning(
-    learning_rates=tuple(outcome["learning_rates"]),
-    steps=tuple(outcome["steps"]),
-    worst_forget=tuple(np.asarray(worst_S).tolist()),
-    worst_learning_rate=tuple(rates[np.asarray(index_S)].tolist()),
+    learning_rates=tuple(first["learning_rates"]),
+    steps=tuple(first["steps"]),
+    forget=_nested(forget_AxRxS),
+    retain_of_all=_nested(scores["retain"]),
+    worst_forget=tuple(worst.score_S.tolist()),
+    forget_at_step=tuple(at_step_S.tolist()),
+    worst_learning_rate=tuple(learning_rates[worst.member_S % rates].tolist()),
     retain=at_worst["retain"],
-    forget_by_learning_rate=tuple(map(_plain, scores["forget"])),
-    retain_by_learning_rate=tuple(map(_plain, scores["retain"])),
     by_task={n: at_worst[n] for n in at_worst if n not in ("retain", "forget")},
+    forget_by_learning_rate=tuple(map(_plain, forget_AxRxS.mean(axis=0))),
+    retain_by_learning_rate=tuple(map(_plain, scores["retain"].mean(axis=0))),
+    tokens_per_update=cost["tokens"],
+    flops_per_update=cost["flops"],
   )
 
 
 def _matrix(values: Sequence[Sequence[Score]]) -> np.ndarray:
   """Returns scores [R, S], NaN where a member has diverged."""
   return np.array([[math.nan if v is None else v for v in row] for row in values])
+
+
+def _nested(values_AxRxS: np.ndarray) -> tuple[tuple[tuple[Score, ...], ...], ...]:
+  return tuple(tuple(map(_plain, of_seed)) for of_seed in values_AxRxS)
 
 
 def _plain(values: np.ndarray) -> tuple[Score, ...]:

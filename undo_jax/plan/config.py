@@ -173,6 +173,8 @@ class AttackEntry:
   trainable: Pairs  # What is trained; (): everything.
   noise: Noise  # The model is first noised by so much.
   stream: str  # Of the order of the data and of the noise.
+  # Seeds of the attack within that stream, a population of each; (): the stream's own.
+  seeds: tuple[int, ...]
   label: str | None
 
   def __post_init__(self):
@@ -191,7 +193,9 @@ class AttackEntry:
     rates = self.learning_rates
     if not rates or min(rates) <= 0:
       raise FieldError("learning_rates", "at least one number, all above 0", rates)
-    records.distinct(self, "learning_rates", "models")
+    records.distinct(self, "learning_rates", "models", "seeds")
+    if self.seeds and not 0 <= min(self.seeds) <= max(self.seeds) < 2**31:
+      raise FieldError("seeds", "integers in [0, 2^31)", self.seeds)
 
 
 @record
@@ -212,9 +216,16 @@ class Report:
   # An entry of models, swept or not: the page holds the others against those of its
   # members that cost no more.
   rival: str | None
+  # An entry of models that is data filtering for more than one length, as a rule swept:
+  # a model's compute is also held against its cheapest member that retains as much.
+  filtering: str | None
+  # A model whose retain score is below this share of the base's is broken, and not
+  # called robust; of scores that fall, above the base's divided by it.
+  smallest_retain: float
   figures: tuple[str, ...]  # Of undo_jax/frontier/figures, or MODULE:NAME.
 
   def __post_init__(self):
+    records.unit(self, "smallest_retain")
     if not self.budgets or min(self.budgets) < 1:
       expected = "at least one number of updates, all >= 1"
       raise FieldError("budgets", expected, self.budgets)
@@ -297,7 +308,8 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
     named = {*raw["models"], *plain(config)["models"]}
     raw["references"] = _present(raw.get("references"), raw["models"], named)
     if isinstance(raw.get("report"), dict):
-      _check_named("report.rival", raw["report"].get("rival"), named)
+      for field in ("rival", "filtering"):
+        _check_named(f"report.{field}", raw["report"].get(field), named)
   try:
     return records.from_json(RunConfig, raw)
   except ConfigError as error:

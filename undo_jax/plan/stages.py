@@ -21,7 +21,7 @@ from undo_jax.utils.types import JsonObject
 
 # Counted up when the meaning of a stage changes, so that old results do not pass
 # for new ones.
-VERSION = 3
+VERSION = 4
 DATA = "data"  # The name of the data stage, and the role it has as an input.
 BATCH = "batch"  # The part of a batch that has no parts.
 

@@ -356,5 +356,5 @@ def _effective(config: JsonObject, other: JsonObject) -> JsonObject:
 
 def _determining(entry: Mapping[str, object]) -> JsonObject:
   """Returns an entry without what does not change its result."""
-  left_out = ("run", "look", "label", "models")
+  left_out = ("run", "look", "label", "models", "seeds")
   return {name: value for name, value in entry.items() if name not in left_out}

@@ -8,6 +8,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
 from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Patch
 
+from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier.figures import style
 from undo_jax.frontier.figures.figure import Figure
@@ -44,10 +45,11 @@ def _panel(axes: Axes, results: Results, attack: str, names: list[str]) -> None:
   relearned = [of_seed for of_model in by_model for of_seed in of_model]
   rates = sorted({rate for each in relearned for rate in each.learning_rates})
   steps = sorted({step for each in relearned for step in each.steps if step > 0})
+  more_is_worse = higher_is_worse(results.metrics["forget"])
   colors, seeds = _rate_colors(len(rates)), len(results.seeds)
   axes.grid(visible=False)
   axes.pcolormesh(
-    [_rate_row(each, rates, steps) for each in relearned],
+    [_rate_row(each, rates, steps, more_is_worse) for each in relearned],
     cmap=ListedColormap([_TIE_COLOR, *colors]),
     norm=BoundaryNorm([i - 1.5 for i in range(len(rates) + 2)], len(rates) + 1),
     edgecolors="#ffffff",
@@ -82,11 +84,12 @@ def _rate_colors(count: int) -> list[str]:
 
 
 def _rate_row(
-  relearned: Relearning, rates: list[float], steps: list[int]
+  relearned: Relearning, rates: list[float], steps: list[int], more_is_worse: bool
 ) -> list[float]:
   """Returns the index of the worst rate at each step: -1 a tie, NaN not evaluated."""
   evaluated = [step for step in relearned.steps if step > 0]
-  worst = dict(zip(evaluated, rb.edge_of_grid(relearned).by_step, strict=True))
+  edge = rb.edge_of_grid(relearned, higher_is_worse=more_is_worse)
+  worst = dict(zip(evaluated, edge.by_step, strict=True))
   index = {None: -1, **{rate: i for i, rate in enumerate(rates)}}
   return [index[worst[step]] if step in worst else math.nan for step in steps]
 
