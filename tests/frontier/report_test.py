@@ -76,7 +76,7 @@ def test_results_that_went_through_json_give_the_same_page(written):
 
 def test_results_of_another_schema_are_refused():
   value = results_lib.to_json(synthetic()) | {"schema": 1}
-  with pytest.raises(ConfigError, match="schema 2, got 1"):
+  with pytest.raises(ConfigError, match="schema 3, got 1"):
     results_lib.from_json(value, path="results.json")
 
 

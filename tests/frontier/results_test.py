@@ -24,6 +24,7 @@ OUTCOMES = {
   "train": TRAINED,
   "attack": {
     "learning_rates": [1e-3, 1e-2],
+    "cost": {"updates": 1, "tokens": 512, "flops": 9},
     "steps": [0, 10],
     "scores": {
       "retain": [[0.9, 0.8], [0.9, 0.7]],
@@ -78,7 +79,7 @@ def read(config, directory, changes=None):
 def test_every_model_has_its_attacks_beside_its_scores(tmp_path):
   config = declared(lora=lambda entry: c.lora(entry, rank=4, alpha=3.0))
   made = read(config, tmp_path)
-  assert (made.schema, made.task, made.seeds) == (2, "arithmetic", (0,))
+  assert (made.schema, made.task, made.seeds) == (3, "arithmetic", (0,))
   assert made.metrics["forget"].higher_is == "more capable"
   assert made.attacks["relearn"] == made_up.adversary()
   assert made.attacks["lora"] == made_up.adversary(
@@ -91,11 +92,31 @@ def test_every_model_has_its_attacks_beside_its_scores(tmp_path):
     assert run.before.by_task == {"division_equation": 0.1}
     assert list(run.attacks) == ["relearn", "lora"] and run.ablation is None
     for under in run.attacks.values():
-      assert under.worst_forget == (0.1, 0.4)
+      assert under.worst_forget == under.forget_at_step == (0.1, 0.4)
+      assert (under.tokens_per_update, under.flops_per_update) == (512, 9)
       assert under.worst_learning_rate == (1e-3, 1e-2)
       assert under.retain == (0.9, 0.7)
       assert under.by_task == {"division_equation": (0.1, 0.5)}
       assert under.forget_by_learning_rate == ((0.1, 0.2), (0.1, 0.4))
+
+
+def test_the_seeds_of_an_attack_are_one_attack(tmp_path):
+  config = declared()
+  config.attacks.relearn.seeds = (4, 9)
+  other = OUTCOMES["attack"]["scores"] | {"forget": [[0.1, 0.8], [0.1, 0.2]]}
+  changes = {f"relearn_seed9_{name}": {"scores": other} for name in ("base", "max_ent")}
+  made = read(config, tmp_path, changes)
+  under = made.models["base"].runs[0].attacks["relearn"]
+  assert under.forget == (((0.1, 0.2), (0.1, 0.4)), ((0.1, 0.8), (0.1, 0.2)))
+  assert under.worst_forget == (0.1, 0.8)
+  assert under.worst_learning_rate == (1e-3, 1e-3)
+  # At the seed and the rate of the worst score.
+  assert under.retain == (0.9, 0.8)
+  assert under.by_task == {"division_equation": (0.1, 0.3)}
+  means = [row[1] for row in under.forget_by_learning_rate]
+  assert means == pytest.approx([0.5, 0.3])
+  untouched = made.models["rmu"].runs[0].attacks["relearn"]
+  assert untouched.worst_forget == (0.1, 0.4)
 
 
 def test_the_page_is_made_from_what_was_read(tmp_path):
