@@ -56,6 +56,21 @@ def test_how_it_runs_changes_nothing(field):
   assert changed(**{field: 7}) == set()
 
 
+def test_each_seed_of_an_attack_is_a_stage_that_no_other_changes():
+  plain = identities()
+  two, three = (identities(attacks__relearn__seeds=s) for s in ((0, 7), (0, 7, 9)))
+  models = {name: value for name, value in plain.items() if name not in ATTACKS}
+  assert models.items() <= two.items() <= three.items()
+  assert len(two) == len(models) + 2 * len(ATTACKS)
+  assert len(set(three.values())) == len(three) and not ATTACKS & set(three)
+  made = by_name(attacks__relearn__seeds=(0, 7))
+  one, other = (made[f"relearn_seed{seed}_base"] for seed in (0, 7))
+  assert one.attack == other.attack == "relearn" and one.seeds != other.seeds
+  # Seeds within the run's: another run has others.
+  again = plan(seed=1, attacks__relearn__seeds=(0,))[-1]
+  assert again.seeds not in (one.seeds, other.seeds)
+
+
 def test_an_attack_setting_changes_the_attacks_only():
   assert changed(attacks__relearn__num_steps=100) == ATTACKS
 

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from undo_jax import config as builders
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.decoder import Decoder, shapes
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running import runs
 from undo_jax.tasks import language as language_task
+from undo_jax.training.checkpointing import load_params
 from undo_jax.utils.types import ConfigError
 
 SIZES = {
@@ -74,8 +77,36 @@ def test_the_whole_run(config, tmp_path):
   for run in made.values():
     relearn = run["attacks"]["relearn"]
     by_rate = np.asarray(relearn["forget_by_learning_rate"])
-    np.testing.assert_array_equal(relearn["worst_forget"], by_rate.min(axis=0))
+    np.testing.assert_array_equal(relearn["forget_at_step"], by_rate.min(axis=0))
+    # Up to each step, since an attacker may stop early.
+    within = np.minimum.accumulate(by_rate.min(axis=0))
+    np.testing.assert_array_equal(relearn["worst_forget"], within)
   assert (workdir / "report.html").exists()
+  check_that_training_reads_validation(workdir)
+
+
+def check_that_training_reads_validation(workdir):
+  """What the loop scored is of validation, what is reported of the test."""
+  (base,) = (workdir / "stages").glob("base-*")
+  outcome = json.loads((base / "done.json").read_text())
+  rows = map(json.loads, (base / "metrics.jsonl").read_text().splitlines())
+  row = [row for row in rows if row["kind"] == "evaluation"][-1]
+  assert row.items() >= outcome["validation"].items()
+  described = json.loads((base / "config.json").read_text())
+  model = ModelConfig(**described["model"])
+  params = load_params(base / "checkpoints", shapes(model))
+  (data,) = (workdir / "stages").glob("data-*")
+  held = json.loads((data / "config.json").read_text())
+  for part, find in (
+    ("scores", language_task.problems),
+    ("validation", language_task.validation),
+  ):
+    names, problems = find(held["data"], held["seeds"], data)
+    evaluate = language_task.make_evaluate(Decoder(model).apply, names, rows_at_once=24)
+    expected = evaluate(params, problems)
+    for name, value in outcome[part].items():
+      assert float(expected[name]) == pytest.approx(value, rel=1e-5)
+  assert outcome["scores"]["retain"] != outcome["validation"]["retain"]
 
 
 def test_documents_in_both_languages_are_refused(config, tmp_path):
