@@ -352,6 +352,7 @@ def recipe(
     sorts=config_dict.placeholder(str),  # Whose pretraining data had to be labelled.
   )
   entry.is_counted = True  # Its cost counts for the models made from it.
+  entry.is_attacked = True  # By the attacks that name no models.
   entry.look = optional(str, label=None, color=None, marker=None)  # On the page.
   # Fields with tuples of values, as in {"noise": {"alpha": (0.3, 0.5)}}: the entry
   # becomes one for each combination, with the values in its name.
@@ -679,7 +680,7 @@ def attack(
   entry.run = True  # False: as if the entry were not there.
   entry.adversary = "finetuning"  # Or lora; of undo_jax/attacks, or MODULE:NAME.
   entry.options = table()  # Of the adversary.
-  entry.models = ()  # That are attacked; (): all.
+  entry.models = ()  # That are attacked; (): all whose is_attacked is True.
   entry.mixture = mixture  # Of config.mixtures.
   entry.learning_rates = learning_rates  # One member each.
   entry.optimizer = "adamw"

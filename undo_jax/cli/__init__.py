@@ -14,6 +14,7 @@ import textwrap
 
 COMMANDS = (
   "undo",
+  "frontier",
   "pretrain",
   "unlearn",
   "distill",

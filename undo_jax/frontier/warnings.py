@@ -43,7 +43,8 @@ def _unattacked(
 ) -> Iterator[str]:
   """Says that the worst case of a model is over fewer attacks than that of others."""
   missing = [n for n in counted if any(n not in run.attacks for run in model.runs)]
-  if missing:
+  is_attacked = any(run.attacks for run in model.runs)
+  if missing and is_attacked:
     names = ", ".join(labels[name] for name in missing)
     yield f"not attacked by {names}, which the worst case of other models is over."
 

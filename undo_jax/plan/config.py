@@ -124,6 +124,7 @@ class Recipe:
   labels: Labels
   # What it took to make it counts for the models made from it.
   is_counted: bool
+  is_attacked: bool  # By the attacks that name no models.
   look: Look
   # Fields of this entry with tuples of values, as in {"noise": {"alpha": (0.3, 0.5)}}:
   # the entry becomes one for each combination, with the values in its name.
@@ -159,7 +160,7 @@ class AttackEntry:
   run: bool  # False: the entry is as if it were not there.
   adversary: str  # Of undo_jax/attacks, or MODULE:NAME.
   options: JsonObject  # Of the adversary.
-  models: tuple[str, ...]  # That are attacked; (): all.
+  models: tuple[str, ...]  # That are attacked; (): all whose is_attacked is True.
   mixture: str  # Of config.mixtures.
   learning_rates: tuple[float, ...]  # One member each.
   optimizer: str  # Of training.optimizers, or MODULE:NAME.

@@ -45,7 +45,8 @@ def plan(
   made: list[Stage] = [translation.data()]
   for name in ordered(config.models):
     made += translation.model(name)
-  attacked = [model.name for model in stages.models(made)]
+  names = [model.name for model in stages.models(made)]
+  attacked = [name for name in names if config.models[name].is_attacked]
   for name, entry in config.attacks.items():
     for model in entry.models or attacked:
       made += translation.attacks(name, entry, model)

@@ -63,7 +63,7 @@ def run_attack(
   progress = Progress(title, total=total, initial=done)
   rows = pipeline.iterator(batches_of(run, stage), start=done)
   writer = writer_of(run, files.Mirror(directory), done)
-  meter = meter_of(run, _cost(stage, members=len(stage.learning_rates)))
+  meter = meter_of(run, cost(stage, members=len(stage.learning_rates)))
   with preemption.deferred(), contextlib.closing(writer):
     while done < total:
       first = done // every
@@ -100,7 +100,7 @@ def _outcome(stage: AttackStage, before: dict[str, float], history: History) -> 
   num_steps = scores["forget"].shape[1]
   return {
     "learning_rates": list(stage.learning_rates),
-    "cost": dataclasses.asdict(_cost(stage, members=1)),  # Of an update of one.
+    "cost": dataclasses.asdict(cost(stage, members=1)),  # Of an update of one.
     "steps": [stage.evaluate_every * i for i in range(num_steps)],
     "worst_forget": rounded(_worst(stage.task, scores["forget"])),
     "scores": {name: rounded(values) for name, values in scores.items()},
@@ -125,7 +125,7 @@ def _start(
   return 0, program.create(params, jax.numpy.asarray(rates), key), history
 
 
-def _cost(stage: AttackStage, *, members: int) -> compute.Compute:
+def cost(stage: AttackStage, *, members: int) -> compute.Compute:
   """Returns what an update of so many members costs, evaluations left out."""
   return compute.training(
     stage.model,

@@ -79,7 +79,7 @@ def run_training(
       checkpoints=checkpoints,
       writer=writer,
       progress=progress,
-      meter=meter_of(run, _cost(stage, updates=1)),
+      meter=meter_of(run, cost(stage, updates=1)),
       profiler=profiler,
       describe_batch=functools.partial(describe_batch, run, stage),
     )
@@ -87,7 +87,7 @@ def run_training(
     **_scores(run, stage, result, evaluation(run, stage, score, problems)),
     "updates": result.updates,
     "reason": result.reason,
-    "compute": dataclasses.asdict(_cost(stage, updates=result.updates)),
+    "compute": dataclasses.asdict(cost(stage, updates=result.updates)),
   }
 
 
@@ -109,7 +109,7 @@ def _schedule(run: Run, stage: TrainStage) -> loop.Schedule:
   )
 
 
-def _cost(stage: TrainStage, *, updates: int) -> compute.Compute:
+def cost(stage: TrainStage, *, updates: int) -> compute.Compute:
   """Returns what so many updates of a stage cost."""
   return compute.training(
     stage.model,
