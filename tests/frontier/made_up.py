@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from undo_jax.config import FIGURES
+from undo_jax.frontier import reading
 from undo_jax.frontier.labels import LabelBudget
 from undo_jax.frontier.results import (
   Ablation,
@@ -20,7 +21,6 @@ from undo_jax.frontier.results import (
   Scores,
   Stopped,
 )
-from undo_jax.frontier.results import relearning as from_outcomes
 from undo_jax.plan.config import References, Report
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -82,7 +82,11 @@ def relearning(
     }
     for forget in (forget_RxS, *more_seeds)
   ]
-  return from_outcomes(outcomes, higher_is_worse=higher_is_worse)
+  return reading.relearning(
+    outcomes,
+    directories=["made-up"] * len(outcomes),
+    higher_is_worse=higher_is_worse,
+  )
 
 
 def curve(scores: Sequence[float], steps=(0, 10, 20, 50), **more) -> Relearning:
@@ -106,6 +110,7 @@ def run(
 ) -> ModelRun:
   return ModelRun(
     seed=seed,
+    workdir=None,
     directory="made-up",
     before=Scores(retain=retain, forget=forget, by_task=dict(by_task or {})),
     attacks=dict(attacks),
@@ -120,8 +125,8 @@ def run(
 
 def model(runs: Sequence[ModelRun], **changes) -> ModelResult:
   plain = {"label": "a model", "color": None, "marker": None, "family": None}
-  fields = {**plain, "swept": {}, "phase": "unlearn", "runs": tuple(runs)}
-  return ModelResult(**(fields | changes))
+  more = {"swept": {}, "phase": "unlearn", "recipe": "0" * 12, "runs": tuple(runs)}
+  return ModelResult(**(plain | more | changes))
 
 
 def adversary(label="full finetuning", trains="all weights", *, noise=0.0, paths=()):
@@ -136,6 +141,7 @@ def results(models: Mapping[str, ModelResult], **changes) -> Results:
     "schema": 3,
     "task": "arithmetic",
     "seeds": seeds,
+    "protocol": {"data": {}, "model": {}, "attacks": {"relearn": {}}},
     "metrics": {name: metric() for name in ("retain", "forget")},
     "items": {"retain": 200, "forget": 200},
     "references": References(

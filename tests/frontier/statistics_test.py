@@ -11,7 +11,6 @@ from scipy import stats
 from tests.frontier import made_up
 from tests.frontier.made_up import curve, model, run
 from undo_jax.frontier import report, statistics
-from undo_jax.frontier import results as results_lib
 
 STEPS = (0, 20, 100)
 SEEDS = (1, 2, 3)
@@ -309,9 +308,3 @@ def test_the_report_shows_mean_and_half_width(tmp_path):
   assert imread(paths[0]).shape[1] == 1600
   one = drawn(seeds=(1,))
   assert "±" not in report.page(one) and "±" not in report.text_table(one)
-
-
-def test_merged_workdirs_are_the_run_of_all_seeds():
-  together = drawn()
-  apart = {f"run{seed}": drawn(seeds=(seed,)) for seed in (3, 1, 2)}
-  assert results_lib.merge(apart) == together

@@ -22,7 +22,7 @@ COMMANDS = (
   "evaluate",
   "export",
   "import_gguf",
-  "seeds",
+  "compare",
   "compile",
   "harness",
   "tofu",
