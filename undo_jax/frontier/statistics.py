@@ -228,10 +228,25 @@ def endpoints(results: Results) -> tuple[str | None, str | None]:
 def by_seed(
   results: Results, names: Sequence[str | None], budget: int
 ) -> list[tuple[float, ...]]:
-  """Returns the worst forget scores of models, seed by seed; none if one has none."""
-  scores = [worst_forget(results, name, budget) for name in names if name is not None]
-  known = [score.by_seed for score in scores if score is not None]
-  return list(zip(*known, strict=True)) if len(known) == len(names) else []
+  """Returns the worst forget scores of models at each seed that all have, if any."""
+  if None in names:
+    return []
+  scores = [_of_seeds(results, n, worst_forget(results, n, budget)) for n in names if n]
+  return _at_common(scores)
+
+
+def _of_seeds(results: Results, name: str, mean: Mean | None) -> dict[int, float]:
+  """Returns a model's numbers by seed."""
+  if mean is None:
+    return {}
+  seeds = (run.seed for run in results.models[name].runs)
+  return dict(zip(seeds, mean.by_seed, strict=True))
+
+
+def _at_common(scores: Sequence[dict[int, float]]) -> list[tuple[float, ...]]:
+  first, *others = scores
+  common = [seed for seed in first if all(seed in other for other in others)]
+  return [tuple(of[seed] for of in scores) for seed in common]
 
 
 def compute(results: Results, name: str) -> Mean | None:
@@ -240,20 +255,20 @@ def compute(results: Results, name: str) -> Mean | None:
   return mean(run.compute.fraction_of_filtered for run in runs)
 
 
-def capability(results: Results) -> list[tuple[float, float]]:
-  """Returns the forget scores of the base and of no capability, seed by seed.
+def capability(results: Results) -> dict[int, tuple[float, float]]:
+  """Returns the forget scores of the base and of no capability by seed.
 
   The latter is 0, or where lower is worse that of data filtering: zero nats would be
   perfect capability. Empty where a reference has no such score.
   """
   base, filtered = reference(results, "base"), reference(results, "filtered")
-  full = before(results, base, "forget") if base else None
-  none = before(results, filtered, "forget") if filtered else None
-  if full is not None and higher_is_worse(results.metrics["forget"]):
-    return [(score, 0.0) for score in full.by_seed]
-  if full is None or none is None:
-    return []
-  return list(zip(full.by_seed, none.by_seed, strict=True))
+  full, none = (
+    _of_seeds(results, name, before(results, name, "forget")) if name else {}
+    for name in (base, filtered)
+  )
+  if higher_is_worse(results.metrics["forget"]):
+    return {seed: (score, 0.0) for seed, score in full.items()}
+  return {seed: (full[seed], none[seed]) for seed in full if seed in none}
 
 
 def recovery(results: Results, name: str, fraction: float = 0.5) -> list[int | None]:
@@ -265,9 +280,11 @@ def recovery(results: Results, name: str, fraction: float = 0.5) -> list[int | N
     Nothing where a score that they are counted from is not there.
   """
   updates: list[int | None] = []
-  for run, (base, floor) in zip(
-    results.models[name].runs, capability(results), strict=False
-  ):
+  known = capability(results)
+  for run in results.models[name].runs:
+    if run.seed not in known:
+      continue
+    base, floor = known[run.seed]
     relearned = [run.attacks[n] for n in rb.counted(results) if n in run.attacks]
     if not relearned or rb.coincide(base, floor):
       return []

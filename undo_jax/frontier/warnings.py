@@ -98,7 +98,8 @@ def _limits(model: ModelResult) -> Iterator[str]:
 
 def _noise(results: Results) -> Iterator[str]:
   """Says after which budgets the references are too close to scale robustness."""
-  spans = [abs(base - floor) for base, floor in statistics.capability(results)]
+  known = statistics.capability(results).values()
+  spans = [abs(base - floor) for base, floor in known]
   for budget in rb.budgets(results):
     ends = statistics.by_seed(results, statistics.endpoints(results), budget)
     span = min((abs(a - b) for a, b in ends), default=None)
