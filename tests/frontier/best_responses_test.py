@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from undo_jax.frontier import best_responses, games
 from undo_jax.utils.errors import ConfigError
@@ -26,6 +27,9 @@ def test_who_is_trained_against_whom(initial_steps):
     assert np.flatnonzero(got.eligible_KxK[agent]).tolist() == expected
     is_ephemeral = agent % 2 != initial_steps % 2 and agent > initial_steps
     assert got.ephemeral_K[agent] == is_ephemeral
+    # Reported: those before it that are not ephemeral, and itself.
+    lasting = [i for i in range(agent) if not got.ephemeral_K[i]]
+    assert np.flatnonzero(got.counted_KxK[agent]).tolist() == [*lasting, agent]
 
 
 def test_of_fictitious_play_all_agents_before():
@@ -56,6 +60,15 @@ def test_the_population_plays_the_form_of_two_responses_step_for_step(initial_st
   np.testing.assert_array_equal(
     population.best_responses_T[0, np.array(agents)], pairs.best_responses_T[0]
   )
+
+
+def test_ties_of_agents_are_broken_uniformly_and_apart():
+  got = best_responses.population_play(
+    np.zeros((3, 3), int), 400, key=jax.random.key(0)
+  )
+  rows, columns = got.row_plays_T[1:], got.column_plays_T[1:]
+  together = stats.contingency.crosstab(rows, columns).count
+  assert stats.chisquare(together.ravel()).pvalue > 1e-4
 
 
 def exact(payoffs):

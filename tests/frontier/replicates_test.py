@@ -61,6 +61,13 @@ def test_the_nested_cost_counts_every_run():
   assert one == replicates.Plan({"unlearn": 4}, 8.0, 0.5)
 
 
+def test_of_equal_costs_the_surest_is_bought():
+  # Six runs: 2 x 3 and 6 x 1 have the variance 2/3, 3 x 2 has 7/12.
+  parts = {frozenset("a"): 1.0, frozenset("b"): 0.5}
+  got = replicates.plan(parts, {"a": 0.0, "b": 1.0}, 0.68**0.5)
+  assert got == replicates.Plan({"a": 3, "b": 2}, 6.0, pytest.approx((7 / 12) ** 0.5))
+
+
 def test_attacks_a_noise_seed_near_the_continuous_optimum():
   # Minimizing (s_n + s_r / m) (c_d + m c_a) over m: sqrt(c_d s_r / (c_a s_n)).
   parts = {

@@ -132,6 +132,8 @@ def effects(parts: Components) -> dict[str, Effect]:
   """Returns every factor's first-order and total effect, and their shares of Var(y).
 
   V_i <= T_i, sum_i V_i <= Var(y) <= sum_i T_i where no component is negative.
+
+  A new level is a new run: T_i holds the noise of a cell's value, replicates' too.
   """
   variance = sum(parts.values())
 
@@ -331,7 +333,6 @@ def _differences(
   """
   known = weights > 0
   centered = np.where(known, values - np.mean(values, where=known), 0.0)
-  weights = np.where(known, weights, 0.0)
   moments = [(weights * centered**power).sum(axis=-1) for power in range(3)]
   at_least = {}
   for group in subsets(names):
