@@ -55,6 +55,7 @@ OVERRIDES = {
   "attacks.relearn.evaluate_every": 2,
   "attacks.relearn.evaluations_per_call": 1,
   "attacks.relearn.batch_size": 8,
+  "report.budgets": (2, 4),
 }
 
 

@@ -35,6 +35,7 @@ MINIMAL = minimal.OVERRIDES | {
   "attacks.relearn.learning_rates": (1e-2,),
   "attacks.relearn.num_steps": 2,
   "attacks.relearn.evaluate_every": 1,
+  "report.budgets": (1, 2),
   "models.data_filtering_labelled.labels.share": 0.5,
   **{f"models.{name}.optimizer.num_steps": 3 for name in PRETRAINED},
   **{f"models.{name}.sweep.noise.alpha": (0.5,) for name in DISTILLED},

@@ -122,6 +122,12 @@ WRONG = [
   ("report.rival", "undoo", "report.rival: expected None or one of base"),
   ("report.budgets", (), "at least one number of updates"),
   ("report.budgets", (20, 20), "values that differ"),
+  ("report.budgets", (20, 55), r"evaluated \(every 10 up to 120\), got 55"),
+  ("report.budgets", (130,), r"evaluated \(every 10 up to 120\), got 130"),
+  ("attacks.relearn.mixture", "", "relearn.mixture: expected one of attack, .* got .."),
+  ("attacks.relearn.seeds", (3, 3), "relearn.seeds: expected values that differ"),
+  ("attacks.relearn.seeds", (-1,), r"integers in \[0, 2\^31\)"),
+  ("report.filtering", "nobody", "report.filtering: expected None or one of"),
   ("report.worst_over", ("relern",), "worst_over: expected some of relearn"),
   ("writers", ("jsonl", "cloud"), "writers: .*'cloud'"),
 ]

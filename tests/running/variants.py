@@ -32,6 +32,7 @@ VARIANTS = minimal.OVERRIDES | {
   "attacks.relearn.learning_rates": (1e-2,),
   "attacks.relearn.num_steps": 2,
   "attacks.relearn.evaluate_every": 1,
+  "report.budgets": (1, 2),
   "attacks.relearn.trainable": (("layers/attention/.*", (0,)),),
   "attacks.relearn.noise.alpha": 0.3,
 }

@@ -47,9 +47,28 @@ def check(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
   _check_rows(config, shards)
   for name in config.writers:
     _within("writers", writers.REGISTRY.get, name)
-  for name in config.report.worst_over:
+  _check_report(config)
+
+
+def _check_report(config: RunConfig) -> None:
+  """Checks that the worst case is over attacks that are there, at their steps."""
+  report = config.report
+  for name in report.worst_over:
     if name not in config.attacks:
       fail("report.worst_over", f"some of {', '.join(config.attacks)}", name)
+  counted = [config.attacks[name] for name in report.worst_over or config.attacks]
+  steps = {
+    step
+    for entry in counted
+    for step in range(entry.evaluate_every, entry.num_steps + 1, entry.evaluate_every)
+  }
+  unread = [budget for budget in report.budgets if budget not in steps]
+  if counted and unread:
+    evaluated = "; ".join(
+      f"every {e.evaluate_every} up to {e.num_steps}" for e in counted
+    )
+    expected = f"updates after which an attack is evaluated ({evaluated})"
+    fail("report.budgets", expected, unread[0])
 
 
 def fail(field: str, expected: str, got: object) -> NoReturn:

@@ -1,0 +1,70 @@
+"""Tables by seeds: every cell where it belongs, and components that add up."""
+
+import numpy as np
+import pytest
+
+from tests.frontier import made_up
+from undo_jax.frontier import replication, variance
+from undo_jax.utils.errors import ConfigError
+
+STEPS = (0, 10, 20)
+RATES = (1e-3, 1e-2)
+
+
+def results_of(scores, streams=("noise",)):
+  """Returns a family with scores [noise, run, attack, R, S]; alpha is swept too."""
+  models = {}
+  for index in np.ndindex(scores.shape[: len(streams)]):
+    runs = []
+    for seed, of_run in enumerate(scores[index]):
+      first, *more = of_run.tolist()
+      under = made_up.relearning(first, steps=STEPS, rates=RATES, more_seeds=more)
+      runs.append(made_up.run({"relearn": under}, seed=seed))
+    swept = {"noise.alpha": 0.5} | {
+      f"streams.{name}": 10 * i for name, i in zip(streams, index, strict=True)
+    }
+    models[f"undo_{index}"] = made_up.model(runs, family="undo", swept=swept)
+  return made_up.results(models)
+
+
+def drawn(*shape):
+  return np.random.default_rng(0).random((*shape, len(RATES), len(STEPS)))
+
+
+def test_cells_are_at_their_seeds_under_one_attack():
+  scores = drawn(3, 2, 4)
+  (found,) = replication.tables(results_of(scores), "undo", 10)
+  assert found.model == "undo, noise.alpha = 0.5"
+  assert found.factors == ("noise", "run", "attack")
+  assert found.levels == ((0, 10, 20), (0, 1), (0, 1, 2, 3))
+  # The rate that is the worst on the mean; of the steps only 10 is within.
+  rate = scores[..., 1].mean(axis=(0, 1, 2)).argmax()
+  np.testing.assert_array_equal(found.table, scores[:, :, :, rate, 1])
+  assert (found.attack, found.step) == ("relearn", 10)
+  assert found.learning_rate == RATES[rate]
+  assert replication.components(found) == variance.components(
+    found.table, found.factors
+  )
+
+
+def test_factors_of_one_level_are_left_out():
+  (found,) = replication.tables(results_of(drawn(2, 1, 3)), "undo", 20)
+  assert found.factors == ("noise", "attack") and found.table.shape == (2, 3)
+  with pytest.raises(ConfigError, match="a seed with two values or more"):
+    replication.tables(results_of(drawn(1, 1, 1)), "undo", 20)
+
+
+def test_two_streams_that_are_crossed_are_two_factors():
+  scores = drawn(2, 3, 2, 1)
+  results = results_of(scores, ("noise", "distill_data"))
+  (found,) = replication.tables(results, "undo", 20)
+  assert found.factors == ("noise", "distill_data", "run")
+  assert found.table.shape == (2, 3, 2)
+  means = scores[..., 1:].mean(axis=(0, 1, 2, 3))
+  rate, step = np.unravel_index(means.argmax(), means.shape)
+  np.testing.assert_array_equal(found.table, scores[..., 0, rate, step + 1])
+
+
+def test_a_model_that_nobody_attacked_is_named():
+  with pytest.raises(ConfigError, match="nobody: expected a model that was attacked"):
+    replication.tables(results_of(drawn(2, 2, 2)), "nobody", 20)
