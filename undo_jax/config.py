@@ -651,13 +651,24 @@ def weights(
   )
 
 
-def distillation() -> Config:
-  """Returns the options of distillation: on outputs, from the unlearned model."""
+def distillation(
+  *, divergence: str = "forward_kl", temperature: float = 1.0, jsd_beta: float = 0.5
+) -> Config:
+  """Returns the options of distillation: on outputs, from the unlearned model.
+
+  Args:
+    divergence: forward_kl, reverse_kl or jsd, the generalized Jensen-Shannon one.
+    temperature: T of both softmaxes; the divergence is then times T^2.
+    jsd_beta: the teacher's weight in (0, 1) in the mixture of jsd.
+  """
   return config_dict.create(
-    kl_weight=1.0,  # Of the forward KL to the teacher's outputs.
+    kl_weight=1.0,  # Of the divergence from the teacher's outputs.
     activation_weight=0.0,  # Of the layers' squared error on the teacher's inputs.
     base_share=0.0,  # Of the model from before unlearning as a second teacher.
     base_choice="mixed",  # mixed adds up both KLs; switch draws one an update.
+    divergence=divergence,
+    temperature=temperature,
+    jsd_beta=jsd_beta,
   )
 
 

@@ -29,7 +29,7 @@ from undo_jax.utils.types import ConfigError
 # Their terms are statistics of a microbatch: rep_noise_test.py.
 STATISTICS = {"max_ent_rep_noise"}
 # Their terms are in other cases: distillation on outputs, MaxEnt with cross-entropy.
-FEWER_TERMS = {"forward_kl", "max_ent"}
+FEWER_TERMS = {"forward_kl", "forward_kl, reversed, softened", "max_ent"}
 # Take a model with reserved units: tests beside routed_toy.py.
 ROUTED = {"routed", "routed_forward_kl", "sgtm", "sgtm_forward_kl"}
 

@@ -22,6 +22,10 @@ CASES = {
     "forward_kl",
     {"kl_weight": 0.7, "activation_weight": 10.0, "base_share": 0.3},
   ),
+  "forward_kl, reversed, softened": (
+    "forward_kl",
+    {"divergence": "reverse_kl", "temperature": 2.0, "base_share": 0.3},
+  ),
   "grad_diff": ("grad_diff", {"retain_weight": 1.5}),
   "max_ent": ("max_ent", {"retain_weight": 0.5}),
   "max_ent, kl": (
@@ -206,7 +210,7 @@ def np_rep_noise(params, batch, key, fixed, *, only_differing=False):
 
 def np_objective(name, params, frozen, batch, key=FIRST, fixed=None):
   """Returns the terms whose sum is the loss."""
-  if name in ("cross_entropy", "forward_kl", "forward_kl, mixed, activations"):
+  if name == "cross_entropy" or name.startswith("forward_kl"):
     logits, _ = numpy_apply(params, batch["inputs"])
     mask = np.asarray(batch["mask"])
     if name == "cross_entropy":
@@ -216,6 +220,10 @@ def np_objective(name, params, frozen, batch, key=FIRST, fixed=None):
     if name == "forward_kl":
       return [kl]
     base, _ = numpy_apply(frozen["base"], batch["inputs"])
+    if name == "forward_kl, reversed, softened":
+      # With T = 2: 2^2 times the KL from the student, of half the logits.
+      kls = [np_forward_kl(other / 2, logits / 2, mask) for other in (teacher, base)]
+      return [4 * 0.7 * kls[0], 4 * 0.3 * kls[1]]
     error = np_activation_error(params, frozen["teacher"], batch)
     return [0.7 * 0.7 * kl, 0.7 * 0.3 * np_forward_kl(logits, base, mask), 10 * error]
   forget, retain = batch["forget"], batch["retain"]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.objectives import chunked
+from undo_jax.objectives import chunked, divergences
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
@@ -71,6 +71,9 @@ def make(
   activation_weight: float = 0.0,
   base_share: float = 0.0,
   base_choice: str = "mixed",
+  divergence: str = "forward_kl",
+  temperature: float = 1.0,
+  jsd_beta: float = 0.5,
 ) -> Objective:
   """Returns L = kl_weight * KL + activation_weight * activation error on `batch`.
 
@@ -78,6 +81,8 @@ def make(
      before unlearning teaches too: "mixed" is p * KL(frozen["base"] || params) +
      (1 - p) * KL(frozen["teacher"] || params); "switch" takes in each microbatch
      one of the two alone, base with probability p by the key.
+     With another divergence or temperature, it stands in the place of each KL; see
+     divergences.make.
   2. The activation error is that of each layer by itself: it reads the teacher's
      hidden state and is compared with the teacher's next one, the last layer after
      the final norm. Layers equal to the teacher's add nothing. Neither embedding nor
@@ -85,13 +90,19 @@ def make(
 
   Raises:
     ConfigError: if a weight is negative or both are zero, base_share lies outside
-      [0, 1] or has no KL to act on, or base_choice is not one of CHOICES.
+      [0, 1] or has no KL to act on, base_choice is not one of CHOICES, or divergences
+      refuses what it is given.
 
   Reference: UNDO, arXiv 2506.06278, section 3 and, for activations and for two
   teachers, the code published with it (WMDP).
   """
   _check(kl_weight, activation_weight, base_share, base_choice)
-  divergences = _divergences(apply, base_share, base_choice)
+  divergences.check(divergence, temperature, jsd_beta)
+  if divergence == "forward_kl" and temperature == 1:
+    between: divergences.Divergence = forward_kl
+  else:
+    between = divergences.make(divergence, temperature=temperature, jsd_beta=jsd_beta)
+  terms_of = _terms(apply, between, divergence, base_share, base_choice)
 
   def objective(params, frozen, batch, key):
     terms: dict[str, tuple[float, SumCount]] = {}
@@ -103,7 +114,7 @@ def make(
     else:
       logits = lambda: apply(frozen["teacher"], batch["inputs"]).logits  # noqa: E731
     if kl_weight:
-      for name, share, value in divergences(params, frozen, batch, key, logits):
+      for name, share, value in terms_of(params, frozen, batch, key, logits):
         terms[name] = kl_weight * share, value
     loss = weighted(*terms.values())
     return loss, {name: value for name, (_, value) in terms.items()}
@@ -111,29 +122,29 @@ def make(
   return objective
 
 
-def _divergences(apply, base_share, base_choice):
-  """Returns the function that computes (metric, share, KL) of each teacher."""
+def _terms(apply, between, name, base_share, base_choice):
+  """Returns the function that computes (metric, share, divergence) of each teacher."""
 
-  def divergences(params, frozen, batch, key, teacher_logits):
+  def terms(params, frozen, batch, key, teacher_logits):
     def base_logits():
       return apply(frozen["base"], batch["inputs"]).logits
 
-    def kl(logits):
-      return forward_kl(student, logits, batch["mask"])
+    def from_student(logits):
+      return between(student, logits, batch["mask"])
 
     student = apply(params, batch["inputs"]).logits
     if not base_share:
-      return [("forward_kl", 1.0, kl(teacher_logits()))]
+      return [(name, 1.0, from_student(teacher_logits()))]
     if base_choice == "mixed":
       return [
-        ("forward_kl", 1.0 - base_share, kl(teacher_logits())),
-        ("base_forward_kl", base_share, kl(base_logits())),
+        (name, 1.0 - base_share, from_student(teacher_logits())),
+        (f"base_{name}", base_share, from_student(base_logits())),
       ]
     from_base = jax.random.bernoulli(key, base_share)
     chosen = jax.lax.cond(from_base, base_logits, teacher_logits)
-    return [("forward_kl", 1.0, kl(chosen))]
+    return [(name, 1.0, from_student(chosen))]
 
-  return divergences
+  return terms
 
 
 def needs(
@@ -142,12 +153,15 @@ def needs(
   activation_weight: float = 0.0,
   base_share: float = 0.0,
   base_choice: str = "mixed",
+  **divergence: object,
 ) -> dict[str, object]:
   """Returns the passes and frozen trees that the options of `make` ask for.
 
   A switch runs one of its two teachers, unless activations need the unlearned one
-  anyway; then base is counted whole though it runs in a share of the updates.
+  anyway; then base is counted whole though it runs in a share of the updates. Which
+  divergence it is costs no pass.
   """
+  del divergence
   trained = bool(kl_weight) + bool(activation_weight)
   both = bool(base_share) and (base_choice == "mixed" or bool(activation_weight))
   return {

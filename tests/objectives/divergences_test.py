@@ -1,0 +1,138 @@
+"""Divergences against scipy in float64, in chunks, on eight devices, at limits."""
+
+import functools
+
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import pytest
+from scipy import special
+
+from tests.objectives.toy import MASK, B, D, L, assert_trees_close, draw_logits
+from undo_jax import objectives, testing
+from undo_jax.objectives import chunked, divergences
+from undo_jax.objectives.distillation import forward_kl
+from undo_jax.utils.records import FieldError
+
+STUDENT, TEACHER = np.float32(draw_logits(0)), np.float32(draw_logits(1))
+CASES = [
+  ("forward_kl", 2.0, 0.5),
+  ("reverse_kl", 1.0, 0.5),
+  ("reverse_kl", 3.0, 0.5),
+  ("jsd", 1.0, 0.5),
+  ("jsd", 2.0, 0.1),
+]
+EACH = pytest.mark.parametrize(("name", "temperature", "beta"), CASES)
+
+
+def reference(name, student, teacher, temperature=1.0, beta=0.5, mask=MASK):
+  """Returns the mean by scipy's relative entropy, in float64."""
+  p_S, p_T = (
+    special.softmax(np.float64(logits) / temperature, axis=-1)
+    for logits in (student, teacher)
+  )
+  kl = lambda p, q: special.rel_entr(p, q).sum(-1)  # noqa: E731
+  middle = beta * p_T + (1 - beta) * p_S
+  value = {
+    "forward_kl": kl(p_T, p_S),
+    "reverse_kl": kl(p_S, p_T),
+    "jsd": beta * kl(p_T, middle) + (1 - beta) * kl(p_S, middle),
+  }[name]
+  return temperature**2 * (value * mask).sum() / mask.sum()
+
+
+def loss_of(name, temperature, beta):
+  return divergences.make(name, temperature=temperature, jsd_beta=beta)
+
+
+def value_and_gradients(loss, student, teacher):
+  def value(student, teacher):
+    return loss(student, teacher, MASK).mean()
+
+  return jax.jit(jax.value_and_grad(value, argnums=(0, 1)))(student, teacher)
+
+
+@EACH
+def test_a_divergence_is_its_formula_and_moves_the_student_alone(
+  name, temperature, beta
+):
+  loss = loss_of(name, temperature, beta)
+  value, (grad, to_teacher) = value_and_gradients(loss, STUDENT, TEACHER)
+  of = functools.partial(reference, name, temperature=temperature, beta=beta)
+  np.testing.assert_allclose(value, of(STUDENT, TEACHER), rtol=2e-6)
+  assert not np.any(to_teacher)
+  direction = np.random.default_rng(5).standard_normal(STUDENT.shape)
+  ends = [of(STUDENT + h * direction, TEACHER) for h in (1e-5, -1e-5)]
+  expected = (ends[0] - ends[1]) / 2e-5
+  np.testing.assert_allclose(np.vdot(grad, direction), expected, rtol=1e-5)
+
+
+def test_at_temperature_one_the_forward_kl_is_the_public_one():
+  got = loss_of("forward_kl", 1.0, 0.5)(STUDENT, TEACHER, MASK)
+  np.testing.assert_array_equal(got, forward_kl(STUDENT, TEACHER, MASK))
+
+
+def test_the_jensen_shannon_divergence_tends_to_both_kls():
+  student, teacher = np.float32(0.2) * STUDENT, np.float32(0.6) * TEACHER
+  for beta, name in ((1e-3, "forward_kl"), (1 - 1e-3, "reverse_kl")):
+    got = loss_of("jsd", 1.0, beta)(student, teacher, MASK).mean() / 1e-3
+    np.testing.assert_allclose(got, reference(name, student, teacher), rtol=0.05)
+    other = reference(name, teacher, student)
+    assert abs(got - other) > 0.1 * other
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e15])
+@EACH
+def test_gradients_are_finite_where_predictions_are_sure(
+  name, temperature, beta, scale
+):
+  student, teacher = np.float32(scale) * STUDENT, np.float32(scale) * TEACHER
+  loss = loss_of(name, temperature, beta)
+  for leaf in jax.tree.leaves(value_and_gradients(loss, student, teacher)):
+    assert np.all(np.isfinite(leaf))
+
+
+@pytest.mark.parametrize("name", ["reverse_kl", "jsd"])
+def test_chunks_on_eight_devices_change_nothing(name):
+  normal = np.random.default_rng(7).standard_normal
+  hidden, weights = np.float32(normal((2, B, L, D))), np.float32(normal((2, 16, D)))
+  unembed = lambda weights, hidden: hidden @ weights.T  # noqa: E731
+  loss = loss_of(name, 2.0, 0.3)
+
+  def value(student, weights, teacher, other, chunk):
+    parts = [(student, weights), (teacher, other)]
+    logits = [
+      chunked.Deferred(h, w, unembed, chunk) if chunk else unembed(w, h)
+      for h, w in parts
+    ]
+    return loss(*logits, MASK).mean()
+
+  fn = jax.jit(jax.value_and_grad(value, argnums=(0, 1)), static_argnums=4)
+  args = hidden[0], weights[0], hidden[1], weights[1]
+  expected = fn(*args, None)
+  mesh = testing.mesh(8, data=2, fsdp=2, tensor=2)
+  rows, columns = NamedSharding(mesh, P(("data", "fsdp"))), P("tensor", None)
+  wheres = rows, NamedSharding(mesh, columns)
+  spread = [jax.device_put(x, wheres[i % 2]) for i, x in enumerate(args)]
+  assert_trees_close(fn(*spread, 4), expected, 2e-6)
+
+
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [
+    ("divergence", "kl"),
+    ("divergence", None),
+    ("temperature", 0.0),
+    ("temperature", -1.0),
+    ("temperature", "2"),
+    ("temperature", float("nan")),
+    ("jsd_beta", 0.0),
+    ("jsd_beta", 1.0),
+    ("jsd_beta", None),
+  ],
+)
+def test_what_cannot_work_is_named(field, value):
+  with pytest.raises(FieldError, match=f"^{field}: expected .*, got") as error:
+    objectives.make("forward_kl", lambda *_: None, **{field: value})
+  assert "\n" not in str(error.value) and error.value.field == field
