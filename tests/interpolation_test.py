@@ -181,6 +181,50 @@ def test_what_is_not_trained_keeps_its_value_and_the_rest_its_noise():
   assert_same(got, expected)
 
 
+RULES = (
+  ("layers/mlp/.*", (1,), 0.9),
+  ("layers/.*", (0, 1), 0.2),
+  ("embedding", (), 0.0),
+)
+
+
+def test_the_first_rule_that_names_an_entry_decides_its_alpha():
+  got = jax.device_get(interpolation.alphas(tree(), 0.5, RULES))
+  wide = jax.tree.map(lambda a, x: np.broadcast_to(a, x.shape), got, tree())
+  by_layer = {"mlp": (0.2, 0.9, 0.5), "norm": (0.2, 0.2, 0.5)}
+  for name, alphas in by_layer.items():
+    (leaf,) = wide["layers"][name].values()
+    expected = np.float32(alphas).reshape(3, *(1,) * (leaf.ndim - 1))
+    np.testing.assert_array_equal(leaf, np.broadcast_to(expected, leaf.shape))
+  assert np.all(wide["embedding"] == 0) and np.all(wide["final_norm"]["scale"] == 0.5)
+
+
+def test_every_entry_is_noised_by_its_own_alpha():
+  alphas = jax.tree.map(
+    lambda x: np.float32(np.random.default_rng(x.size).random(x.shape)), tree()
+  )
+  noise = toward_init(jax.tree.map(np.zeros_like, tree()), KEY, alpha=1.0, beta=1.0)
+  got = toward_init(tree(), KEY, alpha=alphas, beta=0.3)
+
+  def check(x, a, drawn, found):
+    x, a, drawn = np.float64(x), np.float64(a), np.float64(drawn)
+    expected = (1 - a) * x + a * 0.3 * drawn
+    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-7)
+
+  jax.tree.map(check, tree(), alphas, noise, got)
+  ones = jax.tree.map(lambda x: np.full_like(x, 0.6), tree())
+  both = (toward_init(tree(), KEY, alpha=a, beta=0.3) for a in (ones, np.float32(0.6)))
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-7, atol=1e-7), *both
+  )
+
+
+@pytest.mark.parametrize("rule", [("head", (), 0.1), ("layers/mlp/.*", (3,), 0.1)])
+def test_an_alpha_of_no_parameter_or_layer_is_an_error(rule):
+  with pytest.raises(ValueError, match="matches no parameter|lie in"):
+    interpolation.alphas(tree(), 0.5, (rule,))
+
+
 def test_any_function_may_draw_the_noise():
   rules = ((".*", lambda key, leaf: jnp.full_like(leaf, 2.0)),)
   got = toward_init({"a": jnp.ones(3)}, KEY, alpha=0.25, beta=0.5, rules=rules)

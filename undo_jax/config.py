@@ -321,9 +321,7 @@ def recipe(
   entry.start = start
   # A stage's directory or Hugging Face's: the model is taken from it, not trained.
   entry.checkpoint = config_dict.placeholder(str)
-  # What training starts from is first noised: alpha in [0, 1], 0 is off; beta is the
-  # scale of the noise in [0, 1], 0 pure shrinking.
-  entry.noise = config_dict.create(alpha=0.0, beta=0.1)
+  entry.noise = noise()  # What training starts from is first noised.
   entry.objective = objective
   entry.options = table()
   entry.options.update(dict(options or {}))
@@ -358,6 +356,17 @@ def recipe(
   # becomes one for each combination, with the values in its name.
   entry.sweep = table()
   return entry
+
+
+def noise() -> Config:
+  """Returns the noise of a model: none, until alpha or a rule is above 0."""
+  return config_dict.create(
+    alpha=0.0,  # How far toward random weights, in [0, 1].
+    beta=0.1,  # Scale of these, in [0, 1]; 0: pure shrinking.
+    # Other alphas: (path regex, layers, alpha), where () are all layers, as in
+    # (("embedding", (), 0.0), ("layers/mlp/.*", (0, 1), 0.9)); the first decides.
+    rules=(),
+  )
 
 
 def like(entry: Config, **changes: object) -> Config:
@@ -707,8 +716,7 @@ def attack(
   entry.clip_norm = config_dict.placeholder(float)  # Global gradient norm; None: none.
   entry.clip_norm = 1.0
   entry.trainable = ()  # What is trained, as in `optimizer`.
-  # The model is first noised by so much; alpha 0: attacked as it is.
-  entry.noise = config_dict.create(alpha=0.0, beta=0.1)
+  entry.noise = noise()  # The model is first noised; alpha 0: attacked as it is.
   entry.stream = "attack"  # Random stream of the order of the data ...
   entry.seeds = seeds  # ... and seeds within it, a population each; (): one.
   entry.label = config_dict.placeholder(str)  # On the page; None: the adversary's.

@@ -1,16 +1,19 @@
 """UNDO's noise: interpolation of parameters toward random initialization."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import zlib
 
 import jax
 from jax.core import Tracer
 import jax.numpy as jnp
+import numpy as np
 
 from undo_jax.utils import trees
 from undo_jax.utils.types import Params
 
 Noise = Callable[[jax.Array, jax.Array], jax.Array]
+# (path regex, layers, alpha); () are all layers.
+AlphaRules = Sequence[tuple[str, tuple[int, ...], float]]
 
 
 def xavier_uniform(key: jax.Array, leaf: jax.Array) -> jax.Array:
@@ -55,11 +58,40 @@ def untouched(key: jax.Array, leaf: jax.Array) -> jax.Array:
 XAVIER = ((r"(.*/)?scale", zero), (r".*", xavier_uniform))
 
 
+def alphas(params: Params, alpha: float | jax.Array, rules: AlphaRules) -> Params:
+  """Returns the noise strength of every entry: of the first rule that names it.
+
+  Args:
+    params: tree of arrays or ShapeDtypeStructs.
+    alpha: of what no rule names; may be traced.
+    rules: (path regex, layers, alpha): of parameters under layers/ the indices of the
+      layers it speaks of, empty for all of them; empty for any other parameter.
+
+  Returns:
+    A tree like `params` of float32 arrays that broadcast to them, for `toward_init`.
+
+  Raises:
+    ValueError: if a rule names no parameter or no layer.
+  """
+
+  def full(leaf):
+    return jnp.full((1,) * len(leaf.shape), alpha, jnp.float32)
+
+  found = jax.tree.map(full, params)
+  for pattern, layers, value in reversed(rules):
+    axis, index = (0, tuple(layers)) if layers else (None, None)
+    masks = trees.mask_from_rules(params, [(pattern, axis, index, 1.0)], default=0.0)
+    found = jax.tree.map(
+      lambda m, old, new=value: jnp.where(m > 0, new, old), masks, found
+    )
+  return found
+
+
 def toward_init(
   params: Params,
   key: jax.Array,
   *,
-  alpha: float | jax.Array,
+  alpha: float | jax.Array | Params,
   beta: float | jax.Array,
   rules: trees.Rules = XAVIER,
   trainable: tuple = (),
@@ -75,7 +107,8 @@ def toward_init(
     params: tree of float arrays.
     key: PRNG key; every path draws from its own fold of it, so that the noise of
       a parameter does not depend on what else is in the tree.
-    alpha: noise strength in [0, 1]; may be traced (a population over alphas).
+    alpha: noise strength in [0, 1]; may be traced (a population over alphas). Or a
+      tree like `params` of arrays that broadcast to them: of every entry its own.
     beta: scale of the noise in [0, 1]; 0 is pure shrinking.
     rules: (path regex, noise) with noise one of `xavier_uniform`, `zero`, `one`,
       `untouched` or any function (key, leaf) -> array like the leaf.
@@ -90,11 +123,14 @@ def toward_init(
 
   Reference: UNDO, arXiv 2506.06278, section 5 (perturbation of the weights).
   """
-  for name, value in (("alpha", alpha), ("beta", beta)):
-    if not isinstance(value, Tracer) and not 0.0 <= float(value) <= 1.0:
+  by_entry = jax.tree.structure(alpha) == jax.tree.structure(params)
+  every = alpha if by_entry else jax.tree.map(lambda _: alpha, params)
+  strengths = jax.tree.leaves(alpha) if by_entry else [alpha]
+  for name, value in (*(("alpha", a) for a in strengths), ("beta", beta)):
+    if not isinstance(value, Tracer) and not _is_unit(value):
       raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
-  def noised(path, leaf, noise):
+  def noised(path, leaf, noise, alpha):
     if noise is untouched:
       return leaf
     if noise is one:
@@ -102,10 +138,14 @@ def toward_init(
     drawn = noise(jax.random.fold_in(key, zlib.crc32(path.encode())), leaf)
     return ((1.0 - alpha) * leaf + alpha * beta * drawn).astype(leaf.dtype)
 
-  moved = trees.map_with_path(noised, params, trees.match(params, rules))
+  moved = trees.map_with_path(noised, params, trees.match(params, rules), every)
   if not trainable:
     return moved
   masks = trees.mask_from_rules(params, trainable, default=0.0)
   return jax.tree.map(
     lambda m, new, old: jnp.where(m > 0, new, old), masks, moved, params
   )
+
+
+def _is_unit(value) -> bool:
+  return bool(np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)))

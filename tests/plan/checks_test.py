@@ -97,6 +97,14 @@ WRONG = [
   ("models.undo.sweep.noise.alpha", (0.3, 0.3), "values that differ"),
   ("models.undo.sweep.noise.alpha", (), "values in a tuple"),
   ("models.undo.noise.beta", -0.1, r"a number in \[0, 1\], got -0.1"),
+  ("models.undo.noise.rules", (("head/.*", (), 0.1),), "noise.rules: .*matches no par"),
+  ("models.undo.noise.rules", (("layers/.*", (7,), 0.1),), r"in \[0, 3\), got \(7,\)"),
+  (
+    "models.undo.noise.rules",
+    (("layers/.*", (), 1.1),),
+    r"alphas in \[0, 1\], got 1.1",
+  ),
+  ("attacks.relearn.noise.rules", (("(", (), 1.0),), "relearn.noise.rules: .*no regex"),
   (
     "models.undo.mixture.batch",
     "destill",

@@ -71,6 +71,17 @@ def test_each_seed_of_an_attack_is_a_stage_that_no_other_changes():
   assert again.seeds not in (one.seeds, other.seeds)
 
 
+def test_rules_alone_are_noise_and_their_absence_changes_no_identity():
+  rules = (("embedding", (), 0.4),)
+  found = by_name(models__undo__sweep={}, models__undo__noise__rules=rules)["undo"]
+  assert found.noise is not None and found.noise.rules == rules
+  plain = by_name()["undo_alpha_0.3"]
+  assert stages.to_json(plain)["noise"] == {"alpha": 0.3, "beta": 0.1}
+  assert changed(models__undo__noise__rules=rules) == {
+    name for name in TINY if "undo_" in name
+  }
+
+
 def test_an_attack_setting_changes_the_attacks_only():
   assert changed(attacks__relearn__num_steps=100) == ATTACKS
 

@@ -113,6 +113,24 @@ def test_eight_devices_share_the_work_and_change_nothing(alone):
     np.testing.assert_array_equal(score, alone[3][name])
 
 
+def test_noise_by_rules_is_the_same_on_eight_devices():
+  rules = (("layers/mlp/.*", (1,), 1.0), ("layers/.*", (), 0.0))
+  made = []
+  for mesh in (testing.mesh(1), testing.mesh(8, data=2, fsdp=2, tensor=2)):
+    params = put_params(MODEL, mesh)
+    program = programs.noise(MODEL, mesh, (), rules)
+    made.append(jax.device_get(program(params, jax.random.key(1), 0.5, 0.1)))
+  # Multiplied and added in one rounding, or in two.
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-8), *made)
+  before, after = minimal.params(MODEL), made[0]
+  moved = jax.tree.map(
+    lambda x, y: np.mean(x != y, axis=tuple(range(1, x.ndim))), before, after
+  )
+  assert np.array_equal(moved["layers"]["mlp"]["up"]["kernel"], [0, 1])
+  assert not np.any(moved["layers"]["attention"]["query"]["kernel"])
+  assert np.all(moved["embedding"] > 0)
+
+
 def test_a_frozen_model_is_held_in_the_compute_dtype_and_reads_the_same():
   mesh = testing.mesh(1)
   model = testing.config(dtype="bfloat16")

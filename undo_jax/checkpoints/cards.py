@@ -201,6 +201,7 @@ def _what(stage: Stage) -> str:
     text += f", sharpness-aware with rho {stage.rho:g}"
   if stage.noise is not None:
     text += f", after noise of alpha {stage.noise.alpha:g}, beta {stage.noise.beta:g}"
+    text += ", other alphas by path" if stage.noise.rules else ""
   if stage.labels is not None:
     text += f", {stage.labels.share:.3g} of the rows labelled"
   return text

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 import re
 from typing import NoReturn
 
-from undo_jax import attacks, objectives, tasks
+from undo_jax import attacks, interpolation, objectives, tasks
 from undo_jax.data import packing, tokenizers
 from undo_jax.models import expansion
 from undo_jax.models.decoder import Decoder
 from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives.method import Method
 from undo_jax.plan import translation
-from undo_jax.plan.config import NAME, AttackEntry, Recipe, RunConfig
+from undo_jax.plan.config import NAME, AttackEntry, Noise, Recipe, RunConfig
 from undo_jax.plan.stages import BATCH, TrainStage
 from undo_jax.training import optimizers, stop_rules, writers
 from undo_jax.training.optimizers import trainable_rules
@@ -137,6 +137,7 @@ def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:
   _check_rows_divide(recipe, shards)
   _check_method(config, recipe)
   _check_trainable(config, "optimizer.trainable", recipe.optimizer.trainable)
+  _check_noise(config, recipe.noise)
   optimizers.RULES.get(recipe.optimizer.name)
   for role in translation.roles(recipe):
     if recipe.frozen.get(role) is None:
@@ -216,6 +217,15 @@ def _check_trainable(config: RunConfig, field: str, pairs) -> None:
     raise FieldError(field, f"paths and layers of the model ({error})", pairs) from None
 
 
+def _check_noise(config: RunConfig, noise: Noise) -> None:
+  """Checks the alphas by path and layer against the model's parameters."""
+  try:
+    interpolation.alphas(shapes_of(config.model), noise.alpha, noise.rules)
+  except (ValueError, OverflowError) as error:
+    expected = f"paths and layers of the model ({error})"
+    raise FieldError("noise.rules", expected, noise.rules) from None
+
+
 def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:
   """Checks that an entry reads what is there, and no forget data as retain."""
   forget = tasks.get(config.task).forget_splits(config.data)
@@ -282,6 +292,7 @@ def _check_attack(
     expected = f"a multiple of {shards} (devices along data x fsdp)"
     raise FieldError("batch_size", expected, entry.batch_size)
   _check_trainable(config, "trainable", entry.trainable)
+  _check_noise(config, entry.noise)
   adversary = attacks.REGISTRY.get(entry.adversary)
   adversary.check(config.model, entry.options)
   if entry.trainable and adversary.adapters is not None:

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ml_collections import config_dict
 
@@ -36,9 +36,22 @@ class Noise:
 
   alpha: float  # How far, in [0, 1]; 0: not at all.
   beta: float = 0.1  # Scale of the random weights, in [0, 1]; 0: pure shrinking.
+  # Other alphas: (path regex, layers, alpha), () for all layers; the first that names
+  # an entry decides.
+  rules: Annotated[
+    tuple[tuple[str, tuple[int, ...], float], ...], records.later(())
+  ] = ()
 
   def __post_init__(self):
     records.unit(self, "alpha", "beta")
+    for _, _, alpha in self.rules:
+      if not 0 <= alpha <= 1:
+        raise FieldError("rules", "alphas in [0, 1]", alpha)
+
+  @property
+  def is_on(self) -> bool:
+    """Whether anything is noised."""
+    return any((self.alpha, *(alpha for _, _, alpha in self.rules)))
 
 
 @record

@@ -161,7 +161,7 @@ class _Translation:
   def _train(self, name: str, recipe: Recipe) -> TrainStage:
     method = objectives.method(recipe.objective, recipe.options)
     parts, rows = self._parts(recipe, method)
-    noise = recipe.noise if recipe.noise.alpha and recipe.origin else None
+    noise = recipe.noise if recipe.noise.is_on and recipe.origin else None
     used = [recipe.order_stream]
     used += [] if recipe.origin else [recipe.init_stream]
     used += ["noise"] if noise or method.derived else []
@@ -238,7 +238,7 @@ class _Translation:
       batch_size=entry.batch_size,
       parts={BATCH: _weights(self._config, entry.mixture)},
       length=mixture_length(self._config, [entry.mixture]),
-      noise=entry.noise if entry.noise.alpha else None,
+      noise=entry.noise if entry.noise.is_on else None,
       seeds=seeds,
       stream=entry.stream,
     )

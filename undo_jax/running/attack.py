@@ -142,7 +142,8 @@ def _attacked(run: Run, stage: AttackStage) -> Params:
   if stage.noise is None:
     return params
   key = streams.key(stage.seeds[stage.stream], "perturb")
-  noise = programs.noise(stage.model, run.mesh, stage.trainable)
+  rules = stage.noise.rules
+  noise = programs.noise(stage.model, run.mesh, stage.trainable, rules)
   return noise(params, key, stage.noise.alpha, stage.noise.beta)
 
 

@@ -66,15 +66,20 @@ def initialize(model: ModelConfig, mesh: Mesh) -> Callable[[jax.Array], Params]:
 
 @functools.cache
 def noise(
-  model: ModelConfig, mesh: Mesh, trainable: tuple = ()
+  model: ModelConfig,
+  mesh: Mesh,
+  trainable: tuple = (),
+  rules: interpolation.AlphaRules = (),
 ) -> Callable[..., Params]:
   """Returns `(params, key, alpha, beta) -> params`, UNDO's interpolation.
 
-  Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes.
+  Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes; what
+  `rules` name has alphas of its own, see interpolation.alphas.
   """
   shardings = _shardings(abstract_params(model, mesh))
 
   def toward_init(params, key, alpha, beta):
+    alpha = interpolation.alphas(params, alpha, rules) if rules else alpha
     return interpolation.toward_init(
       params,
       key,

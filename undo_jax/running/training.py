@@ -134,7 +134,7 @@ def _initial_params(run: Run, stage: TrainStage) -> Params:
   if stage.noise is None:
     return params
   key = streams.key(stage.seeds["noise"], "noise")
-  perturb = programs.noise(stage.model, run.mesh, stage.trainable)
+  perturb = programs.noise(stage.model, run.mesh, stage.trainable, stage.noise.rules)
   return perturb(params, key, stage.noise.alpha, stage.noise.beta)
 
 

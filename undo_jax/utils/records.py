@@ -54,6 +54,14 @@ def strict(cls: Record) -> Record:
   return cls
 
 
+def later(default: object) -> Any:
+  """Marks a field that records came to have: at its default JSON is without it.
+
+  So what was identified by its JSON before keeps its identity.
+  """
+  return pydantic.Field(exclude_if=lambda value: value == default)
+
+
 def from_json(cls: type[T], value: object, *, path: str = _WHERE) -> T:
   """Returns the record that JSON says.
 
