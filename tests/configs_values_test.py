@@ -28,7 +28,10 @@ VALUES = st.one_of(
   SCALARS,
   st.lists(SCALARS, max_size=3).map(tuple),
   st.lists(st.lists(SCALARS, max_size=2), max_size=2),
-  st.dictionaries(st.text(max_size=3), SCALARS, max_size=2),
+  # Blocks of ml_collections take no names with dots.
+  st.dictionaries(
+    st.text(st.characters(exclude_characters="."), max_size=3), SCALARS, max_size=2
+  ),
 )
 
 

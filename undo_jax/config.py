@@ -322,6 +322,7 @@ def recipe(
   # A stage's directory or Hugging Face's: the model is taken from it, not trained.
   entry.checkpoint = config_dict.placeholder(str)
   entry.noise = noise()  # What training starts from is first noised.
+  entry.noise.saliency = saliency()
   entry.objective = objective
   entry.options = table()
   entry.options.update(dict(options or {}))
@@ -366,6 +367,25 @@ def noise() -> Config:
     # Other alphas: (path regex, layers, alpha), where () are all layers, as in
     # (("embedding", (), 0.0), ("layers/mlp/.*", (0, 1), 0.9)); the first decides.
     rules=(),
+  )
+
+
+def saliency() -> Config:
+  """Returns which weights a noise's alpha is for: all of them, until `by` is set."""
+  return config_dict.create(
+    # saliency: by squared gradients F, those with the highest F_forget / (F_forget +
+    # F_retain); random: a control; dampening: selective synaptic dampening with
+    # noise.alpha = 1 and noise.beta = 0; None: all weights.
+    by=config_dict.placeholder(str),
+    share=0.5,  # Of all weights, which get noise.alpha ...
+    low=0.0,  # ... and the alpha of the others.
+    granularity="weight",  # Or unit: the inputs of an output, the entries of a token.
+    selection=10.0,  # Of dampening: where F_forget is above so many F_retain ...
+    dampening=1.0,  # ... the weight is times min(so many F_retain / F_forget, 1).
+    model="base",  # The entry whose gradients are squared.
+    mixtures=block(forget="unlearn_forget", retain="unlearn_retain"),
+    num_batches=150,  # That are averaged, of each mixture.
+    batch_size=16,  # Rows of each.
   )
 
 
@@ -552,6 +572,33 @@ def undo(
   entry.sweep = {"noise": {"alpha": alphas}}
   look(entry, "UNDO", "Blues", "o")
   return entry
+
+
+def shaped(
+  entry: Config,
+  *,
+  shares: tuple[float, ...],
+  alpha: float = 1.0,
+  by: str = "saliency",
+  saliency: Mapping[str, object] | None = None,
+  **changes: object,
+) -> Config:
+  """Returns an entry whose noise falls on a share of the weights, those with most F.
+
+  Args:
+    entry: of UNDO, or any that starts from a model.
+    shares: of all weights that get `alpha`, a model of each.
+    alpha: noise strength of these, in [0, 1].
+    by: saliency or, as a control, random.
+    saliency: other fields, see the function of that name.
+    changes: other fields of the entry.
+  """
+  follower = like(entry, **changes)
+  follower.noise.alpha = alpha
+  follower.noise.saliency.update({"by": by} | dict(saliency or {}))
+  follower.sweep = {"noise": {"saliency": {"share": shares}}}
+  look(follower, f"UNDO shaped by {by}", "Oranges", "v")
+  return follower
 
 
 def unlearn_and_distill(student: Config, **changes: object) -> Config:

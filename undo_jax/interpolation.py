@@ -58,12 +58,14 @@ def untouched(key: jax.Array, leaf: jax.Array) -> jax.Array:
 XAVIER = ((r"(.*/)?scale", zero), (r".*", xavier_uniform))
 
 
-def alphas(params: Params, alpha: float | jax.Array, rules: AlphaRules) -> Params:
+def alphas(
+  params: Params, alpha: float | jax.Array | Params, rules: AlphaRules
+) -> Params:
   """Returns the noise strength of every entry: of the first rule that names it.
 
   Args:
     params: tree of arrays or ShapeDtypeStructs.
-    alpha: of what no rule names; may be traced.
+    alpha: of what no rule names; may be traced, and a tree as `toward_init` takes it.
     rules: (path regex, layers, alpha): of parameters under layers/ the indices of the
       layers it speaks of, empty for all of them; empty for any other parameter.
 
@@ -77,7 +79,8 @@ def alphas(params: Params, alpha: float | jax.Array, rules: AlphaRules) -> Param
   def full(leaf):
     return jnp.full((1,) * len(leaf.shape), alpha, jnp.float32)
 
-  found = jax.tree.map(full, params)
+  by_entry = jax.tree.structure(alpha) == jax.tree.structure(params)
+  found = alpha if by_entry else jax.tree.map(full, params)
   for pattern, layers, value in reversed(rules):
     axis, index = (0, tuple(layers)) if layers else (None, None)
     masks = trees.mask_from_rules(params, [(pattern, axis, index, 1.0)], default=0.0)

@@ -33,6 +33,15 @@ def test_the_label_budget_of_every_kind_of_model():
   assert budget["base"] == LabelBudget(tokens={}, share_of_pretraining=0.0)
 
 
+def test_squared_gradients_read_labelled_rows():
+  config = c.shipped("arithmetic:tiny")
+  asked = {"num_batches": 10, "batch_size": 16}
+  config.models.shaped = c.shaped(config.models.undo, shares=(0.5,), saliency=asked)
+  tokens = budgets(config)["shaped_share_0.5"].tokens
+  each = 60 * 128 * 16 + 10 * 16 * 16  # Of unlearning, and of these.
+  assert tokens == {"forget": each, "retain": each}
+
+
 def test_no_share_where_there_is_no_base():
   budget = budgets(c.shipped("arithmetic:tiny"), base=None)["max_ent"]
   assert budget.share_of_pretraining is None

@@ -8,6 +8,7 @@ import pytest
 import tokenizers as hf
 from tokenizers import decoders, models, pre_tokenizers, processors
 
+from tests.plan.plans import overridden
 from undo_jax import config as builders
 from undo_jax.plan import checks
 from undo_jax.plan.config import parse
@@ -104,6 +105,16 @@ WRONG = [
     (("layers/.*", (), 1.1),),
     r"alphas in \[0, 1\], got 1.1",
   ),
+  ("models.undo.noise.saliency.by", "fisher", r"saliency.by: expected 'saliency', "),
+  ("models.undo.noise.saliency.share", 1.5, r"saliency.share: .*in \[0, 1\], got 1.5"),
+  ("models.undo.noise.saliency.low", -1.0, r"saliency.low: .*in \[0, 1\], got -1.0"),
+  (
+    "models.undo.noise.saliency.granularity",
+    "row",
+    "granularity: expected 'weight' or",
+  ),
+  ("models.undo.noise.saliency.selection", -1.0, "selection: .* at least 0, got -1.0"),
+  ("models.undo.noise.saliency.num_batches", 0, "num_batches: .*at least 1, got 0"),
   ("attacks.relearn.noise.rules", (("(", (), 1.0),), "relearn.noise.rules: .*no regex"),
   (
     "models.undo.mixture.batch",
@@ -138,6 +149,13 @@ WRONG = [
   ("report.filtering", "nobody", "report.filtering: expected None or one of"),
   ("report.worst_over", ("relern",), "worst_over: expected some of relearn"),
   ("writers", ("jsonl", "cloud"), "writers: .*'cloud'"),
+]
+# Read only where noise is shaped by squared gradients.
+WRONG_SALIENCY = [
+  ("model", "bose", "noise.saliency.model: expected one of base, .*'bose'"),
+  ("mixtures.forget", "fogret", "mixtures.forget: expected one of .*'fogret'"),
+  ("mixtures.forget", "distill", "distill.retain: expected 0, since only forget is"),
+  ("batch_size", 12, r"saliency.batch_size: expected a multiple of 8 .*, got 12"),
 ]
 # Read only where models are routed.
 WRONG_ROUTING = [
@@ -232,6 +250,14 @@ def test_wrong_adapters_are_named(config, field, value, message):
     config.attacks.lora = builders.lora(config.attacks.relearn, rank=2)
   config.attacks.lora.options[field] = value
   refused(config, message)
+
+
+@pytest.mark.parametrize("field, value, message", WRONG_SALIENCY)
+def test_a_wrong_shape_of_noise_is_named(field, value, message):
+  config = overridden(models__undo__noise__saliency__by="saliency")
+  check(config, data=8)
+  config.update_from_flattened_dict({f"models.undo.noise.saliency.{field}": value})
+  refused(config, message, data=8)
 
 
 @pytest.mark.parametrize("field, value, message", WRONG_ROUTING)

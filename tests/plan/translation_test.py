@@ -82,6 +82,53 @@ def test_rules_alone_are_noise_and_their_absence_changes_no_identity():
   }
 
 
+def shaped_plan(**asked):
+  config = overridden(models__undo__sweep={"noise": {"alpha": (0.3,)}})
+  undo = config.models.undo
+  shares = (0.3, 0.5)
+  config.models.shaped = builders.shaped(undo, shares=shares, saliency=asked)
+  config.models.other = builders.shaped(undo, shares=(0.5,), saliency={"low": 0.2})
+  config.models.control = builders.shaped(undo, shares=(0.5,), by="random")
+  return translation.plan(parse(config), 0)
+
+
+def test_shaped_models_share_the_squared_gradients_that_they_read():
+  made = shaped_plan()
+  names = [stage.name for stage in made]
+  found = dict(zip(names, made, strict=True))
+  first = names.index("saliency_base")
+  assert names.count("saliency_base") == 1 and names[first + 1] == "shaped_share_0.3"
+  for name in ("shaped_share_0.3", "shaped_share_0.5", "other_share_0.5"):
+    assert found[name].saliency == "saliency_base"
+    assert found[name].noise_shape.by == "saliency"
+  assert found["shaped_share_0.3"].noise_shape.share == 0.3
+  assert found["other_share_0.5"].noise_shape.low == 0.2
+  assert found["shaped_share_0.5"].noise.alpha == 1.0
+  control = found["control_share_0.5"]
+  assert control.saliency is None and control.noise_shape.by == "random"
+  squares = found["saliency_base"]
+  assert squares.inputs == {"data": "data", "model": "base"}
+  assert squares.parts == {"forget": {"forget": 1.0}, "retain": {"retain": 1.0}}
+  again = stages.from_json(stages.to_json(squares), path="config.json")
+  assert again == squares
+
+
+def test_squared_gradients_of_other_batches_are_another_stage():
+  def known(**asked):
+    made = shaped_plan(**asked)
+    return {s.name: s for s in made}, stages.identities(made)
+
+  (plain, before), (found, after) = known(), known(num_batches=7)
+  assert found["saliency_base"].num_batches == 7
+  assert found["other_share_0.5"].saliency == "saliency_base_2"
+  # Names are no part of what determines a stage.
+  assert after["saliency_base_2"] == before["saliency_base"]
+  assert after["other_share_0.5"] == before["other_share_0.5"]
+  assert after["shaped_share_0.3"] != before["shaped_share_0.3"]
+  assert after["undo_alpha_0.3"] == before["undo_alpha_0.3"]
+  assert "noise_shape" not in stages.to_json(plain["undo_alpha_0.3"])
+
+
 def test_an_attack_setting_changes_the_attacks_only():
   assert changed(attacks__relearn__num_steps=100) == ATTACKS
 

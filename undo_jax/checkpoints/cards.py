@@ -13,6 +13,7 @@ from undo_jax.plan.stages import (
   AttackStage,
   DataStage,
   GivenStage,
+  SaliencyStage,
   Stage,
   TrainStage,
 )
@@ -179,9 +180,12 @@ def _row(entry: Entry) -> list[object]:
     trained = "a part of the weights" if stage.trainable else trained
     what = f"relearning of {trained} on forget data"
     return [stage.name, what, stage.optimizer.num_steps, "", "", ""]
+  flops = f"{outcome['compute']['flops']:.3g}"
+  if isinstance(stage, SaliencyStage):
+    what = f"squared gradients of {stage.source}, {outcome['batches']} batches a part"
+    return [stage.name, what, "", "", "", flops]
   scores = (outcome["scores"][name] for name in ("retain", "forget"))
   retain, forget = ("" if score is None else f"{score:.3f}" for score in scores)
-  flops = f"{outcome['compute']['flops']:.3g}"
   return [stage.name, _what(stage), outcome["updates"], retain, forget, flops]
 
 
@@ -202,6 +206,8 @@ def _what(stage: Stage) -> str:
   if stage.noise is not None:
     text += f", after noise of alpha {stage.noise.alpha:g}, beta {stage.noise.beta:g}"
     text += ", other alphas by path" if stage.noise.rules else ""
+    shape = stage.noise_shape
+    text += "" if shape is None else f" of weights chosen by {shape.by}"
   if stage.labels is not None:
     text += f", {stage.labels.share:.3g} of the rows labelled"
   return text

@@ -3,7 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from undo_jax.data.labels import UNLABELLED
-from undo_jax.plan.stages import BATCH, RowLabels, Stage, TrainStage, lineage
+from undo_jax.plan.stages import (
+  BATCH,
+  RowLabels,
+  SaliencyStage,
+  Stage,
+  TrainStage,
+  lineage,
+)
 from undo_jax.utils.records import record
 from undo_jax.utils.types import JsonObject
 
@@ -30,7 +37,8 @@ def budget(
   3. Routing reads a share of the rows with their label: of forget rows, SGTM and
      trusted coherence of both. Filtering by as many labels sorts that share of what
      the base is pretrained on.
-  4. Other pretraining and distillation read rows without labels.
+  4. Squared gradients read labelled rows, as unlearning does.
+  5. Other pretraining and distillation read rows without labels.
 
   Args:
     plan: the stages.
@@ -52,8 +60,13 @@ def budget(
   return LabelBudget(tokens=tokens, share_of_pretraining=share)
 
 
-def _tokens(stage: TrainStage, outcomes: Mapping[str, JsonObject]) -> dict[str, int]:
+def _tokens(
+  stage: TrainStage | SaliencyStage, outcomes: Mapping[str, JsonObject]
+) -> dict[str, int]:
   """Returns the labelled tokens of one stage by part."""
+  if isinstance(stage, SaliencyStage):
+    read = stage.num_batches * stage.length
+    return {part: read * n for part, n in stage.rows.items()}
   read = outcomes[stage.name]["updates"] * stage.length
   if stage.sorts is not None:
     # A model that is not here, or was given, has no count.

@@ -321,6 +321,11 @@ def noise_rules(config: ModelConfig) -> trees.Rules:
   return (*rules, (r".*", interpolation.xavier_uniform))
 
 
+# Axes of parameters along which the weights of one unit lie: the inputs of an output
+# unit, the entries of a token; () where each weight stands alone.
+UNIT_AXES: trees.Rules = ((r".*/kernel", (-2,)), ("embedding", (-1,)), (".*", ()))
+
+
 class _Context(NamedTuple):
   """What all layers share: positions as rotary tables and as masks."""
 

@@ -16,7 +16,8 @@ from undo_jax.models.decoder import Decoder
 from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives.method import Method
 from undo_jax.plan import translation
-from undo_jax.plan.config import NAME, AttackEntry, Noise, Recipe, RunConfig
+from undo_jax.plan.config import NAME, AttackEntry, Recipe, RunConfig
+from undo_jax.plan.noise import Noise, Saliency
 from undo_jax.plan.stages import BATCH, TrainStage
 from undo_jax.training import optimizers, stop_rules, writers
 from undo_jax.training.optimizers import trainable_rules
@@ -138,6 +139,7 @@ def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:
   _check_method(config, recipe)
   _check_trainable(config, "optimizer.trainable", recipe.optimizer.trainable)
   _check_noise(config, recipe.noise)
+  _check_saliency(config, recipe.noise.saliency, shards)
   optimizers.RULES.get(recipe.optimizer.name)
   for role in translation.roles(recipe):
     if recipe.frozen.get(role) is None:
@@ -224,6 +226,24 @@ def _check_noise(config: RunConfig, noise: Noise) -> None:
   except (ValueError, OverflowError) as error:
     expected = f"paths and layers of the model ({error})"
     raise FieldError("noise.rules", expected, noise.rules) from None
+
+
+def _check_saliency(config: RunConfig, saliency: Saliency, shards: int) -> None:
+  """Checks what the squared gradients that shape a noise are read from."""
+  if not saliency.reads_gradients:
+    return
+  where = "noise.saliency"
+  if saliency.batch_size % shards:
+    expected = f"a multiple of {shards} (devices along data x fsdp)"
+    raise FieldError(f"{where}.batch_size", expected, saliency.batch_size)
+  names = tasks.get(config.task).forget_splits(config.data)
+  for part, mixture in saliency.mixtures.items():
+    weights = _mixture(config, f"{where}.mixtures.{part}", mixture)
+    other = sorted({*weights} - {*names})
+    if part == "forget" and other:
+      expected = f"0, since only {', '.join(names)} is to be forgotten"
+      fail(f"mixtures.{mixture}.{other[0]}", expected, weights[other[0]])
+  translation.mixture_length(config, saliency.mixtures.values())
 
 
 def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:

@@ -11,11 +11,12 @@ import dataclasses
 import itertools
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from ml_collections import config_dict
 
 from undo_jax.models.config import ModelConfig
+from undo_jax.plan.noise import Noise, ShapedNoise
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import records, streams
 from undo_jax.utils.errors import ConfigError
@@ -28,30 +29,6 @@ TEACHER = "teacher"  # As a recipe's `start`: the model of that role.
 Phase = Literal["pretrain", "unlearn", "distill", "other"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 Pairs = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-@record
-class Noise:
-  """A model moved toward random initialization; see interpolation.toward_init."""
-
-  alpha: float  # How far, in [0, 1]; 0: not at all.
-  beta: float = 0.1  # Scale of the random weights, in [0, 1]; 0: pure shrinking.
-  # Other alphas: (path regex, layers, alpha), () for all layers; the first that names
-  # an entry decides.
-  rules: Annotated[
-    tuple[tuple[str, tuple[int, ...], float], ...], records.later(())
-  ] = ()
-
-  def __post_init__(self):
-    records.unit(self, "alpha", "beta")
-    for _, _, alpha in self.rules:
-      if not 0 <= alpha <= 1:
-        raise FieldError("rules", "alphas in [0, 1]", alpha)
-
-  @property
-  def is_on(self) -> bool:
-    """Whether anything is noised."""
-    return any((self.alpha, *(alpha for _, _, alpha in self.rules)))
 
 
 @record
@@ -118,7 +95,7 @@ class Recipe:
   start: str  # RANDOM, TEACHER, or the name of another entry.
   # A stage's directory or Hugging Face's: this model is taken from it, not trained.
   checkpoint: str | None
-  noise: Noise  # What training starts from is noised first.
+  noise: ShapedNoise  # What training starts from is noised first.
   objective: str  # Of undo_jax/objectives, or MODULE:NAME.
   options: JsonObject  # Of the objective.
   # Models that the objective only reads, by role: teacher, reference, base.

@@ -9,10 +9,11 @@ are named by role in `inputs`.
 from collections.abc import Mapping, Sequence
 import hashlib
 import json
-from typing import ClassVar, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.plan.config import Noise, Reserve, Stop
+from undo_jax.plan.config import Reserve, Stop
+from undo_jax.plan.noise import Noise, NoiseShape
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.utils import records
 from undo_jax.utils.errors import ConfigError
@@ -81,6 +82,31 @@ class RowLabels:
 
 
 @record
+class SaliencyStage(Base):
+  """Squared gradients of a model's cross-entropy: diagonal Fisher estimates."""
+
+  KIND: ClassVar[str] = "saliency"
+  model: ModelConfig
+  source: str  # The stage of the model.
+  parts: dict[str, dict[str, float]]  # forget and retain: the splits by weight.
+  num_batches: int  # That are averaged, of each part.
+  batch_size: int  # Rows of each.
+  length: int  # L, tokens of a row.
+  seeds: dict[str, int]
+  stream: str  # Of the order of the data.
+
+  @property
+  def inputs(self) -> dict[str, str]:
+    """The data stage and the model."""
+    return {DATA: DATA, "model": self.source}
+
+  @property
+  def rows(self) -> dict[str, int]:
+    """Rows of each part of a batch."""
+    return dict.fromkeys(self.parts, self.batch_size)
+
+
+@record
 class TrainStage(ModelStage):
   """A trained model."""
 
@@ -107,12 +133,16 @@ class TrainStage(ModelStage):
   labels: RowLabels | None
   sorts: str | None  # The model whose pretraining data was labelled for this one.
   is_counted: bool  # Its cost counts for the models made from it.
+  # Which weights are noised, and the stage of the squared gradients that say so.
+  noise_shape: Annotated[NoiseShape | None, records.later(None)] = None
+  saliency: Annotated[str | None, records.later(None)] = None
 
   @property
   def inputs(self) -> dict[str, str]:
     """The data stage, the model that training starts from, those that are read."""
     init = {} if self.init is None else {"init": self.init}
-    return {DATA: DATA, **init, **self.frozen}
+    saliency = {} if self.saliency is None else {"saliency": self.saliency}
+    return {DATA: DATA, **init, **self.frozen, **saliency}
 
   @property
   def trainable(self) -> tuple:
@@ -170,14 +200,33 @@ class AttackStage(ModelStage):
     return trainable_rules(self.optimizer.trainable)
 
 
-Stage: TypeAlias = DataStage | GivenStage | TrainStage | AblateStage | AttackStage
+Stage: TypeAlias = (
+  DataStage | GivenStage | SaliencyStage | TrainStage | AblateStage | AttackStage
+)
 Model: TypeAlias = GivenStage | TrainStage | AblateStage
 KINDS: dict[str, type[Stage]] = {
   kind.KIND: kind
-  for kind in (DataStage, GivenStage, TrainStage, AblateStage, AttackStage)
+  for kind in (
+    DataStage,
+    GivenStage,
+    SaliencyStage,
+    TrainStage,
+    AblateStage,
+    AttackStage,
+  )
 }
 # Fields that say who reads what: the identities of the inputs stand for them.
-_NAMES = ("name", "init", "frozen", "whole", "target", "sorts", "attack")
+_NAMES = (
+  "name",
+  "init",
+  "frozen",
+  "whole",
+  "target",
+  "sorts",
+  "attack",
+  "source",
+  "saliency",
+)
 
 
 def to_json(stage: Stage) -> JsonObject:
@@ -242,22 +291,23 @@ def models(stages: Sequence[Stage]) -> list[Model]:
   ]
 
 
-def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage]:
-  """Returns the trained stages that made a model and count, its own included."""
+def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage | SaliencyStage]:
+  """Returns the stages that made a model at a cost and count, its own included.
+
+  These are trained, or squared gradients that say where it is noised.
+  """
   by_name = {stage.name: stage for stage in stages}
-  found: dict[str, TrainStage] = {}
+  found: dict[str, TrainStage | SaliencyStage] = {}
 
   def visit(name: str) -> None:
     stage = by_name[name]
     if name in found or (isinstance(stage, TrainStage) and not stage.is_counted):
       return
-    if isinstance(stage, TrainStage):
+    if isinstance(stage, TrainStage | SaliencyStage):
       found[name] = stage
-      parents = {**stage.frozen, **({"init": stage.init} if stage.init else {})}
-    else:
-      parents = {"model": stage.whole} if isinstance(stage, AblateStage) else {}
-    for parent in parents.values():
-      visit(parent)
+    for role, parent in stage.inputs.items():
+      if role != DATA:
+        visit(parent)
 
   visit(name)
   return list(found.values())

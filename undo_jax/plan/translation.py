@@ -1,6 +1,7 @@
 """From the tables of a config to its stages: one translation for whatever they hold."""
 
 from collections.abc import Iterable, Mapping
+import itertools
 from typing import Any
 
 from undo_jax import objectives, tasks
@@ -15,6 +16,7 @@ from undo_jax.plan.stages import (
   DataStage,
   GivenStage,
   RowLabels,
+  SaliencyStage,
   Stage,
   TrainStage,
 )
@@ -86,6 +88,8 @@ def parents(recipe: Recipe) -> Iterable[tuple[str, str]]:
     return
   if recipe.origin is not None:
     yield "frozen.teacher" if recipe.start == TEACHER else "start", recipe.origin
+    if recipe.noise.saliency.reads_gradients:
+      yield "noise.saliency.model", recipe.noise.saliency.model
   for role in roles(recipe):
     model = recipe.frozen.get(role)
     if model is not None:
@@ -131,6 +135,7 @@ class _Translation:
     self._config, self._seed, self._fingerprints = config, seed, fingerprints
     self._task = tasks.get(config.task)
     self._forget = tuple(self._task.forget_splits(config.data))
+    self._saliencies: list[SaliencyStage] = []
 
   def data(self) -> DataStage:
     """Returns the data stage.
@@ -152,16 +157,50 @@ class _Translation:
     if recipe.checkpoint is not None:
       fingerprint = self._fingerprints.get(name, "")
       return [GivenStage(name=name, fingerprint=fingerprint, **common)]
+    known = len(self._saliencies)
+    trained = self._train(name, recipe)
+    before = self._saliencies[known:]
     if not recipe.reserve.is_on:
-      return [self._train(name, recipe)]
+      return [*before, trained]
     whole = f"{name}{WHOLE}"
     ablated = AblateStage(name=name, whole=whole, reserve=recipe.reserve, **common)
-    return [self._train(whole, recipe), ablated]
+    return [*before, records.replaced(trained, name=whole), ablated]
+
+  def _saliency(self, recipe: Recipe) -> str | None:
+    """Returns the stage of the squared gradients that a recipe's noise reads.
+
+    Recipes that ask for the same share it.
+    """
+    asked = recipe.noise.saliency
+    if not asked.reads_gradients:
+      return None
+    stream = recipe.order_stream
+    stage = SaliencyStage(
+      name=f"saliency_{asked.model}",
+      model=self._config.model,
+      source=asked.model,
+      parts={p: _weights(self._config, name) for p, name in asked.mixtures.items()},
+      num_batches=asked.num_batches,
+      batch_size=asked.batch_size,
+      length=mixture_length(self._config, asked.mixtures.values()),
+      seeds=self._seeds(recipe.streams, stream),
+      stream=stream,
+    )
+    for other in self._saliencies:
+      if records.replaced(other, name=stage.name) == stage:
+        return other.name
+    taken = {*self._config.models, *(other.name for other in self._saliencies)}
+    numbered = (f"{stage.name}_{number}" for number in itertools.count(2))
+    name = next(
+      n for n in (stage.name, *itertools.islice(numbered, len(taken))) if n not in taken
+    )
+    self._saliencies.append(records.replaced(stage, name=name))
+    return name
 
   def _train(self, name: str, recipe: Recipe) -> TrainStage:
     method = objectives.method(recipe.objective, recipe.options)
     parts, rows = self._parts(recipe, method)
-    noise = recipe.noise if recipe.noise.is_on and recipe.origin else None
+    noise = recipe.noise.plain if recipe.noise.is_on and recipe.origin else None
     used = [recipe.order_stream]
     used += [] if recipe.origin else [recipe.init_stream]
     used += ["noise"] if noise or method.derived else []
@@ -189,6 +228,8 @@ class _Translation:
       labels=self._labels(recipe, method),
       sorts=recipe.labels.sorts,
       is_counted=recipe.is_counted,
+      noise_shape=recipe.noise.saliency.shape if noise else None,
+      saliency=self._saliency(recipe) if noise else None,
     )
 
   def attacks(self, name: str, entry: AttackEntry, model: str) -> list[AttackStage]:

@@ -19,6 +19,7 @@ from undo_jax.plan.stages import (
   AttackStage,
   DataStage,
   GivenStage,
+  SaliencyStage,
   Stage,
   TrainStage,
 )
@@ -27,6 +28,7 @@ from undo_jax.running.attack import run_attack
 from undo_jax.running.data import run_data
 from undo_jax.running.given import run_given
 from undo_jax.running.run import Outcome, Run
+from undo_jax.running.saliency import run_saliency
 from undo_jax.running.training import run_training
 from undo_jax.utils import files
 from undo_jax.utils.types import JsonObject
@@ -38,6 +40,7 @@ LOGGER = logging.getLogger("undo_jax")
 RUN: dict[type[Stage], Callable[..., Outcome]] = {
   DataStage: run_data,
   GivenStage: run_given,
+  SaliencyStage: run_saliency,
   TrainStage: run_training,
   AblateStage: run_ablation,
   AttackStage: run_attack,
@@ -83,6 +86,8 @@ def summary(outcome: JsonObject) -> str:
     retain, forget = (_score(outcome["scores"][name]) for name in ("retain", "forget"))
     updates = f"{outcome['updates']} updates ({outcome['reason']})"
     return f"{updates}, retain {retain}, forget {forget}"
+  if "batches" in outcome:
+    return f"squared gradients of {outcome['batches']} batches of each part"
   if "steps" in outcome:
     worst = outcome["worst_forget"]
     return "worst forget: " + ", ".join(

@@ -10,12 +10,18 @@ from undo_jax import objectives, tasks
 from undo_jax.data import labels, pipeline
 from undo_jax.distributed import processes, sharding
 from undo_jax.objectives import routed
-from undo_jax.plan.stages import BATCH, AttackStage, DataStage, TrainStage
+from undo_jax.plan.stages import (
+  BATCH,
+  AttackStage,
+  DataStage,
+  SaliencyStage,
+  TrainStage,
+)
 from undo_jax.running.run import Outcome, Run
 from undo_jax.utils import files, streams
 from undo_jax.utils.types import Rows
 
-Reader: TypeAlias = TrainStage | AttackStage  # A stage that reads rows.
+Reader: TypeAlias = TrainStage | SaliencyStage | AttackStage  # A stage that reads rows.
 LOGGER = logging.getLogger("undo_jax")
 
 

@@ -5,8 +5,10 @@ import dataclasses
 import functools
 import json
 from typing import Any
+import zlib
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from undo_jax import attacks, interpolation, objectives, tasks
@@ -15,12 +17,18 @@ from undo_jax.attacks.relearning import Evaluate
 from undo_jax.distributed import placement, scheduling, sharding
 from undo_jax.models import expansion
 from undo_jax.models.config import ModelConfig
-from undo_jax.models.decoder import Decoder, noise_rules, partition_rules
+from undo_jax.models.decoder import (
+  UNIT_AXES,
+  Decoder,
+  noise_rules,
+  partition_rules,
+)
 from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives import chunked, routed
+from undo_jax.plan.noise import NoiseShape
 from undo_jax.plan.stages import AttackStage, TrainStage
 from undo_jax.routing import era
-from undo_jax.training import optimizers, population
+from undo_jax.training import optimizers, population, saliency
 from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import by_source, sharpness_aware
 from undo_jax.training.optimizers import OptimizerConfig
@@ -29,6 +37,8 @@ from undo_jax.utils import records, trees
 from undo_jax.utils.types import Params
 
 Ablate = Callable[[Params], tuple[Params, jax.Array]]
+# Diagonal Fisher estimates by part: forget and retain.
+Fisher = dict[str, Params]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +80,19 @@ def noise(
   mesh: Mesh,
   trainable: tuple = (),
   rules: interpolation.AlphaRules = (),
+  shape: NoiseShape | None = None,
 ) -> Callable[..., Params]:
-  """Returns `(params, key, alpha, beta) -> params`, UNDO's interpolation.
+  """Returns `(params, key, alpha, beta, fisher) -> params`, UNDO's interpolation.
 
   Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes; what
-  `rules` name has alphas of its own, see interpolation.alphas.
+  `rules` name has alphas of its own, see interpolation.alphas. With a shape, alpha is
+  that of the weights which it chooses, by `fisher` if it reads one.
   """
   shardings = _shardings(abstract_params(model, mesh))
 
-  def toward_init(params, key, alpha, beta):
+  def toward_init(params, key, alpha, beta, fisher=None):
+    if shape is not None:
+      alpha = _shaped(shape, params, key, alpha, fisher)
     alpha = interpolation.alphas(params, alpha, rules) if rules else alpha
     return interpolation.toward_init(
       params,
@@ -90,6 +104,26 @@ def noise(
     )
 
   return jax.jit(toward_init, out_shardings=shardings)
+
+
+def _shaped(shape: NoiseShape, params, key, alpha, fisher: Fisher | None) -> Params:
+  """Returns the alpha of every weight, in arrays that broadcast to the parameters."""
+  axes = UNIT_AXES if shape.granularity == "unit" else ((".*", ()),)
+  if fisher is None:  # Equal scores choose at random.
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
+    fisher = {"forget": zeros, "retain": zeros}
+  forget, retain = (
+    saliency.by_unit(fisher[part], axes) for part in ("forget", "retain")
+  )
+  if shape.by == "dampening":
+    damped = saliency.damped(
+      forget, retain, selection=shape.selection, dampening=shape.dampening
+    )
+    return jax.tree.map(lambda a: alpha * a, damped)
+  key = jax.random.fold_in(key, zlib.crc32(b"saliency"))
+  scores = saliency.ratio(forget, retain)
+  chosen = saliency.highest(scores, params, shape.share, key)
+  return jax.tree.map(lambda c: jnp.where(c, alpha, shape.low), chosen)
 
 
 @functools.cache

@@ -25,6 +25,7 @@ from undo_jax.running.run import (
   validation_of,
   writer_of,
 )
+from undo_jax.running.saliency import load_fisher
 from undo_jax.running.stopping import check_stop_rules, stop_rule
 from undo_jax.training import loop
 from undo_jax.training.checkpointing import Checkpoints
@@ -134,8 +135,11 @@ def _initial_params(run: Run, stage: TrainStage) -> Params:
   if stage.noise is None:
     return params
   key = streams.key(stage.seeds["noise"], "noise")
-  perturb = programs.noise(stage.model, run.mesh, stage.trainable, stage.noise.rules)
-  return perturb(params, key, stage.noise.alpha, stage.noise.beta)
+  fisher = None if stage.saliency is None else load_fisher(run, stage.saliency)
+  perturb = programs.noise(
+    stage.model, run.mesh, stage.trainable, stage.noise.rules, stage.noise_shape
+  )
+  return perturb(params, key, stage.noise.alpha, stage.noise.beta, fisher)
 
 
 def _frozen(run: Run, stage: TrainStage) -> dict[str, Params]:

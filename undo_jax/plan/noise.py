@@ -1,0 +1,100 @@
+"""How a model is moved toward random initialization before it is trained."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from undo_jax.utils import records
+from undo_jax.utils.records import FieldError, record
+
+# (path regex, layers, alpha); () are all layers.
+Rules = tuple[tuple[str, tuple[int, ...], float], ...]
+
+
+@record
+class Noise:
+  """A model moved toward random initialization; see interpolation.toward_init."""
+
+  alpha: float  # How far, in [0, 1]; 0: not at all.
+  beta: float = 0.1  # Scale of the random weights, in [0, 1]; 0: pure shrinking.
+  # Other alphas by path and layer; the first rule that names an entry decides.
+  rules: Annotated[Rules, records.later(())] = ()
+
+  def __post_init__(self):
+    records.unit(self, "alpha", "beta")
+    for _, _, alpha in self.rules:
+      if not 0 <= alpha <= 1:
+        raise FieldError("rules", "alphas in [0, 1]", alpha)
+
+  @property
+  def is_on(self) -> bool:
+    """Whether anything is noised."""
+    return any((self.alpha, *(alpha for _, _, alpha in self.rules)))
+
+
+@record
+class NoiseShape:
+  """Which weights get a noise's alpha, where it is not all of them."""
+
+  # saliency: the share of all weights with the highest F_forget / (F_forget +
+  # F_retain), of squared gradients F; random: a random share; dampening: see
+  # training.saliency.damped, whose alphas are multiplied by the noise's; None: all.
+  by: Literal["saliency", "random", "dampening"] | None = None
+  share: float = 0.5  # Of all weights.
+  low: float = 0.0  # The alpha of the others.
+  granularity: Literal["weight", "unit"] = "weight"
+  selection: float = 10.0  # Of dampening.
+  dampening: float = 1.0
+
+  def __post_init__(self):
+    records.unit(self, "share", "low")
+    records.not_negative(self, "selection", "dampening")
+
+
+def _mixtures() -> dict[str, str]:
+  return {"forget": "unlearn_forget", "retain": "unlearn_retain"}
+
+
+@record
+class Saliency(NoiseShape):
+  """A shape, and where its squared gradients come from."""
+
+  model: str = "base"  # The entry whose gradients they are.
+  # Of config.mixtures, by part: forget and retain.
+  mixtures: dict[str, str] = dataclasses.field(default_factory=_mixtures)
+  num_batches: int = 150  # Whose squared gradients are averaged, of each part.
+  batch_size: int = 16  # Rows of each.
+
+  def __post_init__(self):
+    super().__post_init__()
+    records.at_least(self, "num_batches", "batch_size", smallest=1)
+    if {*self.mixtures} != {"forget", "retain"}:
+      raise FieldError("mixtures", "a mixture for forget and retain", self.mixtures)
+
+  @property
+  def shape(self) -> NoiseShape | None:
+    """Which weights are noised; None: all."""
+    names = NoiseShape.__dataclass_fields__
+    shape = NoiseShape(**{name: getattr(self, name) for name in names})
+    return shape if self.by else None
+
+  @property
+  def reads_gradients(self) -> bool:
+    """Whether it needs the squared gradients of a model."""
+    return self.by not in (None, "random")
+
+
+@record
+class ShapedNoise(Noise):
+  """The noise of a recipe, which may be shaped by where a capability is."""
+
+  saliency: Saliency = Saliency()
+
+  @property
+  def is_on(self) -> bool:
+    """Whether anything is noised."""
+    return super().is_on or bool(self.saliency.by and self.saliency.low)
+
+  @property
+  def plain(self) -> Noise:
+    """The noise without its shape."""
+    return Noise(alpha=self.alpha, beta=self.beta, rules=self.rules)
