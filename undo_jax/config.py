@@ -323,6 +323,9 @@ def recipe(
   entry.checkpoint = config_dict.placeholder(str)
   entry.noise = noise()  # What training starts from is first noised.
   entry.noise.saliency = saliency()
+  # Updates after which it is noised again, with new noise, in training; None: never.
+  entry.noise.again_every = config_dict.placeholder(int)
+  entry.noise.again_times = 1  # How often.
   entry.objective = objective
   entry.options = table()
   entry.options.update(dict(options or {}))

@@ -129,6 +129,17 @@ def test_squared_gradients_of_other_batches_are_another_stage():
   assert "noise_shape" not in stages.to_json(plain["undo_alpha_0.3"])
 
 
+def test_noise_again_is_for_what_is_noised_first():
+  config = overridden(models__undo__noise__again_every=50)
+  config.models.undo.noise.again_times = 2
+  made = {s.name: s for s in translation.plan(parse(config), 0)}
+  again = made["undo_alpha_0.3"].noise_again
+  assert [n for n in range(900) if again.is_due(n)] == [50, 100]
+  assert made["unlearn_and_distill"].noise_again is None
+  names = {name for name in TINY if "undo_" in name}
+  assert changed(models__undo__noise__again_every=50) == names
+
+
 def test_an_attack_setting_changes_the_attacks_only():
   assert changed(attacks__relearn__num_steps=100) == ATTACKS
 

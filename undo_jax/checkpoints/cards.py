@@ -207,6 +207,8 @@ def _what(stage: Stage) -> str:
     text += f", after noise of alpha {stage.noise.alpha:g}, beta {stage.noise.beta:g}"
     text += ", other alphas by path" if stage.noise.rules else ""
     shape = stage.noise_shape
+    again = stage.noise_again
+    text += "" if again is None else f", {again.times} times more in training"
     text += "" if shape is None else f" of weights chosen by {shape.by}"
   if stage.labels is not None:
     text += f", {stage.labels.share:.3g} of the rows labelled"

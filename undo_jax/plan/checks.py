@@ -141,6 +141,10 @@ def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:
   _check_noise(config, recipe.noise)
   _check_saliency(config, recipe.noise.saliency, shards)
   optimizers.RULES.get(recipe.optimizer.name)
+  again, num_steps = recipe.noise.again, recipe.optimizer.num_steps
+  if again is not None and again.every * again.times >= num_steps:
+    expected = f"times again_times below optimizer.num_steps={num_steps}"
+    raise FieldError("noise.again_every", expected, again.every)
   for role in translation.roles(recipe):
     if recipe.frozen.get(role) is None:
       expected = f"the model that {recipe.objective} reads as {role}"

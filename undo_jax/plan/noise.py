@@ -50,6 +50,18 @@ class NoiseShape:
     records.not_negative(self, "selection", "dampening")
 
 
+@record
+class NoiseAgain:
+  """Noise after training has begun: of the same strength, drawn anew."""
+
+  every: int  # Updates between.
+  times: int
+
+  def is_due(self, updates: int) -> bool:
+    """Whether noise comes after so many updates."""
+    return updates % self.every == 0 and 1 <= updates // self.every <= self.times
+
+
 def _mixtures() -> dict[str, str]:
   return {"forget": "unlearn_forget", "retain": "unlearn_retain"}
 
@@ -85,14 +97,26 @@ class Saliency(NoiseShape):
 
 @record
 class ShapedNoise(Noise):
-  """The noise of a recipe, which may be shaped by where a capability is."""
+  """The noise of a recipe: shaped by where a capability is, and again in training."""
 
   saliency: Saliency = Saliency()
+  again_every: int | None = None  # Updates after which it is noised again; None: never.
+  again_times: int = 1  # How often.
+
+  def __post_init__(self):
+    super().__post_init__()
+    records.at_least(self, "again_every", "again_times", smallest=1)
 
   @property
   def is_on(self) -> bool:
     """Whether anything is noised."""
     return super().is_on or bool(self.saliency.by and self.saliency.low)
+
+  @property
+  def again(self) -> NoiseAgain | None:
+    """When it is noised again."""
+    every = self.again_every
+    return None if every is None else NoiseAgain(every=every, times=self.again_times)
 
   @property
   def plain(self) -> Noise:

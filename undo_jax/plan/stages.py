@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, TypeAlias
 
 from undo_jax.models.config import ModelConfig
 from undo_jax.plan.config import Reserve, Stop
-from undo_jax.plan.noise import Noise, NoiseShape
+from undo_jax.plan.noise import Noise, NoiseAgain, NoiseShape
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.utils import records
 from undo_jax.utils.errors import ConfigError
@@ -136,6 +136,7 @@ class TrainStage(ModelStage):
   # Which weights are noised, and the stage of the squared gradients that say so.
   noise_shape: Annotated[NoiseShape | None, records.later(None)] = None
   saliency: Annotated[str | None, records.later(None)] = None
+  noise_again: Annotated[NoiseAgain | None, records.later(None)] = None
 
   @property
   def inputs(self) -> dict[str, str]:

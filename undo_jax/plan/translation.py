@@ -230,6 +230,7 @@ class _Translation:
       is_counted=recipe.is_counted,
       noise_shape=recipe.noise.saliency.shape if noise else None,
       saliency=self._saliency(recipe) if noise else None,
+      noise_again=recipe.noise.again if noise else None,
     )
 
   def attacks(self, name: str, entry: AttackEntry, model: str) -> list[AttackStage]:

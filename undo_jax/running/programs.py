@@ -82,17 +82,19 @@ def noise(
   rules: interpolation.AlphaRules = (),
   shape: NoiseShape | None = None,
 ) -> Callable[..., Params]:
-  """Returns `(params, key, alpha, beta, fisher) -> params`, UNDO's interpolation.
+  """Returns `(params, key, alpha, beta, ...) -> params`, UNDO's interpolation.
 
   Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes; what
   `rules` name has alphas of its own, see interpolation.alphas. With a shape, alpha is
-  that of the weights which it chooses, by `fisher` if it reads one.
+  that of the weights which it chooses: by `fisher`, if it reads one, and where scores
+  are equal by `shape_key`, which is the key if there is none.
   """
   shardings = _shardings(abstract_params(model, mesh))
 
-  def toward_init(params, key, alpha, beta, fisher=None):
+  def toward_init(params, key, alpha, beta, fisher=None, shape_key=None):
     if shape is not None:
-      alpha = _shaped(shape, params, key, alpha, fisher)
+      shape_key = key if shape_key is None else shape_key
+      alpha = _shaped(shape, params, shape_key, alpha, fisher)
     alpha = interpolation.alphas(params, alpha, rules) if rules else alpha
     return interpolation.toward_init(
       params,

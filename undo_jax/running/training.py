@@ -4,7 +4,10 @@ from collections.abc import Callable
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
+
+import jax
 
 from undo_jax import objectives, tasks
 from undo_jax.data import pipeline
@@ -30,6 +33,7 @@ from undo_jax.running.stopping import check_stop_rules, stop_rule
 from undo_jax.training import loop
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.profiling import Profiler
+from undo_jax.training.step import Step
 from undo_jax.training.writers import Progress
 from undo_jax.utils import allocator, files, streams
 from undo_jax.utils.types import Params
@@ -68,7 +72,7 @@ def run_training(
     stack.callback(progress.close)
     stack.enter_context(preemption.deferred())
     result = loop.train(
-      program.step,
+      _step(run, stage, program, done),
       state,
       frozen,
       pipeline.iterator(batches, start=done),
@@ -132,14 +136,38 @@ def _initial_params(run: Run, stage: TrainStage) -> Params:
     key = streams.key(stage.seeds[stage.init_stream], stage.init_stream)
     return programs.initialize(stage.model, run.mesh)(key)
   params = load(run, stage.init, stage.model)
-  if stage.noise is None:
-    return params
-  key = streams.key(stage.seeds["noise"], "noise")
+  return params if stage.noise is None else _noised(run, stage, params, updates=0)
+
+
+def _noised(run: Run, stage: TrainStage, params: Params, *, updates: int) -> Params:
+  """Returns parameters noised as the stage says after so many updates."""
+  assert stage.noise is not None, "a stage without noise is never noised"
+  first = streams.key(stage.seeds["noise"], "noise")
+  key = jax.random.fold_in(first, updates) if updates else first
   fisher = None if stage.saliency is None else load_fisher(run, stage.saliency)
   perturb = programs.noise(
     stage.model, run.mesh, stage.trainable, stage.noise.rules, stage.noise_shape
   )
-  return perturb(params, key, stage.noise.alpha, stage.noise.beta, fisher)
+  return perturb(params, key, stage.noise.alpha, stage.noise.beta, fisher, first)
+
+
+def _step(run: Run, stage: TrainStage, program: programs.Training, done: int) -> Step:
+  """Returns the stage's step, before which the model is noised again where it is due.
+
+  What is saved after so many updates is not noised yet; the optimizer's state stays.
+  """
+  again, numbers = stage.noise_again, itertools.count(done)
+  if again is None:
+    return program.step
+
+  def step(state, frozen, batch, key):
+    updates = next(numbers)
+    if again.is_due(updates):
+      params = _noised(run, stage, state.params, updates=updates)
+      state = state._replace(params=params)
+    return program.step(state, frozen, batch, key)
+
+  return step
 
 
 def _frozen(run: Run, stage: TrainStage) -> dict[str, Params]:
