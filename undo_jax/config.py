@@ -246,13 +246,17 @@ def optimizer(
   weight_decay: float = 0.0,
   clip_norm: float | None = 1.0,
   name: str = "adamw",
+  decay_steps: int | None = None,
+  decay: str = "linear",
 ) -> Config:
   """Returns an optimizer with its schedule."""
   block = config_dict.create(
     name=name,  # Or muon; of undo_jax/training/optimizers.py, or MODULE:NAME.
     learning_rate=learning_rate,  # Peak.
     num_steps=num_steps,  # Updates; with a stop rule, at most.
-    final_learning_rate=config_dict.placeholder(float),  # Cosine's end; None: constant.
+    final_learning_rate=config_dict.placeholder(float),  # At the end; None: constant.
+    decay_steps=config_dict.placeholder(int),  # Of the decay; None: a cosine over all.
+    decay=decay,  # Linear or 1-sqrt, where decay_steps are set.
     warmup_steps=warmup_steps,  # Linear from 0; update 1 then is a no-op.
     weight_decay=weight_decay,  # Decoupled, on all parameters.
     clip_norm=config_dict.placeholder(
@@ -263,6 +267,7 @@ def optimizer(
     trainable=(),
   )
   block.final_learning_rate, block.clip_norm = final_learning_rate, clip_norm
+  block.decay_steps = decay_steps
   return block
 
 
@@ -280,6 +285,38 @@ def cosine(
     final_learning_rate=0.1 * learning_rate,
     warmup_steps=warmup_steps,
     weight_decay=weight_decay,
+  )
+
+
+def warmup_stable_decay(
+  *,
+  num_steps: int,
+  learning_rate: float,
+  decay_steps: int,
+  decay: str = "linear",
+  final_learning_rate: float = 0.0,
+  warmup_steps: int = 20,
+  weight_decay: float = 0.0,
+) -> Config:
+  """Returns an optimizer whose rate is held, and decays in the last updates alone.
+
+  Args:
+    num_steps: updates, warm-up and decay among them.
+    learning_rate: that is held.
+    decay_steps: updates of the decay.
+    decay: linear, or 1-sqrt, which falls faster at first.
+    final_learning_rate: at the end.
+    warmup_steps: linear from 0.
+    weight_decay: decoupled, on all parameters.
+  """
+  return optimizer(
+    num_steps=num_steps,
+    learning_rate=learning_rate,
+    final_learning_rate=final_learning_rate,
+    warmup_steps=warmup_steps,
+    weight_decay=weight_decay,
+    decay_steps=decay_steps,
+    decay=decay,
   )
 
 

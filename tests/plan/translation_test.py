@@ -140,6 +140,16 @@ def test_noise_again_is_for_what_is_noised_first():
   assert changed(models__undo__noise__again_every=50) == names
 
 
+def test_a_schedule_that_is_held_before_it_decays():
+  config = overridden()
+  rates = {"num_steps": 800, "learning_rate": 1e-3, "decay_steps": 200}
+  config.models.undo.optimizer = builders.warmup_stable_decay(**rates)
+  made = {s.name: s for s in translation.plan(parse(config), 0)}
+  assert made["undo_alpha_0.3"].optimizer.decay_steps == 200
+  json_of = stages.to_json(made["max_ent"])["optimizer"]
+  assert not {"decay_steps", "decay"} & set(json_of)
+
+
 def test_an_attack_setting_changes_the_attacks_only():
   assert changed(attacks__relearn__num_steps=100) == ATTACKS
 

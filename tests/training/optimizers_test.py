@@ -59,6 +59,33 @@ def test_the_schedule_is_its_formula(warmup, final):
     np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6 * peak)
 
 
+@pytest.mark.parametrize("decay", ["linear", "1-sqrt"])
+@pytest.mark.parametrize(("warmup", "num_decay"), [(0, 1), (7, 12), (28, 12), (0, 40)])
+def test_warm_up_stable_decay_is_its_formula(decay, warmup, num_decay):
+  peak, final, T = 3e-3, 2e-4, 40
+  fn = schedule(
+    OptimizerConfig(
+      learning_rate=peak,
+      final_learning_rate=final,
+      warmup_steps=warmup,
+      num_steps=T,
+      decay_steps=num_decay,
+      decay=decay,
+    )
+  )
+  steps = range(60)
+  values = jax.jit(jax.vmap(lambda step: jnp.float32(fn(step))))(np.array(steps))
+  for step, value in zip(steps, values, strict=True):
+    if step < warmup:
+      expected = peak * step / warmup
+    elif step < T - num_decay:
+      expected = peak
+    else:
+      q = min(1.0, (step - (T - num_decay)) / num_decay)
+      expected = final + (peak - final) * (1 - (q if decay == "linear" else q**0.5))
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6 * peak)
+
+
 def draw(seed: int, scale: float = 1.0):
   rng = np.random.default_rng(seed)
   return {

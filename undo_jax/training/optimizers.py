@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 import optax.contrib
 
@@ -52,11 +53,11 @@ RULES: Registry[UpdateRule] = Registry(
 
 @records.record
 class OptimizerConfig:
-  """An update rule with a warm-up and a cosine, and what it may change."""
+  """An update rule with a warm-up and a decay, and what it may change."""
 
   name: str = "adamw"  # Of RULES, or MODULE:NAME.
   learning_rate: float  # Peak, per update; > 0.
-  num_steps: int  # Updates over which the cosine runs; with a stop rule, at most.
+  num_steps: int  # Updates until the decay's end; with a stop rule, at most.
   final_learning_rate: float | None = None  # Value at the end; None: constant.
   warmup_steps: int = 0  # Linear from 0: with warm-up, update 1 changes nothing.
   weight_decay: float = 0.0  # Decoupled, on all parameters; >= 0.
@@ -64,6 +65,9 @@ class OptimizerConfig:
   clip_norm: float | None = 1.0
   # Pairs of a path regex and layers, () for all of them; empty: everything.
   trainable: tuple[tuple[str, tuple[int, ...]], ...] = ()
+  # The last updates, in which alone the rate decays; None: a cosine over all of them.
+  decay_steps: Annotated[int | None, records.later(None)] = None
+  decay: Annotated[Literal["linear", "1-sqrt"], records.later("linear")] = "linear"
 
   def __post_init__(self):
     records.at_least(self, "num_steps", smallest=1)
@@ -76,6 +80,13 @@ class OptimizerConfig:
     if final is not None and not 0 <= final <= self.learning_rate:
       expected = f"None or a number in [0, {self.learning_rate}]"
       raise FieldError("final_learning_rate", expected, final)
+    records.at_least(self, "decay_steps", smallest=1)
+    if self.decay_steps is not None:
+      if final is None:
+        raise FieldError("final_learning_rate", "a number, with decay_steps", None)
+      if self.decay_steps + self.warmup_steps > self.num_steps:
+        expected = f"at most num_steps={self.num_steps} less warmup_steps"
+        raise FieldError("decay_steps", expected, self.decay_steps)
 
   @property
   def state_rules(self) -> tuple:
@@ -94,9 +105,18 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
   s < W: lr * s / W;  else  lr_end + (lr - lr_end) * (1 + cos(pi * p)) / 2 with
   p = (s - W) / (T - W), held at lr_end for s > T.
 
-  Reference: UNDO, arXiv 2506.06278, appendix on hyper-parameters.
+  With D decay_steps the rate is held at lr until s = T - D, and then, with
+  q = (s - (T - D)) / D, lr_end + (lr - lr_end) * (1 - q)  (linear)  or
+  lr_end + (lr - lr_end) * (1 - sqrt(q))  (1-sqrt).
+
+  Reference: UNDO, arXiv 2506.06278, appendix on hyper-parameters. Warm-up, stable,
+  decay: Hu et al., arXiv 2404.06395; 1 - sqrt: Haegele et al., arXiv 2405.18392.
   """
   final = config.final_learning_rate
+  if config.decay_steps is not None:
+    held = dataclasses.replace(config, decay_steps=None, final_learning_rate=None)
+    begin = config.num_steps - config.decay_steps
+    return optax.join_schedules([schedule(held), _decay(config)], [begin])
   if final is None or config.num_steps == config.warmup_steps:
     return optax.warmup_constant_schedule(
       0.0 if config.warmup_steps else config.learning_rate,
@@ -110,6 +130,22 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
     config.num_steps,
     final,
   )
+
+
+def _decay(config: OptimizerConfig) -> optax.Schedule:
+  """Returns the rate as a function of the updates since the decay began."""
+  first, last, steps = (
+    config.learning_rate,
+    config.final_learning_rate or 0.0,
+    config.decay_steps or 1,
+  )
+
+  def rate(count):
+    q = jnp.clip(count / steps, 0.0, 1.0)
+    left = 1.0 - (jnp.sqrt(q) if config.decay == "1-sqrt" else q)
+    return last + (first - last) * left
+
+  return rate
 
 
 def make_optimizer(
