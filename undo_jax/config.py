@@ -748,7 +748,11 @@ def weights(
 
 
 def distillation(
-  *, divergence: str = "forward_kl", temperature: float = 1.0, jsd_beta: float = 0.5
+  *,
+  divergence: str = "forward_kl",
+  temperature: float = 1.0,
+  jsd_beta: float = 0.5,
+  teacher_top_k: int = 0,
 ) -> Config:
   """Returns the options of distillation: on outputs, from the unlearned model.
 
@@ -756,6 +760,8 @@ def distillation(
     divergence: forward_kl, reverse_kl or jsd, the generalized Jensen-Shannon one.
     temperature: T of both softmaxes; the divergence is then times T^2.
     jsd_beta: the teacher's weight in (0, 1) in the mixture of jsd.
+    teacher_top_k: of the teacher's tokens, the likeliest that are kept at each
+      position, all others as one class; 0: all.
   """
   return config_dict.create(
     kl_weight=1.0,  # Of the divergence from the teacher's outputs.
@@ -765,6 +771,7 @@ def distillation(
     divergence=divergence,
     temperature=temperature,
     jsd_beta=jsd_beta,
+    teacher_top_k=teacher_top_k,
   )
 
 

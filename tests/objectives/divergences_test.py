@@ -93,12 +93,13 @@ def test_gradients_are_finite_where_predictions_are_sure(
     assert np.all(np.isfinite(leaf))
 
 
-@pytest.mark.parametrize("name", ["reverse_kl", "jsd"])
-def test_chunks_on_eight_devices_change_nothing(name):
+@pytest.mark.parametrize(("name", "top"), [("reverse_kl", 0), ("jsd", 5)])
+def test_chunks_on_eight_devices_change_nothing(name, top):
   normal = np.random.default_rng(7).standard_normal
   hidden, weights = np.float32(normal((2, B, L, D))), np.float32(normal((2, 16, D)))
   unembed = lambda weights, hidden: hidden @ weights.T  # noqa: E731
-  loss = loss_of(name, 2.0, 0.3)
+  how = {"temperature": 2.0, "jsd_beta": 0.3, "teacher_top_k": top}
+  loss = divergences.make(name, **how)
 
   def value(student, weights, teacher, other, chunk):
     parts = [(student, weights), (teacher, other)]
@@ -118,6 +119,52 @@ def test_chunks_on_eight_devices_change_nothing(name):
   assert_trees_close(fn(*spread, 4), expected, 2e-6)
 
 
+def joined(probs, teacher, k):
+  """Returns probabilities [..., k + 1] by numpy's order of the teacher's."""
+  tokens = np.argsort(-teacher, axis=-1)
+  ordered = np.take_along_axis(probs, tokens, axis=-1)
+  return np.concatenate([ordered[..., :k], ordered[..., k:].sum(-1, keepdims=True)], -1)
+
+
+@pytest.mark.parametrize("k", [1, 4, 10, 11])
+def test_of_the_teachers_tokens_the_likeliest_are_kept(k):
+  probs = [special.softmax(np.float64(x) / 2, axis=-1) for x in (STUDENT, TEACHER)]
+  p_S, p_T = (joined(p, probs[1], k) for p in probs)
+  expected = {"forward_kl": special.rel_entr(p_T, p_S).sum(-1)}
+  expected["reverse_kl"] = special.rel_entr(p_S, p_T).sum(-1)
+  middle = 0.3 * p_T + 0.7 * p_S
+  expected["jsd"] = (
+    0.3 * special.rel_entr(p_T, middle) + 0.7 * special.rel_entr(p_S, middle)
+  ).sum(-1)
+  for name, value in expected.items():
+    how = {"temperature": 2.0, "jsd_beta": 0.3}
+    got = divergences.make(name, **how, teacher_top_k=k)(STUDENT, TEACHER, MASK).mean()
+    mean = 4 * (value * MASK).sum() / MASK.sum()
+    np.testing.assert_allclose(got, mean, rtol=3e-6)
+    whole = divergences.make(name, **how)(STUDENT, TEACHER, MASK).mean()
+    if k < 10:
+      assert got < whole
+    else:  # Of the last token alone, or of none: nothing is joined.
+      np.testing.assert_allclose(got, whole, rtol=1e-6 * (k < 11))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e15])
+def test_gradients_through_the_joined_class(scale):
+  student, teacher = np.float32(scale) * STUDENT, np.float32(scale) * TEACHER
+  loss = divergences.make("forward_kl", teacher_top_k=3)
+  value, grads = value_and_gradients(loss, student, teacher)
+  assert np.isfinite(value) and not np.any(grads[1]) and np.all(np.isfinite(grads[0]))
+  if scale == 1:
+    # dKL/dz = p_S - p_T for kept tokens; of the others each takes its part of the
+    # joined class: p_S * (1 - rest_T / rest_S).
+    p_S, p_T = (special.softmax(np.float64(x), axis=-1) for x in (student, teacher))
+    kept = np.argsort(np.argsort(-p_T, axis=-1), axis=-1) < 3
+    rest_S, rest_T = (np.where(kept, 0, p).sum(-1, keepdims=True) for p in (p_S, p_T))
+    expected = np.where(kept, p_S - p_T, p_S * (1 - rest_T / rest_S))
+    expected *= MASK[..., None] / MASK.sum()
+    np.testing.assert_allclose(grads[0], expected, rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize(
   ("field", "value"),
   [
@@ -130,6 +177,10 @@ def test_chunks_on_eight_devices_change_nothing(name):
     ("jsd_beta", 0.0),
     ("jsd_beta", 1.0),
     ("jsd_beta", None),
+    ("teacher_top_k", -1),
+    ("teacher_top_k", None),
+    ("teacher_top_k", 2.0),
+    ("teacher_top_k", True),
   ],
 )
 def test_what_cannot_work_is_named(field, value):

@@ -74,6 +74,7 @@ def make(
   divergence: str = "forward_kl",
   temperature: float = 1.0,
   jsd_beta: float = 0.5,
+  teacher_top_k: int = 0,
 ) -> Objective:
   """Returns L = kl_weight * KL + activation_weight * activation error on `batch`.
 
@@ -81,8 +82,8 @@ def make(
      before unlearning teaches too: "mixed" is p * KL(frozen["base"] || params) +
      (1 - p) * KL(frozen["teacher"] || params); "switch" takes in each microbatch
      one of the two alone, base with probability p by the key.
-     With another divergence or temperature, it stands in the place of each KL; see
-     divergences.make.
+     Another divergence, of softened predictions or of the teacher's likeliest tokens,
+     stands in the place of each KL; see divergences.make.
   2. The activation error is that of each layer by itself: it reads the teacher's
      hidden state and is compared with the teacher's next one, the last layer after
      the final norm. Layers equal to the teacher's add nothing. Neither embedding nor
@@ -97,11 +98,16 @@ def make(
   teachers, the code published with it (WMDP).
   """
   _check(kl_weight, activation_weight, base_share, base_choice)
-  divergences.check(divergence, temperature, jsd_beta)
-  if divergence == "forward_kl" and temperature == 1:
+  divergences.check(divergence, temperature, jsd_beta, teacher_top_k)
+  if divergence == "forward_kl" and temperature == 1 and not teacher_top_k:
     between: divergences.Divergence = forward_kl
   else:
-    between = divergences.make(divergence, temperature=temperature, jsd_beta=jsd_beta)
+    between = divergences.make(
+      divergence,
+      temperature=temperature,
+      jsd_beta=jsd_beta,
+      teacher_top_k=teacher_top_k,
+    )
   terms_of = _terms(apply, between, divergence, base_share, base_choice)
 
   def objective(params, frozen, batch, key):
@@ -208,8 +214,15 @@ def _check(kl_weight, activation_weight, base_share, base_choice):
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises FieldError where a random student would never learn its embedding."""
-  del model
+  """Raises FieldError where options do not fit the model.
+
+  A random student would never learn its embedding from activations alone; there are no
+  more tokens to keep than the vocabulary's.
+  """
+  k = options.get("teacher_top_k")
+  if isinstance(k, int) and k > model.vocab_size:
+    expected = f"at most model.vocab_size={model.vocab_size}"
+    raise FieldError("teacher_top_k", expected, k)
   if is_random and options.get("kl_weight", 1.0) == 0:
     raise FieldError("kl_weight", "above 0 where the student starts random", 0.0)
 

@@ -20,7 +20,11 @@ DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
 
 @functools.cache
 def make(
-  divergence: str, *, temperature: float = 1.0, jsd_beta: float = 0.5
+  divergence: str,
+  *,
+  temperature: float = 1.0,
+  jsd_beta: float = 0.5,
+  teacher_top_k: int = 0,
 ) -> Divergence:
   """Returns `(student_logits, teacher_logits, mask) -> SumCount` of a divergence.
 
@@ -34,10 +38,13 @@ def make(
   generalized Jensen-Shannon divergence tends to the forward KL as b tends to 0; divided
   by 1 - b, to the reverse KL as b tends to 1.
 
+  With teacher_top_k both are distributions over k + 1 classes, see `keep_top`.
+
   Args:
     divergence: one of DIVERGENCES.
     temperature: T > 0 of both softmaxes.
     jsd_beta: b in (0, 1); read by jsd alone.
+    teacher_top_k: k; 0: all tokens.
 
   Returns:
     A loss of logits [B, L, V], [B, L, V] and a mask [B, L], computed in float32; no
@@ -49,7 +56,7 @@ def make(
   Reference: Hinton et al., arXiv 1503.02531, section 2 (temperature and its square);
   Agarwal et al., GKD, arXiv 2306.13649, section 2 (the divergences).
   """
-  check(divergence, temperature, jsd_beta)
+  check(divergence, temperature, jsd_beta, teacher_top_k)
   between = _BETWEEN[divergence]
 
   @chunked.summed
@@ -57,13 +64,46 @@ def make(
     teacher = jax.lax.stop_gradient(teacher_logits_BxLxV)
     log_p_T = _log_softmax(teacher, temperature)
     log_p_S = _log_softmax(student_logits_BxLxV, temperature)
+    if teacher_top_k:
+      log_p_T, log_p_S = keep_top(log_p_T, log_p_S, teacher_top_k)
     value_BxL = between(log_p_T, log_p_S, jsd_beta)
     return masked_sum(temperature**2 * value_BxL, mask_BxL)
 
   return loss
 
 
-def check(divergence: Any, temperature: Any, jsd_beta: Any) -> None:
+def keep_top(
+  log_p_T: jax.Array, log_p_S: jax.Array, k: int
+) -> tuple[jax.Array, jax.Array]:
+  """Keeps the k likeliest tokens of a teacher, and joins all others in one class.
+
+  It is what remains of a teacher whose k largest log-probabilities were kept: the mass
+  of the others is known, not how they share it. A divergence between such pairs is at
+  most that over all tokens, and equal where the student shares the rest as the teacher
+  does, so at k = V.
+
+  Args:
+    log_p_T: [..., V], the teacher's log-probabilities.
+    log_p_S: [..., V], the student's.
+    k: at least 1.
+
+  Returns:
+    Both [..., k + 1], the joined class last; for k >= V both as they were.
+  """
+  if k >= log_p_T.shape[-1]:
+    return log_p_T, log_p_S
+  _, tokens = jax.lax.top_k(log_p_T, k)
+
+  def classes(log_p):
+    kept = jnp.take_along_axis(log_p, tokens, axis=-1)
+    others = jnp.put_along_axis(log_p, tokens, -jnp.inf, axis=-1, inplace=False)
+    rest = jax.nn.logsumexp(others, axis=-1, keepdims=True)
+    return jnp.concatenate([kept, rest], axis=-1)
+
+  return classes(log_p_T), classes(log_p_S)
+
+
+def check(divergence: Any, temperature: Any, jsd_beta: Any, teacher_top_k: Any) -> None:
   """Raises FieldError where the arguments of `make` cannot work."""
   if divergence not in DIVERGENCES:
     raise FieldError("divergence", f"one of {', '.join(DIVERGENCES)}", divergence)
@@ -71,6 +111,9 @@ def check(divergence: Any, temperature: Any, jsd_beta: Any) -> None:
     raise FieldError("temperature", "a number above 0", temperature)
   if not checks.is_number(jsd_beta) or not 0 < jsd_beta < 1:
     raise FieldError("jsd_beta", "a number in (0, 1)", jsd_beta)
+  k = teacher_top_k
+  if not isinstance(k, int) or isinstance(k, bool) or k < 0:
+    raise FieldError("teacher_top_k", "an integer of at least 0", k)
 
 
 def _log_softmax(logits, temperature):
