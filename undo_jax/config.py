@@ -614,6 +614,45 @@ def undo(
   return entry
 
 
+def noised_finetune(
+  *,
+  alphas: tuple[float, ...],
+  mixture: str,
+  optimizer: Config,
+  batch_size: int,
+  start: str = "base",
+  beta: float = 0.1,
+  num_microbatches: int = 1,
+) -> Config:
+  """Returns a model that is noised and trained by cross-entropy: no teacher.
+
+  What the mixture leaves out is not relearned; its rows are known, which counts as
+  labels. (A base that teaches its noised self is `undo` with teacher="base".)
+
+  Args:
+    alphas: noise strengths in [0, 1], a model of each.
+    mixture: of config.mixtures, one without forget data.
+    optimizer: see `optimizer`.
+    batch_size: rows an update.
+    start: the entry that is noised.
+    beta: scale of the noise in [0, 1].
+    num_microbatches: gradients summed over parts of a batch.
+  """
+  entry = recipe(
+    phase="other",
+    start=start,
+    mixture=mixture,
+    optimizer=optimizer,
+    batch_size=batch_size,
+    num_microbatches=num_microbatches,
+    order_stream="distill_data",
+  )
+  entry.noise.beta = beta
+  entry.sweep = {"noise": {"alpha": alphas}}
+  look(entry, "noised, finetuned", "Greens", "h")
+  return entry
+
+
 def shaped(
   entry: Config,
   *,

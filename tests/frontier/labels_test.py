@@ -33,6 +33,57 @@ def test_the_label_budget_of_every_kind_of_model():
   assert budget["base"] == LabelBudget(tokens={}, share_of_pretraining=0.0)
 
 
+def without_teacher(**pretraining):
+  """Returns what rows without an unlearned teacher need, after 60 updates each."""
+  config = c.shipped("arithmetic:tiny")
+  config.mixtures.pretrain.update(pretraining)
+  how = {"optimizer": c.optimizer(num_steps=200, learning_rate=2e-3), "batch_size": 128}
+  models, undo = config.models, config.models.undo
+  models.clean = c.noised_finetune(alphas=(0.6,), mixture="data_filtering", **how)
+  models.mixed = c.noised_finetune(alphas=(0.6,), mixture="distill", **how)
+  models.taught_clean = c.undo(
+    teacher="base", alphas=(0.6,), mixture="data_filtering", **how
+  )
+  models.taught_mixed = c.undo(teacher="base", alphas=(0.6,), **how)
+  models.undo_clean = c.like(undo, mixture={"batch": "data_filtering"})
+  found = budgets(config)
+  return {name: each.tokens for name, each in found.items()}
+
+
+def test_rows_that_are_known_to_be_clean_count_as_labels():
+  rows = 60 * 128 * 16
+  tokens = without_teacher()
+  for name in ("clean_alpha_0.6", "taught_clean_alpha_0.6"):
+    assert tokens[name] == {"retain": rows}
+  # Half of the rows are forget data, as in pretraining: nobody has to tell which.
+  assert tokens["mixed_alpha_0.6"] == tokens["taught_mixed_alpha_0.6"] == {}
+  assert tokens["undo_clean_alpha_0.5"] == {"forget": rows, "retain": 2 * rows}
+  assert tokens["undo_alpha_0.5"] == {"forget": rows, "retain": rows}
+
+
+def test_another_share_of_forget_data_has_to_be_made_by_labels():
+  rows = 60 * 128 * 16
+  tokens = without_teacher(retain=0.9, forget=0.1)
+  assert tokens["mixed_alpha_0.6"] == {"forget": rows / 2, "retain": rows / 2}
+  assert tokens["clean_alpha_0.6"] == {"retain": rows}
+  # Weights need not sum to one.
+  assert without_teacher(retain=3.0, forget=3.0)["mixed_alpha_0.6"] == {}
+
+
+def test_of_a_given_base_clean_rows_count_all_the_same():
+  config = c.shipped("arithmetic:tiny")
+  config.models.base = c.given("/a/checkpoint")
+  for name in ("data_filtering", "oracle_matching"):
+    config.models[name].run = False
+  config.models.clean = c.like(config.models.undo, mixture={"batch": "data_filtering"})
+  plan = translation.plan(parse(config), 0, {"base": "0" * 12})
+  outcomes = {stage.name: {"updates": 2, "compute": {"tokens": 0}} for stage in plan}
+  rows = 2 * 128 * 16
+  for name, retain in (("undo_alpha_0.5", rows), ("clean_alpha_0.5", 2 * rows)):
+    budget = labels.budget(plan, outcomes, name, base="base")
+    assert budget.tokens == {"forget": rows, "retain": retain}
+
+
 def test_squared_gradients_read_labelled_rows():
   config = c.shipped("arithmetic:tiny")
   asked = {"num_batches": 10, "batch_size": 16}
@@ -40,6 +91,10 @@ def test_squared_gradients_read_labelled_rows():
   tokens = budgets(config)["shaped_share_0.5"].tokens
   each = 60 * 128 * 16 + 10 * 16 * 16  # Of unlearning, and of these.
   assert tokens == {"forget": each, "retain": each}
+  # All that pretraining reads, as in selective synaptic dampening.
+  config.models.shaped.noise.saliency.mixtures.retain = "pretrain"
+  tokens = budgets(config)["shaped_share_0.5"].tokens
+  assert tokens == {"forget": each, "retain": 60 * 128 * 16}
 
 
 def test_no_share_where_there_is_no_base():

@@ -1,10 +1,14 @@
 """How much labelled data a model needed: text known to be forget or retain."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
+import math
 
+from undo_jax import tasks
 from undo_jax.data.labels import UNLABELLED
 from undo_jax.plan.stages import (
   BATCH,
+  DataStage,
   RowLabels,
   SaliencyStage,
   Stage,
@@ -37,8 +41,12 @@ def budget(
   3. Routing reads a share of the rows with their label: of forget rows, SGTM and
      trusted coherence of both. Filtering by as many labels sorts that share of what
      the base is pretrained on.
-  4. Squared gradients read labelled rows, as unlearning does.
-  5. Other pretraining and distillation read rows without labels.
+  4. Other training and distillation read rows without labels where the mixture has as
+     much of each forget split as pretraining's. Elsewhere someone had to know which
+     rows are forget and which retain, and each row that is read counts; a mixture
+     without forget data is of rows known to be retain. Of a base that was given the
+     mixture is not known: then only mixtures without forget data count.
+  5. Squared gradients read labelled forget rows, and of retain rows what 4 says.
 
   Args:
     plan: the stages.
@@ -53,20 +61,53 @@ def budget(
   if base is not None and isinstance(by_name.get(base), TrainStage):
     pretraining = outcomes[base]["compute"]["tokens"]
   tokens: dict[str, int] = {}
+  pretrained = _Pretraining(by_name, base)
   for stage in lineage(plan, name):
-    for part, count in _tokens(stage, outcomes).items():
+    for part, count in _tokens(stage, outcomes, pretrained).items():
       tokens[part] = tokens.get(part, 0) + count
   share = sum(tokens.values()) / pretraining if pretraining else None
   return LabelBudget(tokens=tokens, share_of_pretraining=share)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Pretraining:
+  """What rows of a mixture tell of themselves beside those of pretraining."""
+
+  stages: Mapping[str, Stage]
+  base: str | None
+
+  def known(self, weights: Mapping[str, float], tokens: int) -> dict[str, int]:
+    """Returns how many tokens of a mixture are known as forget and as retain."""
+    shares = self._shares(weights)
+    base = self.stages.get(self.base or "")
+    usual = (
+      self._shares(base.parts.get(BATCH, {})) if isinstance(base, TrainStage) else {}
+    )
+    if not usual and any(shares.values()):
+      return {}
+    if usual and all(math.isclose(shares[split], usual[split]) for split in usual):
+      return {}
+    forget = round(sum(shares.values()) * tokens)
+    counted = {"forget": forget, "retain": tokens - forget}
+    return {part: count for part, count in counted.items() if count}
+
+  def _shares(self, weights: Mapping[str, float]) -> dict[str, float]:
+    """Returns the part of a mixture that each split of forget data has."""
+    data = next(s for s in self.stages.values() if isinstance(s, DataStage))
+    total = sum(weights.values())
+    names = tasks.get(data.task).forget_splits(data.data)
+    return {split: weights.get(split, 0.0) / total for split in names} if total else {}
+
+
 def _tokens(
-  stage: TrainStage | SaliencyStage, outcomes: Mapping[str, JsonObject]
+  stage: TrainStage | SaliencyStage,
+  outcomes: Mapping[str, JsonObject],
+  pretrained: _Pretraining,
 ) -> dict[str, int]:
   """Returns the labelled tokens of one stage by part."""
   if isinstance(stage, SaliencyStage):
-    read = stage.num_batches * stage.length
-    return {part: read * n for part, n in stage.rows.items()}
+    each = stage.num_batches * stage.batch_size * stage.length
+    return {"forget": each} | pretrained.known(stage.parts["retain"], each)
   read = outcomes[stage.name]["updates"] * stage.length
   if stage.sorts is not None:
     # A model that is not here, or was given, has no count.
@@ -78,9 +119,10 @@ def _tokens(
     return {"forget": round(_labelled_forget(stage, stage.labels) * sorted_tokens)}
   if BATCH not in stage.rows:
     return {part: read * n for part, n in stage.rows.items() if part != "unlabelled"}
+  seen = read * stage.rows[BATCH]
   if stage.labels is None:
-    return {}
-  seen, forget = read * stage.rows[BATCH], _labelled_forget(stage, stage.labels)
+    return pretrained.known(stage.parts[BATCH], seen)
+  forget = _labelled_forget(stage, stage.labels)
   counted = {"forget": round(forget * seen)}
   if stage.options.get("trusted"):
     counted["retain"] = round((stage.labels.share - forget) * seen)
