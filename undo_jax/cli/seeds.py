@@ -9,6 +9,7 @@ results.json (see undo_jax/frontier/results.py), report.html and figures.
 
 from collections.abc import Sequence
 import logging
+import os
 import pathlib
 
 from absl import flags
@@ -39,6 +40,11 @@ def combine(directories: Sequence[str], output: pathlib.Path) -> None:
     raise ConfigError(f"expected the directories of two runs or more, got {len(runs)}")
   merged = results.merge(runs)
   files.write_json(output / "results.json", results.to_json(merged))
-  page = report.write(merged, output)[-1]
+  workdirs = {
+    seed: os.path.relpath(name, output)
+    for name, of_run in runs.items()
+    for seed in of_run.seeds
+  }
+  page = report.write(merged, output, workdirs=workdirs)[-1]
   print(report.text_table(merged))
   LOGGER.info("results are in %s", page)

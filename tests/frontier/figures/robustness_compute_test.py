@@ -1,9 +1,17 @@
-"""Robustness against compute: a panel a budget."""
+"""Robustness against compute: points, intervals, and what all seeds attain."""
+
+import dataclasses
+import itertools
+import math
 
 import pytest
 
-from tests.frontier.made_up import synthetic
+from tests.frontier.crowd import crowded
+from tests.frontier.figures import parts
+from tests.frontier.made_up import ARITHMETIC, synthetic
+from undo_jax.frontier import statistics
 from undo_jax.frontier.figures import robustness_compute
+from undo_jax.frontier.figures.render import NARROW
 
 
 @pytest.mark.parametrize(
@@ -11,9 +19,102 @@ from undo_jax.frontier.figures import robustness_compute
 )
 def test_panels_are_the_evaluated_budgets(last_step, panels):
   results = synthetic(("base", "data_filtering", "max_ent"), last_step)
-  titles = [
-    a.get_title(loc="left") + a.get_title()
-    for a in robustness_compute.draw(results).axes
+  drawn = parts.drawn(robustness_compute, results)
+  assert len(drawn) == panels
+  assert parts.title(drawn[-1]).endswith(f"after all {last_step} updates")
+  assert robustness_compute.draw(results, NARROW)["vconcat"][1]["columns"] == 1
+
+
+def test_points_are_the_means_and_bars_their_intervals():
+  results = synthetic(seeds=(0, 1, 2))
+  for panel, budget in zip(
+    parts.drawn(robustness_compute, results), (20, 100, 500), strict=True
+  ):
+    points = {row["model"]: row for row in parts.rows(panel)}
+    assert len(points) == len(ARITHMETIC) - 1  # Nothing was removed from the base.
+    for name, model in results.models.items():
+      if name == "base":
+        continue
+      point = points[model.label]
+      robust = statistics.robustness_after(results, name, budget)
+      cost = statistics.compute(results, name)
+      for axis, mean in (("x", cost), ("y", robust)):
+        for field, value in (
+          (axis, mean.value),
+          (f"{axis}_low", mean.value - mean.half_width),
+          (f"{axis}_high", mean.value + mean.half_width),
+        ):
+          assert math.isclose(point[field], value, rel_tol=1e-5, abs_tol=1e-9)
+    seeds = parts.rows(panel, "point")
+    assert len(seeds) == 3 * len(points)
+    chosen = [row["y"] for row in seeds if row["model"] == "UNDO α = 0.5"]
+    robust = statistics.robustness_after(results, "undo_alpha_0.5", budget)
+    assert chosen == pytest.approx(robust.by_seed, rel=1e-5)
+
+
+def test_the_step_line_is_what_the_worst_seed_attains():
+  results = synthetic(seeds=(0, 1, 2))
+  panel = parts.drawn(robustness_compute, results)[0]
+  bold = parts.rows(panel, "line", 1)
+  names = [name for name in ARITHMETIC if name != "base"]
+  robust = {n: statistics.robustness_after(results, n, 20).by_seed for n in names}
+  cost = {n: statistics.compute(results, n).by_seed for n in names}
+
+  def attained(limit):
+    return min(
+      max((robust[n][s] for n in names if cost[n][s] <= limit), default=-math.inf)
+      for s in range(3)
+    )
+
+  for corner in bold:
+    assert math.isclose(corner["y"], attained(corner["x"]), rel_tol=1e-5)
+  for before, after in zip(bold, bold[1:-1], strict=False):
+    assert math.isclose(attained(after["x"] * 0.999), before["y"], rel_tol=1e-5)
+  faint = parts.rows(panel, "line", 0)
+  assert {row["seed"] for row in faint} == {0, 1, 2}
+
+
+def test_values_out_of_the_axis_are_arrows():
+  results = synthetic(("base", "data_filtering", "max_ent", "undo_alpha_0.3"))
+  roles = results.references
+  assert roles.unlearned == "max_ent"
+  panel = parts.drawn(robustness_compute, results)[0]
+  arrows = {row["model"]: row["arrow"] for row in parts.rows(panel)}
+  assert set(arrows.values()) == {""}
+  swapped = dataclasses.replace(roles, filtered="undo_alpha_0.3")
+  results = dataclasses.replace(results, references=swapped)
+  panel = parts.drawn(robustness_compute, results)[0]
+  arrows = {row["model"]: row["arrow"] for row in parts.rows(panel)}
+  assert arrows["data filtering"] == "↑" and arrows["MaxEnt"] == ""
+
+
+def test_costs_that_differ_by_orders_are_on_a_logarithmic_axis():
+  def scale(names, **roles):
+    references = dataclasses.replace(synthetic(names, 20).references, **roles)
+    results = dataclasses.replace(synthetic(names, 20), references=references)
+    panel = parts.drawn(robustness_compute, results)[0]
+    return panel["layer"][1]["encoding"]["x"]["scale"]
+
+  assert scale(("base", "data_filtering", "max_ent"))["type"] == "log"
+  names = ("base", "data_filtering", "undo_alpha_0.5")
+  linear = scale(names, unlearned="undo_alpha_0.5")
+  assert linear["type"] == "linear" and linear["domain"][0] == 0
+
+
+def test_values_beside_points_cover_no_others():
+  (panel, *_) = parts.drawn(robustness_compute, crowded(seeds=(0,)))
+  shown = [row for row in parts.rows(panel) if row["text"]]
+  assert 3 < len(shown) < 30
+  (low, high), width = (
+    panel["layer"][1]["encoding"]["x"]["scale"]["domain"],
+    panel["width"],
+  )
+  places = [
+    (
+      width * math.log(row["x"] / low) / math.log(high / low),
+      panel["height"] * row["y"] / 1.4,
+    )
+    for row in shown
   ]
-  assert len(titles) == panels
-  assert titles[-1].endswith(f"after all {last_step} updates")
+  for one, other in itertools.combinations(places, 2):
+    assert abs(one[0] - other[0]) > 25 or abs(one[1] - other[1]) > 12
