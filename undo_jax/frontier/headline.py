@@ -20,6 +20,7 @@ class Leader:
 
   name: str
   label: str
+  method: str
   color: str
   cost: str
   robustness: str | None  # None: no references scale it.
@@ -107,6 +108,7 @@ def _leader(results: Results, name: str, budget: int) -> Leader:
   return Leader(
     name=name,
     label=style.label,
+    method=style.method,
     color=style.color,
     cost=f"{rivals.flops(results, name):.2g} FLOPs"
     if compute is None

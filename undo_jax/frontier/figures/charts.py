@@ -22,8 +22,15 @@ HOVER = "hover"
 _NARROW = 600  # Pixels; a chart of less has one column.
 _BESIDE = 62  # Pixels that the axis of the first panel takes, and a rim.
 _GAP = 18  # Pixels between panels.
-_LETTER = 6.7  # Pixels of a letter of the legend.
+_NARROW_LETTERS, _WIDE_LETTERS = set("fijlrtI()[]|.,:;'! "), set("mwMWGOQ@%+=−±…")
 _LINE = 20  # Pixels of a line of it.
+
+
+def text_width(text: str) -> float:
+  """Returns about how many pixels a text of the charts' size takes."""
+  narrow = sum(letter in _NARROW_LETTERS for letter in text)
+  wide = sum(letter in _WIDE_LETTERS for letter in text)
+  return 3.6 * narrow + 9.0 * wide + 6.7 * (len(text) - narrow - wide)
 
 
 def is_narrow(width: int) -> bool:
@@ -126,7 +133,7 @@ def legend(styles: Iterable[ModelStyle], width: int) -> Spec:
   for method, of in members.items():
     text = method if len(of) == 1 else f"{method} {_span(of)}"
     text = text if len(text) <= 40 else text[:39] + "…"
-    taken = 10.0 * len(of) + _LETTER * len(text) + 26
+    taken = 10.0 * len(of) + text_width(text) + 30
     if left > 0 and left + taken > right + 16:
       left, line = 0.0, line + 1
     for index, style in enumerate(of):
@@ -157,6 +164,7 @@ def legend(styles: Iterable[ModelStyle], width: int) -> Spec:
         {"x": x, "y": y, "text": raw("text"), "opacity": opacity},
         rows=texts,
         align="left",
+        limit=right - 30,
         fontSize=12,
         cursor="pointer",
       ),
@@ -224,7 +232,12 @@ def step_axis(steps: Iterable[int], *, title: str | None) -> Spec:
   ticks = [0, *(t for t in decades if positive[0] <= t <= positive[-1])]
   scale = {"type": "symlog", "constant": positive[0], "nice": False}
   scale["domain"] = [0, positive[-1]]
-  axis = {"values": ticks, "grid": False, "labelOverlap": "greedy"}
+  axis = {
+    "values": ticks,
+    "grid": False,
+    "labelOverlap": "greedy",
+    "labelSeparation": 5,
+  }
   return number("step", title=title, scale=scale, axis=axis)
 
 

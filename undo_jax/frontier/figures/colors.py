@@ -4,6 +4,7 @@ Reference: B. Ottosson, A perceptual color space for image processing (2020): OK
 """
 
 from collections.abc import Iterable
+import functools
 import math
 import re
 
@@ -50,12 +51,14 @@ def known(color: str | None) -> str | None:
   return _NAMED.get(last.lower().removesuffix("s"))
 
 
+@functools.lru_cache(maxsize=4096)
 def to_lch(color: str) -> tuple[float, float, float]:
   """Returns lightness in [0, 1], chroma and hue in radians of "#rrggbb"."""
   lightness, a, b = (_LAB @ np.cbrt(_CONES @ _linear(color))).tolist()
   return lightness, math.hypot(a, b), math.atan2(b, a)
 
 
+@functools.lru_cache(maxsize=4096)
 def from_lch(lightness: float, chroma: float, hue: float) -> str:
   """Returns "#rrggbb"; a color that screens lack loses chroma until they have it."""
   linear = np.zeros(3)

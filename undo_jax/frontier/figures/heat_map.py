@@ -59,7 +59,7 @@ def draw(
   names = [style.label for style in styles]
   narrow = charts.is_narrow(width)
   limit = 108 if narrow else 200
-  longest = min(limit, 12 + round(6.4 * max(map(len, names), default=0)))
+  longest = min(limit, 12 + round(max(map(charts.text_width, names), default=0.0)))
   per_row, step = _fit(panels, width - longest - 20)
   shown = []
   for index, (title, order, cells) in enumerate(panels):
@@ -80,7 +80,7 @@ def _fit(
 ) -> tuple[int, int]:
   """Returns how many panels stand side by side, and the width of their cells."""
   columns = max(len(columns) for _, columns, _ in panels)
-  title = 7 * max(len(title or "") for title, _, _ in panels)
+  title = 1.15 * max(charts.text_width(title or "") for title, _, _ in panels)
   for per_row in range(len(panels), 1, -1):
     each = room // per_row - _GAP
     step = min(_WIDEST, each // columns)
@@ -91,7 +91,7 @@ def _fit(
 
 def _angle(labels: Iterable[str], step: int) -> int:
   """Returns how labels over columns are turned, in degrees, so that they fit."""
-  longest = 6.4 * max(map(len, labels), default=0)
+  longest = max(map(charts.text_width, labels), default=0.0)
   return 0 if longest <= step else -35 if step >= _LEGIBLE else -90
 
 

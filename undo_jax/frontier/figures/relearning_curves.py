@@ -13,6 +13,7 @@ from undo_jax.frontier.formats import number, significant
 from undo_jax.frontier.results import Results
 from undo_jax.frontier.statistics import Mean
 
+_BESIDE = 76  # Pixels beside panels: of the axis, and of the markers at the end.
 _CROWD = 10  # Models of which one panel is too full to be read.
 
 
@@ -24,23 +25,23 @@ def draw(results: Results, width: int) -> Spec:
   curves = {name: row for name, row in curves.items() if row["step"]}
   axes = _axes(results, curves.values())
   first = {
-    "width": charts.panel_width(width, 1),
+    "width": charts.panel_width(width, 1, beside=_BESIDE),
     "height": 280 if charts.is_narrow(width) else 360,
     **_panel([*curves.values()], axes, of_seeds=len(results.seeds) > 1),
   }
   legend = charts.legend(styles.values(), width)
   if len(results.attacks) == 1 and len(styles) <= _CROWD:
     return charts.below(legend, first)
-  first["title"] = "worst case over " + ", ".join(
-    label for n, label in style.attack_labels(results).items() if n in counted
-  )
+  over = [label for n, label in style.attack_labels(results).items() if n in counted]
+  title = f"worst case over {', '.join(over)}"
+  first["title"] = {"text": title, "limit": first["width"]}
   columns = 2 if charts.is_narrow(width) else 4
   size = {
-    "width": charts.panel_width(width, columns),
+    "width": charts.panel_width(width, columns, beside=_BESIDE),
     "height": 120 if columns == 2 else 150,
   }
   methods = [
-    {"title": _short(method), **size, **of_method}
+    {"title": {"text": method, "limit": size["width"]}, **size, **of_method}
     for method, of_method in _by_method(results, styles, curves, axes, columns)
   ]
   return charts.below(legend, first, charts.panels(methods, columns))
@@ -195,10 +196,6 @@ def _axes(results: Results, curves: Iterable[Row]) -> Spec:
     "x": charts.step_axis(steps, title="relearning updates"),
     "y": charts.score_axis("score", scores, metric, title=label),
   }
-
-
-def _short(label: str) -> str:
-  return label if len(label) <= 24 else label[:23] + "…"
 
 
 FIGURE = Figure(

@@ -185,6 +185,9 @@ def _points(axes: Spec, lines: list[Row], seeds: list[Row]) -> list[Spec]:
   arrow["text"] = charts.raw("arrow")
   several = "datum.several"
   inside, outside = "!datum.arrow", "datum.arrow"
+  # A rim of the page's color keeps texts apart from lines.
+  rim = {"stroke": "var(--paper)", "strokeWidth": 3, "strokeJoin": "round"}
+  beside = {"align": "right", "dx": -7, "dy": -6}
   return [
     charts.layer("line", axes | family, rows=lines, strokeWidth=1.5),
     charts.layer("rule", bar | up, only=several, strokeWidth=1.3),
@@ -194,7 +197,8 @@ def _points(axes: Spec, lines: list[Row], seeds: list[Row]) -> list[Spec]:
       "point", axes | look, only=inside, stroke="var(--paper)", strokeWidth=0.8
     ),
     charts.layer("text", axes | arrow, only=outside, fontSize=15, fontWeight=600),
-    charts.layer("text", axes | words, only=inside, align="right", dx=-7, dy=-6),
+    charts.layer("text", axes | words, only=inside, **rim, **beside),
+    charts.layer("text", axes | words, only=inside, **beside),
   ]
 
 
