@@ -96,13 +96,17 @@ def _signed(results: Results, name: str, budget: int, sign: int) -> Mean | None:
   return None if worst is None else st.mean(sign * score for score in worst.by_seed)
 
 
+def _compute(results: Results, name: str) -> Mean | None:
+  return st.compute(results, name) if reference(results, "filtered") else None
+
+
 def _cost(results: Results, name: str) -> float:
-  compute = st.compute(results, name)
+  compute = _compute(results, name)
   return rivals.flops(results, name) if compute is None else compute.value
 
 
 def _leader(results: Results, name: str, budget: int) -> Leader:
-  style, compute = model_styles(results)[name], st.compute(results, name)
+  style, compute = model_styles(results)[name], _compute(results, name)
   scaled = _scaled(results, budget)
   robust = st.robustness_after(results, name, budget) if scaled else None
   return Leader(
