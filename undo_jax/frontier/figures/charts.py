@@ -96,6 +96,11 @@ def number(field: str, **more: Any) -> Spec:
   return {"field": field, "type": "quantitative", **more}
 
 
+def chosen() -> Spec:
+  """Returns the parameter of the method that is clicked on, one a chart."""
+  return {"name": "method", "select": {"type": "point", "fields": ["method"]}}
+
+
 def highlighted(opacity: float = 1.0) -> Spec:
   """Returns an opacity that fades what is of another method than the chosen one."""
   return {
@@ -146,7 +151,6 @@ def legend(styles: Iterable[ModelStyle], width: int) -> Spec:
   marks = looks()
   del marks["href"]
   opacity = {**highlighted(), "value": 0.35}
-  chosen = {"name": "method", "select": {"type": "point", "fields": ["method"]}}
   return {
     "width": right,
     "height": _LINE * (line + 1),
@@ -158,7 +162,7 @@ def legend(styles: Iterable[ModelStyle], width: int) -> Spec:
         strokeWidth=0,
         cursor="pointer",
       )
-      | {"params": [chosen]},
+      | {"params": [chosen()]},
       layer(
         "text",
         {"x": x, "y": y, "text": raw("text"), "opacity": opacity},

@@ -69,6 +69,8 @@ def draw(
     column = charts.raw("column", sort=list(order), title=axis_title, axis=across)
     size = {"width": {"step": step}, "height": {"step": _ROW}}
     layers = _layers({"x": column, "y": rows}, tooltip, legible=step >= _LEGIBLE)
+    if index == 0:
+      layers[0]["params"] = [charts.chosen()]
     head = {"text": title or "", "limit": max(120, step * len(order))}
     shown.append({"title": head, **size, "data": {"values": cells}, "layer": layers})
   spacing = {"row": 20, "column": _GAP}
@@ -98,9 +100,11 @@ def _angle(labels: Iterable[str], step: int) -> int:
 def _layers(axes: Spec, tooltip: list[Spec], *, legible: bool) -> list[Spec]:
   flat = {"paddingInner": 0, "paddingOuter": 0}
   axes = {name: {**axis, "scale": flat} for name, axis in axes.items()}
-  paint = {**axes, "fill": charts.raw("fill", scale=None), "tooltip": tooltip}
+  faded = {"opacity": charts.highlighted()}
+  paint = {**axes, "fill": charts.raw("fill", scale=None), "tooltip": tooltip, **faded}
   rim = {**axes, "strokeOpacity": charts.number("edge", scale=None)}
   ink = {**axes, "text": charts.raw("text"), "color": charts.raw("ink", scale=None)}
+  ink |= faded
   look = {"stroke": "var(--paper)", "strokeWidth": 1.5, "cornerRadius": 3}
   edge = {"filled": False, "stroke": "var(--ink)", "strokeWidth": 1.8}
   return [
