@@ -246,8 +246,11 @@ def step_axis(steps: Iterable[int], *, title: str | None) -> Spec:
 
 
 def wrapped(title: str, letters: int = 40) -> list[str]:
-  """Returns a title in lines that fit beside a panel."""
-  return textwrap.wrap(title, letters)
+  """Returns a title in lines that fit beside a panel; what is in brackets is one."""
+  head, bracket, rest = title.partition(" (")
+  if not bracket or len(title) <= letters:
+    return textwrap.wrap(title, letters)
+  return [*textwrap.wrap(head, letters), f"({rest}"]
 
 
 def score_axis(

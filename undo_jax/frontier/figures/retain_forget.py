@@ -111,7 +111,7 @@ def _axes(results: Results, rows: Iterable[Row]) -> Spec:
   label = style.axis_label("worst forget score", forget)
   x = charts.number(
     "x",
-    title=charts.wrapped(f"retain score, {retain.unit}", 34),
+    title=charts.wrapped(style.axis_label("retain score", retain), 40),
     scale={"zero": False, "nice": True, "padding": 10},
     axis={"grid": False, "tickCount": 4, "labelOverlap": "greedy"},
   )
