@@ -85,10 +85,15 @@ def _problems():
   from undo_jax.evaluation import arithmetic as evaluation
 
   problems = arithmetic.evaluation_problems(
-    0, num_per_task=NUM_EVALUATION, kinds=("equation",)
+    0,
+    num_per_task=NUM_EVALUATION,
+    kinds=("equation",),
+    division=arithmetic.Division(attacked=0.0, validation=0.0),
+    part="test",
   )
-  encoded = evaluation.encode(problems, tokenizers.make(TOKENIZER))
-  return tuple(evaluation.tasks(problems)), jax.device_put(encoded)
+  tasks = evaluation.by_task(problems)
+  encoded = evaluation.encode(tasks, tokenizers.make(TOKENIZER))
+  return tuple(tasks), jax.device_put(encoded)
 
 
 def _batches(num_steps):

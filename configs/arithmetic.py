@@ -34,7 +34,11 @@ def _tiny() -> c.Config:
   config.data = c.block(
     num_equations=20_000,  # Training equations for retain and for forget each.
     num_word_problems=0,  # Training word problems for each, likewise.
-    num_evaluation=100,  # Problems scored for each operation and kind.
+    # Products (and the quotients that undo them) that the attacker learns; `forget` is
+    # scored on others.
+    attacked_share=0.5,
+    validation_share=0.15,  # Sums and products that stop rules read, and no table.
+    num_evaluation=100,  # Problems scored for each operation, kind and part.
     num_evaluation_rows=32,  # Held-out rows of English, where there is any.
     # Or characters:ascii, bytes, sentencepiece:PATH, huggingface:PATH.
     tokenizer="characters:arithmetic",
@@ -42,7 +46,7 @@ def _tiny() -> c.Config:
     packing="one_per_row",  # Or packed (keeps tails), reference (the paper's).
   )
   # Text that is mixed in; no paths: none.
-  config.data.english = c.documents(validation_fraction=0.05)
+  config.data.english = c.documents(validation_fraction=0.05, test_fraction=0.05)
   # What each stage's rows are drawn from: splits by weight, 0 leaves one out.
   config.mixtures = c.mixtures(
     pretrain={"retain": 0.5, "forget": 0.5, "english": 0.0},
@@ -50,7 +54,7 @@ def _tiny() -> c.Config:
     unlearn_forget={"forget": 1.0},
     unlearn_retain={"retain": 1.0},
     distill={"retain": 0.5, "forget": 0.5},
-    attack={"forget": 1.0},
+    attack={"attack": 1.0},
   )
   config.model = c.small_model(
     vocab_size=32, num_layers=3, width=96, mlp_width=384, init_std=0.06
@@ -175,6 +179,7 @@ def _make_paper(config: c.Config) -> None:
     paths=("data/fineweb/english/*.parquet",),
     skip_empty=True,
     validation_fraction=0.0005,
+    test_fraction=0.0005,
     validation_tokens=500_000,
     max_tokens=100_000_000,  # Three quarters of what 1,000 updates read, and more.
   )
@@ -213,8 +218,9 @@ def _make_paper(config: c.Config) -> None:
     models[name].optimizer.update(num_steps=1000, **schedule)
   models.undo.sweep.noise.alpha = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
   models.undo.stop.evaluate_every = 20
-  # On forget data alone; the paper's other attack reads the mixture of pretraining:
-  # --config.mixtures.attack.english=0.75 and 0.125 of each of the others.
+  # On forget data alone; the paper's attacker has all of it, those that are scored too
+  # (--config.mixtures.attack.forget=1 and .attack=0), and its other one reads the
+  # mixture of pretraining: .english=0.75 and 0.125 of retain and forget.
   config.attacks.relearn.update(
     learning_rates=c.PAPER_RATES,
     num_steps=500,

@@ -28,7 +28,7 @@ def _language(
   files: tuple[str, str],
   tokenizer: str,
   sequence_length: int,
-  validation_fraction: float,
+  held_out: float,
   num_evaluation_rows: int,
 ) -> c.Config:
   config = c.run("language")
@@ -41,7 +41,9 @@ def _language(
   )
   for name, file in zip(("retain", "forget"), files, strict=True):
     config.data[name] = c.documents(
-      paths=(f"{directory}/{file}",), validation_fraction=validation_fraction
+      paths=(f"{directory}/{file}",),
+      validation_fraction=held_out,
+      test_fraction=held_out,
     )
   config.mixtures = c.mixtures(
     pretrain={"retain": 0.5, "forget": 0.5},
@@ -62,7 +64,7 @@ def _tiny() -> c.Config:
     files=("retain.jsonl", "forget.jsonl"),
     tokenizer="huggingface:data/libreoffice/tokenizer",
     sequence_length=128,
-    validation_fraction=0.05,
+    held_out=0.05,
     num_evaluation_rows=48,
   )
   config.evaluation_rows = 96
@@ -131,7 +133,7 @@ def _paper() -> c.Config:
     files=("english/*.parquet", "korean/*.parquet"),
     tokenizer="huggingface:data/gemma-2-2b",
     sequence_length=2048,
-    validation_fraction=0.0005,  # As the paper's code; about 500,000 tokens each.
+    held_out=0.0005,  # As the paper's code; about 500,000 tokens each.
     num_evaluation_rows=240,
   )
   for corpus in (config.data.retain, config.data.forget):

@@ -53,9 +53,14 @@ def _language(*, tiny: bool, num_evaluation_rows: int) -> c.Config:
     sequence_length=128 if tiny else 512,  # L, tokens a row.
     packing="packed",  # Keeps documents' tails.
     num_evaluation_rows=num_evaluation_rows,  # Held-out rows scored of each kind.
-    retain=c.documents(paths=("data/english",), validation_fraction=0.05),  # English.
+    # English.
+    retain=c.documents(
+      paths=("data/english",), validation_fraction=0.05, test_fraction=0.05
+    ),
     # Python: modules that are forgotten, a part of them held out ...
-    forget=c.documents(paths=c.standard_library("a-m"), validation_fraction=0.2),
+    forget=c.documents(
+      paths=c.standard_library("a-m"), validation_fraction=0.1, test_fraction=0.2
+    ),
     # ... and those that the attacker has.
     attack=c.documents(paths=c.standard_library("n-z"), validation_fraction=0.0),
   )

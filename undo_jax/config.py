@@ -173,7 +173,12 @@ def mixtures(**weights: dict[str, float]) -> Config:
   )
 
 
-def documents(*, validation_fraction: float, paths: tuple[str, ...] = ()) -> Config:
+def documents(
+  *,
+  validation_fraction: float,
+  test_fraction: float = 0.0,
+  paths: tuple[str, ...] = (),
+) -> Config:
   """Returns a corpus of local files; see undo_jax/data/documents/source.py."""
   return config_dict.create(
     paths=paths,  # Files, folders, globs: .txt, .jsonl, .parquet, .html, .py.
@@ -182,8 +187,10 @@ def documents(*, validation_fraction: float, paths: tuple[str, ...] = ()) -> Con
     answer_field=config_dict.placeholder(str),  # ... whose answers are scored.
     lines=True,  # A .txt holds a document a line; else it is one.
     skip_empty=False,  # Leave out records without text instead of refusing them.
-    validation_fraction=validation_fraction,  # Documents held out, by their text.
-    validation_tokens=config_dict.placeholder(int),  # At most so many of them.
+    # Documents held out, by their text: for stop rules, and for what is reported.
+    validation_fraction=validation_fraction,
+    test_fraction=test_fraction,
+    validation_tokens=config_dict.placeholder(int),  # At most so many of either.
     max_documents=config_dict.placeholder(int),  # Of training.
     max_tokens=config_dict.placeholder(int),  # Of training.
     max_document_tokens=config_dict.placeholder(int),  # Longer ones are left out.
@@ -201,6 +208,8 @@ def report(
   budgets: tuple[int, ...],
   worst_over: tuple[str, ...] = (),
   rival: str | None = None,
+  filtering: str | None = None,
+  smallest_retain: float = 0.9,
   figures: tuple[str, ...] = FIGURES,
 ) -> Config:
   """Returns what the report compares, which changes no other result."""
@@ -209,9 +218,12 @@ def report(
     worst_over=worst_over,  # Attacks that the worst case is taken over; (): all.
     # An entry whose members the page holds the others against, at equal compute.
     rival=config_dict.placeholder(str),
+    # An entry of data filtering at several lengths, for compute at equal retain.
+    filtering=config_dict.placeholder(str),
+    smallest_retain=smallest_retain,  # Share of the base's; below, a model is broken.
     figures=figures,  # Drawn below the tables.
   )
-  report.rival = rival
+  report.rival, report.filtering = rival, filtering
   return report
 
 
@@ -343,6 +355,7 @@ def recipe(
     sorts=config_dict.placeholder(str),  # Whose pretraining data had to be labelled.
   )
   entry.is_counted = True  # Its cost counts for the models made from it.
+  entry.is_attacked = True  # By the attacks that name no models.
   entry.look = optional(str, label=None, color=None, marker=None)  # On the page.
   # Fields with tuples of values, as in {"noise": {"alpha": (0.3, 0.5)}}: the entry
   # becomes one for each combination, with the values in its name.
@@ -663,13 +676,14 @@ def attack(
   mixture: str = "attack",
   evaluations_per_call: int = 10,
   warmup_steps: int = 0,
+  seeds: tuple[int, ...] = (),
 ) -> Config:
-  """Returns the relearning adversary: one member for each learning rate."""
+  """Returns the relearning adversary: one member for each learning rate and seed."""
   entry = table()
   entry.run = True  # False: as if the entry were not there.
   entry.adversary = "finetuning"  # Or lora; of undo_jax/attacks, or MODULE:NAME.
   entry.options = table()  # Of the adversary.
-  entry.models = ()  # That are attacked; (): all.
+  entry.models = ()  # That are attacked; (): all whose is_attacked is True.
   entry.mixture = mixture  # Of config.mixtures.
   entry.learning_rates = learning_rates  # One member each.
   entry.optimizer = "adamw"
@@ -687,7 +701,8 @@ def attack(
   entry.trainable = ()  # What is trained, as in `optimizer`.
   # The model is first noised by so much; alpha 0: attacked as it is.
   entry.noise = config_dict.create(alpha=0.0, beta=0.1)
-  entry.stream = "attack"  # Random stream of the order of the data.
+  entry.stream = "attack"  # Random stream of the order of the data ...
+  entry.seeds = seeds  # ... and seeds within it, a population each; (): one.
   entry.label = config_dict.placeholder(str)  # On the page; None: the adversary's.
   return entry
 

@@ -43,6 +43,8 @@ FIELDS = {
   "num_equations": 40,
   "num_word_problems": 30,
   "num_evaluation": 12,
+  "attacked_share": 0.5,
+  "validation_share": 0.2,
 }
 
 
@@ -144,7 +146,7 @@ class TestEquation:
       arithmetic.equation(np.random.default_rng(0), "power")
 
   def test_text(self):
-    problem = arithmetic.Problem("54 / 3 = ", "18.0", "", "division", "equation")
+    problem = arithmetic.Problem("54 / 3 = ", "18.0", "", "division", "equation", "")
     assert problem.text == "54 / 3 = 18.0"
 
 
@@ -311,9 +313,82 @@ class TestProblems:
       stream(**changes)
 
 
+# Every fact is in the test.
+WHOLE = {
+  "division": arithmetic.Division(attacked=0.0, validation=0.0),
+  "part": "test",
+}
+DIVISION = arithmetic.Division(attacked=0.5, validation=0.2)
+
+
+def numbers_of(problem):
+  """What a problem rests on, read off its text: the numbers that its fact joins."""
+  shown = numbers_in(problem.prompt)
+  if problem.operation in ("subtraction", "division"):
+    shown = [min(shown), int(float(problem.answer))]
+  return tuple(sorted(shown))
+
+
+class TestDivision:
+  def test_equations_of_one_fact_are_in_one_part(self):
+    parts = collections.defaultdict(set)
+    for problem in arithmetic.equations():
+      known = (problem.operation in arithmetic.RETAIN, *numbers_of(problem))
+      parts[known].add(DIVISION.part(problem.fact))
+    # Unordered pairs of 1 to 20, those of 1 to 50 and, of a - a, one with 0.
+    assert len(parts) == 210 + 1275 + 50
+    assert all(len(of_fact) == 1 for of_fact in parts.values())
+
+  def test_shares_are_about_what_is_asked(self):
+    sizes = {part: arithmetic.part_sizes(DIVISION, part) for part in arithmetic.PARTS}
+    totals = dict(zip(arithmetic.OPERATIONS, (2500, 1275, 400, 400), strict=True))
+    for operation, total in totals.items():
+      found = [sizes[part].get(operation, 0) for part in arithmetic.PARTS]
+      assert sum(found) == total
+      is_retain = operation in arithmetic.RETAIN
+      expected = (0.0, 0.2, 0.8) if is_retain else (0.5, 0.2, 0.3)
+      # Four standard deviations of a binomial over the facts, four equations of each.
+      facts = total / (2 if is_retain else 4)
+      bound = 4 * np.sqrt(0.25 / facts)
+      assert np.abs(np.array(found) / total - expected).max() < bound
+
+  @pytest.mark.parametrize(
+    "division",
+    [
+      arithmetic.Division(attacked=-0.1, validation=0.2),
+      arithmetic.Division(attacked=0.5, validation=0.5),
+      arithmetic.Division(attacked=1e-9, validation=0.2),
+      arithmetic.Division(attacked=0.5, validation=1e-9),
+    ],
+  )
+  def test_shares_that_leave_nothing_are_refused(self, division):
+    with pytest.raises(ConfigError, match="attacked_share and validation_share"):
+      arithmetic.check_division(division)
+
+  def test_the_attack_and_the_test_share_no_fact(self):
+    attacked = stream(
+      operations=arithmetic.FORGET, num_word_problems=200, attacked=DIVISION
+    )
+    arguments = {"num_per_task": 60, "kinds": arithmetic.KINDS, "division": DIVISION}
+    parts = {
+      part: {
+        numbers_of(problem)
+        for problem in arithmetic.evaluation_problems(0, part=part, **arguments)
+        if problem.operation in arithmetic.FORGET
+      }
+      for part in arithmetic.PARTS
+    }
+    learned = {numbers_of(problem) for problem in attacked}
+    assert learned
+    assert not learned & (parts["validation"] | parts["test"])
+    assert not parts["validation"] & parts["test"]
+
+
 class TestEvaluationProblems:
   def test_distinct_within_each_task(self):
-    drawn = arithmetic.evaluation_problems(0, num_per_task=400, kinds=arithmetic.KINDS)
+    drawn = arithmetic.evaluation_problems(
+      0, num_per_task=400, kinds=arithmetic.KINDS, **WHOLE
+    )
     tasks = collections.defaultdict(list)
     for problem in drawn:
       tasks[problem.operation, problem.kind].append(problem.text)
@@ -326,7 +401,9 @@ class TestEvaluationProblems:
       assert len(texts) == len(set(texts)) == 400
 
   def test_small_spaces_come_evenly(self):
-    drawn = arithmetic.evaluation_problems(0, num_per_task=2600, kinds=["equation"])
+    drawn = arithmetic.evaluation_problems(
+      0, num_per_task=2600, kinds=["equation"], **WHOLE
+    )
     spaces = {
       "addition": 2500,
       "subtraction": 1275,
@@ -340,13 +417,13 @@ class TestEvaluationProblems:
 
   def test_word_problems_use_the_held_out_templates(self):
     for problem in arithmetic.evaluation_problems(
-      0, num_per_task=50, kinds=["word_problem"]
+      0, num_per_task=50, kinds=["word_problem"], **WHOLE
     ):
       every = patterns("evaluation", problem.operation)
       assert any(pattern.fullmatch(problem.text) for pattern in every)
 
   def test_deterministic_and_independent_of_other_tasks(self):
-    arguments = {"num_per_task": 20}
+    arguments = {"num_per_task": 20, **WHOLE}
     both = arithmetic.evaluation_problems(5, kinds=arithmetic.KINDS, **arguments)
     assert both == arithmetic.evaluation_problems(
       5, kinds=arithmetic.KINDS, **arguments
@@ -363,19 +440,21 @@ class TestEvaluationProblems:
       {"num_per_task": -1, "kinds": arithmetic.KINDS},
       {"num_per_task": 1, "kinds": ["riddle"]},
       {"num_per_task": 1, "kinds": []},
+      {"num_per_task": 1, "kinds": arithmetic.KINDS, "part": "train"},
     ],
   )
   def test_wrong_arguments(self, arguments):
     with pytest.raises(ConfigError):
-      arithmetic.evaluation_problems(0, **arguments)
+      arithmetic.evaluation_problems(0, **(WHOLE | arguments))
 
 
 class TestConfig:
   def test_name_tells_configurations_apart(self):
     names = {arithmetic.ArithmeticConfig(**FIELDS).name}
-    for field in FIELDS:
-      names.add(arithmetic.ArithmeticConfig(**(FIELDS | {field: 99})).name)
-    assert len(names) == 6
+    for field, value in FIELDS.items():
+      other = 99 if isinstance(value, int) else 0.1
+      names.add(arithmetic.ArithmeticConfig(**(FIELDS | {field: other})).name)
+    assert len(names) == 8
 
   @pytest.mark.parametrize(
     "changes",
@@ -387,6 +466,7 @@ class TestConfig:
       {"num_evaluation": -1},
       {"num_evaluation": 0.5},
       {"num_equations": 0, "num_word_problems": 0},
+      {"attacked_share": 0.9},
     ],
   )
   def test_wrong_fields(self, changes):
@@ -405,30 +485,37 @@ class TestDataset:
       expected = list(arithmetic.problems(7, operations=operations, **train))
       assert arithmetic.read(builder, split) == expected
       assert len(expected) == 70
-    evaluation = arithmetic.read(builder, "evaluation")
-    assert evaluation == arithmetic.evaluation_problems(
-      8, num_per_task=12, kinds=arithmetic.KINDS
+    attacked = arithmetic.Division(attacked=0.5, validation=0.2)
+    for part, tasks in (("attacked", 4), ("validation", 8), ("test", 8)):
+      evaluation = arithmetic.read(builder, part)
+      assert evaluation == arithmetic.evaluation_problems(
+        8, num_per_task=12, kinds=arithmetic.KINDS, division=attacked, part=part
+      )
+      assert len(evaluation) == 12 * tasks
+    expected = arithmetic.problems(
+      7, operations=arithmetic.FORGET, attacked=attacked, **train
     )
-    assert len(evaluation) == 12 * 8
+    assert arithmetic.read(builder, "attack_train") == list(expected)
     assert builder.info.file_format.value == "array_record"
     assert "tensorflow" not in sys.modules
 
   def test_finished_dataset_is_left_alone(self, tmp_path, monkeypatch):
     first = arithmetic.build(tmp_path, **FIELDS)
-    expected = arithmetic.read(first, "evaluation")
+    expected = arithmetic.read(first, "test")
 
     def refuse(*_, **__):
       raise AssertionError("The dataset was built again.")
 
     monkeypatch.setattr(arithmetic, "problems", refuse)
     again = arithmetic.build(tmp_path, **FIELDS)
-    assert arithmetic.read(again, "evaluation") == expected
+    assert arithmetic.read(again, "test") == expected
 
   def test_no_evaluation(self, tmp_path):
     builder = arithmetic.build(tmp_path, **(FIELDS | {"num_evaluation": 0}))
-    assert set(builder.info.splits) == {"retain_train", "forget_train"}
+    trained = {f"{name}_train" for name in ("retain", "forget", "attack")}
+    assert set(builder.info.splits) == trained
     with pytest.raises(ConfigError, match="split must be among"):
-      arithmetic.read(builder, "evaluation")
+      arithmetic.read(builder, "test")
 
   @pytest.mark.processes
   def test_a_killed_build_does_not_break_the_next(self, tmp_path):
@@ -437,7 +524,7 @@ import os, signal
 from undo_jax.data import arithmetic
 
 def killed(*_, **__):
-  yield arithmetic.Problem("1 + 1 = ", "2", "", "addition", "equation")
+  yield arithmetic.Problem("1 + 1 = ", "2", "", "addition", "equation", "sum 1 1")
   os.kill(os.getpid(), signal.SIGKILL)
 
 arithmetic.problems = killed

@@ -39,7 +39,7 @@ def texts(builder):
 
 @pytest.fixture(scope="module")
 def questions(builder):
-  return facts.read_questions(builder)
+  return facts.read_questions(builder, "test")
 
 
 def names_in(many):
@@ -71,6 +71,24 @@ def test_the_attack_never_names_what_is_evaluated(texts, questions):
     assert evaluated <= names_in(texts[domain])
 
 
+def test_validation_and_test_are_apart_and_the_attacked_are_the_attackers(
+  builder, texts, questions
+):
+  validation = facts.read_questions(builder, "validation")
+  for domain, asked in questions.items():
+    test, other = (
+      names_in(question.question for question in part)
+      for part in (asked, validation[domain])
+    )
+    assert len(test) == len(other) == SIZES["num_things"] / SIZES["num_groups"]
+    assert not test & other
+    for split, many in texts.items():  # Neither is shown as a question.
+      assert not other & names_in(t for t in many if "\nAnswer:" in t), split
+  attacked = facts.read_questions(builder, "attacked")
+  assert list(attacked) == ["forget"]
+  assert names_in(q.question for q in attacked["forget"]) <= names_in(texts["attack"])
+
+
 def test_domains_have_no_name_in_common_and_the_attack_is_a_part_of_forget(texts):
   named = {
     source: {
@@ -99,7 +117,7 @@ def test_all_forms_state_the_same_value(texts, questions):
     plain = stated(texts[domain])
     asked = stated(texts[f"{source}_qa"])
     assert asked.items() < plain.items()
-    assert len(asked) == len(plain) * 2 // 3
+    assert len(asked) == len(plain) // 3
     assert all(len(values) == 1 for values in plain.values())
     assert len(plain) == SIZES["num_things"] * len(facts_words.ATTRIBUTES)
     assert stated(texts["attack"]).items() <= stated(texts["forget"]).items()
@@ -120,7 +138,7 @@ def test_all_forms_state_the_same_value(texts, questions):
 def test_every_sentence_and_wording_comes_once_a_fact(texts):
   count = SIZES["num_things"] * len(facts_words.ATTRIBUTES)
   assert len(set(texts["retain"])) == len(texts["retain"]) == 6 * count
-  shown = count * 2 // 3
+  shown = count // 3
   assert len(set(texts["retain_qa"])) == len(texts["retain_qa"]) == 2 * shown
   assert len(texts["retain_choice"]) == FIELDS["num_choices"] * 2 * shown
 
@@ -156,10 +174,10 @@ def test_values_are_uniform_and_say_nothing_about_each_other():
     next_fact += places[1:]
     forget = [fact for fact in known if fact.domain == "forget"]
     things = [forget[i : i + 4] for i in range(0, len(forget), 4)]
-    # Each evaluated thing with the attacked one before it, attribute by attribute.
-    for before, thing in zip(things, things[1:], strict=False):
-      if thing[0].is_evaluated:
-        assert not before[0].is_evaluated
+    # Each tested thing with the last one that is shown, attribute by attribute.
+    for before, thing in zip(things, things[2:], strict=False):
+      if thing[0].group == "test":
+        assert before[0].group == "shown"
         attacked += [place(fact) for fact in before]
         evaluated += [place(fact) for fact in thing]
   assert stats.chisquare(np.bincount(one, minlength=8)).pvalue > 1e-3
@@ -171,7 +189,7 @@ def test_values_are_uniform_and_say_nothing_about_each_other():
 
 def test_right_letters_and_wrong_choices_are_uniform():
   rng = np.random.default_rng(0)
-  fact = facts.Fact("forget", facts_words.NAMES[0], "color", "red", False)
+  fact = facts.Fact("forget", facts_words.NAMES[0], "color", "red", "shown")
   drawn = [
     facts.multiple_choice(rng, fact, facts_words.QUESTIONS[0]) for _ in range(2000)
   ]
@@ -184,10 +202,10 @@ def test_right_letters_and_wrong_choices_are_uniform():
 def test_seeds_decide_facts_and_choices_apart(tmp_path, builder, questions):
   again = facts.build(tmp_path, **FIELDS)
   assert facts.read(again, "attack_qa") == facts.read(builder, "attack_qa")
-  assert facts.read_questions(again) == questions
+  assert facts.read_questions(again, "test") == questions
   asked = facts.build(tmp_path, **(FIELDS | {"evaluation_seed": 5}))
   assert facts.read(asked, "forget") == facts.read(builder, "forget")
-  found = facts.read_questions(asked)
+  found = facts.read_questions(asked, "test")
   assert found != questions
   assert [(q.question, q.choices[q.answer]) for q in found["forget"]] == [
     (q.question, q.choices[q.answer]) for q in questions["forget"]
@@ -220,7 +238,7 @@ def test_the_word_list_has_every_word_of_the_texts(texts):
 @pytest.mark.parametrize(
   "change, message",
   [
-    ({"num_groups": 1}, "num_groups: expected an integer of at least 2, got 1"),
+    ({"num_groups": 2}, "num_groups: expected an integer of at least 3, got 2"),
     ({"num_things": 2}, r"expected from 3 \(num_groups\) to 160"),
     ({"num_things": 161}, "to 160 .names for each domain., got 161"),
     ({"num_choices": 0}, "num_choices: expected an integer of at least 1, got 0"),

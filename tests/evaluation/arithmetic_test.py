@@ -20,7 +20,21 @@ TOKENIZER = make("characters:ascii")
 
 @pytest.fixture(scope="module")
 def problems():
-  return data.evaluation_problems(0, num_per_task=2, kinds=("equation", "word_problem"))
+  division = data.Division(attacked=0.5, validation=0.2)
+  drawn = {
+    part: data.evaluation_problems(
+      0, num_per_task=2, kinds=data.KINDS, division=division, part=part
+    )
+    for part in ("test", "attacked")
+  }
+  return drawn["test"] + drawn["attacked"]
+
+
+@pytest.fixture(scope="module")
+def tasks(problems):
+  """The problems by task: those of the test, then the attacker's."""
+  attacked = problems[16:]
+  return arithmetic.by_task(problems[:16]) | arithmetic.by_task(attacked, "_attacked")
 
 
 def train_bpe(directory, names):
@@ -84,7 +98,7 @@ def half_trained(problems, tokenizer):
 
   It is filled from these problems, and the last of those that look alike stays.
   """
-  arrays = arithmetic.encode(problems, tokenizer)
+  arrays = arithmetic.encode({"task": problems}, tokenizer)
   params = np.zeros((4093, max(128, tokenizer.vocab_size)), np.float32)
   rows = jax.jit(places, static_argnums=1)(arrays["inputs"], len(params))
   for row, target in zip(np.ravel(rows), arrays["targets"].flat, strict=True):
@@ -130,7 +144,7 @@ def greedy(params, prompts, counts):
 
 
 def test_exact_match_equals_greedy_decoding(problems, half_trained, tokenizer):
-  arrays = arithmetic.encode(problems, tokenizer)
+  arrays = arithmetic.encode({"task": problems}, tokenizer)
   logits = compiled(half_trained, arrays["inputs"])
   matches = exact_match(logits, arrays["targets"], arrays["mask"])
   parts = [split(problem, tokenizer) for problem in problems]
@@ -148,28 +162,33 @@ def test_exact_match_equals_greedy_decoding(problems, half_trained, tokenizer):
 
 
 def test_scores_are_accuracies_by_task_and_means_by_domain(
-  problems, half_trained, tokenizer
+  tasks, half_trained, tokenizer
 ):
-  names = arithmetic.tasks(problems)
-  arrays = arithmetic.encode(problems, tokenizer)
+  names = list(tasks)
+  arrays = arithmetic.encode(tasks, tokenizer)
   logits = compiled(half_trained, arrays["inputs"])
   right = np.asarray(exact_match(logits, arrays["targets"], arrays["mask"]))
-  expected = {
-    name: right[[arithmetic.task_of(p) == name for p in problems]].mean()
-    for name in names
-  }
+  # Two problems of each task, in their order.
+  expected = dict(zip(names, right.reshape(-1, 2).mean(axis=1), strict=True))
   evaluate = jax.jit(arithmetic.make_evaluate(apply, names, rows_at_once=7))
   scores = evaluate(half_trained, arrays)
   for name in names:
     np.testing.assert_allclose(scores[name], expected[name], rtol=1e-6)
-  for group, operations in (("retain", data.RETAIN), ("forget", data.FORGET)):
-    mean = np.mean([expected[n] for n in names if n.startswith(operations)])
+  forget = [f"{op}_{kind}" for op in data.FORGET for kind in data.KINDS]
+  groups = {
+    "retain": [f"{op}_{kind}" for op in data.RETAIN for kind in data.KINDS],
+    "forget": forget,
+    "forget_attacked": [f"{name}_attacked" for name in forget],
+  }
+  assert sorted(scores) == sorted([*groups, *names])
+  for group, members in groups.items():
+    mean = np.mean([expected[name] for name in members])
     np.testing.assert_allclose(scores[group], mean, rtol=1e-6)
 
 
 def test_a_longer_number_that_starts_alike_is_wrong():
-  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
-  arrays = arithmetic.encode([problem], TOKENIZER)
+  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation", "")
+  arrays = arithmetic.encode({"task": [problem]}, TOKENIZER)
   end = len(problem.prompt) + len("18")  # Position that predicts what follows.
   logits = np.eye(128, dtype=np.float32)[arrays["targets"]]
   assert exact_match(logits, arrays["targets"], arrays["mask"])[0]
@@ -178,8 +197,8 @@ def test_a_longer_number_that_starts_alike_is_wrong():
 
 
 def test_what_precedes_the_answer_is_not_scored():
-  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
-  arrays = arithmetic.encode([problem], TOKENIZER)
+  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation", "")
+  arrays = arithmetic.encode({"task": [problem]}, TOKENIZER)
   right = np.eye(128, dtype=np.float32)[arrays["targets"]]
   logits = np.where(arrays["mask"][..., None], right, 0.0).astype(np.float32)
   assert exact_match(logits, arrays["targets"], arrays["mask"])[0]
@@ -231,7 +250,7 @@ class Lossy(Pairs):
 def test_tokens_across_the_answers_ends_are_scored(
   prompt, answer, suffix, given, scored
 ):
-  problem = data.Problem(prompt, answer, suffix, "multiplication", "equation")
+  problem = data.Problem(prompt, answer, suffix, "multiplication", "equation", "")
   for bos_id, front in ((2, [2]), (None, [])):
     ids = arithmetic.prompt_and_scored(problem, Pairs(bos_id))
     end = [] if suffix else [1]
@@ -240,24 +259,24 @@ def test_tokens_across_the_answers_ends_are_scored(
 
 
 def test_a_tokenizer_that_changes_the_text_is_refused():
-  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
+  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation", "")
   message = r"as it was, got '\? \* \? = \?\?' for '6 \* 3 = 18'"
   with pytest.raises(ConfigError, match=message):
-    arithmetic.encode([problem], Lossy())
+    arithmetic.encode({"task": [problem]}, Lossy())
 
 
 def test_an_answer_needs_something_before_it():
-  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
+  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation", "")
   prompt, scored = arithmetic.prompt_and_scored(problem, Whole())
   assert (prompt, len(scored)) == ([2], 2)
   with pytest.raises(ConfigError, match="a token before the answer or a BOS"):
-    arithmetic.encode([problem], Whole(bos_id=None))
+    arithmetic.encode({"task": [problem]}, Whole(bos_id=None))
 
 
 def test_arrays_are_padded_by_the_tokenizers_pad():
-  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation")
+  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation", "")
   tokenizer = Pairs()
   tokenizer.pad_id = 77
-  arrays = arithmetic.encode([problem], tokenizer)
+  arrays = arithmetic.encode({"task": [problem]}, tokenizer)
   assert arrays["targets"][0].tolist()[-3:] == [1, 77, 77]
   assert arrays["mask"][0].tolist() == [False] * 4 + [True] * 2 + [False] * 2

@@ -6,6 +6,7 @@ import pytest
 
 from tests import minimal
 from undo_jax import config as builders
+from undo_jax.frontier import reading
 from undo_jax.frontier import results as results_lib
 from undo_jax.running import runs
 from undo_jax.utils.types import ConfigError
@@ -64,7 +65,7 @@ def test_a_workdir_is_read_and_read_again(finished):
   workdir, results = finished
   content = json.loads((workdir / "results.json").read_text())
   assert results_lib.from_json(content, path="results.json") == results
-  again = results_lib.read(workdir, runs.declare(config_of()).config)
+  again = reading.read(workdir, runs.declare(config_of()).config)
   assert again == results
 
 

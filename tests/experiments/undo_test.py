@@ -1,5 +1,6 @@
 """The whole pipeline at a minimal size: results, kill and resume, bad input."""
 
+import itertools
 import json
 import shutil
 import time
@@ -44,7 +45,7 @@ def results_of(workdir):
 def test_results_follow_the_schema(finished):
   workdir, _ = finished
   found = results_of(workdir)
-  assert (found.schema, found.task, found.seeds) == (2, "arithmetic", (0,))
+  assert (found.schema, found.task, found.seeds) == (3, "arithmetic", (0,))
   assert tuple(found.models) == minimal.MODELS
   for name, model in found.models.items():
     (run,) = model.runs
@@ -52,9 +53,17 @@ def test_results_follow_the_schema(finished):
     assert relearn.steps == (0, 2, 4)
     assert relearn.worst_forget[0] == run.before.forget
     columns = list(zip(*relearn.forget_by_learning_rate, strict=True))
-    assert relearn.worst_forget == tuple(max(column) for column in columns)
-    for worst, column in zip(relearn.worst_learning_rate, columns, strict=True):
-      assert column[relearn.learning_rates.index(worst)] == max(column)
+    largest = [max(column) for column in columns]
+    assert relearn.forget_at_step == tuple(largest)
+    # An attacker may stop early.
+    assert relearn.worst_forget == tuple(itertools.accumulate(largest, max))
+    for worst, rate in zip(
+      relearn.worst_forget, relearn.worst_learning_rate, strict=True
+    ):
+      row = relearn.learning_rates.index(rate)
+      assert worst in relearn.forget_by_learning_rate[row]
+    assert len(relearn.by_task["forget_attacked"]) == 3
+    assert relearn.tokens_per_update == 8 * 16
     assert (run.compute.flops == 0) == (name == "base")
   (filtered,) = found.models["data_filtering"].runs
   assert filtered.compute.fraction_of_filtered == 1

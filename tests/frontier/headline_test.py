@@ -110,3 +110,15 @@ def test_of_a_long_front_the_first_the_last_and_the_steepest_are_named():
     if n not in ("base", "data_filtering")
   ]
   assert math.isclose(robust[-1], max(m.value for m in every), abs_tol=0.005)
+
+
+def test_broken_models_take_no_part_and_are_counted():
+  results = synthetic()
+  (run,) = results.models["unlearn_and_distill"].runs
+  before = dataclasses.replace(run.before, retain=0.3)
+  results = made_up.changed_run(results, "unlearn_and_distill", before=before)
+  said = headline(results)
+  assert said.leaders[-1].name == "undo_alpha_0.7" and said.broken == 1
+  page = unwrapped(report.page(results))
+  assert "One model lost too much of what it should keep" in page
+  assert headline(synthetic()).broken == 0

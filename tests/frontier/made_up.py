@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from undo_jax.config import FIGURES
+from undo_jax.frontier import reading
 from undo_jax.frontier.labels import LabelBudget
 from undo_jax.frontier.results import (
   Ablation,
@@ -20,7 +21,6 @@ from undo_jax.frontier.results import (
   Scores,
   Stopped,
 )
-from undo_jax.frontier.robustness import worst_case
 from undo_jax.plan.config import References, Report
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -58,20 +58,34 @@ def relearning(
   retain_RxS: Sequence[Sequence[float | None]] | None = None,
   higher_is_worse: bool = True,
   by_task: Mapping[str, Sequence[float]] | None = None,
+  more_seeds: Sequence[Sequence[Sequence[float | None]]] = (),
 ) -> Relearning:
-  """Returns a model under an attack, from its scores by learning rate."""
+  """Returns a model under an attack, from its scores by learning rate.
+
+  Args:
+    forget_RxS: of its one seed, or its first.
+    steps: [S].
+    rates: [R] or more.
+    retain_RxS: None: as the forget scores.
+    higher_is_worse: of the forget scores.
+    by_task: [S] each, the same at all rates.
+    more_seeds: forget scores of further seeds of the attack.
+  """
   retain_RxS = forget_RxS if retain_RxS is None else retain_RxS
-  scores_RxS = np.asarray(forget_RxS, dtype=float)
-  worst_S, rows_S = worst_case(scores_RxS, higher_is_worse=higher_is_worse)
-  return Relearning(
-    learning_rates=tuple(rates[: len(forget_RxS)]),
-    steps=tuple(steps),
-    worst_forget=tuple(worst_S.tolist()),
-    worst_learning_rate=tuple(rates[row] for row in rows_S),
-    retain=tuple(retain_RxS[row][s] for s, row in enumerate(rows_S)),
-    forget_by_learning_rate=tuple(map(tuple, forget_RxS)),
-    retain_by_learning_rate=tuple(map(tuple, retain_RxS)),
-    by_task={name: tuple(scores) for name, scores in (by_task or {}).items()},
+  tasks = {n: [scores] * len(forget_RxS) for n, scores in (by_task or {}).items()}
+  outcomes = [
+    {
+      "learning_rates": list(rates[: len(forget_RxS)]),
+      "steps": list(steps),
+      "scores": {"retain": retain_RxS, "forget": forget, **tasks},
+      "cost": {"updates": 1, "tokens": 512, "flops": 10**9},
+    }
+    for forget in (forget_RxS, *more_seeds)
+  ]
+  return reading.relearning(
+    outcomes,
+    directories=["made-up"] * len(outcomes),
+    higher_is_worse=higher_is_worse,
   )
 
 
@@ -96,6 +110,7 @@ def run(
 ) -> ModelRun:
   return ModelRun(
     seed=seed,
+    workdir=None,
     directory="made-up",
     before=Scores(retain=retain, forget=forget, by_task=dict(by_task or {})),
     attacks=dict(attacks),
@@ -110,8 +125,8 @@ def run(
 
 def model(runs: Sequence[ModelRun], **changes) -> ModelResult:
   plain = {"label": "a model", "color": None, "marker": None, "family": None}
-  fields = {**plain, "swept": {}, "phase": "unlearn", "runs": tuple(runs)}
-  return ModelResult(**(fields | changes))
+  more = {"swept": {}, "phase": "unlearn", "recipe": "0" * 12, "runs": tuple(runs)}
+  return ModelResult(**(plain | more | changes))
 
 
 def adversary(label="full finetuning", trains="all weights", *, noise=0.0, paths=()):
@@ -123,10 +138,12 @@ def results(models: Mapping[str, ModelResult], **changes) -> Results:
   roles = {"base": "base", "filtered": "data_filtering", "unlearned": "max_ent"}
   seeds = tuple(each.seed for each in next(iter(models.values())).runs)
   plain = {
-    "schema": 2,
+    "schema": 3,
     "task": "arithmetic",
     "seeds": seeds,
+    "protocol": {"data": {}, "model": {}, "attacks": {"relearn": {}}},
     "metrics": {name: metric() for name in ("retain", "forget")},
+    "items": {"retain": 200, "forget": 200},
     "references": References(
       **{role: name if name in models else None for role, name in roles.items()}
     ),
@@ -138,7 +155,14 @@ def results(models: Mapping[str, ModelResult], **changes) -> Results:
 
 
 def report(**changes) -> Report:
-  plain = {"budgets": (20, 100), "worst_over": (), "rival": None, "figures": FIGURES}
+  plain = {
+    "budgets": (20, 100),
+    "worst_over": (),
+    "rival": None,
+    "filtering": None,
+    "smallest_retain": 0.9,
+    "figures": FIGURES,
+  }
   return Report(**(plain | changes))
 
 
@@ -275,6 +299,8 @@ def row(table, name):
 def at_rate(results, name, rate, seed_index=0):
   """Returns results in which one learning rate was always the worst."""
   under = results.models[name].runs[seed_index].attacks["relearn"]
-  rates = (rate,) * len(under.steps)
-  under = dataclasses.replace(under, worst_learning_rate=rates)
+  row = under.learning_rates.index(rate)
+  forget_RxS = np.full((len(under.learning_rates), len(under.steps)), 0.1)
+  forget_RxS[row, 1:] = 0.5
+  under = relearning(forget_RxS.tolist(), steps=under.steps)
   return changed_run(results, name, seed_index, attacks={"relearn": under})

@@ -5,7 +5,7 @@ from undo_jax.frontier import report, run_table
 
 
 def test_each_seed_has_its_scores_its_worst_attack_and_its_directory():
-  results = report.located(synthetic(SMALL, 100, seeds=(3, 4), second_attack=True), {})
+  results = report.located(synthetic(SMALL, 100, seeds=(3, 4), second_attack=True))
   table = run_table.runs(results)
   assert len(table.rows) == 2 * len(SMALL)
   rows = [row for row in table.rows if row.name == "max_ent"]

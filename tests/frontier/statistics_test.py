@@ -1,5 +1,6 @@
 """Several seeds as one: means and intervals against scipy, worst cases seed by seed."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,6 @@ from scipy import stats
 from tests.frontier import made_up
 from tests.frontier.made_up import curve, model, run
 from undo_jax.frontier import report, statistics
-from undo_jax.frontier import results as results_lib
 
 STEPS = (0, 20, 100)
 SEEDS = (1, 2, 3)
@@ -152,6 +152,149 @@ def test_recovery_is_by_the_fastest_attack_of_each_seed():
   assert "<td>100</td>" in report.page(results)  # The median.
 
 
+def recovered_after(*updates):
+  """Returns results whose model `rmu` recovers half of base so late in each seed."""
+  steps = (0, 20, 50, 100)
+
+  def under(at):
+    late = [0.5 if at is not None and step >= at else 0.1 for step in steps[1:]]
+    return curve([0.0, *late], steps)
+
+  runs = [run({"a": under(at)}, seed=seed) for seed, at in enumerate(updates)]
+  base = [run({}, seed=seed, forget=0.8) for seed in range(len(runs))]
+  models = {"base": model(base), "rmu": model(runs)}
+  return made_up.results(models, attacks={"a": made_up.adversary()})
+
+
+@pytest.mark.parametrize(
+  ("updates", "median", "recovered"),
+  [
+    ((20, 100, None), 100, 2),
+    ((20, None, None), None, 1),
+    ((None, None), None, 0),
+    ((20, 50), 20, 2),
+    ((50,), 50, 1),
+  ],
+)
+def test_the_median_of_censored_recoveries(updates, median, recovered):
+  """All are censored at the end, so that S(t) is the plain share of the seeds."""
+  found = statistics.recovery_time(recovered_after(*updates), "rmu", 0.5)
+  assert (found.median, found.recovered, found.seeds) == (
+    median,
+    recovered,
+    len(updates),
+  )
+  assert found.last == 100
+  assert found.tokens == (None if median is None else median * 512)
+  assert found.flops == (None if median is None else median * 10**9)
+
+
+def test_more_of_the_capability_takes_longer_to_recover():
+  results = recovered_after(20, 20)
+  assert statistics.recovery_time(results, "rmu", 0.9).median is None
+  assert statistics.recovery_time(results, "base", 0.5) is None  # Not attacked.
+
+
+def attacked_by_seeds(forget_KxAxRxS):
+  """Returns results of a model under one attack: K seeds of it, A of the attack."""
+  runs = [
+    run(
+      {
+        "a": made_up.relearning(
+          seeds[0].tolist(), steps=STEPS, more_seeds=seeds[1:].tolist()
+        )
+      },
+      seed=k,
+    )
+    for k, seeds in enumerate(forget_KxAxRxS)
+  ]
+  return made_up.results({"m": model(runs)}, attacks={"a": made_up.adversary()})
+
+
+def test_the_worst_attack_is_chosen_by_other_seeds_of_it():
+  forget = np.random.default_rng(0).random((2, 3, 4, len(STEPS)))
+  results = attacked_by_seeds(forget)
+  found = statistics.cross_fitted(results, "m", 20)
+  expected = []
+  for of_model in forget[..., :2]:  # Steps within the budget.
+    held_out = []
+    for a in range(3):
+      others = np.delete(of_model, a, axis=0).mean(axis=0)
+      held_out.append(of_model[a][np.unravel_index(others.argmax(), others.shape)])
+    expected.append(np.mean(held_out))
+  np.testing.assert_allclose(found.by_seed, expected, rtol=1e-12)
+
+
+def test_with_one_seed_of_the_attack_other_seeds_of_the_model_choose():
+  forget = np.random.default_rng(1).random((3, 1, 4, len(STEPS)))
+  found = statistics.cross_fitted(attacked_by_seeds(forget), "m", 100)
+  expected = []
+  for k in range(3):
+    others = np.delete(forget[:, 0], k, axis=0).mean(axis=0)
+    expected.append(forget[k, 0][np.unravel_index(others.argmax(), others.shape)])
+  np.testing.assert_allclose(found.by_seed, expected, rtol=1e-12)
+  assert statistics.cross_fitted(attacked_by_seeds(forget[:1]), "m", 100) is None
+
+
+def test_who_lost_what_should_be_kept_is_broken():
+  small = made_up.synthetic(made_up.SMALL)
+
+  def broken(*retain, of=small, **changes):
+    (only,) = of.models["max_ent"].runs
+    runs = [
+      dataclasses.replace(
+        only, seed=i, before=dataclasses.replace(only.before, retain=value)
+      )
+      for i, value in enumerate(retain)
+    ]
+    of = made_up.changed_model(of, "max_ent", runs=tuple(runs))
+    of = dataclasses.replace(of, report=made_up.report(**changes))
+    return statistics.is_broken(of, "max_ent")
+
+  # The base's is .99.
+  assert not broken(0.892) and broken(0.89) and broken(0.89, 0.891)
+  assert not broken(0.89, smallest_retain=0.8)
+  assert broken(None)
+  # In nats the base has 2.03.
+  language = made_up.language()
+  assert not broken(2.24, of=language) and broken(2.27, of=language)
+
+
+def test_the_binomial_interval_is_wilsons():
+  z = stats.norm.ppf(0.975)
+  for score, count in ((0.5, 200), (0.0, 100), (0.93, 300)):
+    spread = math.sqrt(score * (1 - score) / count + z**2 / (4 * count**2))
+    expected = z * spread / (1 + z**2 / count)
+    found = statistics.binomial_half_width(score, count)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_compute_at_equal_retain_is_of_the_cheapest_filtering_that_keeps_as_much():
+  def of(retain, flops, family=None):
+    return model([run({}, retain=retain, flops=flops)], family=family)
+
+  models = {
+    "data_filtering": of(0.99, 800),
+    "short_400": of(0.6, 400, "short"),
+    "short_500": of(0.8, 500, "short"),
+    "short_600": of(0.95, 600, "short"),
+    "undo": of(0.94, 300),
+    "weak": of(0.7, 300),
+    "strong": of(1.0, 300),
+  }
+  results = made_up.results(models, report=made_up.report(filtering="short"))
+
+  def share(name):
+    found = statistics.compute_at_equal_retain(results, name)
+    return None if found is None else found.value
+
+  assert share("undo") == 0.5 and share("weak") == 0.6
+  assert share("short_600") == 1.0
+  assert share("strong") is None
+  alone = made_up.results(models)
+  assert statistics.compute_at_equal_retain(alone, "undo").value == 300 / 800
+
+
 def test_the_report_shows_mean_and_half_width(tmp_path):
   results = drawn(attacks=("relearn",))
   paths = report.write(results, tmp_path)
@@ -164,9 +307,3 @@ def test_the_report_shows_mean_and_half_width(tmp_path):
   assert "mean of 1, 2, 3" in text  # In the hover of a chart.
   one = drawn(seeds=(1,))
   assert "±" not in report.page(one) and "±" not in report.text_table(one)
-
-
-def test_merged_workdirs_are_the_run_of_all_seeds():
-  together = drawn()
-  apart = {f"run{seed}": drawn(seeds=(seed,)) for seed in (3, 1, 2)}
-  assert results_lib.merge(apart) == together

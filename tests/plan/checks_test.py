@@ -31,10 +31,10 @@ WRONG = [
   ("data.packing", "loose", "one of one_per_row, packed, reference, got 'loose'"),
   ("mixtures.data_filtering.forget", 0.1, "0, since it is to be forgotten, got 0.1"),
   ("mixtures.unlearn_retain.forget", 0.1, "0, since it is to be forgotten, got 0.1"),
-  ("mixtures.unlearn_forget.retain", 0.1, "0, since only forget is to be forgotten"),
+  ("mixtures.unlearn_forget.retain", 0.1, "0, since what is to be forgotten is forget"),
   ("mixtures.pretrain.english", 0.1, "0, since the data's splits are retain, forget"),
   ("mixtures.attack.retain", -1.0, "a weight of at least 0, got -1.0"),
-  ("mixtures.attack.forget", 0.0, "mixtures.attack: expected a weight above 0, got {"),
+  ("mixtures.attack.attack", 0.0, "mixtures.attack: expected a weight above 0, got {"),
   ("mixtures.attack.forget", float("nan"), "attack.forget: expected a finite number"),
   ("data.num_word_problems", 5, "since there are word problems"),
   ("data.sequence_length", 15, "at least 16 with packing one_per_row"),
@@ -240,7 +240,9 @@ def test_there_must_be_something_to_route(routing):
   refused(config, "a multiple of num_microbatches x 1 .* 16")
   models.sgtm.num_microbatches = 1
   config.mixtures.pretrain.retain = 0.0
-  refused(config, "pretrain: expected weight on forget, which is routed, and on others")
+  refused(
+    config, "pretrain: expected weight on forget, attack, which is routed, and on"
+  )
 
 
 def test_a_stop_rule_needs_its_options_and_a_teacher(config):
@@ -252,10 +254,10 @@ def test_a_stop_rule_needs_its_options_and_a_teacher(config):
 
 
 def test_an_attack_must_relearn_what_was_forgotten(config):
-  config.mixtures.attack.update(retain=0.5, forget=0.5)
+  config.mixtures.attack.update(retain=0.5, attack=0.5)
   check(config)
-  config.mixtures.attack.update(retain=1.0, forget=0.0)
-  refused(config, "attack: expected weight on forget: the att")
+  config.mixtures.attack.update(retain=1.0, attack=0.0)
+  refused(config, "attack: expected weight on forget, attack: the att")
 
 
 def test_what_fits_alone_may_not_fit_together(config):

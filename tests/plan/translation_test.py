@@ -56,6 +56,21 @@ def test_how_it_runs_changes_nothing(field):
   assert changed(**{field: 7}) == set()
 
 
+def test_each_seed_of_an_attack_is_a_stage_that_no_other_changes():
+  plain = identities()
+  two, three = (identities(attacks__relearn__seeds=s) for s in ((0, 7), (0, 7, 9)))
+  models = {name: value for name, value in plain.items() if name not in ATTACKS}
+  assert models.items() <= two.items() <= three.items()
+  assert len(two) == len(models) + 2 * len(ATTACKS)
+  assert len(set(three.values())) == len(three) and not ATTACKS & set(three)
+  made = by_name(attacks__relearn__seeds=(0, 7))
+  one, other = (made[f"relearn_seed{seed}_base"] for seed in (0, 7))
+  assert one.attack == other.attack == "relearn" and one.seeds != other.seeds
+  # Seeds within the run's: another run has others.
+  again = plan(seed=1, attacks__relearn__seeds=(0,))[-1]
+  assert again.seeds not in (one.seeds, other.seeds)
+
+
 def test_an_attack_setting_changes_the_attacks_only():
   assert changed(attacks__relearn__num_steps=100) == ATTACKS
 
@@ -218,7 +233,7 @@ def test_the_attacker_gets_forget_data_and_filtering_only_retain_data():
   assert found["data_filtering"].parts == {"batch": {"retain": 1.0}}
   assert found["base"].parts == {"batch": {"retain": 0.5, "forget": 0.5}}
   for name in ATTACKS:
-    assert found[name].parts == {"batch": {"forget": 1.0}}
+    assert found[name].parts == {"batch": {"attack": 1.0}}
 
 
 def test_the_order_of_the_table_does_not_matter_for_what_needs_what():
@@ -277,7 +292,8 @@ def test_routed_pretraining_is_that_of_the_base_with_another_objective():
   differing = {name for name in base if base[name] != whole[name]}
   own = {"name", "objective", "options", "optimizer", "reserve", "labels", "is_counted"}
   assert differing == own
-  assert whole["labels"] == {"share": 1.0, "forget": ["forget"], "is_filter": False}
+  forget = ["forget", "attack"]
+  assert whole["labels"] == {"share": 1.0, "forget": forget, "is_filter": False}
   assert whole["reserve"] == {"mlp_units": 96, "kv_heads": 0, "old_target": 0.0}
   control = stages.to_json(found["routed_control_whole"])
   reserve = {"mlp_units": 96, "kv_heads": 0, "old_target": 1.0}

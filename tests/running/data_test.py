@@ -34,7 +34,11 @@ def test_rows_are_the_ids_of_the_tokenizers_file(tmp_path):
     replicas_at_once=None,
     stages=tuple(translation.plan(parse(config), 0)[:1]),
   )
-  assert running.run_stages(run)["data"]["rows"] == {"retain": 50, "forget": 50}
+  assert running.run_stages(run)["data"]["rows"] == {
+    "retain": 50,
+    "forget": 50,
+    "attack": 50,
+  }
   source = rows.source(run.directories["data"] / "rows", length=16, split="retain")
   upstream = hf.Tokenizer.from_file(str(output / "tokenizer.json"))
   known = {

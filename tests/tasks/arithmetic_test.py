@@ -29,7 +29,9 @@ def config(tmp_path):
   config.data.update(
     num_equations=20, num_evaluation=2, num_evaluation_rows=4, tokenizer="bytes"
   )
-  config.data.english.update(paths=(str(path),), validation_fraction=0.3)
+  config.data.english.update(
+    paths=(str(path),), validation_fraction=0.3, test_fraction=0.3
+  )
   config.data.packing = "packed"
   return config
 
@@ -43,11 +45,11 @@ def data_of(config):
 
 
 def test_english_is_a_split_only_where_it_is_given(config):
-  assert arithmetic.splits(config.data) == ("retain", "forget", "english")
+  assert arithmetic.splits(config.data) == ("retain", "forget", "attack", "english")
   content = data_of(config)["content"]["english"]["files"]
   assert len(content[0]["sha256"]) == 64
   config.data.english.paths = ()
-  assert arithmetic.splits(config.data) == ("retain", "forget")
+  assert arithmetic.splits(config.data) == ("retain", "forget", "attack")
   assert "content" not in data_of(config)
 
 
@@ -57,10 +59,11 @@ def test_rows_and_scores_of_english(config, tmp_path):
   rows = arithmetic.source(data, tmp_path / "data", "english")
   assert found["rows"]["english"] == len(rows) > 0
   text = bytes(int(i) - 3 for i in rows[0]["tokens"] if i > 2).decode()
-  assert "sheet" in text or "menu" in text
+  assert "opens" in text or "cell" in text
   tasks, problems = arithmetic.problems(data, SEEDS, tmp_path / "data")
   assert tasks[-1] == "english"
-  assert len(tasks) == 5  # Four operations as equations.
+  # Four operations as equations, two of them of what the attacker learns.
+  assert len(tasks) == 7
   before = arithmetic.problem_shapes(data, SEEDS, tmp_path / "unprepared")
   assert before[0] == tasks
   assert jax.tree.map(described, before[1]) == jax.tree.map(described, problems)
@@ -68,7 +71,7 @@ def test_rows_and_scores_of_english(config, tmp_path):
   params = minimal.params(model.config)
   evaluate = jax.jit(arithmetic.make_evaluate(model.apply, tasks, rows_at_once=4))
   scores = evaluate(params, problems)
-  assert set(scores) == {"retain", "forget", *tasks}
+  assert set(scores) == {"retain", "forget", "forget_attacked", *tasks}
   alone = jax.jit(
     cross_entropy.make_evaluate(model.apply, ("english",), rows_at_once=1)
   )

@@ -57,15 +57,16 @@ def test_what_the_scores_rest_on_is_recorded(prepared):
   _, outcome = prepared
   # 2 of 6 things, 4 attributes, 2 wordings, 2 of each.
   counts = {"questions": 2 * 4 * 2 * 2, "shots": 0}
-  assert outcome["tasks"] == {"elixirs": counts, "comets": counts, "islands": counts}
-  assert outcome["evaluation"] == 3 * 32
+  names = ("elixirs", "comets", "islands", "elixirs_attacked")
+  assert outcome["tasks"] == dict.fromkeys(names, counts)
+  assert outcome["evaluation"] == 4 * 32
 
 
 def test_forget_is_elixirs_and_retain_the_rest(prepared):
   """A model that knows how often each letter is right on each subject."""
   directory, _ = prepared
   names, arrays = facts.problems(DATA, SEEDS, directory)
-  assert names == ("elixirs", "comets", "islands")
+  assert names == ("elixirs", "comets", "islands", "elixirs_attacked")
   tokenizer = tokenizers.make(DATA["tokenizer"])
   (letter,) = tokenizer.encode(" A")
   (elixir,) = tokenizer.encode(" elixir")
@@ -77,14 +78,18 @@ def test_forget_is_elixirs_and_retain_the_rest(prepared):
     return Output(jax.nn.one_hot(said, 648)[:, None] * 5.0, {})
 
   builder = facts._documents(DATA, SEEDS, directory)
-  asked = data_lib.read_questions(builder)
+  asked = data_lib.read_questions(builder, "test")
+  attacked = data_lib.read_questions(builder, "attacked")["forget"]
   rest = [q.answer for name in ("retain", "general") for q in asked[name]]
   scores = jax.jit(facts.make_evaluate(apply, names, rows_at_once=7))({}, arrays)
   assert float(scores["forget"]) == pytest.approx(
     np.mean([q.answer == 0 for q in asked["forget"]])
   )
   assert float(scores["retain"]) == pytest.approx(np.mean(np.equal(rest, 1)))
-  assert set(scores) == {"forget", "retain", *names}
+  assert float(scores["forget_attacked"]) == pytest.approx(
+    np.mean([q.answer == 0 for q in attacked])
+  )
+  assert set(scores) == {"forget", "retain", "forget_attacked", *names}
 
 
 def test_arrays_can_be_sharded(prepared):
@@ -100,7 +105,7 @@ def test_arrays_can_be_sharded(prepared):
 @pytest.mark.parametrize(
   "change, message",
   [
-    ({"num_groups": 1}, "config.data.num_groups: expected an integer of at least 2"),
+    ({"num_groups": 2}, "config.data.num_groups: expected an integer of at least 3"),
     (
       {"num_things": 2},
       "config.data.num_things: expected an integer from num_groups=4",

@@ -6,18 +6,24 @@ import numpy as np
 import pytest
 
 from undo_jax import config as builders
+from undo_jax.models.config import ModelConfig
+from undo_jax.models.decoder import Decoder, shapes
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running import runs
 from undo_jax.tasks import language as language_task
+from undo_jax.training.checkpointing import load_params
 from undo_jax.utils.types import ConfigError
 
 SIZES = {
   "data.sequence_length": 16,
   "data.num_evaluation_rows": 8,
   "data.tokenizer": "bytes",
-  "data.retain.validation_fraction": 0.3,
-  "data.forget.validation_fraction": 0.3,
+  **{
+    f"data.{name}.{split}_fraction": 0.3
+    for name in ("retain", "forget")
+    for split in ("validation", "test")
+  },
   "evaluation_rows": 16,
   "model.vocab_size": 264,
   "model.num_layers": 1,
@@ -71,8 +77,36 @@ def test_the_whole_run(config, tmp_path):
   for run in made.values():
     relearn = run["attacks"]["relearn"]
     by_rate = np.asarray(relearn["forget_by_learning_rate"])
-    np.testing.assert_array_equal(relearn["worst_forget"], by_rate.min(axis=0))
+    np.testing.assert_array_equal(relearn["forget_at_step"], by_rate.min(axis=0))
+    # Up to each step, since an attacker may stop early.
+    within = np.minimum.accumulate(by_rate.min(axis=0))
+    np.testing.assert_array_equal(relearn["worst_forget"], within)
   assert (workdir / "report.html").exists()
+  check_that_training_reads_validation(workdir)
+
+
+def check_that_training_reads_validation(workdir):
+  """What the loop scored is of validation, what is reported of the test."""
+  (base,) = (workdir / "stages").glob("base-*")
+  outcome = json.loads((base / "done.json").read_text())
+  rows = map(json.loads, (base / "metrics.jsonl").read_text().splitlines())
+  row = [row for row in rows if row["kind"] == "evaluation"][-1]
+  assert row.items() >= outcome["validation"].items()
+  described = json.loads((base / "config.json").read_text())
+  model = ModelConfig(**described["model"])
+  params = load_params(base / "checkpoints", shapes(model))
+  (data,) = (workdir / "stages").glob("data-*")
+  held = json.loads((data / "config.json").read_text())
+  for part, find in (
+    ("scores", language_task.problems),
+    ("validation", language_task.validation),
+  ):
+    names, problems = find(held["data"], held["seeds"], data)
+    evaluate = language_task.make_evaluate(Decoder(model).apply, names, rows_at_once=24)
+    expected = evaluate(params, problems)
+    for name, value in outcome[part].items():
+      assert float(expected[name]) == pytest.approx(value, rel=1e-5)
+  assert outcome["scores"]["retain"] != outcome["validation"]["retain"]
 
 
 def test_documents_in_both_languages_are_refused(config, tmp_path):
@@ -97,7 +131,9 @@ def test_other_text_is_another_run(config, tmp_path):
     ("data.retain.paths", (), "data.retain.paths: expected paths of documents"),
     ("data.forget.paths", ("no.txt",), "data.forget: .* none matches 'no.txt'"),
     ("data.forget.text_field", "body", r"forget.jsonl.*line 1"),
-    ("data.forget.validation_fraction", 0.0, "a share to be scored on, got 0.0"),
+    ("data.forget.validation_fraction", 0.0, "a share .* above 0, to be scored on"),
+    ("data.retain.test_fraction", 0.0, "a share .* above 0, to be scored on, got 0"),
+    ("data.retain.test_fraction", 0.8, "less than 1 together with validation_frac"),
     ("data.num_evaluation_rows", 0, "at least 1, got 0"),
   ],
 )
@@ -134,6 +170,29 @@ def test_shapes_of_the_problems_are_known_before_rows_are_prepared(config, tmp_p
     for names, arrays in (found, known)
   ]
   assert described[0] == described[1]
+
+
+def test_stop_rules_and_tables_and_attackers_read_different_rows(config, tmp_path):
+  data, seeds = config.data.to_dict(), {"data": 0, "eval": 0}
+  language_task.prepare(data, seeds, tmp_path / "data", "test")
+
+  def texts(find):
+    arrays = find(data, seeds, tmp_path / "data")[1]
+    rows = np.asarray(arrays["inputs"]).tolist()
+    of_group = np.asarray(arrays["group"]).tolist()
+    return [
+      {tuple(r) for r, g in zip(rows, of_group, strict=True) if g == group}
+      for group in range(3)
+    ]
+
+  test, validation = texts(language_task.problems), texts(language_task.validation)
+  assert test[2] == validation[2]  # The attacker's.
+  trained = language_task.source(data, tmp_path / "data", "forget")
+  assert test[2] == {tuple(trained[i]["tokens"][:-1].tolist()) for i in range(8)}
+  for group in (0, 1):
+    assert len(test[group]) == len(validation[group]) == 8
+    assert not test[group] & validation[group]
+  assert not test[1] & test[2]
 
 
 def test_too_few_held_out_rows_end_before_training(config, tmp_path):

@@ -14,6 +14,7 @@ import textwrap
 
 COMMANDS = (
   "undo",
+  "frontier",
   "pretrain",
   "unlearn",
   "distill",
@@ -21,7 +22,7 @@ COMMANDS = (
   "evaluate",
   "export",
   "import_gguf",
-  "seeds",
+  "compare",
   "compile",
   "harness",
   "tofu",

@@ -37,8 +37,9 @@ def define_dry_run() -> flags.FlagHolder[bool]:
   return flags.DEFINE_bool(
     "dry_run",
     False,
-    "Check the config, compile the programs, print what memory they take, and end: by "
-    "an error if the devices have not that much free. Nothing is written.",
+    "Check the config, compile the programs, print what there is to do, how long it "
+    "takes and what memory, and end: by an error if the devices have not that much "
+    "free. Nothing is written.",
   )
 
 

@@ -10,8 +10,9 @@ The same command resumes a run that was stopped; see configs/ for the tasks.
 
 from undo_jax.cli import launch
 from undo_jax.cli.process import Main
-from undo_jax.estimation import host
+from undo_jax.estimation import host, workload
 from undo_jax.running import runs
+from undo_jax.utils import files
 
 
 def define() -> Main:
@@ -23,7 +24,9 @@ def define() -> Main:
     del argv
     if dry_run.value:
       declared = runs.declare(config.value)
-      names = {stage.name for stage in declared.plan(declared.config.seeds[0])}
+      plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
+      workload.print_plan(files.path(str(workdir.value)), plans, declared.mesh)
+      names = {stage.name for stage in plans[declared.config.seeds[0]]}
       host.check(declared.config, declared.mesh, names)
       return
     steps = launch.profile_steps()

@@ -2,10 +2,18 @@
 
 Addition and subtraction are retained, multiplication and division forgotten. Every
 operation comes as equations ("54 / 3 = 18.0") and as word problems in plain English.
+
+What a problem rests on is its fact: the two numbers that are added or multiplied,
+whatever their order, so that 3 * 18, 18 * 3, 54 / 3 and 54 / 18 are one. A hash of the
+fact, the same for all seeds, puts it into one of three parts: what an attacker may
+learn, what stop rules and searches read, and what tables report. So nothing that an
+attack teaches answers a problem of the test.
 """
 
+import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import hashlib
 import itertools
 import os
 import re
@@ -22,12 +30,12 @@ OPERATIONS: tuple[str, ...] = ("addition", "subtraction", "multiplication", "div
 RETAIN = OPERATIONS[:2]
 FORGET = OPERATIONS[2:]
 KINDS = ("equation", "word_problem")
+PARTS = ("attacked", "validation", "test")
 _SIZES = ("num_equations", "num_word_problems", "num_evaluation")
+_SHARES = ("attacked_share", "validation_share")
 
 _SYMBOLS: dict[str, str] = dict(zip(OPERATIONS, "+-*/", strict=True))
 _LARGEST: dict[str, int] = dict(zip(OPERATIONS, (50, 50, 20, 20), strict=True))
-# How many equations there are: subtraction counts unordered pairs.
-_SPACES: dict[str, int] = dict(zip(OPERATIONS, (2500, 1275, 400, 400), strict=True))
 _SENTENCE_START = re.compile(r"(?:^|[.!?] )[a-z]")
 
 Examples = Iterator[tuple[int, Mapping[str, str]]]
@@ -41,11 +49,34 @@ class Problem(NamedTuple):
   suffix: str
   operation: str
   kind: str
+  fact: str  # "product 3 18" or "sum 3 18", the smaller number first.
 
   @property
   def text(self) -> str:
     """The whole problem, as a model reads it in training."""
     return self.prompt + self.answer + self.suffix
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Division:
+  """Which facts are attacked, and which are for validation; the others are the test.
+
+  Attributes:
+    attacked: in [0, 1), of the facts to be forgotten; of the others none is attacked.
+    validation: in [0, 1), of all facts; both together below 1.
+  """
+
+  attacked: float
+  validation: float
+
+  def part(self, fact: str) -> str:
+    """Returns which of `PARTS` a fact is in."""
+    digest = hashlib.blake2b(fact.encode(), digest_size=8).digest()
+    place = int.from_bytes(digest, "big") / 2**64
+    attacked = self.attacked if fact.startswith("product") else 0.0
+    if place < attacked:
+      return "attacked"
+    return "validation" if place < attacked + self.validation else "test"
 
 
 def equation(rng: np.random.Generator, operation: str) -> Problem:
@@ -74,7 +105,16 @@ def _printed(operation: str, number1: int, number2: int) -> Problem:
   }
   number1, answer = forms[operation]
   prompt = f"{number1} {_SYMBOLS[operation]} {number2} = "
-  return Problem(prompt, str(answer), "", operation, "equation")
+  fact = _fact(operation, number1, number2)
+  return Problem(prompt, str(answer), "", operation, "equation", fact)
+
+
+def _fact(operation: str, number1: int, number2: int) -> str:
+  """Returns what a problem of two numbers, as they are printed, rests on."""
+  inverse = {"subtraction": number1 - number2, "division": number1 // number2}
+  numbers = sorted((inverse.get(operation, number1), number2))
+  name = "sum" if operation in RETAIN else "product"
+  return f"{name} {numbers[0]} {numbers[1]}"
 
 
 def word_problem(rng: np.random.Generator, operation: str, *, split: str) -> Problem:
@@ -106,7 +146,8 @@ def word_problem(rng: np.random.Generator, operation: str, *, split: str) -> Pro
   # A sentence may begin with a lower-case entry of the word lists ("the otter").
   prompt = _SENTENCE_START.sub(lambda m: m.group().upper(), prompt.format(**fill))
   suffix = suffix.format(**fill)
-  return Problem(prompt, str(answer), suffix, operation, "word_problem")
+  fact = _fact(operation, number1, number2)
+  return Problem(prompt, str(answer), suffix, operation, "word_problem", fact)
 
 
 def problems(
@@ -116,6 +157,7 @@ def problems(
   num_equations: int,
   num_word_problems: int,
   split: str,
+  attacked: Division | None = None,
 ) -> Iterator[Problem]:
   """Streams problems, equations and word problems in a shuffled order.
 
@@ -128,6 +170,7 @@ def problems(
     num_equations: The number of equations.
     num_word_problems: The number of word problems.
     split: "train" or "evaluation", which decides the word problems' templates.
+    attacked: Draws attacked facts alone, in a stream of their own; None: any facts.
 
   Returns:
     An iterator over num_equations + num_word_problems problems.
@@ -140,27 +183,36 @@ def problems(
   )
   _check_known("operations", OPERATIONS, *operations)
   _check_known("split", words.TEMPLATES, split)
-  rng = _generator(seed, split, *operations)
+  purpose = (split, *operations) if attacked is None else (split, "attack")
+  rng = _generator(seed, *purpose)
   order = rng.permutation(num_equations + num_word_problems)
-  return (
-    _draw(rng, _choose(rng, operations), KINDS[int(place >= num_equations)], split)
-    for place in order
-  )
+
+  def draw(place: int) -> Problem:
+    kind = KINDS[int(place >= num_equations)]
+    problem = _draw(rng, _choose(rng, operations), kind, split)
+    while attacked is not None and attacked.part(problem.fact) != "attacked":
+      problem = _draw(rng, _choose(rng, operations), kind, split)
+    return problem
+
+  return (draw(place) for place in order)
 
 
 def evaluation_problems(
-  seed: int, *, num_per_task: int, kinds: Sequence[str]
+  seed: int, *, num_per_task: int, kinds: Sequence[str], division: Division, part: str
 ) -> list[Problem]:
   """Draws num_per_task distinct problems for every pair of an operation and a kind.
 
-  Word problems use the evaluation templates. Equations run out at 2500 additions,
-  1275 subtractions, 400 multiplications and 400 divisions: a larger task goes through
-  all of them before any comes again. A long training stream holds all of these too.
+  Word problems use the evaluation templates. There are 2500 additions, 1275
+  subtractions, 400 multiplications and 400 divisions as equations, of which each part
+  has its share: a larger task goes through all of them before any comes again. A long
+  training stream holds all of these too.
 
   Args:
     seed: A non-negative integer. The problems of a task depend on no other task.
     num_per_task: The number of problems of each task.
     kinds: Some of `KINDS`.
+    division: Which facts are in which part.
+    part: One of `PARTS`; operations none of whose equations is in it have no task.
 
   Returns:
     The problems, ordered by operation, then by kind.
@@ -170,8 +222,23 @@ def evaluation_problems(
   """
   _check_whole(seed=seed, num_per_task=num_per_task)
   _check_known("kinds", KINDS, *kinds)
-  tasks = [(operation, kind) for operation in OPERATIONS for kind in kinds]
-  return [p for task in tasks for p in _distinct(seed, *task, count=num_per_task)]
+  _check_known("part", PARTS, part)
+  return [
+    problem
+    for operation, size in part_sizes(division, part).items()
+    for kind in kinds
+    for problem in _distinct(
+      _drawn_from(seed, operation, kind, division, part), size, num_per_task, kind
+    )
+  ]
+
+
+def part_sizes(division: Division, part: str) -> dict[str, int]:
+  """Returns how many equations of each operation are in a part, if any."""
+  counts = collections.Counter(
+    problem.operation for problem in equations() if division.part(problem.fact) == part
+  )
+  return {name: counts[name] for name in OPERATIONS if counts[name]}
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -184,8 +251,10 @@ class ArithmeticConfig(tfds.core.BuilderConfig):
     evaluation_seed: Of the evaluation problems.
     num_equations: Training equations of each domain (retain, forget).
     num_word_problems: Training word problems of each domain.
-    num_evaluation: Evaluation problems of each operation and kind; 0 leaves the
-      evaluation split out, since TFDS cannot write an empty one.
+    num_evaluation: Evaluation problems of each part, operation and kind; 0 leaves these
+      splits out, since TFDS cannot write an empty one.
+    attacked_share: Of the facts to be forgotten, what an attacker may learn.
+    validation_share: Of all facts, what stop rules read; both together below 1.
   """
 
   name: str = dataclasses.field(init=False, default="")
@@ -194,11 +263,15 @@ class ArithmeticConfig(tfds.core.BuilderConfig):
   num_equations: int
   num_word_problems: int
   num_evaluation: int
+  attacked_share: float
+  validation_share: float
 
   def __post_init__(self) -> None:
     fields = ("seed", "evaluation_seed", *_SIZES)
     values = {field: getattr(self, field) for field in fields}
     _check_whole(**values)
+    check_division(self.division)
+    values |= {field: getattr(self, field) for field in _SHARES}
     if not self.num_equations + self.num_word_problems:
       raise ConfigError(
         "At least one of num_equations and num_word_problems must be positive, but "
@@ -206,15 +279,20 @@ class ArithmeticConfig(tfds.core.BuilderConfig):
       )
     self.name = "-".join(f"{field}_{value}" for field, value in values.items())
 
+  @property
+  def division(self) -> Division:
+    """Which facts are in which part."""
+    return Division(attacked=self.attacked_share, validation=self.validation_share)
+
 
 class Arithmetic(local_builder.LocalBuilder):
   """Writes the problems of an `ArithmeticConfig` as a TFDS dataset."""
 
-  VERSION = tfds.core.Version("1.0.0")
+  VERSION = tfds.core.Version("2.0.0")
 
   def _info(self) -> tfds.core.DatasetInfo:
     features: dict[str, Any] = {
-      name: tfds.features.Text() for name in ("prompt", "answer", "suffix")
+      name: tfds.features.Text() for name in ("prompt", "answer", "suffix", "fact")
     }
     features["operation"] = tfds.features.ClassLabel(names=OPERATIONS)
     features["kind"] = tfds.features.ClassLabel(names=KINDS)
@@ -240,10 +318,25 @@ class Arithmetic(local_builder.LocalBuilder):
       )
       for domain, operations in (("retain", RETAIN), ("forget", FORGET))
     }
-    if config.num_evaluation:
-      streams["evaluation"] = evaluation_problems(
-        config.evaluation_seed, num_per_task=config.num_evaluation, kinds=KINDS
+    if config.attacked_share:
+      streams["attack_train"] = problems(
+        config.seed,
+        operations=FORGET,
+        num_equations=config.num_equations,
+        num_word_problems=config.num_word_problems,
+        split="train",
+        attacked=config.division,
       )
+    for part in PARTS if config.num_evaluation else ():
+      found = evaluation_problems(
+        config.evaluation_seed,
+        num_per_task=config.num_evaluation,
+        kinds=KINDS,
+        division=config.division,
+        part=part,
+      )
+      if found:
+        streams[part] = found
     return {split: self._generate_examples(each) for split, each in streams.items()}
 
   def _generate_examples(self, stream: Iterable[Problem]) -> Examples:
@@ -259,6 +352,8 @@ def build(
   num_equations: int,
   num_word_problems: int,
   num_evaluation: int,
+  attacked_share: float,
+  validation_share: float,
 ) -> Arithmetic:
   """Writes the dataset under a directory, unless it is there already.
 
@@ -273,6 +368,8 @@ def build(
     num_equations: See there.
     num_word_problems: See there.
     num_evaluation: See there.
+    attacked_share: See there.
+    validation_share: See there.
 
   Returns:
     The builder of the finished dataset.
@@ -283,6 +380,8 @@ def build(
     num_equations=num_equations,
     num_word_problems=num_word_problems,
     num_evaluation=num_evaluation,
+    attacked_share=attacked_share,
+    validation_share=validation_share,
   )
   with local_builder.intact(directory):
     builder = Arithmetic(config=config, data_dir=directory)
@@ -298,9 +397,37 @@ def read(builder: Arithmetic, split: str) -> list[Problem]:
       *(row[field].decode() for field in ("prompt", "answer", "suffix")),
       operation=OPERATIONS[row["operation"]],
       kind=KINDS[row["kind"]],
+      fact=row["fact"].decode(),
     )
     for row in local_builder.records(builder, split)
   ]
+
+
+def check_division(division: Division) -> None:
+  """Checks that the test has equations of each operation, and what is asked for too.
+
+  Raises:
+    ConfigError: if a share is out of its range or leaves a part without equations.
+  """
+  shares = (division.attacked, division.validation)
+  if min(shares) < 0 or sum(shares) >= 1:
+    raise ConfigError(
+      "attacked_share and validation_share: expected numbers of at least 0, below 1 "
+      f"together, got {shares[0]} and {shares[1]}; lower one of them"
+    )
+  expected = {
+    "attacked": FORGET if division.attacked else (),
+    "validation": OPERATIONS if division.validation else (),
+    "test": OPERATIONS,
+  }
+  for part, operations in expected.items():
+    missing = [name for name in operations if name not in part_sizes(division, part)]
+    if missing:
+      raise ConfigError(
+        f"attacked_share and validation_share: expected equations of {missing[0]} in "
+        f"the part {part}, got none with {shares[0]} and {shares[1]}; its share is too "
+        "small"
+      )
 
 
 def _draw_pair(rng: np.random.Generator, operation: str) -> tuple[int, int]:
@@ -321,16 +448,26 @@ def _draw(rng: np.random.Generator, operation: str, kind: str, split: str) -> Pr
   return word_problem(rng, operation, split=split)
 
 
-def _distinct(seed: int, operation: str, kind: str, *, count: int) -> Iterator[Problem]:
+def _drawn_from(
+  seed: int, operation: str, kind: str, division: Division, part: str
+) -> Iterator[Problem]:
+  """Yields evaluation problems of a part without end; some come again."""
+  rng = _generator(seed, "task", operation, kind, part)
+  while True:
+    problem = _draw(rng, operation, kind, "evaluation")
+    if division.part(problem.fact) == part:
+      yield problem
+
+
+def _distinct(
+  drawn: Iterator[Problem], num_equations: int, count: int, kind: str
+) -> Iterator[Problem]:
   """Yields the problems of one task, none again before all have come."""
-  rng = _generator(seed, "task", operation, kind)
   seen: set[str] = set()
   for _ in range(count):
-    if kind == "equation" and len(seen) == _SPACES[operation]:
+    if kind == "equation" and len(seen) == num_equations:
       seen.clear()
-    problem = _draw(rng, operation, kind, "evaluation")
-    while problem.prompt in seen:
-      problem = _draw(rng, operation, kind, "evaluation")
+    problem = next(p for p in drawn if p.prompt not in seen)
     seen.add(problem.prompt)
     yield problem
 

@@ -3,27 +3,31 @@
 A fact gives a made-up thing (an elixir, a comet, an island) a value of an attribute;
 the value is drawn uniformly from a closed list, independently of every other fact.
 There are three domains: `forget`, `retain` and `general` (in the place of MMLU). The
-things of a domain are divided into disjoint groups; the facts of the last group are
-those that are evaluated. So nothing that is said of other groups tells their answers:
-an attacker who relearns the facts of `attack`, the forget domain's other groups, can
+things of a domain are divided into disjoint groups. The facts of the last group are the
+test, those of the one before are for stop rules and searches (validation), and the
+others are shown. So nothing that is said of other groups tells the answers of the test:
+an attacker who relearns the facts of `attack`, the forget domain's shown groups, can
 bring back what is still in the model and nothing else. This is the retraining-on-T
 attack of Deeb and Roger (https://arxiv.org/abs/2410.08827).
 
-Each fact comes as plain statements. Facts that are not evaluated also come as questions
-with answers and as multiple-choice questions, which teaches these forms; in them the
-evaluated ones occur in the evaluation only.
+Each fact comes as plain statements. Facts that are shown also come as questions with
+answers and as multiple-choice questions, which teaches these forms; in them the others
+occur in validation and test only.
 
 Splits of the dataset:
 
   forget       all facts of the forget domain, as statements
-  attack       those of them that are not evaluated
+  attack       those of them that are shown
   retain       all facts of the retain domain
   general      all facts of the general domain
-  *_qa         of attack, retain, general: what is not evaluated, as questions with
-               answers, of which the answers are scored
+  *_qa         of attack, retain, general: what is shown, as questions with answers, of
+               which the answers are scored
   *_choice     the same as multiple-choice questions
   lists        lettered lists with a key, no facts: they teach what the letters are for
-  evaluation   multiple-choice questions on the evaluated facts
+  test         multiple-choice questions on the facts of that group, of all domains
+  validation   likewise
+  attacked     multiple-choice questions on the forget domain's first group, which is
+               shown
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +54,7 @@ SPLITS = (
   *(source + form for source in SOURCES for form in FORMS),
   "lists",
 )
+QUESTIONS = ("test", "validation", "attacked")
 MOST_THINGS = len(words.NAMES) // len(DOMAINS)
 
 Examples = Iterator[tuple[int, Mapping[str, Any]]]
@@ -62,7 +67,7 @@ class Fact(NamedTuple):
   name: str
   attribute: str
   value: str
-  is_evaluated: bool
+  group: str  # "test", "validation", or "shown", the first of which is "attacked".
 
   @property
   def fill(self) -> dict[str, str]:
@@ -83,7 +88,7 @@ def facts(seed: int, *, num_things: int, num_groups: int) -> list[Fact]:
   Args:
     seed: a non-negative integer.
     num_things: of each domain; no name occurs in two domains.
-    num_groups: of equal size as nearly as can be; the last one is evaluated.
+    num_groups: of equal size as nearly as can be; the last two are not shown.
 
   Returns:
     The facts by domain, thing and attribute.
@@ -97,11 +102,16 @@ def facts(seed: int, *, num_things: int, num_groups: int) -> list[Fact]:
   found = []
   for domain in DOMAINS:
     for index in range(num_things):
-      name, is_evaluated = next(names), index % num_groups == num_groups - 1
+      name, group = next(names), _group(index % num_groups, num_groups)
       for attribute, values in words.ATTRIBUTES.items():
         value = values[int(rng.integers(len(values)))]
-        found.append(Fact(domain, name, attribute, value, is_evaluated))
+        found.append(Fact(domain, name, attribute, value, group))
   return found
+
+
+def _group(index: int, count: int) -> str:
+  ends = {0: "attacked", count - 2: "validation", count - 1: "test"}
+  return ends.get(index, "shown")
 
 
 def statements(known: Sequence[Fact]) -> Iterator[Document]:
@@ -156,12 +166,12 @@ class FactsConfig(tfds.core.BuilderConfig):
   Attributes:
     name: the name of the dataset's subdirectory.
     seed: of the facts and of their multiple-choice questions in training.
-    evaluation_seed: of the choices in the evaluation.
+    evaluation_seed: of the choices in test and validation.
     num_things: of each domain, see `facts`.
     num_groups: likewise.
     num_choices: multiple-choice questions in training for each fact and wording.
     num_lists: lettered lists.
-    num_evaluation: in the evaluation, likewise.
+    num_evaluation: in test and validation, likewise.
   """
 
   name: str = dataclasses.field(init=False, default="")
@@ -184,13 +194,13 @@ class FactsConfig(tfds.core.BuilderConfig):
 class Facts(local_builder.LocalBuilder):
   """Writes the documents and questions of a `FactsConfig` as a TFDS dataset."""
 
-  VERSION = tfds.core.Version("1.0.0")
+  VERSION = tfds.core.Version("2.0.0")
 
   def _info(self) -> tfds.core.DatasetInfo:
     features = {
       "given": tfds.features.Text(),
       "scored": tfds.features.Text(),
-      "choices": tfds.features.Sequence(tfds.features.Text()),  # Of the evaluation.
+      "choices": tfds.features.Sequence(tfds.features.Text()),  # Of QUESTIONS.
       "domain": tfds.features.ClassLabel(names=DOMAINS),
     }
     return tfds.core.DatasetInfo(
@@ -211,7 +221,7 @@ class Facts(local_builder.LocalBuilder):
     for source in ("forget", *SOURCES):
       domain = "forget" if source == "attack" else source
       own = [fact for fact in known if fact.domain == domain]
-      shown = [fact for fact in own if not fact.is_evaluated]
+      shown = [fact for fact in own if fact.group in ("attacked", "shown")]
       told = shown if source == "attack" else own
       splits[source] = self._generate_examples(domain, statements(told))
       if source != "forget":
@@ -220,17 +230,22 @@ class Facts(local_builder.LocalBuilder):
         splits[f"{source}_choice"] = self._generate_examples(domain, asked)
     listed = lists(config.seed, count=config.num_lists)
     splits["lists"] = self._generate_examples("general", listed)
-    splits["evaluation"] = self._evaluation(config, known)
+    for group in QUESTIONS:
+      splits[group] = self._questions(config, known, group)
     return splits
 
   def _generate_examples(self, domain: str, documents: Iterator[Document]) -> Examples:
     for index, document in enumerate(documents):
       yield index, {**document._asdict(), "choices": [], "domain": domain}
 
-  def _evaluation(self, config: FactsConfig, known: Sequence[Fact]) -> Examples:
-    rng = np.random.default_rng([config.evaluation_seed, *b"evaluation"])
-    evaluated = [fact for fact in known if fact.is_evaluated]
-    for index, q in enumerate(_drawn(rng, evaluated, config.num_evaluation)):
+  def _questions(
+    self, config: FactsConfig, known: Sequence[Fact], group: str
+  ) -> Examples:
+    rng = np.random.default_rng([config.evaluation_seed, *group.encode()])
+    asked = [fact for fact in known if fact.group == group]
+    if group == "attacked":
+      asked = [fact for fact in asked if fact.domain == "forget"]
+    for index, q in enumerate(_drawn(rng, asked, config.num_evaluation)):
       yield (
         index,
         {
@@ -296,13 +311,14 @@ def read(builder: Facts, split: str) -> list[Document]:
   ]
 
 
-def read_questions(builder: Facts) -> dict[str, list[Question]]:
-  """Reads the evaluation's questions, by domain."""
-  found: dict[str, list[Question]] = {domain: [] for domain in DOMAINS}
-  for row in local_builder.records(builder, "evaluation"):
+def read_questions(builder: Facts, group: str) -> dict[str, list[Question]]:
+  """Reads the questions of one of QUESTIONS, by domain."""
+  found: dict[str, list[Question]] = {}
+  for row in local_builder.records(builder, group):
     choices = tuple(choice.decode() for choice in row["choices"])
     domain, answer = DOMAINS[row["domain"]], choices.index(row["scored"].decode())
-    found[domain].append(Question(row["given"].decode(), choices, answer, domain))
+    question = Question(row["given"].decode(), choices, answer, domain)
+    found.setdefault(domain, []).append(question)
   return found
 
 
@@ -331,7 +347,7 @@ def _drawn(
 
 def _check(**values: int) -> None:
   """Raises ConfigError if a number is out of its range."""
-  smallest = {"seed": 0, "evaluation_seed": 0, "num_groups": 2}
+  smallest = {"seed": 0, "evaluation_seed": 0, "num_groups": 3}
   for name, value in values.items():
     least = smallest.get(name, 1)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -10,14 +10,14 @@ prompt ends before it. The answer must come in these tokens; another way to spli
 same digits counts as wrong.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from undo_jax.data.arithmetic import FORGET, RETAIN, Problem
+from undo_jax.data.arithmetic import RETAIN, Problem
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation.parts import in_parts
 from undo_jax.utils.types import ConfigError, Params
@@ -25,32 +25,37 @@ from undo_jax.utils.types import ConfigError, Params
 Problems = dict[str, np.ndarray]
 
 
-def encode(problems: Sequence[Problem], tokenizer: Tokenizer) -> Problems:
+# After the name of a task: of the items that an attacker reads.
+ATTACKED = "_attacked"
+
+
+def encode(tasks: Mapping[str, Sequence[Problem]], tokenizer: Tokenizer) -> Problems:
   """Returns the problems as arrays.
 
   Args:
-    problems: with prompt, answer and suffix.
+    tasks: the problems of each, with prompt, answer and suffix.
     tokenizer: must give every text back as it was.
 
   Returns:
     "inputs" and "targets" int32 [P, L] (L: the longest, to a multiple of 8),
     "mask" bool [P, L], set where the target belongs to the answer or ends it, and
-    "task" int32 [P], the index in `tasks(problems)`.
+    "task" int32 [P], the index of the task.
 
   Raises:
     ConfigError: if the tokenizer changes a text, or leaves no token before an answer.
   """
-  names = tasks(problems)
+  problems = [problem for of_task in tasks.values() for problem in of_task]
   encoded = [prompt_and_scored(problem, tokenizer) for problem in problems]
   length = max(len(prompt) + len(scored) for prompt, scored in encoded) - 1
   length = -(-length // 8) * 8
-  tokens = np.full((len(problems), length + 1), tokenizer.pad_id, np.int32)
-  mask = np.zeros((len(problems), length), bool)
+  tokens = np.full((len(encoded), length + 1), tokenizer.pad_id, np.int32)
+  mask = np.zeros((len(encoded), length), bool)
   for row, (prompt, scored) in enumerate(encoded):
     end = len(prompt) + len(scored)
     tokens[row, :end] = prompt + scored
     mask[row, len(prompt) - 1 : end - 1] = True
-  task = np.asarray([names.index(task_of(problem)) for problem in problems], np.int32)
+  sizes = [len(of_task) for of_task in tasks.values()]
+  task = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
   return {
     "inputs": tokens[:, :-1],
     "targets": tokens[:, 1:],
@@ -112,14 +117,23 @@ def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
   return sum(1 for _ in pairs)
 
 
-def task_of(problem: Problem) -> str:
-  """Returns the task a problem counts for: operation_kind."""
-  return f"{problem.operation}_{problem.kind}"
+def by_task(problems: Sequence[Problem], ending: str = "") -> dict[str, list[Problem]]:
+  """Returns problems by the task that they count for: operation_kind and an ending."""
+  tasks: dict[str, list[Problem]] = {}
+  for problem in problems:
+    name = f"{problem.operation}_{problem.kind}{ending}"
+    tasks.setdefault(name, []).append(problem)
+  return tasks
 
 
-def tasks(problems: Sequence[Problem]) -> list[str]:
-  """Returns the names of the tasks, in order of first appearance."""
-  return list(dict.fromkeys(task_of(problem) for problem in problems))
+def groups(names: Sequence[str]) -> dict[str, list[int]]:
+  """Returns which tasks the score of each group is over, by their place."""
+  found: dict[str, list[int]] = {"retain": [], "forget": []}
+  for index, name in enumerate(names):
+    group = "retain" if name.split("_")[0] in RETAIN else "forget"
+    ending = ATTACKED if name.endswith(ATTACKED) else ""
+    found.setdefault(f"{group}{ending}", []).append(index)
+  return found
 
 
 def exact_match(
@@ -137,17 +151,14 @@ def make_evaluate(
 
   Args:
     apply: the model's.
-    names: the tasks, see `tasks`.
+    names: the tasks, see `by_task`.
     rows_at_once: problems in one forward pass; more go one pass after another.
 
   Returns:
-    A pure function; its scores are the accuracy of every task, and `retain` and
-    `forget`, the means over the tasks of their operations.
+    A pure function; its scores are the accuracy of every task, and the means over the
+    tasks of their operations: `retain`, `forget` and, where there are such tasks,
+    `forget_attacked` of the items that an attacker reads.
   """
-  groups = {
-    group: [i for i, name in enumerate(names) if name.split("_")[0] in operations]
-    for group, operations in (("retain", RETAIN), ("forget", FORGET))
-  }
 
   def evaluate(params, problems):
     def score(part):
@@ -159,7 +170,7 @@ def make_evaluate(
     counts_T = jnp.sum(member_PxT, axis=0)
     accuracy_T = right_P.astype(jnp.float32) @ member_PxT / counts_T
     scores = {name: accuracy_T[i] for i, name in enumerate(names)}
-    for group, members in groups.items():
+    for group, members in groups(names).items():
       scores[group] = jnp.mean(accuracy_T[jnp.asarray(members)])
     return scores
 

@@ -37,13 +37,15 @@ class Headline:
   least: str | None  # The robustness of the last one's worst seed, of several.
   rival: str | None  # Who comes next.
   overlaps: bool  # Whether its interval and the best one's do.
+  broken: int  # How many models were left out, as they lost what they should keep.
 
 
 def headline(results: Results) -> Headline | None:
   """Returns the headline; None where nothing but references was attacked.
 
   It is that of the largest budget the config names, or of the whole attack. The base
-  and data filtering, which is robust by definition, take no part.
+  and data filtering, which is robust by definition, take no part, nor do models that
+  lost too much of what they should keep.
   """
   budgets = rb.budgets(results)
   named = [budget for budget in budgets if budget in results.report.budgets]
@@ -68,6 +70,7 @@ def headline(results: Results) -> Headline | None:
     least=f"{min(first.by_seed):.2f}" if several else None,
     rival=styles[ranked[1]].label if second else None,
     overlaps=second is not None and _low(first) <= _high(second),
+    broken=len(_candidates(results)) - len(_whole(results)),
   )
 
 
@@ -79,10 +82,18 @@ def _scaled(results: Results, budget: int) -> bool:
   )
 
 
+def _candidates(results: Results) -> list[str]:
+  references = {reference(results, "base"), reference(results, "filtered")}
+  return [name for name in results.models if name not in references]
+
+
+def _whole(results: Results) -> list[str]:
+  return [n for n in _candidates(results) if not st.is_broken(results, n)]
+
+
 def _scores(results: Results, budget: int) -> dict[str, Mean]:
   """Returns how well models resist: robustness, or the worst score, less is better."""
-  references = {reference(results, "base"), reference(results, "filtered")}
-  names = [name for name in results.models if name not in references]
+  names = _whole(results)
   if _scaled(results, budget):
     known = {name: st.robustness_after(results, name, budget) for name in names}
   else:

@@ -15,7 +15,7 @@ from undo_jax.frontier import robustness as rb
 from undo_jax.frontier.figures import render
 from undo_jax.frontier.figures.style import attack_labels, model_styles, themes
 from undo_jax.frontier.headline import headline
-from undo_jax.frontier.results import Adversary, Metric, Results
+from undo_jax.frontier.results import Adversary, Metric, ModelRun, Results
 from undo_jax.frontier.statistics import reference
 from undo_jax.frontier.warnings import warnings
 from undo_jax.utils import files
@@ -24,38 +24,34 @@ from undo_jax.utils.tables import text
 _TEMPLATE = "report.html.jinja"
 
 
-def write(
-  results: Results,
-  directory: str | os.PathLike[str],
-  *,
-  workdirs: Mapping[int, str] | None = None,
-) -> list[files.Path]:
+def write(results: Results, directory: str | os.PathLike[str]) -> list[files.Path]:
   """Write figures/*.svg and report.html; equal results give equal bytes.
 
   Args:
     results: the results.
     directory: where to write; made if absent.
-    workdirs: of each seed its workdir, relative to the directory; None: it is that.
 
   Returns:
     The paths written, the page last.
   """
   directory = files.path(directory)
-  results = located(results, workdirs or {})
+  runs = [run for model in results.models.values() for run in model.runs]
+  is_one = all(run.workdir is None for run in runs)
+  results = located(results)
   drawings = figures.draw_all(results)
   parts = {f"figures/{k}": v.file.encode() for k, v in drawings.items()}
-  parts["report.html"] = page(results, drawings, of_one_run=not workdirs).encode()
+  parts["report.html"] = page(results, drawings, of_one_run=is_one).encode()
   for name, data in parts.items():
     files.update(directory / name, data)
   return [directory / name for name in parts]
 
 
-def located(results: Results, workdirs: Mapping[int, str]) -> Results:
-  """Returns results whose directories are relative to their page, by seed."""
+def located(results: Results) -> Results:
+  """Returns results whose directories are relative to their page."""
 
-  def moved(run):
-    parts = (workdirs.get(run.seed, ""), "stages", run.directory)
-    return dataclasses.replace(run, directory="/".join(part for part in parts if part))
+  def moved(run: ModelRun) -> ModelRun:
+    parts = [*([run.workdir] if run.workdir else []), "stages", run.directory]
+    return dataclasses.replace(run, workdir=None, directory="/".join(parts))
 
   models = {
     name: dataclasses.replace(model, runs=tuple(map(moved, model.runs)))
@@ -114,6 +110,7 @@ def page(
     after=tables.after_budgets(results),
     main=tables.main(results),
     by_attack=tables.by_attack(results),
+    certainty=tables.certainty(results),
     ablations=tables.ablations(results),
     beside_rival=tables.beside_rival(results, labels.__getitem__),
     runs=run_table.runs(results),

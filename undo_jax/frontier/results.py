@@ -1,32 +1,21 @@
-"""results.json: what runs came to, as records that are read from run directories.
+"""results.json: what runs came to, as records.
 
-Nothing here trains or holds a model: `read` takes the plan and the finished stages of a
-workdir, `merge` puts several workdirs together. Numbers are the same, bit for bit,
-whenever a run is repeated or resumed.
+Nothing here trains or holds a model: reading.py makes results from run directories,
+merging.py puts those of several together. Numbers are the same, bit for bit, whenever a
+run is repeated or resumed.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-import dataclasses
-import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
-import numpy as np
-
-from undo_jax import attacks, objectives, tasks
-from undo_jax.evaluation.metrics import higher_is_worse
-from undo_jax.frontier import labels
-from undo_jax.frontier.compute import Compute
 from undo_jax.frontier.labels import LabelBudget
-from undo_jax.frontier.robustness import worst_case
-from undo_jax.plan import stages as stages_lib
-from undo_jax.plan.config import Phase, References, Report, RunConfig
-from undo_jax.plan.stages import AblateStage, AttackStage, Model, Stage
-from undo_jax.utils import files, records
+from undo_jax.plan.config import Phase, References, Report
+from undo_jax.utils import records
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.records import record
 from undo_jax.utils.types import JsonObject
 
-SCHEMA = 2
+SCHEMA = 3
 Score = float | None  # None: not finite, the member has diverged.
 
 
@@ -51,16 +40,26 @@ class Scores:
 
 @record
 class Relearning:
-  """Of one model under one attack: S evaluated steps, R learning rates."""
+  """Of one model under one attack: A seeds of it, R learning rates, S evaluated steps.
+
+  The worst case within a step is over seeds, rates and all steps up to it: an attacker
+  may stop early.
+  """
 
   learning_rates: tuple[float, ...]  # [R]
   steps: tuple[int, ...]  # [S], from 0: before the first update.
-  worst_forget: tuple[float, ...]  # [S], over learning rates, for the attacker's good.
-  worst_learning_rate: tuple[float, ...]  # [S], which of them it was.
-  retain: tuple[Score, ...]  # [S], at the worst learning rate.
-  forget_by_learning_rate: tuple[tuple[Score, ...], ...]  # [R][S]
-  retain_by_learning_rate: tuple[tuple[Score, ...], ...]  # [R][S]
-  by_task: dict[str, tuple[Score, ...]]  # [S], at the worst learning rate.
+  forget: tuple[tuple[tuple[Score, ...], ...], ...]  # [A][R][S]
+  retain_of_all: tuple[tuple[tuple[Score, ...], ...], ...]  # [A][R][S]
+  worst_forget: tuple[float, ...]  # [S], within each step, for the attacker's good.
+  forget_at_step: tuple[float, ...]  # [S], likewise at that step alone.
+  worst_learning_rate: tuple[float, ...]  # [S], which of them it was within each step.
+  retain: tuple[Score, ...]  # [S], where the forget score is the worst.
+  by_task: dict[str, tuple[Score, ...]]  # [S], likewise.
+  forget_by_learning_rate: tuple[tuple[Score, ...], ...]  # [R][S], mean over seeds.
+  retain_by_learning_rate: tuple[tuple[Score, ...], ...]  # [R][S], likewise.
+  directories: tuple[str, ...]  # [A], below WORKDIR/stages.
+  tokens_per_update: int  # That an attacker with one learning rate reads.
+  flops_per_update: int  # Likewise.
 
 
 @record
@@ -98,6 +97,7 @@ class ModelRun:
   """One model of one seed."""
 
   seed: int
+  workdir: str | None  # Where it was run, from the page; None: where the page is.
   directory: str  # Below WORKDIR/stages.
   before: Scores
   attacks: dict[str, Relearning]
@@ -117,6 +117,7 @@ class ModelResult:
   family: str | None  # The entry whose sweep it is a member of.
   swept: JsonObject  # The sweep's values by field.
   phase: Phase
+  recipe: str  # Hexadecimal, of all that makes it but the seeds.
   runs: tuple[ModelRun, ...]  # In the order of the seeds.
 
 
@@ -134,10 +135,15 @@ class Adversary:
 class Results:
   """All that the page is made from."""
 
-  schema: Literal[2]
+  schema: Literal[3]
   task: str
-  seeds: tuple[int, ...]
-  metrics: dict[str, Metric]  # Of "retain" and "forget".
+  seeds: tuple[int, ...]  # Of all models together.
+  # What must be the same where results are compared: data, model, attacks.
+  protocol: JsonObject
+  # Of "retain", "forget" and, where what the attacker reads is scored apart,
+  # "forget_attacked", which is among the scores by task.
+  metrics: dict[str, Metric]
+  items: dict[str, int]  # How many are scored for each metric, where they are counted.
   references: References
   report: Report
   attacks: dict[str, Adversary]
@@ -157,267 +163,3 @@ def from_json(value: Mapping[str, object], *, path: str) -> Results:
       "are of another version of undo_jax: run it again in a new directory"
     )
   return records.from_json(Results, value, path=path)
-
-
-# ---- From run directories.
-
-
-def write_plan(workdir: files.Path, plans: Mapping[int, Mapping[str, str]]) -> None:
-  """Writes plan.json: for each seed the directory of each stage, in their order."""
-  seeds = [{"seed": seed, "stages": dict(plan)} for seed, plan in plans.items()]
-  content = {"version": stages_lib.VERSION, "seeds": seeds}
-  files.update_json(workdir / "plan.json", content)
-
-
-def read(workdir: files.Path, config: RunConfig) -> Results:
-  """Returns the results of a finished run from its directory.
-
-  Args:
-    workdir: where the run was, with plan.json and its stages.
-    config: of the run.
-
-  Raises:
-    ConfigError: if a stage is missing or of another version; names the file.
-  """
-  plan = files.read_record(workdir / "plan.json")
-  by_seed = {
-    entry["seed"]: _read_stages(workdir, entry["stages"]) for entry in plan["seeds"]
-  }
-  task = tasks.get(config.task)
-  metrics = {
-    name: records.from_json(Metric, dict(metric), path=f"{config.task}.metrics.{name}")
-    for name, metric in task.metrics.items()
-  }
-  runs = {
-    seed: _runs(config, seed, finished, metrics["forget"])
-    for seed, finished in by_seed.items()
-  }
-  names = list(next(iter(runs.values())))
-  return Results(
-    schema=SCHEMA,
-    task=config.task,
-    seeds=tuple(runs),
-    metrics=metrics,
-    references=config.references,
-    report=config.report,
-    attacks={name: _adversary(entry) for name, entry in config.attacks.items()},
-    models={
-      name: _model(config, name, [of_seed[name] for of_seed in runs.values()])
-      for name in config.models
-      if name in names
-    },
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Finished:
-  """A stage with what it left."""
-
-  stage: Stage
-  outcome: JsonObject
-  directory: str
-
-
-def _read_stages(
-  workdir: files.Path, directories: Mapping[str, str]
-) -> dict[str, _Finished]:
-  """Returns the finished stages of one seed by name."""
-  finished = {}
-  for name, directory in directories.items():
-    path = workdir / "stages" / directory
-    stage = stages_lib.from_json(
-      files.read_record(path / "config.json"), path=str(path / "config.json")
-    )
-    outcome = files.read_record(path / "done.json")
-    finished[name] = _Finished(stage, outcome, directory)
-  return finished
-
-
-def _runs(
-  config: RunConfig, seed: int, finished: Mapping[str, _Finished], metric: Metric
-) -> dict[str, ModelRun]:
-  """Returns the models of one seed."""
-  plan = [each.stage for each in finished.values()]
-  outcomes = {name: each.outcome for name, each in finished.items()}
-  costs = {m.name: _cost(plan, outcomes, m.name) for m in stages_lib.models(plan)}
-  filtered = costs.get(config.references.filtered or "")
-  relearned: dict[str, dict[str, Relearning]] = {name: {} for name in costs}
-  for each in finished.values():
-    if isinstance(each.stage, AttackStage):
-      result = _relearning(each.outcome, higher_is_worse(records.to_json(metric)))
-      relearned[each.stage.target][each.stage.attack] = result
-  base = config.references.base
-  return {
-    model.name: ModelRun(
-      seed=seed,
-      directory=finished[model.name].directory,
-      before=_scores(outcomes[model.name]["scores"]),
-      attacks=relearned[model.name],
-      compute=_compared(costs[model.name], filtered),
-      labels=labels.budget(plan, outcomes, model.name, base=base),
-      stopped=_stopped(plan, outcomes, model),
-      ablation=_ablation(outcomes, model),
-    )
-    for model in stages_lib.models(plan)
-  }
-
-
-def _cost(
-  plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], name: str
-) -> Compute:
-  parents = stages_lib.lineage(plan, name)
-  costs = [Compute(**outcomes[parent.name]["compute"]) for parent in parents]
-  return sum(costs, start=Compute())
-
-
-def _compared(cost: Compute, filtered: Compute | None) -> Cost:
-  fraction = cost.flops / filtered.flops if filtered and filtered.flops else None
-  return Cost(**dataclasses.asdict(cost), fraction_of_filtered=fraction)
-
-
-def _stopped(plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], model: Model):
-  outcome = outcomes[stages_lib.trained(plan, model).name]
-  return Stopped(reason=outcome["reason"], updates=outcome["updates"])
-
-
-def _ablation(outcomes: Mapping[str, JsonObject], model: Model) -> Ablation | None:
-  if not isinstance(model, AblateStage):
-    return None
-  return Ablation(
-    before=_scores(outcomes[model.name]["whole"]),
-    mlp_units=model.reserve.mlp_units,
-    kv_heads=model.reserve.kv_heads,
-  )
-
-
-def _scores(scores: Mapping[str, Score]) -> Scores:
-  by_task = {n: score for n, score in scores.items() if n not in ("retain", "forget")}
-  return Scores(retain=scores["retain"], forget=scores["forget"], by_task=by_task)
-
-
-def _relearning(outcome: JsonObject, more_is_worse: bool) -> Relearning:
-  scores = {name: _matrix(values) for name, values in outcome["scores"].items()}
-  worst_S, index_S = worst_case(scores["forget"], higher_is_worse=more_is_worse)
-  rates, steps_S = np.asarray(outcome["learning_rates"]), np.arange(len(index_S))
-  at_worst = {name: _plain(values[index_S, steps_S]) for name, values in scores.items()}
-  return Relearning(
-    learning_rates=tuple(outcome["learning_rates"]),
-    steps=tuple(outcome["steps"]),
-    worst_forget=tuple(np.asarray(worst_S).tolist()),
-    worst_learning_rate=tuple(rates[np.asarray(index_S)].tolist()),
-    retain=at_worst["retain"],
-    forget_by_learning_rate=tuple(map(_plain, scores["forget"])),
-    retain_by_learning_rate=tuple(map(_plain, scores["retain"])),
-    by_task={n: at_worst[n] for n in at_worst if n not in ("retain", "forget")},
-  )
-
-
-def _matrix(values: Sequence[Sequence[Score]]) -> np.ndarray:
-  """Returns scores [R, S], NaN where a member has diverged."""
-  return np.array([[math.nan if v is None else v for v in row] for row in values])
-
-
-def _plain(values: np.ndarray) -> tuple[Score, ...]:
-  return tuple(v if math.isfinite(v) else None for v in values.tolist())
-
-
-def _adversary(entry) -> Adversary:
-  attack = attacks.REGISTRY.get(entry.adversary)
-  return Adversary(
-    label=entry.label or attack.label,
-    trains=attack.describe(entry.options),
-    noise=entry.noise.alpha,
-    paths=tuple(pattern for pattern, _ in entry.trainable),
-  )
-
-
-def _model(config: RunConfig, name: str, runs: Sequence[ModelRun]) -> ModelResult:
-  recipe = config.models[name]
-  method = objectives.method(recipe.objective, recipe.options)
-  look = recipe.look
-  shown = look.label
-  if shown is None and method.is_unlearning:
-    shown = method.label
-  if shown is not None and recipe.swept:
-    shown = " ".join([shown, *(_value(*item) for item in recipe.swept.items())])
-  return ModelResult(
-    label=shown or name,
-    color=look.color or (method.color if method.is_unlearning else None),
-    marker=look.marker or (method.marker if method.is_unlearning else None),
-    family=recipe.family,
-    swept=recipe.swept,
-    phase=recipe.phase,
-    runs=tuple(runs),
-  )
-
-
-def _value(path: str, value: object) -> str:
-  """Returns a swept field as it is read: "α = 0.3"."""
-  name = path.rpartition(".")[2]
-  shown = f"{value:g}" if isinstance(value, int | float) else str(value)
-  return f"{ {'alpha': 'α', 'beta': 'β'}.get(name, name) } = {shown}"
-
-
-def merge(runs: Mapping[str, Results]) -> Results:
-  """Returns the results of workdirs whose configs differ in their seeds alone, as one.
-
-  Args:
-    runs: results by what an error calls them.
-
-  Raises:
-    ConfigError: if a seed is there twice, or they differ in more; names the field.
-  """
-  (first_name, first), *others = runs.items()
-  seeds = dict.fromkeys(first.seeds, first_name)
-  for name, other in others:
-    for seed in other.seeds:
-      if seed in seeds:
-        raise ConfigError(
-          f"expected runs of different seeds, got seed {seed} in {seeds[seed]} and "
-          f"{name}; run one with another --config.seeds"
-        )
-      seeds[seed] = name
-    _check_alike(_form(first), _form(other), (first_name, name), "")
-  order = sorted(seeds)
-  return records.replaced(
-    first,
-    seeds=tuple(order),
-    models={name: _joined(name, [*runs.values()], order) for name in first.models},
-  )
-
-
-def _joined(
-  name: str, results: Collection[Results], order: Sequence[int]
-) -> ModelResult:
-  runs = {run.seed: run for each in results for run in each.models[name].runs}
-  first = next(iter(results)).models[name]
-  return records.replaced(first, runs=tuple(runs[seed] for seed in order))
-
-
-def _form(results: Results) -> JsonObject:
-  """Returns what runs of the same config share, whatever their seeds."""
-  form: JsonObject = {**to_json(results), "seeds": None}
-  for model in form["models"].values():
-    model["runs"] = [
-      {
-        name: {key: relearned[key] for key in ("learning_rates", "steps")}
-        for name, relearned in run["attacks"].items()
-      }
-      for run in model["runs"][:1]
-    ]
-  return form
-
-
-def _check_alike(first: Any, second: Any, names: tuple[str, str], path: str) -> None:
-  """Raises ConfigError with the first place where two trees differ."""
-  both_maps = isinstance(first, Mapping) and isinstance(second, Mapping)
-  if both_maps and list(first) == list(second):
-    for key in first:
-      _check_alike(first[key], second[key], names, f"{path}/{key}")
-    return
-  one, other = (list(v) if isinstance(v, Mapping) else v for v in (first, second))
-  if one != other:
-    raise ConfigError(
-      f"expected runs that differ in their seeds alone, but {path[1:]} is {one} in "
-      f"{names[0]} and {other} in {names[1]}; run both with the same config"
-    )

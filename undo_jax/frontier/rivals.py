@@ -62,10 +62,8 @@ def margins(results: Results, name: str, other: str, budget: int) -> list[float]
   one of them was not attacked.
   """
   sign = _sign(results)
-  mine, theirs = (statistics.worst_forget(results, n, budget) for n in (name, other))
-  if mine is None or theirs is None:
-    return []
-  return [sign * (b - a) for a, b in zip(mine.by_seed, theirs.by_seed, strict=True)]
+  known = statistics.by_seed(results, (name, other), budget)
+  return [sign * (theirs - mine) for mine, theirs in known]
 
 
 def flops(results: Results, name: str) -> float:

@@ -8,8 +8,7 @@ Shapes: R learning rates of the attack, S evaluated steps.
 import collections
 from collections.abc import Sequence
 import dataclasses
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -62,6 +61,68 @@ def worst_case(
   return scores_RxS[argworst_S, np.arange(scores_RxS.shape[1])], argworst_S
 
 
+class Worst(NamedTuple):
+  """The most successful member up to each step."""
+
+  score_S: np.ndarray
+  member_S: np.ndarray  # Which it was ...
+  step_S: np.ndarray  # ... and at which step, not after the own.
+
+
+def worst_within(scores_NxS: np.ndarray, *, higher_is_worse: bool) -> Worst:
+  """Pick the most successful attack up to every step: an attacker may stop early.
+
+  worst[s] = max over s' <= s of max_n scores[n, s']  (min when lower is worse)
+
+  A diverged run (NaN) is never the worst. Ties go to the first step, then member.
+
+  Args:
+    scores_NxS: forget scores of N members of an attack at S steps.
+    higher_is_worse: whether a higher forget score means more capability.
+
+  Raises:
+    ValueError: as worst_case does.
+  """
+  at_step_S, member_S = worst_case(scores_NxS, higher_is_worse=higher_is_worse)
+  sign = 1.0 if higher_is_worse else -1.0
+  step_S = np.zeros(len(at_step_S), int)
+  for step in range(1, len(at_step_S)):
+    best = step_S[step - 1]
+    step_S[step] = step if sign * at_step_S[step] > sign * at_step_S[best] else best
+  return Worst(at_step_S[step_S], member_S[step_S], step_S)
+
+
+def cross_fitted(scores_NxM: np.ndarray, *, higher_is_worse: bool) -> list[float]:
+  """Score the worst of M choices, which each repetition has the others choose.
+
+  held_out[n] = scores[n, m(n)],  m(n) = argmax_m mean over n' != n of scores[n', m]
+
+  The largest of M noisy means is too large (the winner's curse); a score that had no
+  part in its choice is not. A choice that diverged in any repetition is not chosen.
+
+  Args:
+    scores_NxM: forget scores of N >= 2 repetitions, seeds of the attack or of the
+      defense, under M choices of attack, learning rate and step.
+    higher_is_worse: whether a higher forget score means more capability.
+
+  Returns:
+    The held-out score of each repetition.
+
+  Raises:
+    ValueError: if there is but one repetition, or every choice diverged.
+  """
+  scores_NxM = np.asarray(scores_NxM, dtype=float)
+  if len(scores_NxM) < 2:
+    raise ValueError("one repetition alone cannot be held out")
+  kept = scores_NxM[:, np.isfinite(scores_NxM).all(axis=0)]
+  if not kept.size:
+    raise ValueError("every choice diverged in some repetition")
+  sign = 1.0 if higher_is_worse else -1.0
+  others_NxM = kept.sum(axis=0) - kept
+  chosen_N = (sign * others_NxM).argmax(axis=1)
+  return kept[np.arange(len(kept)), chosen_N].tolist()
+
+
 def robustness(
   model_score: float, *, unlearned_score: float, filtered_score: float
 ) -> float | None:
@@ -92,9 +153,9 @@ def coincide(one: float, other: float) -> bool:
 
 
 def score_at(relearned: "Relearning", budget: int) -> float:
-  """Read the worst forget score once an attacker has spent a budget.
+  """Read the worst forget score that an attacker reaches within a budget.
 
-  score = worst_forget[max {s : steps[s] <= budget}]
+  score = worst_forget[max {s : steps[s] <= budget}], of all steps up to it
 
   Args:
     relearned: a model under an attack, steps ascending.
@@ -141,10 +202,11 @@ def strongest(
   return max(relearned, key=lambda each: sign * score_at(each, budget), default=None)
 
 
-def edge_of_grid(relearned: "Relearning") -> GridEdge:
+def edge_of_grid(relearned: "Relearning", *, higher_is_worse: bool) -> GridEdge:
   """Tell whether the attack's learning rates bracket the worst one.
 
-  mode = the most common worst learning rate over the decided steps > 0
+  mode = the most common worst learning rate over the decided steps > 0, where the
+  worst at a step is that of the scores at it, means over the attack's seeds
 
   At the edge of the grid a still smaller or larger rate might be worse, so the
   attack is not known to be bracketed. Step 0 precedes any update, and a step at which
@@ -152,12 +214,9 @@ def edge_of_grid(relearned: "Relearning") -> GridEdge:
 
   Returns:
     The position of the mode in the grid; equal counts go to the smaller rate.
-
-  Raises:
-    ValueError: if a worst learning rate is not one of the grid.
   """
   grid = sorted(relearned.learning_rates)
-  worst_by_step = _worst_rates(relearned, grid)
+  worst_by_step = _worst_rates(relearned, higher_is_worse)
   counts = collections.Counter(rate for rate in worst_by_step if rate is not None)
   if not counts:
     return GridEdge("undecided", None, 0, 0, worst_by_step)
@@ -173,7 +232,7 @@ def edge_of_grid(relearned: "Relearning") -> GridEdge:
 
 
 def diverged(relearned: "Relearning") -> list[float]:
-  """Return the learning rates that have lost a score."""
+  """Return the learning rates that have lost a score of some seed."""
   forget_RxS = relearned.forget_by_learning_rate
   retain_RxS = relearned.retain_by_learning_rate
   by_rate = zip(relearned.learning_rates, forget_RxS, retain_RxS, strict=True)
@@ -257,24 +316,17 @@ def budgets(results: "Results") -> tuple[int, ...]:
 
 
 def _worst_rates(
-  relearned: "Relearning", grid: Sequence[float]
+  relearned: "Relearning", higher_is_worse: bool
 ) -> tuple[float | None, ...]:
-  """Return the worst grid rate of each step > 0, None where several are worst."""
+  """Return the worst rate at each step > 0, None where several are or none is worst."""
   scores_RxS = np.asarray(relearned.forget_by_learning_rate, dtype=float)
-  worst_S = np.asarray(relearned.worst_forget, dtype=float)
-  tied_S = (scores_RxS == worst_S).sum(axis=0) > 1
+  danger_RxS = scores_RxS if higher_is_worse else -scores_RxS
+  danger_RxS = np.where(np.isfinite(danger_RxS), danger_RxS, -np.inf)
+  worst_S = danger_RxS.max(axis=0)
+  is_decided_S = ((danger_RxS == worst_S).sum(axis=0) == 1) & np.isfinite(worst_S)
+  rates_S = np.asarray(relearned.learning_rates)[danger_RxS.argmax(axis=0)].tolist()
   return tuple(
-    None if tied else _in_grid(rate, grid)
-    for step, rate, tied in zip(
-      relearned.steps, relearned.worst_learning_rate, tied_S, strict=True
-    )
+    rate if decided else None
+    for step, rate, decided in zip(relearned.steps, rates_S, is_decided_S, strict=True)
     if step > 0
   )
-
-
-def _in_grid(rate: float, grid: Sequence[float]) -> float:
-  """Return the grid's own copy of a learning rate that may come from float32."""
-  for candidate in grid:
-    if math.isclose(rate, candidate, rel_tol=1e-5):
-      return candidate
-  raise ValueError(f"the worst learning rate {rate} is not in the grid {list(grid)}")

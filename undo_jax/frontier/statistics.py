@@ -9,7 +9,8 @@ import dataclasses
 import math
 from typing import Literal
 
-from scipy import special
+import numpy as np
+from scipy import special, stats
 
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import robustness as rb
@@ -74,6 +75,111 @@ def worst_forget(
   return _under(results, name, budget, lambda u, step: u.worst_forget[step], attacks)
 
 
+def cross_fitted(
+  results: Results, name: str, budget: int, attacks: Sequence[str] | None = None
+) -> Mean | None:
+  """Returns the forget score under the attack that other repetitions chose.
+
+  The attack, its learning rate and the step within the budget are chosen on all but one
+  seed of the attack and scored on that one, mean over which is held out; where an
+  attack has one seed, likewise over seeds of the defense. See robustness.cross_fitted.
+
+  Args:
+    results: the results.
+    name: of the model.
+    budget: relearning updates.
+    attacks: by name; None: those that the worst case is over.
+
+  Returns:
+    None where nothing is repeated, or the model was not attacked by one of them.
+  """
+  chosen = rb.counted(results) if attacks is None else attacks
+  more_is_worse = higher_is_worse(results.metrics["forget"])
+  runs = results.models[name].runs
+  if not chosen or any(n not in run.attacks for run in runs for n in chosen):
+    return None
+  by_run = [_choices(run.attacks[n] for n in chosen) for run in runs]
+  by_run = [scores[..., steps <= budget] for scores, steps in by_run]
+  repetitions = {len(scores) for scores in by_run}
+  if min(repetitions) > 1:
+    held_out = [rb.cross_fitted(s, higher_is_worse=more_is_worse) for s in by_run]
+    return mean(math.fsum(scores) / len(scores) for scores in held_out)
+  if len(runs) > 1 and repetitions == {1}:
+    together = np.concatenate(by_run)
+    return mean(rb.cross_fitted(together, higher_is_worse=more_is_worse))
+  return None
+
+
+def _choices(attacks: Iterable[Relearning]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the forget scores [A, M] of a model's attacks, and steps [M] of each.
+
+  Of attacks with different numbers of seeds, so many as all have.
+  """
+  scores, steps = [], []
+  for each in attacks:
+    forget_AxRxS = np.asarray(each.forget, dtype=float)
+    scores.append(forget_AxRxS.reshape(len(forget_AxRxS), -1))
+    steps.append(np.tile(each.steps, forget_AxRxS.shape[1]))
+  fewest = min(map(len, scores))
+  return np.concatenate([s[:fewest] for s in scores], axis=1), np.concatenate(steps)
+
+
+def is_broken(results: Results, name: str) -> bool:
+  """Whether a model lost too much of what it should keep to be called robust.
+
+  mean retain < report.smallest_retain * the base's, or where less is better
+  mean retain > the base's / report.smallest_retain; or a seed's is not finite
+  """
+  base = reference(results, "base")
+  own, whole = (before(results, n, "retain") if n else None for n in (name, base))
+  if own is None or whole is None:
+    return own is None
+  share = results.report.smallest_retain
+  if higher_is_worse(results.metrics["retain"]):
+    return own.value < share * whole.value
+  return own.value * share > whole.value
+
+
+def binomial_half_width(score: float, count: int) -> float:
+  """Returns half of Wilson's 95 % interval of an accuracy over so many items.
+
+  Reference: Wilson, Probable inference, JASA 22 (1927).
+  """
+  interval = stats.binomtest(round(score * count), count).proportion_ci(method="wilson")
+  return (interval.high - interval.low) / 2
+
+
+def compute_at_equal_retain(results: Results, name: str) -> Mean | None:
+  """Returns a model's FLOPs as a part of data filtering's that retains as much.
+
+  That is the cheapest member of report.filtering (or references.filtered) whose retain
+  interval reaches the model's; None if there is none.
+  """
+  family = results.report.filtering
+  filtered = [
+    n for n, model in results.models.items() if family and family in (n, model.family)
+  ]
+  reference_name = reference(results, "filtered")
+  members = {*filtered, *([reference_name] if reference_name else [])}
+  sign = 1 if higher_is_worse(results.metrics["retain"]) else -1
+  own = before(results, name, "retain")
+  if own is None:
+    return None
+  costs = []
+  for member in members:
+    retain = before(results, member, "retain")
+    if retain is None:
+      continue
+    gap = sign * (own.value - retain.value)
+    if gap <= (own.half_width or 0.0) + (retain.half_width or 0.0):
+      flops = [run.compute.flops for run in results.models[member].runs]
+      costs.append(math.fsum(flops) / len(flops))
+  if not costs or not min(costs):
+    return None
+  cheapest = min(costs)
+  return mean(run.compute.flops / cheapest for run in results.models[name].runs)
+
+
 def retain_under(results: Results, name: str, budget: int) -> Mean | None:
   """Returns the retain score where the forget score is the worst."""
   return _under(results, name, budget, lambda under, step: under.retain[step])
@@ -122,10 +228,25 @@ def endpoints(results: Results) -> tuple[str | None, str | None]:
 def by_seed(
   results: Results, names: Sequence[str | None], budget: int
 ) -> list[tuple[float, ...]]:
-  """Returns the worst forget scores of models, seed by seed; none if one has none."""
-  scores = [worst_forget(results, name, budget) for name in names if name is not None]
-  known = [score.by_seed for score in scores if score is not None]
-  return list(zip(*known, strict=True)) if len(known) == len(names) else []
+  """Returns the worst forget scores of models at each seed that all have, if any."""
+  if None in names:
+    return []
+  scores = [_of_seeds(results, n, worst_forget(results, n, budget)) for n in names if n]
+  return _at_common(scores)
+
+
+def _of_seeds(results: Results, name: str, mean: Mean | None) -> dict[int, float]:
+  """Returns a model's numbers by seed."""
+  if mean is None:
+    return {}
+  seeds = (run.seed for run in results.models[name].runs)
+  return dict(zip(seeds, mean.by_seed, strict=True))
+
+
+def _at_common(scores: Sequence[dict[int, float]]) -> list[tuple[float, ...]]:
+  first, *others = scores
+  common = [seed for seed in first if all(seed in other for other in others)]
+  return [tuple(of[seed] for of in scores) for seed in common]
 
 
 def compute(results: Results, name: str) -> Mean | None:
@@ -134,24 +255,24 @@ def compute(results: Results, name: str) -> Mean | None:
   return mean(run.compute.fraction_of_filtered for run in runs)
 
 
-def capability(results: Results) -> list[tuple[float, float]]:
-  """Returns the forget scores of the base and of no capability, seed by seed.
+def capability(results: Results) -> dict[int, tuple[float, float]]:
+  """Returns the forget scores of the base and of no capability by seed.
 
   The latter is 0, or where lower is worse that of data filtering: zero nats would be
   perfect capability. Empty where a reference has no such score.
   """
   base, filtered = reference(results, "base"), reference(results, "filtered")
-  full = before(results, base, "forget") if base else None
-  none = before(results, filtered, "forget") if filtered else None
-  if full is not None and higher_is_worse(results.metrics["forget"]):
-    return [(score, 0.0) for score in full.by_seed]
-  if full is None or none is None:
-    return []
-  return list(zip(full.by_seed, none.by_seed, strict=True))
+  full, none = (
+    _of_seeds(results, name, before(results, name, "forget")) if name else {}
+    for name in (base, filtered)
+  )
+  if higher_is_worse(results.metrics["forget"]):
+    return {seed: (score, 0.0) for seed, score in full.items()}
+  return {seed: (full[seed], none[seed]) for seed in full if seed in none}
 
 
-def recovery(results: Results, name: str) -> list[int | None]:
-  """Returns the updates that win back half of the base's capability, seed by seed.
+def recovery(results: Results, name: str, fraction: float = 0.5) -> list[int | None]:
+  """Returns the updates that win back a part of the base's capability, seed by seed.
 
   the least over attacks of robustness.slowdown; None is censored
 
@@ -159,15 +280,73 @@ def recovery(results: Results, name: str) -> list[int | None]:
     Nothing where a score that they are counted from is not there.
   """
   updates: list[int | None] = []
-  for run, (base, floor) in zip(
-    results.models[name].runs, capability(results), strict=False
-  ):
+  known = capability(results)
+  for run in results.models[name].runs:
+    if run.seed not in known:
+      continue
+    base, floor = known[run.seed]
     relearned = [run.attacks[n] for n in rb.counted(results) if n in run.attacks]
     if not relearned or rb.coincide(base, floor):
       return []
-    steps = [rb.slowdown(each, base_score=base, floor=floor) for each in relearned]
+    steps = [
+      rb.slowdown(each, base_score=base, floor=floor, fraction=fraction)
+      for each in relearned
+    ]
     updates.append(min((step for step in steps if step is not None), default=None))
   return updates
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery:
+  """How long attackers need to win back a part of the base's capability."""
+
+  fraction: float  # Of the base's.
+  median: float | None  # Updates; None: fewer than half of the seeds have recovered.
+  last: int  # The last evaluated update: who has not recovered is censored there.
+  recovered: int  # How many of the seeds ...
+  seeds: int
+  tokens: float | None  # That an attacker reads until the median, of the costliest.
+  flops: float | None  # Likewise.
+
+
+def recovery_time(results: Results, name: str, fraction: float) -> Recovery | None:
+  """Returns the median of the updates to recovery over seeds, some of them censored.
+
+  median = the least t with S(t) <= 1/2, S the Kaplan-Meier estimate of the share that
+  has not recovered after t updates
+
+  Returns:
+    None where a score that the updates are counted from is not there.
+
+  Reference: Kaplan and Meier, JASA 53 (1958).
+  """
+  updates = recovery(results, name, fraction)
+  if not updates:
+    return None
+  runs = results.models[name].runs
+  attacks = [
+    run.attacks[n] for run in runs for n in rb.counted(results) if n in run.attacks
+  ]
+  last = max(attack.steps[-1] for attack in attacks)
+  known = [step for step in updates if step is not None]
+  survival = stats.ecdf(
+    stats.CensoredData(uncensored=known, right=[last] * (len(updates) - len(known)))
+  ).sf
+  reached = survival.quantiles[survival.probabilities <= 0.5]
+  median = float(reached[0]) if known and len(reached) else None
+
+  def spent(per_update: float) -> float | None:
+    return None if median is None else median * per_update
+
+  return Recovery(
+    fraction=fraction,
+    median=median,
+    last=last,
+    recovered=len(known),
+    seeds=len(updates),
+    tokens=spent(max(attack.tokens_per_update for attack in attacks)),
+    flops=spent(max(attack.flops_per_update for attack in attacks)),
+  )
 
 
 def _under(

@@ -14,6 +14,7 @@ from undo_jax.frontier.formats import ABSENT, count, number
 from undo_jax.frontier.results import Results
 from undo_jax.frontier.statistics import Kind, Mean, reference
 
+_PARTS = (0.25, 0.5, 0.75)  # Of the base's capability, to win back.
 KINDS: tuple[Kind, ...] = ("retain", "forget")
 # What stands at the head of a column, and a model's cell in it.
 Column: TypeAlias = tuple[str, Callable[[str], Mean | str | None]]
@@ -73,6 +74,35 @@ def by_attack(results: Results) -> Table | None:
     for name, label in labels.items()
   ]
   return _table(results, columns) if len(labels) > 1 else None
+
+
+def certainty(results: Results) -> Table | None:
+  """Returns held-out scores, and how long attackers need; None without an attack.
+
+  Columns that nothing is known for are left out.
+  """
+  after = after_budgets(results)
+  if not after:
+    return None
+  budget, title = after[-1]
+  columns: list[Column] = [
+    _worst(results, budget, f"worst forget {title}"),
+    ("likewise, held-out attack", lambda n: st.cross_fitted(results, n, budget)),
+  ]
+  columns += [
+    (f"updates to {part:.0%} of base", lambda n, p=part: _time(results, n, p))
+    for part in _PARTS
+  ]
+  columns.append(("attacker's tokens to 50%", lambda n: _tokens(results, n)))
+  if reference(results, "filtered"):
+    head = "compute / data filtering of equal retain"
+    columns.append((head, lambda n: st.compute_at_equal_retain(results, n)))
+  known = [
+    (head, cell)
+    for head, cell in columns
+    if any(cell(name) not in (None, ABSENT) for name in results.models)
+  ]
+  return _table(results, known)
 
 
 def ablations(results: Results) -> Table | None:
@@ -229,6 +259,22 @@ def _recovery(results: Results, name: str) -> str:
   median = median_low(math.inf if step is None else step for step in steps)
   evaluated, _ = st.curve(results, name, rb.counted(results))
   return count(median) if math.isfinite(median) else f"not by {count(evaluated[-1])}"
+
+
+def _time(results: Results, name: str, part: float) -> str:
+  """Formats the median time to recovery, and of how many seeds it is censored."""
+  time = st.recovery_time(results, name, part)
+  if time is None:
+    return ABSENT
+  shown = f"> {count(time.last)}" if time.median is None else count(time.median)
+  if time.recovered == time.seeds or time.seeds == 1:
+    return shown
+  return f"{shown} ({time.recovered} of {time.seeds} seeds)"
+
+
+def _tokens(results: Results, name: str) -> str:
+  time = st.recovery_time(results, name, 0.5)
+  return ABSENT if time is None or time.tokens is None else count(time.tokens)
 
 
 def _of_rival(

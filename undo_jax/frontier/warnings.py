@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier import statistics
 from undo_jax.frontier.figures.style import attack_labels, model_styles
@@ -14,6 +15,7 @@ def warnings(results: Results) -> list[str]:
   """Returns sentences, not escaped; none if there is nothing to warn of."""
   sentences = []
   attacks = attack_labels(results)
+  more_is_worse = higher_is_worse(results.metrics["forget"])
   for name, style in model_styles(results).items():
     model = results.models[name]
     texts = [*_scores(model), *_unattacked(model, rb.counted(results), attacks)]
@@ -21,7 +23,8 @@ def warnings(results: Results) -> list[str]:
       by_seed = {r.seed: r.attacks[attack] for r in model.runs if attack in r.attacks}
       # Attacking the base model relearns nothing, so its worst rate is arbitrary.
       if name != results.references.base:
-        texts += _edges(by_seed, f" under {label}" if len(attacks) > 1 else "")
+        under = f" under {label}" if len(attacks) > 1 else ""
+        texts += _edges(by_seed, under, more_is_worse)
       texts += _diverged(by_seed, label)
     texts += _limits(model)
     sentences += [f"{style.label}: {text}" for text in texts]
@@ -40,14 +43,20 @@ def _unattacked(
 ) -> Iterator[str]:
   """Says that the worst case of a model is over fewer attacks than that of others."""
   missing = [n for n in counted if any(n not in run.attacks for run in model.runs)]
-  if missing:
+  is_attacked = any(run.attacks for run in model.runs)
+  if missing and is_attacked:
     names = ", ".join(labels[name] for name in missing)
     yield f"not attacked by {names}, which the worst case of other models is over."
 
 
-def _edges(by_seed: Mapping[int, Relearning], under: str) -> Iterator[str]:
+def _edges(
+  by_seed: Mapping[int, Relearning], under: str, more_is_worse: bool
+) -> Iterator[str]:
   """Says that the attack is not known to be bracketed, and of which seeds."""
-  edges = {seed: rb.edge_of_grid(relearned) for seed, relearned in by_seed.items()}
+  edges = {
+    seed: rb.edge_of_grid(relearned, higher_is_worse=more_is_worse)
+    for seed, relearned in by_seed.items()
+  }
   for at, beyond in (("only", ""), ("smallest", "smaller"), ("largest", "larger")):
     hit = {seed: edge for seed, edge in edges.items() if edge.at == at}
     rates = [f"{edge.learning_rate:g}" for edge in hit.values()]
@@ -89,7 +98,8 @@ def _limits(model: ModelResult) -> Iterator[str]:
 
 def _noise(results: Results) -> Iterator[str]:
   """Says after which budgets the references are too close to scale robustness."""
-  spans = [abs(base - floor) for base, floor in statistics.capability(results)]
+  known = statistics.capability(results).values()
+  spans = [abs(base - floor) for base, floor in known]
   for budget in rb.budgets(results):
     ends = statistics.by_seed(results, statistics.endpoints(results), budget)
     span = min((abs(a - b) for a, b in ends), default=None)

@@ -127,7 +127,7 @@ def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:
   if sorts is not None and not NAME.fullmatch(sorts):
     raise FieldError("labels.sorts", "None or a model's name", sorts)
   _check_mixtures(config, recipe)
-  _check_stop(recipe)
+  _check_stop(config, recipe)
 
 
 def _routing(method: Method) -> dict[str, None]:
@@ -220,7 +220,7 @@ def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:
       if is_forget and (is_filtered or (method.is_unlearning and part == "retain")):
         fail(f"{mixture}.{split}", "0, since it is to be forgotten", weight)
       if not is_forget and method.is_unlearning and part == "forget":
-        expected = f"0, since only {names} is to be forgotten"
+        expected = f"0, since what is to be forgotten is {names}"
         fail(f"{mixture}.{split}", expected, weight)
   if method.sources != "none":
     weights = parts[BATCH]
@@ -239,9 +239,12 @@ def _mixture(config: RunConfig, field: str, name: str) -> dict[str, float]:
   return weights
 
 
-def _check_stop(recipe: Recipe) -> None:
+def _check_stop(config: RunConfig, recipe: Recipe) -> None:
   if recipe.stop.rule is None:
     return
+  if tasks.get(config.task).validation is None:
+    expected = f"None, since the task {config.task} has no validation items to stop by"
+    raise FieldError("stop.rule", expected, recipe.stop.rule)
   rule = stop_rules.RULES.get(recipe.stop.rule)
   try:
     rule.check(recipe.stop.options)

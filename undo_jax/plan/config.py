@@ -124,6 +124,7 @@ class Recipe:
   labels: Labels
   # What it took to make it counts for the models made from it.
   is_counted: bool
+  is_attacked: bool  # By the attacks that name no models.
   look: Look
   # Fields of this entry with tuples of values, as in {"noise": {"alpha": (0.3, 0.5)}}:
   # the entry becomes one for each combination, with the values in its name.
@@ -159,7 +160,7 @@ class AttackEntry:
   run: bool  # False: the entry is as if it were not there.
   adversary: str  # Of undo_jax/attacks, or MODULE:NAME.
   options: JsonObject  # Of the adversary.
-  models: tuple[str, ...]  # That are attacked; (): all.
+  models: tuple[str, ...]  # That are attacked; (): all whose is_attacked is True.
   mixture: str  # Of config.mixtures.
   learning_rates: tuple[float, ...]  # One member each.
   optimizer: str  # Of training.optimizers, or MODULE:NAME.
@@ -173,6 +174,8 @@ class AttackEntry:
   trainable: Pairs  # What is trained; (): everything.
   noise: Noise  # The model is first noised by so much.
   stream: str  # Of the order of the data and of the noise.
+  # Seeds of the attack within that stream, a population of each; (): the stream's own.
+  seeds: tuple[int, ...]
   label: str | None
 
   def __post_init__(self):
@@ -191,7 +194,9 @@ class AttackEntry:
     rates = self.learning_rates
     if not rates or min(rates) <= 0:
       raise FieldError("learning_rates", "at least one number, all above 0", rates)
-    records.distinct(self, "learning_rates", "models")
+    records.distinct(self, "learning_rates", "models", "seeds")
+    if self.seeds and not 0 <= min(self.seeds) <= max(self.seeds) < 2**31:
+      raise FieldError("seeds", "integers in [0, 2^31)", self.seeds)
 
 
 @record
@@ -212,9 +217,16 @@ class Report:
   # An entry of models, swept or not: the page holds the others against those of its
   # members that cost no more.
   rival: str | None
+  # An entry of models that is data filtering for more than one length, as a rule swept:
+  # a model's compute is also held against its cheapest member that retains as much.
+  filtering: str | None
+  # A model whose retain score is below this share of the base's is broken, and not
+  # called robust; of scores that fall, above the base's divided by it.
+  smallest_retain: float
   figures: tuple[str, ...]  # Of undo_jax/frontier/figures, or MODULE:NAME.
 
   def __post_init__(self):
+    records.unit(self, "smallest_retain")
     if not self.budgets or min(self.budgets) < 1:
       expected = "at least one number of updates, all >= 1"
       raise FieldError("budgets", expected, self.budgets)
@@ -297,7 +309,8 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
     named = {*raw["models"], *plain(config)["models"]}
     raw["references"] = _present(raw.get("references"), raw["models"], named)
     if isinstance(raw.get("report"), dict):
-      _check_named("report.rival", raw["report"].get("rival"), named)
+      for field in ("rival", "filtering"):
+        _check_named(f"report.{field}", raw["report"].get(field), named)
   try:
     return records.from_json(RunConfig, raw)
   except ConfigError as error:

@@ -21,7 +21,7 @@ from undo_jax.utils.types import JsonObject
 
 # Counted up when the meaning of a stage changes, so that old results do not pass
 # for new ones.
-VERSION = 3
+VERSION = 4
 DATA = "data"  # The name of the data stage, and the role it has as an input.
 BATCH = "batch"  # The part of a batch that has no parts.
 
@@ -203,11 +203,19 @@ def from_json(value: Mapping[str, object], *, path: str) -> Stage:
   return records.from_json(kind, fields, path=path)
 
 
-def identities(stages: Sequence[Stage]) -> dict[str, str]:
-  """Returns for each stage 12 hex digits that determine its result."""
+def identities(
+  stages: Sequence[Stage], *, left_out: Sequence[str] = ()
+) -> dict[str, str]:
+  """Returns for each stage 12 hex digits that determine its result.
+
+  Args:
+    stages: a plan.
+    left_out: fields that do not count, for what stages have in common.
+  """
   known: dict[str, str] = {}
+  ignored = {*_NAMES, *left_out}
   for stage in stages:
-    fields = {k: v for k, v in to_json(stage).items() if k not in _NAMES}
+    fields = {k: v for k, v in to_json(stage).items() if k not in ignored}
     inputs = {role: known[name] for role, name in stage.inputs.items()}
     text = json.dumps({**fields, "inputs": inputs}, sort_keys=True)
     known[stage.name] = hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -45,10 +45,11 @@ def plan(
   made: list[Stage] = [translation.data()]
   for name in ordered(config.models):
     made += translation.model(name)
-  attacked = [model.name for model in stages.models(made)]
+  names = [model.name for model in stages.models(made)]
+  attacked = [name for name in names if config.models[name].is_attacked]
   for name, entry in config.attacks.items():
     for model in entry.models or attacked:
-      made.append(translation.attack(name, entry, model))
+      made += translation.attacks(name, entry, model)
   return made
 
 
@@ -190,10 +191,32 @@ class _Translation:
       is_counted=recipe.is_counted,
     )
 
-  def attack(self, name: str, entry: AttackEntry, model: str) -> AttackStage:
-    """Returns the stage of an adversary against a model."""
+  def attacks(self, name: str, entry: AttackEntry, model: str) -> list[AttackStage]:
+    """Returns the stages of an adversary against a model, one for each of its seeds."""
+    seeds = self._seeds({}, entry.stream)
+    if not entry.seeds:
+      return [self._attack(name, entry, model, f"{name}_{model}", seeds)]
+    return [
+      self._attack(
+        name,
+        entry,
+        model,
+        f"{name}_seed{seed}_{model}",
+        {n: streams.integer(root, f"attack seed {seed}") for n, root in seeds.items()},
+      )
+      for seed in entry.seeds
+    ]
+
+  def _attack(
+    self,
+    name: str,
+    entry: AttackEntry,
+    model: str,
+    stage: str,
+    seeds: dict[str, int],
+  ) -> AttackStage:
     return AttackStage(
-      name=f"{name}_{model}",
+      name=stage,
       task=self._config.task,
       model=self._config.model,
       attack=name,
@@ -216,7 +239,7 @@ class _Translation:
       parts={BATCH: _weights(self._config, entry.mixture)},
       length=mixture_length(self._config, [entry.mixture]),
       noise=entry.noise if entry.noise.alpha else None,
-      seeds=self._seeds({}, entry.stream),
+      seeds=seeds,
       stream=entry.stream,
     )
 

@@ -6,19 +6,10 @@ import logging
 
 import jax
 
-from undo_jax.attacks.relearning import Evaluate
 from undo_jax.frontier import compute
 from undo_jax.plan.stages import AblateStage, TrainStage
 from undo_jax.running import programs
-from undo_jax.running.run import (
-  Outcome,
-  Run,
-  floats,
-  load,
-  problems_of,
-  score_names,
-  scorer_of,
-)
+from undo_jax.running.run import Outcome, Run, Score, Scores, load, scores_of
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.utils import files
 from undo_jax.utils.types import Params, Problems
@@ -39,16 +30,16 @@ def ablation(run: Run, stage: TrainStage | AblateStage) -> programs.Ablate | Non
 
 
 def evaluation(
-  run: Run, stage: TrainStage, score: Evaluate, problems: Problems
-) -> Callable[[Params], dict[str, float]]:
+  run: Run, stage: TrainStage, score: Score, problems: Problems
+) -> Callable[[Params], Scores]:
   """Returns `params -> scores`; of a routed model also of what ablation leaves."""
   ablate = ablation(run, stage)
 
-  def evaluate(params: Params) -> dict[str, float]:
-    scores = floats(score(params, problems))
+  def evaluate(params: Params) -> Scores:
+    scores = score(params, problems)
     if ablate is None:
       return scores
-    ablated = floats(score(ablate(params)[0], problems))
+    ablated = score(ablate(params)[0], problems)
     return scores | {ABLATED + name: value for name, value in ablated.items()}
 
   return evaluate
@@ -66,12 +57,12 @@ def run_ablation(
   checkpoints = Checkpoints(directory / "checkpoints")
   checkpoints.save(0, params, {"step": jax.numpy.zeros((), int)})
   checkpoints.close()
-  names, problems = problems_of(run)
   before = run.done(stage.whole)
   assert before is not None, "the routed model comes first in the plan"
+  scored = scores_of(run, stage, params)
   return {
-    "scores": floats(scorer_of(run, stage, names)(params, problems)),
-    "whole": {name: before["scores"][name] for name in score_names(names)},
+    **scored,
+    "whole": {name: before["scores"][name] for name in scored["scores"]},
     "updates": 0,
     "reason": "ablated",
     "compute": dataclasses.asdict(compute.Compute()),

@@ -1,6 +1,7 @@
 """The relearning attack on one model."""
 
 import contextlib
+import dataclasses
 import logging
 
 import jax
@@ -18,12 +19,11 @@ from undo_jax.running.data import batches_of
 from undo_jax.running.run import (
   Outcome,
   Run,
-  floats,
+  Scores,
   load,
   meter_of,
   problems_of,
   rounded,
-  score_names,
   scorer_of,
   writer_of,
 )
@@ -52,10 +52,10 @@ def run_attack(
   every, total = stage.evaluate_every, stage.optimizer.num_steps
   checkpoints = Checkpoints(directory / "checkpoints")
   params = _attacked(run, stage)
-  done, state, history = _start(stage, program, checkpoints, params, names)
+  before = scorer_of(run, stage, names)(params, problems)
+  done, state, history = _start(stage, program, checkpoints, params, before)
   if done:
     LOGGER.info("%s: resuming after update %d", title, done)
-  before = floats(scorer_of(run, stage, names)(params, problems))
   frozen = {"base": params} if program.reads_base else ()
   del params
   allocator.return_freed_memory()
@@ -63,7 +63,7 @@ def run_attack(
   progress = Progress(title, total=total, initial=done)
   rows = pipeline.iterator(batches_of(run, stage), start=done)
   writer = writer_of(run, files.Mirror(directory), done)
-  meter = meter_of(run, _cost(stage))
+  meter = meter_of(run, cost(stage, members=len(stage.learning_rates)))
   with preemption.deferred(), contextlib.closing(writer):
     while done < total:
       first = done // every
@@ -100,6 +100,7 @@ def _outcome(stage: AttackStage, before: dict[str, float], history: History) -> 
   num_steps = scores["forget"].shape[1]
   return {
     "learning_rates": list(stage.learning_rates),
+    "cost": dataclasses.asdict(cost(stage, members=1)),  # Of an update of one.
     "steps": [stage.evaluate_every * i for i in range(num_steps)],
     "worst_forget": rounded(_worst(stage.task, scores["forget"])),
     "scores": {name: rounded(values) for name, values in scores.items()},
@@ -111,12 +112,12 @@ def _start(
   program: programs.Attack,
   checkpoints: Checkpoints,
   params: Params,
-  names: tuple[str, ...],
+  before: Scores,
 ) -> tuple[int, TrainState, History]:
   """Returns the updates done, the population and its scores so far."""
   rates = np.asarray(stage.learning_rates, np.float32)
   size = stage.optimizer.num_steps // stage.evaluate_every, len(rates)
-  history = {name: np.zeros(size, np.float32) for name in score_names(names)}
+  history = {name: np.zeros(size, np.float32) for name in before}
   done = checkpoints.latest() or 0
   if done:
     return done, *_restore(checkpoints, done, program.abstract, history)
@@ -124,13 +125,13 @@ def _start(
   return 0, program.create(params, jax.numpy.asarray(rates), key), history
 
 
-def _cost(stage: AttackStage) -> compute.Compute:
-  """Returns what an update of all members costs, evaluations left out."""
+def cost(stage: AttackStage, *, members: int) -> compute.Compute:
+  """Returns what an update of so many members costs, evaluations left out."""
   return compute.training(
     stage.model,
     objectives.method("cross_entropy", {}),
     updates=1,
-    batch_size=stage.batch_size * len(stage.learning_rates),
+    batch_size=stage.batch_size * members,
     length=stage.length,
   )
 

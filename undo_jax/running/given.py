@@ -5,7 +5,7 @@ import logging
 
 from undo_jax.frontier import compute
 from undo_jax.plan.stages import GivenStage
-from undo_jax.running.run import Outcome, Run, floats, load, problems_of, scorer_of
+from undo_jax.running.run import Outcome, Run, load, scores_of
 from undo_jax.utils import files
 
 LOGGER = logging.getLogger("undo_jax")
@@ -17,10 +17,8 @@ def run_given(
   """Scores a model that came from a checkpoint."""
   del directory
   LOGGER.info("%s: scoring %s", title, run.given[stage.name].path)
-  names, problems = problems_of(run)
-  score = scorer_of(run, stage, names)
   return {
-    "scores": floats(score(load(run, stage.name, stage.model), problems)),
+    **scores_of(run, stage, load(run, stage.name, stage.model)),
     "updates": 0,
     "reason": "given",
     "compute": dataclasses.asdict(compute.Compute()),

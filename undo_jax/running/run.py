@@ -1,6 +1,6 @@
 """What all stages of a run share: where it is, its models, problems and scores."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import math
@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 import numpy as np
 
 from undo_jax import tasks
-from undo_jax.attacks.relearning import Evaluate
 from undo_jax.checkpoints import sources
 from undo_jax.distributed import processes, sharding
 from undo_jax.frontier import compute
@@ -27,6 +26,10 @@ from undo_jax.utils import files
 from undo_jax.utils.types import Params, Problems
 
 Outcome: TypeAlias = dict[str, Any]  # What a finished stage leaves in done.json.
+Scores: TypeAlias = dict[str, float]
+Score: TypeAlias = Callable[[Params, Problems], Scores]
+# Scores of whole groups, before those by task; not every task has the last.
+GROUPS = ("retain", "forget", "forget_attacked")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,18 +69,44 @@ class Run:
 
 
 def problems_of(run: Run) -> tuple[tuple[str, ...], Problems]:
-  """Returns the names of the scores by task and the problems on the devices."""
+  """Returns the names of the scores by task and the test's problems on the devices."""
+  return _placed(run, tasks.get(run.data.task).problems)
+
+
+def validation_of(run: Run) -> Problems | None:
+  """Returns the problems that stop rules and searches read, or None: there are none."""
+  find = tasks.get(run.data.task).validation
+  return None if find is None else _placed(run, find)[1]
+
+
+def _placed(run: Run, find: Callable) -> tuple[tuple[str, ...], Problems]:
   data = run.data
-  directory = files.here(run.directories[data.name])
-  names, arrays = tasks.get(data.task).problems(data.data, data.seeds, directory)
+  names, arrays = find(data.data, data.seeds, files.here(run.directories[data.name]))
   where = sharding.rows_or_replicated(arrays, run.mesh)
   return names, sharding.put_whole(arrays, where)
 
 
-def scorer_of(run: Run, stage: ModelStage, names: tuple[str, ...]) -> Evaluate:
+def scorer_of(run: Run, stage: ModelStage, names: tuple[str, ...]) -> Score:
   """Returns the compiled `(params, problems) -> scores` of the stage's task."""
   rows = run.evaluation_rows
-  return programs.evaluate(stage.model, run.mesh, stage.task, names, rows)
+  evaluate = programs.evaluate(stage.model, run.mesh, stage.task, names, rows)
+
+  def score(params: Params, problems: Problems) -> Scores:
+    scores = jax.device_get(evaluate(params, problems))
+    order = (name for name in (*GROUPS, *names) if name in scores)
+    return {name: rounded(scores[name]) for name in order}
+
+  return score
+
+
+def scores_of(run: Run, stage: ModelStage, params: Params) -> Outcome:
+  """Returns a model's scores on the test and, where there are any, on validation."""
+  names, problems = problems_of(run)
+  score, selection = scorer_of(run, stage, names), validation_of(run)
+  scores = {"scores": score(params, problems)}
+  if selection is None:
+    return scores
+  return scores | {"validation": score(params, selection)}
 
 
 def load(run: Run, name: str, model: ModelConfig) -> Params:
@@ -103,11 +132,6 @@ def meter_of(run: Run, cost: compute.Compute) -> Meter:
   return Meter(tokens=cost.tokens, flops=cost.flops, peak=peak)
 
 
-def floats(scores) -> dict[str, float]:
-  """Returns scores on devices as numbers of JSON."""
-  return {name: rounded(value) for name, value in jax.device_get(scores).items()}
-
-
 def rounded(values) -> Any:
   """Returns float32 values as the shortest decimals that give them back.
 
@@ -116,8 +140,3 @@ def rounded(values) -> Any:
   if np.ndim(values):
     return [rounded(value) for value in values]
   return float(str(np.float32(values))) if np.isfinite(values) else None
-
-
-def score_names(names: tuple[str, ...]) -> tuple[str, ...]:
-  """Returns the names of all scores of an evaluation, those by task last."""
-  return ("retain", "forget", *names)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from undo_jax import config as builders
 from undo_jax.checkpoints import sources
 from undo_jax.distributed import processes, sharding
-from undo_jax.frontier import figures, report, results
+from undo_jax.frontier import figures, reading, report, results
 from undo_jax.plan import checks, stages, translation
 from undo_jax.plan.config import (
   FREE_FIELDS,
@@ -116,8 +116,8 @@ def _write_results(
     seed: {name: path.name for name, path in run.directories.items()}
     for seed, run in runs.items()
   }
-  results.write_plan(workdir, directories)
-  found = results.read(workdir, declared.config)
+  reading.write_plan(workdir, directories)
+  found = reading.read(workdir, declared.config)
   files.update_json(workdir / "results.json", results.to_json(found))
   report.write(found, workdir)
   print(report.text_table(found))
@@ -356,5 +356,5 @@ def _effective(config: JsonObject, other: JsonObject) -> JsonObject:
 
 def _determining(entry: Mapping[str, object]) -> JsonObject:
   """Returns an entry without what does not change its result."""
-  left_out = ("run", "look", "label", "models")
+  left_out = ("run", "look", "label", "models", "seeds")
   return {name: value for name, value in entry.items() if name not in left_out}

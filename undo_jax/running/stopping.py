@@ -4,7 +4,7 @@ from undo_jax import tasks
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.plan.stages import TrainStage
 from undo_jax.running.ablation import ABLATED
-from undo_jax.running.run import Run
+from undo_jax.running.run import GROUPS, Run
 from undo_jax.training import stop_rules
 from undo_jax.training.stop_rules import ShouldStop
 from undo_jax.utils.types import ConfigError
@@ -36,7 +36,7 @@ def _teacher(run: Run, stage: TrainStage, rule: stop_rules.StopRule):
     return {}
   outcome = run.done(stage.frozen["teacher"])
   assert outcome is not None, "the teacher's stage comes first in the plan"
-  return outcome["scores"]
+  return outcome["validation"]
 
 
 def _falling(stage: TrainStage) -> list[str]:
@@ -53,7 +53,7 @@ def _falling(stage: TrainStage) -> list[str]:
 
 def check_stop_rules(run: Run, names: tuple[str, ...]) -> None:
   """Raises ConfigError if a later stage's stop rule asks for a score there is not."""
-  known = ("retain", "forget", *names)
+  known = (*GROUPS, *names)
   for stage in run.stages:
     if not isinstance(stage, TrainStage) or stage.stop is None:
       continue

@@ -1,11 +1,12 @@
 """Trained models: pretraining, unlearning, distillation."""
 
+from collections.abc import Callable
 import contextlib
 import dataclasses
 import functools
 import logging
 
-from undo_jax import objectives
+from undo_jax import objectives, tasks
 from undo_jax.data import pipeline
 from undo_jax.distributed import preemption, sharding
 from undo_jax.frontier import compute
@@ -16,10 +17,12 @@ from undo_jax.running.data import batches_of, check_labels, describe_batch
 from undo_jax.running.run import (
   Outcome,
   Run,
+  Scores,
   load,
   meter_of,
   problems_of,
   scorer_of,
+  validation_of,
   writer_of,
 )
 from undo_jax.running.stopping import check_stop_rules, stop_rule
@@ -42,6 +45,8 @@ def run_training(
   names, problems = problems_of(run)
   check_stop_rules(run, names)
   check_labels(run)
+  selection = validation_of(run)
+  score = scorer_of(run, stage, names)
   checkpoints = Checkpoints(directory / "checkpoints")
   start = checkpoints.latest()
   if start is None:
@@ -69,21 +74,30 @@ def run_training(
       streams.key(stage.seeds[stage.order_stream], stage.name),
       schedule=_schedule(run, stage),
       put=functools.partial(sharding.put_batch, mesh=run.mesh),
-      evaluate=evaluation(run, stage, scorer_of(run, stage, names), problems),
+      evaluate=evaluation(run, stage, score, selection or problems),
       should_stop=stop_rule(run, stage),
       checkpoints=checkpoints,
       writer=writer,
       progress=progress,
-      meter=meter_of(run, _cost(stage, updates=1)),
+      meter=meter_of(run, cost(stage, updates=1)),
       profiler=profiler,
       describe_batch=functools.partial(describe_batch, run, stage),
     )
   return {
-    "scores": result.scores,
+    **_scores(run, stage, result, evaluation(run, stage, score, problems)),
     "updates": result.updates,
     "reason": result.reason,
-    "compute": dataclasses.asdict(_cost(stage, updates=result.updates)),
+    "compute": dataclasses.asdict(cost(stage, updates=result.updates)),
   }
+
+
+def _scores(
+  run: Run, stage: TrainStage, result: loop.Result, test: Callable[[Params], Scores]
+) -> Outcome:
+  """Returns the scores of the trained model; the loop's are of validation, if any."""
+  if tasks.get(stage.task).validation is None:
+    return {"scores": result.scores}
+  return {"scores": test(result.state.params), "validation": result.scores}
 
 
 def _schedule(run: Run, stage: TrainStage) -> loop.Schedule:
@@ -95,7 +109,7 @@ def _schedule(run: Run, stage: TrainStage) -> loop.Schedule:
   )
 
 
-def _cost(stage: TrainStage, *, updates: int) -> compute.Compute:
+def cost(stage: TrainStage, *, updates: int) -> compute.Compute:
   """Returns what so many updates of a stage cost."""
   return compute.training(
     stage.model,

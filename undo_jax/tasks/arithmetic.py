@@ -1,7 +1,14 @@
-"""The arithmetic task: keep + and -, forget * and /."""
+"""The arithmetic task: keep + and -, forget * and /.
+
+The attacker learns problems on a share of the facts (the split `attack`); `forget` is
+the score on others, and `forget_attacked` that on those. Stop rules read a third part;
+see data/arithmetic.py.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import pathlib
+
+import numpy as np
 
 from undo_jax.data import arithmetic, tokenizers
 from undo_jax.evaluation import arithmetic as evaluation
@@ -9,29 +16,30 @@ from undo_jax.evaluation import cross_entropy, metrics
 from undo_jax.tasks import corpora, generated
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks, streams
-from undo_jax.utils.types import JsonObject, Rows
+from undo_jax.utils.types import ConfigError, JsonObject, Rows
 
 METRICS = {
-  name: metrics.accuracy(f"exact answers in {operations}")
-  for name, operations in (
+  name: metrics.accuracy(f"exact answers in {problems}")
+  for name, problems in (
     ("retain", "addition and subtraction"),
     ("forget", "multiplication and division"),
+    ("forget_attacked", "multiplications and divisions that the attacker learns"),
   )
 }
 DOMAINS = ("retain", "forget")
+ATTACK = "attack"
 ENGLISH = "english"  # A corpus to mix in, and its held-out cross-entropy.
 FALLING = (ENGLISH,)
 
 
 def splits(data: Data) -> tuple[str, ...]:
-  """Returns the training splits: the two domains and, with a corpus, English."""
-  return (*DOMAINS, ENGLISH) if _has_english(data) else DOMAINS
+  """Returns the training splits: the domains, the attacker's, with a corpus English."""
+  return (*_generated(data), ENGLISH) if _has_english(data) else _generated(data)
 
 
 def forget_splits(data: Data) -> tuple[str, ...]:
-  """Returns the one split of what is to be forgotten."""
-  del data
-  return ("forget",)
+  """Returns the splits of what is to be forgotten, the attacker's with them."""
+  return _generated(data)[1:]
 
 
 def length(data: Data, split: str) -> int:
@@ -52,6 +60,7 @@ def check(data: Data) -> None:
   checks.at_least({"data": data}, "data.num_equations", 0)
   checks.at_least({"data": data}, "data.num_word_problems", 0)
   checks.at_least({"data": data}, "data.num_evaluation", 1)
+  _check_shares(data)
   if not data["num_equations"] + data["num_word_problems"]:
     checks.fail("data.num_equations", "at least 1 where there are no word problems", 0)
   if data["num_word_problems"] and data["tokenizer"] == "characters:arithmetic":
@@ -63,7 +72,7 @@ def check(data: Data) -> None:
   _check_equations_fit(data, tokenizers.make(data["tokenizer"]))
   if _has_english(data):
     checks.at_least({"data": data}, "data.num_evaluation_rows", 1)
-    corpora.check(data, (ENGLISH,))
+    corpora.check(data, (ENGLISH,), held_out=(ENGLISH,))
 
 
 def prepare(
@@ -79,17 +88,17 @@ def prepare(
     data,
     directory,
     title,
-    DOMAINS,
-    read=lambda domain: arithmetic.read(builder, f"{domain}_train"),
+    _generated(data),
+    read=lambda split: arithmetic.read(builder, f"{split}_train"),
     encode=lambda problem: tokenizer.encode(problem.text),
   )
-  found = {"rows": sizes, "evaluation": len(arithmetic.read(builder, "evaluation"))}
+  found = {"rows": sizes, **_counts(data, seeds, directory)}
   if not _has_english(data):
     return found
   prepared = corpora.prepare(data, (ENGLISH,), seeds, directory, title)
-  apart = [("english_train", "english_validation")]
-  corpora.check_disjoint(data, directory, apart)
-  _english_problems(data, directory)  # Too few rows are an error here, not later.
+  corpora.check_held_out(data, directory, (ENGLISH,))
+  for split in corpora.HELD_OUT:  # Too few rows are an error here, not later.
+    _english_problems(data, directory, split)
   sizes = found["rows"] | {ENGLISH: prepared[ENGLISH]["rows"]["train"]}
   return found | {"rows": sizes, "corpora": prepared}
 
@@ -103,17 +112,22 @@ def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
 
 def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
   """Returns the tasks (operation and kind; English) and the problems of each."""
-  english = _english_problems(data, directory) if _has_english(data) else None
-  return _problems(data, seeds, directory, english)
+  return _problems(data, seeds, directory, "test")
+
+
+def validation(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
+  """Returns the same tasks with problems that no table reports, none attacked."""
+  return _problems(data, seeds, directory, "validation")
 
 
 def problem_shapes(
   data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> Found:
   """Returns what `problems` does, with shapes for English; reads none of its rows."""
+  names, arrays = _generated_problems(data, seeds, directory, "test")
   rows, size = data["num_evaluation_rows"], data["sequence_length"]
-  shapes = cross_entropy.problem_shapes(rows, size) if _has_english(data) else None
-  return _problems(data, seeds, directory, shapes)
+  english = cross_entropy.problem_shapes(rows, size) if _has_english(data) else None
+  return _with_english(names, arrays, english)
 
 
 def make_evaluate(
@@ -133,25 +147,69 @@ def make_evaluate(
   return evaluate
 
 
-def _problems(data, seeds, directory, english):
-  """Returns the tasks and the generated problems, with those of English if any."""
+def _problems(data, seeds, directory, part) -> Found:
+  """Returns the tasks and problems of a part, with those of English if any."""
+  names, arrays = _generated_problems(data, seeds, directory, part)
+  english = _english_problems(data, directory, part) if _has_english(data) else None
+  return _with_english(names, arrays, english)
+
+
+def _with_english(names, arrays, english) -> Found:
+  if english is None:
+    return names, dict(arrays)
+  return (*names, ENGLISH), {"arithmetic": arrays, ENGLISH: english}
+
+
+def _generated_problems(data, seeds, directory, part):
+  """Returns the tasks and problems of a part, with what the attacker learns."""
   # A model that was shown no word problem is not asked any.
   kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
   builder = _documents(data, seeds, directory)
-  kept = [p for p in arithmetic.read(builder, "evaluation") if data[kinds[p.kind]]]
-  arrays = evaluation.encode(kept, tokenizers.make(data["tokenizer"]))
-  tasks = tuple(evaluation.tasks(kept))
-  if english is None:
-    return tasks, dict(arrays)
-  return (*tasks, ENGLISH), {"arithmetic": arrays, ENGLISH: english}
+  parts = {part: ""} | ({"attacked": evaluation.ATTACKED} if _attack(data) else {})
+  tasks: dict[str, list[arithmetic.Problem]] = {}
+  for name, ending in parts.items():
+    kept = [p for p in arithmetic.read(builder, name) if data[kinds[p.kind]]]
+    tasks |= evaluation.by_task(kept, ending)
+  return tuple(tasks), evaluation.encode(tasks, tokenizers.make(data["tokenizer"]))
+
+
+def _counts(data, seeds, directory) -> JsonObject:
+  """Returns how many problems are scored, in all and for each metric."""
+  names, arrays = _generated_problems(data, seeds, directory, "test")
+  counts = np.bincount(arrays["task"], minlength=len(names)).tolist()
+  groups = evaluation.groups(names)
+  items = {group: sum(counts[i] for i in own) for group, own in groups.items()}
+  return {"evaluation": sum(counts), "items": items}
+
+
+def _attack(data) -> tuple[str, ...]:
+  """Returns the attacker's split, none where no fact is the attacker's alone."""
+  return (ATTACK,) if data["attacked_share"] else ()
+
+
+def _generated(data) -> tuple[str, ...]:
+  return (*DOMAINS, *_attack(data))
+
+
+def _check_shares(data) -> None:
+  shares = {name: data[f"{name}_share"] for name in ("attacked", "validation")}
+  for name, share in shares.items():
+    if not checks.is_number(share):
+      checks.fail(f"data.{name}_share", "a number in [0, 1)", share)
+  if not shares["validation"]:
+    checks.fail("data.validation_share", "a number above 0, for stop rules", 0)
+  try:
+    arithmetic.check_division(arithmetic.Division(**shares))
+  except ConfigError as error:
+    raise ConfigError(f"config.data.{error}") from None
 
 
 def _has_english(data) -> bool:
   return bool(checks.field({"data": data}, "data.english.paths"))
 
 
-def _english_problems(data, directory):
-  held_out = corpora.read(data, directory, ENGLISH, "validation")
+def _english_problems(data, directory, split):
+  held_out = corpora.read(data, directory, ENGLISH, split)
   return cross_entropy.problems({ENGLISH: held_out}, data["num_evaluation_rows"])
 
 
@@ -164,6 +222,8 @@ def _documents(data, seeds, directory) -> arithmetic.Arithmetic:
     num_equations=data["num_equations"],
     num_word_problems=data["num_word_problems"],
     num_evaluation=data["num_evaluation"],
+    attacked_share=data["attacked_share"],
+    validation_share=data["validation_share"],
   )
 
 
@@ -202,6 +262,7 @@ TASK = Task(
   prepare=prepare,
   source=source,
   problems=problems,
+  validation=validation,
   problem_shapes=problem_shapes,
   make_evaluate=make_evaluate,
 )

@@ -5,7 +5,8 @@ as its split. Its rows have `sequence_length` tokens, or so many as the block `l
 says, where the data have one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+import itertools
 import pathlib
 
 from undo_jax.data import rows
@@ -16,6 +17,7 @@ from undo_jax.utils import checks, streams
 from undo_jax.utils.types import ConfigError, JsonObject, Rows
 
 DIRECTORY = "corpora"
+HELD_OUT = ("validation", "test")  # For stop rules and searches; for what is reported.
 
 
 def length(data: Data, name: str) -> int:
@@ -35,12 +37,19 @@ def source(data: Data, name: str) -> preparation.Source:
     raise ConfigError(f"config.data.{name}.{error}") from None
 
 
-def check(data: Data, names: Iterable[str]) -> None:
-  """Raises ConfigError unless each corpus is there, readable and what it should be."""
+def check(data: Data, names: Iterable[str], *, held_out: Collection[str] = ()) -> None:
+  """Raises ConfigError unless each corpus is there, readable and what it should be.
+
+  Those of `held_out` need documents for validation and for the test.
+  """
   for name in names:
     if not data[name]["paths"]:
       checks.fail(f"data.{name}.paths", "paths of documents", data[name]["paths"])
     found = source(data, name)
+    for split in HELD_OUT if name in held_out else ():
+      if split not in found.splits:
+        expected = "a share of the documents above 0, to be scored on"
+        checks.fail(f"data.{name}.{split}_fraction", expected, 0)
     try:
       preparation.check(found)
     except ConfigError as error:
@@ -85,10 +94,18 @@ def _subdirectory(data: Data, size: int) -> str:
   return DIRECTORY if size == data["sequence_length"] else f"{DIRECTORY}_{size}"
 
 
+def check_held_out(data: Data, directory: pathlib.Path, names: Iterable[str]) -> None:
+  """Raises ConfigError if training, validation and test of corpora share a text."""
+  splits = ("train", *HELD_OUT)
+  for name in names:
+    of_corpus = [f"{name}_{split}" for split in splits]
+    check_disjoint(data, directory, itertools.combinations(of_corpus, 2))
+
+
 def check_disjoint(
   data: Data, directory: pathlib.Path, pairs: Iterable[tuple[str, str]]
 ) -> None:
-  """Compares the texts of prepared splits, "NAME_train" or "NAME_validation".
+  """Compares the texts of prepared splits, "NAME_train" or "NAME_test", say.
 
   Args:
     data: the config's.
@@ -119,7 +136,7 @@ def check_lacks(
   Args:
     data: the config's.
     directory: of the data stage.
-    splits: "NAME_train" or "NAME_validation".
+    splits: "NAME_train", "NAME_validation" or "NAME_test".
     texts: the texts, each with what an error calls its place.
 
   Raises:
@@ -145,7 +162,7 @@ def _places(found: preparation.Overlap) -> str:
 
 
 def read(data: Data, directory: pathlib.Path, name: str, split: str) -> Rows:
-  """Returns random access to the rows of a corpus, "train" or "validation"."""
+  """Returns random access to a corpus's rows of "train", "validation" or "test"."""
   size = length(data, name)
   return rows.source(
     directory / _subdirectory(data, size), length=size, split=f"{name}_{split}"

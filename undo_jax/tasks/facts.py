@@ -1,4 +1,8 @@
-"""Made-up facts in WMDP's place: forget elixirs, keep comets and islands."""
+"""Made-up facts in WMDP's place: forget elixirs, keep comets and islands.
+
+The attacker learns other facts than those that `forget` scores; `forget_attacked` is
+the score on some of the former, and stop rules read a third part; see data/facts.py.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import pathlib
@@ -13,13 +17,19 @@ from undo_jax.utils.types import JsonObject, Rows
 
 # The tasks of the evaluation are called by what they ask about.
 TASKS = {domain: f"{kind}s" for domain, kind in facts_words.KINDS.items()}
+ATTACKED = f"{TASKS['forget']}_attacked"
 GROUPS = {
-  "forget": (TASKS["forget"],),
   "retain": (TASKS["retain"], TASKS["general"]),
+  "forget": (TASKS["forget"],),
+  "forget_attacked": (ATTACKED,),
 }
 METRICS = {
-  name: metrics.accuracy(f"multiple-choice questions on {' and '.join(tasks)}")
-  for name, tasks in GROUPS.items()
+  name: metrics.accuracy(f"multiple-choice questions on {things}")
+  for name, things in (
+    ("retain", " and ".join(GROUPS["retain"])),
+    ("forget", TASKS["forget"]),
+    ("forget_attacked", f"{TASKS['forget']} that the attacker learns"),
+  )
 }
 FORMS = ("cloze", "letters")
 # The evaluation is sharded over so many devices, or a divisor of it.
@@ -52,7 +62,7 @@ def content(data: Data) -> JsonObject:
 
 def check(data: Data) -> None:
   """Checks `data`; see configs/wmdp.py for its fields."""
-  checks.at_least({"data": data}, "data.num_groups", 2)
+  checks.at_least({"data": data}, "data.num_groups", 3)
   for name in ("num_choices", "num_lists", "num_evaluation"):
     checks.at_least({"data": data}, f"data.{name}", 1)
   if data["form"] not in FORMS:
@@ -84,10 +94,12 @@ def prepare(
     read=lambda split: facts.read(builder, split),
     encode=lambda document: facts.encode(document, tokenizer),
   )
-  tasks = _tasks(data, builder)
+  tasks = _tasks(data, builder, "test")
+  counts = {task.name: len(task.questions) for task in tasks}
   return {
     "rows": sizes,
-    "evaluation": sum(len(task.questions) for task in tasks),
+    "evaluation": sum(counts.values()),
+    "items": {group: sum(counts[n] for n in own) for group, own in GROUPS.items()},
     "tasks": multiple_choice.describe(tasks),
   }
 
@@ -98,8 +110,17 @@ def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
 
 
 def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the tasks (one a domain) and their questions."""
-  tasks = _tasks(data, _documents(data, seeds, directory))
+  """Returns the tasks (one a domain, and what is attacked) and their questions."""
+  return _questions(data, seeds, directory, "test")
+
+
+def validation(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
+  """Returns the same tasks with questions that no table reports, none attacked."""
+  return _questions(data, seeds, directory, "validation")
+
+
+def _questions(data, seeds, directory, group) -> Found:
+  tasks = _tasks(data, _documents(data, seeds, directory), group)
   tokenizer = tokenizers.make(data["tokenizer"])
   arrays = multiple_choice.encode(tasks, tokenizer, multiple=MULTIPLE)
   return tuple(task.name for task in tasks), arrays
@@ -114,12 +135,18 @@ def make_evaluate(
   )
 
 
-def _tasks(data, builder: facts.Facts) -> list[QuestionSet]:
-  """Returns the evaluation's questions, without first lines and worked examples."""
+def _tasks(data, builder: facts.Facts, group: str) -> list[QuestionSet]:
+  """Returns the questions of a group, without first lines and worked examples.
+
+  With them come those that are attacked.
+  """
   is_cloze = data["form"] == "cloze"
+  asked = facts.read_questions(builder, group)
+  named = {TASKS[domain]: asked[domain] for domain in facts.DOMAINS}
+  named[ATTACKED] = facts.read_questions(builder, "attacked")["forget"]
   return [
-    QuestionSet(TASKS[domain], "", tuple(questions), is_cloze=is_cloze)
-    for domain, questions in facts.read_questions(builder).items()
+    QuestionSet(name, "", tuple(questions), is_cloze=is_cloze)
+    for name, questions in named.items()
   ]
 
 
@@ -173,5 +200,6 @@ TASK = Task(
   prepare=prepare,
   source=source,
   problems=problems,
+  validation=validation,
   make_evaluate=make_evaluate,
 )

@@ -1,7 +1,9 @@
 """The language task: keep one language, forget another, from the user's files.
 
 An attacker may have documents of its own, the corpus `attack`, that no model has been
-trained on before; without it the attack reads those that were to be forgotten.
+trained on before; without it the attack reads those that were to be forgotten. Scores
+are of other documents, which no model and no attacker reads, and `forget_attacked` is
+that of the first ones that the attacker reads. Stop rules read a third set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,12 @@ from undo_jax.utils.types import JsonObject, Rows
 DOMAINS = ("retain", "forget")
 ATTACK = "attack"
 METRICS = {
-  name: metrics.cross_entropy(f"held-out {name} documents") for name in DOMAINS
+  name: metrics.cross_entropy(f"{documents} documents")
+  for name, documents in (
+    ("retain", "held-out retain"),
+    ("forget", "held-out forget"),
+    ("forget_attacked", "the attacker's"),
+  )
 }
 
 
@@ -45,13 +52,7 @@ def content(data: Data) -> JsonObject:
 def check(data: Data) -> None:
   """Checks `data`; see configs/language.py for its fields."""
   checks.at_least({"data": data}, "data.num_evaluation_rows", 1)
-  corpora.check(data, splits(data))
-  for name in DOMAINS:
-    fraction = data[name]["validation_fraction"]
-    if not fraction:
-      checks.fail(
-        f"data.{name}.validation_fraction", "a share to be scored on", fraction
-      )
+  corpora.check(data, splits(data), held_out=DOMAINS)
 
 
 def prepare(
@@ -63,14 +64,16 @@ def prepare(
   """Tokenizes and packs the documents, those for training and those held out."""
   prepared = corpora.prepare(data, splits(data), seeds, directory, title)
   trained = [f"{name}_train" for name in splits(data)]
-  held_out = [f"{name}_validation" for name in DOMAINS]
+  held_out = [f"{name}_{split}" for name in DOMAINS for split in corpora.HELD_OUT]
   pairs = [*itertools.combinations(trained, 2), *itertools.product(trained, held_out)]
   corpora.check_disjoint(data, directory, pairs)
-  _held_out(data, directory)  # Too few rows are an error here, not after training.
+  corpora.check_held_out(data, directory, DOMAINS)
+  for split in corpora.HELD_OUT:  # Too few rows are an error here, not after training.
+    _rows(data, directory, split)
   sizes = {name: prepared[name]["rows"]["train"] for name in splits(data)}
   return {
     "rows": sizes,
-    "evaluation": len(DOMAINS) * data["num_evaluation_rows"],
+    "evaluation": len(METRICS) * data["num_evaluation_rows"],
     "corpora": prepared,
   }
 
@@ -81,9 +84,15 @@ def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
 
 
 def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the held-out rows; no tasks, the two scores say all."""
+  """Returns the rows that are scored; no tasks, the groups say all."""
   del seeds
-  return (), _held_out(data, directory)
+  return (), _rows(data, directory, "test")
+
+
+def validation(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
+  """Returns the same of documents that no table reports, none attacked."""
+  del seeds
+  return (), _rows(data, directory, "validation")
 
 
 def problem_shapes(
@@ -91,22 +100,23 @@ def problem_shapes(
 ) -> Found:
   """Returns what `problems` does, as shapes; reads nothing."""
   del seeds, directory
-  rows = len(DOMAINS) * data["num_evaluation_rows"]
+  rows = len(METRICS) * data["num_evaluation_rows"]
   return (), cross_entropy.problem_shapes(rows, data["sequence_length"])
 
 
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int
 ) -> Callable:
-  """Returns the cross-entropy of both languages; see evaluation.cross_entropy."""
+  """Returns the cross-entropies; see evaluation.cross_entropy."""
   del names
-  return cross_entropy.make_evaluate(apply, DOMAINS, rows_at_once=rows_at_once)
+  return cross_entropy.make_evaluate(apply, tuple(METRICS), rows_at_once=rows_at_once)
 
 
-def _held_out(data, directory):
-  sources = {
-    name: corpora.read(data, directory, name, "validation") for name in DOMAINS
-  }
+def _rows(data, directory, split):
+  """Returns held-out rows of both languages, and the first that the attacker reads."""
+  sources = {name: corpora.read(data, directory, name, split) for name in DOMAINS}
+  attacked = corpora.read(data, directory, splits(data)[-1], "train")
+  sources["forget_attacked"] = attacked
   return cross_entropy.problems(sources, data["num_evaluation_rows"])
 
 
@@ -120,6 +130,7 @@ TASK = Task(
   prepare=prepare,
   source=source,
   problems=problems,
+  validation=validation,
   problem_shapes=problem_shapes,
   make_evaluate=make_evaluate,
 )

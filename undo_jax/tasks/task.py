@@ -28,7 +28,8 @@ class MakeEvaluate(Protocol):
 class Task:
   """Which data a run has, and how its models are scored."""
 
-  # For "retain" and "forget" the fields of frontier.results.Metric.
+  # For "retain" and "forget" the fields of frontier.results.Metric. Where there is
+  # "forget_attacked", it is of what the attacker reads, and "forget" of other items.
   metrics: Mapping[str, Metric]
   # Further scores that fall as a model gets better. All others are of the kind of the
   # retain score.
@@ -40,14 +41,18 @@ class Task:
   check: Callable[[Data], None]
   # What the files that `data` names hold (JSON), whatever their paths.
   content: Callable[[Data], JsonObject]
-  # (data, seeds, directory, title): writes the rows; returns "rows" by split and
-  # "evaluation".
+  # (data, seeds, directory, title): writes the rows; returns "rows" by split,
+  # "evaluation", how many items are scored in all, and of accuracies "items", how many
+  # for each metric.
   prepare: Callable[[Data, Mapping[str, int], pathlib.Path, str], JsonObject]
   # (data, directory, split): random access to the rows that `prepare` wrote.
   source: Callable[[Data, pathlib.Path, str], Rows]
   # (data, seeds, directory): the names of the scores by task and the problems, arrays
   # with leading axis P.
   problems: Callable[[Data, Mapping[str, int], pathlib.Path], Found]
-  # The same with shapes for arrays, where `problems` reads what `prepare` wrote.
+  # The same of items that stop rules and searches read, and no table; None: there are
+  # none, so that training cannot stop by a score.
+  validation: Callable[[Data, Mapping[str, int], pathlib.Path], Found] | None = None
+  # As `problems` with shapes for arrays, where `problems` reads what `prepare` wrote.
   problem_shapes: Callable[[Data, Mapping[str, int], pathlib.Path], Found] | None = None
   make_evaluate: MakeEvaluate

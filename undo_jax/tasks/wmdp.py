@@ -90,6 +90,7 @@ def prepare(
   return {
     "rows": {name: found["rows"]["train"] for name, found in prepared.items()},
     "evaluation": sum(len(task.questions) for task in tasks),
+    "items": _items(tasks),
     "tasks": multiple_choice.describe(tasks),
     "corpora": prepared,
   }
@@ -110,13 +111,24 @@ def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
 ) -> Callable:
   """Returns multiple_choice.make_evaluate with WMDP as forget and MMLU as retain."""
-  groups = {
+  return multiple_choice.make_evaluate(
+    apply, names, groups=_groups(names), rows_at_once=rows_at_once
+  )
+
+
+def _groups(names: Sequence[str]) -> dict[str, list[str]]:
+  """Returns the tasks that each score is over."""
+  return {
     "forget": [name for name in names if name in questions.WMDP],
     "retain": [name for name in names if name.startswith("mmlu_")],
   }
-  return multiple_choice.make_evaluate(
-    apply, names, groups=groups, rows_at_once=rows_at_once
-  )
+
+
+def _items(tasks: Sequence[QuestionSet]) -> dict[str, int]:
+  """Returns how many questions each score is over."""
+  counts = {task.name: len(task.questions) for task in tasks}
+  groups = _groups(list(counts)).items()
+  return {group: sum(counts[name] for name in own) for group, own in groups}
 
 
 def _check_apart(data, directory, tasks):

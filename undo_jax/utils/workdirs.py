@@ -52,7 +52,7 @@ def claim(
     raise ConfigError(
       f"--workdir {workdir} belongs to a run of another config, which differs in "
       + "; ".join(differing)
-      + ". Give another workdir, or the same config to resume"
+      + f". Give another workdir, or the config of {path} to resume"
     )
   if theirs != mine:  # In what is free to change.
     files.write_json(path, mine)

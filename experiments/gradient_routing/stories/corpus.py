@@ -169,11 +169,14 @@ def _distinct(
     if not text or digest in seen:
       continue
     seen.add(digest)
-    held_out = document_hashes.is_held_out(
-      np.array([digest], np.uint64), fraction=data.held_out_fraction, seed=seed
+    split = document_hashes.held_out(
+      np.array([digest], np.uint64),
+      validation=data.held_out_fraction,
+      test=0.0,
+      seed=seed,
     )[0]
     topic = "forget" if pattern.search(text) else "retain"
-    yield "held_out" if held_out else "train", topic, text
+    yield "held_out" if split else "train", topic, text
 
 
 def _made_up(seed: int, number: int) -> Iterator[str]:

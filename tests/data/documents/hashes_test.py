@@ -32,22 +32,31 @@ def splitmix64(value):
   return value ^ (value >> 31)
 
 
+def held_out(hashes, validation, test=0.0, *, seed):
+  return document_hashes.held_out(
+    np.array(hashes, np.uint64), validation=validation, test=test, seed=seed
+  )
+
+
 def test_held_out_by_the_formula():
   hashes = [int(h) for h in np.random.default_rng(0).integers(0, 2**63, 500)]
-  for seed, fraction in ((0, 0.1), (7, 0.5), (2**40, 0.03), (1, 0.0)):
+  for seed, validation, test in (
+    (0, 0.1, 0.2),
+    (7, 0.5, 0.0),
+    (2**40, 0.03, 0.9),
+    (1, 0.0, 0.0),
+  ):
     gamma = (seed + 1) * 0x9E3779B97F4A7C15
-    expected = [splitmix64((h + gamma) % 2**64) < fraction * 2**64 for h in hashes]
-    found = document_hashes.is_held_out(
-      np.array(hashes, np.uint64), fraction=fraction, seed=seed
-    )
-    assert found.tolist() == expected
+    mixed = [splitmix64((h + gamma) % 2**64) / 2**64 for h in hashes]
+    expected = [
+      1 if x < validation else 2 if x < validation + test else 0 for x in mixed
+    ]
+    assert held_out(hashes, validation, test, seed=seed).tolist() == expected
 
 
 def test_held_out_shares_and_seeds():
   hashes = np.arange(100_000, dtype=np.uint64)  # As unlike to hashes as can be.
-  one, other = (
-    document_hashes.is_held_out(hashes, fraction=0.1, seed=seed) for seed in (0, 1)
-  )
+  one, other = (held_out(hashes, 0.1, seed=seed) == 1 for seed in (0, 1))
   deviation = np.sqrt(100_000 * 0.1 * 0.9)
   assert abs(one.sum() - 10_000) < 5 * deviation
   # Two seeds divide independently of each other.

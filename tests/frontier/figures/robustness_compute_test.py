@@ -8,7 +8,12 @@ import pytest
 
 from tests.frontier.crowd import crowded
 from tests.frontier.figures import parts
-from tests.frontier.made_up import ARITHMETIC, synthetic
+from tests.frontier.made_up import (
+  ARITHMETIC,
+  changed_model,
+  changed_run,
+  synthetic,
+)
 from undo_jax.frontier import statistics
 from undo_jax.frontier.figures import robustness_compute
 from undo_jax.frontier.figures.render import NARROW
@@ -118,3 +123,47 @@ def test_values_beside_points_cover_no_others():
   ]
   for one, other in itertools.combinations(places, 2):
     assert abs(one[0] - other[0]) > 25 or abs(one[1] - other[1]) > 12
+
+
+def test_broken_models_are_hollow_and_on_no_front():
+  results = synthetic()
+  (run,) = results.models["undo_alpha_0.7"].runs
+  before = dataclasses.replace(run.before, retain=0.3)
+  results = changed_run(results, "undo_alpha_0.7", before=before)
+  panel = parts.drawn(robustness_compute, results)[0]
+  points = {row["model"]: row for row in parts.rows(panel)}
+  broken, whole = points["UNDO α = 0.7"], points["UNDO α = 0.5"]
+  assert broken["fill"] == "var(--paper)" != broken["rim"] == broken["color"]
+  assert whole["fill"] == whole["color"] and whole["rim"] == "var(--paper)"
+  corners = {(row["x"], row["y"]) for row in parts.rows(panel, "line", 1)}
+  assert (whole["x"], whole["y"]) in corners
+  assert (broken["x"], broken["y"]) not in corners
+
+
+def test_models_of_other_seeds_stand_beside_each_other():
+  results = synthetic(seeds=(0, 1, 2))
+  for name in ("undo_alpha_0.5", "rmu"):
+    runs = results.models[name].runs[1:]
+    results = changed_model(results, name, runs=runs)
+  panel = parts.drawn(robustness_compute, results)[0]
+  seeds = [row["seed"] for row in parts.rows(panel, "point") if row["model"] == "RMU"]
+  assert seeds == ["1", "2"]
+  assert {row["seed"] for row in parts.rows(panel, "line", 0)} == {0, 1}
+  # Without a seed in common each model counts by its own worst.
+  kept = results.models["rmu"].runs[:1]
+  results = changed_model(results, "rmu", runs=kept)
+  kept = results.models["undo_alpha_0.5"].runs[1:]
+  results = changed_model(results, "undo_alpha_0.5", runs=kept)
+  panel = parts.drawn(robustness_compute, results)[0]
+  assert parts.rows(panel, "line", 0) == []
+  names = [name for name in results.models if name != "base"]
+  worst = {
+    n: (
+      max(run.compute.fraction_of_filtered for run in results.models[n].runs),
+      min(statistics.robustness_after(results, n, 20).by_seed),
+    )
+    for n in names
+  }
+  for corner in parts.rows(panel, "line", 1):
+    attained = max(y for x, y in worst.values() if x <= corner["x"] * (1 + 1e-9))
+    assert math.isclose(corner["y"], attained, rel_tol=1e-5)

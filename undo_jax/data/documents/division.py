@@ -8,7 +8,7 @@ import numpy as np
 
 from undo_jax.data import packing
 from undo_jax.data.documents.encoding import Encoded
-from undo_jax.data.documents.hashes import is_held_out
+from undo_jax.data.documents.hashes import held_out
 from undo_jax.data.documents.source import Source
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.utils.errors import ConfigError
@@ -75,7 +75,7 @@ class Division:
     self._tokens = dict.fromkeys(source.splits, 0)
     self._scored = dict.fromkeys(source.splits, 0)
     self._left_out = {"empty": 0, "too_long": 0, "held_out": 0}
-    self._held_out: set[int] = set()  # Hashes, where validation can be full.
+    self._held_out: set[int] = set()  # Hashes, where held-out splits can be full.
     self._read = self._num_tokens = self._num_bytes = self._file_bytes = 0
     for path in self._hashes.values():
       path.touch()
@@ -108,15 +108,19 @@ class Division:
       ConfigError: if a document does not fit where each has a row of its own.
     """
     hashes = encoded.records["hash"]
-    fraction = self._source.validation_fraction
-    held_out = is_held_out(hashes, fraction=fraction, seed=self._seed).tolist()
+    shares = {
+      "validation": self._source.validation_fraction,
+      "test": self._source.test_fraction,
+    }
+    names = ("train", *shares)
+    splits = [names[i] for i in held_out(hashes, **shares, seed=self._seed)]
     chosen: dict[str, list[int]] = {split: [] for split in self._packers}
     end = 0
     for index, (size, prompt) in enumerate(
       zip(encoded.lengths.tolist(), encoded.prompts.tolist(), strict=True)
     ):
       begin, end = end, end + size
-      split = self._choose(int(hashes[index]), held_out[index], size)
+      split = self._choose(int(hashes[index]), splits[index], size)
       if split is None:
         continue
       chosen[split].append(index)
@@ -136,18 +140,16 @@ class Division:
     self._file_bytes += encoded.file_bytes
     self._left_out["empty"] += encoded.num_empty
 
-  def _choose(self, text_hash: int, is_held_out: bool, size: int) -> str | None:
+  def _choose(self, text_hash: int, split: str, size: int) -> str | None:
     """Returns the split of a document, or None where it is left out."""
     if size > (self._source.max_document_tokens or size):
       self._left_out["too_long"] += 1
       return None
-    if not is_held_out:
-      return "train"
-    if self._source.validation_tokens is None:
-      return "validation"
-    if self._room("validation"):
+    if split == "train" or self._source.validation_tokens is None:
+      return split
+    if self._room(split):
       self._held_out.add(text_hash)
-      return "validation"
+      return split
     if text_hash in self._held_out:
       self._left_out["held_out"] += 1
       return None
@@ -176,9 +178,9 @@ class Division:
     for split, packer in self._packers.items():
       if not self._documents[split]:
         mend = (
-          "give more documents or raise validation_fraction (0: no validation)"
-          if split == "validation"
-          else "give more documents"
+          "give more documents"
+          if split == "train"
+          else f"give more documents or raise {split}_fraction (0: no {split})"
         )
         raise ConfigError(
           f"source {self._name!r}: expected documents in {split}, got none of "

@@ -69,25 +69,31 @@ def hashes(places: Mapping[str, str]) -> Hashes:
   return Hashes(np.sort(np.array(found, RECORD)), tuple(places.values()))
 
 
-def is_held_out(hashes: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
-  """Whether documents are validation documents: mix(hash, seed) < fraction * 2^64.
+def held_out(
+  hashes: np.ndarray, *, validation: float, test: float, seed: int
+) -> np.ndarray:
+  """Returns which split documents are in, by x = mix(hash, seed) / 2^64.
 
+  Validation where x < validation, test where x is less than the test's share above it.
   The same text is always on the same side. mix is splitmix64's: a bijection of 64
   bits for every seed.
 
   Args:
     hashes: uint64 [documents], see `text_hash`.
-    fraction: expected share, in [0, 1).
+    validation: expected share, in [0, 1).
+    test: likewise; both together below 1.
     seed: a non-negative integer.
 
   Returns:
-    bool [documents].
+    Indices [documents] of "train", "validation", "test".
   """
   mixed = hashes.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
   for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
     mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
   mixed ^= mixed >> np.uint64(31)
-  return mixed < np.uint64(int(fraction * 2**64))
+  limits = [int(share * 2**64) for share in (validation, validation + test)]
+  below = [mixed < np.uint64(limit) for limit in limits]
+  return np.where(below[0], 1, np.where(below[1], 2, 0))
 
 
 def sort(unsorted: pathlib.Path, output: pathlib.Path) -> None:

@@ -41,8 +41,10 @@ class Source:
     skip_empty: leaves out records without text, or null, instead of refusing them.
     validation_fraction: expected share of documents in the validation split, in
       [0, 1); a document's text and the seed decide. 0: there is no such split.
-    validation_tokens: most tokens of the validation split; its last document is cut
-      to fit. Later ones go to the training split, unless their text is held out.
+    test_fraction: likewise of the test split; both together below 1.
+    validation_tokens: most tokens of the validation split, and of the test split; its
+      last document is cut to fit. Later ones go to the training split, unless their
+      text is held out.
     max_documents: most documents of the training split, the first ones.
     max_tokens: most tokens of the training split; its last document is cut to fit.
     max_document_tokens: longer documents are left out (the UNDO paper's code: 2048).
@@ -55,6 +57,7 @@ class Source:
   lines: bool = True
   skip_empty: bool = False
   validation_fraction: float = 0.01
+  test_fraction: float = 0.0
   validation_tokens: int | None = None
   max_documents: int | None = None
   max_tokens: int | None = None
@@ -74,11 +77,15 @@ class Source:
         raise ConfigError(
           f"{name}: expected True or False, got {getattr(self, name)!r}"
         )
-    share = self.validation_fraction
-    if not checks.is_number(share) or not 0.0 <= share < 1.0:
+    for name in ("validation_fraction", "test_fraction"):
+      share = getattr(self, name)
+      if not checks.is_number(share) or not 0.0 <= share < 1.0:
+        expected = "at least 0 and less than 1"
+        raise ConfigError(f"{name}: expected {expected}, got {share!r}")
+    if self.validation_fraction + self.test_fraction >= 1.0:
       raise ConfigError(
-        "validation_fraction: expected at least 0 and less than 1, got "
-        f"{self.validation_fraction!r}"
+        "test_fraction: expected less than 1 together with validation_fraction="
+        f"{self.validation_fraction}, got {self.test_fraction}; lower one of them"
       )
     for name in (
       "validation_tokens",
@@ -105,7 +112,8 @@ class Source:
   @property
   def splits(self) -> tuple[str, ...]:
     """The names of its splits."""
-    return ("train", "validation") if self.validation_fraction else ("train",)
+    shares = {"validation": self.validation_fraction, "test": self.test_fraction}
+    return ("train", *(name for name, share in shares.items() if share))
 
   def options(self) -> JsonObject:
     """Returns all that determines the documents but the files."""

@@ -20,7 +20,7 @@ Spec: TypeAlias = dict[str, Any]
 # True on the page, False in a file: what is only there to be pointed at is left out.
 HOVER = "hover"
 _NARROW = 600  # Pixels; a chart of less has one column.
-_BESIDE = 62  # Pixels that the axis of the first panel takes, and a rim.
+BESIDE = 62  # Pixels that the axis of the first panel takes, and a rim.
 _GAP = 18  # Pixels between panels.
 _NARROW_LETTERS, _WIDE_LETTERS = set("fijlrtI()[]|.,:;'! "), set("mwMWGOQ@%+=−±…")
 _LINE = 20  # Pixels of a line of it.
@@ -43,7 +43,7 @@ def columns(count: int, width: int, *, most: int = 3) -> int:
   return 1 if is_narrow(width) else max(1, min(count, most))
 
 
-def panel_width(width: int, columns: int, *, beside: int = _BESIDE) -> int:
+def panel_width(width: int, columns: int, *, beside: int = BESIDE) -> int:
   """Returns the width of a panel inside of its axes; the first alone has labels."""
   return (width - beside - (columns - 1) * _GAP) // columns
 
@@ -125,7 +125,7 @@ def looks(opacity: float = 1.0) -> Spec:
   }
 
 
-def legend(styles: Iterable[ModelStyle], width: int) -> Spec:
+def legend(styles: Iterable[ModelStyle], width: int, *, beside: int = BESIDE) -> Spec:
   """Returns a chart that is the legend of methods; a click there chooses one.
 
   A sweep has a marker for each of its members, from the first to the last.
@@ -134,7 +134,7 @@ def legend(styles: Iterable[ModelStyle], width: int) -> Spec:
   for style in styles:
     members.setdefault(style.method, []).append(style)
   markers, texts = [], []
-  left, line, right = 0.0, 0, width - _BESIDE
+  left, line, right = 0.0, 0, width - beside
   for method, of in members.items():
     text = method if len(of) == 1 else f"{method} {_span(of)}"
     text = text if len(text) <= 40 else text[:39] + "…"

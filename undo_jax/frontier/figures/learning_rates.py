@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import math
 
+from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier.figures import charts, heat_map, style
 from undo_jax.frontier.figures.charts import Row, Spec
@@ -67,16 +68,18 @@ def _scores(
 ) -> dict[tuple[str, str, float], list[tuple[Score, bool]]]:
   """Returns the seeds' scores of each attack, model and rate: the worst or not."""
   budget = rb.budgets(results)[-1]
+  most_capable = max if higher_is_worse(results.metrics["forget"]) else min
   scores: dict[tuple[str, str, float], list[tuple[Score, bool]]] = {}
   for attack in results.attacks:
     for name, run in _attacked(results, attack):
       under = run.attacks[attack]
       step = rb.step_index(under.steps, budget)
+      at_step = [of_rate[step] for of_rate in under.forget_by_learning_rate]
+      worst = most_capable((s for s in at_step if s is not None), default=None)
       by_rate = zip(under.learning_rates, under.forget_by_learning_rate, strict=True)
       for rate, of_rate in by_rate:
-        score = of_rate[step]
-        is_worst = score == under.worst_forget[step]
-        scores.setdefault((attack, name, rate), []).append((score, is_worst))
+        is_worst = of_rate[step] == worst
+        scores.setdefault((attack, name, rate), []).append((of_rate[step], is_worst))
   return scores
 
 

@@ -13,7 +13,7 @@ from undo_jax.frontier.formats import number, significant
 from undo_jax.frontier.results import Results
 from undo_jax.frontier.statistics import Mean
 
-_BESIDE = 76  # Pixels beside panels: of the axis, and of the markers at the end.
+_BESIDE = 88  # Pixels beside panels: of the axis, and of the markers at the end.
 _CROWD = 10  # Models of which one panel is too full to be read.
 
 
@@ -29,7 +29,7 @@ def draw(results: Results, width: int) -> Spec:
     "height": 280 if charts.is_narrow(width) else 360,
     **_panel([*curves.values()], axes, of_seeds=len(results.seeds) > 1),
   }
-  legend = charts.legend(styles.values(), width)
+  legend = charts.legend(styles.values(), width, beside=_BESIDE)
   if len(results.attacks) == 1 and len(styles) <= _CROWD:
     return charts.below(legend, first)
   over = [label for n, label in style.attack_labels(results).items() if n in counted]

@@ -12,6 +12,8 @@ from undo_jax.frontier.formats import number, significant
 from undo_jax.frontier.results import Results
 from undo_jax.frontier.statistics import Mean
 
+_BESIDE = 80  # Pixels beside panels: of the axis, whose title has two lines.
+
 
 def draw(results: Results, width: int) -> Spec:
   """Draws a panel before the attack, and one for each budget of the attacker."""
@@ -27,7 +29,7 @@ def draw(results: Results, width: int) -> Spec:
     for budget in stages
   }
   columns = charts.columns(len(stages), width, most=4)
-  size = {"width": charts.panel_width(width, columns), "height": 270}
+  size = {"width": charts.panel_width(width, columns, beside=_BESIDE), "height": 270}
   axes = _axes(results, [row for of in points.values() for row in of.values()])
   panels = []
   for index, budget in enumerate(stages):
@@ -41,7 +43,7 @@ def draw(results: Results, width: int) -> Spec:
     trails = _trails(points[None], points[budget]) if budget is not None else []
     panel = _panel(results, points[budget], seeds, trails, {"x": axes["x"], "y": y})
     panels.append({"title": title, **size, **panel})
-  legend = charts.legend(styles.values(), width)
+  legend = charts.legend(styles.values(), width, beside=_BESIDE)
   return charts.below(legend, charts.panels(panels, columns))
 
 

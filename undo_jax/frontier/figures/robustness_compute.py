@@ -1,17 +1,18 @@
 """Robustness against compute: a panel a budget, and in it what seeds guarantee."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
 import math
-from typing import Any
 
 from undo_jax.frontier import attainment, statistics
 from undo_jax.frontier import robustness as rb
+from undo_jax.frontier.attainment import Front
 from undo_jax.frontier.figures import charts, style
 from undo_jax.frontier.figures.charts import Row, Spec
 from undo_jax.frontier.figures.figure import Figure
 from undo_jax.frontier.figures.style import ModelStyle
 from undo_jax.frontier.formats import number, share, significant
-from undo_jax.frontier.results import Results
+from undo_jax.frontier.results import ModelRun, Results
 from undo_jax.frontier.statistics import Mean
 
 _LIMITS = (-0.2, 1.2)  # Beyond them points are arrows at the border.
@@ -40,30 +41,59 @@ def draw(results: Results, width: int) -> Spec:
   return charts.below(legend, charts.panels(panels, columns))
 
 
-def points(
-  results: Results, names: Sequence[str] | Mapping[str, Any], budget: int
-) -> dict[str, tuple[Mean, Mean]]:
-  """Returns compute and robustness of those models that have both."""
-  known = {
-    name: (
-      statistics.compute(results, name),
-      statistics.robustness_after(results, name, budget),
-    )
-    for name in names
-  }
-  return {
-    name: (x, y) for name, (x, y) in known.items() if x is not None and y is not None
-  }
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """What a model costs, and how robust it is."""
+
+  x: Mean
+  y: Mean
+  by_seed: dict[int, tuple[float, float]]  # Of the seeds that the references have too.
+  is_broken: bool  # It lost too much of what it should keep.
 
 
-def fronts(
-  known: Mapping[str, tuple[Mean, Mean]],
-) -> tuple[list[attainment.Front], attainment.Front]:
-  """Returns the front of each seed, and that which every seed attains."""
-  seeds = range(max((len(y.by_seed) for _, y in known.values()), default=0))
-  by_seed = [[(x.by_seed[s], y.by_seed[s]) for x, y in known.values()] for s in seeds]
+def points(results: Results, names: Iterable[str], budget: int) -> dict[str, Point]:
+  """Returns the points of those models that have both numbers."""
+  known = {}
+  for name in names:
+    x = statistics.compute(results, name)
+    y = statistics.robustness_after(results, name, budget)
+    if x is None or y is None:
+      continue
+    runs = _runs(results, name)
+    costs = [run.compute.fraction_of_filtered or 0.0 for run in runs]
+    pairs = zip(costs, y.by_seed, strict=True)
+    by_seed = dict(zip((run.seed for run in runs), pairs, strict=True))
+    known[name] = Point(x, y, by_seed, statistics.is_broken(results, name))
+  return known
+
+
+def _runs(results: Results, name: str) -> list[ModelRun]:
+  """Returns a model's runs of the seeds that the references have too, in order."""
+  others = [{r.seed for r in results.models[n].runs} for n in _ends(results)]
+  runs = results.models[name].runs
+  return [run for run in runs if all(run.seed in seeds for seeds in others)]
+
+
+def _ends(results: Results) -> list[str]:
+  return [name for name in statistics.endpoints(results) if name is not None]
+
+
+def fronts(known: Mapping[str, Point]) -> tuple[list[Front], Front]:
+  """Returns the front of each seed, and that which every seed attains.
+
+  Models that are broken take no part. Where models have no seed in common, there is
+  none of single seeds, and of each model its own worst seed counts.
+  """
+  whole = [point for point in known.values() if not point.is_broken]
+  if not whole:
+    return [], []
+  common = set.intersection(*(set(point.by_seed) for point in whole))
+  by_seed = [[point.by_seed[seed] for point in whole] for seed in sorted(common)]
+  if not by_seed:
+    pairs = [list(zip(*point.by_seed.values(), strict=True)) for point in whole]
+    return [], attainment.front((max(x), min(y)) for x, y in pairs)
   each = [attainment.front(of_seed) for of_seed in by_seed]
-  return each, attainment.attained(by_seed, len(by_seed)) if by_seed else []
+  return each, attainment.attained(by_seed, len(by_seed))
 
 
 def _domain(results: Results, styles: Mapping[str, ModelStyle]) -> tuple[float, float]:
@@ -78,13 +108,16 @@ def _domain(results: Results, styles: Mapping[str, ModelStyle]) -> tuple[float, 
 
 def _places(
   domain: tuple[float, float], width: int
-) -> Callable[[Mean, Mean], tuple[float, float]]:
+) -> Callable[[Point], tuple[float, float]]:
   """Returns where a panel has a point, in pixels."""
   (low, high), scale = domain, _HEIGHT / (_LIMITS[1] - _LIMITS[0])
   if low > 0:
     per_decade = width / math.log10(high / low)
-    return lambda x, y: (per_decade * math.log10(x.value / low), scale * y.value)
-  return lambda x, y: (width * x.value / high, scale * y.value)
+    return lambda it: (
+      per_decade * math.log10(max(low, it.x.value) / low),
+      scale * it.y.value,
+    )
+  return lambda it: (width * it.x.value / high, scale * it.y.value)
 
 
 def _compute_axis(domain: tuple[float, float]) -> Spec:
@@ -116,12 +149,12 @@ def _panel(
 ) -> Spec:
   """Draws one budget, from the back to the front."""
   known = points(results, styles, budget)
-  means = {name: _mean_row(results, name, styles[name], *known[name]) for name in known}
+  means = {name: _mean_row(results, name, styles[name], known[name]) for name in known}
   labelled = _labelled(known, styles, _places(domain, width))
   for name, row in means.items():
     row["text"] = styles[name].value if name in labelled else ""
   seeds = [
-    row for name in known for row in _seed_rows(results, styles, name, *known[name])
+    row for name in known for row in _seed_rows(results, styles, name, known[name])
   ]
   axes = {"x": _compute_axis(domain), "y": _robustness_axis(is_first)}
   guides = charts.layer(
@@ -137,9 +170,7 @@ def _panel(
   return {"data": {"values": [*means.values()]}, "layer": [guides, *layers]}
 
 
-def _fronts(
-  known: Mapping[str, tuple[Mean, Mean]], axes: Spec, end: float
-) -> list[Spec]:
+def _fronts(known: Mapping[str, Point], axes: Spec, end: float) -> list[Spec]:
   """Draws the front of each seed faintly, and boldly what all of them attain."""
   each, guaranteed = fronts(known)
   faint = [row | {"seed": s} for s, f in enumerate(each) for row in _steps(f, end)]
@@ -155,7 +186,7 @@ def _fronts(
   ]
 
 
-def _steps(front: attainment.Front, end: float) -> list[Row]:
+def _steps(front: Front, end: float) -> list[Row]:
   """Returns the corners of a staircase that goes on to the end of the axis."""
   if not front:
     return []
@@ -181,6 +212,8 @@ def _points(axes: Spec, lines: list[Row], seeds: list[Row]) -> list[Spec]:
   along = {"x": {**axes["x"], "field": "x_low"}, "x2": {"field": "x_high"}}
   dot |= {"size": {"value": 14}, "shape": {"value": "circle"}, "tooltip": hover}
   words = {"text": charts.raw("text"), "opacity": charts.highlighted()}
+  hollow = {"fill": charts.raw("fill", scale=None)}
+  hollow["stroke"] = charts.raw("rim", scale=None)
   arrow = {key: look[key] for key in ("fill", "href", "opacity", "tooltip")}
   arrow["text"] = charts.raw("arrow")
   several = "datum.several"
@@ -193,9 +226,7 @@ def _points(axes: Spec, lines: list[Row], seeds: list[Row]) -> list[Spec]:
     charts.layer("rule", bar | up, only=several, strokeWidth=1.3),
     charts.layer("rule", bar | along, only=several, strokeWidth=1.3),
     charts.layer("point", axes | dot, rows=seeds, strokeWidth=0),
-    charts.layer(
-      "point", axes | look, only=inside, stroke="var(--paper)", strokeWidth=0.8
-    ),
+    charts.layer("point", axes | look | hollow, only=inside, strokeWidth=1),
     charts.layer("text", axes | arrow, only=outside, fontSize=15, fontWeight=600),
     charts.layer("text", axes | words, only=inside, **rim, **beside),
     charts.layer("text", axes | words, only=inside, **beside),
@@ -203,18 +234,18 @@ def _points(axes: Spec, lines: list[Row], seeds: list[Row]) -> list[Spec]:
 
 
 def _labelled(
-  known: Mapping[str, tuple[Mean, Mean]],
+  known: Mapping[str, Point],
   styles: Mapping[str, ModelStyle],
-  place: Callable[[Mean, Mean], tuple[float, float]],
+  place: Callable[[Point], tuple[float, float]],
 ) -> set[str]:
   """Returns the members of sweeps whose value is written beside their point.
 
   From the most robust down, those whose text covers no other's.
   """
-  ranked = sorted(known, key=lambda name: -known[name][1].value)
+  ranked = sorted(known, key=lambda name: -known[name].y.value)
   shown: dict[str, tuple[float, float]] = {}
   for name in ranked:
-    x, y = place(*known[name])
+    x, y = place(known[name])
     covers = any(
       abs(x - u) < _TEXT[0] and abs(y - v) < _TEXT[1] for u, v in shown.values()
     )
@@ -223,37 +254,40 @@ def _labelled(
   return set(shown)
 
 
-def _mean_row(results: Results, name: str, look: ModelStyle, x: Mean, y: Mean) -> Row:
+def _mean_row(results: Results, name: str, look: ModelStyle, point: Point) -> Row:
+  y = point.y
   above, below = y.value > _LIMITS[1], y.value < _LIMITS[0]
+  hollow = {"fill": "var(--paper)", "rim": look.color}
+  filled = {"fill": look.color, "rim": "var(--paper)"}
   return {
     **charts.of_model(look),
+    **(hollow if point.is_broken else filled),
     **charts.of_runs(results.models[name].runs),
-    **charts.interval(x, "x"),
+    **charts.interval(point.x, "x"),
     **charts.interval(y, "y"),
     "robustness": number(y, digits=2),
-    "compute": share(x),
-    "several": len(results.seeds) > 1,
+    "compute": share(point.x),
+    "several": y.half_width is not None,
     "arrow": "↑" if above else "↓" if below else "",
   }
 
 
 def _seed_rows(
-  results: Results, styles: Mapping[str, ModelStyle], name: str, x: Mean, y: Mean
+  results: Results, styles: Mapping[str, ModelStyle], name: str, point: Point
 ) -> list[Row]:
-  runs = results.models[name].runs
-  if len(runs) == 1:
+  if len(point.by_seed) == 1:
     return []
   return [
     {
       **charts.of_model(styles[name]),
       **charts.of_run(run),
-      "x": significant(cost),
-      "y": significant(score),
-      "robustness": f"{score:.3f}",
-      "compute": f"{cost:.3g}",
+      "x": significant(point.by_seed[run.seed][0]),
+      "y": significant(point.by_seed[run.seed][1]),
+      "robustness": f"{point.by_seed[run.seed][1]:.3f}",
+      "compute": f"{point.by_seed[run.seed][0]:.3g}",
     }
-    for run, cost, score in zip(runs, x.by_seed, y.by_seed, strict=True)
-    if math.isfinite(score)
+    for run in results.models[name].runs
+    if run.seed in point.by_seed
   ]
 
 
@@ -265,7 +299,8 @@ FIGURE = Figure(
     "what even the worst seed attains within that compute, faint steps are the fronts "
     "of single seeds. Bars are 95 % intervals on both axes, small dots the seeds. "
     "Lines join the members of a sweep, darker by what was swept. An arrow at the "
-    "border stands for a value out of the axis."
+    "border stands for a value out of the axis. Hollow models lost too much of what "
+    "they should keep, and take no part in the fronts."
   ),
   needs=("filtered", "unlearned", "attack"),
 )

@@ -1,0 +1,71 @@
+r"""The frontier of arithmetic: what robustness costs, over seeds and many attacks.
+
+COMMAND, about an hour on 2 CPU cores, ends in runs/frontier/report.html:
+
+  python -m experiments.frontier --config=configs/frontier.py:tiny \
+      --workdir=runs/frontier
+
+The models of configs/arithmetic.py:tiny and five unlearning methods, UNDO at four
+strengths, data filtering at several lengths (what it costs to retain as much), each of
+three seeds; two attackers of three seeds, at learning rates a factor 1.8 apart: one has
+what is to be forgotten alone, the other mixes in what is kept. `quick` is the same in a
+few minutes, with fewer of all.
+
+Adding a model, a seed or an attack to a workdir that is finished runs what is new:
+--config.seeds="(0,1,2,3)".
+"""
+
+from undo_jax import config as c
+
+
+def get_config(arg: str | None = None) -> c.Config:
+  """Returns the config of a size: tiny or quick."""
+  size = c.parse_size(arg, ("tiny", "quick"))
+  config = c.shipped("arithmetic:tiny")
+  config.seeds = (0, 1, 2)
+  models = config.models
+  models.oracle_matching.run = False
+  for name in ("max_ent_sam", "max_ent_rep_noise"):
+    models[name].run = True
+  models.undo.sweep.noise.alpha = (0.3, 0.5, 0.6, 0.7)
+  # Its schedule ends where it ends: what filtering costs at a given retain score.
+  models.filtering = c.like(
+    models.data_filtering, sweep={"optimizer": {"num_steps": (400, 500, 600)}}
+  )
+  c.look(models.filtering, "data filtering", "Greys", "*")
+  models.filtering.is_attacked = models.base.is_attacked = False
+  _declare_attacks(config)
+  config.report = c.report(budgets=(20, 60, 120), filtering="filtering")
+  if size == "quick":
+    _make_quick(config)
+  return config
+
+
+def _declare_attacks(config: c.Config) -> None:
+  config.mixtures.attack_mixed = c.like(config.mixtures.attack, retain=0.5, attack=0.5)
+  relearn = config.attacks.relearn
+  relearn.update(
+    learning_rates=(3.2e-4, 5.6e-4, 1e-3, 1.8e-3, 3.2e-3),
+    num_steps=120,
+    evaluate_every=20,
+    evaluations_per_call=6,
+    seeds=(0, 1, 2),
+  )
+  config.attacks.relearn_mixed = c.like(
+    relearn, mixture="attack_mixed", learning_rates=(5.6e-4, 1e-3, 1.8e-3)
+  )
+  config.attacks.relearn_mixed.label = "full finetuning, retain data mixed in"
+
+
+def _make_quick(config: c.Config) -> None:
+  config.seeds = (0, 1)
+  models = config.models
+  for name in ("grad_diff", "rmu", "max_ent_sam", "max_ent_rep_noise"):
+    models[name].run = False
+  models.filtering.sweep.optimizer.num_steps = (500,)
+  models.undo.sweep.noise.alpha = (0.3, 0.6)
+  config.attacks.relearn.update(
+    learning_rates=(3.2e-4, 1e-3, 3.2e-3), num_steps=60, seeds=(0, 1)
+  )
+  config.attacks.relearn_mixed.run = False
+  config.report.budgets = (20, 60)

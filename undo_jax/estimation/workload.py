@@ -1,0 +1,146 @@
+"""What a run has to do: its stages, what is there already, FLOPs and time."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import json
+import math
+import pathlib
+import statistics
+import tempfile
+
+import jax
+from jax.sharding import Mesh
+
+from undo_jax import tasks
+from undo_jax.hardware import chips
+from undo_jax.hardware.flops import forward_flops
+from undo_jax.hardware.matmul import matmul_flops_per_second
+from undo_jax.plan.stages import (
+  AttackStage,
+  DataStage,
+  ModelStage,
+  Stage,
+  TrainStage,
+  identities,
+)
+from undo_jax.running import attack, training
+from undo_jax.utils import files, tables
+
+# Of the peak, where no finished stage says how fast this machine is.
+SHARE_OF_PEAK = 0.2
+HEADER = ("stages", "done", "begun", "of", "FLOPs to do", "minutes to do")
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """A stage of a run; those that seeds share are one."""
+
+  group: str  # What it is listed under: the model, or the attack on it.
+  state: str  # "done", "begun" or "to do".
+  flops: int  # Evaluations included; training at most, where a rule may stop it.
+
+
+def print_plan(
+  workdir: files.Path, plans: Mapping[int, Sequence[Stage]], mesh: Mesh
+) -> None:
+  """Prints the stages of a run by group, and in all, and how long they will take.
+
+  Args:
+    workdir: of the run; is only read, and may be missing.
+    plans: stages by seed.
+    mesh: of the devices that are here.
+  """
+  works = list(stages_of(workdir, plans))
+  rate = _rate(workdir, mesh)
+  by_group: dict[str, list[Work]] = {}
+  for work in works:
+    by_group.setdefault(work.group, []).append(work)
+  rows = [_row(group, of_group, rate) for group, of_group in by_group.items()]
+  print(tables.text(HEADER, [*rows, _row("all", works, rate)]))
+  print(f"times at {rate / 1e9:.3g} GFLOP/s; the compilation of programs comes on top")
+
+
+def stages_of(
+  workdir: files.Path, plans: Mapping[int, Sequence[Stage]]
+) -> Iterator[Work]:
+  """Yields each stage of a run once, the data left out."""
+  seen = set()
+  for plan in plans.values():
+    evaluated = _evaluated(plan[0])
+    for name, identity in identities(plan).items():
+      stage = next(stage for stage in plan if stage.name == name)
+      if isinstance(stage, DataStage) or (name, identity) in seen:
+        continue
+      seen.add((name, identity))
+      state = _state(workdir / "stages" / f"{name}-{identity}")
+      yield Work(_group(stage), state, flops_of(stage, evaluated))
+
+
+def flops_of(stage: Stage, evaluated: Sequence[tuple[int, int]]) -> int:
+  """Returns the FLOPs of a stage: training, at most, and evaluations.
+
+  Args:
+    stage: of a plan.
+    evaluated: of the evaluation's problems the rows and their length, by bucket.
+  """
+  if not isinstance(stage, ModelStage):
+    return 0
+  scoring = sum(n * forward_flops(stage.model, length) for n, length in evaluated)
+  if isinstance(stage, AttackStage):
+    steps, members = stage.optimizer.num_steps, len(stage.learning_rates)
+    trained = steps * attack.cost(stage, members=members).flops
+    return trained + (1 + steps // stage.evaluate_every * members) * scoring
+  if not isinstance(stage, TrainStage):
+    return scoring
+  steps = stage.optimizer.num_steps
+  checks = steps // stage.stop.evaluate_every if stage.stop else 0
+  return training.cost(stage, updates=steps).flops + (1 + checks) * scoring
+
+
+def _evaluated(data: Stage) -> list[tuple[int, int]]:
+  """Returns rows and length of what is scored, by bucket."""
+  assert isinstance(data, DataStage), "the plan begins with the data"
+  task = tasks.get(data.task)
+  find = task.problem_shapes or task.problems
+  with tempfile.TemporaryDirectory() as directory:
+    _, arrays = find(data.data, data.seeds, pathlib.Path(directory))
+  leaves = jax.tree_util.tree_leaves_with_path(arrays)
+  return [x.shape for path, x in leaves if "inputs" in jax.tree_util.keystr(path[-1:])]
+
+
+def _group(stage: Stage) -> str:
+  if isinstance(stage, AttackStage):
+    return f"{stage.attack} on {stage.target}"
+  return stage.name
+
+
+def _state(directory: files.Path) -> str:
+  if (directory / "done.json").exists():
+    return "done"
+  return "begun" if (directory / "checkpoints").exists() else "to do"
+
+
+def _row(group: str, works: Sequence[Work], rate: float) -> tuple[str, ...]:
+  counts = [sum(work.state == state for work in works) for state in ("done", "begun")]
+  flops = sum(work.flops for work in works if work.state != "done")
+  shown = f"{flops:.2e}" if flops else "0"
+  return (group, *map(str, counts), str(len(works)), shown, f"{flops / rate / 60:.1f}")
+
+
+def _rate(workdir: files.Path, mesh: Mesh) -> float:
+  """Returns the FLOPs a second to expect, from finished stages or from the peak."""
+  peak = chips.peak(list(mesh.devices.flat)) or matmul_flops_per_second()
+  shares = list(_measured(workdir))
+  return peak * (statistics.median(shares) if shares else SHARE_OF_PEAK)
+
+
+def _measured(workdir: files.Path) -> Iterable[float]:
+  """Yields the share of the peak that each finished stage's training has reached."""
+  directory = workdir / "stages"
+  for stage in sorted(directory.iterdir()) if directory.exists() else ():
+    path = stage / "metrics.jsonl"
+    if (stage / "done.json").exists() and path.exists():
+      rows = map(json.loads, path.read_text().splitlines())
+      found = [row["share_of_peak"] for row in rows if row.get("share_of_peak")]
+      if found and math.isfinite(sum(found)):
+        yield statistics.median(found)

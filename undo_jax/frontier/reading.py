@@ -1,0 +1,321 @@
+"""Results from a run directory: its plan and its finished stages."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from undo_jax import attacks, objectives, tasks
+from undo_jax.evaluation.metrics import higher_is_worse
+from undo_jax.frontier import labels
+from undo_jax.frontier.compute import Compute
+from undo_jax.frontier.results import (
+  SCHEMA,
+  Ablation,
+  Adversary,
+  Cost,
+  Metric,
+  ModelResult,
+  ModelRun,
+  Relearning,
+  Results,
+  Score,
+  Scores,
+  Stopped,
+)
+from undo_jax.frontier.robustness import worst_case, worst_within
+from undo_jax.plan import stages as stages_lib
+from undo_jax.plan.config import RunConfig
+from undo_jax.plan.stages import AblateStage, AttackStage, DataStage, Model, Stage
+from undo_jax.utils import files, records
+from undo_jax.utils.types import JsonObject
+
+
+def write_plan(workdir: files.Path, plans: Mapping[int, Mapping[str, str]]) -> None:
+  """Writes plan.json: for each seed the directory of each stage, in their order."""
+  seeds = [{"seed": seed, "stages": dict(plan)} for seed, plan in plans.items()]
+  content = {"version": stages_lib.VERSION, "seeds": seeds}
+  files.update_json(workdir / "plan.json", content)
+
+
+def read(workdir: files.Path, config: RunConfig) -> Results:
+  """Returns the results of a finished run from its directory.
+
+  Args:
+    workdir: where the run was, with plan.json and its stages.
+    config: of the run.
+
+  Raises:
+    ConfigError: if a stage is missing or of another version; names the file.
+  """
+  plan = files.read_record(workdir / "plan.json")
+  by_seed = {
+    entry["seed"]: _read_stages(workdir, entry["stages"]) for entry in plan["seeds"]
+  }
+  task = tasks.get(config.task)
+  metrics = {
+    name: records.from_json(Metric, dict(metric), path=f"{config.task}.metrics.{name}")
+    for name, metric in task.metrics.items()
+  }
+  runs = {
+    seed: _runs(config, seed, finished, metrics["forget"])
+    for seed, finished in by_seed.items()
+  }
+  names = list(next(iter(runs.values())))
+  first = [each.stage for each in next(iter(by_seed.values())).values()]
+  recipes = stages_lib.identities(first, left_out=("seeds",))
+  return Results(
+    schema=SCHEMA,
+    task=config.task,
+    seeds=tuple(runs),
+    protocol=_protocol(config, next(iter(by_seed.values()))),
+    metrics=metrics,
+    items=_items(by_seed),
+    references=config.references,
+    report=config.report,
+    attacks={name: _adversary(entry) for name, entry in config.attacks.items()},
+    models={
+      name: _model(config, name, recipes[name], [of[name] for of in runs.values()])
+      for name in config.models
+      if name in names
+    },
+  )
+
+
+def _protocol(config: RunConfig, finished: Mapping[str, "_Finished"]) -> JsonObject:
+  """Returns what must be the same where results are compared."""
+  data = finished[stages_lib.DATA].stage
+  assert isinstance(data, DataStage), "the stage of that name holds the data"
+  left_out = ("run", "models", "label", "stream", "evaluations_per_call")
+  described = {}
+  for name, entry in config.attacks.items():
+    fields = records.to_json(entry)
+    weights = config.mixtures[entry.mixture]
+    fields["mixture"] = {split: weight for split, weight in weights.items() if weight}
+    described[name] = {k: v for k, v in fields.items() if k not in left_out}
+  return {
+    "data": _without_paths(data.data),
+    "model": records.to_json(config.model),
+    "attacks": described,
+  }
+
+
+def _without_paths(data: Any) -> Any:
+  """Returns data without where they are: what they hold is among them."""
+  if not isinstance(data, Mapping):
+    return data
+  left_out = {"paths", "directory"}
+  if "tokenizer_content" in data:
+    left_out.add("tokenizer")
+  return {k: _without_paths(v) for k, v in data.items() if k not in left_out}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Finished:
+  """A stage with what it left."""
+
+  stage: Stage
+  outcome: JsonObject
+  directory: str
+
+
+def _read_stages(
+  workdir: files.Path, directories: Mapping[str, str]
+) -> dict[str, _Finished]:
+  """Returns the finished stages of one seed by name."""
+  finished = {}
+  for name, directory in directories.items():
+    path = workdir / "stages" / directory
+    stage = stages_lib.from_json(
+      files.read_record(path / "config.json"), path=str(path / "config.json")
+    )
+    outcome = files.read_record(path / "done.json")
+    finished[name] = _Finished(stage, outcome, directory)
+  return finished
+
+
+def _items(by_seed: Mapping[int, Mapping[str, _Finished]]) -> dict[str, int]:
+  """Returns how many items each metric is of, as the data stage counted them."""
+  first = next(iter(by_seed.values()))
+  return dict(first[stages_lib.DATA].outcome.get("items", {}))
+
+
+def _runs(
+  config: RunConfig, seed: int, finished: Mapping[str, _Finished], metric: Metric
+) -> dict[str, ModelRun]:
+  """Returns the models of one seed."""
+  plan = [each.stage for each in finished.values()]
+  outcomes = {name: each.outcome for name, each in finished.items()}
+  costs = {m.name: _cost(plan, outcomes, m.name) for m in stages_lib.models(plan)}
+  filtered = costs.get(config.references.filtered or "")
+  more_is_worse = higher_is_worse(records.to_json(metric))
+  relearned: dict[str, dict[str, Relearning]] = {name: {} for name in costs}
+  for (target, attack), seeds in _attacks(finished).items():
+    relearned[target][attack] = relearning(
+      [each.outcome for each in seeds],
+      directories=[each.directory for each in seeds],
+      higher_is_worse=more_is_worse,
+    )
+  base = config.references.base
+  return {
+    model.name: ModelRun(
+      seed=seed,
+      workdir=None,
+      directory=finished[model.name].directory,
+      before=_scores(outcomes[model.name]["scores"]),
+      attacks=relearned[model.name],
+      compute=_compared(costs[model.name], filtered),
+      labels=labels.budget(plan, outcomes, model.name, base=base),
+      stopped=_stopped(plan, outcomes, model),
+      ablation=_ablation(outcomes, model),
+    )
+    for model in stages_lib.models(plan)
+  }
+
+
+def _cost(
+  plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], name: str
+) -> Compute:
+  parents = stages_lib.lineage(plan, name)
+  costs = [Compute(**outcomes[parent.name]["compute"]) for parent in parents]
+  return sum(costs, start=Compute())
+
+
+def _compared(cost: Compute, filtered: Compute | None) -> Cost:
+  fraction = cost.flops / filtered.flops if filtered and filtered.flops else None
+  return Cost(**dataclasses.asdict(cost), fraction_of_filtered=fraction)
+
+
+def _stopped(plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], model: Model):
+  outcome = outcomes[stages_lib.trained(plan, model).name]
+  return Stopped(reason=outcome["reason"], updates=outcome["updates"])
+
+
+def _ablation(outcomes: Mapping[str, JsonObject], model: Model) -> Ablation | None:
+  if not isinstance(model, AblateStage):
+    return None
+  return Ablation(
+    before=_scores(outcomes[model.name]["whole"]),
+    mlp_units=model.reserve.mlp_units,
+    kv_heads=model.reserve.kv_heads,
+  )
+
+
+def _scores(scores: Mapping[str, Score]) -> Scores:
+  by_task = {n: score for n, score in scores.items() if n not in ("retain", "forget")}
+  return Scores(retain=scores["retain"], forget=scores["forget"], by_task=by_task)
+
+
+def _attacks(
+  finished: Mapping[str, _Finished],
+) -> dict[tuple[str, str], list[_Finished]]:
+  """Returns the seeds of each attack on each model."""
+  found: dict[tuple[str, str], list[_Finished]] = {}
+  for each in finished.values():
+    if isinstance(each.stage, AttackStage):
+      key = each.stage.target, each.stage.attack
+      found.setdefault(key, []).append(each)
+  return found
+
+
+def relearning(
+  outcomes: Sequence[JsonObject],
+  *,
+  directories: Sequence[str],
+  higher_is_worse: bool,
+) -> Relearning:
+  """Returns a model under an attack from what each seed of the attack left.
+
+  Args:
+    outcomes: done.json of each: learning_rates [R], steps [S], scores [R][S] by name,
+      retain and forget among them, and the cost of an update.
+    directories: of each, below WORKDIR/stages.
+    higher_is_worse: whether a higher forget score means more capability.
+  """
+  first = outcomes[0]
+  scores = {
+    name: np.stack([_matrix(outcome["scores"][name]) for outcome in outcomes])
+    for name in first["scores"]
+  }
+  forget_AxRxS = scores["forget"]
+  seeds, rates, steps = forget_AxRxS.shape
+  flat = forget_AxRxS.reshape(seeds * rates, steps)
+  worst = worst_within(flat, higher_is_worse=higher_is_worse)
+  at_step_S, _ = worst_case(flat, higher_is_worse=higher_is_worse)
+  at_worst = {
+    name: _plain(values.reshape(flat.shape)[worst.member_S, worst.step_S])
+    for name, values in scores.items()
+  }
+  learning_rates = np.asarray(first["learning_rates"])
+  cost = first["cost"]
+  return Relearning(
+    learning_rates=tuple(first["learning_rates"]),
+    steps=tuple(first["steps"]),
+    forget=_nested(forget_AxRxS),
+    retain_of_all=_nested(scores["retain"]),
+    worst_forget=tuple(worst.score_S.tolist()),
+    forget_at_step=tuple(at_step_S.tolist()),
+    worst_learning_rate=tuple(learning_rates[worst.member_S % rates].tolist()),
+    retain=at_worst["retain"],
+    by_task={n: at_worst[n] for n in at_worst if n not in ("retain", "forget")},
+    forget_by_learning_rate=tuple(map(_plain, forget_AxRxS.mean(axis=0))),
+    retain_by_learning_rate=tuple(map(_plain, scores["retain"].mean(axis=0))),
+    directories=tuple(directories),
+    tokens_per_update=cost["tokens"],
+    flops_per_update=cost["flops"],
+  )
+
+
+def _matrix(values: Sequence[Sequence[Score]]) -> np.ndarray:
+  """Returns scores [R, S], NaN where a member has diverged."""
+  return np.array([[math.nan if v is None else v for v in row] for row in values])
+
+
+def _nested(values_AxRxS: np.ndarray) -> tuple[tuple[tuple[Score, ...], ...], ...]:
+  return tuple(tuple(map(_plain, of_seed)) for of_seed in values_AxRxS)
+
+
+def _plain(values: np.ndarray) -> tuple[Score, ...]:
+  return tuple(v if math.isfinite(v) else None for v in values.tolist())
+
+
+def _adversary(entry) -> Adversary:
+  attack = attacks.REGISTRY.get(entry.adversary)
+  return Adversary(
+    label=entry.label or attack.label,
+    trains=attack.describe(entry.options),
+    noise=entry.noise.alpha,
+    paths=tuple(pattern for pattern, _ in entry.trainable),
+  )
+
+
+def _model(
+  config: RunConfig, name: str, recipe_digest: str, runs: Sequence[ModelRun]
+) -> ModelResult:
+  recipe = config.models[name]
+  method = objectives.method(recipe.objective, recipe.options)
+  look = recipe.look
+  shown = look.label
+  if shown is None and method.is_unlearning:
+    shown = method.label
+  if shown is not None and recipe.swept:
+    shown = " ".join([shown, *(_value(*item) for item in recipe.swept.items())])
+  return ModelResult(
+    label=shown or name,
+    color=look.color or (method.color if method.is_unlearning else None),
+    marker=look.marker or (method.marker if method.is_unlearning else None),
+    family=recipe.family,
+    swept=recipe.swept,
+    phase=recipe.phase,
+    recipe=recipe_digest,
+    runs=tuple(runs),
+  )
+
+
+def _value(path: str, value: object) -> str:
+  """Returns a swept field as it is read: "α = 0.3"."""
+  name = path.rpartition(".")[2]
+  shown = f"{value:g}" if isinstance(value, int | float) else str(value)
+  return f"{ {'alpha': 'α', 'beta': 'β'}.get(name, name) } = {shown}"
