@@ -197,7 +197,10 @@ def documents(
   )
 
 
-FIGURES = ("relearning_curves", "robustness_compute", "retain_forget", "learning_rates")
+FIGURES = (
+  *("robustness_compute", "relearning_curves", "retain_forget", "attack_defense"),
+  "learning_rates",
+)
 
 
 def report(
@@ -537,7 +540,7 @@ def unlearn(
 def sharpness_aware(entry: Config, *, rho: float = 0.01, **changes: object) -> Config:
   """Returns an entry under sharpness-aware minimization, which is not run unasked."""
   follower = like(entry, rho=rho, run=False, **changes)
-  look(follower, "MaxEnt + SAM", "#d4477f", ">")
+  look(follower, "MaxEnt + SAM", "#882255", ">")
   return follower
 
 
@@ -610,7 +613,7 @@ def undo(
   entry = distill(teacher=teacher, **distilling)
   entry.noise.beta = beta
   entry.sweep = {"noise": {"alpha": alphas}}
-  look(entry, "UNDO", "Blues", "o")
+  look(entry, "UNDO", "#0072b2", "o")
   return entry
 
 
@@ -685,7 +688,7 @@ def unlearn_and_distill(student: Config, **changes: object) -> Config:
   entry = like(student, start="random", **changes)
   entry.sweep = table()
   entry.optimizer.trainable = ()  # A random student learns everything.
-  look(entry, "unlearn and distill", "#1f8f4e", "P")
+  look(entry, "unlearn and distill", "#009e73", "P")
   return entry
 
 
@@ -702,7 +705,7 @@ def oracle_matching(
     options={},
   )
   entry.phase = "other"
-  look(entry, "oracle matching", "#9c36a8", "D")
+  look(entry, "oracle matching", "#aa4499", "D")
   return entry
 
 
@@ -758,7 +761,7 @@ def coherence(*, weight: float = 0.2, trusted: bool = True) -> Config:
 
 
 def look(entry: Config, label: str, color: str, marker: str) -> None:
-  """Sets how an entry is shown on the page: a color, or of a sweep a colormap."""
+  """Sets how an entry is shown on the page; a sweep has shades of its color."""
   entry.look.update({"label": label, "color": color, "marker": marker})
 
 

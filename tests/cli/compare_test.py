@@ -23,7 +23,9 @@ def test_results_of_two_runs_become_one_with_its_page(tmp_path, capsys):
   value = json.loads((tmp_path / "both" / "results.json").read_text())
   merged = results.from_json(value, path="results.json")
   assert merged.seeds == (0, 1) and tuple(merged.models) == made_up.SMALL
-  assert (tmp_path / "both" / "report.html").exists()
+  page = (tmp_path / "both" / "report.html").read_text()
+  for seed in (0, 1):  # From the page to the workdirs.
+    assert f'href="../run{seed}/stages/made-up/config.json"' in page
   assert "undo_alpha_0.3" in capsys.readouterr().out
 
 

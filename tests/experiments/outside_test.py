@@ -55,7 +55,7 @@ def test_results_and_page_hold_what_is_from_outside(finished):
   page = (workdir / "report.html").read_text()
   for text in ("embedding alone", "My own figure", "ascent", "forget of my own"):
     assert text in page
-  assert len(list((workdir / "figures").glob("*.png"))) == 1
+  assert len(list((workdir / "figures").glob("*.svg"))) == 1
   (stage,) = (workdir / "stages").glob("base-*")
   rows = [json.loads(line) for line in (stage / "lines.txt").read_text().splitlines()]
   assert [row[:2] for row in rows[:2]] == [[1, "train"], [2, "train"]]

@@ -32,14 +32,14 @@ UNIT = "fraction of exact answers"
 ARITHMETIC = {
   "base": (0.97, 1, 0.99, 0.0, "base", "#111111", "s"),
   "data_filtering": (0.01, 120, 0.99, 1.0, "data filtering", "#666666", "*"),
-  "max_ent": (0.02, 5, 0.97, 0.01, "MaxEnt", "#b3261e", "^"),
-  "grad_diff": (0.0, 5.5, 0.93, 0.012, "GradDiff", "#ea6a1f", "v"),
-  "rmu": (0.03, 4.8, 0.95, 0.008, "RMU", "#f4ae52", "<"),
-  "oracle_matching": (0.01, 7, 0.98, 0.06, "oracle matching", "#9c36a8", "D"),
-  "unlearn_and_distill": (0.02, 95, 0.98, 1.09, "unlearn and distill", "#1f8f4e", "P"),
-  "undo_alpha_0.3": (0.02, 9, 0.98, 0.21, "UNDO α = 0.3", "Blues", "o"),
-  "undo_alpha_0.5": (0.02, 20, 0.98, 0.44, "UNDO α = 0.5", "Blues", "o"),
-  "undo_alpha_0.7": (0.01, 85, 0.97, 0.74, "UNDO α = 0.7", "Blues", "o"),
+  "max_ent": (0.02, 5, 0.97, 0.01, "MaxEnt", "#d55e00", "^"),
+  "grad_diff": (0.0, 5.5, 0.93, 0.012, "GradDiff", "#e69f00", "v"),
+  "rmu": (0.03, 4.8, 0.95, 0.008, "RMU", "#56b4e9", "<"),
+  "oracle_matching": (0.01, 7, 0.98, 0.06, "oracle matching", "#aa4499", "D"),
+  "unlearn_and_distill": (0.02, 95, 0.98, 1.09, "unlearn and distill", "#009e73", "P"),
+  "undo_alpha_0.3": (0.02, 9, 0.98, 0.21, "UNDO α = 0.3", "#0072b2", "o"),
+  "undo_alpha_0.5": (0.02, 20, 0.98, 0.44, "UNDO α = 0.5", "#0072b2", "o"),
+  "undo_alpha_0.7": (0.01, 85, 0.97, 0.74, "UNDO α = 0.7", "#0072b2", "o"),
 }
 SMALL = ("base", "data_filtering", "max_ent", "undo_alpha_0.3")
 ROUTED = (0.1, 30, 0.9, 0.5, "routed", "#00796b", "p")

@@ -1,13 +1,13 @@
 """The report renders, escapes, leaves out what was not measured, and repeats."""
 
-import copy
+import base64
 import dataclasses
-import io
+import hashlib
+import html.parser
 import math
 import re
+import xml.etree.ElementTree as ET
 
-import matplotlib
-from matplotlib.image import imread
 import pytest
 
 from tests.frontier import made_up
@@ -37,41 +37,79 @@ def written(tmp_path_factory):
   return directory, paths, (directory / "report.html").read_text()
 
 
-def test_writes_four_figures_and_the_page_and_nothing_else(written):
+def without_scripts(page):
+  return re.sub("<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_writes_the_figures_and_the_page_and_nothing_else(written):
   directory, paths, _ = written
-  expected = [directory / "figures" / f"{name}.png" for name in FIGURES]
-  assert list(figures.REGISTRY) == list(FIGURES) and len(FIGURES) == 4
+  expected = [directory / "figures" / f"{name}.svg" for name in FIGURES]
+  assert list(figures.REGISTRY) == list(FIGURES) and len(FIGURES) == 5
   assert paths == [*expected, directory / "report.html"]
   assert sorted(p for p in directory.rglob("*") if p.is_file()) == sorted(paths)
 
 
-def test_figures_are_pngs_of_full_width_without_software_metadata(written):
-  for path in written[1][:-1]:
-    data = path.read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    assert imread(io.BytesIO(data)).shape[1] == 1600
-    assert b"Software" not in data and b"tIME" not in data and b"tEXt" not in data
+def test_figures_are_files_that_fill_the_width(written):
+  _, paths, page = written
+  for path, name in zip(paths[:-1], FIGURES, strict=True):
+    root = ET.fromstring(path.read_text())
+    # A heat map is as wide as its cells.
+    heat_map = name in ("attack_defense", "learning_rates")
+    assert heat_map or 1000 < float(root.attrib["width"]) < 1060
+  narrow = re.findall(r'class="still narrow"><svg[^>]* width="(\d+)"', page)
+  assert len(narrow) == 5 and max(map(int, narrow)) < 350
+  assert all(int(width) > 310 for width in narrow[:3])
 
 
-def test_page_refers_to_its_figures_and_to_nothing_else(written):
+def test_the_page_asks_nothing_of_a_network_and_runs_its_own_scripts_alone(written):
   page = written[2]
-  for name in FIGURES:
-    assert f'src="figures/{name}.png"' in page
-  assert page.count("src=") == len(FIGURES)
-  assert "http" not in page and "<script" not in page and "url(" not in page
+  scripts = re.findall("<script>(.*?)</script>", page, flags=re.DOTALL)
+  assert len(scripts) == 3
+  (policy,) = re.findall('Security-Policy" content="(.*?)"', page)
+  assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
+  for script in scripts:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in policy
+  body = without_scripts(page)
+  assert (
+    "src=" not in body and "@import" not in body and not re.search(r"url\((?!#)", body)
+  )
+  assert set(re.findall("https?://[^\"' ]*", body)) <= {
+    *("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink")
+  }
+  links = set(re.findall('href="(.*?)"', body))
+  assert {f"figures/{name}.svg" for name in FIGURES} < links
+  assert {"results.json", "config.json", "stages/made-up/config.json"} < links
+  ids = set(re.findall(' id="(.*?)"', body))
+  assert {link[1:] for link in links if link.startswith("#")} <= ids
+  assert len(re.findall(' id="(.*?)"', body)) == len(ids)
 
 
-def test_equal_results_give_equal_bytes_whatever_the_global_settings(written, tmp_path):
+def test_the_page_is_not_too_heavy(written):
+  assert len(written[2]) < 1.7e6
+  assert len(without_scripts(written[2])) < 0.45e6
+
+
+def test_equal_results_give_equal_bytes_through_json_too(written, tmp_path):
   _, paths, _ = written
-  with matplotlib.rc_context({"font.size": 30, "axes.grid": False}):
-    again = report.write(copy.deepcopy(synthetic()), tmp_path)
+  results = synthetic()
+  read = results_lib.from_json(results_lib.to_json(results), path="results.json")
+  assert read == results
+  again = report.write(read, tmp_path)
   assert [p.read_bytes() for p in again] == [p.read_bytes() for p in paths]
 
 
-def test_results_that_went_through_json_give_the_same_page(written):
-  results = synthetic()
-  read = results_lib.from_json(results_lib.to_json(results), path="results.json")
-  assert read == results and report.page(read) == written[2]
+def test_directories_are_relative_to_the_page():
+  results = synthetic(SMALL, 20, seeds=(0, 1))
+  for index, workdir in enumerate(("../one", "../other")):
+    for name in SMALL:
+      results = changed_run(results, name, index, workdir=workdir)
+  both = report.located(results)
+  directories = [run.directory for run in both.models["base"].runs]
+  assert directories == ["../one/stages/made-up", "../other/stages/made-up"]
+  page = report.page(both, of_one_run=False)
+  assert 'href="../other/stages/made-up/config.json"' in page
+  assert 'href="config.json"' not in page and 'href="results.json"' in page
 
 
 def test_results_of_another_schema_are_refused():
@@ -108,6 +146,28 @@ def test_the_introduction_says_what_the_attack_trains():
   )
 
 
+HTML = set(
+  """html head meta title style body header nav main h1 h2 h3 p strong a ul li
+  div table thead tbody tr th td span figure figcaption script details summary dl dt dd
+  """.split()
+)
+SVG = set("svg g path text line rect desc defs clippath tspan".split())
+
+
+def tags(page):
+  """Returns the names of a page's elements; fails on an attribute that is a script."""
+  names = set()
+
+  class Reader(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attrs):
+      names.add(tag)
+      assert not any(name.startswith("on") for name, _ in attrs), attrs
+      assert not any("javascript:" in (value or "") for _, value in attrs)
+
+  Reader().feed(page)
+  return names
+
+
 EVIL = '<script>alert("$x_{1")</script>'
 
 
@@ -139,16 +199,18 @@ def test_strings_of_the_results_are_escaped(tmp_path):
     results, "rmu", label=EVIL, color=EVIL, marker=EVIL, family=EVIL, swept={}
   )
   read = results_lib.from_json(results_lib.to_json(results), path="results.json")
-  assert len(report.write(read, tmp_path)) == 4  # Nothing was unlearned alone.
-  page = (tmp_path / "report.html").read_text()
-  assert "<script" not in page and 'alert("' not in page
+  assert len(report.write(read, tmp_path)) == 5  # Nothing was unlearned alone.
+  whole = (tmp_path / "report.html").read_text()
+  assert '<script>alert("' not in whole and '<script>alert(\\"' not in whole
+  page = without_scripts(whole)
+  assert "<script" not in page
+  assert tags(whole) <= HTML | SVG
   # Title twice; introduction: name and unit, label, trains, paths; tables; a warning;
   # the rival; definitions.
   assert page.count("&lt;script&gt;alert(&#34;") >= 20
   assert "_hidden" in page
-  assert len(re.findall('style="background:#[0-9a-f]{6}"', page)) == page.count(
-    "style="
-  )
+  ours = re.findall(r'style="(?:background:var\(--m\d+\)|-?[\w-]+: ?[\w. -]+;?)"', page)
+  assert len(ours) == page.count("style=")
   assert EVIL in report.text_table(read)
 
 
@@ -178,7 +240,8 @@ def test_a_run_without_references_gets_its_page(absent, tmp_path):
   references = dataclasses.replace(results.references, **dict.fromkeys(absent))
   results = dataclasses.replace(results, references=references)
   page = report.page(results)
-  names = re.findall('src="figures/(.*?)"', page)
+  chosen = figures.chosen(results).items()
+  names = [name for name, each in chosen if not figures.missing(results, each)]
   if absent == ROLES:
     paths = report.write(results, tmp_path)
     assert [path.name for path in paths] == [*names, "report.html"]
@@ -187,14 +250,14 @@ def test_a_run_without_references_gets_its_page(absent, tmp_path):
   head = tables.main(results).head
   robust = not {"filtered", "unlearned"} & set(absent)
   assert ("robustness after 20" in head) == robust
-  assert ("robustness_compute.png" in names) == robust
+  assert ("robustness_compute.svg" in names) == robust
   assert ("Robustness against compute is not drawn: it needs" in page) == (not robust)
   assert ("compute / data filtering" in head) == ("filtered" not in absent)
   assert ("labelled / pretraining" in head) == ("base" not in absent)
   assert ("steps to recover half of base" in head) == ("base" not in absent)
   assert ("Data filtering, trained" in page) == ("filtered" not in absent)
   assert ("compute" in report.text_table(results)) == ("filtered" not in absent)
-  for name in ("relearning_curves.png", "retain_forget.png", "learning_rates.png"):
+  for name in ("relearning_curves.svg", "retain_forget.svg", "learning_rates.svg"):
     assert name in names
   assert not any("unlearning alone" in text for text in warnings(results))
 
@@ -204,7 +267,7 @@ def test_a_run_without_attacks_gets_its_page(tmp_path):
   for name in SMALL:
     results = changed_run(results, name, attacks={})
   paths = report.write(results, tmp_path)
-  assert [path.name for path in paths] == ["retain_forget.png", "report.html"]
+  assert [path.name for path in paths] == ["retain_forget.svg", "report.html"]
   page = paths[-1].read_text()
   assert "No model was attacked." in page
   assert "Relearning curves is not drawn: it needs an attack." in " ".join(page.split())
@@ -299,7 +362,7 @@ def test_scores_that_are_not_there_are_absent_everywhere(tmp_path):
   )
   *drawn, page = report.write(results, tmp_path)
   page = page.read_text()
-  assert len(drawn) == 4
+  assert len(drawn) == 5
   assert cells(page, "UNDO α = 0.3")[0] == "–"
   assert row(tables.main(results), "max_ent")["retain after all 50 updates"] == "–"
 

@@ -12,7 +12,7 @@ from tests.frontier.made_up import (
   row,
   synthetic,
 )
-from undo_jax.frontier import report, tables
+from undo_jax.frontier import report, statistics, tables
 from undo_jax.frontier.figures.style import model_styles
 from undo_jax.frontier.results import Ablation, Scores
 from undo_jax.plan.config import References
@@ -147,3 +147,25 @@ def test_costs_are_flops_where_there_is_no_data_filtering():
   results = synthetic((*ARITHMETIC, "routed"), 20, report=rival)
   results = dataclasses.replace(results, references=NO_REFERENCES)
   assert row(tables.beside_rival(results), "routed")["FLOPs"] == "5e+14"
+
+
+def test_certainty_shows_held_out_scores_and_censored_recovery():
+  results = synthetic(SMALL, 100, seeds=(0, 1, 2))
+  table = tables.certainty(results)
+  shown = row(table, "undo_alpha_0.3")
+  held_out = statistics.cross_fitted(results, "undo_alpha_0.3", 100)
+  assert shown["likewise, held-out attack"] == (
+    f"{held_out.value:.3f} ± {held_out.half_width:.3f}"
+  )
+  for part in (0.25, 0.5, 0.75):
+    steps = statistics.recovery(results, "undo_alpha_0.3", part)
+    assert shown[f"updates to {part:.0%} of base"] == str(sorted(steps)[1])
+  # Half of the capability of data filtering is not back within 100 updates.
+  assert row(table, "data_filtering")["updates to 50% of base"].startswith("> 100 (0")
+  (half,) = {u for u in [sorted(statistics.recovery(results, "max_ent"))[1]]}
+  under = results.models["max_ent"].runs[0].attacks["relearn"]
+  tokens = f"{half * under.tokens_per_update:,}"
+  assert row(table, "max_ent")["attacker's tokens to 50%"] == tokens
+  assert "Held-out attacks and recovery" in report.page(results)
+  one = tables.certainty(synthetic(SMALL, 100))
+  assert "likewise, held-out attack" not in one.head  # Nothing is repeated.

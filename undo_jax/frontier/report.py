@@ -1,14 +1,21 @@
 """Write the report of results: figures and one self-contained page."""
 
+import base64
+from collections.abc import Mapping
+import dataclasses
+import hashlib
+from importlib import resources
 import os
 
 import jinja2
 
 from undo_jax.evaluation.metrics import higher_is_worse
-from undo_jax.frontier import figures, rivals, tables
+from undo_jax.frontier import figures, rivals, run_table, tables
 from undo_jax.frontier import robustness as rb
-from undo_jax.frontier.figures.style import attack_labels, model_styles
-from undo_jax.frontier.results import Adversary, Metric, Results
+from undo_jax.frontier.figures import render
+from undo_jax.frontier.figures.style import attack_labels, model_styles, themes
+from undo_jax.frontier.headline import headline
+from undo_jax.frontier.results import Adversary, Metric, ModelRun, Results
 from undo_jax.frontier.statistics import reference
 from undo_jax.frontier.warnings import warnings
 from undo_jax.utils import files
@@ -18,7 +25,7 @@ _TEMPLATE = "report.html.jinja"
 
 
 def write(results: Results, directory: str | os.PathLike[str]) -> list[files.Path]:
-  """Write figures/*.png and report.html; equal results give equal bytes.
+  """Write figures/*.svg and report.html; equal results give equal bytes.
 
   Args:
     results: the results.
@@ -28,22 +35,48 @@ def write(results: Results, directory: str | os.PathLike[str]) -> list[files.Pat
     The paths written, the page last.
   """
   directory = files.path(directory)
-  parts = {f"figures/{k}": v for k, v in figures.draw_all(results).items()}
-  parts["report.html"] = page(results).encode()
+  runs = [run for model in results.models.values() for run in model.runs]
+  is_one = all(run.workdir is None for run in runs)
+  results = located(results)
+  drawings = figures.draw_all(results)
+  parts = {f"figures/{k}": v.file.encode() for k, v in drawings.items()}
+  parts["report.html"] = page(results, drawings, of_one_run=is_one).encode()
   for name, data in parts.items():
     files.update(directory / name, data)
   return [directory / name for name in parts]
 
 
-def page(results: Results) -> str:
+def located(results: Results) -> Results:
+  """Returns results whose directories are relative to their page."""
+
+  def moved(run: ModelRun) -> ModelRun:
+    parts = [*([run.workdir] if run.workdir else []), "stages", run.directory]
+    return dataclasses.replace(run, workdir=None, directory="/".join(parts))
+
+  models = {
+    name: dataclasses.replace(model, runs=tuple(map(moved, model.runs)))
+    for name, model in results.models.items()
+  }
+  return dataclasses.replace(results, models=models)
+
+
+def page(
+  results: Results,
+  drawings: Mapping[str, figures.Drawing] | None = None,
+  *,
+  of_one_run: bool = True,
+) -> str:
   """Compose the page.
 
   Args:
-    results: the results.
+    results: the results; directories as `located` has them.
+    drawings: its figures by file name; None: it has tables alone.
+    of_one_run: whether it stands in the workdir of a run, beside its config.
 
   Returns:
-    HTML without scripts; every string of the results is escaped.
+    HTML that reads without scripts; every string of the results is escaped.
   """
+  drawings = drawings or {}
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader("undo_jax.frontier"),
     autoescape=True,
@@ -52,11 +85,24 @@ def page(results: Results) -> str:
     lstrip_blocks=True,
     keep_trailing_newline=True,
   )
+  environment.filters["kept"] = lambda text: text.replace(" ", "\u00a0")
   labels = {name: style.label for name, style in model_styles(results).items()}
   attacks = attack_labels(results)
   roles = ("base", "filtered", "unlearned")
+  light, dark = themes(results)
+  scripts = [_asset("report.js")]
+  if drawings:
+    scripts = [render.scripts(), _asset("charts.js"), *scripts]
   return environment.get_template(_TEMPLATE).render(
     results=results,
+    of_one_run=of_one_run,
+    headline=headline(results),
+    css=_asset("report.css"),
+    themes={"light": light, "dark": dark},
+    scripts=scripts,
+    hashes=[_hash(script) for script in scripts],
+    charts={name: render.inlined(each.chart) for name, each in drawings.items()},
+    drawings=drawings,
     roles={role: labels.get(reference(results, role) or "") for role in roles},
     more_is_worse=higher_is_worse(results.metrics["forget"]),
     trained=[(label, trained(results.attacks[n])) for n, label in attacks.items()],
@@ -64,8 +110,10 @@ def page(results: Results) -> str:
     after=tables.after_budgets(results),
     main=tables.main(results),
     by_attack=tables.by_attack(results),
+    certainty=tables.certainty(results),
     ablations=tables.ablations(results),
     beside_rival=tables.beside_rival(results, labels.__getitem__),
+    runs=run_table.runs(results),
     slack=rivals.SLACK,
     warnings=warnings(results),
     figures=figures.chosen(results),
@@ -109,3 +157,14 @@ def score_range(metric: Metric) -> str:
   if low is None:
     return direction
   return f"{f'from {low:g}' if high is None else f'{low:g} to {high:g}'}; {direction}"
+
+
+def _asset(name: str) -> str:
+  """Returns a file that the page holds as it is."""
+  return (resources.files("undo_jax.frontier") / "templates" / name).read_text()
+
+
+def _hash(script: str) -> str:
+  """Returns by what a browser knows a script that it may run."""
+  digest = hashlib.sha256(script.encode()).digest()
+  return f"sha256-{base64.b64encode(digest).decode()}"

@@ -10,10 +10,11 @@ from undo_jax.frontier import rivals
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier import statistics as st
 from undo_jax.frontier.figures.style import attack_labels, budget_title, model_styles
+from undo_jax.frontier.formats import ABSENT, count, number
 from undo_jax.frontier.results import Results
 from undo_jax.frontier.statistics import Kind, Mean, reference
 
-ABSENT = "–"
+_PARTS = (0.25, 0.5, 0.75)  # Of the base's capability, to win back.
 KINDS: tuple[Kind, ...] = ("retain", "forget")
 # What stands at the head of a column, and a model's cell in it.
 Column: TypeAlias = tuple[str, Callable[[str], Mean | str | None]]
@@ -25,8 +26,10 @@ class Row:
 
   name: str
   label: str
-  color: str  # Hexadecimal.
+  color: str  # A variable of the page.
   cells: tuple[str, ...]
+  method: str = ""  # What a legend calls it, or its family.
+  link: str | None = None  # Where the last cell leads.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +76,35 @@ def by_attack(results: Results) -> Table | None:
   return _table(results, columns) if len(labels) > 1 else None
 
 
+def certainty(results: Results) -> Table | None:
+  """Returns held-out scores, and how long attackers need; None without an attack.
+
+  Columns that nothing is known for are left out.
+  """
+  after = after_budgets(results)
+  if not after:
+    return None
+  budget, title = after[-1]
+  columns: list[Column] = [
+    _worst(results, budget, f"worst forget {title}"),
+    ("likewise, held-out attack", lambda n: st.cross_fitted(results, n, budget)),
+  ]
+  columns += [
+    (f"updates to {part:.0%} of base", lambda n, p=part: _time(results, n, p))
+    for part in _PARTS
+  ]
+  columns.append(("attacker's tokens to 50%", lambda n: _tokens(results, n)))
+  if reference(results, "filtered"):
+    head = "compute / data filtering of equal retain"
+    columns.append((head, lambda n: st.compute_at_equal_retain(results, n)))
+  known = [
+    (head, cell)
+    for head, cell in columns
+    if any(cell(name) not in (None, ABSENT) for name in results.models)
+  ]
+  return _table(results, known)
+
+
 def ablations(results: Results) -> Table | None:
   """Returns models before and after their reserved units were ablated."""
   ablated = {
@@ -80,8 +112,8 @@ def ablations(results: Results) -> Table | None:
     for name, model in results.models.items()
   }
   columns: list[Column] = [
-    ("MLP units", lambda n: _count(ablated[n][0].mlp_units)),
-    ("key/value heads", lambda n: _count(ablated[n][0].kv_heads)),
+    ("MLP units", lambda n: count(ablated[n][0].mlp_units)),
+    ("key/value heads", lambda n: count(ablated[n][0].kv_heads)),
   ]
   for kind in KINDS:
     columns += [
@@ -160,17 +192,6 @@ def after_budgets(results: Results) -> list[tuple[int, str]]:
   return [(budget, budget_title(budget, budgets)) for budget in budgets]
 
 
-def number(mean: Mean | None, *, digits: int = 3) -> str:
-  """Formats a score, of several seeds "mean ± half-width of its interval".
-
-  A minus sign never stands before a zero.
-  """
-  if mean is None:
-    return ABSENT
-  text = f"{mean.value:z.{digits}f}".replace("-", "−")
-  return text if mean.half_width is None else f"{text} ± {mean.half_width:.{digits}f}"
-
-
 def _table(
   results: Results, columns: Sequence[Column], names: Iterable[str] | None = None
 ) -> Table:
@@ -182,7 +203,11 @@ def _table(
 
   rows = (
     Row(
-      n, styles[n].label, styles[n].color, tuple(text(cell(n)) for _, cell in columns)
+      n,
+      styles[n].label,
+      styles[n].color,
+      tuple(text(cell(n)) for _, cell in columns),
+      styles[n].method,
     )
     for n in (results.models if names is None else names)
   )
@@ -217,7 +242,7 @@ def _robustness(results: Results, name: str, budget: int) -> str:
 
 def _updates(results: Results, name: str) -> str:
   runs = results.models[name].runs
-  return _count(math.fsum(run.compute.updates for run in runs) / len(runs))
+  return count(math.fsum(run.compute.updates for run in runs) / len(runs))
 
 
 def _labelled(results: Results, name: str) -> str:
@@ -233,7 +258,23 @@ def _recovery(results: Results, name: str) -> str:
     return ABSENT
   median = median_low(math.inf if step is None else step for step in steps)
   evaluated, _ = st.curve(results, name, rb.counted(results))
-  return _count(median) if math.isfinite(median) else f"not by {_count(evaluated[-1])}"
+  return count(median) if math.isfinite(median) else f"not by {count(evaluated[-1])}"
+
+
+def _time(results: Results, name: str, part: float) -> str:
+  """Formats the median time to recovery, and of how many seeds it is censored."""
+  time = st.recovery_time(results, name, part)
+  if time is None:
+    return ABSENT
+  shown = f"> {count(time.last)}" if time.median is None else count(time.median)
+  if time.recovered == time.seeds or time.seeds == 1:
+    return shown
+  return f"{shown} ({time.recovered} of {time.seeds} seeds)"
+
+
+def _tokens(results: Results, name: str) -> str:
+  time = st.recovery_time(results, name, 0.5)
+  return ABSENT if time is None or time.tokens is None else count(time.tokens)
 
 
 def _of_rival(
@@ -249,8 +290,3 @@ def _won(results: Results, name: str, other: str | None, budget: int) -> str:
   margins = rivals.margins(results, name, other, budget) if other else []
   more = sum(margin > 0 for margin in margins)
   return f"{more} of {len(margins)}" if margins else ABSENT
-
-
-def _count(value: float) -> str:
-  """Formats a count with thousands separated; a mean is rounded."""
-  return f"{value:,.0f}"

@@ -43,6 +43,6 @@ METHOD = Method(
   needs=retention.needs,
   is_unlearning=True,
   label="GradDiff",
-  color="#ea6a1f",
+  color="#e69f00",
   marker="v",
 )

@@ -64,6 +64,6 @@ METHOD = Method(
   needs=retention.needs,
   is_unlearning=True,
   label="MaxEnt",
-  color="#b3261e",
+  color="#d55e00",
   marker="^",
 )

@@ -196,6 +196,6 @@ METHOD = Method(
   needs=retention.needs,
   is_unlearning=True,
   label="MaxEnt + RepNoise",
-  color="#7a3b10",
+  color="#661100",
   marker="h",
 )

@@ -106,6 +106,6 @@ METHOD = Method(
   check=check,
   is_unlearning=True,
   label="RMU",
-  color="#f4ae52",
+  color="#56b4e9",
   marker="<",
 )

@@ -82,8 +82,8 @@ class Look:
   """How a model is shown; None: as its method says."""
 
   label: str | None = None
-  color: str | None = None  # "#rrggbb"; of a sweep a colormap of matplotlib's.
-  marker: str | None = None  # Matplotlib's.
+  color: str | None = None  # "#rrggbb"; the members of a sweep are its shades.
+  marker: str | None = None  # Of undo_jax/frontier/figures/shapes.py.
 
 
 @record

@@ -12,7 +12,7 @@ EXTRAS = {
   "jinja2": "report",
   "libtpu": "tpu-compile",
   "lm_eval": "lm-eval",
-  "matplotlib": "report",
+  "matplotlib": "studies",
   "orbax": "run",
   "psutil": "run",
   "pyarrow": "data",
@@ -26,6 +26,7 @@ EXTRAS = {
   "tensorflow_datasets": "data",
   "tokenizers": "data",
   "tqdm": "run",
+  "vl_convert": "report",
 }
 
 

@@ -6,8 +6,8 @@ import math
 from matplotlib.figure import Figure
 import numpy as np
 
+from experiments.gradient_routing.drawing import render
 from experiments.gradient_routing.gridworld.results import Results
-from undo_jax.frontier.figures import render
 
 # Colour and marker of each method: either alone tells them apart.
 _STYLES = {

@@ -6,6 +6,7 @@ from functools import partial
 from matplotlib.figure import Figure
 import numpy as np
 
+from experiments.gradient_routing.drawing import render
 from experiments.gradient_routing.splitting.results import (
   Part,
   Results,
@@ -13,7 +14,6 @@ from experiments.gradient_routing.splitting.results import (
   sample_rows,
 )
 from undo_jax.data.images import Images
-from undo_jax.frontier.figures import render
 
 # First and second group of classes; lines of what the mean image reaches.
 _COLORS = ("#d55e00", "#0072b2")

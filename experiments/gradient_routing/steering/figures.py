@@ -4,8 +4,8 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from experiments.gradient_routing.drawing import render
 from experiments.gradient_routing.steering.results import Results
-from undo_jax.frontier.figures import render
 
 # Colour, marker and line of each model.
 _STYLES = {"routed": ("#d55e00", "o", "-"), "control": ("#666666", "s", "--")}

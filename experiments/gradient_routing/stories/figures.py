@@ -4,13 +4,13 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from experiments.gradient_routing.drawing import render
 from experiments.gradient_routing.stories.results import (
   Measured,
   Model,
   Results,
   measures,
 )
-from undo_jax.frontier.figures import render
 
 # Label, colour and marker of each method.
 _STYLES = {

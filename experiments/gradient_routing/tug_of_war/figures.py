@@ -5,9 +5,9 @@ from functools import partial
 import matplotlib
 from matplotlib.figure import Figure
 
+from experiments.gradient_routing.drawing import render
 from experiments.gradient_routing.tug_of_war.results import Results
 from experiments.gradient_routing.tug_of_war.two_tasks import TASKS
-from undo_jax.frontier.figures import render
 
 _COLORS = {"forget": "#d55e00", "retain": "#0072b2"}
 

@@ -1,36 +1,41 @@
-"""The worst learning rates: a panel an attack, a row a model, a cell a step."""
+"""Scores by learning rate: a panel an attack, a row a model, a cell a rate."""
 
-import numpy as np
+import pytest
 
-from tests.frontier.made_up import (
-  RATES,
-  SMALL,
-  at_rate,
-  changed_run,
-  relearning,
-  synthetic,
-)
+from tests.frontier.figures import parts
+from tests.frontier.made_up import RATES, SMALL, changed_run, relearning, synthetic
 from undo_jax.frontier.figures import learning_rates
 
 
-def cells(axes):
-  """Returns the indices that the colors of a panel stand for."""
-  (mesh, *_) = axes.collections
-  return np.ma.filled(mesh.get_array().astype(float), np.nan)
+def cells(panel):
+  return {(row["model"], row["column"]): row for row in parts.rows(panel)}
 
 
 def test_every_attack_has_a_panel():
   results = synthetic(SMALL, 100, second_attack=True)
-  assert len(learning_rates.draw(results).axes) == 2
+  titles = [parts.title(view) for view in parts.drawn(learning_rates, results)]
+  assert titles == ["full finetuning", "LoRA"]
 
 
-def test_a_cell_is_the_index_of_the_worst_rate_of_its_step():
-  results = at_rate(synthetic(SMALL, 20), "max_ent", RATES[3])
-  # Learned by two rates alike, and not evaluated after 20 updates.
-  tied = relearning([[0.1, 0.5], [0.1, 0.5]], steps=(0, 10))
-  results = changed_run(results, "undo_alpha_0.3", attacks={"relearn": tied})
-  (axes,) = learning_rates.draw(results).axes
-  got = cells(axes)
-  assert got.shape == (len(SMALL), 2)  # The start is nobody's.
-  np.testing.assert_array_equal(got[SMALL.index("max_ent")], [3, 3])
-  np.testing.assert_array_equal(got[SMALL.index("undo_alpha_0.3")], [-1, np.nan])
+def test_a_cell_is_the_mean_score_of_its_rate_at_the_last_budget():
+  results = synthetic(SMALL, 100, seeds=(0, 1, 2))
+  (panel,) = parts.drawn(learning_rates, results)
+  shown = cells(panel)
+  assert len(shown) == len(SMALL) * len(RATES)
+  for model in results.models.values():
+    for index, rate in enumerate(RATES):
+      under = [run.attacks["relearn"] for run in model.runs]
+      mean = sum(u.forget_by_learning_rate[index][-1] for u in under) / 3
+      worst = sum(u.worst_learning_rate[-1] == rate for u in under) / 3
+      cell = shown[model.label, f"{rate:g}"]
+      assert cell["value"] == pytest.approx(mean, rel=1e-5)
+      assert cell["edge"] == pytest.approx(worst)
+
+
+def test_rates_that_are_equally_bad_are_all_outlined_and_the_diverged_crossed():
+  tied = relearning([[0.1, 0.5], [0.1, 0.5], [0.1, None]], steps=(0, 20))
+  results = changed_run(synthetic(SMALL, 20), "max_ent", attacks={"relearn": tied})
+  (panel,) = parts.drawn(learning_rates, results)
+  row = [cells(panel)["MaxEnt", f"{rate:g}"] for rate in RATES[:3]]
+  assert [cell["edge"] for cell in row] == [1, 1, 0]
+  assert [cell["text"] for cell in row] == ["0.50", "0.50", "×"]

@@ -1,31 +1,45 @@
-"""Figures of results as PNG bytes: a new one is one file and one line here."""
+"""Figures of results as charts: a new one is one file and one line here."""
 
 from collections.abc import Mapping
-from functools import partial
+import dataclasses
 import re
 
 from undo_jax.frontier.figures import (
+  attack_defense,
   learning_rates,
   relearning_curves,
+  render,
   retain_forget,
   robustness_compute,
 )
 from undo_jax.frontier.figures.figure import Figure
-from undo_jax.frontier.figures.style import render as render
+from undo_jax.frontier.figures.style import themes
 from undo_jax.frontier.results import Results
 from undo_jax.frontier.statistics import reference
 from undo_jax.utils.registry import Registry
+from undo_jax.utils.types import JsonObject
 
 REGISTRY: Registry[Figure] = Registry(
   "figure",
   Figure,
   {
-    "relearning_curves": relearning_curves.FIGURE,
     "robustness_compute": robustness_compute.FIGURE,
+    "relearning_curves": relearning_curves.FIGURE,
     "retain_forget": retain_forget.FIGURE,
+    "attack_defense": attack_defense.FIGURE,
     "learning_rates": learning_rates.FIGURE,
   },
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+  """A figure of results."""
+
+  wide: str  # SVG, its colors variables of the page.
+  narrow: str
+  file: str  # SVG of its own.
+  chart: JsonObject  # Specifications by layout, "wide" and "narrow", and their rows.
 
 
 def chosen(results: Results) -> dict[str, Figure]:
@@ -35,7 +49,7 @@ def chosen(results: Results) -> dict[str, Figure]:
     ConfigError: if there is no figure of a name.
   """
   return {
-    f"{re.sub(r'[^A-Za-z0-9_.]', '.', name)}.png": REGISTRY.get(name)
+    f"{re.sub(r'[^A-Za-z0-9_.]', '.', name)}.svg": REGISTRY.get(name)
     for name in results.report.figures
   }
 
@@ -49,16 +63,27 @@ def missing(results: Results, figure: Figure) -> list[str]:
   ]
 
 
-def draw_all(results: Results) -> Mapping[str, bytes]:
+def draw_all(results: Results) -> Mapping[str, Drawing]:
   """Draws the figures of the page, less those that miss what they need.
 
   Returns:
-    PNG bytes by file name; equal results give equal bytes.
+    Drawings by file name; equal results give equal bytes.
   """
-  return render(
-    {
-      name: partial(figure.draw, results)
-      for name, figure in chosen(results).items()
-      if not missing(results, figure)
+  light, _ = themes(results)
+  drawings = {}
+  for index, (name, figure) in enumerate(chosen(results).items()):
+    if missing(results, figure):
+      continue
+    widths = {"wide": render.WIDE, "narrow": render.NARROW}
+    specs = {
+      layout: render.specification(figure, results, width)
+      for layout, width in widths.items()
     }
-  )
+    words = {"title": figure.title, "description": figure.caption}
+    wide, narrow = (
+      render.svg(spec, name=f"f{index}-{layout}", **words)
+      for layout, spec in specs.items()
+    )
+    file = render.with_colors(wide, light)
+    drawings[name] = Drawing(wide, narrow, file, render.shared(specs))
+  return drawings

@@ -2,18 +2,25 @@
 
 from collections.abc import Callable
 import dataclasses
-from typing import Literal
-
-from matplotlib.figure import Figure as Drawing
+from typing import Any, Literal, Protocol
 
 from undo_jax.frontier.results import Results
 
 
+class Chart(Protocol):
+  """A chart of Vega-Altair, or what else gives a specification."""
+
+  def to_dict(self) -> dict[str, Any]:
+    """Returns the specification."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
-  """A figure of the page."""
+  """A figure of the page: one chart of Vega-Lite, laid out for a width in pixels."""
 
-  draw: Callable[[Results], Drawing]
+  # Its specification, or a chart of Vega-Altair.
+  draw: Callable[[Results, int], dict[str, Any] | Chart]
   title: str
   caption: str
   # What it cannot be drawn without: models of these roles, or an attack.

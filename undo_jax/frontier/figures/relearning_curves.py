@@ -1,106 +1,211 @@
-"""The worst forget score against relearning updates."""
+"""The worst forget score against relearning updates, of all models and by method."""
 
-from collections.abc import Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier import statistics
-from undo_jax.frontier.figures import style
+from undo_jax.frontier.figures import charts, style
+from undo_jax.frontier.figures.charts import Row, Spec
 from undo_jax.frontier.figures.figure import Figure
 from undo_jax.frontier.figures.style import ModelStyle
+from undo_jax.frontier.formats import number, significant
 from undo_jax.frontier.results import Results
+from undo_jax.frontier.statistics import Mean
+
+_BESIDE = 88  # Pixels beside panels: of the axis, and of the markers at the end.
+_CROWD = 10  # Models of which one panel is too full to be read.
 
 
-def draw(results: Results) -> Drawing:
-  """Draws a curve a model; of several attacks the worst case, and a panel each."""
+def draw(results: Results, width: int) -> Spec:
+  """Draws the worst case of all; of many models or attacks also a panel a method."""
   styles = style.model_styles(results)
-  figure, panels = _panels(results)
-  for axes, attacks in panels:
-    steps: set[int] = set()
-    for name in styles:
-      steps |= _curve(axes, results, name, styles[name], attacks)
-    _step_axis(axes, sorted(steps))
-    style.limit(axes, results.metrics["forget"])
-  label = style.axis_label("worst forget score", results.metrics["forget"])
-  figure.supylabel(label, fontsize=10)
-  figure.supxlabel("relearning updates", fontsize=10)
-  handles = [
-    Line2D([], [], color=s.color, linestyle=s.line, linewidth=s.width)
-    for s in styles.values()
+  counted = rb.counted(results)
+  curves = {name: _curve(results, name, styles[name], counted) for name in styles}
+  curves = {name: row for name, row in curves.items() if row["step"]}
+  axes = _axes(results, curves.values())
+  first = {
+    "width": charts.panel_width(width, 1, beside=_BESIDE),
+    "height": 280 if charts.is_narrow(width) else 360,
+    **_panel([*curves.values()], axes, of_seeds=len(results.seeds) > 1),
+  }
+  legend = charts.legend(styles.values(), width, beside=_BESIDE)
+  if len(results.attacks) == 1 and len(styles) <= _CROWD:
+    return charts.below(legend, first)
+  over = [label for n, label in style.attack_labels(results).items() if n in counted]
+  title = f"worst case over {', '.join(over)}"
+  first["title"] = {"text": title, "limit": first["width"]}
+  columns = 2 if charts.is_narrow(width) else 4
+  size = {
+    "width": charts.panel_width(width, columns, beside=_BESIDE),
+    "height": 120 if columns == 2 else 150,
+  }
+  methods = [
+    {"title": {"text": method, "limit": size["width"]}, **size, **of_method}
+    for method, of_method in _by_method(results, styles, curves, axes, columns)
   ]
-  labels = [style.plain(s.label) for s in styles.values()]
-  figure.legend(handles, labels, loc="outside right upper", handlelength=2.6)
-  return figure
+  return charts.below(legend, first, charts.panels(methods, columns))
 
 
-def _panels(results: Results) -> tuple[Drawing, list[tuple[Axes, Sequence[str]]]]:
-  """Returns a figure and its panels, each with the attacks that it shows."""
-  counted, labels = rb.counted(results), style.attack_labels(results)
-  if len(labels) == 1:
-    figure = Drawing(figsize=(style.WIDTH, 4.6), layout="constrained")
-    return figure, [(figure.add_subplot(), counted)]
-  rows = 2 + (len(labels) + 1) // 2  # The first panel is twice as high.
-  figure = Drawing(figsize=(style.WIDTH, 0.6 + 2.1 * rows), layout="constrained")
-  grid = figure.add_gridspec(rows, 2)
-  first = figure.add_subplot(grid[:2, :])
-  first.set_title("worst case")
-  panels: list[tuple[Axes, Sequence[str]]] = [(first, counted)]
-  for index, (name, label) in enumerate(labels.items()):
-    place = grid[2 + index // 2, index % 2]
-    axes = figure.add_subplot(place, sharey=first)
-    axes.set_title(style.plain(label))
-    axes.tick_params(labelleft=index % 2 == 0)
-    panels.append((axes, (name,)))
-  return figure, panels
+def _by_method(
+  results: Results,
+  styles: Mapping[str, ModelStyle],
+  curves: Mapping[str, Row],
+  axes: Spec,
+  columns: int,
+) -> Iterable[tuple[str, Spec]]:
+  """Draws each method before the references: its envelope, and each attack thinly."""
+  references = {results.references.base, results.references.filtered}
+  behind = [curves[name] for name in curves if name in references]
+  methods: dict[str, list[str]] = {}
+  for name in curves:
+    methods.setdefault(styles[name].method, []).append(name)
+  methods = {m: names for m, names in methods.items() if not references & set(names)}
+  for index, (method, names) in enumerate(methods.items()):
+    attacks = [
+      _curve(results, name, styles[name], (attack,)) | {"attack": label}
+      for attack, label in style.attack_labels(results).items()
+      for name in names
+    ]
+    thin = [row for row in attacks if row["step"]] if len(results.attacks) > 1 else []
+    y = axes["y"] if index % columns == 0 else charts.without_labels(axes["y"])
+    of_method = {"x": {**axes["x"], "title": None}, "y": {**y, "title": None}}
+    yield (
+      method,
+      _panel([curves[n] for n in names], of_method, behind=behind, thin=thin),
+    )
+
+
+def _panel(
+  curves: Sequence[Row],
+  axes: Spec,
+  *,
+  behind: Sequence[Row] = (),
+  thin: Sequence[Row] = (),
+  of_seeds: bool = False,
+) -> Spec:
+  """Draws curves; what stands behind them is grey, what is thin is one attack's."""
+  look = {
+    **axes,
+    "stroke": charts.raw("color", scale=None),
+    "detail": charts.raw("model"),
+    "order": charts.number("step"),
+    "opacity": charts.highlighted(),
+  }
+  dash = {"strokeDash": charts.raw("dash", scale=None)}
+  dash["strokeWidth"] = charts.number("width", scale=None)
+  grey = {key: look[key] for key in ("x", "y", "detail", "order")} | dash
+  faint = {**look, "opacity": charts.highlighted(0.35)}
+  faint["detail"] = [charts.raw("model"), charts.raw("seed")]
+  single = {**look, "opacity": charts.highlighted(0.75)}
+  single["detail"] = [charts.raw("model"), charts.raw("attack")]
+  spread = {**axes, "y": {**axes["y"], "field": "low"}, "y2": {"field": "high"}}
+  spread |= {"fill": look["stroke"], "detail": look["detail"]}
+  spread["opacity"] = charts.highlighted(0.13)
+  seeds = [seed for row in curves for seed in row["seeds"]] if of_seeds else []
+  spreads = curves if of_seeds and len(curves) <= _CROWD else []
+  layers = [
+    _flat("line", grey, behind, color="var(--muted)", opacity=0.8),
+    _flat("area", spread, spreads, "low", "high"),
+    _flat("line", faint, seeds, strokeWidth=0.7),
+    _flat("line", single, thin, strokeWidth=1.1, strokeDash=[2, 2]),
+    _flat("line", look | dash, curves),
+    *_ends(curves, axes),
+  ]
+  return {"layer": [layer for layer in layers if layer is not None]}
+
+
+def _ends(curves: Sequence[Row], axes: Spec) -> list[Spec]:
+  """Draws a marker at the end of each curve, and on the page one at each step."""
+  shown = charts.tooltips(
+    model="model", seed="seed", step="updates", words="worst forget", run="run"
+  )
+  look = {**axes, **charts.looks()}
+  ends = [
+    {
+      **row,
+      "step": row["step"][-1:],
+      "score": row["score"][-1:],
+      "words": [row["words"][-1]],
+    }
+    for row in curves
+  ]
+  point = {"stroke": "var(--paper)", "strokeWidth": 0.8}
+  hidden = {key: look[key] for key in ("x", "y", "href")}
+  hidden |= {"size": {"value": 160}, "opacity": {"value": 0}, "tooltip": shown}
+  hovered = _flat("point", hidden, curves, "words")
+  if hovered is not None:
+    hovered["transform"].insert(0, {"filter": charts.HOVER})
+  marked = _flat("point", look | {"tooltip": shown}, ends, "words", **point)
+  return [layer for layer in (marked, hovered) if layer is not None]
+
+
+def _flat(
+  mark: str, encoding: Spec, rows: Sequence[Row], *more: str, **look: Any
+) -> Spec | None:
+  """Returns a layer of rows that hold a curve each; None of no rows."""
+  if not rows:
+    return None
+  fields = ["step", "score", *more]
+  kept = {"seeds"} | {"low", "high", "words"} - set(more)
+  rows = [{k: v for k, v in row.items() if k not in kept} for row in rows]
+  layer = charts.layer(mark, encoding, rows=rows, clip=mark != "point", **look)
+  return layer | {"transform": [{"flatten": fields}]}
 
 
 def _curve(
-  axes: Axes, results: Results, name: str, look: ModelStyle, attacks: Sequence[str]
-) -> set[int]:
-  """Draws one model, of several seeds with its interval; returns its steps."""
+  results: Results, name: str, look: ModelStyle, attacks: Sequence[str]
+) -> Row:
+  """Returns a model's curve as one row: lists of steps and of scores."""
   steps, scores = statistics.curve(results, name, attacks)
-  if len(results.seeds) > 1:
-    low, high = (
-      [score.value + sign * (score.half_width or 0.0) for score in scores]
-      for sign in (-1, 1)
-    )
-    axes.fill_between(steps, low, high, color=look.color, alpha=0.13, linewidth=0)
-    for seed_S in zip(*(score.by_seed for score in scores), strict=True):
-      axes.plot(steps, seed_S, color=look.color, alpha=0.3, linewidth=0.6)
-  # References lie on top: they are what the other curves are compared with.
-  is_reference = name in (results.references.base, results.references.filtered)
-  axes.plot(
-    steps,
-    [score.value for score in scores],
-    color=look.color,
-    linestyle=look.line,
-    linewidth=look.width,
-    zorder=4 if is_reference else 3,
-  )
-  return set(steps)
+  steps = steps[: len(scores)]
+  runs = results.models[name].runs
+  model = {**charts.of_model(look), "dash": list(look.dash), "width": look.width}
+  seeds = [
+    {
+      **{key: model[key] for key in ("model", "method", "color")},
+      "seed": run.seed,
+      "step": steps,
+      "score": [significant(score.by_seed[index]) for score in scores],
+    }
+    for index, run in enumerate(runs)
+  ]
+  return {
+    **model,
+    **charts.of_runs(runs),
+    "step": steps,
+    "score": [significant(score.value) for score in scores],
+    "low": [significant(_end(score, -1)) for score in scores],
+    "high": [significant(_end(score, 1)) for score in scores],
+    "words": [number(score) for score in scores],
+    "seeds": seeds,
+  }
 
 
-def _step_axis(axes: Axes, steps: Sequence[int]) -> None:
-  """Scales steps so that the first updates, where most is relearned, are visible."""
-  positive = [step for step in steps if step > 0] or [1]
-  axes.set_xscale("symlog", linthresh=positive[0], linscale=0.6)
-  decades = (m * 10**k for k in range(9) for m in (1, 2, 5))
-  ticks = [0, *(t for t in decades if positive[0] <= t <= positive[-1])]
-  axes.set_xticks(ticks, [str(tick) for tick in ticks])
-  axes.set_xticks([], minor=True)
-  axes.set_xlim(0, positive[-1])
+def _end(score: Mean, sign: int) -> float:
+  return score.value + sign * (score.half_width or 0.0)
+
+
+def _axes(results: Results, curves: Iterable[Row]) -> Spec:
+  curves = list(curves)
+  steps = {step for row in curves for step in row["step"]}
+  scores = [score for row in curves for score in (*row["low"], *row["high"])]
+  metric = results.metrics["forget"]
+  label = style.axis_label("worst forget score", metric)
+  return {
+    "x": charts.step_axis(steps, title="relearning updates"),
+    "y": charts.score_axis("score", scores, metric, title=label),
+  }
 
 
 FIGURE = Figure(
   draw=draw,
   title="Relearning curves",
   caption=(
-    "The forget score at the worst learning rate of each step. Dashed: references. The "
-    "axis is linear up to its first positive step and logarithmic after it. Of several "
-    "attacks the first panel shows the worst at each step, the others one each."
+    "The forget score at the worst attack and learning rate of each step: the envelope "
+    "over all that was tried. Dashed: references. The axis is linear up to its first "
+    "positive step and logarithmic after it. In the panels of a method thin lines are "
+    "single attacks, grey ones the references."
   ),
   needs=("attack",),
 )

@@ -1,47 +1,22 @@
-"""How models look in every figure and table, and what figures draw alike.
+"""How models look in every figure and table: color, shade, shape and line.
 
-Nothing here touches the global state of pyplot.
+A method is a model of its own or a family, the members of a sweep: hue and shape are
+the method's, the shade is the member's. Colors are variables of the page's style, so
+that one chart serves a light page and a dark one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
-import io
-from typing import Literal, TypeAlias
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import is_color_like, to_hex, to_rgb
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
+import re
 
 from undo_jax.evaluation.metrics import higher_is_worse
+from undo_jax.frontier.figures import colors
+from undo_jax.frontier.figures.shapes import SHAPES
 from undo_jax.frontier.results import Metric, ModelResult, Results
-from undo_jax.frontier.statistics import Mean, Role, reference
+from undo_jax.frontier.statistics import Role, reference
 
-WIDTH = 8.0  # Inches; at 800 pixels on the page, 10 points are 14 pixels.
-STYLE = {
-  "font.size": 10,
-  "font.family": "DejaVu Sans",
-  "axes.edgecolor": "#999999",
-  "axes.grid": True,
-  "axes.labelcolor": "#222222",
-  "axes.spines.right": False,
-  "axes.spines.top": False,
-  "axes.axisbelow": True,
-  "axes.titlesize": 10.5,
-  "axes.titlelocation": "left",
-  "grid.color": "#e6e6e6",
-  "grid.linewidth": 0.8,
-  "xtick.color": "#444444",
-  "ytick.color": "#444444",
-  "legend.frameon": False,
-  "legend.fontsize": 9.5,
-}
-_NEUTRAL, _NEUTRAL_MARKER = "#8a7f5c", "X"
-_SIZES = {"*": 14.0, "D": 5.5, "P": 8.0, "p": 8.0, "H": 8.0}  # Of markers, in points.
-Line: TypeAlias = Literal["-"] | tuple[int, tuple[int, ...]]  # (offset, dashes).
-Point: TypeAlias = tuple[Mean | None, Mean | None]
+_NEUTRAL = "#8a7f5c"  # Of a method that names no color: one of the palette is its.
+STEPS = 9  # Shades of the scale of heat maps.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,41 +24,73 @@ class ModelStyle:
   """How one model looks in every figure and in the tables."""
 
   label: str
-  color: str  # Hexadecimal.
-  marker: str
-  line: Line = "-"
-  width: float = 1.8
-  size: float = 6.5  # Of the marker, in points.
+  method: str  # What the legend calls it, or its family.
+  value: str  # What of the sweep it is, "0.3"; empty: it is of none.
+  color: str  # A variable of the page.
+  light: str  # The color on a white page, hexadecimal.
+  dark: str  # And on a black one.
+  shape: str
+  dash: tuple[int, ...] = ()
+  width: float = 1.6
 
 
 # References are dashed, by role: line and width.
-_REFERENCES: dict[Role, tuple[Line, float]] = {
-  "base": ((0, (5, 2)), 1.6),
-  "filtered": ((0, (2, 1)), 2.2),
-  "unlearned": ((0, (6, 1, 2, 1)), 1.8),
+_REFERENCES: dict[Role, tuple[tuple[int, ...], float]] = {
+  "base": ((6, 3), 1.6),
+  "filtered": ((2, 2), 2.4),
+  "unlearned": ((7, 2, 2, 2), 1.8),
 }
 
 
 def model_styles(results: Results) -> dict[str, ModelStyle]:
-  """Returns each model's label, color and marker, in the order of the results.
-
-  The members of a family have shades of its color, darker by what was swept.
-  """
-  lines = {
-    reference(results, role): line
-    for role, line in reversed(_REFERENCES.items())  # The first role prevails.
-  }
-  shades = _shades(results)
+  """Returns how each model looks, in the order of the results."""
+  roles = {reference(results, role): look for role, look in _REFERENCES.items()}
+  if (base := reference(results, "base")) is not None:
+    roles[base] = _REFERENCES["base"]  # The first role prevails.
+  places = _places(results)
   labels = distinct({name: model.label for name, model in results.models.items()})
+  methods = _method_labels(results)
+  looks = _method_looks(results)
   styles = {}
-  for name, model in results.models.items():
-    marker = model.marker if model.marker in Line2D.markers else _NEUTRAL_MARKER
-    marker = str(marker)
-    line, width = lines.get(name, ("-", 1.8 if name not in shades else 2.6))
-    size = 10.0 if name in shades else _SIZES.get(marker, 6.5)
-    color = _color(model.color, shades.get(name))
-    styles[name] = ModelStyle(labels[name], color, marker, line, width, size)
+  for index, (name, model) in enumerate(results.models.items()):
+    color, shape = looks[method_of(results, name)]
+    dash, width = roles.get(name, ((), 1.6))
+    styles[name] = ModelStyle(
+      label=labels[name],
+      method=methods[method_of(results, name)],
+      value=" / ".join(map(_short, model.swept.values())) if name in places else "",
+      color=f"var(--m{index})",
+      light=colors.on_light(color, places.get(name)),
+      dark=colors.on_dark(color, places.get(name)),
+      shape=shape,
+      dash=dash,
+      width=width,
+    )
   return styles
+
+
+def themes(results: Results) -> tuple[dict[str, str], dict[str, str]]:
+  """Returns the variables of colors by name, of the light and of the dark page."""
+  light = {"ink": "#1b1b1f", "muted": "#5b5b66", "grid": "#e7e7ec", "paper": "#ffffff"}
+  dark = {"ink": "#ececf1", "muted": "#a6a6b3", "grid": "#303039", "paper": "#15151a"}
+  for theme, is_dark in ((light, False), (dark, True)):
+    for index, shade in enumerate(colors.ramp(STEPS, dark=is_dark)):
+      inks = ("#1b1b1f", "#ffffff")
+      theme[f"s{index}"] = shade
+      theme[f"on{index}"] = max(inks, key=lambda ink, s=shade: colors.contrast(ink, s))
+    for index, style in enumerate(model_styles(results).values()):
+      theme[f"m{index}"] = style.dark if is_dark else style.light
+  return light, dark
+
+
+def method_of(results: Results, name: str) -> str:
+  """Returns the family of a model, or its own name."""
+  return results.models[name].family or name
+
+
+def methods(styles: Iterable[ModelStyle]) -> dict[str, ModelStyle]:
+  """Returns the last member of each method, which stands for it in a legend."""
+  return {style.method: style for style in styles}
 
 
 def attack_labels(results: Results) -> dict[str, str]:
@@ -112,59 +119,10 @@ def families(results: Results) -> dict[str, list[str]]:
   }
 
 
-def _order(model: ModelResult) -> list[float]:
-  """Returns the swept numbers; what is no number keeps the order of the config."""
-  values = model.swept.values()
-  return [float(v) if isinstance(v, int | float) else 0.0 for v in values]
-
-
-def _shades(results: Results) -> dict[str, float]:
-  """Returns how dark each member of a family is, in [0, 1]."""
-  shades = {}
-  for names in families(results).values():
-    for rank, name in enumerate(names):
-      # The palest shades would vanish on white.
-      place = rank / (len(names) - 1) if len(names) > 1 else 0.7
-      shades[name] = 0.42 + 0.58 * place
-  return shades
-
-
-def _color(color: str | None, shade: float | None) -> str:
-  """Returns a colormap's shade, or a color, mixed with white to shade it."""
-  is_color = color is not None and is_color_like(color)
-  if color in matplotlib.colormaps and not (is_color and shade is None):
-    return to_hex(matplotlib.colormaps[str(color)](0.8 if shade is None else shade))
-  if color is None or not is_color:
-    color = _NEUTRAL
-  depth = 1.0 if shade is None else shade
-  red, green, blue = (1 - depth * (1 - part) for part in to_rgb(color))
-  return to_hex((red, green, blue))
-
-
-def render(draw: Mapping[str, Callable[[], Drawing]]) -> dict[str, bytes]:
-  """Draws figures by file name in one style; equal figures give equal PNG bytes."""
-  with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-    return {name: _png(function()) for name, function in draw.items()}
-
-
-def _png(figure: Drawing) -> bytes:
-  """Renders a figure; without the software entry equal figures are equal bytes."""
-  FigureCanvasAgg(figure)
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
-  return buffer.getvalue()
-
-
-def plain(text: str) -> str:
-  """Shortens a text and keeps matplotlib from reading dollars as mathematics."""
-  text = text if len(text) <= 32 else text[:31] + "…"
-  return text.replace("$", r"\$")
-
-
 def axis_label(what: str, metric: Metric) -> str:
-  """Names an axis and says which way capability grows, in two lines."""
+  """Names an axis and says which way capability grows."""
   way = "higher" if higher_is_worse(metric) else "lower"
-  return f"{what}, {plain(metric.unit)}\n({way}: more capable)"
+  return f"{what}, {metric.unit} ({way}: more capable)"
 
 
 def budget_title(budget: int, budgets: Sequence[int]) -> str:
@@ -172,80 +130,65 @@ def budget_title(budget: int, budgets: Sequence[int]) -> str:
   return f"after {'all ' if budget == budgets[-1] else ''}{budget} updates"
 
 
-def limit(axes: Axes, metric: Metric, *, pad: float = 0.02) -> None:
-  """Fixes the y axis to the metric's range where it has one."""
-  low, high = metric.range
-  if low is not None and high is not None:
-    margin = pad * (high - low)
-    axes.set_ylim(low - margin, high + margin)
+def _order(model: ModelResult) -> list[float]:
+  """Returns the swept numbers; what is no number keeps the order of the config."""
+  values = model.swept.values()
+  return [float(v) if isinstance(v, int | float) else 0.0 for v in values]
 
 
-def point(axes: Axes, x: Mean, y: Mean, style: ModelStyle) -> None:
-  """Draws one model as its marker, with a white rim that parts overlapping ones.
+def _places(results: Results) -> dict[str, float]:
+  """Returns where each member stands in its sweep, in [0, 1]."""
+  return {
+    name: rank / (len(names) - 1) if len(names) > 1 else 0.7
+    for names in families(results).values()
+    for rank, name in enumerate(names)
+  }
 
-  Of several seeds the intervals are bars behind it, and each seed is a faint dot.
+
+def _short(value: object) -> str:
+  return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _method_labels(results: Results) -> dict[str, str]:
+  """Returns what a legend calls each method: of a family without the swept value."""
+  of_families = families(results)
+  labels = {}
+  for name in results.models:
+    method = method_of(results, name)
+    members = of_families.get(method, [name])
+    heads = {_head(results.models[member]) for member in members}
+    labels[method] = heads.pop() if len(heads) == 1 else method
+  return distinct(labels)
+
+
+def _head(model: ModelResult) -> str:
+  """Returns a label up to its first swept field: "UNDO" of "UNDO α = 0.3"."""
+  head = re.split(r"\s+\S+ = ", model.label)[0] if model.swept else model.label
+  return head or model.label
+
+
+def _method_looks(results: Results) -> dict[str, tuple[str, str]]:
+  """Returns the color and the shape of each method, no two of them alike.
+
+  What a config names comes first; who names nothing, or what another has, gets the
+  first of ours that is free.
   """
-  if x.half_width is not None or y.half_width is not None:
-    axes.errorbar(
-      x.value,
-      y.value,
-      xerr=x.half_width,
-      yerr=y.half_width,
-      color=style.color,
-      alpha=0.5,
-      elinewidth=1,
-      zorder=2,
-    )
-    axes.plot(
-      x.by_seed, y.by_seed, ".", color=style.color, alpha=0.35, markersize=5, zorder=2
-    )
-  axes.plot(
-    x.value,
-    y.value,
-    marker=style.marker,
-    markersize=style.size,
-    color=style.color,
-    markeredgecolor="#ffffff",
-    markeredgewidth=0.7,
-    linestyle="none",
-    clip_on=False,
-    # Small markers on top, so that no model hides another completely.
-    zorder=4 - style.size / 100,
-  )
-
-
-def scatter(
-  axes: Axes,
-  results: Results,
-  points: Mapping[str, Point],
-  styles: Mapping[str, ModelStyle],
-  draw_point: Callable[[Axes, Mean, Mean, ModelStyle], None] = point,
-) -> None:
-  """Draws the models' points, and a line in the order of each sweep over one field."""
-  for name, (x, y) in points.items():
-    if x is not None and y is not None:
-      draw_point(axes, x, y, styles[name])
-  for names in families(results).values():
-    joined = [
-      points[n] for n in names if n in points and len(results.models[n].swept) == 1
-    ]
-    known = [(x.value, y.value) for x, y in joined if x is not None and y is not None]
-    if known:
-      palest = styles[names[0]].color
-      axes.plot(*zip(*known, strict=True), color=palest, linewidth=1.8, zorder=2)
-
-
-def marker_legend(figure: Drawing, styles: Iterable[ModelStyle]) -> None:
-  """Puts a legend of markers above the panels, away from the shared axis label."""
-  shown = list(styles)
-  handles = [
-    Line2D(
-      [], [], color=s.color, marker=s.marker, markersize=s.size * 0.9, linestyle="none"
-    )
-    for s in shown
-  ]
-  labels = [plain(style.label) for style in shown]
-  columns = 4 if max(map(len, labels), default=0) <= 20 else 2
-  figure.legend(
-    handles, labels, loc="outside upper center", ncols=columns, handletextpad=0.3
-  )
+  given = {
+    method_of(results, name): (colors.known(model.color), model.marker)
+    for name, model in reversed(results.models.items())
+  }
+  given = dict(reversed(given.items()))
+  taken_colors: dict[str, str] = {}
+  taken_shapes: dict[str, str] = {}
+  for method, (color, marker) in given.items():
+    if color and color != _NEUTRAL and colors.is_new(color, taken_colors.values()):
+      taken_colors[method] = color
+    if marker in SHAPES and marker != "X" and marker not in taken_shapes.values():
+      taken_shapes[method] = marker
+  for method in given:
+    if method not in taken_colors:
+      taken_colors[method] = colors.another(taken_colors.values())
+    if method not in taken_shapes:
+      left = [m for m in SHAPES if m not in taken_shapes.values()]
+      taken_shapes[method] = left[0] if left else "o"
+  return {m: (taken_colors[m], SHAPES[taken_shapes[m]]) for m in given}

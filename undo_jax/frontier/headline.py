@@ -1,0 +1,152 @@
+"""What the numbers say in words: which defense resists best at which compute."""
+
+import dataclasses
+
+from undo_jax.evaluation.metrics import higher_is_worse
+from undo_jax.frontier import attainment, rivals
+from undo_jax.frontier import robustness as rb
+from undo_jax.frontier import statistics as st
+from undo_jax.frontier.figures.style import budget_title, model_styles
+from undo_jax.frontier.formats import number, share
+from undo_jax.frontier.results import Results
+from undo_jax.frontier.statistics import Mean, reference
+
+_LONGEST = 7  # Models that are named; of a longer front those that gain the most.
+
+
+@dataclasses.dataclass(frozen=True)
+class Leader:
+  """The most robust of the models that cost no more than it."""
+
+  name: str
+  label: str
+  method: str
+  color: str
+  cost: str
+  robustness: str | None  # None: no references scale it.
+  worst: str
+  retain: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Headline:
+  """The front of cost and robustness after one budget, and what is sure of it."""
+
+  when: str  # "after 100 updates".
+  leaders: tuple[Leader, ...]  # Cost and robustness ascending; the last resists best.
+  least: str | None  # The robustness of the last one's worst seed, of several.
+  rival: str | None  # Who comes next.
+  overlaps: bool  # Whether its interval and the best one's do.
+  broken: int  # How many models were left out, as they lost what they should keep.
+
+
+def headline(results: Results) -> Headline | None:
+  """Returns the headline; None where nothing but references was attacked.
+
+  It is that of the largest budget the config names, or of the whole attack. The base
+  and data filtering, which is robust by definition, take no part, nor do models that
+  lost too much of what they should keep.
+  """
+  budgets = rb.budgets(results)
+  named = [budget for budget in budgets if budget in results.report.budgets]
+  if not budgets:
+    return None
+  budget = (named or [budgets[-1]])[-1]
+  scores = _scores(results, budget)
+  costs = {name: _cost(results, name) for name in scores}
+  if not scores:
+    return None
+  best = attainment.front((costs[n], scores[n].value) for n in scores)
+  front = [
+    next(n for n in scores if (costs[n], scores[n].value) == point) for point in best
+  ]
+  ranked = sorted(scores, key=lambda n: -scores[n].value)
+  first, second = scores[ranked[0]], scores[ranked[1]] if len(ranked) > 1 else None
+  styles = model_styles(results)
+  several = len(first.by_seed) > 1 and _scaled(results, budget)
+  return Headline(
+    when=budget_title(budget, budgets),
+    leaders=tuple(_leader(results, name, budget) for name in _shortened(front, scores)),
+    least=f"{min(first.by_seed):.2f}" if several else None,
+    rival=styles[ranked[1]].label if second else None,
+    overlaps=second is not None and _low(first) <= _high(second),
+    broken=len(_candidates(results)) - len(_whole(results)),
+  )
+
+
+def _scaled(results: Results, budget: int) -> bool:
+  """Whether robustness is defined, and not only the worst forget score."""
+  ends = st.endpoints(results)
+  return None not in ends and all(
+    st.robustness_after(results, str(name), budget) is not None for name in ends
+  )
+
+
+def _candidates(results: Results) -> list[str]:
+  references = {reference(results, "base"), reference(results, "filtered")}
+  return [name for name in results.models if name not in references]
+
+
+def _whole(results: Results) -> list[str]:
+  return [n for n in _candidates(results) if not st.is_broken(results, n)]
+
+
+def _scores(results: Results, budget: int) -> dict[str, Mean]:
+  """Returns how well models resist: robustness, or the worst score, less is better."""
+  names = _whole(results)
+  if _scaled(results, budget):
+    known = {name: st.robustness_after(results, name, budget) for name in names}
+  else:
+    sign = -1 if higher_is_worse(results.metrics["forget"]) else 1
+    known = {name: _signed(results, name, budget, sign) for name in names}
+  return {name: mean for name, mean in known.items() if mean is not None}
+
+
+def _signed(results: Results, name: str, budget: int, sign: int) -> Mean | None:
+  worst = st.worst_forget(results, name, budget)
+  return None if worst is None else st.mean(sign * score for score in worst.by_seed)
+
+
+def _compute(results: Results, name: str) -> Mean | None:
+  return st.compute(results, name) if reference(results, "filtered") else None
+
+
+def _cost(results: Results, name: str) -> float:
+  compute = _compute(results, name)
+  return rivals.flops(results, name) if compute is None else compute.value
+
+
+def _leader(results: Results, name: str, budget: int) -> Leader:
+  style, compute = model_styles(results)[name], _compute(results, name)
+  scaled = _scaled(results, budget)
+  robust = st.robustness_after(results, name, budget) if scaled else None
+  return Leader(
+    name=name,
+    label=style.label,
+    method=style.method,
+    color=style.color,
+    cost=f"{rivals.flops(results, name):.2g} FLOPs"
+    if compute is None
+    else share(compute),
+    robustness=None if robust is None else number(robust, digits=2),
+    worst=number(st.worst_forget(results, name, budget), digits=2),
+    retain=number(st.before(results, name, "retain"), digits=2),
+  )
+
+
+def _shortened(front: list[str], scores: dict[str, Mean]) -> list[str]:
+  """Returns the last of a front, and before it those that gain the most."""
+  gains = {
+    name: scores[name].value - scores[before].value
+    for before, name in zip(front, front[1:], strict=False)
+  }
+  kept = sorted(gains, key=lambda name: -gains[name])[: _LONGEST - 1]
+  return [name for name in front if name in (front[0], front[-1], *kept)]
+
+
+def _low(mean: Mean) -> float:
+  return mean.value - (mean.half_width or 0.0)
+
+
+def _high(mean: Mean) -> float:
+  return mean.value + (mean.half_width or 0.0)

@@ -1,0 +1,67 @@
+"""The table of every seed: what each run came to, and where its files are."""
+
+from undo_jax.evaluation.metrics import higher_is_worse
+from undo_jax.frontier import robustness as rb
+from undo_jax.frontier.figures.charts import config_link
+from undo_jax.frontier.figures.style import attack_labels, budget_title, model_styles
+from undo_jax.frontier.formats import ABSENT, count
+from undo_jax.frontier.results import ModelRun, Relearning, Results, Score
+from undo_jax.frontier.tables import Row, Table
+
+
+def runs(results: Results) -> Table:
+  """Returns a row for each model and seed; its last cell is the run's directory."""
+  budgets = rb.budgets(results)
+  head = ["model", "seed", "retain", "forget"]
+  for budget in budgets:
+    title = budget_title(budget, budgets)
+    head += [f"worst forget {title}", f"by, {title}"]
+  head += ["updates", "FLOPs", "stopped", "run directory"]
+  styles = model_styles(results)
+  rows = [
+    Row(
+      name=name,
+      label=styles[name].label,
+      color=styles[name].color,
+      cells=tuple(_cells(results, run, budgets)),
+      method=styles[name].method,
+      link=config_link(run),
+    )
+    for name, model in results.models.items()
+    for run in model.runs
+  ]
+  return Table(tuple(head), tuple(rows))
+
+
+def _cells(results: Results, run: ModelRun, budgets: tuple[int, ...]) -> list[str]:
+  cells = [str(run.seed), _score(run.before.retain), _score(run.before.forget)]
+  for budget in budgets:
+    cells += _worst(results, run, budget)
+  cells += [count(run.compute.updates), f"{run.compute.flops:.3g}"]
+  return [*cells, run.stopped.reason, run.directory]
+
+
+def _worst(results: Results, run: ModelRun, budget: int) -> list[str]:
+  """Returns the worst forget score, and which attack at which rate it is of."""
+  under = rb.strongest(
+    run,
+    rb.counted(results),
+    budget,
+    higher_is_worse=higher_is_worse(results.metrics["forget"]),
+  )
+  if under is None:
+    return [ABSENT, ABSENT]
+  step = rb.step_index(under.steps, budget)
+  rate = f"{under.worst_learning_rate[step]:g}"
+  if len(results.attacks) > 1:
+    rate = f"{_name(results, run, under)}, {rate}"
+  return [_score(under.worst_forget[step]), rate]
+
+
+def _name(results: Results, run: ModelRun, under: Relearning) -> str:
+  labels = attack_labels(results)
+  return next(labels[name] for name, each in run.attacks.items() if each is under)
+
+
+def _score(score: Score) -> str:
+  return ABSENT if score is None else f"{score:.3f}".replace("-", "−")
