@@ -13,13 +13,13 @@ from undo_jax.running import programs
 from undo_jax.running.run import (
   Outcome,
   Run,
+  checkpoints_of,
   floats,
   load,
   problems_of,
   score_names,
   scorer_of,
 )
-from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.utils import files
 from undo_jax.utils.types import Params, Problems
 
@@ -63,7 +63,7 @@ def run_ablation(
   assert ablate is not None, "an ablation's record says what was reserved"
   params, is_ablated = ablate(load(run, stage.whole, stage.model))
   assert is_ablated, "every reserved entry is zero"
-  checkpoints = Checkpoints(directory / "checkpoints")
+  checkpoints = checkpoints_of(run, directory)
   checkpoints.save(0, params, {"step": jax.numpy.zeros((), int)})
   checkpoints.close()
   names, problems = problems_of(run)

@@ -18,6 +18,7 @@ from undo_jax.running.data import batches_of
 from undo_jax.running.run import (
   Outcome,
   Run,
+  checkpoints_of,
   floats,
   load,
   meter_of,
@@ -50,7 +51,7 @@ def run_attack(
     stage, run.mesh, names, run.evaluation_rows, run.replicas_at_once
   )
   every, total = stage.evaluate_every, stage.optimizer.num_steps
-  checkpoints = Checkpoints(directory / "checkpoints")
+  checkpoints = checkpoints_of(run, directory)
   params = _attacked(run, stage)
   done, state, history = _start(stage, program, checkpoints, params, names)
   if done:

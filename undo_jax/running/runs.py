@@ -1,7 +1,6 @@
 """A whole run from its config: checked, planned for each seed, run, reported."""
 
-from collections.abc import Iterator, Mapping, Sequence
-import contextlib
+from collections.abc import Mapping, Sequence
 import dataclasses
 import logging
 import os
@@ -10,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from undo_jax import config as builders
+from undo_jax import running
 from undo_jax.checkpoints import sources
 from undo_jax.distributed import processes, sharding
 from undo_jax.frontier import figures, report, results
@@ -22,7 +22,7 @@ from undo_jax.plan.config import (
   plain,
 )
 from undo_jax.plan.stages import AttackStage, GivenStage, Stage
-from undo_jax.running import Outcome, Run, run_stages, summary
+from undo_jax.running import Outcome, Run, run_shared, summary
 from undo_jax.utils import environment, files, records, workdirs
 from undo_jax.utils.types import ConfigError, JsonObject
 
@@ -103,9 +103,9 @@ def run_all(
   """
   workdir, declared = files.path(workdir), declare(config)
   plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
-  with _claimed(workdir, config, declared):
-    runs = _run(workdir, declared, plans, profile_steps)[0]
-    return _write_results(workdir, declared, runs) if processes.is_first() else None
+  _claim(workdir, config, declared)
+  runs = _run(workdir, declared, plans, profile_steps)
+  return _write_results(workdir, declared, runs) if processes.is_first() else None
 
 
 def _write_results(
@@ -153,13 +153,14 @@ def run_single(
     kind, config, checkpoint=checkpoint, models=models
   )
   workdir = files.path(workdir)
-  with _claimed(workdir, config, declared):
-    runs, outcomes = _run(workdir, declared, plans, profile_steps)
-  for run in runs.values() if processes.is_first() else ():
+  _claim(workdir, config, declared)
+  runs = _run(workdir, declared, plans, profile_steps)
+  outcomes = {seed: running.outcomes(run) for seed, run in runs.items()}
+  for seed, run in runs.items() if processes.is_first() else ():
     for stage in run.stages:
-      print(f"{run.label}{stage.name}: {summary(outcomes[stage.name])}")
+      print(f"{run.label}{stage.name}: {summary(outcomes[seed][stage.name])}")
       print(f"  {run.directories[stage.name]}")
-  return outcomes
+  return {name: found for of in outcomes.values() for name, found in of.items()}
 
 
 def plan_single(
@@ -259,9 +260,9 @@ def _run(
   declared: Declared,
   plans: Mapping[int, Sequence[Stage]],
   profile_steps: tuple[int, int] | None,
-) -> tuple[dict[int, Run], dict[str, Outcome]]:
+) -> dict[int, Run]:
   """Runs the plan of each seed, one after the other."""
-  config, runs, outcomes = declared.config, {}, {}
+  config, runs = declared.config, {}
   for seed, plan in plans.items():
     names = {stage.name for stage in plan}
     runs[seed] = Run(
@@ -281,39 +282,19 @@ def _run(
     LOGGER.info("nothing to run: all stages are finished")
   else:
     environment.record(workdir)
-  for run in runs.values():
-    outcomes |= run_stages(run)
-  return runs, outcomes
+  run_shared(list(runs.values()))
+  return runs
 
 
 def _is_done(run: Run) -> bool:
   return all(run.done(stage.name) for stage in run.stages)
 
 
-@contextlib.contextmanager
-def _claimed(
-  workdir: files.Path, config: builders.Config, declared: Declared
-) -> Iterator[None]:
-  """Makes the workdir the config's own, and this run's as long as it goes on."""
-  with contextlib.closing(workdirs.Hold(workdir)) as hold:
-    _claim(workdir, config, declared, hold)
-    yield
-
-
-def _claim(
-  workdir: files.Path,
-  config: builders.Config,
-  declared: Declared,
-  hold: workdirs.Hold,
-) -> None:
+def _claim(workdir: files.Path, config: builders.Config, declared: Declared) -> None:
+  """Makes the workdir the config's own, in the first process."""
   model = records.to_json(declared.config.model)
   content = {"version": stages.VERSION, **plain(config), "model": model}
-
-  def claim() -> None:
-    hold.take()
-    claim_workdir(workdir, content)
-
-  processes.on_first("claim", claim)
+  processes.on_first("claim", lambda: claim_workdir(workdir, content))
   if not (workdir / "config.json").exists():
     raise ConfigError(
       f"--workdir must be a directory that all processes share, got {workdir}, which "

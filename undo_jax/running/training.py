@@ -16,6 +16,7 @@ from undo_jax.running.data import batches_of, check_labels, describe_batch
 from undo_jax.running.run import (
   Outcome,
   Run,
+  checkpoints_of,
   load,
   meter_of,
   problems_of,
@@ -24,7 +25,6 @@ from undo_jax.running.run import (
 )
 from undo_jax.running.stopping import check_stop_rules, stop_rule
 from undo_jax.training import loop
-from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.profiling import Profiler
 from undo_jax.training.writers import Progress
 from undo_jax.utils import allocator, files, streams
@@ -42,7 +42,7 @@ def run_training(
   names, problems = problems_of(run)
   check_stop_rules(run, names)
   check_labels(run)
-  checkpoints = Checkpoints(directory / "checkpoints")
+  checkpoints = checkpoints_of(run, directory)
   start = checkpoints.latest()
   if start is None:
     state = program.create(_initial_params(run, stage))

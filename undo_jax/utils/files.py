@@ -221,6 +221,11 @@ def write_json(path: Path, value: object) -> None:
   write_text(path, _json(value))
 
 
+def create_json(path: Path, value: object) -> bool:
+  """Writes JSON where no file is; see `create`."""
+  return create(path, _json(value).encode())
+
+
 def write_record(path: Path, value: JsonObject) -> None:
   """Writes a JSON object with a checksum of it, which `read_record` compares."""
   write_json(path, value | {_CHECKSUM: _checksum(value)})
