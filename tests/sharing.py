@@ -1,0 +1,70 @@
+"""A run of five stages, two of which can run at once, and when two runs are equal."""
+
+import pathlib
+
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from tests import children, minimal
+
+CHANGES = {
+  f"models.{name}.run": False
+  for name in ("data_filtering", "oracle_matching", "undo", "unlearn_and_distill")
+}
+STAGES = ("data", "base", "max_ent", "relearn_base", "relearn_max_ent")
+
+
+def command(workdir, *flags: str, **changes: object) -> list[str]:
+  """Returns the run's command."""
+  config = minimal.flags(**(CHANGES | changes))
+  return ["undo", f"--workdir={workdir}", *config, *flags]
+
+
+def make(workdir: pathlib.Path) -> pathlib.Path:
+  """Runs it by one driver; returns the workdir."""
+  status, _, said = children.run(*command(workdir))
+  assert status == 0, said
+  return workdir
+
+
+def stage(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  """Returns a stage's directory."""
+  (found,) = workdir.glob(f"stages/{name}-{'[0-9a-f]' * 12}")
+  return found
+
+
+def checkpoint(workdir: pathlib.Path, name: str) -> dict[str, np.ndarray]:
+  """Returns the arrays of a stage's last checkpoint, by item and path."""
+  steps = stage(workdir, name).glob("checkpoints/[0-9]*")
+  (last,) = (path for path in steps if path.name.isdigit())
+  return {
+    f"{item}/{path}": np.asarray(leaf)
+    for item in ("params", "rest")
+    for path, leaf in _leaves(ocp.load_checkpointables(str(last), {item: None})[item])
+  }
+
+
+def _leaves(tree, prefix=""):
+  items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+  for name, value in items:
+    if isinstance(value, dict | list | tuple):
+      yield from _leaves(value, f"{prefix}/{name}")
+    elif value is not None:
+      yield f"{prefix}/{name}", value
+
+
+def assert_equal(workdir: pathlib.Path, other: pathlib.Path) -> None:
+  """Asserts that two runs came to the same, byte for byte."""
+  assert (workdir / "results.json").read_bytes() == (
+    other / "results.json"
+  ).read_bytes()
+  for name in STAGES:
+    here, there = stage(workdir, name), stage(other, name)
+    assert here.name == there.name
+    for file in ("done.json", "config.json"):
+      assert (here / file).read_bytes() == (there / file).read_bytes(), (name, file)
+    if name != "data":
+      one, two = checkpoint(workdir, name), checkpoint(other, name)
+      assert list(one) == list(two) and one
+      for path in one:
+        assert one[path].tobytes() == two[path].tobytes(), (name, path)
