@@ -26,6 +26,7 @@ ROOMS = (
   "config",
   "objectives",
   "hardware",
+  "engines",
   "training",
   "testing",
   "evaluation",
@@ -60,6 +61,8 @@ ONLY = {
   "tabulate": ("utils/tables.py",),
   "lm_eval": ("evaluation/harness.py",),
   "rouge_score": ("evaluation/tofu_table.py",),
+  "ray": ("engines/ray_tasks.py",),
+  "submitit": ("engines/slurm_jobs.py",),
 }
 # Those that experiments/ imports too, and where.
 OUTSIDE = {"matplotlib": ("gradient_routing",), "lm_eval": ("harness.py",)}

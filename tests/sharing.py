@@ -1,6 +1,8 @@
 """A run of five stages, two of which can run at once, and when two runs are equal."""
 
+from collections.abc import Sequence
 import pathlib
+import shutil
 
 import numpy as np
 from orbax.checkpoint import v1 as ocp
@@ -25,6 +27,15 @@ def make(workdir: pathlib.Path) -> pathlib.Path:
   status, _, said = children.run(*command(workdir))
   assert status == 0, said
   return workdir
+
+
+def copied(
+  workdir: pathlib.Path, other: pathlib.Path, without: Sequence[str]
+) -> pathlib.Path:
+  """Returns a copy of a run that has lost stages and what came of them."""
+  left_out = [f"{name}-*" for name in without]
+  patterns = ("results.json", "report.html", "figures", *left_out)
+  return shutil.copytree(workdir, other, ignore=shutil.ignore_patterns(*patterns))
 
 
 def stage(workdir: pathlib.Path, name: str) -> pathlib.Path:

@@ -30,7 +30,9 @@ def test_two_drivers_run_each_stage_once_and_come_to_the_same(alone, tmp_path):
 
 @pytest.mark.processes
 def test_a_stopped_driver_leaves_its_stage_to_the_other_at_once(alone, tmp_path):
-  workdir = copied(alone, tmp_path / "run", without=["max_ent", "relearn_max_ent"])
+  workdir = sharing.copied(
+    alone, tmp_path / "run", without=["max_ent", "relearn_max_ent"]
+  )
   drivers = [children.start(*sharing.command(workdir)) for _ in range(2)]
   directory = workdir / "stages" / sharing.stage(alone, "max_ent").name
   while not (directory / "checkpoints/2").exists():
@@ -42,13 +44,6 @@ def test_a_stopped_driver_leaves_its_stage_to_the_other_at_once(alone, tmp_path)
   holder.kill()
   assert left.wait() == 0, left.printed()[1]
   sharing.assert_equal(workdir, alone)
-
-
-def copied(workdir, other, without):
-  """Returns a copy of a run that has lost stages and what came of them."""
-  left_out = [f"{name}-*" for name in without]
-  patterns = ("results.json", "report.html", "figures", *left_out)
-  return shutil.copytree(workdir, other, ignore=shutil.ignore_patterns(*patterns))
 
 
 @pytest.mark.usefixtures("one_device")

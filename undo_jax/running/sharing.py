@@ -31,7 +31,7 @@ from undo_jax.running.run import Outcome, Run
 from undo_jax.running.training import run_training
 from undo_jax.utils import files
 from undo_jax.utils.leases import Lease, LeaseLost
-from undo_jax.utils.types import JsonObject
+from undo_jax.utils.types import ConfigError, JsonObject
 
 LOGGER = logging.getLogger("undo_jax")
 # How a stage of each kind runs: (run, stage, directory, title) -> outcome.
@@ -141,6 +141,32 @@ class Board:
     if said not in self._said:
       LOGGER.info("%s: is run by %s; it is waited for, or others go first", *said)
       self._said.add(said)
+
+
+def named(runs: Sequence[Run], names: Collection[str]) -> list[Task]:
+  """Returns the stages of some names: of all runs, or of one by a directory's.
+
+  Raises:
+    ConfigError: if there is no such stage.
+  """
+  tasks = Board(runs).tasks
+  known = {name for task in tasks for name in (task.stage.name, task.name)}
+  for name in names:
+    if name not in known:
+      given = ", ".join(task.stage.name for task in tasks)
+      raise ConfigError(f"--stages: {name!r} is none of {given}")
+  return [task for task in tasks if {task.stage.name, task.name} & {*names}]
+
+
+def check_inputs(tasks: Sequence[Task]) -> None:
+  """Raises ConfigError if some stages read others that are neither there nor theirs."""
+  names = {task.name for task in tasks}
+  for task in tasks:
+    for name in task.inputs:
+      if name not in names and not task.run.is_done(name):
+        raise ConfigError(
+          f"--stages: {task.name} reads {name}, which is not finished; run that first"
+        )
 
 
 def run_shared(runs: Sequence[Run], only: Collection[str] | None = None) -> None:
