@@ -1,8 +1,10 @@
 """A run of five stages, two of which can run at once, and when two runs are equal."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+import json
 import pathlib
 import shutil
+import time
 
 import numpy as np
 from orbax.checkpoint import v1 as ocp
@@ -62,6 +64,24 @@ def _leaves(tree, prefix=""):
       yield from _leaves(value, f"{prefix}/{name}")
     elif value is not None:
       yield f"{prefix}/{name}", value
+
+
+def wait_for_holder(
+  workdir: pathlib.Path,
+  alone: pathlib.Path,
+  name: str,
+  driver: children.Child,
+  other_than: Container[int] = (),
+) -> int:
+  """Returns the number of the process that runs a stage, once one does."""
+  directory = workdir / "stages" / stage(alone, name).name / "leases"
+  while True:
+    assert driver.poll() is None, driver.printed()[1]
+    for path in directory.glob("*.json"):
+      content = json.loads(path.read_text())
+      if not content["is_over"] and content["process"] not in other_than:
+        return content["process"]
+    time.sleep(0.02)
 
 
 def assert_equal(workdir: pathlib.Path, other: pathlib.Path) -> None:

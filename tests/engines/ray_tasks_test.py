@@ -1,6 +1,5 @@
 """Stages as Ray tasks: workers and the driver are killed, and nothing is lost."""
 
-import json
 import os
 import pathlib
 import re
@@ -20,26 +19,14 @@ pytestmark = pytest.mark.processes
 FLAGS = ("--engine=ray", "--num_workers=2")
 
 
-def wait_for_holder(workdir, alone, name, driver, not_=()):
-  """Returns the number of the process that runs a stage, once one does."""
-  directory = workdir / "stages" / sharing.stage(alone, name).name / "leases"
-  while True:
-    assert driver.poll() is None, driver.printed()[1]
-    for path in directory.glob("*.json"):
-      content = json.loads(path.read_text())
-      if not content["is_over"] and content["process"] not in not_:
-        return content["process"]
-    time.sleep(0.02)
-
-
 def test_killed_workers_and_a_killed_driver_lose_nothing(alone, tmp_path):
   lost = ("max_ent", "relearn_base", "relearn_max_ent")
   workdir = sharing.copied(alone, tmp_path / "run", without=lost)
   driver = children.start(*sharing.command(workdir, *FLAGS))
-  killed = wait_for_holder(workdir, alone, "max_ent", driver)
+  killed = sharing.wait_for_holder(workdir, alone, "max_ent", driver)
   os.kill(killed, signal.SIGKILL)
-  wait_for_holder(workdir, alone, "max_ent", driver, not_=(killed,))
-  last = wait_for_holder(workdir, alone, "relearn_max_ent", driver)
+  sharing.wait_for_holder(workdir, alone, "max_ent", driver, other_than=[killed])
+  last = sharing.wait_for_holder(workdir, alone, "relearn_max_ent", driver)
   driver.kill()
   said = driver.printed()[1]
   assert "max_ent: its worker was ended by signal 9" in said

@@ -7,9 +7,9 @@ from typing import Any
 from absl import flags
 import jax
 
-from undo_jax import engines
 from undo_jax.engines import accelerators
 from undo_jax.engines.engine import EngineKind, Settings
+from undo_jax.engines.registry import LOCAL, REGISTRY
 from undo_jax.running import Run, dispatch
 from undo_jax.running.runs import Elsewhere
 from undo_jax.utils import files
@@ -18,10 +18,10 @@ from undo_jax.utils.errors import ConfigError
 
 def define() -> None:
   """Defines --engine and what engines read, and --stages."""
-  known = ", ".join((engines.LOCAL, *engines.REGISTRY))
+  known = ", ".join((LOCAL, *REGISTRY))
   flags.DEFINE_string(
     "engine",
-    engines.LOCAL,
+    LOCAL,
     f"What runs the stages, {known} or MODULE:NAME: local, this process, one after the "
     "other; the others give each stage that is ready to a worker.",
   )
@@ -73,7 +73,7 @@ def of_flags(workdir: str) -> Elsewhere | None:
   name = str(flags.FLAGS["engine"].value)
   given = {flag: flags.FLAGS[flag].value for flag in (*_COUNTS, *_READERS)}
   given = {flag: value for flag, value in given.items() if value is not None}
-  if name == engines.LOCAL:
+  if name == LOCAL:
     _refuse(given, "runs one stage after the other, here; give another --engine")
     return None
   kind = _kind(name)
@@ -104,9 +104,9 @@ def _run(
 
 def _kind(name: str) -> EngineKind:
   try:
-    return engines.REGISTRY.get(name)
+    return REGISTRY.get(name)
   except ConfigError as error:
-    raise ConfigError(f"--engine: {error}; {engines.LOCAL} is one too") from None
+    raise ConfigError(f"--engine: {error}; {LOCAL} is one too") from None
 
 
 def _refuse(names: Iterable[str], why: str) -> None:

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from typing import Any
+import warnings
 
 from undo_jax.engines import worker
 from undo_jax.engines.accelerators import Accelerator
@@ -49,15 +50,18 @@ class RayTasks:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"log_to_driver": True, "logging_level": logging.ERROR}
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    if settings.ray_address is None:
-      # CPUs are counted, not divided: as many as there may be workers.
-      count = settings.num_workers * _num_cpus(self._accelerator)
-      ray.init(include_dashboard=False, num_cpus=count, **quiet)
-    else:
-      try:
-        ray.init(address=settings.ray_address, **quiet)
-      except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise _no_answer(settings.ray_address, str(error)) from None
+    with warnings.catch_warnings():
+      # Ray forks, to execute its own programs at once; JAX warns of what would not.
+      warnings.simplefilter("ignore", RuntimeWarning)
+      if settings.ray_address is None:
+        # CPUs are counted, not divided: as many as there may be workers.
+        count = settings.num_workers * _num_cpus(self._accelerator)
+        ray.init(include_dashboard=False, num_cpus=count, **quiet)
+      else:
+        try:
+          ray.init(address=settings.ray_address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+          raise _no_answer(settings.ray_address, str(error)) from None
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own there.
 
   def start(self, name: str, arguments: Sequence[str]) -> "Tasks":

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 # With the machine or the process that started it gone, it saves and ends.
 _MAIN = (
@@ -37,26 +39,45 @@ def run(arguments: str) -> str:
     [sys.executable, "-c", _MAIN, *json.loads(arguments)],
     stdin=subprocess.PIPE,
     stderr=subprocess.PIPE,
-    text=True,
-    errors="replace",
     start_new_session=True,  # Signals reach it from here alone.
   )
-  lines = [""]
-  reader = threading.Thread(target=_forward, args=(process, lines), daemon=True)
-  reader.start()
-  endings = [process.terminate, process.kill]
+  said, endings = _Said(process), [process.terminate, process.kill]
   with _sigterm_raises():
-    while process.returncode is None:
+    while process.poll() is None:
       try:
-        # Not for ever: Ray interrupts between two instructions only.
-        process.wait(timeout=0.2)
-      except subprocess.TimeoutExpired:
-        pass
+        said.forward(seconds=0.2)
       except BaseException:  # noqa: BLE001
         if endings:
           endings.pop(0)()
-  reader.join(timeout=5.0)  # A child of it may still hold the pipe.
-  return json.dumps({"status": process.returncode, "line": lines[-1]})
+  said.forward(seconds=0.0)
+  return json.dumps({"status": process.returncode, "line": said.last})
+
+
+class _Said:
+  """What a process says: passed on, and the last line kept."""
+
+  def __init__(self, process: "subprocess.Popen[bytes]"):
+    assert process.stderr is not None
+    self._file, self._rest, self.last = process.stderr, b"", ""
+    os.set_blocking(self._file.fileno(), False)
+
+  def forward(self, *, seconds: float) -> None:
+    """Passes on what there is; waits for so long if there is nothing.
+
+    Not until the end of the pipe: a process of its own may hold it for longer.
+    """
+    end = time.monotonic() + seconds
+    while True:
+      select.select([self._file], [], [], max(end - time.monotonic(), 0.0))
+      data = self._file.read()
+      if not data:  # Nothing, or the end of the pipe.
+        time.sleep(max(end - time.monotonic(), 0.0) if data == b"" else 0.0)
+        return
+      sys.stderr.write(data.decode(errors="replace"))
+      sys.stderr.flush()
+      *lines, self._rest = (self._rest + data).split(b"\n")
+      found = [line.strip() for line in (*lines, self._rest) if line.strip()]
+      self.last = found[-1].decode(errors="replace") if found else self.last
 
 
 def end_with_parent() -> None:
@@ -86,15 +107,6 @@ def _address() -> str:
       return probe.getsockname()[0]
     except OSError:
       return "127.0.0.1"
-
-
-def _forward(process: "subprocess.Popen[str]", lines: list[str]) -> None:
-  """Passes on what a process says, and keeps the last line."""
-  assert process.stderr is not None
-  for line in process.stderr:
-    print(line, end="", file=sys.stderr, flush=True)
-    if line.strip():
-      lines[-1] = line.strip()
 
 
 @contextlib.contextmanager
