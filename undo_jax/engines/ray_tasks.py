@@ -7,6 +7,7 @@ placement group. The first host is where the processes meet.
 
 from collections.abc import Iterator, Sequence
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ LOGGER = logging.getLogger("undo_jax")
 ADDRESS_SECONDS = 10  # Until an address has answered.
 # Until the others of a gang, one of which is gone, have ended by themselves.
 GANG_SECONDS = 20.0
+_NOT_BEGUN = Ended(75, "told to end before it began")
 # What Ray calls those that have another name there.
 _RAY_NAMES = {"v5e": "v5litepod"}
 
@@ -95,6 +97,8 @@ class Tasks:
     with self._lock:
       self._is_told = True
       references = list(self._references)
+    if not references:  # It may wait for its place for long.
+      self._ended = self._ended or _NOT_BEGUN
     for reference in references:
       self._ray.cancel(reference, force=False)
 
@@ -117,7 +121,7 @@ class Tasks:
     task = self._ray.remote(max_retries=0, max_calls=1)(worker.run)
     with self._lock:
       if self._is_told:
-        return Ended(75, "told to end before it began")
+        return _NOT_BEGUN
       self._references = [
         task.options(name=self._name, **how).remote(json.dumps(command))
         for how, command in zip(options, commands, strict=True)
@@ -142,7 +146,7 @@ class Tasks:
     try:
       return json.loads(self._ray.get(reference))
     except self._ray.exceptions.TaskCancelledError:
-      return {"status": 75, "line": "told to end before it began"}
+      return dataclasses.asdict(_NOT_BEGUN)
     except self._ray.exceptions.RayError as error:
       return {"status": None, "line": _first_line(error)}
 

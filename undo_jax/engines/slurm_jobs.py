@@ -39,7 +39,8 @@ class SlurmJobs:
     # JAX reads from Slurm's environment where its processes are.
     more = ["--distributed"] if self._is_gang else []
     self._executor.update_parameters(name=re.sub(r"[^\w.+-]", "_", name))
-    return Job(self._executor.submit(worker.run, json.dumps([*arguments, *more])))
+    job = self._executor.submit(worker.run, json.dumps([*arguments, *more]))
+    return Job(job, is_local=self._executor.cluster == "local")
 
   def close(self) -> None:
     """Leaves the jobs to the cluster."""
@@ -81,8 +82,8 @@ def _parameters(settings: Settings) -> dict[str, Any]:
 class Job:
   """A worker; see engine.Worker."""
 
-  def __init__(self, job: Any):
-    self._job = job
+  def __init__(self, job: Any, *, is_local: bool):
+    self._job, self._is_local = job, is_local
 
   def poll(self) -> Ended | None:
     """Returns how the job ended."""
@@ -97,7 +98,7 @@ class Job:
 
   def terminate(self) -> None:
     """Tells the job to save and end."""
-    if type(self._job).__name__ == "LocalJob":  # It would kill what it has begun.
+    if self._is_local:  # Cancelling would kill it; its number is its process's.
       os.kill(int(self._job.job_id), signal.SIGTERM)
     else:
       self._job.cancel()
