@@ -49,7 +49,6 @@ class RayTasks:
 
     self._ray = ray
     self._accelerator = settings.accelerator or Accelerator("cpu", "1x1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"log_to_driver": True, "logging_level": logging.ERROR}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
@@ -250,6 +249,8 @@ def check(settings: Settings) -> None:
 
   ray.init would ask for ever where something else does.
   """
+  for variable in ("RAY_USAGE_STATS_ENABLED", "RAY_DEDUP_LOGS"):
+    os.environ.setdefault(variable, "0")  # It reads them when it is imported.
   try:
     import ray  # noqa: F401
   except ImportError as error:
