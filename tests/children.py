@@ -102,12 +102,13 @@ class Child:
     names = [file.name for file in self._written]
     started = _ask("start", [*command], dict(environment), names, str(cwd))
     assert started
-    self._number, self._status = started, None
+    self.number: int = started  # Of the process.
+    self._status: int | None = None
 
   def poll(self) -> int | None:
     """Returns the exit status, None while it runs."""
     if self._status is None:
-      self._status = _ask("poll", self._number)
+      self._status = _ask("poll", self.number)
     return self._status
 
   def wait(self) -> int:
@@ -119,12 +120,12 @@ class Child:
   def kill(self) -> None:
     """Kills it, unless it has ended."""
     if self.poll() is None:
-      os.kill(self._number, signal.SIGKILL)
+      os.kill(self.number, signal.SIGKILL)
 
   def terminate(self) -> None:
     """Asks it to end, unless it has."""
     if self.poll() is None:
-      os.kill(self._number, signal.SIGTERM)
+      os.kill(self.number, signal.SIGTERM)
 
   def printed(self) -> tuple[str, str]:
     """Returns stdout and stderr so far."""

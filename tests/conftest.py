@@ -107,6 +107,16 @@ def chain(shared):
 
 
 @pytest.fixture(scope="session")
+def alone(shared):
+  """See tests/sharing.py: run once by one driver, for tests that only read it."""
+  from tests import sharing
+
+  with one_worker_at_a_time(shared / "alone.lock"):
+    workdir = shared / "alone"
+    return workdir if (workdir / "results.json").exists() else sharing.make(workdir)
+
+
+@pytest.fixture(scope="session")
 def variants(shared, chain):
   """See tests/running/variants.py: run once, for tests that only read it."""
   from tests.running.variants import variant_run

@@ -26,6 +26,7 @@ ROOMS = (
   "config",
   "objectives",
   "hardware",
+  "engines",
   "training",
   "testing",
   "evaluation",
@@ -45,6 +46,7 @@ ONLY = {
   "orbax": ("training/checkpointing.py", "distributed/processes.py"),
   "tensorboardX": ("training/writers.py",),
   "etils": ("utils/files.py",),
+  "fsspec": ("utils/files.py",),
   "grain": ("data",),
   "tensorflow_datasets": ("data",),
   "array_record": ("data/rows.py",),
@@ -61,6 +63,8 @@ ONLY = {
   "tabulate": ("utils/tables.py",),
   "lm_eval": ("evaluation/harness.py",),
   "rouge_score": ("evaluation/tofu_table.py",),
+  "ray": ("engines/ray_tasks.py",),
+  "submitit": ("engines/slurm_jobs.py",),
 }
 # Those that experiments/ imports too, and where.
 OUTSIDE = {"matplotlib": ("gradient_routing",), "lm_eval": ("harness.py",)}
@@ -79,6 +83,7 @@ CORE = {
   "absl",
   "etils",
   "flax",
+  "fsspec",
   "jax",
   "ml_collections",
   "numpy",

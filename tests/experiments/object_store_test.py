@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import threading
+import time
 
 import pytest
 
@@ -11,7 +13,7 @@ from tests.object_store import ObjectStore
 from undo_jax.distributed import preemption, sharding
 from undo_jax.running.runs import run_single
 from undo_jax.training.writers import read_jsonl
-from undo_jax.utils import files
+from undo_jax.utils import files, leases
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,62 @@ def test_a_directory_comes_here_and_goes_back(store, tmp_path):
   assert (there / "y").read_text() == "y"
   mirror.sync(now=True)
   assert (there / "y").read_text() == "z"
+
+
+def test_a_lease_in_a_store_is_one_s_until_it_shows_no_sign_of_life(store):
+  times = {"beat_seconds": 0.2, "expiry_seconds": 1.0}
+  directory = files.path("gs://bucket/leases")
+  found = [leases.Lease(directory, **times) for _ in range(4)]
+
+  def take_all(rest):
+    taken = []
+
+    def take(lease):
+      if lease.take():
+        taken.append(lease)
+
+    threads = [threading.Thread(target=take, args=(lease,)) for lease in rest]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    return taken
+
+  (first,) = take_all(found)
+  others = [lease for lease in found if lease is not first]
+  end = time.monotonic() + 1.5
+  while time.monotonic() < end:
+    assert not take_all(others)
+    time.sleep(0.1)
+  # The first one is cut off from the store: its uploads are refused.
+  with pytest.MonkeyPatch.context() as patch:
+    write = files.write_bytes
+    mine = str(directory / "1.json")
+
+    def refuse(path, data):
+      if str(path) == mine:
+        raise ConnectionError("away")
+      write(path, data)
+
+    patch.setattr(files, "write_bytes", refuse)
+    while not (taken := take_all(others)):
+      time.sleep(0.1)
+  assert len(taken) == 1 and not first.is_held(ask=True)
+  names = [name for name in store.names("bucket") if name.startswith("leases/")]
+  assert names == ["leases/1.json", "leases/2.json"]
+  taken[0].release()
+  assert take_all([first]) == [first]
+  first.release()
+
+
+def test_what_another_process_writes_after_a_listing_is_seen(store):
+  directory = files.path("gs://bucket/listed")
+  files.write_text(directory / "a", "a")
+  assert [path.name for path in directory.iterdir()] == ["a"]
+  assert not (directory / "b").exists()
+  store.put("bucket", "listed/b", b"b", {})
+  store.put("bucket", "listed/a", b"longer", {})
+  assert (directory / "b").exists() and (directory / "a").read_text() == "longer"
 
 
 def relearn(workdir):

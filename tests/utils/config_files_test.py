@@ -6,7 +6,8 @@ import re
 import pytest
 
 import configs
-from undo_jax.utils import config_files
+from undo_jax.plan.config import parse, plain
+from undo_jax.utils import config_files, files
 from undo_jax.utils.errors import ConfigError
 
 ROOT = pathlib.Path(configs.__file__).parent
@@ -82,3 +83,14 @@ def test_an_unknown_size_names_the_known_ones():
 def test_an_unknown_name_lists_the_shipped_ones(name):
   with pytest.raises(ConfigError, match=f"arithmetic, .*wmdp; got '{name}'"):
     config_files.load(name)
+
+
+def test_what_a_run_has_left_of_its_config_declares_the_same(tmp_path):
+  config = config_files.load("arithmetic:tiny")
+  path = tmp_path / "config.json"
+  files.write_json(path, {"version": 3, **plain(config)})
+  again = config_files.load(str(path))
+  assert parse(again) == parse(config) and plain(again) == plain(config)
+  assert isinstance(again.seeds, tuple)
+  with pytest.raises(ConfigError, match="there is no file .*none.json"):
+    config_files.load(str(tmp_path / "none.json"))

@@ -18,7 +18,7 @@ from absl import logging as absl_logging
 
 from undo_jax.distributed import preemption
 from undo_jax.utils import allocator, extras
-from undo_jax.utils.types import ConfigError
+from undo_jax.utils.errors import ConfigError, RunFailed
 
 LOGGER = logging.getLogger("undo_jax")
 # What a command does once the flags are read; it gets what is no flag, as absl's mains.
@@ -101,6 +101,8 @@ def one_line() -> Iterator[None]:
     _exit(str(error))
   except FloatingPointError as error:
     _exit(str(error), status=1)
+  except RunFailed as error:
+    _exit(str(error), status=error.status)
   except preemption.Preempted as error:
     LOGGER.info("%s; the same command goes on from there", error)
     sys.exit(preemption.EXIT_STATUS)

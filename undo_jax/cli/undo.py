@@ -5,10 +5,12 @@ COMMAND:
   undo-jax undo --config=arithmetic:tiny --workdir=DIR
 
 Runs whatever the config's tables of models and attacks declare, for each of its seeds.
-The same command resumes a run that was stopped; see configs/ for the tasks.
+The same command resumes a run that was stopped; see configs/ for the tasks. Given
+again while it runs, here or on another machine, it shares the stages. --engine gives
+them to workers: of Ray, of Slurm.
 """
 
-from undo_jax.cli import launch
+from undo_jax.cli import elsewhere, launch
 from undo_jax.cli.process import Main
 from undo_jax.estimation import host, workload
 from undo_jax.running import runs
@@ -19,6 +21,7 @@ def define() -> Main:
   """Defines the flags; the main runs what is not finished of a config in a workdir."""
   config, workdir = launch.define_flags()
   dry_run = launch.define_dry_run()
+  elsewhere.define()
 
   def main(argv: list[str]) -> None:
     del argv
@@ -29,7 +32,11 @@ def define() -> Main:
       names = {stage.name for stage in plans[declared.config.seeds[0]]}
       host.check(declared.config, declared.mesh, names)
       return
-    steps = launch.profile_steps()
-    runs.run_all(config.value, str(workdir.value), profile_steps=steps)
+    steps, where = launch.profile_steps(), elsewhere.of_flags(str(workdir.value))
+    if elsewhere.stages() is not None:
+      names = elsewhere.stages() or ()
+      runs.run_part(config.value, str(workdir.value), names, profile_steps=steps)
+      return
+    runs.run_all(config.value, str(workdir.value), profile_steps=steps, elsewhere=where)
 
   return main

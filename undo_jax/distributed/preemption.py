@@ -30,6 +30,7 @@ class _Notice:
 
   received = False
   deferred = False
+  conditions: tuple[Callable[[], bool], ...] = ()  # Of `also`.
 
 
 def listen() -> None:
@@ -61,6 +62,17 @@ def deferred() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def also(is_over: Callable[[], bool]) -> Iterator[None]:
+  """Inside, whoever asks for SIGTERM is told so too where `is_over` says it."""
+  before = _Notice.conditions
+  _Notice.conditions = (*before, is_over)
+  try:
+    yield
+  finally:
+    _Notice.conditions = before
+
+
+@contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
   """Inside, SIGTERM waits: for code that takes SystemExit for an error of its own.
 
@@ -78,7 +90,7 @@ def ask() -> Callable[[], bool]:
     A function that waits for the answer, the same in all processes. The question
     is queued behind what the devices compute, so nothing waits for it meanwhile.
   """
-  noted = _Notice.received
+  noted = _Notice.received or any(is_over() for is_over in _Notice.conditions)
   if jax.process_count() == 1:
     return lambda: noted
   everywhere, any_of = _agreement()

@@ -9,8 +9,15 @@ import jax
 from undo_jax.frontier import compute
 from undo_jax.plan.stages import AblateStage, TrainStage
 from undo_jax.running import programs
-from undo_jax.running.run import Outcome, Run, Score, Scores, load, scores_of
-from undo_jax.training.checkpointing import Checkpoints
+from undo_jax.running.run import (
+  Outcome,
+  Run,
+  Score,
+  Scores,
+  checkpoints_of,
+  load,
+  scores_of,
+)
 from undo_jax.utils import files
 from undo_jax.utils.types import Params, Problems
 
@@ -54,7 +61,7 @@ def run_ablation(
   assert ablate is not None, "an ablation's record says what was reserved"
   params, is_ablated = ablate(load(run, stage.whole, stage.model))
   assert is_ablated, "every reserved entry is zero"
-  checkpoints = Checkpoints(directory / "checkpoints")
+  checkpoints = checkpoints_of(run, directory)
   checkpoints.save(0, params, {"step": jax.numpy.zeros((), int)})
   checkpoints.close()
   before = run.done(stage.whole)

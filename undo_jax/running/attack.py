@@ -20,6 +20,7 @@ from undo_jax.running.run import (
   Outcome,
   Run,
   Scores,
+  checkpoints_of,
   load,
   meter_of,
   problems_of,
@@ -50,7 +51,7 @@ def run_attack(
     stage, run.mesh, names, run.evaluation_rows, run.replicas_at_once
   )
   every, total = stage.evaluate_every, stage.optimizer.num_steps
-  checkpoints = Checkpoints(directory / "checkpoints")
+  checkpoints = checkpoints_of(run, directory)
   params = _attacked(run, stage)
   before = scorer_of(run, stage, names)(params, problems)
   done, state, history = _start(stage, program, checkpoints, params, before)

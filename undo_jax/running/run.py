@@ -19,10 +19,11 @@ from undo_jax.hardware.matmul import matmul_flops_per_second
 from undo_jax.models.config import ModelConfig
 from undo_jax.plan.stages import DataStage, ModelStage, Stage, identities
 from undo_jax.running import programs
-from undo_jax.training.checkpointing import load_params
+from undo_jax.training.checkpointing import Checkpoints, load_params
 from undo_jax.training.meter import Meter
 from undo_jax.training.writers import NoWriter, StageWriter, Writer
 from undo_jax.utils import files
+from undo_jax.utils.leases import Lease
 from undo_jax.utils.types import Params, Problems
 
 Outcome: TypeAlias = dict[str, Any]  # What a finished stage leaves in done.json.
@@ -47,6 +48,8 @@ class Run:
   profile_steps: tuple[int, int] | None = None  # Updates of each stage to trace.
   writers: tuple[str, ...] = ("jsonl", "tensorboard")  # Of training.writers.
   label: str = ""  # Before a stage's name in what is printed: which seed of several.
+  # On the directory of the stage that runs; None in all processes but the first.
+  lease: Lease | None = None
 
   @functools.cached_property
   def directories(self) -> dict[str, files.Path]:
@@ -66,6 +69,18 @@ class Run:
     """Returns what a finished stage left, or None."""
     path = self.directories[name] / "done.json"
     return files.read_record(path) if path.exists() else None
+
+  def is_done(self, directory: str) -> bool:
+    """Whether the stage of a directory, by its name, is finished."""
+    return (self.workdir / "stages" / directory / "done.json").exists()
+
+  def may_write(self) -> bool:
+    """Whether the stage that runs is still this run's, as far as is known."""
+    return self.lease is None or self.lease.is_held()
+
+  def may_save(self) -> bool:
+    """Whether it is; looked up."""
+    return self.lease is None or self.lease.is_held(ask=True)
 
 
 def problems_of(run: Run) -> tuple[tuple[str, ...], Problems]:
@@ -121,7 +136,12 @@ def writer_of(run: Run, mirror: files.Mirror, start: int) -> Writer:
   """Returns the writer of a stage that goes on after so many updates."""
   if not processes.is_first():
     return NoWriter()
-  return StageWriter(mirror, run.writers, resume_step=start)
+  return StageWriter(mirror, run.writers, resume_step=start, may_write=run.may_write)
+
+
+def checkpoints_of(run: Run, directory: files.Path) -> Checkpoints:
+  """Returns the checkpoints of the stage that runs."""
+  return Checkpoints(directory / "checkpoints", may_save=run.may_save)
 
 
 def meter_of(run: Run, cost: compute.Compute) -> Meter:

@@ -1,37 +1,41 @@
 """A whole run from its config: checked, planned for each seed, run, reported."""
 
-from collections.abc import Iterator, Mapping, Sequence
-import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 import dataclasses
+import hashlib
+import json
 import logging
 import os
+from typing import TypeAlias
 
 import jax
 from jax.sharding import Mesh
 
 from undo_jax import config as builders
+from undo_jax import running
 from undo_jax.checkpoints import sources
 from undo_jax.distributed import processes, sharding
 from undo_jax.frontier import figures, reading, report, results
 from undo_jax.plan import checks, stages, translation
 from undo_jax.plan.config import (
-  FREE_FIELDS,
   Recipe,
   RunConfig,
   parse,
   plain,
 )
 from undo_jax.plan.stages import AttackStage, GivenStage, Stage
-from undo_jax.running import Outcome, Run, run_stages, summary
-from undo_jax.utils import environment, files, records, workdirs
+from undo_jax.running import Outcome, Run, run_shared, summary
+from undo_jax.running.claims import claim_workdir
+from undo_jax.running.sharing import check_inputs, named
+from undo_jax.utils import environment, files, records
 from undo_jax.utils.types import ConfigError, JsonObject
 
 LOGGER = logging.getLogger("undo_jax")
 # What a single command makes: the models of a phase, the attacks, or the scores of all.
 SINGLE = ("pretrain", "unlearn", "distill", "relearn", "evaluate")
 GIVEN = "model"  # The name that a checkpoint takes where no entry stands for it.
-# Tables to which entries may be added in a workdir that has a run.
-_TABLES = ("models", "attacks", "mixtures")
+# Runs the stages of several runs by workers, whose arguments are the second.
+Elsewhere: TypeAlias = Callable[[Sequence[Run], Sequence[str]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +52,11 @@ class Declared:
     return translation.plan(self.config, seed, fingerprints)
 
 
-def declare(config: builders.Config) -> Declared:
+def declare(config: builders.Config, *, runs_here: bool = True) -> Declared:
   """Reads a config and the headers of the checkpoints it names, and checks all.
 
-  The sizes of a checkpoint replace `config.model`.
+  The sizes of a checkpoint replace `config.model`. What runs elsewhere has other
+  devices than those here: its mesh is checked there.
 
   Raises:
     ConfigError: at the first thing that cannot work, before any compute.
@@ -71,8 +76,14 @@ def declare(config: builders.Config) -> Declared:
           f"that of {name}; a run has one decoder"
         )
     declared = records.replaced(declared, model=source.model)
-  mesh = sharding.make_mesh(**declared.mesh)
-  checks.check(declared, dict(mesh.shape))
+  if runs_here:
+    mesh = sharding.make_mesh(**declared.mesh)
+    shape = dict(mesh.shape)
+  else:
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    fixed = {axis: size for axis, size in declared.mesh.items() if size > 0}
+    shape = dict(mesh.shape) | fixed
+  checks.check(declared, shape)
   for name in declared.report.figures:
     figures.REGISTRY.get(name)
   return Declared(declared, mesh, given)
@@ -90,6 +101,7 @@ def run_all(
   workdir: str | os.PathLike[str],
   *,
   profile_steps: tuple[int, int] | None = None,
+  elsewhere: Elsewhere | None = None,
 ) -> results.Results | None:
   """Runs what is not finished yet of a config, and writes results and report.
 
@@ -97,15 +109,65 @@ def run_all(
     config: a ConfigDict, see undo_jax/config.py.
     workdir: the run directory, a path or gs://.
     profile_steps: updates of each stage to trace.
+    elsewhere: what runs the stages; None: this process.
 
   Returns:
     The results, in the first process; None in the others.
   """
+  workdir = files.path(workdir)
+  declared = declare(config, runs_here=elsewhere is None)
+  plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
+  runs = _runs(workdir, declared, plans, profile_steps)
+  content = _claim(workdir, config, declared)
+  if elsewhere is None:
+    _run(workdir, runs)
+  elif not all(map(_is_done, runs.values())):
+    environment.record_command(workdir)
+    elsewhere(list(runs.values()), _arguments(workdir, content, profile_steps))
+  return _write_results(workdir, declared, runs) if processes.is_first() else None
+
+
+def _arguments(
+  workdir: files.Path, content: JsonObject, profile_steps: tuple[int, int] | None
+) -> list[str]:
+  """Returns the arguments of a worker, but for its stages.
+
+  The config that it reads is this run's, whatever other runs add to the workdir.
+  """
+  identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+  path = workdir / "configs" / f"{identity[:12]}.json"
+  files.create_json(path, content)
+  arguments = ["undo", f"--config={path}", f"--workdir={workdir}"]
+  if profile_steps is not None:
+    arguments.append("--profile_steps={}:{}".format(*profile_steps))
+  return arguments
+
+
+def run_part(
+  config: builders.Config,
+  workdir: str | os.PathLike[str],
+  names: Sequence[str],
+  *,
+  profile_steps: tuple[int, int] | None = None,
+) -> None:
+  """Runs some stages of a config, where all that they read is finished.
+
+  Args:
+    config: a ConfigDict, see undo_jax/config.py.
+    workdir: the run directory.
+    names: of stages, of all seeds, or of their directories, of one.
+    profile_steps: updates of each stage to trace.
+
+  Raises:
+    ConfigError: if there is no such stage, or something that it reads is missing.
+  """
   workdir, declared = files.path(workdir), declare(config)
   plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
-  with _claimed(workdir, config, declared):
-    runs = _run(workdir, declared, plans, profile_steps)[0]
-    return _write_results(workdir, declared, runs) if processes.is_first() else None
+  runs = _runs(workdir, declared, plans, profile_steps)
+  tasks = named(list(runs.values()), names)
+  _claim(workdir, config, declared)
+  processes.on_first("inputs", lambda: check_inputs(tasks))
+  _run(workdir, runs, {task.name for task in tasks})
 
 
 def _write_results(
@@ -153,13 +215,15 @@ def run_single(
     kind, config, checkpoint=checkpoint, models=models
   )
   workdir = files.path(workdir)
-  with _claimed(workdir, config, declared):
-    runs, outcomes = _run(workdir, declared, plans, profile_steps)
-  for run in runs.values() if processes.is_first() else ():
+  _claim(workdir, config, declared)
+  runs = _runs(workdir, declared, plans, profile_steps)
+  _run(workdir, runs)
+  outcomes = {seed: running.outcomes(run) for seed, run in runs.items()}
+  for seed, run in runs.items() if processes.is_first() else ():
     for stage in run.stages:
-      print(f"{run.label}{stage.name}: {summary(outcomes[stage.name])}")
+      print(f"{run.label}{stage.name}: {summary(outcomes[seed][stage.name])}")
       print(f"  {run.directories[stage.name]}")
-  return outcomes
+  return {name: found for of in outcomes.values() for name, found in of.items()}
 
 
 def plan_single(
@@ -254,14 +318,14 @@ def _named(plan: Sequence[Stage], models: Sequence[str]) -> list[str]:
   return chosen
 
 
-def _run(
+def _runs(
   workdir: files.Path,
   declared: Declared,
   plans: Mapping[int, Sequence[Stage]],
   profile_steps: tuple[int, int] | None,
-) -> tuple[dict[int, Run], dict[str, Outcome]]:
-  """Runs the plan of each seed, one after the other."""
-  config, runs, outcomes = declared.config, {}, {}
+) -> dict[int, Run]:
+  """Returns the run of each seed's plan."""
+  config, runs = declared.config, {}
   for seed, plan in plans.items():
     names = {stage.name for stage in plan}
     runs[seed] = Run(
@@ -277,84 +341,35 @@ def _run(
       label=f"seed {seed}: " if len(config.seeds) > 1 else "",
       writers=config.writers,
     )
+  return runs
+
+
+def _run(
+  workdir: files.Path, runs: Mapping[int, Run], only: Collection[str] | None = None
+) -> None:
+  """Runs the stages of all seeds, one after the other; `only` some, by directory."""
   if processes.on_first("finished", lambda: all(map(_is_done, runs.values()))):
     LOGGER.info("nothing to run: all stages are finished")
   else:
-    environment.record(workdir)
-  for run in runs.values():
-    outcomes |= run_stages(run)
-  return runs, outcomes
+    environment.record(workdir, is_part=only is not None)
+  run_shared(list(runs.values()), only)
 
 
 def _is_done(run: Run) -> bool:
   return all(run.done(stage.name) for stage in run.stages)
 
 
-@contextlib.contextmanager
-def _claimed(
-  workdir: files.Path, config: builders.Config, declared: Declared
-) -> Iterator[None]:
-  """Makes the workdir the config's own, and this run's as long as it goes on."""
-  with contextlib.closing(workdirs.Hold(workdir)) as hold:
-    _claim(workdir, config, declared, hold)
-    yield
-
-
 def _claim(
-  workdir: files.Path,
-  config: builders.Config,
-  declared: Declared,
-  hold: workdirs.Hold,
-) -> None:
+  workdir: files.Path, config: builders.Config, declared: Declared
+) -> JsonObject:
+  """Makes the workdir the config's own, in the first process; returns what is there."""
   model = records.to_json(declared.config.model)
   content = {"version": stages.VERSION, **plain(config), "model": model}
-
-  def claim() -> None:
-    hold.take()
-    claim_workdir(workdir, content)
-
-  processes.on_first("claim", claim)
+  processes.on_first("claim", lambda: claim_workdir(workdir, content))
   if not (workdir / "config.json").exists():
     raise ConfigError(
       f"--workdir must be a directory that all processes share, got {workdir}, which "
       f"process {jax.process_index()} does not see; give one on a shared disk or in a "
       "store"
     )
-
-
-def claim_workdir(workdir: files.Path, config: Mapping[str, object]) -> None:
-  """Makes the run directory the config's own, or checks that it is.
-
-  Seeds, models, attacks and mixtures may be added: what is new is run, and what is
-  finished is left.
-
-  Raises:
-    ConfigError: if the path is no directory, cannot be written, or belongs to a
-      run of another config; names the fields that differ.
-  """
-  path = workdir / "config.json"
-  version = files.read_record(path).get("version") if path.exists() else stages.VERSION
-  if version != stages.VERSION:
-    raise ConfigError(
-      f"--workdir {workdir} holds a run directory of version {version or 'below 3'}, "
-      f"and this undo_jax writes version {stages.VERSION}; give another workdir"
-    )
-  workdirs.claim(workdir, config, free=(*FREE_FIELDS, "seeds"), effective=_effective)
-
-
-def _effective(config: JsonObject, other: JsonObject) -> JsonObject:
-  """Returns what of a config must equal another's: entries that both have."""
-  compared = dict(config)
-  for table in _TABLES:
-    shared = other.get(table, {})
-    entries = config.get(table, {}).items()
-    compared[table] = {
-      name: _determining(entry) for name, entry in entries if name in shared
-    }
-  return compared
-
-
-def _determining(entry: Mapping[str, object]) -> JsonObject:
-  """Returns an entry without what does not change its result."""
-  left_out = ("run", "look", "label", "models", "seeds")
-  return {name: value for name, value in entry.items() if name not in left_out}
+  return content

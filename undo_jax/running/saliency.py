@@ -21,8 +21,8 @@ from undo_jax.objectives import chunked
 from undo_jax.plan.stages import SaliencyStage
 from undo_jax.running import programs
 from undo_jax.running.data import batches_of
-from undo_jax.running.run import Outcome, Run, load
-from undo_jax.training.checkpointing import Checkpoints, load_params
+from undo_jax.running.run import Outcome, Run, checkpoints_of, load
+from undo_jax.training.checkpointing import load_params
 from undo_jax.training.saliency import add_squared_gradients
 from undo_jax.training.writers import Progress
 from undo_jax.utils import files
@@ -82,7 +82,7 @@ def run_saliency(
   What is saved after i of n batches is their sum over n, so at the end the mean.
   """
   program = squares(stage.model, run.mesh)
-  checkpoints = Checkpoints(directory / "checkpoints")
+  checkpoints = checkpoints_of(run, directory)
   done, total = checkpoints.latest() or 0, stage.num_batches
   if done:
     LOGGER.info("%s: resuming after batch %d", title, done)

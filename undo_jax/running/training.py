@@ -21,6 +21,7 @@ from undo_jax.running.run import (
   Outcome,
   Run,
   Scores,
+  checkpoints_of,
   load,
   meter_of,
   problems_of,
@@ -31,7 +32,6 @@ from undo_jax.running.run import (
 from undo_jax.running.saliency import load_fisher
 from undo_jax.running.stopping import check_stop_rules, stop_rule
 from undo_jax.training import loop
-from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.profiling import Profiler
 from undo_jax.training.step import Step
 from undo_jax.training.writers import Progress
@@ -52,7 +52,7 @@ def run_training(
   check_labels(run)
   selection = validation_of(run)
   score = scorer_of(run, stage, names)
-  checkpoints = Checkpoints(directory / "checkpoints")
+  checkpoints = checkpoints_of(run, directory)
   start = checkpoints.latest()
   if start is None:
     state = program.create(_initial_params(run, stage))

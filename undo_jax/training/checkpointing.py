@@ -1,6 +1,6 @@
 """Checkpoints of a stage, written and read by all processes together."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 import hashlib
 import os
 import pathlib
@@ -11,6 +11,7 @@ from orbax.checkpoint import v1 as ocp
 from undo_jax.distributed import preemption, processes
 from undo_jax.utils import files
 from undo_jax.utils.files import Path
+from undo_jax.utils.leases import LeaseLost
 from undo_jax.utils.types import ConfigError, Params
 
 CHECKSUMS = "checksums.json"  # In a checkpoint's directory, of its other files.
@@ -26,7 +27,13 @@ class Checkpoints:
   the checksums that were written with it. (Stores keep checksums of their own.)
   """
 
-  def __init__(self, directory: Path):
+  def __init__(self, directory: Path, *, may_save: Callable[[], bool] = lambda: True):
+    """Opens what is there.
+
+    Args:
+      directory: of the checkpoints.
+      may_save: asked in the first process before each save.
+    """
     # Any: Orbax's policy classes do not match its own protocols' annotations.
     save_policies: Any = ocp.training.save_decision_policies
     keep_policies: Any = ocp.training.preservation_policies
@@ -37,7 +44,7 @@ class Checkpoints:
       preservation_policy=keep_policies.LatestN(1),
       cleanup_tmp_directories=True,
     )
-    self._directory = directory
+    self._directory, self._may_save = directory, may_save
 
   def latest(self) -> int | None:
     """Returns the step of the newest complete checkpoint, or None."""
@@ -54,7 +61,12 @@ class Checkpoints:
 
     Returns:
       Whether it was not there yet.
+
+    Raises:
+      LeaseLost: if it may not be saved any more.
     """
+    if not processes.on_first("lease", self._may_save):
+      raise LeaseLost(os.fspath(self._directory))
     if step == self.latest():
       return False  # Writing it again would remove the only checkpoint for a while.
     items = {"params": params, "rest": rest}

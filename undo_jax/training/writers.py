@@ -127,18 +127,26 @@ REGISTRY: Registry[WriterKind] = Registry(
 class StageWriter:
   """Gives the rows of a stage to several writers."""
 
-  def __init__(self, mirror: files.Mirror, names: Sequence[str], *, resume_step: int):
+  def __init__(
+    self,
+    mirror: files.Mirror,
+    names: Sequence[str],
+    *,
+    resume_step: int,
+    may_write: Callable[[], bool] = lambda: True,
+  ):
     """Opens the writers.
 
     Args:
       mirror: of the stage's directory.
       names: of REGISTRY, or MODULE:NAME.
       resume_step: updates done.
+      may_write: asked at each row; where it says no, the row is left out.
 
     Raises:
       ConfigError: if there is no such writer.
     """
-    self._mirror = mirror
+    self._mirror, self._may_write = mirror, may_write
     self._kinds = {name: REGISTRY.get(name) for name in names}
     self._writers: dict[str, Writer] = {}
     for name, kind in self._kinds.items():
@@ -147,6 +155,8 @@ class StageWriter:
 
   def write(self, step: int, kind: str, **values: object) -> None:
     """Gives a row to all."""
+    if not self._may_write():
+      return
     for name, writer in list(self._writers.items()):
       with self._dropped(name):
         writer.write(step, kind, **values)
@@ -157,7 +167,8 @@ class StageWriter:
     for name, writer in list(self._writers.items()):
       with self._dropped(name):
         writer.close()
-    self._mirror.sync(now=True)
+    if self._may_write():
+      self._mirror.sync(now=True)
 
   @contextlib.contextmanager
   def _dropped(self, name: str) -> Iterator[None]:

@@ -8,10 +8,12 @@ import pathlib
 import sys
 import traceback
 from types import ModuleType
+from typing import Any
 
 from ml_collections import config_dict
 
 import undo_jax
+from undo_jax.utils import files
 from undo_jax.utils.errors import ConfigError
 
 
@@ -36,11 +38,14 @@ def load(text: str) -> config_dict.ConfigDict:
   """Returns the config that a user names: a shipped file or a path, and its size.
 
   Args:
-    text: "arithmetic", "arithmetic:tiny", "configs/arithmetic.py:tiny".
+    text: "arithmetic", "arithmetic:tiny", "configs/arithmetic.py:tiny"; or a run's own,
+      "runs/one/config.json".
 
   Raises:
     ConfigError: if there is no such file, or it fails; says in which line.
   """
+  if text.endswith(".json"):
+    return _of_a_run(text)
   name, colon, size = text.partition(":")
   path = find(name)
   with _errors_of(path):
@@ -51,6 +56,23 @@ def load(text: str) -> config_dict.ConfigDict:
   if not isinstance(config, config_dict.ConfigDict):
     raise ConfigError(f"{path}: get_config must return a ConfigDict, got {config!r}")
   return config
+
+
+def _of_a_run(text: str) -> config_dict.ConfigDict:
+  """Returns the config that a run has left in its directory."""
+  path = files.path(text)
+  if not path.exists():
+    raise ConfigError(f"--config: there is no file {text}")
+  content = files.read_record(path)
+  content.pop("version", None)
+  return config_dict.ConfigDict(_tuples(content))
+
+
+def _tuples(value: Any) -> Any:
+  """Returns JSON with tuples for lists, as config files have them."""
+  if isinstance(value, dict):
+    return {name: _tuples(item) for name, item in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def find(name: str) -> pathlib.Path:

@@ -74,11 +74,17 @@ def describe() -> JsonObject:
   }
 
 
-def record(workdir: files.Path) -> None:
-  """Writes what runs, and on what: environment.json and command.txt."""
+def record(workdir: files.Path, *, is_part: bool = False) -> None:
+  """Writes what runs, and on what: environment.json and, of a whole, command.txt."""
   if jax.process_index():  # The first process writes.
     return
   files.write_json(workdir / "environment.json", describe())
+  if not is_part:
+    record_command(workdir)
+
+
+def record_command(workdir: files.Path) -> None:
+  """Writes command.txt."""
   files.write_text(workdir / "command.txt", command() + "\n")
 
 

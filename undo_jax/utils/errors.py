@@ -1,5 +1,13 @@
-"""The one error of ours, in a file of its own: processes without JAX raise it too."""
+"""Our errors, in a file of their own: processes without JAX raise them too."""
 
 
 class ConfigError(ValueError):
   """A wrong configuration: what was expected, what came, and how to mend it."""
+
+
+class RunFailed(Exception):  # noqa: N818
+  """What ended a run in another process, in one line, and its exit status."""
+
+  def __init__(self, line: str, status: int):
+    super().__init__(line)
+    self.status = status

@@ -16,12 +16,15 @@ import io
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import tempfile
 import time
 from typing import Any, TextIO, TypeAlias
 
 from etils import epath
+import fsspec.config
+import fsspec.core
 
 from undo_jax.utils import extras
 from undo_jax.utils.types import ConfigError, JsonObject
@@ -38,6 +41,8 @@ def path(text: str | os.PathLike[str]) -> Path:
   """
   if not is_remote(text):
     return pathlib.Path(text).expanduser().resolve()
+  # Other processes write there too: what is not there must be asked for again.
+  fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
   found = epath.Path(text)
   try:
     found.exists()
@@ -133,23 +138,18 @@ def new_file(path: Path) -> Iterator[TextIO]:
 
   A kill leaves the old file or the new one, never a part; an error the old one.
   """
-  if is_remote(path):
+  if not isinstance(path, pathlib.Path):
     with io.TextIOWrapper(io.BytesIO(), encoding="utf-8") as file:
       yield file
       file.flush()
       path.write_bytes(file.buffer.getvalue())
     return
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  try:
+  with _temporary_beside(path) as temporary:
     with open(temporary, "w", encoding="utf-8") as file:
       yield file
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -164,6 +164,52 @@ def write_bytes(path: Path, data: bytes) -> None:
     file.buffer.write(data)
 
 
+def create(path: Path, data: bytes) -> bool:
+  """Writes a file that is not there, whole; of several processes one does.
+
+  On a disk by a hard link, which its server makes or refuses; in a store by an upload
+  that is refused where the name is taken.
+
+  Returns:
+    Whether it now holds `data`. An answer that was lost on its way looks like a
+    refusal, so what the file holds decides.
+  """
+  try:
+    if isinstance(path, pathlib.Path):
+      with _temporary_beside(path) as temporary:
+        temporary.write_bytes(data)
+        _link(temporary, path)
+    else:
+      store, name = fsspec.core.url_to_fs(os.fspath(path))
+      store.pipe_file(name, data, mode="create")
+  except FileExistsError:
+    return path.read_bytes() == data
+  return True
+
+
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Gives a file a second name, which must be free."""
+  try:
+    os.link(source, target)
+  except FileExistsError:
+    raise
+  except OSError:  # A disk without hard links: seen before it is whole, but one's own.
+    with open(target, "xb") as file:
+      file.write(source.read_bytes())
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a name beside a file, whose folder is made; nothing is left there."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Machines that share a disk may have processes of the same number.
+  temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+  try:
+    yield temporary
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
 def update(path: Path, data: bytes) -> None:
   """Writes a file as `write_bytes` does, unless it holds this already."""
   if not (path.exists() and path.read_bytes() == data):
@@ -173,6 +219,11 @@ def update(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
   """Writes JSON, whole or not at all; NaN and infinity are refused."""
   write_text(path, _json(value))
+
+
+def create_json(path: Path, value: object) -> bool:
+  """Writes JSON where no file is; see `create`."""
+  return create(path, _json(value).encode())
 
 
 def write_record(path: Path, value: JsonObject) -> None:

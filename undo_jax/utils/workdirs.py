@@ -1,4 +1,4 @@
-"""A run directory belongs to one config and is used by one run at a time."""
+"""A run directory belongs to one config; a study's is used by one process at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
@@ -40,8 +40,8 @@ def claim(
   is_config = isinstance(config, config_dict.ConfigDict)
   mine = files.plain(config.to_dict() if is_config else dict(config))
   with _writing(workdir):
-    if not path.exists():
-      files.write_json(path, mine)
+    if not path.exists():  # Of several runs that begin at once, one makes it.
+      files.create_json(path, mine)
   theirs = files.read_record(path)
   old, new = (
     {name: value for name, value in compared.items() if name not in free}

@@ -1,0 +1,127 @@
+"""A command of ours in a process of its own, as engines run it on whichever machine.
+
+In and out go strings: JSON of the command's arguments, JSON of how it ended.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+# With the machine or the process that started it gone, it saves and ends.
+_MAIN = (
+  "from undo_jax.engines import worker; worker.end_with_parent(); "
+  "from undo_jax import cli; cli.main()"
+)
+
+
+def run(arguments: str) -> str:
+  """Runs a command of undo-jax to its end.
+
+  What would end this process (SIGTERM, KeyboardInterrupt, whatever a library raises
+  when time is up) tells the command to save and end; the second time it is killed.
+
+  Args:
+    arguments: of undo-jax, a JSON list.
+
+  Returns:
+    JSON of `status`, the exit status or minus the signal's number, and `line`, the last
+    that it said.
+  """
+  process = subprocess.Popen(
+    [sys.executable, "-c", _MAIN, *json.loads(arguments)],
+    stdin=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    start_new_session=True,  # Signals reach it from here alone.
+  )
+  said, endings = _Said(process), [process.terminate, process.kill]
+  with _sigterm_raises():
+    while process.poll() is None:
+      try:
+        said.forward(seconds=0.2)
+      except BaseException:  # noqa: BLE001
+        if endings:
+          endings.pop(0)()
+  said.forward(seconds=0.0)
+  return json.dumps({"status": process.returncode, "line": said.last})
+
+
+class _Said:
+  """What a process says: passed on, and the last line kept."""
+
+  def __init__(self, process: "subprocess.Popen[bytes]"):
+    assert process.stderr is not None
+    self._file, self._rest, self.last = process.stderr, b"", ""
+    os.set_blocking(self._file.fileno(), False)
+
+  def forward(self, *, seconds: float) -> None:
+    """Passes on what there is; waits for so long if there is nothing.
+
+    Not until the end of the pipe: a process of its own may hold it for longer.
+    """
+    end = time.monotonic() + seconds
+    while True:
+      select.select([self._file], [], [], max(end - time.monotonic(), 0.0))
+      data = self._file.read()
+      if not data:  # Nothing, or the end of the pipe.
+        time.sleep(max(end - time.monotonic(), 0.0) if data == b"" else 0.0)
+        return
+      sys.stderr.write(data.decode(errors="replace"))
+      sys.stderr.flush()
+      *lines, self._rest = (self._rest + data).split(b"\n")
+      found = [line.strip() for line in (*lines, self._rest) if line.strip()]
+      self.last = found[-1].decode(errors="replace") if found else self.last
+
+
+def end_with_parent() -> None:
+  """From now on SIGTERM comes when the process that started this one has ended."""
+
+  def watch() -> None:
+    while os.read(0, 1):
+      pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
+def where() -> str:
+  """Returns JSON of this host's `address` and a free `port` of it."""
+  with socket.socket() as free:
+    free.bind(("", 0))
+    port = free.getsockname()[1]
+  return json.dumps({"address": _address(), "port": port})
+
+
+def _address() -> str:
+  """Returns the address by which this host reaches others."""
+  with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    try:
+      probe.connect(("10.255.255.255", 1))  # Nothing is sent.
+      return probe.getsockname()[0]
+    except OSError:
+      return "127.0.0.1"
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+  """Inside, SIGTERM raises an exception, where this is the main thread."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+
+  def handle(number, frame) -> None:
+    del frame
+    raise InterruptedError(number)
+
+  before = signal.signal(signal.SIGTERM, handle)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)

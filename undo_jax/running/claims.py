@@ -1,0 +1,49 @@
+"""A workdir belongs to one config: in what others may differ that use it too."""
+
+from collections.abc import Mapping
+
+from undo_jax.plan import stages
+from undo_jax.plan.config import FREE_FIELDS
+from undo_jax.utils import files, workdirs
+from undo_jax.utils.types import ConfigError, JsonObject
+
+# Tables to which entries may be added in a workdir that has a run.
+_TABLES = ("models", "attacks", "mixtures")
+
+
+def claim_workdir(workdir: files.Path, config: Mapping[str, object]) -> None:
+  """Makes the run directory the config's own, or checks that it is.
+
+  Seeds, models, attacks and mixtures may be added: what is new is run, and what is
+  finished is left.
+
+  Raises:
+    ConfigError: if the path is no directory, cannot be written, or belongs to a
+      run of another config; names the fields that differ.
+  """
+  path = workdir / "config.json"
+  version = files.read_record(path).get("version") if path.exists() else stages.VERSION
+  if version != stages.VERSION:
+    raise ConfigError(
+      f"--workdir {workdir} holds a run directory of version {version or 'below 3'}, "
+      f"and this undo_jax writes version {stages.VERSION}; give another workdir"
+    )
+  workdirs.claim(workdir, config, free=(*FREE_FIELDS, "seeds"), effective=_effective)
+
+
+def _effective(config: JsonObject, other: JsonObject) -> JsonObject:
+  """Returns what of a config must equal another's: entries that both have."""
+  compared = dict(config)
+  for table in _TABLES:
+    shared = other.get(table, {})
+    entries = config.get(table, {}).items()
+    compared[table] = {
+      name: _determining(entry) for name, entry in entries if name in shared
+    }
+  return compared
+
+
+def _determining(entry: Mapping[str, object]) -> JsonObject:
+  """Returns an entry without what does not change its result."""
+  left_out = ("run", "look", "label", "models", "seeds", "is_attacked")
+  return {name: value for name, value in entry.items() if name not in left_out}

@@ -1,0 +1,261 @@
+"""Which stage runs next; several drivers share the stages of a workdir by leases.
+
+Whoever runs a stage holds the lease in its directory (see utils/leases.py), in SPMD
+the first process. A stage that another driver runs is waited for, if nothing else is
+ready. A driver that loses its lease writes nothing more to the stage, and sees to the
+others.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+import dataclasses
+import logging
+import time
+
+import jax
+
+from undo_jax.distributed import preemption, processes
+from undo_jax.plan import stages
+from undo_jax.plan.stages import (
+  AblateStage,
+  AttackStage,
+  DataStage,
+  GivenStage,
+  SaliencyStage,
+  Stage,
+  TrainStage,
+)
+from undo_jax.running.ablation import run_ablation
+from undo_jax.running.attack import run_attack
+from undo_jax.running.data import run_data
+from undo_jax.running.given import run_given
+from undo_jax.running.run import Outcome, Run
+from undo_jax.running.saliency import run_saliency
+from undo_jax.running.training import run_training
+from undo_jax.utils import files
+from undo_jax.utils.leases import Lease, LeaseLost
+from undo_jax.utils.types import ConfigError, JsonObject
+
+LOGGER = logging.getLogger("undo_jax")
+# How a stage of each kind runs: (run, stage, directory, title) -> outcome.
+RUN: dict[type[Stage], Callable[..., Outcome]] = {
+  DataStage: run_data,
+  GivenStage: run_given,
+  SaliencyStage: run_saliency,
+  TrainStage: run_training,
+  AblateStage: run_ablation,
+  AttackStage: run_attack,
+}
+# Between two looks at what others run: on a disk, in a store.
+POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0
+_WAIT = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A stage of a run, to be run once whichever runs have it."""
+
+  run: Run
+  number: int  # Of the stage, from 1.
+
+  @property
+  def stage(self) -> Stage:
+    """The stage."""
+    return self.run.stages[self.number - 1]
+
+  @property
+  def directory(self) -> files.Path:
+    """Its own, by which stages of several seeds are told apart."""
+    return self.run.directories[self.stage.name]
+
+  @property
+  def name(self) -> str:
+    """Its directory's name: NAME-IDENTITY."""
+    return self.directory.name
+
+  @property
+  def inputs(self) -> list[str]:
+    """The directories' names of the stages that it reads."""
+    return [self.run.directories[x].name for x in self.stage.inputs.values()]
+
+  @property
+  def title(self) -> str:
+    """What it is called before the reader."""
+    run = self.run
+    return f"[{self.number}/{len(run.stages)}] {run.label}{self.stage.name}"
+
+
+class Board:
+  """The stages of several runs: which are finished, which can be run now."""
+
+  def __init__(self, runs: Sequence[Run], only: Collection[str] | None = None):
+    """Takes the stages of all runs, each once.
+
+    Args:
+      runs: of one workdir.
+      only: the directories' names of the stages to run; None: all.
+    """
+    tasks = [Task(run, n + 1) for run in runs for n in range(len(run.stages))]
+    every = {task.name: task for task in reversed(tasks)}
+    self.tasks = [task for task in tasks if every[task.name] is task]
+    self._only, self._done = only, set[str]()
+    self._leases: dict[str, Lease] = {}
+    self._said: set[tuple[str, str]] = set()
+
+  def is_done(self, name: str, run: Run) -> bool:
+    """Whether the stage of a directory is finished."""
+    if name not in self._done and run.is_done(name):
+      self._done.add(name)
+    return name in self._done
+
+  def left(self) -> list[Task]:
+    """Returns what is not finished of what is to be run."""
+    return [
+      task
+      for task in self.tasks
+      if (self._only is None or task.name in self._only)
+      and not self.is_done(task.name, task.run)
+    ]
+
+  def is_ready(self, task: Task) -> bool:
+    """Whether all that a stage reads is finished."""
+    return all(self.is_done(name, task.run) for name in task.inputs)
+
+  def lease(self, task: Task) -> Lease:
+    """Returns this process's view of a stage's lease, always the same."""
+    return self._leases.setdefault(task.name, Lease(task.directory / "leases"))
+
+  def take(self) -> Task | None:
+    """Takes the lease of the first stage that can be run now, if there is any."""
+    for task in self.left():
+      if not self.is_ready(task):
+        continue
+      lease = self.lease(task)
+      if not lease.take():
+        self.tell_holder(task)
+      elif self.is_done(task.name, task.run):  # Since it was looked at.
+        lease.release()
+      else:
+        return task
+    return None
+
+  def tell_holder(self, task: Task) -> None:
+    """Logs by whom a stage is run, once for each."""
+    said = task.name, self.lease(task).holder
+    if said not in self._said:
+      LOGGER.info("%s: is run by %s; it is waited for, or others go first", *said)
+      self._said.add(said)
+
+
+def named(runs: Sequence[Run], names: Collection[str]) -> list[Task]:
+  """Returns the stages of some names: of all runs, or of one by a directory's.
+
+  Raises:
+    ConfigError: if there is no such stage.
+  """
+  tasks = Board(runs).tasks
+  known = {name for task in tasks for name in (task.stage.name, task.name)}
+  for name in names:
+    if name not in known:
+      given = ", ".join(task.stage.name for task in tasks)
+      raise ConfigError(f"--stages: {name!r} is none of {given}")
+  return [task for task in tasks if {task.stage.name, task.name} & {*names}]
+
+
+def check_inputs(tasks: Sequence[Task]) -> None:
+  """Raises ConfigError if some stages read others that are neither there nor theirs."""
+  names = {task.name for task in tasks}
+  for task in tasks:
+    for name in task.inputs:
+      if name not in names and not task.run.is_done(name):
+        raise ConfigError(
+          f"--stages: {task.name} reads {name}, which is not finished; run that first"
+        )
+
+
+def run_shared(runs: Sequence[Run], only: Collection[str] | None = None) -> None:
+  """Runs all stages, or sees them run by others, until all are finished.
+
+  Args:
+    runs: of one workdir.
+    only: the directories' names of the stages to run; None: all.
+  """
+  board = Board(runs, only)
+  numbers = {task.name: number for number, task in enumerate(board.tasks)}
+
+  def choose() -> int | None:
+    task = board.take()
+    if task is not None:
+      return numbers[task.name]
+    if not (left := board.left()):
+      return None
+    is_remote = files.is_remote(left[0].directory)
+    time.sleep(STORE_POLL_SECONDS if is_remote else POLL_SECONDS)
+    return _WAIT
+
+  while (number := processes.on_first("next", choose)) is not None:
+    if number != _WAIT:
+      task = board.tasks[number]
+      _run_leased(task, board.lease(task) if processes.is_first() else None)
+    preemption.check()
+
+
+def _run_leased(task: Task, lease: Lease | None) -> None:
+  """Runs a stage as long as its lease is held, which is released after it."""
+  is_lost = lambda: lease is not None and not lease.is_held()  # noqa: E731
+  try:
+    with preemption.also(is_lost):
+      _run(dataclasses.replace(task.run, lease=lease), task)
+  except LeaseLost:
+    LOGGER.warning("%s: lost to another process, which goes on with it", task.title)
+  except Exception:
+    # Whoever has it now may have cleared away what was being written.
+    if jax.process_count() > 1 or not is_lost():
+      raise
+    LOGGER.warning("%s: lost to another process", task.title, exc_info=True)
+  finally:
+    if lease is not None:
+      lease.release()
+
+
+def _run(run: Run, task: Task) -> None:
+  """Runs a stage and writes its done.json."""
+  stage, directory = task.stage, task.directory
+  if processes.is_first():
+    files.write_json(directory / "config.json", _describe(run, stage))
+  outcome = RUN[type(stage)](run, stage, directory, task.title)
+  if not processes.on_first("lease", run.may_save):
+    raise LeaseLost(task.title)
+  if processes.is_first():
+    files.write_record(directory / "done.json", outcome)
+  processes.wait(f"done_{directory.name}")  # Later stages read it, in every process.
+  LOGGER.info("%s: done. %s", task.title, summary(outcome))
+
+
+def _describe(run: Run, stage: Stage) -> JsonObject:
+  """Returns a stage's config.json: what determines it, and where its inputs are."""
+  inputs = {role: run.directories[name].name for role, name in stage.inputs.items()}
+  described = {**stages.to_json(stage), "input_directories": inputs}
+  if stage.name in run.given:
+    described["path"] = str(run.given[stage.name].path)
+  return described
+
+
+def summary(outcome: JsonObject) -> str:
+  """Returns a finished stage's outcome in one line."""
+  if "updates" in outcome:
+    retain, forget = (_score(outcome["scores"][name]) for name in ("retain", "forget"))
+    updates = f"{outcome['updates']} updates ({outcome['reason']})"
+    return f"{updates}, retain {retain}, forget {forget}"
+  if "batches" in outcome:
+    return f"squared gradients of {outcome['batches']} batches of each part"
+  if "steps" in outcome:
+    worst = outcome["worst_forget"]
+    return "worst forget: " + ", ".join(
+      f"{worst[i]:.2f} after {outcome['steps'][i]}"
+      for i in sorted({0, min(2, len(worst) - 1), len(worst) - 1})
+    )
+  return f"{outcome['rows']} rows, {outcome['evaluation']} evaluation problems"
+
+
+def _score(value: float | None) -> str:
+  return "not finite" if value is None else f"{value:.3f}"
