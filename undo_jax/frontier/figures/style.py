@@ -88,11 +88,6 @@ def method_of(results: Results, name: str) -> str:
   return results.models[name].family or name
 
 
-def methods(styles: Iterable[ModelStyle]) -> dict[str, ModelStyle]:
-  """Returns the last member of each method, which stands for it in a legend."""
-  return {style.method: style for style in styles}
-
-
 def attack_labels(results: Results) -> dict[str, str]:
   """Returns the label of each attack."""
   return distinct({name: attack.label for name, attack in results.attacks.items()})
