@@ -5,7 +5,7 @@ the method's, the shade is the member's. Colors are variables of the page's styl
 that one chart serves a light page and a dark one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import re
 
