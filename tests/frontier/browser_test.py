@@ -79,7 +79,7 @@ def elements(page):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-  results = synthetic((*SMALL, "rmu"), 100, seeds=(0, 1), second_attack=True)
+  results = synthetic((*SMALL, "rmu"), 20, seeds=(0, 1), second_attack=True)
   results = changed_model(results, "rmu", label=EVIL)
   return report.write(results, tmp_path_factory.mktemp("page"))[-1]
 

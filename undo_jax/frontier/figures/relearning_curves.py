@@ -202,10 +202,10 @@ FIGURE = Figure(
   draw=draw,
   title="Relearning curves",
   caption=(
-    "The forget score at the worst attack and learning rate of each step: the envelope "
-    "over all that was tried. Dashed: references. The axis is linear up to its first "
-    "positive step and logarithmic after it. In the panels of a method thin lines are "
-    "single attacks, grey ones the references."
+    "The worst forget score over attacks and learning rates up to each step, the "
+    "envelope over all that was tried. Dashed: references. The axis is linear up to "
+    "its first positive step and logarithmic after it. In the panels of a method thin "
+    "lines are single attacks, grey ones the references."
   ),
   needs=("attack",),
 )

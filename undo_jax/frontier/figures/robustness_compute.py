@@ -298,9 +298,9 @@ FIGURE = Figure(
     "Robustness is 0 for unlearning alone and 1 for data filtering. The step line is "
     "what even the worst seed attains within that compute, faint steps are the fronts "
     "of single seeds. Bars are 95 % intervals on both axes, small dots the seeds. "
-    "Lines join the members of a sweep, darker by what was swept. An arrow at the "
-    "border stands for a value out of the axis. Hollow models lost too much of what "
-    "they should keep, and take no part in the fronts."
+    "Lines join the members of a sweep, whose shades follow what was swept. An arrow "
+    "at the border stands for a value out of the axis. Hollow models lost too much of "
+    "what they should keep, and take no part in the fronts."
   ),
   needs=("filtered", "unlearned", "attack"),
 )

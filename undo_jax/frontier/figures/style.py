@@ -5,7 +5,7 @@ the method's, the shade is the member's. Colors are variables of the page's styl
 that one chart serves a light page and a dark one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import re
 
@@ -86,11 +86,6 @@ def themes(results: Results) -> tuple[dict[str, str], dict[str, str]]:
 def method_of(results: Results, name: str) -> str:
   """Returns the family of a model, or its own name."""
   return results.models[name].family or name
-
-
-def methods(styles: Iterable[ModelStyle]) -> dict[str, ModelStyle]:
-  """Returns the last member of each method, which stands for it in a legend."""
-  return {style.method: style for style in styles}
 
 
 def attack_labels(results: Results) -> dict[str, str]:
