@@ -6,7 +6,10 @@ import pytest
 
 from tests import minimal
 from tests.chains import directory, model_of
+from undo_jax import config as builders
 from undo_jax.checkpoints import cards, exporting
+from undo_jax.plan import stages, translation
+from undo_jax.plan.config import parse
 from undo_jax.running.runs import run_single
 
 
@@ -49,3 +52,28 @@ def test_a_card_tells_the_stages_of_all_runs_that_led_to_a_model(chain, tmp_path
   fingerprint = given.stage.fingerprint
   unknown = cards.render("x", [given], model_of())
   assert f"Base model: {base.name} (content {fingerprint})." in unknown
+
+
+def test_a_card_tells_of_squared_gradients_and_of_the_noise_that_they_shape():
+  config = minimal.config()
+  noise = {"again_every": 2}
+  config.models.shaped = builders.shaped(config.models.undo, shares=(0.5,), noise=noise)
+  plan = translation.plan(parse(config), 0)
+  made = stages.needed(plan, ["shaped_share_0.5"])
+  outcome = {
+    "scores": {"retain": 0.5, "forget": 0.25},
+    "updates": 3,
+    "batches": 150,
+    "compute": {"updates": 3, "tokens": 10, "flops": 2000},
+  }
+  entries = [cards.Entry(stage, outcome, None) for stage in made]
+  card = cards.render("x", entries, model_of())
+  what = "squared gradients of base, 150 batches a part"
+  cells = [[c.strip() for c in line.split("|")[1:-1]] for line in card.splitlines()]
+  assert ["saliency_base", what, "", "", "", "2e+03"] in cells
+  expected = (
+    "forward_kl on forget, retain data, after noise of alpha 1, beta 0.1, of weights "
+    "chosen by saliency, and 1 times more in training"
+  )
+  assert expected in [row[1] for row in cells if len(row) == 6]
+  assert "seeds of saliency_base: distill_data 0" in card

@@ -164,7 +164,7 @@ WRONG = [
 WRONG_SALIENCY = [
   ("model", "bose", "noise.saliency.model: expected one of base, .*'bose'"),
   ("mixtures.forget", "fogret", "mixtures.forget: expected one of .*'fogret'"),
-  ("mixtures.forget", "distill", "distill.retain: expected 0, since what is to be forgotten is forget"),
+  ("mixtures.forget", "distill", "distill.retain: expected 0, since what is to be"),
   ("batch_size", 12, r"saliency.batch_size: expected a multiple of 8 .*, got 12"),
 ]
 # Read only where models are routed.

@@ -11,6 +11,7 @@ from tests import minimal
 from undo_jax import config as builders
 from undo_jax import objectives, running, testing
 from undo_jax.distributed import sharding
+from undo_jax.estimation import workload
 from undo_jax.models.decoder import Decoder
 from undo_jax.plan import checks, stages, translation
 from undo_jax.plan.config import parse
@@ -75,6 +76,7 @@ def test_what_a_shape_costs_counts_for_the_model_that_has_it(finished):
     "tokens": BATCHES * 16 * run.stages[1].length,
     "flops": BATCHES * per_batch,
   }
+  assert workload.flops_of(run.stages[2], ()) == squared["flops"]
   lineage = [stage.name for stage in stages.lineage(run.stages, name)]
   assert sorted(lineage) == ["saliency_base", name]
 

@@ -206,10 +206,9 @@ def _what(stage: Stage) -> str:
   if stage.noise is not None:
     text += f", after noise of alpha {stage.noise.alpha:g}, beta {stage.noise.beta:g}"
     text += ", other alphas by path" if stage.noise.rules else ""
-    shape = stage.noise_shape
-    again = stage.noise_again
-    text += "" if again is None else f", {again.times} times more in training"
-    text += "" if shape is None else f" of weights chosen by {shape.by}"
+    shape, again = stage.noise_shape, stage.noise_again
+    text += "" if shape is None else f", of weights chosen by {shape.by}"
+    text += "" if again is None else f", and {again.times} times more in training"
   if stage.labels is not None:
     text += f", {stage.labels.share:.3g} of the rows labelled"
   return text
@@ -220,7 +219,9 @@ def _details(entry: Entry) -> list[str]:
   if isinstance(stage, DataStage):
     pairs = ", ".join(f"{k} {v}" for k, v in sorted(stage.data.items()))
     lines.append(f"- {stage.task} data: {pairs}")
-  if isinstance(stage, DataStage | TrainStage | AttackStage) and stage.seeds:
+  if isinstance(stage, DataStage | SaliencyStage | TrainStage | AttackStage) and (
+    stage.seeds
+  ):
     seeds = ", ".join(f"{k} {v}" for k, v in sorted(stage.seeds.items()))
     lines.append(f"- seeds of {stage.name}: {seeds}")
   return lines

@@ -19,11 +19,12 @@ from undo_jax.plan.stages import (
   AttackStage,
   DataStage,
   ModelStage,
+  SaliencyStage,
   Stage,
   TrainStage,
   identities,
 )
-from undo_jax.running import attack, training
+from undo_jax.running import attack, saliency, training
 from undo_jax.utils import files, tables
 
 # Of the peak, where no finished stage says how fast this machine is.
@@ -83,6 +84,8 @@ def flops_of(stage: Stage, evaluated: Sequence[tuple[int, int]]) -> int:
     stage: of a plan.
     evaluated: of the evaluation's problems the rows and their length, by bucket.
   """
+  if isinstance(stage, SaliencyStage):
+    return saliency.cost(stage).flops
   if not isinstance(stage, ModelStage):
     return 0
   scoring = sum(n * forward_flops(stage.model, length) for n, length in evaluated)

@@ -106,7 +106,7 @@ def run_saliency(
       if done % run.checkpoint_every == 0 or done == total:
         checkpoints.save(done, fisher, {"step": jnp.int32(done)})
         preemption.check()
-  return {"batches": total, "compute": dataclasses.asdict(_cost(stage))}
+  return {"batches": total, "compute": dataclasses.asdict(cost(stage))}
 
 
 def load_fisher(run: Run, name: str) -> programs.Fisher:
@@ -117,13 +117,13 @@ def load_fisher(run: Run, name: str) -> programs.Fisher:
   return load_params(run.directories[name] / "checkpoints", abstract)
 
 
-def _cost(stage: SaliencyStage) -> compute.Compute:
+def cost(stage: SaliencyStage) -> compute.Compute:
   """Returns what it costs: a forward and a backward pass a batch, and no update."""
-  cost = compute.training(
+  passes = compute.training(
     stage.model,
     objectives.method("cross_entropy", {}),
     updates=stage.num_batches,
     batch_size=sum(stage.rows.values()),
     length=stage.length,
   )
-  return dataclasses.replace(cost, updates=0)
+  return dataclasses.replace(passes, updates=0)
