@@ -245,7 +245,7 @@ def _check_saliency(config: RunConfig, saliency: Saliency, shards: int) -> None:
     weights = _mixture(config, f"{where}.mixtures.{part}", mixture)
     other = sorted({*weights} - {*names})
     if part == "forget" and other:
-      expected = f"0, since only {', '.join(names)} is to be forgotten"
+      expected = f"0, since what is to be forgotten is {', '.join(names)}"
       fail(f"mixtures.{mixture}.{other[0]}", expected, weights[other[0]])
   translation.mixture_length(config, saliency.mixtures.values())
 
