@@ -23,7 +23,6 @@ def test_two_drivers_run_each_stage_once_and_come_to_the_same(alone, tmp_path):
   assert sorted(done[0] + done[1]) == sorted(sharing.STAGES)
   begun = re.findall(r"\] (\w+): 0 of ", "".join(said))
   assert sorted(begun) == sorted(sharing.STAGES[1:])
-  assert all(done), said  # The two stages that need the base alone go to both.
   assert re.search(r"-\w{12}: is run by process \d+ of .* since ", "".join(said))
   sharing.assert_equal(tmp_path, alone)
 
