@@ -45,7 +45,7 @@ class RayTasks:
     Raises:
       ConfigError: if the cluster is none that this machine can use.
     """
-    import ray
+    import ray  # pyright: ignore
 
     self._ray = ray
     self._accelerator = settings.accelerator or Accelerator("cpu", "1x1")
@@ -169,7 +169,7 @@ class Tasks:
     """Gives the options of each host's task, while what they take is reserved."""
     accelerator = self._accelerator
     if accelerator.is_tpu:
-      from ray.util import tpu
+      from ray.util import tpu  # pyright: ignore
 
       group = tpu.slice_placement_group(
         topology=accelerator.shape,
@@ -194,7 +194,7 @@ class Tasks:
   def _in_group(
     self, group: Any, bundles: Sequence[dict[str, float]]
   ) -> list[dict[str, Any]]:
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy  # pyright: ignore
 
     self._ray.get(group.ready())
     return [
@@ -210,7 +210,7 @@ class Tasks:
 
 def _where() -> str:
   """Returns JSON of the node that this runs on, and an address to meet at."""
-  import ray
+  import ray  # pyright: ignore
 
   place = json.loads(worker.where())
   node = ray.get_runtime_context().get_node_id()
