@@ -252,7 +252,7 @@ def check(settings: Settings) -> None:
   for variable in ("RAY_USAGE_STATS_ENABLED", "RAY_DEDUP_LOGS"):
     os.environ.setdefault(variable, "0")  # It reads them when it is imported.
   try:
-    import ray  # noqa: F401
+    import ray  # noqa: F401  # pyright: ignore
   except ImportError as error:
     raise extras.needed("ray", error) from None
   address = settings.ray_address
