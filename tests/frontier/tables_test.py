@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from tests.frontier import made_up
 from tests.frontier.made_up import (
   ARITHMETIC,
@@ -157,15 +159,58 @@ def test_certainty_shows_held_out_scores_and_censored_recovery():
   assert shown["likewise, held-out attack"] == (
     f"{held_out.value:.3f} ± {held_out.half_width:.3f}"
   )
-  for part in (0.25, 0.5, 0.75):
+  for part in (0.5, 0.9, 0.95):
     steps = statistics.recovery(results, "undo_alpha_0.3", part)
-    assert shown[f"updates to {part:.0%} of base"] == str(sorted(steps)[1])
+    median = sorted(999 if step is None else step for step in steps)[1]
+    expected = str(median) if median < 999 else "> 100"
+    assert shown[f"updates to {part:.0%} of base"].startswith(expected)
+  worst = statistics.worst_forget(results, "undo_alpha_0.3", 100).value
+  half = statistics.binomial_half_width(worst, 200)
+  assert shown["binomial error"] == f"± {half:.3f}"
   # Half of the capability of data filtering is not back within 100 updates.
   assert row(table, "data_filtering")["updates to 50% of base"].startswith("> 100 (0")
-  (half,) = {u for u in [sorted(statistics.recovery(results, "max_ent"))[1]]}
+  half_of_base = sorted(statistics.recovery(results, "max_ent"))[1]
   under = results.models["max_ent"].runs[0].attacks["relearn"]
-  tokens = f"{half * under.tokens_per_update:,}"
+  tokens = f"{half_of_base * under.tokens_per_update:,}"
   assert row(table, "max_ent")["attacker's tokens to 50%"] == tokens
+  flops = f"{half_of_base * under.flops_per_update:.2g}"
+  assert row(table, "max_ent")["attacker's FLOPs to 50%"] == flops
   assert "Held-out attacks and recovery" in report.page(results)
   one = tables.certainty(synthetic(SMALL, 100))
   assert "likewise, held-out attack" not in one.head  # Nothing is repeated.
+
+
+def test_the_spread_is_that_of_each_seeds_components():
+  """Scores that depend on the run's seed alone, or on the attack's alone."""
+  steps, shifts = (0, 20), np.array([-0.1, 0.0, 0.1])
+
+  def of(by_run, by_attack):
+    scores = 0.5 + by_run[:, None] + by_attack
+    runs = [
+      made_up.run(
+        {
+          "relearn": made_up.relearning(
+            [[0.1, row[0]]],
+            steps=steps,
+            more_seeds=[[[0.1, value]] for value in row[1:]],
+          )
+        },
+        seed=seed,
+      )
+      for seed, row in enumerate(scores.tolist())
+    ]
+    return made_up.model(runs)
+
+  zero = np.zeros(3)
+  models = {"runs": of(shifts, zero), "attacks": of(zero, shifts)}
+  results = made_up.results(models, report=made_up.report(budgets=(20,)))
+  found = tables.spread(results)
+  assert found.head == ("model", "run", "attack", "run × attack")
+  assert row(found, "runs") == {
+    "run": "0.100",
+    "attack": "0.000",
+    "run × attack": "0.000",
+  }
+  assert row(found, "attacks")["attack"] == "0.100"
+  assert "Which seed the spread comes from" in report.page(results)
+  assert tables.spread(synthetic(SMALL, 20, seeds=(0, 1))) is None  # One way.

@@ -111,6 +111,7 @@ def page(
     main=tables.main(results),
     by_attack=tables.by_attack(results),
     certainty=tables.certainty(results),
+    spread=tables.spread(results),
     ablations=tables.ablations(results),
     beside_rival=tables.beside_rival(results, labels.__getitem__),
     runs=run_table.runs(results),

@@ -6,15 +6,16 @@ import math
 from statistics import median_low
 from typing import TypeAlias
 
-from undo_jax.frontier import rivals
+from undo_jax.frontier import replication, rivals
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier import statistics as st
 from undo_jax.frontier.figures.style import attack_labels, budget_title, model_styles
 from undo_jax.frontier.formats import ABSENT, count, number
 from undo_jax.frontier.results import Results
 from undo_jax.frontier.statistics import Kind, Mean, reference
+from undo_jax.utils.errors import ConfigError
 
-_PARTS = (0.25, 0.5, 0.75)  # Of the base's capability, to win back.
+_PARTS = (0.5, 0.9, 0.95)  # Of the base's capability, to win back.
 KINDS: tuple[Kind, ...] = ("retain", "forget")
 # What stands at the head of a column, and a model's cell in it.
 Column: TypeAlias = tuple[str, Callable[[str], Mean | str | None]]
@@ -88,12 +89,18 @@ def certainty(results: Results) -> Table | None:
   columns: list[Column] = [
     _worst(results, budget, f"worst forget {title}"),
     ("likewise, held-out attack", lambda n: st.cross_fitted(results, n, budget)),
+    ("binomial error", lambda n: _binomial(results, n, budget)),
+    (
+      "on what the attacker learns",
+      lambda n: st.task_score(results, n, "forget_attacked", budget),
+    ),
   ]
   columns += [
     (f"updates to {part:.0%} of base", lambda n, p=part: _time(results, n, p))
     for part in _PARTS
   ]
-  columns.append(("attacker's tokens to 50%", lambda n: _tokens(results, n)))
+  columns.append(("attacker's tokens to 50%", lambda n: _spent(results, n)[0]))
+  columns.append(("attacker's FLOPs to 50%", lambda n: _spent(results, n)[1]))
   if reference(results, "filtered"):
     head = "compute / data filtering of equal retain"
     columns.append((head, lambda n: st.compute_at_equal_retain(results, n)))
@@ -103,6 +110,33 @@ def certainty(results: Results) -> Table | None:
     if any(cell(name) not in (None, ABSENT) for name in results.models)
   ]
   return _table(results, known)
+
+
+def spread(results: Results) -> Table | None:
+  """Returns which seeds each model's figure varies with, as standard deviations.
+
+  Of the score under one attack after the last budget, by frontier.variance: of each
+  factor by itself, and of those that act together. An estimate below zero is written
+  with its sign. None where nothing is repeated in two ways.
+  """
+  after = after_budgets(results)
+  found: dict[str, dict[str, str]] = {}
+  for name, model in results.models.items():
+    if not after or not all(run.attacks for run in model.runs):
+      continue
+    try:
+      (table,) = replication.tables(results, name, after[-1][0])
+      parts = replication.components(table)
+    except ConfigError:  # A factor of one level, or too few cells.
+      continue
+    if len(table.factors) > 1:
+      found[name] = {
+        " × ".join(f for f in table.factors if f in group): _deviation(value)
+        for group, value in parts.items()
+      }
+  heads = list(dict.fromkeys(head for cells in found.values() for head in cells))
+  columns: list[Column] = [(head, lambda n, h=head: found[n].get(h)) for head in heads]
+  return _table(results, columns, list(found)) if found else None
 
 
 def ablations(results: Results) -> Table | None:
@@ -272,9 +306,25 @@ def _time(results: Results, name: str, part: float) -> str:
   return f"{shown} ({time.recovered} of {time.seeds} seeds)"
 
 
-def _tokens(results: Results, name: str) -> str:
+def _spent(results: Results, name: str) -> tuple[str, str]:
+  """Formats the tokens and FLOPs until half of the capability is back."""
   time = st.recovery_time(results, name, 0.5)
-  return ABSENT if time is None or time.tokens is None else count(time.tokens)
+  if time is None or time.tokens is None or time.flops is None:
+    return ABSENT, ABSENT
+  return count(time.tokens), f"{time.flops:.2g}"
+
+
+def _binomial(results: Results, name: str, budget: int) -> str:
+  """Formats the half-width that the number of scored items leaves to an accuracy."""
+  worst, items = st.worst_forget(results, name, budget), results.items.get("forget")
+  if worst is None or not items:
+    return ABSENT
+  return f"± {st.binomial_half_width(worst.value, items):.3f}"
+
+
+def _deviation(variance: float) -> str:
+  shown = f"{math.sqrt(abs(variance)):.3f}"
+  return f"−{shown}" if variance < 0 and float(shown) else shown
 
 
 def _of_rival(
