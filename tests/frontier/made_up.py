@@ -276,7 +276,8 @@ def language() -> Results:
   in_nats = metric(
     "less capable", name="cross-entropy", unit="nats a token", bounds=(None, None)
   )
-  return dataclasses.replace(of, metrics=dict.fromkeys(("retain", "forget"), in_nats))
+  metrics = dict.fromkeys(("retain", "forget"), in_nats)
+  return dataclasses.replace(of, metrics=metrics, items={})
 
 
 def cells(page, label):
