@@ -71,4 +71,4 @@ def test_a_page_of_help_holds_the_commands_own_flags_alone():
     assert f"  undo-jax {name} --" in page
     pages[name] = page
   assert all(f"--{x} " in pages["undo"] for x in ("config", "workdir", "process_id"))
-  assert "--output" in pages["seeds"] and "--config" not in pages["seeds"]
+  assert "--output" in pages["compare"] and "--config" not in pages["compare"]
