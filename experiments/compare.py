@@ -1,4 +1,4 @@
-"""Several runs on one page: other seeds of their models, and other models beside them."""
+"""Several runs on one page: more seeds of their models, other models beside them."""
 
 from undo_jax import cli
 

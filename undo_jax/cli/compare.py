@@ -1,4 +1,4 @@
-r"""Several runs on one page: other seeds of their models, and other models beside them.
+r"""Several runs on one page: more seeds of their models, other models beside them.
 
 COMMAND:
 
