@@ -3,13 +3,8 @@
 import collections
 import functools
 import itertools
-import os
-import pathlib
 import re
-import signal
 import string
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -36,15 +31,6 @@ WORDS = {
   "place": words.PLACES,
   "container": words.CONTAINERS,
   "group": words.GROUPS,
-}
-FIELDS = {
-  "seed": 7,
-  "evaluation_seed": 8,
-  "num_equations": 40,
-  "num_word_problems": 30,
-  "num_evaluation": 12,
-  "attacked_share": 0.5,
-  "validation_share": 0.2,
 }
 
 
@@ -446,100 +432,3 @@ class TestEvaluationProblems:
   def test_wrong_arguments(self, arguments):
     with pytest.raises(ConfigError):
       arithmetic.evaluation_problems(0, **(WHOLE | arguments))
-
-
-class TestConfig:
-  def test_name_tells_configurations_apart(self):
-    names = {arithmetic.ArithmeticConfig(**FIELDS).name}
-    for field, value in FIELDS.items():
-      other = 99 if isinstance(value, int) else 0.1
-      names.add(arithmetic.ArithmeticConfig(**(FIELDS | {field: other})).name)
-    assert len(names) == 8
-
-  @pytest.mark.parametrize(
-    "changes",
-    [
-      {"seed": -1},
-      {"evaluation_seed": -1},
-      {"num_equations": -1},
-      {"num_word_problems": -1},
-      {"num_evaluation": -1},
-      {"num_evaluation": 0.5},
-      {"num_equations": 0, "num_word_problems": 0},
-      {"attacked_share": 0.9},
-    ],
-  )
-  def test_wrong_fields(self, changes):
-    with pytest.raises(ConfigError, match=rf"\b{next(iter(changes))}\b"):
-      arithmetic.ArithmeticConfig(**(FIELDS | changes))
-
-
-class TestDataset:
-  def test_round_trip(self, tmp_path):
-    builder = arithmetic.build(tmp_path, **FIELDS)
-    train = {"num_equations": 40, "num_word_problems": 30, "split": "train"}
-    for split, operations in (
-      ("retain_train", arithmetic.RETAIN),
-      ("forget_train", arithmetic.FORGET),
-    ):
-      expected = list(arithmetic.problems(7, operations=operations, **train))
-      assert arithmetic.read(builder, split) == expected
-      assert len(expected) == 70
-    attacked = arithmetic.Division(attacked=0.5, validation=0.2)
-    for part, tasks in (("attacked", 4), ("validation", 8), ("test", 8)):
-      evaluation = arithmetic.read(builder, part)
-      assert evaluation == arithmetic.evaluation_problems(
-        8, num_per_task=12, kinds=arithmetic.KINDS, division=attacked, part=part
-      )
-      assert len(evaluation) == 12 * tasks
-    expected = arithmetic.problems(
-      7, operations=arithmetic.FORGET, attacked=attacked, **train
-    )
-    assert arithmetic.read(builder, "attack_train") == list(expected)
-    assert builder.info.file_format.value == "array_record"
-    assert "tensorflow" not in sys.modules
-
-  def test_finished_dataset_is_left_alone(self, tmp_path, monkeypatch):
-    first = arithmetic.build(tmp_path, **FIELDS)
-    expected = arithmetic.read(first, "test")
-
-    def refuse(*_, **__):
-      raise AssertionError("The dataset was built again.")
-
-    monkeypatch.setattr(arithmetic, "problems", refuse)
-    again = arithmetic.build(tmp_path, **FIELDS)
-    assert arithmetic.read(again, "test") == expected
-
-  def test_no_evaluation(self, tmp_path):
-    builder = arithmetic.build(tmp_path, **(FIELDS | {"num_evaluation": 0}))
-    trained = {f"{name}_train" for name in ("retain", "forget", "attack")}
-    assert set(builder.info.splits) == trained
-    with pytest.raises(ConfigError, match="split must be among"):
-      arithmetic.read(builder, "test")
-
-  @pytest.mark.processes
-  def test_a_killed_build_does_not_break_the_next(self, tmp_path):
-    program = f"""
-import os, signal
-from undo_jax.data import arithmetic
-
-def killed(*_, **__):
-  yield arithmetic.Problem("1 + 1 = ", "2", "", "addition", "equation", "sum 1 1")
-  os.kill(os.getpid(), signal.SIGKILL)
-
-arithmetic.problems = killed
-arithmetic.build({str(tmp_path)!r}, **{FIELDS!r})
-"""
-    root = pathlib.Path(arithmetic.__file__).parents[2]
-    ended = subprocess.run(
-      [sys.executable, "-c", program],
-      env=os.environ | {"PYTHONPATH": str(root)},
-      capture_output=True,
-      check=False,
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
-    leftovers = list(tmp_path.rglob("incomplete*"))
-    assert leftovers  # Otherwise the kill came too early to test anything.
-    assert not list(tmp_path.rglob("dataset_info.json"))
-    builder = arithmetic.build(tmp_path, **FIELDS)
-    assert len(arithmetic.read(builder, "retain_train")) == 70

@@ -11,19 +11,16 @@ attack teaches answers a problem of the test.
 """
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import hashlib
 import itertools
-import os
 import re
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from undo_jax.data import arithmetic_templates as words
-from undo_jax.data import local_builder
 from undo_jax.utils.types import ConfigError
 
 OPERATIONS: tuple[str, ...] = ("addition", "subtraction", "multiplication", "division")
@@ -31,14 +28,10 @@ RETAIN = OPERATIONS[:2]
 FORGET = OPERATIONS[2:]
 KINDS = ("equation", "word_problem")
 PARTS = ("attacked", "validation", "test")
-_SIZES = ("num_equations", "num_word_problems", "num_evaluation")
-_SHARES = ("attacked_share", "validation_share")
 
 _SYMBOLS: dict[str, str] = dict(zip(OPERATIONS, "+-*/", strict=True))
 _LARGEST: dict[str, int] = dict(zip(OPERATIONS, (50, 50, 20, 20), strict=True))
 _SENTENCE_START = re.compile(r"(?:^|[.!?] )[a-z]")
-
-Examples = Iterator[tuple[int, Mapping[str, str]]]
 
 
 class Problem(NamedTuple):
@@ -81,7 +74,7 @@ class Division:
 
 def equation(rng: np.random.Generator, operation: str) -> Problem:
   """Draws an equation; the quotient of a division is printed as a float."""
-  _check_known("operation", OPERATIONS, operation)
+  check_known("operation", OPERATIONS, operation)
   return _printed(operation, *_draw_pair(rng, operation))
 
 
@@ -122,8 +115,8 @@ def word_problem(rng: np.random.Generator, operation: str, *, split: str) -> Pro
 
   The splits, "train" and "evaluation", have no template in common.
   """
-  _check_known("operation", OPERATIONS, operation)
-  _check_known("split", words.TEMPLATES, split)
+  check_known("operation", OPERATIONS, operation)
+  check_known("split", words.TEMPLATES, split)
   drawn, number2 = _draw_pair(rng, operation)
   number1, answer = {
     "addition": (drawn, drawn + number2),
@@ -178,11 +171,11 @@ def problems(
   Raises:
     ConfigError: An argument is out of its range.
   """
-  _check_whole(
+  check_whole(
     seed=seed, num_equations=num_equations, num_word_problems=num_word_problems
   )
-  _check_known("operations", OPERATIONS, *operations)
-  _check_known("split", words.TEMPLATES, split)
+  check_known("operations", OPERATIONS, *operations)
+  check_known("split", words.TEMPLATES, split)
   purpose = (split, *operations) if attacked is None else (split, "attack")
   rng = _generator(seed, *purpose)
   order = rng.permutation(num_equations + num_word_problems)
@@ -220,9 +213,9 @@ def evaluation_problems(
   Raises:
     ConfigError: An argument is out of its range.
   """
-  _check_whole(seed=seed, num_per_task=num_per_task)
-  _check_known("kinds", KINDS, *kinds)
-  _check_known("part", PARTS, part)
+  check_whole(seed=seed, num_per_task=num_per_task)
+  check_known("kinds", KINDS, *kinds)
+  check_known("part", PARTS, part)
   return [
     problem
     for operation, size in part_sizes(division, part).items()
@@ -239,168 +232,6 @@ def part_sizes(division: Division, part: str) -> dict[str, int]:
     problem.operation for problem in equations() if division.part(problem.fact) == part
   )
   return {name: counts[name] for name in OPERATIONS if counts[name]}
-
-
-@dataclasses.dataclass(eq=False, kw_only=True)
-class ArithmeticConfig(tfds.core.BuilderConfig):
-  """What the dataset holds; the name is derived from the other fields.
-
-  Attributes:
-    name: The name of the dataset's subdirectory.
-    seed: Of the training problems; a non-negative integer.
-    evaluation_seed: Of the evaluation problems.
-    num_equations: Training equations of each domain (retain, forget).
-    num_word_problems: Training word problems of each domain.
-    num_evaluation: Evaluation problems of each part, operation and kind; 0 leaves these
-      splits out, since TFDS cannot write an empty one.
-    attacked_share: Of the facts to be forgotten, what an attacker may learn.
-    validation_share: Of all facts, what stop rules read; both together below 1.
-  """
-
-  name: str = dataclasses.field(init=False, default="")
-  seed: int
-  evaluation_seed: int
-  num_equations: int
-  num_word_problems: int
-  num_evaluation: int
-  attacked_share: float
-  validation_share: float
-
-  def __post_init__(self) -> None:
-    fields = ("seed", "evaluation_seed", *_SIZES)
-    values = {field: getattr(self, field) for field in fields}
-    _check_whole(**values)
-    check_division(self.division)
-    values |= {field: getattr(self, field) for field in _SHARES}
-    if not self.num_equations + self.num_word_problems:
-      raise ConfigError(
-        "At least one of num_equations and num_word_problems must be positive, but "
-        "both are 0; raise one of them, so that there is something to train on."
-      )
-    self.name = "-".join(f"{field}_{value}" for field, value in values.items())
-
-  @property
-  def division(self) -> Division:
-    """Which facts are in which part."""
-    return Division(attacked=self.attacked_share, validation=self.validation_share)
-
-
-class Arithmetic(local_builder.LocalBuilder):
-  """Writes the problems of an `ArithmeticConfig` as a TFDS dataset."""
-
-  VERSION = tfds.core.Version("2.0.0")
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    features: dict[str, Any] = {
-      name: tfds.features.Text() for name in ("prompt", "answer", "suffix", "fact")
-    }
-    features["operation"] = tfds.features.ClassLabel(names=OPERATIONS)
-    features["kind"] = tfds.features.ClassLabel(names=KINDS)
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(features),
-      disable_shuffling=True,  # The streams are shuffled already.
-    )
-
-  def _split_generators(
-    self, dl_manager: tfds.download.DownloadManager
-  ) -> dict[str, Examples]:
-    del dl_manager  # There is nothing to download.
-    config = self.builder_config
-    assert isinstance(config, ArithmeticConfig)
-    streams: dict[str, Iterable[Problem]] = {
-      f"{domain}_train": problems(
-        config.seed,
-        operations=operations,
-        num_equations=config.num_equations,
-        num_word_problems=config.num_word_problems,
-        split="train",
-      )
-      for domain, operations in (("retain", RETAIN), ("forget", FORGET))
-    }
-    if config.attacked_share:
-      streams["attack_train"] = problems(
-        config.seed,
-        operations=FORGET,
-        num_equations=config.num_equations,
-        num_word_problems=config.num_word_problems,
-        split="train",
-        attacked=config.division,
-      )
-    for part in PARTS if config.num_evaluation else ():
-      found = evaluation_problems(
-        config.evaluation_seed,
-        num_per_task=config.num_evaluation,
-        kinds=KINDS,
-        division=config.division,
-        part=part,
-      )
-      if found:
-        streams[part] = found
-    return {split: self._generate_examples(each) for split, each in streams.items()}
-
-  def _generate_examples(self, stream: Iterable[Problem]) -> Examples:
-    for index, problem in enumerate(stream):
-      yield index, problem._asdict()
-
-
-def build(
-  directory: str | os.PathLike[str],
-  *,
-  seed: int,
-  evaluation_seed: int,
-  num_equations: int,
-  num_word_problems: int,
-  num_evaluation: int,
-  attacked_share: float,
-  validation_share: float,
-) -> Arithmetic:
-  """Writes the dataset under a directory, unless it is there already.
-
-  TFDS writes into an "incomplete" directory and renames it at the end. A killed run
-  can leave that one behind; it does no harm and may be deleted. Of two processes that
-  build the same dataset at once, the slower fails and succeeds when run again.
-
-  Args:
-    directory: Where datasets are kept; every configuration has its subdirectory.
-    seed: As in `ArithmeticConfig`, like the fields that follow.
-    evaluation_seed: Of the evaluation problems.
-    num_equations: See there.
-    num_word_problems: See there.
-    num_evaluation: See there.
-    attacked_share: See there.
-    validation_share: See there.
-
-  Returns:
-    The builder of the finished dataset.
-  """
-  config = ArithmeticConfig(
-    seed=seed,
-    evaluation_seed=evaluation_seed,
-    num_equations=num_equations,
-    num_word_problems=num_word_problems,
-    num_evaluation=num_evaluation,
-    attacked_share=attacked_share,
-    validation_share=validation_share,
-  )
-  with local_builder.intact(directory):
-    builder = Arithmetic(config=config, data_dir=directory)
-  local_builder.prepare(builder)
-  return builder
-
-
-def read(builder: Arithmetic, split: str) -> list[Problem]:
-  """Reads a split of a finished dataset, in the order of its stream."""
-  _check_known("split", builder.info.splits, split)
-  return [
-    Problem(
-      *(row[field].decode() for field in ("prompt", "answer", "suffix")),
-      operation=OPERATIONS[row["operation"]],
-      kind=KINDS[row["kind"]],
-      fact=row["fact"].decode(),
-    )
-    for row in local_builder.records(builder, split)
-  ]
 
 
 def check_division(division: Division) -> None:
@@ -477,7 +308,7 @@ def _generator(seed: int, *purpose: str) -> np.random.Generator:
   return np.random.default_rng([seed, *"/".join(purpose).encode()])
 
 
-def _check_known(what: str, known: Iterable[str], *values: str) -> None:
+def check_known(what: str, known: Iterable[str], *values: str) -> None:
   """Raises a ConfigError unless there are values and all are among the known ones."""
   if not values or not set(values) <= set(known):
     raise ConfigError(
@@ -485,7 +316,7 @@ def _check_known(what: str, known: Iterable[str], *values: str) -> None:
     )
 
 
-def _check_whole(**values: int) -> None:
+def check_whole(**values: int) -> None:
   """Raises a ConfigError if a value is no integer or is negative."""
   for name, value in values.items():
     if not isinstance(value, int) or value < 0:

@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from undo_jax.data import arithmetic, tokenizers
+from undo_jax.data import arithmetic, arithmetic_dataset, tokenizers
 from undo_jax.evaluation import arithmetic as evaluation
 from undo_jax.evaluation import cross_entropy, metrics
 from undo_jax.tasks import corpora, generated
@@ -89,7 +89,7 @@ def prepare(
     directory,
     title,
     _generated(data),
-    read=lambda split: arithmetic.read(builder, f"{split}_train"),
+    read=lambda split: arithmetic_dataset.read(builder, f"{split}_train"),
     encode=lambda problem: tokenizer.encode(problem.text),
   )
   found = {"rows": sizes, **_counts(data, seeds, directory)}
@@ -168,7 +168,7 @@ def _generated_problems(data, seeds, directory, part):
   parts = {part: ""} | ({"attacked": evaluation.ATTACKED} if _attack(data) else {})
   tasks: dict[str, list[arithmetic.Problem]] = {}
   for name, ending in parts.items():
-    kept = [p for p in arithmetic.read(builder, name) if data[kinds[p.kind]]]
+    kept = [p for p in arithmetic_dataset.read(builder, name) if data[kinds[p.kind]]]
     tasks |= evaluation.by_task(kept, ending)
   return tuple(tasks), evaluation.encode(tasks, tokenizers.make(data["tokenizer"]))
 
@@ -213,9 +213,9 @@ def _english_problems(data, directory, split):
   return cross_entropy.problems({ENGLISH: held_out}, data["num_evaluation_rows"])
 
 
-def _documents(data, seeds, directory) -> arithmetic.Arithmetic:
+def _documents(data, seeds, directory) -> arithmetic_dataset.ArithmeticDataset:
   """Returns the builder of the documents, written if not there yet."""
-  return arithmetic.build(
+  return arithmetic_dataset.build(
     directory / "documents",
     seed=streams.integer(seeds["data"], "data"),
     evaluation_seed=streams.integer(seeds["eval"], "eval"),
