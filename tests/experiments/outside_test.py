@@ -27,6 +27,11 @@ def config_of():
   relearn = config.attacks.relearn
   relearn.adversary = "tests.outside:ATTACK"
   config.attacks.slower = builders.like(relearn, learning_rates=(1e-4, 1e-5))
+  # As in a frontier: seeds of the models, which share what is pretrained, and of each
+  # attack.
+  config.seeds = (0, 1)
+  config.streams.update(init=0, data=0, eval=0)
+  relearn.seeds = (0, 1)
   config.references = builders.references(base="base", unlearned="ascent")
   config.writers = ("jsonl", "tests.outside:WRITER")
   config.report.update(budgets=(2, 4), figures=("tests.outside:FIGURE",))
@@ -47,16 +52,21 @@ def test_results_and_page_hold_what_is_from_outside(finished):
   assert list(results.models) == ["base", "ascent"]
   assert results.models["ascent"].label == "ascent"
   assert results.metrics["forget"].name == "forget of my own"
-  (ascent,) = results.models["ascent"].runs
+  ascent, again = results.models["ascent"].runs
   assert ascent.stopped.updates == 1  # The rule ends it at its first evaluation.
+  assert (ascent.directory, ascent.seed, again.seed) == (again.directory, 0, 1)
   assert set(ascent.attacks) == {"relearn", "slower"}
+  for one in (ascent, again):
+    for under in one.attacks.values():
+      assert len(under.forget) == len(set(under.directories)) == 2
+  assert ascent.attacks["relearn"].directories != again.attacks["relearn"].directories
   assert results.attacks["slower"].trains == "the embedding"
   assert ascent.labels.tokens.keys() == {"forget", "retain"}
   page = (workdir / "report.html").read_text()
   for text in ("embedding alone", "My own figure", "ascent", "forget of my own"):
     assert text in page
   assert len(list((workdir / "figures").glob("*.svg"))) == 1
-  (stage,) = (workdir / "stages").glob("base-*")
+  (stage,) = (workdir / "stages").glob("base-*")  # One for both seeds.
   rows = [json.loads(line) for line in (stage / "lines.txt").read_text().splitlines()]
   assert [row[:2] for row in rows[:2]] == [[1, "train"], [2, "train"]]
 
