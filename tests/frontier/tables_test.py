@@ -166,7 +166,7 @@ def test_certainty_shows_held_out_scores_and_censored_recovery():
     assert shown[f"updates to {part:.0%} of base"].startswith(expected)
   worst = statistics.worst_forget(results, "undo_alpha_0.3", 100).value
   half = statistics.binomial_half_width(worst, 200)
-  assert shown["binomial error"] == f"± {half:.3f}"
+  assert shown["its binomial error"] == f"{half:.3f}"
   # Half of the capability of data filtering is not back within 100 updates.
   assert row(table, "data_filtering")["updates to 50% of base"].startswith("> 100 (0")
   half_of_base = sorted(statistics.recovery(results, "max_ent"))[1]

@@ -89,7 +89,7 @@ def certainty(results: Results) -> Table | None:
   columns: list[Column] = [
     _worst(results, budget, f"worst forget {title}"),
     ("likewise, held-out attack", lambda n: st.cross_fitted(results, n, budget)),
-    ("binomial error", lambda n: _binomial(results, n, budget)),
+    ("its binomial error", lambda n: _binomial(results, n, budget)),
     (
       "on what the attacker learns",
       lambda n: st.task_score(results, n, "forget_attacked", budget),
@@ -319,7 +319,7 @@ def _binomial(results: Results, name: str, budget: int) -> str:
   worst, items = st.worst_forget(results, name, budget), results.items.get("forget")
   if worst is None or not items:
     return ABSENT
-  return f"± {st.binomial_half_width(worst.value, items):.3f}"
+  return f"{st.binomial_half_width(worst.value, items):.3f}"
 
 
 def _deviation(variance: float) -> str:
