@@ -436,8 +436,8 @@ def like(entry: Config, **changes: object) -> Config:
   """Returns an entry that follows another in every field but those that differ.
 
   A field that is overridden in the other one, on the command line too, changes here as
-  well, unless it was changed here. Whether it is run, from which checkpoint it is taken
-  and how it is shown are its own.
+  well, unless it was changed here. Whether it is run and attacked, its checkpoint and
+  how it is shown are its own.
 
   Args:
     entry: of a table.
@@ -445,7 +445,7 @@ def like(entry: Config, **changes: object) -> Config:
   """
   follower = _follow(entry)
   # These are each entry's own.
-  own = {"run": True, "checkpoint": None, "label": None}
+  own = {"run": True, "is_attacked": True, "checkpoint": None, "label": None}
   for name in follower.keys() & own.keys():
     follower[name] = config_dict.placeholder(type(own[name]) if own[name] else str)
     follower[name] = own[name]

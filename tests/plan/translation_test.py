@@ -447,3 +447,16 @@ def test_a_routed_teacher_and_the_base_are_where_students_come_from():
   ]
   name = "routed_distillation_alpha_1"
   assert lineage(name) == [f"{name}_whole"]
+
+
+def test_who_is_not_attacked_is_said_by_each_entry_alone():
+  config = builders.shipped("frontier:tiny")
+  found = translation.plan(parse(config), 0)
+  attacked = {s.target for s in found if isinstance(s, stages.AttackStage)}
+  models = {stage.name for stage in stages.models(found)}
+  filtering = {f"filtering_num_steps_{n}" for n in (400, 500, 600)}
+  # data_filtering follows the base, and is attacked all the same.
+  assert models - attacked == {"base", *filtering}
+  config.attacks.relearn.models = ("base",)  # Who names it attacks it.
+  found = translation.plan(parse(config), 0)
+  assert "relearn_seed0_base" in {stage.name for stage in found}
