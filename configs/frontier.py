@@ -8,8 +8,8 @@ COMMAND, about an hour on 2 CPU cores, ends in runs/frontier/report.html:
 The models of configs/arithmetic.py:tiny and five unlearning methods, UNDO at four
 strengths, data filtering at several lengths (what it costs to retain as much), each of
 three seeds; two attackers of three seeds, at learning rates a factor 1.8 apart: one has
-what is to be forgotten alone, the other mixes in what is kept. `quick` is the same in a
-few minutes, with fewer of all.
+what is to be forgotten alone, the other mixes in what is kept. `quick` is the same with
+fewer of all.
 
 Adding a model, a seed or an attack to a workdir that is finished runs what is new:
 --config.seeds="(0,1,2,3)".
