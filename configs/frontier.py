@@ -32,7 +32,7 @@ def get_config(arg: str | None = None) -> c.Config:
   models.filtering = c.like(
     models.data_filtering, sweep={"optimizer": {"num_steps": (400, 500, 600)}}
   )
-  c.look(models.filtering, "data filtering", "Greys", "*")
+  c.look(models.filtering, "shorter filtering", "Greys", "X")
   models.filtering.is_attacked = models.base.is_attacked = False
   _declare_attacks(config)
   config.report = c.report(budgets=(20, 60, 120), filtering="filtering")
