@@ -9,7 +9,10 @@ from undo_jax.utils import extras
 
 WRONG = {
   "--engine=dask": "error: --engine: expected as engine one of ray, slurm or MOD",
-  "--num_workers=2": "error: --num_workers: expected none with this engine",
+  "--num_workers=9999": "error: --num_workers: expected at most",
+  "--num_workers=0": "error: --num_workers: expected at least 1, got 0",
+  "--num_restarts=1": "error: --num_restarts: expected none with this engine: one pro",
+  "--ray_address=a:1": "error: --ray_address: expected none with this engine",
   "--engine=slurm --num_workers=0": "error: --num_workers: expected at least 1, got 0",
   "--engine=slurm --accelerator=v6e:4x4": "error: --accelerator: expected none with",
   "--engine=slurm --slurm=nodes": "error: --slurm: expected NAME=VALUE,..., got",

@@ -10,7 +10,7 @@ import jax
 from undo_jax.engines import accelerators
 from undo_jax.engines.engine import EngineKind, Settings
 from undo_jax.engines.registry import LOCAL, REGISTRY
-from undo_jax.running import Run, dispatch
+from undo_jax.running import Run, dispatch, drivers
 from undo_jax.running.runs import Elsewhere
 from undo_jax.utils import files
 from undo_jax.utils.errors import ConfigError
@@ -23,10 +23,14 @@ def define() -> None:
     "engine",
     LOCAL,
     f"What runs the stages, {known} or MODULE:NAME: local, this process, one after the "
-    "other; the others give each stage that is ready to a worker.",
+    "other, or --num_workers processes here; the others give each stage that is ready "
+    "to a worker.",
   )
   flags.DEFINE_integer(
-    "num_workers", None, "Stages at once, at most, by another engine than local; or 4."
+    "num_workers",
+    None,
+    "Stages at once, at most; 4 if not given, and 1 of the engine local, which shares "
+    "out the processors.",
   )
   flags.DEFINE_integer(
     "num_restarts",
@@ -54,8 +58,9 @@ def define() -> None:
   flags.DEFINE_list(
     "stages",
     None,
-    "Run only these stages of the plan, by their names or their directories'; all that "
-    "they read must be finished. This is what a worker does.",
+    "Run only these stages of the plan, by their names or their directories', or all, "
+    "without a report; what else they read must be finished. This is what a worker "
+    "does.",
   )
 
 
@@ -74,8 +79,7 @@ def of_flags(workdir: str) -> Elsewhere | None:
   given = {flag: flags.FLAGS[flag].value for flag in (*_COUNTS, *_READERS)}
   given = {flag: value for flag, value in given.items() if value is not None}
   if name == LOCAL:
-    _refuse(given, "runs one stage after the other, here; give another --engine")
-    return None
+    return _local(given)
   kind = _kind(name)
   _refuse(set(given) - {*_COUNTS, *kind.reads}, f"--engine={name} does not read it")
   _check_alone(name)
@@ -90,6 +94,24 @@ def of_flags(workdir: str) -> Elsewhere | None:
   )
   kind.check(settings)
   return functools.partial(_run, kind, settings, counts)
+
+
+def _local(given: Mapping[str, Any]) -> Elsewhere | None:
+  """Returns what shares the processors among drivers, if there are to be several."""
+  _refuse(set(given) - {*_COUNTS}, "it runs here; give another --engine")
+  counts = {flag: _count(flag, given.get(flag)) for flag in _COUNTS}
+  counts["num_workers"] = given.get("num_workers", 1)
+  if counts["num_workers"] == 1:
+    _refuse(set(given) - {"num_workers"}, "one process runs all; give --num_workers")
+    return None
+  _check_alone(LOCAL)
+  drivers.shares(drivers.processors(), counts["num_workers"])
+  if (platform := jax.default_backend()) != "cpu":
+    raise ConfigError(
+      f"--num_workers: expected none with --engine={LOCAL}, which shares processors, "
+      f"not the {platform} devices here; --engine=ray gives those out"
+    )
+  return functools.partial(drivers.run_drivers, **counts)
 
 
 def _run(

@@ -3,8 +3,9 @@
 In and out go strings: JSON of the command's arguments, JSON of how it ended.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 import contextlib
+import dataclasses
 import json
 import os
 import select
@@ -15,11 +16,40 @@ import sys
 import threading
 import time
 
+from undo_jax.engines.engine import Ended
+
 # With the machine or the process that started it gone, it saves and ends.
 _MAIN = (
   "from undo_jax.engines import worker; worker.end_with_parent(); "
   "from undo_jax import cli; cli.main()"
 )
+
+
+class Process:
+  """A command that runs; as engine.Worker."""
+
+  def __init__(self, arguments: Sequence[str], processors: Collection[int] = ()):
+    """Starts a command of undo-jax, on some of the processors or on all."""
+    chosen = f"import os; os.sched_setaffinity(0, {sorted(processors)}); "
+    self._process = subprocess.Popen(
+      [sys.executable, "-c", (chosen if processors else "") + _MAIN, *arguments],
+      stdin=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      start_new_session=True,  # Signals reach it from here alone.
+    )
+    self._said = _Said(self._process)
+    self._endings = [self._process.terminate, self._process.kill]
+
+  def poll(self, *, seconds: float = 0.0) -> Ended | None:
+    """Returns how it ended; passes on what it says, waiting for so long."""
+    running = self._process.poll() is None
+    self._said.forward(seconds=seconds if running else 0.0)
+    return None if running else Ended(self._process.returncode, self._said.last)
+
+  def terminate(self) -> None:
+    """Tells it to save and end; the second time kills it."""
+    if self._endings:
+      self._endings.pop(0)()
 
 
 def run(arguments: str) -> str:
@@ -35,22 +65,14 @@ def run(arguments: str) -> str:
     JSON of `status`, the exit status or minus the signal's number, and `line`, the last
     that it said.
   """
-  process = subprocess.Popen(
-    [sys.executable, "-c", _MAIN, *json.loads(arguments)],
-    stdin=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    start_new_session=True,  # Signals reach it from here alone.
-  )
-  said, endings = _Said(process), [process.terminate, process.kill]
+  process, ended = Process(json.loads(arguments)), None
   with _sigterm_raises():
-    while process.poll() is None:
+    while ended is None:
       try:
-        said.forward(seconds=0.2)
+        ended = process.poll(seconds=0.2)
       except BaseException:  # noqa: BLE001
-        if endings:
-          endings.pop(0)()
-  said.forward(seconds=0.0)
-  return json.dumps({"status": process.returncode, "line": said.last})
+        process.terminate()
+  return json.dumps(dataclasses.asdict(ended))
 
 
 class _Said:

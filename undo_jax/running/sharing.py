@@ -48,6 +48,7 @@ RUN: dict[type[Stage], Callable[..., Outcome]] = {
 # Between two looks at what others run: on a disk, in a store.
 POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0
 _WAIT = -1
+ALL = "all"  # In the place of names: every stage.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +150,14 @@ class Board:
 def named(runs: Sequence[Run], names: Collection[str]) -> list[Task]:
   """Returns the stages of some names: of all runs, or of one by a directory's.
 
+  The name ALL stands for every stage.
+
   Raises:
     ConfigError: if there is no such stage.
   """
   tasks = Board(runs).tasks
+  if [*names] == [ALL]:
+    return tasks
   known = {name for task in tasks for name in (task.stage.name, task.name)}
   for name in names:
     if name not in known:
