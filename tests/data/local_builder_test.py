@@ -12,7 +12,7 @@ class Numbers(local_builder.LocalBuilder):
   VERSION = tfds.core.Version("1.0.0")
 
   def _info(self):
-    return tfds.core.DatasetInfo(
+    return local_builder.Info(
       builder=self, features=tfds.features.FeaturesDict({"number": np.int64})
     )
 
@@ -34,3 +34,12 @@ def test_a_dataset_is_written_without_a_word_and_once(tmp_path, capfd):
   assert written
   assert written == {file: file.stat().st_mtime_ns for file in written}
   assert sorted(row["number"] for row in builder.as_data_source("train")) == [0, 1, 2]
+
+
+def test_nothing_is_left_behind_and_no_network_asked(tmp_path, monkeypatch):
+  (temporary := tmp_path / "temporary").mkdir()
+  monkeypatch.setattr("tempfile.tempdir", str(temporary))
+  asked = []
+  monkeypatch.setattr(tfds.core.utils.gcs_utils, "gcs_dataset_info_files", asked.append)
+  local_builder.prepare(Numbers(data_dir=tmp_path / "data"))
+  assert not list(temporary.iterdir()) and not asked

@@ -73,7 +73,7 @@ class ArithmeticDataset(local_builder.LocalBuilder):
     }
     features["operation"] = tfds.features.ClassLabel(names=arithmetic.OPERATIONS)
     features["kind"] = tfds.features.ClassLabel(names=arithmetic.KINDS)
-    return tfds.core.DatasetInfo(
+    return local_builder.Info(
       builder=self,
       features=tfds.features.FeaturesDict(features),
       disable_shuffling=True,  # The streams are shuffled already.

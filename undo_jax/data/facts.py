@@ -203,7 +203,7 @@ class Facts(local_builder.LocalBuilder):
       "choices": tfds.features.Sequence(tfds.features.Text()),  # Of QUESTIONS.
       "domain": tfds.features.ClassLabel(names=DOMAINS),
     }
-    return tfds.core.DatasetInfo(
+    return local_builder.Info(
       builder=self,
       features=tfds.features.FeaturesDict(features),
       disable_shuffling=True,  # The order is the pipeline's.

@@ -11,6 +11,17 @@ import tensorflow_datasets as tfds
 from undo_jax.utils.errors import ConfigError
 
 
+class Info(tfds.core.DatasetInfo):
+  """What a dataset of ours says of itself; nobody is asked for it."""
+
+  def initialize_from_bucket(self) -> None:
+    """Does nothing.
+
+    TFDS would look the dataset up in a bucket on the network, and leave a temporary
+    directory behind each time.
+    """
+
+
 class LocalBuilder(tfds.core.GeneratorBasedBuilder):
   """A builder that writes array_record files and does not speak of downloads."""
 

@@ -53,7 +53,7 @@ class Rows(local_builder.LocalBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     shape = (self._length + 1,)
-    return tfds.core.DatasetInfo(
+    return local_builder.Info(
       builder=self,
       features=tfds.features.FeaturesDict(
         {
