@@ -40,6 +40,7 @@ def test_nothing_is_left_behind_and_no_network_asked(tmp_path, monkeypatch):
   (temporary := tmp_path / "temporary").mkdir()
   monkeypatch.setattr("tempfile.tempdir", str(temporary))
   asked = []
-  monkeypatch.setattr(tfds.core.utils.gcs_utils, "gcs_dataset_info_files", asked.append)
+  name = "tensorflow_datasets.core.utils.gcs_utils.gcs_dataset_info_files"
+  monkeypatch.setattr(name, asked.append)
   local_builder.prepare(Numbers(data_dir=tmp_path / "data"))
   assert not list(temporary.iterdir()) and not asked
