@@ -198,8 +198,8 @@ def documents(
 
 
 FIGURES = (
-  *("robustness_compute", "relearning_curves", "retain_forget", "attack_defense"),
-  "learning_rates",
+  *("robustness_compute", "robustness_labels", "relearning_curves", "retain_forget"),
+  *("attack_defense", "learning_rates"),
 )
 
 

@@ -89,7 +89,7 @@ def written(tmp_path_factory):
 def test_charts_and_tables_come_up_under_the_policy_of_the_page(written):
   page, console = dom(written, width=400)
   assert console == []
-  assert 'data-charts="5"' in page and page.count('class="chart drawn"') == 5
+  assert 'data-charts="6"' in page and page.count('class="chart drawn"') == 6
   assert "<title>Forgetting that lasts: arithmetic, mean of seeds 0, 1</title>" in page
   assert "img" not in elements(page)
   # Of a phone's width.

@@ -44,7 +44,7 @@ def without_scripts(page):
 def test_writes_the_figures_and_the_page_and_nothing_else(written):
   directory, paths, _ = written
   expected = [directory / "figures" / f"{name}.svg" for name in FIGURES]
-  assert list(figures.REGISTRY) == list(FIGURES) and len(FIGURES) == 5
+  assert list(figures.REGISTRY) == list(FIGURES) and len(FIGURES) == 6
   assert paths == [*expected, directory / "report.html"]
   assert sorted(p for p in directory.rglob("*") if p.is_file()) == sorted(paths)
 
@@ -57,8 +57,8 @@ def test_figures_are_files_that_fill_the_width(written):
     heat_map = name in ("attack_defense", "learning_rates")
     assert heat_map or 1000 < float(root.attrib["width"]) < 1060
   narrow = re.findall(r'class="still narrow"><svg[^>]* width="(\d+)"', page)
-  assert len(narrow) == 5 and max(map(int, narrow)) < 350
-  assert all(int(width) > 310 for width in narrow[:3])
+  assert len(narrow) == len(FIGURES) and max(map(int, narrow)) < 350
+  assert all(int(width) > 310 for width in narrow[:4])
 
 
 def test_the_page_asks_nothing_of_a_network_and_runs_its_own_scripts_alone(written):
@@ -362,7 +362,7 @@ def test_scores_that_are_not_there_are_absent_everywhere(tmp_path):
   )
   *drawn, page = report.write(results, tmp_path)
   page = page.read_text()
-  assert len(drawn) == 5
+  assert len(drawn) == len(FIGURES)
   assert cells(page, "UNDO α = 0.3")[0] == "–"
   assert row(tables.main(results), "max_ent")["retain after all 50 updates"] == "–"
 

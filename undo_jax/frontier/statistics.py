@@ -255,6 +255,12 @@ def compute(results: Results, name: str) -> Mean | None:
   return mean(run.compute.fraction_of_filtered for run in runs)
 
 
+def labelled(results: Results, name: str) -> Mean | None:
+  """Returns a model's labelled tokens as a part of those of pretraining."""
+  runs = results.models[name].runs
+  return mean(run.labels.share_of_pretraining for run in runs)
+
+
 def capability(results: Results) -> dict[int, tuple[float, float]]:
   """Returns the forget scores of the base and of no capability by seed.
 

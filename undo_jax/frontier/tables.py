@@ -280,8 +280,7 @@ def _updates(results: Results, name: str) -> str:
 
 
 def _labelled(results: Results, name: str) -> str:
-  runs = results.models[name].runs
-  share = st.mean(run.labels.share_of_pretraining for run in runs)
+  share = st.labelled(results, name)
   return ABSENT if share is None else f"{share.value:.3%}"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 import re
 
+from undo_jax.frontier import statistics
 from undo_jax.frontier.figures import (
   attack_defense,
   learning_rates,
@@ -11,11 +12,11 @@ from undo_jax.frontier.figures import (
   render,
   retain_forget,
   robustness_compute,
+  robustness_labels,
 )
-from undo_jax.frontier.figures.figure import Figure
+from undo_jax.frontier.figures.figure import Figure, Need
 from undo_jax.frontier.figures.style import themes
 from undo_jax.frontier.results import Results
-from undo_jax.frontier.statistics import reference
 from undo_jax.utils.registry import Registry
 from undo_jax.utils.types import JsonObject
 
@@ -24,6 +25,7 @@ REGISTRY: Registry[Figure] = Registry(
   Figure,
   {
     "robustness_compute": robustness_compute.FIGURE,
+    "robustness_labels": robustness_labels.FIGURE,
     "relearning_curves": relearning_curves.FIGURE,
     "retain_forget": retain_forget.FIGURE,
     "attack_defense": attack_defense.FIGURE,
@@ -56,11 +58,15 @@ def chosen(results: Results) -> dict[str, Figure]:
 
 def missing(results: Results, figure: Figure) -> list[str]:
   """Returns what a figure needs that the results have not."""
-  return [
-    need
-    for need in figure.needs
-    if not (results.attacks if need == "attack" else reference(results, need))
-  ]
+  return [need for need in figure.needs if not _has(results, need)]
+
+
+def _has(results: Results, need: Need) -> bool:
+  if need == "attack":
+    return bool(results.attacks)
+  if need == "labels":
+    return any(statistics.labelled(results, name) for name in results.models)
+  return statistics.reference(results, need) is not None
 
 
 def draw_all(results: Results) -> Mapping[str, Drawing]:

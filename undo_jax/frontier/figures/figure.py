@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from undo_jax.frontier.results import Results
+
+Need: TypeAlias = Literal["base", "filtered", "unlearned", "attack", "labels"]
 
 
 class Chart(Protocol):
@@ -23,5 +25,5 @@ class Figure:
   draw: Callable[[Results, int], dict[str, Any] | Chart]
   title: str
   caption: str
-  # What it cannot be drawn without: models of these roles, or an attack.
-  needs: tuple[Literal["base", "filtered", "unlearned", "attack"], ...] = ()
+  # What it cannot be drawn without: models of these roles, an attack, counted labels.
+  needs: tuple[Need, ...] = ()

@@ -1,4 +1,4 @@
-"""Robustness against compute: a panel a budget, and in it what seeds guarantee."""
+"""Robustness against what it takes: a panel a budget, in it what seeds guarantee."""
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
@@ -21,19 +21,39 @@ _HEIGHT = 310  # Pixels.
 _TEXT = (28, 13)  # Pixels that a swept value takes.
 
 
-def draw(results: Results, width: int) -> Spec:
+@dataclasses.dataclass(frozen=True)
+class Price:
+  """What robustness is paid in, as a share of something."""
+
+  name: str  # Of the tooltip.
+  title: str  # Of the axis.
+  mean: Callable[[Results, str], Mean | None]  # Of a model.
+  of_run: Callable[[ModelRun], float | None]
+
+
+COMPUTE = Price(
+  name="compute",
+  title="compute of data filtering",
+  mean=statistics.compute,
+  of_run=lambda run: run.compute.fraction_of_filtered,
+)
+
+
+def draw(results: Results, width: int, price: Price = COMPUTE) -> Spec:
   """Draws every model but the base: nothing was removed from it."""
   styles = style.model_styles(results)
   styles.pop(results.references.base or "", None)
   budgets = rb.budgets(results)
   columns = charts.columns(len(budgets), width)
-  domain = _domain(results, styles)
+  domain = _domain(results, styles, price)
   size = {"width": charts.panel_width(width, columns), "height": _HEIGHT}
   panels = [
     {
       "title": style.budget_title(budget, budgets),
       **size,
-      **_panel(results, styles, budget, domain, size["width"], index % columns == 0),
+      **_panel(
+        results, styles, price, budget, domain, size["width"], not index % columns
+      ),
     }
     for index, budget in enumerate(budgets)
   ]
@@ -51,16 +71,18 @@ class Point:
   is_broken: bool  # It lost too much of what it should keep.
 
 
-def points(results: Results, names: Iterable[str], budget: int) -> dict[str, Point]:
+def points(
+  results: Results, names: Iterable[str], budget: int, price: Price = COMPUTE
+) -> dict[str, Point]:
   """Returns the points of those models that have both numbers."""
   known = {}
   for name in names:
-    x = statistics.compute(results, name)
+    x = price.mean(results, name)
     y = statistics.robustness_after(results, name, budget)
     if x is None or y is None:
       continue
     runs = _runs(results, name)
-    costs = [run.compute.fraction_of_filtered or 0.0 for run in runs]
+    costs = [price.of_run(run) or 0.0 for run in runs]
     pairs = zip(costs, y.by_seed, strict=True)
     by_seed = dict(zip((run.seed for run in runs), pairs, strict=True))
     known[name] = Point(x, y, by_seed, statistics.is_broken(results, name))
@@ -96,9 +118,11 @@ def fronts(known: Mapping[str, Point]) -> tuple[list[Front], Front]:
   return each, attainment.attained(by_seed, len(by_seed))
 
 
-def _domain(results: Results, styles: Mapping[str, ModelStyle]) -> tuple[float, float]:
-  """Returns the ends of the axis of compute; from 0 it is linear."""
-  costs = [statistics.compute(results, name) for name in styles]
+def _domain(
+  results: Results, styles: Mapping[str, ModelStyle], price: Price
+) -> tuple[float, float]:
+  """Returns the ends of the axis of the price; from 0 it is linear."""
+  costs = [price.mean(results, name) for name in styles]
   known = [cost for mean in costs if mean is not None for cost in mean.by_seed]
   low, high = min(known, default=0.0), max([1.0, *known])
   if low > 0 and high / low > _LOGARITHMIC:
@@ -120,15 +144,15 @@ def _places(
   return lambda it: (width * it.x.value / high, scale * it.y.value)
 
 
-def _compute_axis(domain: tuple[float, float]) -> Spec:
-  """Returns the axis of compute in percent."""
+def _price_axis(domain: tuple[float, float], title: str) -> Spec:
+  """Returns the axis of the price in percent."""
   decades = (m * 10.0**k for k in range(-9, 3) for m in (1, 3))
   ticks = [significant(t) for t in decades if domain[0] <= t <= domain[1]]
   axis: Spec = {"format": "~%", "labelFlush": True, "grid": False}
   axis |= {"values": ticks} if domain[0] > 0 else {"tickCount": 4}
   scale = {"domain": list(domain), "clamp": True, "nice": False}
   scale["type"] = "log" if domain[0] > 0 else "linear"
-  return charts.number("x", title="compute of data filtering", scale=scale, axis=axis)
+  return charts.number("x", title=title, scale=scale, axis=axis)
 
 
 def _robustness_axis(is_first: bool) -> Spec:
@@ -142,21 +166,26 @@ def _robustness_axis(is_first: bool) -> Spec:
 def _panel(
   results: Results,
   styles: Mapping[str, ModelStyle],
+  price: Price,
   budget: int,
   domain: tuple[float, float],
   width: int,
   is_first: bool,
 ) -> Spec:
   """Draws one budget, from the back to the front."""
-  known = points(results, styles, budget)
-  means = {name: _mean_row(results, name, styles[name], known[name]) for name in known}
+  known = points(results, styles, budget, price)
+  means = {
+    name: _mean_row(results, name, styles[name], known[name], price) for name in known
+  }
   labelled = _labelled(known, styles, _places(domain, width))
   for name, row in means.items():
     row["text"] = styles[name].value if name in labelled else ""
   seeds = [
-    row for name in known for row in _seed_rows(results, styles, name, known[name])
+    row
+    for name in known
+    for row in _seed_rows(results, styles, name, known[name], price)
   ]
-  axes = {"x": _compute_axis(domain), "y": _robustness_axis(is_first)}
+  axes = {"x": _price_axis(domain, price.title), "y": _robustness_axis(is_first)}
   guides = charts.layer(
     "rule",
     {"y": axes["y"]},
@@ -166,7 +195,7 @@ def _panel(
     opacity=0.7,
   )
   lines = charts.joined(results, style.families(results), means)
-  layers = [*_fronts(known, axes, domain[1]), *_points(axes, lines, seeds)]
+  layers = [*_fronts(known, axes, domain[1]), *_points(axes, lines, seeds, price)]
   return {"data": {"values": [*means.values()]}, "layer": [guides, *layers]}
 
 
@@ -194,12 +223,11 @@ def _steps(front: Front, end: float) -> list[Row]:
   return [{"x": significant(cost), "y": significant(score)} for cost, score in corners]
 
 
-def _points(axes: Spec, lines: list[Row], seeds: list[Row]) -> list[Spec]:
+def _points(axes: Spec, lines: list[Row], seeds: list[Row], price: Price) -> list[Spec]:
   """Draws families, intervals, seeds and means."""
   stroke = {"stroke": charts.raw("color", scale=None)}
-  hover = charts.tooltips(
-    model="model", seed="seed", robustness="robustness", compute="compute", run="run"
-  )
+  shown = {name: name for name in ("model", "seed", "robustness", price.name, "run")}
+  hover = charts.tooltips(**shown)
   look, dot = charts.looks() | {"tooltip": hover}, charts.looks(0.45)
   family = {
     **stroke,
@@ -254,7 +282,9 @@ def _labelled(
   return set(shown)
 
 
-def _mean_row(results: Results, name: str, look: ModelStyle, point: Point) -> Row:
+def _mean_row(
+  results: Results, name: str, look: ModelStyle, point: Point, price: Price
+) -> Row:
   y = point.y
   above, below = y.value > _LIMITS[1], y.value < _LIMITS[0]
   hollow = {"fill": "var(--paper)", "rim": look.color}
@@ -266,14 +296,18 @@ def _mean_row(results: Results, name: str, look: ModelStyle, point: Point) -> Ro
     **charts.interval(point.x, "x"),
     **charts.interval(y, "y"),
     "robustness": number(y, digits=2),
-    "compute": share(point.x),
+    price.name: share(point.x),
     "several": y.half_width is not None,
     "arrow": "↑" if above else "↓" if below else "",
   }
 
 
 def _seed_rows(
-  results: Results, styles: Mapping[str, ModelStyle], name: str, point: Point
+  results: Results,
+  styles: Mapping[str, ModelStyle],
+  name: str,
+  point: Point,
+  price: Price,
 ) -> list[Row]:
   if len(point.by_seed) == 1:
     return []
@@ -284,7 +318,7 @@ def _seed_rows(
       "x": significant(point.by_seed[run.seed][0]),
       "y": significant(point.by_seed[run.seed][1]),
       "robustness": f"{point.by_seed[run.seed][1]:.3f}",
-      "compute": f"{point.by_seed[run.seed][0]:.3g}",
+      price.name: f"{point.by_seed[run.seed][0]:.3g}",
     }
     for run in results.models[name].runs
     if run.seed in point.by_seed
