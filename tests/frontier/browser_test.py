@@ -94,7 +94,7 @@ def test_charts_and_tables_come_up_under_the_policy_of_the_page(written):
   assert "img" not in elements(page)
   # Of a phone's width.
   widths = re.findall(r'class="live[^>]*>.*?<svg[^>]* width="(\d+)"', page, re.DOTALL)
-  assert len(widths) == 5 and max(map(int, widths)) < 360
+  assert len(widths) == 6 and max(map(int, widths)) < 360
 
 
 @pytest.mark.processes
