@@ -762,6 +762,7 @@ def routed(
     changes: other fields.
   """
   follower = like(entry, objective=objective, is_counted=True, **changes)
+  follower.teacher_predictions = teacher_predictions()  # It reads the teacher itself.
   follower.options = table()
   follower.options.update(dict(options or {}))
   reserved = {"mlp_units": mlp_units, "kv_heads": kv_heads, "old_target": old_target}

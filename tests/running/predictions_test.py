@@ -42,7 +42,7 @@ def kept_run(workdir, base, mesh, *, keep=True, **changes):
   run = running.Run(
     workdir,
     mesh,
-    checkpoint_every=2,
+    checkpoint_every=100,
     evaluation_rows=24,
     replicas_at_once=None,
     stages=tuple(stages.needed(plan, STUDENTS)),
