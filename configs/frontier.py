@@ -28,6 +28,8 @@ def get_config(arg: str | None = None) -> c.Config:
   for name in ("max_ent_sam", "max_ent_rep_noise"):
     models[name].run = True
   models.undo.sweep.noise.alpha = (0.3, 0.5, 0.6, 0.7)
+  # The teacher runs once over the rows, for these and for unlearn_and_distill.
+  models.undo.teacher_predictions.keep = True
   # Its schedule ends where it ends: what filtering costs at a given retain score.
   models.filtering = c.like(
     models.data_filtering, sweep={"optimizer": {"num_steps": (400, 500, 600)}}

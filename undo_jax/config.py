@@ -371,6 +371,7 @@ def recipe(
   entry.options.update(dict(options or {}))
   roles = {"teacher": None, "reference": None, "base": None} | dict(frozen or {})
   entry.frozen = optional(str, **roles)
+  entry.teacher_predictions = teacher_predictions()
   entry.mixture = table()
   parts = {"batch": mixture} if isinstance(mixture, str) else dict(mixture)
   entry.mixture.update(parts)
@@ -430,6 +431,18 @@ def saliency() -> Config:
     num_batches=150,  # That are averaged, of each mixture.
     batch_size=16,  # Rows of each.
   )
+
+
+def teacher_predictions(*, keep: bool = False, dtype: str = "float32") -> Config:
+  """Returns whether a teacher's predictions are kept; of distillation of outputs.
+
+  Args:
+    keep: the teacher runs once over all rows of the mixture's splits, before any
+      student, and students read its predictions from files; those with the same
+      teacher, splits and options.teacher_top_k share them.
+    dtype: of the log-probabilities: float32 or float16.
+  """
+  return config_dict.create(keep=keep, dtype=dtype)
 
 
 def like(entry: Config, **changes: object) -> Config:
@@ -571,6 +584,7 @@ def distill(
   start: str = "teacher",
   base: str | None = "base",
   options: Mapping[str, object] | None = None,
+  predictions: Config | None = None,
 ) -> Config:
   """Returns distillation of a teacher's outputs into a student.
 
@@ -583,8 +597,9 @@ def distill(
     start: where the student starts: "teacher", "random" or an entry.
     base: the model from before unlearning, a second teacher where options say so.
     options: see `distillation`.
+    predictions: see `teacher_predictions`; None: the teacher runs in every update.
   """
-  return recipe(
+  entry = recipe(
     phase="distill",
     start=start,
     objective="forward_kl",
@@ -597,6 +612,8 @@ def distill(
     init_stream="noise",
     order_stream="distill_data",
   )
+  entry.teacher_predictions.update(predictions or {})
+  return entry
 
 
 def undo(
@@ -745,6 +762,7 @@ def routed(
     changes: other fields.
   """
   follower = like(entry, objective=objective, is_counted=True, **changes)
+  follower.teacher_predictions = teacher_predictions()  # It reads the teacher itself.
   follower.options = table()
   follower.options.update(dict(options or {}))
   reserved = {"mlp_units": mlp_units, "kv_heads": kv_heads, "old_target": old_target}

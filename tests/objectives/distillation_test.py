@@ -1,5 +1,7 @@
 """Distillation: the divergence from the teacher, two teachers, activations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from tests.objectives.toy import (
   MASK,
   B,
   L,
+  apply,
   assert_trees_close,
   batch_of,
   draw_logits,
@@ -23,7 +26,9 @@ from tests.objectives.toy import (
   run,
 )
 from undo_jax import objectives
+from undo_jax.objectives import divergences
 from undo_jax.objectives.distillation import forward_kl
+from undo_jax.training.gradients import loss_and_gradients
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0, 100.0])
@@ -37,6 +42,23 @@ def test_forward_kl_is_its_formula(scale):
   np.testing.assert_allclose(got.mean(), expected, rtol=1e-6)
   # The other direction is another number: which one it is matters.
   assert abs(np_forward_kl(teacher, student, MASK) - expected) > 1e-3 * expected
+
+
+@pytest.mark.parametrize(
+  "options", [{"kl_weight": 0.7}, {"divergence": "jsd", "teacher_top_k": 3}]
+)
+def test_predictions_in_the_batch_stand_for_the_teacher(options):
+  params, batch = draw_params(0), batch_of("forward_kl")
+  top_k = options.get("teacher_top_k", 0)
+  kept = divergences.predictions(
+    apply(FROZEN["teacher"], batch["inputs"]).logits, top_k
+  )
+  objective = objectives.make("forward_kl", apply, **options)
+  gradients = jax.jit(functools.partial(loss_and_gradients, objective))
+  expected = gradients(params, FROZEN, batch, KEY)
+  got = gradients(params, {}, {**batch, **kept}, KEY)
+  assert_trees_close(got, expected, 2e-6)
+  assert got[2].keys() == {options.get("divergence", "forward_kl")}
 
 
 def test_forward_kl_is_zero_iff_the_distributions_are_equal():

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
@@ -146,6 +147,64 @@ def test_of_the_teachers_tokens_the_likeliest_are_kept(k):
       assert got < whole
     else:  # Of the last token alone, or of none: nothing is joined.
       np.testing.assert_allclose(got, whole, rtol=1e-6 * (k < 11))
+
+
+kept_of = jax.jit(divergences.predictions, static_argnums=1)
+
+
+@pytest.mark.parametrize(("name", "k"), [("forward_kl", 1), ("jsd", 4)])
+def test_predictions_that_were_kept_teach_as_the_teacher_does(name, k):
+  found = kept_of(TEACHER, k)
+  log_probs, tokens = found["teacher_log_probs"], found["teacher_tokens"]
+  p_S, p_T = (special.softmax(np.float64(x), axis=-1) for x in (STUDENT, TEACHER))
+  of_classes = joined(p_T, p_T, k)
+  np.testing.assert_allclose(np.exp(log_probs), of_classes, rtol=2e-6, atol=1e-9)
+  np.testing.assert_array_equal(tokens, np.argsort(-TEACHER, axis=-1)[..., :k])
+  kept = divergences.make_kept(name, jsd_beta=0.3)
+
+  def loss(student, log_probs, mask):
+    return kept(student, log_probs, np.uint8(tokens), mask)
+
+  value, (grad, to_teacher) = value_and_gradients(loss, STUDENT, log_probs)
+  assert not np.any(to_teacher)
+  of = functools.partial(reference, name, beta=0.3)
+  logs = np.log(joined(p_S, p_T, k)), np.log(of_classes)
+  np.testing.assert_allclose(value, of(*logs), rtol=3e-6)
+  whole = divergences.make(name, jsd_beta=0.3, teacher_top_k=k)
+  expected, (expected_grad, _) = value_and_gradients(whole, STUDENT, TEACHER)
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+  np.testing.assert_allclose(grad, expected_grad, rtol=0, atol=1e-7)
+
+
+def test_predictions_are_kept_and_read_in_chunks():
+  unembed = lambda weights, hidden: hidden @ weights  # noqa: E731
+  found = kept_of(TEACHER, 3)
+  log_probs, tokens = found["teacher_log_probs"], found["teacher_tokens"]
+  kept = divergences.make_kept("forward_kl")
+
+  def of(logits):
+    value, grad = jax.value_and_grad(lambda x: kept(x, log_probs, tokens, MASK).mean())(
+      logits
+    )
+    again = chunked.mapped(functools.partial(divergences.predictions, k=3), logits)
+    return value, getattr(grad, "hidden_BxLxD", grad), again
+
+  of = jax.jit(of)
+  # Four of six positions at a time.
+  deferred = chunked.Deferred(jnp.asarray(STUDENT), np.eye(11, dtype="f"), unembed, 4)
+  assert_trees_close(of(deferred), of(STUDENT), 1e-6)
+
+
+def test_all_log_probabilities_stand_for_the_logits_at_any_temperature():
+  (log_probs,) = kept_of(TEACHER, 0).values()
+  p_T = special.log_softmax(np.float64(TEACHER), axis=-1)
+  np.testing.assert_allclose(log_probs, p_T, rtol=0, atol=3e-6)
+  for temperature in (1.0, 2.0):
+    loss = divergences.make("reverse_kl", temperature=temperature)
+    expected = reference("reverse_kl", STUDENT, TEACHER, temperature)
+    np.testing.assert_allclose(
+      loss(STUDENT, log_probs, MASK).mean(), expected, rtol=2e-6
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4, 1e15])

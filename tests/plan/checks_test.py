@@ -167,6 +167,19 @@ WRONG_SALIENCY = [
   ("mixtures.forget", "distill", "distill.retain: expected 0, since what is to be"),
   ("batch_size", 12, r"saliency.batch_size: expected a multiple of 8 .*, got 12"),
 ]
+# Read only where a teacher's predictions are kept.
+WRONG_PREDICTIONS = [
+  (
+    "options.activation_weight",
+    0.1,
+    "options.activation_weight: expected 0 .* got 0.1",
+  ),
+  ("options.base_share", 0.5, "models.undo.options.base_share: expected 0 where"),
+  ("options.teacher_top_k", 33, "teacher_top_k: expected at most model.vocab_size=32"),
+  ("teacher_predictions.dtype", "float8", "predictions.dtype: expected 'float32' or"),
+  ("frozen.teacher", None, "frozen.teacher: expected a model, .*got None"),
+  ("objective", "cross_entropy", "objective 'cross_entropy' takes the options"),
+]
 # Read only where models are routed.
 WRONG_ROUTING = [
   ("sgtm.rho", 0.01, "sgtm.rho: expected 0, since sgtm masks its gradients by source"),
@@ -268,6 +281,27 @@ def test_a_wrong_shape_of_noise_is_named(field, value, message):
   check(config, data=8)
   config.update_from_flattened_dict({f"models.undo.noise.saliency.{field}": value})
   refused(config, message, data=8)
+
+
+@pytest.mark.parametrize("field, value, message", WRONG_PREDICTIONS)
+def test_what_predictions_cannot_teach_is_named(field, value, message):
+  config = overridden(models__undo__teacher_predictions__keep=True)
+  check(config)
+  config.update_from_flattened_dict({f"models.undo.{field}": value})
+  refused(config, message)
+
+
+def test_predictions_at_a_temperature_are_of_all_tokens(config):
+  config.models.undo.teacher_predictions.keep = True
+  config.models.undo.options.temperature = 2.0
+  check(config)
+  config.models.undo.options.teacher_top_k = 8
+  refused(config, "options.temperature: expected 1 where .*teacher_top_k=8 of 32 tok")
+
+
+def test_what_is_no_distillation_keeps_no_predictions(config):
+  config.models.max_ent.teacher_predictions.keep = True
+  refused(config, "max_ent.teacher_predictions.keep: expected False, since max_ent is")
 
 
 @pytest.mark.parametrize("field, value, message", WRONG_ROUTING)

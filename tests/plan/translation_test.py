@@ -129,6 +129,58 @@ def test_squared_gradients_of_other_batches_are_another_stage():
   assert "noise_shape" not in stages.to_json(plain["undo_alpha_0.3"])
 
 
+KEEP = {"models__undo__teacher_predictions__keep": True}
+
+
+def test_students_of_one_teacher_share_its_predictions():
+  plain, made, known = identities(), by_name(**KEEP), identities(**KEEP)
+  names = list(made)
+  first = names.index("predictions_max_ent")
+  assert names[first + 1] == "undo_alpha_0.3" and set(made) - set(plain) == {
+    "predictions_max_ent"
+  }
+  kept = made["predictions_max_ent"]
+  assert kept.splits == ("forget", "retain") and kept.kept.top_k == 0
+  assert kept.inputs == {"data": "data", "model": "max_ent"}
+  assert stages.from_json(stages.to_json(kept), path="config.json") == kept
+  readers = {n for n, s in made.items() if getattr(s, "predictions", None)}
+  assert readers == {*STUDENTS, "unlearn_and_distill"}
+  assert all(made[name].frozen == {} for name in readers)
+  # What reads none is what it was before there were any.
+  changed_by = {name for name in plain if known[name] != plain[name]}
+  assert changed_by == readers | attacks(*readers)
+  assert not {"predictions", "kept"} & set(stages.to_json(made["oracle_matching"]))
+
+
+@pytest.mark.parametrize(
+  ("changes", "is_same"),
+  [
+    ({"batch_size": 64, "optimizer__num_steps": 70, "order_stream": "data"}, True),
+    ({"options__divergence": "jsd", "options__teacher_top_k": 32}, True),
+    ({"noise__beta": 0.3}, True),
+    ({"options__teacher_top_k": 8}, False),
+    ({"teacher_predictions__dtype": "float16"}, False),
+    ({"frozen__teacher": "grad_diff"}, False),
+    ({"mixture__batch": "data_filtering"}, False),
+  ],
+)
+def test_predictions_are_those_of_rows_whatever_is_trained_on_them(changes, is_same):
+  named = {f"models__undo__{name}": value for name, value in changes.items()}
+  made = {s.name: s for s in plan(**KEEP, **named)}
+  known = stages.identities(list(made.values()))
+  mine = known[made["undo_alpha_0.3"].predictions]
+  assert (mine == identities(**KEEP)["predictions_max_ent"]) == is_same
+
+
+def test_a_student_that_asks_for_more_tokens_has_a_stage_of_its_own():
+  config = overridden(**KEEP)
+  config.models.unlearn_and_distill.options.teacher_top_k = 4
+  made = {s.name: s for s in translation.plan(parse(config), 0)}
+  assert made["undo_alpha_0.3"].predictions == "predictions_max_ent"
+  assert made["unlearn_and_distill"].predictions == "predictions_max_ent_2"
+  assert made["predictions_max_ent_2"].kept.top_k == 4
+
+
 def test_noise_again_is_for_what_is_noised_first():
   config = overridden(models__undo__noise__again_every=50)
   config.models.undo.noise.again_times = 2

@@ -13,6 +13,7 @@ from undo_jax.plan.stages import (
   AttackStage,
   DataStage,
   GivenStage,
+  PredictionsStage,
   SaliencyStage,
   Stage,
   TrainStage,
@@ -183,6 +184,9 @@ def _row(entry: Entry) -> list[object]:
   flops = f"{outcome['compute']['flops']:.3g}"
   if isinstance(stage, SaliencyStage):
     what = f"squared gradients of {stage.source}, {outcome['batches']} batches a part"
+    return [stage.name, what, "", "", "", flops]
+  if isinstance(stage, PredictionsStage):
+    what = f"predictions of {stage.source}, {outcome['predicted']} rows"
     return [stage.name, what, "", "", "", flops]
   scores = (outcome["scores"][name] for name in ("retain", "forget"))
   retain, forget = ("" if score is None else f"{score:.3f}" for score in scores)

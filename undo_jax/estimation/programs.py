@@ -15,7 +15,7 @@ from undo_jax.distributed import sharding
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import RunConfig
 from undo_jax.plan.stages import BATCH, AttackStage, DataStage, TrainStage
-from undo_jax.running import programs
+from undo_jax.running import predictions, programs
 from undo_jax.utils.types import Problems
 
 EVALUATION = ("evaluation",)  # The names of the program that scores models.
@@ -71,7 +71,7 @@ def _alike(plan: Sequence[Compiled]) -> list[list[Compiled]]:
   # Where the weights come from and when to stop is not in the program.
   outside = ("name", "parts", "seeds", "noise", "stop", "init", "frozen", "labels")
   outside += ("attack", "target", "sorts", "is_counted", "init_stream", "order_stream")
-  outside += ("noise_shape", "noise_again", "saliency")
+  outside += ("noise_shape", "noise_again", "saliency", "predictions")
   groups: dict[str, list[Compiled]] = {}
   for stage in plan:
     inside = {k: v for k, v in stages.to_json(stage).items() if k not in outside}
@@ -93,6 +93,9 @@ def _training(stage: TrainStage, mesh: Mesh):
     where = sharding.batch_sharding(mesh)
     size = (stage.rows[BATCH],)
     parts[BATCH]["source"] = jax.ShapeDtypeStruct(size, jnp.int32, sharding=where)
+  if stage.kept is not None:
+    asked = predictions.layout(model, stage.kept)
+    parts = {name: part | _predicted(part, asked) for name, part in parts.items()}
   batch = parts[BATCH] if list(parts) == [BATCH] else parts
   return program.step, (program.abstract, frozen, batch, _key())
 
@@ -132,6 +135,15 @@ def _batch(shape, mesh):
   return {
     name: jax.ShapeDtypeStruct(shape, dtype, sharding=where)
     for name, dtype in dtypes.items()
+  }
+
+
+def _predicted(part, asked):
+  """Returns the shapes of a teacher's predictions beside those of a batch."""
+  shape, where = part["inputs"].shape, part["inputs"].sharding
+  return {
+    name: jax.ShapeDtypeStruct((*shape, width), dtype, sharding=where)
+    for name, (width, dtype) in asked.items()
   }
 
 

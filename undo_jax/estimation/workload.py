@@ -19,12 +19,13 @@ from undo_jax.plan.stages import (
   AttackStage,
   DataStage,
   ModelStage,
+  PredictionsStage,
   SaliencyStage,
   Stage,
   TrainStage,
   identities,
 )
-from undo_jax.running import attack, saliency, training
+from undo_jax.running import attack, predictions, saliency, training
 from undo_jax.utils import files, tables
 
 # Of the peak, where no finished stage says how fast this machine is.
@@ -38,7 +39,9 @@ class Work:
 
   group: str  # What it is listed under: the model, or the attack on it.
   state: str  # "done", "begun" or "to do".
-  flops: int  # Evaluations included; training at most, where a rule may stop it.
+  # Evaluations included; training at most, where a rule may stop it. 0: that depends on
+  # how many rows there will be.
+  flops: int
 
 
 def print_plan(
@@ -58,6 +61,8 @@ def print_plan(
     by_group.setdefault(work.group, []).append(work)
   rows = [_row(group, of_group, rate) for group, of_group in by_group.items()]
   print(tables.text(HEADER, [*rows, _row("all", works, rate)]))
+  if any(not work.flops for work in works):
+    print("teachers' passes over all rows are left out until the data are there")
   print(f"times at {rate / 1e9:.3g} GFLOP/s; the compilation of programs comes on top")
 
 
@@ -67,23 +72,32 @@ def stages_of(
   """Yields each stage of a run once, the data left out."""
   seen = set()
   for plan in plans.values():
-    evaluated = _evaluated(plan[0])
-    for name, identity in identities(plan).items():
+    evaluated, known = _evaluated(plan[0]), identities(plan)
+    rows = _num_rows(workdir / "stages" / f"{plan[0].name}-{known[plan[0].name]}")
+    for name, identity in known.items():
       stage = next(stage for stage in plan if stage.name == name)
       if isinstance(stage, DataStage) or (name, identity) in seen:
         continue
       seen.add((name, identity))
       state = _state(workdir / "stages" / f"{name}-{identity}")
-      yield Work(_group(stage), state, flops_of(stage, evaluated))
+      yield Work(_group(stage), state, flops_of(stage, evaluated, rows))
 
 
-def flops_of(stage: Stage, evaluated: Sequence[tuple[int, int]]) -> int:
+def flops_of(
+  stage: Stage,
+  evaluated: Sequence[tuple[int, int]],
+  rows: Mapping[str, int] | None = None,
+) -> int:
   """Returns the FLOPs of a stage: training, at most, and evaluations.
 
   Args:
     stage: of a plan.
     evaluated: of the evaluation's problems the rows and their length, by bucket.
+    rows: of each split; None: they are not made yet, and what reads all of them is 0.
   """
+  if isinstance(stage, PredictionsStage):
+    count = sum(rows[split] for split in stage.splits) if rows else 0
+    return predictions.cost(stage, rows=count).flops
   if isinstance(stage, SaliencyStage):
     return saliency.cost(stage).flops
   if not isinstance(stage, ModelStage):
@@ -98,6 +112,12 @@ def flops_of(stage: Stage, evaluated: Sequence[tuple[int, int]]) -> int:
   steps = stage.optimizer.num_steps
   checks = steps // stage.stop.evaluate_every if stage.stop else 0
   return training.cost(stage, updates=steps).flops + (1 + checks) * scoring
+
+
+def _num_rows(directory: files.Path) -> Mapping[str, int] | None:
+  """Returns the rows of each split, of a finished data stage."""
+  path = directory / "done.json"
+  return files.read_record(path)["rows"] if path.exists() else None
 
 
 def _evaluated(data: Stage) -> list[tuple[int, int]]:
@@ -120,7 +140,8 @@ def _group(stage: Stage) -> str:
 def _state(directory: files.Path) -> str:
   if (directory / "done.json").exists():
     return "done"
-  return "begun" if (directory / "checkpoints").exists() else "to do"
+  begun = (directory / "checkpoints", directory / predictions.FOLDER)
+  return "begun" if any(path.exists() for path in begun) else "to do"
 
 
 def _row(group: str, works: Sequence[Work], rate: float) -> tuple[str, ...]:

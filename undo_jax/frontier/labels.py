@@ -9,6 +9,8 @@ from undo_jax.data.labels import UNLABELLED
 from undo_jax.plan.stages import (
   BATCH,
   DataStage,
+  PredictionsStage,
+  Read,
   RowLabels,
   SaliencyStage,
   Stage,
@@ -100,7 +102,7 @@ class _Pretraining:
 
 
 def _tokens(
-  stage: TrainStage | SaliencyStage,
+  stage: TrainStage | Read,
   outcomes: Mapping[str, JsonObject],
   pretrained: _Pretraining,
 ) -> dict[str, int]:
@@ -108,6 +110,8 @@ def _tokens(
   if isinstance(stage, SaliencyStage):
     each = stage.num_batches * stage.batch_size * stage.length
     return {"forget": each} | pretrained.known(stage.parts["retain"], each)
+  if isinstance(stage, PredictionsStage):
+    return {}  # Rows whose labels are the students'.
   read = outcomes[stage.name]["updates"] * stage.length
   if stage.sorts is not None:
     # A model that is not here, or was given, has no count.

@@ -88,6 +88,21 @@ def summed(loss: Callable[..., SumCount]) -> Callable[..., SumCount]:
   return chunked
 
 
+def mapped(fn: Callable[[jax.Array], Any], logits: Any) -> Any:
+  """Returns `fn(logits)` of a function of each position, of Deferred ones in chunks.
+
+  Args:
+    fn: from an array [B, L, V] to a tree of arrays [B, L, ...].
+    logits: an array or Deferred.
+  """
+  if not isinstance(logits, Deferred):
+    return fn(logits)
+  length, cast = logits.hidden_BxLxD.shape[1], _cast(logits)
+  (parts,) = _split((logits,), min(length, logits.chunk))
+  found = jax.lax.map(lambda part: fn(_materialize(cast, cast.weights, part)), parts)
+  return jax.tree.map(lambda x: _whole(x, length), found)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _summed(loss, chunk, args) -> SumCount:
   cast = tuple(map(_cast, args))
@@ -133,7 +148,7 @@ def _forward(loss, chunk, args):
   for i in trained:
     grads[i] = dataclasses.replace(
       args[i],
-      hidden_BxLxD=_join(hidden[i], args[i].hidden_BxLxD),
+      hidden_BxLxD=_whole(hidden[i], args[i].hidden_BxLxD.shape[1]),
       weights=jax.tree.map(lambda g, x: g.astype(x.dtype), sums[i], args[i].weights),
     )
   return total, tuple(grads)
@@ -197,7 +212,7 @@ def _split(args, chunk):
   return tuple(map(split, args))
 
 
-def _join(parts, like):
+def _whole(parts, length):
   """[L/C, B, C, D] -> [B, L, D], the fill cut off."""
-  B, L, D = like.shape
-  return parts.swapaxes(0, 1).reshape(B, -1, D)[:, :L]
+  _, B, _, D = parts.shape
+  return parts.swapaxes(0, 1).reshape(B, -1, D)[:, :length]

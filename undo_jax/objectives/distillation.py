@@ -15,6 +15,8 @@ from undo_jax.utils.types import ConfigError, Objective, Options, SumCount
 
 # How a second teacher, the base model, takes its share.
 CHOICES = ("mixed", "switch")
+# What a batch holds of a teacher's predictions that were kept.
+LOG_PROBS, TOKENS = "teacher_log_probs", "teacher_tokens"
 
 
 @chunked.summed
@@ -84,6 +86,8 @@ def make(
      one of the two alone, base with probability p by the key.
      Another divergence, of softened predictions or of the teacher's likeliest tokens,
      stands in the place of each KL; see divergences.make.
+     Where the batch holds the teacher's predictions, see divergences.predictions, they
+     are read instead of frozen["teacher"].
   2. The activation error is that of each layer by itself: it reads the teacher's
      hidden state and is compared with the teacher's next one, the last layer after
      the final norm. Layers equal to the teacher's add nothing. Neither embedding nor
@@ -109,8 +113,19 @@ def make(
       teacher_top_k=teacher_top_k,
     )
   terms_of = _terms(apply, between, divergence, base_share, base_choice)
+  of_kept = divergences.make_kept(divergence, jsd_beta=jsd_beta)
+
+  def from_kept(params, batch):
+    student, log_probs = apply(params, batch["inputs"]).logits, batch[LOG_PROBS]
+    if TOKENS not in batch:
+      value = between(student, log_probs, batch["mask"])
+    else:
+      value = of_kept(student, log_probs, batch[TOKENS], batch["mask"])
+    return weighted((kl_weight, value)), {divergence: value}
 
   def objective(params, frozen, batch, key):
+    if LOG_PROBS in batch:
+      return from_kept(params, batch)
     terms: dict[str, tuple[float, SumCount]] = {}
     if activation_weight:
       teacher = _run_all(apply, frozen["teacher"], batch["inputs"])
@@ -227,6 +242,30 @@ def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
     raise FieldError("kl_weight", "above 0 where the student starts random", 0.0)
 
 
+def kept(model: ModelConfig, options: Options) -> int:
+  """Returns how many of a teacher's tokens are kept where its predictions are; 0: all.
+
+  Raises:
+    FieldError: if the options ask for more than predictions.
+  """
+  vocab = model.vocab_size
+  for name in ("activation_weight", "base_share"):
+    if options.get(name):
+      expected = "0 where teacher_predictions.keep is True: outputs of one teacher"
+      raise FieldError(name, expected, options[name])
+  k, temperature = options.get("teacher_top_k", 0), options.get("temperature", 1.0)
+  if not 0 < k < vocab:
+    return 0
+  if temperature != 1:
+    raise FieldError(
+      "temperature",
+      f"1 where teacher_predictions keeps teacher_top_k={k} of {vocab} tokens (how the "
+      "others share their mass is not kept)",
+      temperature,
+    )
+  return k
+
+
 METHOD = Method(
   make=make,
   trains=("batch",),
@@ -234,5 +273,6 @@ METHOD = Method(
   frozen=("teacher",),
   needs=needs,
   check=check,
+  kept=kept,
   label="distillation",
 )

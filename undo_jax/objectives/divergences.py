@@ -93,14 +93,58 @@ def keep_top(
   if k >= log_p_T.shape[-1]:
     return log_p_T, log_p_S
   _, tokens = jax.lax.top_k(log_p_T, k)
+  return _joined(log_p_T, tokens), _joined(log_p_S, tokens)
 
-  def classes(log_p):
-    kept = jnp.take_along_axis(log_p, tokens, axis=-1)
-    others = jnp.put_along_axis(log_p, tokens, -jnp.inf, axis=-1, inplace=False)
-    rest = jax.nn.logsumexp(others, axis=-1, keepdims=True)
-    return jnp.concatenate([kept, rest], axis=-1)
 
-  return classes(log_p_T), classes(log_p_S)
+def _joined(log_p, tokens):
+  """Returns the log-probabilities of some tokens, and of all others as one class."""
+  kept = jnp.take_along_axis(log_p, tokens, axis=-1)
+  others = jnp.put_along_axis(log_p, tokens, -jnp.inf, axis=-1, inplace=False)
+  rest = jax.nn.logsumexp(others, axis=-1, keepdims=True)
+  return jnp.concatenate([kept, rest], axis=-1)
+
+
+def predictions(logits: jax.Array, k: int) -> dict[str, jax.Array]:
+  """Returns what is kept of a teacher's predictions, by the names it has in a batch.
+
+  Args:
+    logits: [..., V].
+    k: the likeliest tokens that are kept; 0 or at least V: all.
+
+  Returns:
+    "teacher_log_probs" float32: of all tokens [..., V], or of the k tokens and, last,
+    of all others as one class [..., k + 1]; then also "teacher_tokens" int32 [..., k].
+  """
+  log_p = _log_softmax(logits, 1.0)
+  if not 0 < k < logits.shape[-1]:
+    return {"teacher_log_probs": log_p}
+  _, tokens = jax.lax.top_k(log_p, k)
+  return {"teacher_tokens": tokens, "teacher_log_probs": _joined(log_p, tokens)}
+
+
+@functools.cache
+def make_kept(divergence: str, *, jsd_beta: float = 0.5) -> Callable[..., SumCount]:
+  """Returns the divergence that `make` has with teacher_top_k, of kept predictions.
+
+  Args:
+    divergence: one of DIVERGENCES.
+    jsd_beta: as in `make`.
+
+  Returns:
+    A loss of the student's logits [B, L, V], the teacher's log-probabilities
+    [B, L, k + 1] and tokens [B, L, k], see `predictions`, and a mask [B, L]. What
+    rounding makes of the probabilities' sum is divided out.
+  """
+  between = _BETWEEN[divergence]
+
+  @chunked.summed
+  def loss(student_logits_BxLxV, log_probs_BxLxK, tokens_BxLxk, mask_BxL):
+    log_p_T = _log_softmax(jax.lax.stop_gradient(log_probs_BxLxK), 1.0)
+    log_p_S = _log_softmax(student_logits_BxLxV, 1.0)
+    log_p_S = _joined(log_p_S, tokens_BxLxk.astype(jnp.int32))
+    return masked_sum(between(log_p_T, log_p_S, jsd_beta), mask_BxL)
+
+  return loss
 
 
 def check(divergence: Any, temperature: Any, jsd_beta: Any, teacher_top_k: Any) -> None:

@@ -40,6 +40,10 @@ class Method:
   # `check(model, options, is_random=...)` raises ConfigError where they do not fit a
   # model that training starts from, or random weights.
   check: Callable[..., None] | None = None
+  # `kept(model, options)`, of a method that can read its frozen models' predictions
+  # from the batch instead: returns how many tokens of each are kept, 0 for all, or
+  # raises FieldError where options ask for more.
+  kept: Callable[..., int] | None = None
   # Forgets in the outputs alone; its parts of a batch are labelled forget and retain.
   is_unlearning: bool = False
   # How a batch tells where its rows come from: not at all, by a source for each row, or

@@ -140,6 +140,7 @@ def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:
   _check_trainable(config, "optimizer.trainable", recipe.optimizer.trainable)
   _check_noise(config, recipe.noise)
   _check_saliency(config, recipe.noise.saliency, shards)
+  _check_predictions(config, recipe)
   optimizers.RULES.get(recipe.optimizer.name)
   again, num_steps = recipe.noise.again, recipe.optimizer.num_steps
   if again is not None and again.every * again.times >= num_steps:
@@ -248,6 +249,20 @@ def _check_saliency(config: RunConfig, saliency: Saliency, shards: int) -> None:
       expected = f"0, since what is to be forgotten is {', '.join(names)}"
       fail(f"mixtures.{mixture}.{other[0]}", expected, weights[other[0]])
   translation.mixture_length(config, saliency.mixtures.values())
+
+
+def _check_predictions(config: RunConfig, recipe: Recipe) -> None:
+  """Checks that an objective can read predictions that are kept, under its options."""
+  if not recipe.teacher_predictions.keep:
+    return
+  method = objectives.REGISTRY.get(recipe.objective)
+  if method.kept is None:
+    expected = f"False, since {recipe.objective} is no distillation of outputs alone"
+    raise FieldError("teacher_predictions.keep", expected, True)
+  try:
+    method.kept(config.model, recipe.options)
+  except FieldError as error:
+    raise error.below("options") from None
 
 
 def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:

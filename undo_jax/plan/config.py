@@ -17,6 +17,7 @@ from ml_collections import config_dict
 
 from undo_jax.models.config import ModelConfig
 from undo_jax.plan.noise import Noise, ShapedNoise
+from undo_jax.plan.predictions import TeacherPredictions
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import records, streams
 from undo_jax.utils.errors import ConfigError
@@ -119,6 +120,8 @@ class Recipe:
   # Fields of this entry with tuples of values, as in {"noise": {"alpha": (0.3, 0.5)}}:
   # the entry becomes one for each combination, with the values in its name.
   sweep: JsonObject
+  # Of objectives that read a teacher's outputs alone.
+  teacher_predictions: TeacherPredictions = TeacherPredictions()
   family: str | None = None  # The entry that was swept; `parse` says so,
   swept: JsonObject = dataclasses.field(default_factory=dict)  # and values by path.
 

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, TypeAlias
 from undo_jax.models.config import ModelConfig
 from undo_jax.plan.config import Reserve, Stop
 from undo_jax.plan.noise import Noise, NoiseAgain, NoiseShape
+from undo_jax.plan.predictions import Kept
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.utils import records
 from undo_jax.utils.errors import ConfigError
@@ -107,6 +108,24 @@ class SaliencyStage(Base):
 
 
 @record
+class PredictionsStage(Base):
+  """A teacher's predictions at every position of every row of some splits."""
+
+  KIND: ClassVar[str] = "predictions"
+  task: str
+  model: ModelConfig
+  source: str  # The stage of the teacher.
+  splits: tuple[str, ...]
+  length: int  # L, tokens of a row.
+  kept: Kept
+
+  @property
+  def inputs(self) -> dict[str, str]:
+    """The data stage and the teacher."""
+    return {DATA: DATA, "model": self.source}
+
+
+@record
 class TrainStage(ModelStage):
   """A trained model."""
 
@@ -137,13 +156,18 @@ class TrainStage(ModelStage):
   noise_shape: Annotated[NoiseShape | None, records.later(None)] = None
   saliency: Annotated[str | None, records.later(None)] = None
   noise_again: Annotated[NoiseAgain | None, records.later(None)] = None
+  # The stage of the teacher's predictions, where they are read and no teacher is; what
+  # is kept of them.
+  predictions: Annotated[str | None, records.later(None)] = None
+  kept: Annotated[Kept | None, records.later(None)] = None
 
   @property
   def inputs(self) -> dict[str, str]:
     """The data stage, the model that training starts from, those that are read."""
     init = {} if self.init is None else {"init": self.init}
-    saliency = {} if self.saliency is None else {"saliency": self.saliency}
-    return {DATA: DATA, **init, **self.frozen, **saliency}
+    read = {"saliency": self.saliency, "predictions": self.predictions}
+    given = {role: name for role, name in read.items() if name is not None}
+    return {DATA: DATA, **init, **self.frozen, **given}
 
   @property
   def trainable(self) -> tuple:
@@ -201,8 +225,9 @@ class AttackStage(ModelStage):
     return trainable_rules(self.optimizer.trainable)
 
 
+Read: TypeAlias = SaliencyStage | PredictionsStage  # What training reads of a model.
 Stage: TypeAlias = (
-  DataStage | GivenStage | SaliencyStage | TrainStage | AblateStage | AttackStage
+  DataStage | GivenStage | Read | TrainStage | AblateStage | AttackStage
 )
 Model: TypeAlias = GivenStage | TrainStage | AblateStage
 KINDS: dict[str, type[Stage]] = {
@@ -211,6 +236,7 @@ KINDS: dict[str, type[Stage]] = {
     DataStage,
     GivenStage,
     SaliencyStage,
+    PredictionsStage,
     TrainStage,
     AblateStage,
     AttackStage,
@@ -227,6 +253,7 @@ _NAMES = (
   "attack",
   "source",
   "saliency",
+  "predictions",
 )
 
 
@@ -292,19 +319,19 @@ def models(stages: Sequence[Stage]) -> list[Model]:
   ]
 
 
-def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage | SaliencyStage]:
+def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage | Read]:
   """Returns the stages that made a model at a cost and count, its own included.
 
-  These are trained, or squared gradients that say where it is noised.
+  These are trained, or what training reads: squared gradients, a teacher's predictions.
   """
   by_name = {stage.name: stage for stage in stages}
-  found: dict[str, TrainStage | SaliencyStage] = {}
+  found: dict[str, TrainStage | Read] = {}
 
   def visit(name: str) -> None:
     stage = by_name[name]
     if name in found or (isinstance(stage, TrainStage) and not stage.is_counted):
       return
-    if isinstance(stage, TrainStage | SaliencyStage):
+    if isinstance(stage, TrainStage | Read):
       found[name] = stage
     for role, parent in stage.inputs.items():
       if role != DATA:

@@ -9,12 +9,15 @@ from undo_jax.data import labels, tokenizers
 from undo_jax.objectives.method import Method
 from undo_jax.plan import stages
 from undo_jax.plan.config import TEACHER, AttackEntry, Recipe, RunConfig
+from undo_jax.plan.predictions import Kept
 from undo_jax.plan.stages import (
   BATCH,
   AblateStage,
   AttackStage,
   DataStage,
   GivenStage,
+  PredictionsStage,
+  Read,
   RowLabels,
   SaliencyStage,
   Stage,
@@ -135,7 +138,7 @@ class _Translation:
     self._config, self._seed, self._fingerprints = config, seed, fingerprints
     self._task = tasks.get(config.task)
     self._forget = tuple(self._task.forget_splits(config.data))
-    self._saliencies: list[SaliencyStage] = []
+    self._read: list[Read] = []  # That students share.
 
   def data(self) -> DataStage:
     """Returns the data stage.
@@ -151,15 +154,15 @@ class _Translation:
     return DataStage(name=stages.DATA, task=self._config.task, data=data, seeds=seeds)
 
   def model(self, name: str) -> list[Stage]:
-    """Returns the stages that make a model: one, or two where units are ablated."""
+    """Returns the stages that make a model, after those that no other one has made."""
     recipe = self._config.models[name]
     common: dict[str, Any] = {"task": self._config.task, "model": self._config.model}
     if recipe.checkpoint is not None:
       fingerprint = self._fingerprints.get(name, "")
       return [GivenStage(name=name, fingerprint=fingerprint, **common)]
-    known = len(self._saliencies)
+    known = len(self._read)
     trained = self._train(name, recipe)
-    before = self._saliencies[known:]
+    before = self._read[known:]
     if not recipe.reserve.is_on:
       return [*before, trained]
     whole = f"{name}{WHOLE}"
@@ -167,34 +170,56 @@ class _Translation:
     return [*before, records.replaced(trained, name=whole), ablated]
 
   def _saliency(self, recipe: Recipe) -> str | None:
-    """Returns the stage of the squared gradients that a recipe's noise reads.
-
-    Recipes that ask for the same share it.
-    """
+    """Returns the stage of the squared gradients that a recipe's noise reads."""
     asked = recipe.noise.saliency
     if not asked.reads_gradients:
       return None
     stream = recipe.order_stream
-    stage = SaliencyStage(
-      name=f"saliency_{asked.model}",
-      model=self._config.model,
-      source=asked.model,
-      parts={p: _weights(self._config, name) for p, name in asked.mixtures.items()},
-      num_batches=asked.num_batches,
-      batch_size=asked.batch_size,
-      length=mixture_length(self._config, asked.mixtures.values()),
-      seeds=self._seeds(recipe.streams, stream),
-      stream=stream,
+    return self._shared(
+      SaliencyStage(
+        name=f"saliency_{asked.model}",
+        model=self._config.model,
+        source=asked.model,
+        parts={p: _weights(self._config, name) for p, name in asked.mixtures.items()},
+        num_batches=asked.num_batches,
+        batch_size=asked.batch_size,
+        length=mixture_length(self._config, asked.mixtures.values()),
+        seeds=self._seeds(recipe.streams, stream),
+        stream=stream,
+      )
     )
-    for other in self._saliencies:
+
+  def _predictions(
+    self, recipe: Recipe, method: Method, parts: Mapping[str, Mapping[str, float]]
+  ) -> PredictionsStage | None:
+    """Returns the stage of the teacher's predictions that a recipe reads, of parts."""
+    asked, teacher = recipe.teacher_predictions, recipe.frozen.get("teacher")
+    if not asked.keep or method.kept is None or teacher is None:
+      return None
+    model = self._config.model
+    splits = {labels.split_of(name) for weights in parts.values() for name in weights}
+    stage = PredictionsStage(
+      name=f"predictions_{teacher}",
+      task=self._config.task,
+      model=model,
+      source=teacher,
+      splits=tuple(sorted(splits)),
+      length=mixture_length(self._config, recipe.mixture.values()),
+      kept=Kept(top_k=method.kept(model, recipe.options), dtype=asked.dtype),
+    )
+    return records.replaced(stage, name=self._shared(stage))
+
+  def _shared(self, stage: Read) -> str:
+    """Returns the name of a stage that recipes which ask for the same share."""
+    for other in self._read:
       if records.replaced(other, name=stage.name) == stage:
         return other.name
-    taken = {*self._config.models, *(other.name for other in self._saliencies)}
+    taken = {*self._config.models, *(other.name for other in self._read)}
     numbered = (f"{stage.name}_{number}" for number in itertools.count(2))
     name = next(
       n for n in (stage.name, *itertools.islice(numbered, len(taken))) if n not in taken
     )
-    self._saliencies.append(records.replaced(stage, name=name))
+    self._read.append(records.replaced(stage, name=name))
     return name
 
   def _train(self, name: str, recipe: Recipe) -> TrainStage:
@@ -204,6 +229,8 @@ class _Translation:
     used = [recipe.order_stream]
     used += [] if recipe.origin else [recipe.init_stream]
     used += ["noise"] if noise or method.derived else []
+    predictions = self._predictions(recipe, method, parts)
+    frozen = [] if predictions else roles(recipe)
     return TrainStage(
       name=name,
       task=self._config.task,
@@ -212,7 +239,7 @@ class _Translation:
       noise=noise,
       objective=recipe.objective,
       options=objectives.stated(recipe.objective, recipe.options),
-      frozen={role: str(recipe.frozen[role]) for role in roles(recipe)},
+      frozen={role: str(recipe.frozen[role]) for role in frozen},
       optimizer=_optimizer(recipe, method),
       batch_size=recipe.batch_size,
       num_microbatches=recipe.num_microbatches,
@@ -231,6 +258,8 @@ class _Translation:
       noise_shape=recipe.noise.saliency.shape if noise else None,
       saliency=self._saliency(recipe) if noise else None,
       noise_again=recipe.noise.again if noise else None,
+      predictions=predictions and predictions.name,
+      kept=predictions and predictions.kept,
     )
 
   def attacks(self, name: str, entry: AttackEntry, model: str) -> list[AttackStage]:

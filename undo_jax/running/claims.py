@@ -1,6 +1,7 @@
 """A workdir belongs to one config: in what others may differ that use it too."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from undo_jax.plan import stages
 from undo_jax.plan.config import FREE_FIELDS
@@ -43,7 +44,11 @@ def _effective(config: JsonObject, other: JsonObject) -> JsonObject:
   return compared
 
 
-def _determining(entry: Mapping[str, object]) -> JsonObject:
+def _determining(entry: Mapping[str, Any]) -> JsonObject:
   """Returns an entry without what does not change its result."""
   left_out = ("run", "look", "label", "models", "seeds", "is_attacked")
-  return {name: value for name, value in entry.items() if name not in left_out}
+  kept = {name: value for name, value in entry.items() if name not in left_out}
+  # Workdirs from before there was this field have none.
+  if not kept.get("teacher_predictions", {}).get("keep"):
+    kept.pop("teacher_predictions", None)
+  return kept

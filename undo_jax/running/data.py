@@ -17,6 +17,7 @@ from undo_jax.plan.stages import (
   SaliencyStage,
   TrainStage,
 )
+from undo_jax.running.predictions import with_predictions
 from undo_jax.running.run import Outcome, Run
 from undo_jax.utils import files, streams
 from undo_jax.utils.types import Rows
@@ -57,6 +58,8 @@ def _parts(
 
   def rows(name: str) -> Rows:
     split = task.source(data.data, directory, labels.split_of(name))
+    if isinstance(stage, TrainStage) and stage.predictions is not None:
+      split = with_predictions(run, stage.predictions, labels.split_of(name), split)
     return _labelled(split, name, stage) if isinstance(stage, TrainStage) else split
 
   for index, (name, weights) in enumerate(stage.parts.items()):

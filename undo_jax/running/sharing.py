@@ -20,6 +20,7 @@ from undo_jax.plan.stages import (
   AttackStage,
   DataStage,
   GivenStage,
+  PredictionsStage,
   SaliencyStage,
   Stage,
   TrainStage,
@@ -28,6 +29,7 @@ from undo_jax.running.ablation import run_ablation
 from undo_jax.running.attack import run_attack
 from undo_jax.running.data import run_data
 from undo_jax.running.given import run_given
+from undo_jax.running.predictions import run_predictions
 from undo_jax.running.run import Outcome, Run
 from undo_jax.running.saliency import run_saliency
 from undo_jax.running.training import run_training
@@ -41,6 +43,7 @@ RUN: dict[type[Stage], Callable[..., Outcome]] = {
   DataStage: run_data,
   GivenStage: run_given,
   SaliencyStage: run_saliency,
+  PredictionsStage: run_predictions,
   TrainStage: run_training,
   AblateStage: run_ablation,
   AttackStage: run_attack,
@@ -253,6 +256,8 @@ def summary(outcome: JsonObject) -> str:
     return f"{updates}, retain {retain}, forget {forget}"
   if "batches" in outcome:
     return f"squared gradients of {outcome['batches']} batches of each part"
+  if "predicted" in outcome:
+    return f"predictions of {outcome['predicted']} rows, {outcome['bytes']:,} bytes"
   if "steps" in outcome:
     worst = outcome["worst_forget"]
     return "worst forget: " + ", ".join(

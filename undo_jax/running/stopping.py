@@ -2,7 +2,7 @@
 
 from undo_jax import tasks
 from undo_jax.evaluation.metrics import higher_is_worse
-from undo_jax.plan.stages import TrainStage
+from undo_jax.plan.stages import PredictionsStage, TrainStage
 from undo_jax.running.ablation import ABLATED
 from undo_jax.running.run import GROUPS, Run
 from undo_jax.training import stop_rules
@@ -34,9 +34,16 @@ def stop_rule(run: Run, stage: TrainStage) -> ShouldStop | None:
 def _teacher(run: Run, stage: TrainStage, rule: stop_rules.StopRule):
   if not rule.reads_teacher:
     return {}
-  outcome = run.done(stage.frozen["teacher"])
+  outcome = run.done(teacher_of(run, stage))
   assert outcome is not None, "the teacher's stage comes first in the plan"
   return outcome["validation"]
+
+
+def teacher_of(run: Run, stage: TrainStage) -> str:
+  """Returns the stage of a student's teacher, whose predictions may be kept."""
+  by_name = {other.name: other for other in run.stages}
+  kept = by_name.get(stage.predictions or "")
+  return kept.source if isinstance(kept, PredictionsStage) else stage.frozen["teacher"]
 
 
 def _falling(stage: TrainStage) -> list[str]:

@@ -115,10 +115,16 @@ def _schedule(run: Run, stage: TrainStage) -> loop.Schedule:
 
 
 def cost(stage: TrainStage, *, updates: int) -> compute.Compute:
-  """Returns what so many updates of a stage cost."""
+  """Returns what so many updates of a stage cost.
+
+  Where a teacher's predictions are kept, its pass is their stage's cost.
+  """
+  method = objectives.method(stage.objective, stage.options)
+  if stage.predictions is not None:
+    method = dataclasses.replace(method, reads=())
   return compute.training(
     stage.model,
-    objectives.method(stage.objective, stage.options),
+    method,
     updates=updates,
     batch_size=stage.batch_size,
     length=stage.length,

@@ -1,0 +1,186 @@
+"""A teacher's predictions for the rows of a split: .npy files, read by memory mapping.
+
+They are written in parts, each of which appears whole or not at all, on a disk or in a
+store; the parts of a split are then joined in one file for each of its arrays:
+
+  SPLIT.teacher_log_probs.npy                float [rows, L, V], or [rows, L, k + 1]
+  SPLIT.teacher_tokens.npy                   unsigned int [rows, L, k], where k < V
+  parts/SPLIT/START-STOP.teacher_....npy     the same of the rows [START, STOP)
+"""
+
+from collections.abc import Mapping
+import io
+import pathlib
+import tempfile
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from undo_jax.utils import files
+from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.types import Rows
+
+# Of each array of a position its width and dtype. The last one is written last.
+Layout: TypeAlias = Mapping[str, tuple[int, np.dtype]]
+
+
+def layout(vocab_size: int, *, top_k: int, dtype: str) -> Layout:
+  """Returns what is kept at a position: of all V tokens, or of k and the others.
+
+  Args:
+    vocab_size: V.
+    top_k: k; 0 or at least V: all tokens, whose numbers then are their places.
+    dtype: of log-probabilities.
+  """
+  floating = np.dtype(dtype)
+  if not 0 < top_k < vocab_size:
+    return {"teacher_log_probs": (vocab_size, floating)}
+  unsigned = np.min_scalar_type(vocab_size - 1)
+  return {
+    "teacher_tokens": (top_k, unsigned),
+    "teacher_log_probs": (top_k + 1, floating),
+  }
+
+
+def cast(arrays: Mapping[str, np.ndarray], asked: Layout) -> dict[str, np.ndarray]:
+  """Returns arrays in their dtypes; what is below the smallest number becomes it."""
+  found = {}
+  for name, (_, dtype) in asked.items():
+    array = arrays[name]
+    if np.issubdtype(dtype, np.floating):
+      array = np.maximum(array, np.finfo(dtype).min)
+    found[name] = array.astype(dtype)
+  return found
+
+
+def num_written(directory: files.Path, split: str, asked: Layout, rows: int) -> int:
+  """Returns how many rows of a split, its first ones, have been written.
+
+  Args:
+    directory: of all splits.
+    split: its name.
+    asked: what is kept.
+    rows: of the split.
+  """
+  if all((directory / f"{split}.{name}.npy").exists() for name in asked):
+    return rows
+  return max((stop for _, stop in _bounds(directory, split, asked)), default=0)
+
+
+def write_part(
+  directory: files.Path, split: str, start: int, arrays: Mapping[str, np.ndarray]
+) -> None:
+  """Writes the predictions of the rows from `start` on."""
+  for name, array in arrays.items():
+    path = _part(directory, split, name, (start, start + len(array)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = io.BytesIO()
+    np.save(data, array, allow_pickle=False)
+    files.write_bytes(path, data.getvalue())
+
+
+def join(directory: files.Path, split: str, asked: Layout) -> None:
+  """Joins the parts of a split, all of whose rows are written; removes them."""
+  for name in asked:
+    if not (directory / f"{split}.{name}.npy").exists():
+      _join(directory, split, name, _bounds(directory, split, asked))
+  folder = directory / "parts" / split
+  for path in folder.iterdir() if folder.exists() else ():
+    path.unlink()
+
+
+def _join(
+  directory: files.Path, split: str, name: str, bounds: list[tuple[int, int]]
+) -> None:
+  """Writes one array of all parts; for a store it is made here and copied."""
+  first = _open(_part(directory, split, name, bounds[0]))
+  header = {
+    "descr": np.lib.format.dtype_to_descr(first.dtype),
+    "fortran_order": False,
+    "shape": (bounds[-1][1], *first.shape[1:]),
+  }
+  with tempfile.TemporaryDirectory() as temporary:
+    here = pathlib.Path(temporary) if files.is_remote(directory) else directory
+    with files.new_file(here / f"{split}.{name}.npy") as file:
+      np.lib.format.write_array_header_1_0(file.buffer, header)
+      for each in bounds:
+        part = _open(_part(directory, split, name, each))
+        file.buffer.write(np.ascontiguousarray(part).data)
+    if here != directory:
+      files.copy_tree(here, directory)
+
+
+def _open(path: files.Path) -> np.ndarray:
+  return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+
+
+def _part(
+  directory: files.Path, split: str, name: str, bounds: tuple[int, int]
+) -> files.Path:
+  start, stop = bounds
+  return directory / "parts" / split / f"{start:012d}-{stop:012d}.{name}.npy"
+
+
+def _bounds(directory: files.Path, split: str, asked: Layout) -> list[tuple[int, int]]:
+  """Returns the first and last rows of whole parts, each beginning where one ends.
+
+  A part is whole once its last array is there.
+  """
+  folder, (*_, last) = directory / "parts" / split, asked
+  names = [path.name for path in folder.iterdir()] if folder.exists() else []
+  texts = (name.partition(".") for name in names)
+  pairs = (text.split("-") for text, _, rest in texts if rest == f"{last}.npy")
+  stops = {int(start): int(stop) for start, stop in pairs}
+  found, done = [], 0
+  while done in stops:
+    found.append((done, stops[done]))
+    done = stops[done]
+  return found
+
+
+def load(
+  directory: pathlib.Path, split: str, asked: Layout, *, rows: int, length: int
+) -> dict[str, np.ndarray]:
+  """Returns the predictions of a split, mapped into memory.
+
+  Args:
+    directory: of all splits, on this machine.
+    split: its name.
+    asked: what is kept.
+    rows: of the split.
+    length: L.
+
+  Raises:
+    ConfigError: if a file is missing or not what was written; names it.
+  """
+  found = {}
+  for name, (width, dtype) in asked.items():
+    path = directory / f"{split}.{name}.npy"
+    expected = f"{np.dtype(dtype)} {(rows, length, width)}"
+    try:
+      array = np.load(path, mmap_mode="r", allow_pickle=False)
+      got = f"{array.dtype} {array.shape}"
+    except (OSError, ValueError) as error:
+      array, got = np.zeros(()), f"{error}"
+    if got != expected:
+      raise ConfigError(
+        f"{path} is damaged, expected {expected}, got {got:.80}; bring it back from a "
+        "copy, or delete the directory of its stage to run that again"
+      )
+    found[name] = array
+  return found
+
+
+class WithPredictions:
+  """The rows of a split, each with what a teacher predicts in it."""
+
+  def __init__(self, rows: Rows, predictions: Mapping[str, np.ndarray]):
+    """Takes the rows, and arrays with leading axis rows by the names of fields."""
+    self._rows, self._predictions = rows, dict(predictions)
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    kept = {name: array[index] for name, array in self._predictions.items()}
+    return {**self._rows[index], **kept}
