@@ -1,13 +1,13 @@
 r"""The frontier of arithmetic: what robustness costs, over seeds and many attacks.
 
-COMMAND, about an hour on 2 idle cores by its FLOPs; ends in runs/frontier/report.html:
+COMMAND, about an hour on 2 idle cores; ends in runs/frontier/report.html:
 
   python -m experiments.frontier --config=configs/frontier.py:tiny \
-      --workdir=runs/frontier
+      --workdir=runs/frontier --num_workers=2
 
 The models of configs/arithmetic.py:tiny and five unlearning methods, UNDO at four
-strengths, data filtering at several lengths (what it costs to retain as much), each of
-three seeds; two attackers of three seeds, at learning rates a factor 1.8 apart: one has
+strengths, a noised model finetuned on filtered data (no teacher, all labels), data
+filtering at several lengths (what it costs to retain as much), each of three seeds; two attackers of three seeds, at learning rates a factor 1.8 apart: one has
 what is to be forgotten alone, the other mixes in what is kept. `quick` is the same with
 fewer of all.
 
@@ -32,10 +32,16 @@ def get_config(arg: str | None = None) -> c.Config:
   models.undo.teacher_predictions.keep = True
   # Its schedule ends where it ends: what filtering costs at a given retain score.
   models.filtering = c.like(
-    models.data_filtering, sweep={"optimizer": {"num_steps": (400, 500, 600)}}
+    models.data_filtering, sweep={"optimizer": {"num_steps": (500, 600)}}
   )
   c.look(models.filtering, "shorter filtering", "Greys", "X")
   models.filtering.is_attacked = models.base.is_attacked = False
+  models.noised_finetune = c.noised_finetune(
+    alphas=(0.6,),
+    mixture="data_filtering",
+    optimizer=c.cosine(num_steps=200, learning_rate=2e-3),
+    batch_size=128,
+  )
   _declare_attacks(config)
   config.report = c.report(budgets=(20, 60, 120), filtering="filtering")
   if size == "quick":
@@ -47,14 +53,14 @@ def _declare_attacks(config: c.Config) -> None:
   config.mixtures.attack_mixed = c.like(config.mixtures.attack, retain=0.5, attack=0.5)
   relearn = config.attacks.relearn
   relearn.update(
-    learning_rates=(3.2e-4, 5.6e-4, 1e-3, 1.8e-3, 3.2e-3),
+    learning_rates=(1.8e-4, 3.2e-4, 5.6e-4, 1e-3, 1.8e-3, 3.2e-3),
     num_steps=120,
     evaluate_every=20,
     evaluations_per_call=6,
     seeds=(0, 1, 2),
   )
   config.attacks.relearn_mixed = c.like(
-    relearn, mixture="attack_mixed", learning_rates=(5.6e-4, 1e-3, 1.8e-3)
+    relearn, mixture="attack_mixed", learning_rates=(5.6e-4, 1e-3)
   )
   config.attacks.relearn_mixed.label = "full finetuning, retain data mixed in"
 
@@ -64,7 +70,8 @@ def _make_quick(config: c.Config) -> None:
   models = config.models
   for name in ("grad_diff", "rmu", "max_ent_sam", "max_ent_rep_noise"):
     models[name].run = False
-  models.filtering.sweep.optimizer.num_steps = (500,)
+  models.filtering.sweep.optimizer.num_steps = (600,)
+  models.noised_finetune.run = False
   models.undo.sweep.noise.alpha = (0.3, 0.6)
   config.attacks.relearn.update(
     learning_rates=(3.2e-4, 1e-3, 3.2e-3), num_steps=60, seeds=(0, 1)
