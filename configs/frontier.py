@@ -7,9 +7,10 @@ COMMAND, about an hour on 2 idle cores; ends in runs/frontier/report.html:
 
 The models of configs/arithmetic.py:tiny and five unlearning methods, UNDO at four
 strengths, a noised model finetuned on filtered data (no teacher, all labels), data
-filtering at several lengths (what it costs to retain as much), each of three seeds; two attackers of three seeds, at learning rates a factor 1.8 apart: one has
-what is to be forgotten alone, the other mixes in what is kept. `quick` is the same with
-fewer of all.
+filtering at several lengths (what it costs to retain as much), each of three seeds;
+two attackers of three seeds, at learning rates a factor 1.8 apart: one has what is to
+be forgotten alone, the other mixes in what is kept. `quick` is the same with fewer of
+all.
 
 Adding a model, a seed or an attack to a workdir that is finished runs what is new:
 --config.seeds="(0,1,2,3)".
