@@ -12,7 +12,7 @@ import json
 from typing import Annotated, ClassVar, TypeAlias
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.plan.config import Reserve, Stop
+from undo_jax.plan.config import Items, Reserve, Stop
 from undo_jax.plan.noise import Noise, NoiseAgain, NoiseShape
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
 from undo_jax.utils import records
@@ -184,6 +184,7 @@ class AttackStage(ModelStage):
   noise: Noise | None
   seeds: dict[str, int]
   stream: str
+  scores: Annotated[Items, records.later("test")] = "test"
 
   @property
   def inputs(self) -> dict[str, str]:
