@@ -184,7 +184,7 @@ class AttackStage(ModelStage):
   noise: Noise | None
   seeds: dict[str, int]
   stream: str
-  scores: Annotated[Items, records.later("test")] = "test"
+  scored_items: Annotated[Items, records.later("test")] = "test"
 
   @property
   def inputs(self) -> dict[str, str]:

@@ -94,7 +94,7 @@ def run_attack(
 
 def _scored(run: Run, stage: AttackStage) -> tuple[tuple[str, ...], Problems]:
   """Returns the names of the scores by task and the problems that are scored."""
-  if stage.scores == "test":
+  if stage.scored_items == "test":
     return problems_of(run)
   selection = validation_of(run)
   assert selection is not None, "the config's checks ask for validation items"
