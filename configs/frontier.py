@@ -12,6 +12,9 @@ two attackers of three seeds, at learning rates a factor 1.8 apart: one has what
 be forgotten alone, the other mixes in what is kept. `quick` is the same with fewer of
 all.
 
+What the models' hyper-parameters are is searched by `undo-jax search` first, if at all,
+and given to this command by --chosen (docs/search.md).
+
 Adding a model, a seed or an attack to a workdir that is finished runs what is new:
 --config.seeds="(0,1,2,3)".
 """
@@ -45,6 +48,7 @@ def get_config(arg: str | None = None) -> c.Config:
   )
   _declare_attacks(config)
   config.report = c.report(budgets=(20, 60, 120), filtering="filtering")
+  _declare_search(config)
   if size == "quick":
     _make_quick(config)
   return config
@@ -66,6 +70,41 @@ def _declare_attacks(config: c.Config) -> None:
   config.attacks.relearn_mixed.label = "full finetuning, retain data mixed in"
 
 
+def _declare_search(config: c.Config) -> None:
+  """The search before the tables, for each model over what its recipe depends on."""
+  config.attacks.search = c.like(
+    config.attacks.relearn,
+    run=False,
+    scores="validation",
+    seeds=(1000,),
+    num_steps=60,
+    learning_rates=(5.6e-4, 1e-3, 1.8e-3),
+  )
+  rate = "optimizer.learning_rate"
+  decays = ("optimizer.final_learning_rate",)
+  config.search = c.search(
+    attack="search",
+    models={
+      "data_filtering": (
+        c.log_uniform(rate, 5e-4, 8e-3, tied=decays),
+        c.choices("batch_size", 64, 96, 128),
+        c.integers("optimizer.num_steps", 400, 800),
+      ),
+      "max_ent": (
+        c.log_uniform(rate, 1e-4, 3e-3),
+        c.log_uniform("options.retain_weight", 0.1, 10.0),
+        c.integers("optimizer.num_steps", 20, 120),
+      ),
+      "undo": (
+        c.uniform("noise.alpha", 0.2, 0.8),
+        c.log_uniform(rate, 5e-4, 8e-3, tied=decays),
+        c.integers("optimizer.num_steps", 100, 600),
+        c.log_uniform("options.temperature", 1.0, 4.0),
+      ),
+    },
+  )
+
+
 def _make_quick(config: c.Config) -> None:
   config.seeds = (0, 1)
   models = config.models
@@ -79,3 +118,4 @@ def _make_quick(config: c.Config) -> None:
   )
   config.attacks.relearn_mixed.run = False
   config.report.budgets = (20, 60)
+  config.search.trials = 4

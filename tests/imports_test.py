@@ -58,6 +58,7 @@ ONLY = {
   "altair": (),
   "vl_convert": ("frontier/figures/render.py",),
   "matplotlib": (),
+  "optuna": ("running/search_study.py",),
   "gguf": ("models/gguf_weights.py", "checkpoints/gguf_export.py"),
   "jinja2": ("frontier/report.py", "evaluation/chat.py"),
   "tabulate": ("utils/tables.py",),

@@ -41,7 +41,7 @@ def test_flops_are_those_of_training_and_evaluations(plans):
   (base,) = works["base"]
   # A training row costs three passes; it is scored once. The longest problem has 8
   # tokens, or its own length up to the next multiple of 8.
-  evaluated = workload._evaluated(plans[0][0])
+  evaluated = workload.scored_shapes(plans[0][0])
   assert sum(rows for rows, _ in evaluated) == ROWS
   scoring = sum(n * forward_flops(model, length) for n, length in evaluated)
   assert base.flops == 3 * 16 * 3 * a_row + scoring

@@ -506,7 +506,7 @@ def test_who_is_not_attacked_is_said_by_each_entry_alone():
   found = translation.plan(parse(config), 0)
   attacked = {s.target for s in found if isinstance(s, stages.AttackStage)}
   models = {stage.name for stage in stages.models(found)}
-  filtering = {f"filtering_num_steps_{n}" for n in (400, 500, 600)}
+  filtering = {f"filtering_num_steps_{n}" for n in (500, 600)}
   # data_filtering follows the base, and is attacked all the same.
   assert models - attacked == {"base", *filtering}
   config.attacks.relearn.models = ("base",)  # Who names it attacks it.

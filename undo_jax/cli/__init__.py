@@ -15,6 +15,7 @@ import textwrap
 COMMANDS = (
   "undo",
   "frontier",
+  "search",
   "pretrain",
   "unlearn",
   "distill",

@@ -8,6 +8,8 @@ from absl import flags
 from ml_collections import config_dict
 
 from undo_jax.cli import overrides, process
+from undo_jax.frontier import search_results
+from undo_jax.plan.config import plain
 from undo_jax.training import profiling
 from undo_jax.utils import files
 
@@ -41,6 +43,25 @@ def define_dry_run() -> flags.FlagHolder[bool]:
     "takes and what memory, and end: by an error if the devices have not that much "
     "free. Nothing is written.",
   )
+
+
+def define_chosen() -> flags.FlagHolder[str | None]:
+  """Defines --chosen and returns it."""
+  return flags.DEFINE_string(
+    "chosen",
+    None,
+    "A search.json of undo-jax search: its models have the values that were chosen.",
+  )
+
+
+def chosen(
+  config: Any, file: str | None
+) -> tuple[Any, search_results.SearchResults | None]:
+  """Returns a config with the values that a search chose, and the search."""
+  if file is None:
+    return config, None
+  found = search_results.read(files.path(file))
+  return search_results.apply(plain(config), found), found
 
 
 def profile_steps() -> tuple[int, int] | None:

@@ -20,13 +20,14 @@ from undo_jax.utils import files
 def define() -> Main:
   """Defines the flags; the main runs what is not finished of a config in a workdir."""
   config, workdir = launch.define_flags()
-  dry_run = launch.define_dry_run()
+  dry_run, chosen = launch.define_dry_run(), launch.define_chosen()
   elsewhere.define()
 
   def main(argv: list[str]) -> None:
     del argv
+    settings, search = launch.chosen(config.value, chosen.value)
     if dry_run.value:
-      declared = runs.declare(config.value)
+      declared = runs.declare(settings)
       plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
       workload.print_plan(files.path(str(workdir.value)), plans, declared.mesh)
       names = {stage.name for stage in plans[declared.config.seeds[0]]}
@@ -35,8 +36,14 @@ def define() -> Main:
     steps, where = launch.profile_steps(), elsewhere.of_flags(str(workdir.value))
     if elsewhere.stages() is not None:
       names = elsewhere.stages() or ()
-      runs.run_part(config.value, str(workdir.value), names, profile_steps=steps)
+      runs.run_part(settings, str(workdir.value), names, profile_steps=steps)
       return
-    runs.run_all(config.value, str(workdir.value), profile_steps=steps, elsewhere=where)
+    runs.run_all(
+      settings,
+      str(workdir.value),
+      profile_steps=steps,
+      elsewhere=where,
+      search=search,
+    )
 
   return main

@@ -13,6 +13,7 @@ attack teaches answers a problem of the test.
 import collections
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
+import functools
 import hashlib
 import itertools
 import re
@@ -226,6 +227,7 @@ def evaluation_problems(
   ]
 
 
+@functools.cache  # A search asks for each of its trials.
 def part_sizes(division: Division, part: str) -> dict[str, int]:
   """Returns how many equations of each operation are in a part, if any."""
   counts = collections.Counter(

@@ -55,7 +55,7 @@ def print_plan(
     mesh: of the devices that are here.
   """
   works = list(stages_of(workdir, plans))
-  rate = _rate(workdir, mesh)
+  rate = flops_per_second(workdir, mesh)
   by_group: dict[str, list[Work]] = {}
   for work in works:
     by_group.setdefault(work.group, []).append(work)
@@ -72,7 +72,7 @@ def stages_of(
   """Yields each stage of a run once, the data left out."""
   seen = set()
   for plan in plans.values():
-    evaluated, known = _evaluated(plan[0]), identities(plan)
+    evaluated, known = scored_shapes(plan[0]), identities(plan)
     rows = _num_rows(workdir / "stages" / f"{plan[0].name}-{known[plan[0].name]}")
     for name, identity in known.items():
       stage = next(stage for stage in plan if stage.name == name)
@@ -120,7 +120,7 @@ def _num_rows(directory: files.Path) -> Mapping[str, int] | None:
   return files.read_record(path)["rows"] if path.exists() else None
 
 
-def _evaluated(data: Stage) -> list[tuple[int, int]]:
+def scored_shapes(data: Stage) -> list[tuple[int, int]]:
   """Returns rows and length of what is scored, by bucket."""
   assert isinstance(data, DataStage), "the plan begins with the data"
   task = tasks.get(data.task)
@@ -151,7 +151,7 @@ def _row(group: str, works: Sequence[Work], rate: float) -> tuple[str, ...]:
   return (group, *map(str, counts), str(len(works)), shown, f"{flops / rate / 60:.1f}")
 
 
-def _rate(workdir: files.Path, mesh: Mesh) -> float:
+def flops_per_second(workdir: files.Path, mesh: Mesh) -> float:
   """Returns the FLOPs a second to expect, from finished stages or from the peak."""
   peak = chips.peak(list(mesh.devices.flat)) or matmul_flops_per_second()
   shares = list(_measured(workdir))

@@ -148,7 +148,7 @@ def _runs(
   """Returns the models of one seed."""
   plan = [each.stage for each in finished.values()]
   outcomes = {name: each.outcome for name, each in finished.items()}
-  costs = {m.name: _cost(plan, outcomes, m.name) for m in stages_lib.models(plan)}
+  costs = {m.name: cost(plan, outcomes, m.name) for m in stages_lib.models(plan)}
   filtered = costs.get(config.references.filtered or "")
   more_is_worse = higher_is_worse(records.to_json(metric))
   relearned: dict[str, dict[str, Relearning]] = {name: {} for name in costs}
@@ -175,9 +175,10 @@ def _runs(
   }
 
 
-def _cost(
+def cost(
   plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], name: str
 ) -> Compute:
+  """Returns what it took to make a model, from done.json of the stages by name."""
   parents = stages_lib.lineage(plan, name)
   costs = [Compute(**outcomes[parent.name]["compute"]) for parent in parents]
   return sum(costs, start=Compute())

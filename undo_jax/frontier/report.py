@@ -10,7 +10,7 @@ import os
 import jinja2
 
 from undo_jax.evaluation.metrics import higher_is_worse
-from undo_jax.frontier import figures, rivals, run_table, tables
+from undo_jax.frontier import figures, rivals, run_table, search_table, tables
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier.figures import render
 from undo_jax.frontier.figures.style import attack_labels, model_styles, themes
@@ -40,7 +40,10 @@ def write(results: Results, directory: str | os.PathLike[str]) -> list[files.Pat
   results = located(results)
   drawings = figures.draw_all(results)
   parts = {f"figures/{k}": v.file.encode() for k, v in drawings.items()}
-  parts["report.html"] = page(results, drawings, of_one_run=is_one).encode()
+  searched = search_table.of_run(directory)
+  parts["report.html"] = page(
+    results, drawings, of_one_run=is_one, searched=searched
+  ).encode()
   for name, data in parts.items():
     files.update(directory / name, data)
   return [directory / name for name in parts]
@@ -65,6 +68,7 @@ def page(
   drawings: Mapping[str, figures.Drawing] | None = None,
   *,
   of_one_run: bool = True,
+  searched: search_table.Searched | None = None,
 ) -> str:
   """Compose the page.
 
@@ -72,6 +76,7 @@ def page(
     results: the results; directories as `located` has them.
     drawings: its figures by file name; None: it has tables alone.
     of_one_run: whether it stands in the workdir of a run, beside its config.
+    searched: what a search for hyper-parameters in that workdir came to.
 
   Returns:
     HTML that reads without scripts; every string of the results is escaped.
@@ -115,6 +120,7 @@ def page(
     ablations=tables.ablations(results),
     beside_rival=tables.beside_rival(results, labels.__getitem__),
     runs=run_table.runs(results),
+    searched=searched,
     slack=rivals.SLACK,
     warnings=warnings(results),
     figures=figures.chosen(results),

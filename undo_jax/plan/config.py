@@ -11,13 +11,15 @@ import dataclasses
 import itertools
 import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ml_collections import config_dict
 
 from undo_jax.models.config import ModelConfig
+from undo_jax.plan import search
 from undo_jax.plan.noise import Noise, ShapedNoise
 from undo_jax.plan.predictions import TeacherPredictions
+from undo_jax.plan.search import Search
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import records, streams
 from undo_jax.utils.errors import ConfigError
@@ -30,6 +32,7 @@ TEACHER = "teacher"  # As a recipe's `start`: the model of that role.
 Phase = Literal["pretrain", "unlearn", "distill", "other"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 Pairs = tuple[tuple[str, tuple[int, ...]], ...]
+Items = Literal["test", "validation"]
 
 
 @record
@@ -170,6 +173,8 @@ class AttackEntry:
   # Seeds of the attack within that stream, a population of each; (): the stream's own.
   seeds: tuple[int, ...]
   label: str | None
+  # The items it is scored on: those of tables, or those that searches may read.
+  scores: Annotated[Items, records.later("test")] = "test"
 
   def __post_init__(self):
     names = ("num_steps", "evaluate_every", "evaluations_per_call", "batch_size")
@@ -246,6 +251,7 @@ class RunConfig:
   attacks: dict[str, AttackEntry]
   references: References
   report: Report
+  search: Search | None = None  # For hyper-parameters, before what the tables say.
 
   def __post_init__(self):
     seeds = self.seeds
@@ -277,6 +283,7 @@ FREE_FIELDS = (
   "writers",
   "references",
   "report",
+  "search",
 )
 
 
@@ -289,6 +296,8 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
     ConfigError: at the first field that cannot work, whatever else is given; one line.
   """
   raw = plain(config)
+  if isinstance(raw.get("search"), dict) and isinstance(raw.get("attacks"), dict):
+    search.check_attack(raw["search"], raw["attacks"])
   for table in ("models", "attacks"):
     entries = raw.get(table)
     if isinstance(entries, dict):

@@ -12,7 +12,7 @@ import json
 from typing import Annotated, ClassVar, TypeAlias
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.plan.config import Reserve, Stop
+from undo_jax.plan.config import Items, Reserve, Stop
 from undo_jax.plan.noise import Noise, NoiseAgain, NoiseShape
 from undo_jax.plan.predictions import Kept
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
@@ -208,6 +208,7 @@ class AttackStage(ModelStage):
   noise: Noise | None
   seeds: dict[str, int]
   stream: str
+  scored_items: Annotated[Items, records.later("test")] = "test"
 
   @property
   def inputs(self) -> dict[str, str]:

@@ -312,6 +312,7 @@ class _Translation:
       noise=entry.noise if entry.noise.is_on else None,
       seeds=seeds,
       stream=entry.stream,
+      scored_items=entry.scores,
     )
 
   def _seeds(self, own: Mapping[str, int | None], *names: str) -> dict[str, int]:

@@ -26,13 +26,14 @@ from undo_jax.running.run import (
   problems_of,
   rounded,
   scorer_of,
+  validation_of,
   writer_of,
 )
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.state import TrainState
 from undo_jax.training.writers import Progress
 from undo_jax.utils import allocator, files, streams
-from undo_jax.utils.types import ConfigError, Params
+from undo_jax.utils.types import ConfigError, Params, Problems
 
 LOGGER = logging.getLogger("undo_jax")
 History = dict[str, np.ndarray]  # Scores [E, R] by name, E evaluations.
@@ -46,7 +47,7 @@ def run_attack(
   A model is noised first if the stage says so, and its scores are those before the
   attack. What a checkpoint holds is what the members train.
   """
-  names, problems = problems_of(run)
+  names, problems = _scored(run, stage)
   program = programs.attack_of(
     stage, run.mesh, names, run.evaluation_rows, run.replicas_at_once
   )
@@ -89,6 +90,15 @@ def run_attack(
   progress.close()
   checkpoints.close()
   return _outcome(stage, before, history)
+
+
+def _scored(run: Run, stage: AttackStage) -> tuple[tuple[str, ...], Problems]:
+  """Returns the names of the scores by task and the problems that are scored."""
+  if stage.scored_items == "test":
+    return problems_of(run)
+  selection = validation_of(run)
+  assert selection is not None, "the config's checks ask for validation items"
+  return problems_of(run)[0], selection
 
 
 def _outcome(stage: AttackStage, before: dict[str, float], history: History) -> Outcome:

@@ -15,7 +15,8 @@ from undo_jax import config as builders
 from undo_jax import running
 from undo_jax.checkpoints import sources
 from undo_jax.distributed import processes, sharding
-from undo_jax.frontier import figures, reading, report, results
+from undo_jax.frontier import figures, reading, report, results, search_results
+from undo_jax.frontier.search_results import SearchResults
 from undo_jax.plan import checks, stages, translation
 from undo_jax.plan.config import (
   Recipe,
@@ -89,6 +90,14 @@ def declare(config: builders.Config, *, runs_here: bool = True) -> Declared:
   return Declared(declared, mesh, given)
 
 
+def check_items(config: RunConfig) -> None:
+  """Raises ConfigError if a table's attack scores what searches and stop rules read."""
+  for name, entry in config.attacks.items():
+    if entry.scores != "test":
+      expected = "test in a table, since searches read validation items"
+      checks.fail(f"attacks.{name}.scores", expected, entry.scores)
+
+
 def _open(name: str, recipe: Recipe, config: RunConfig) -> sources.Source:
   try:
     return sources.open_source(files.path(str(recipe.checkpoint)), config.model)
@@ -102,6 +111,7 @@ def run_all(
   *,
   profile_steps: tuple[int, int] | None = None,
   elsewhere: Elsewhere | None = None,
+  search: SearchResults | None = None,
 ) -> results.Results | None:
   """Runs what is not finished yet of a config, and writes results and report.
 
@@ -110,15 +120,19 @@ def run_all(
     workdir: the run directory, a path or gs://.
     profile_steps: updates of each stage to trace.
     elsewhere: what runs the stages; None: this process.
+    search: whose chosen values are in the config, to stand on the page.
 
   Returns:
     The results, in the first process; None in the others.
   """
   workdir = files.path(workdir)
   declared = declare(config, runs_here=elsewhere is None)
+  check_items(declared.config)
   plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
-  runs = _runs(workdir, declared, plans, profile_steps)
+  runs = runs_of(workdir, declared, plans, profile_steps)
   content = _claim(workdir, config, declared)
+  if search is not None and processes.is_first():
+    search_results.write(search, workdir)
   if elsewhere is None:
     _run(workdir, runs)
   elif not all(map(_is_done, runs.values())):
@@ -163,7 +177,7 @@ def run_part(
   """
   workdir, declared = files.path(workdir), declare(config)
   plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
-  runs = _runs(workdir, declared, plans, profile_steps)
+  runs = runs_of(workdir, declared, plans, profile_steps)
   tasks = named(list(runs.values()), names)
   _claim(workdir, config, declared)
   processes.on_first("inputs", lambda: check_inputs(tasks))
@@ -216,7 +230,7 @@ def run_single(
   )
   workdir = files.path(workdir)
   _claim(workdir, config, declared)
-  runs = _runs(workdir, declared, plans, profile_steps)
+  runs = runs_of(workdir, declared, plans, profile_steps)
   _run(workdir, runs)
   outcomes = {seed: running.outcomes(run) for seed, run in runs.items()}
   for seed, run in runs.items() if processes.is_first() else ():
@@ -318,11 +332,11 @@ def _named(plan: Sequence[Stage], models: Sequence[str]) -> list[str]:
   return chosen
 
 
-def _runs(
+def runs_of(
   workdir: files.Path,
   declared: Declared,
   plans: Mapping[int, Sequence[Stage]],
-  profile_steps: tuple[int, int] | None,
+  profile_steps: tuple[int, int] | None = None,
 ) -> dict[int, Run]:
   """Returns the run of each seed's plan."""
   config, runs = declared.config, {}

@@ -15,7 +15,7 @@ from undo_jax.utils.types import JsonObject
 
 PACKAGES = (
   "undo_jax jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets "
-  "ml-collections numpy sentencepiece tokenizers"
+  "ml-collections numpy optuna sentencepiece tokenizers"
 ).split()
 
 

@@ -13,6 +13,7 @@ EXTRAS = {
   "libtpu": "tpu-compile",
   "lm_eval": "lm-eval",
   "matplotlib": "studies",
+  "optuna": "search",
   "orbax": "run",
   "psutil": "run",
   "pyarrow": "data",

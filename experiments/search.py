@@ -1,0 +1,6 @@
+"""The hyper-parameters of a config's models, searched before its tables are run."""
+
+from undo_jax import cli
+
+if __name__ == "__main__":
+  cli.run("search")

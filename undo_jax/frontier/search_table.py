@@ -1,0 +1,95 @@
+"""The table of a search: what was chosen for each model, and what finding it cost."""
+
+import dataclasses
+
+from undo_jax.frontier import search_results
+from undo_jax.frontier.formats import ABSENT
+from undo_jax.frontier.search_results import Chosen, SearchedModel, SearchResults
+from undo_jax.plan.search import NEAR
+from undo_jax.utils import files
+
+HEAD = (
+  "model",
+  "trials",
+  "within the bounds",
+  "chosen",
+  "retain",
+  "worst forget",
+  "compute / data filtering",
+  "search / pretraining",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Searched:
+  """A search as the page of a run shows it."""
+
+  head: tuple[str, ...]
+  rows: tuple[tuple[str, ...], ...]
+  note: str
+
+
+def of_run(workdir: files.Path) -> Searched | None:
+  """Returns the search in the workdir of a run, None if there is none.
+
+  The last column says whether the run has what was chosen.
+  """
+  path = search_results.path(workdir)
+  if not path.exists():
+    return None
+  found, config = search_results.read(path), workdir / "config.json"
+  if not config.exists():
+    return Searched(HEAD, tuple(rows(found)), note(found))
+  run = files.read_record(config)
+  used = (search_results.is_used(run, found, name) for name in found.models)
+  whole = [
+    (*row, "yes" if u else "no") for row, u in zip(rows(found), used, strict=True)
+  ]
+  return Searched((*HEAD, "in the tables"), tuple(whole), note(found))
+
+
+def note(found: SearchResults) -> str:
+  """Says what a search did, in sentences."""
+  search = found.search
+  seeds = ", ".join(map(str, search.seeds))
+  bounds = f"at least {search.smallest_retain:g} of the base's retain score"
+  if search.largest_compute is not None:
+    bounds += f" and at most {search.largest_compute:g} of data filtering's compute"
+  return (
+    f"{search.trials} trials of each model, scored on validation items alone, with "
+    f"seed {seeds} and the attack {search.attack}, neither of which the tables have; "
+    f"within the bounds are those with {bounds}. A value within {NEAR:.0%} of an end "
+    "of its range is at its edge."
+  )
+
+
+def rows(found: SearchResults) -> list[tuple[str, ...]]:
+  """Returns a row for each searched model, under HEAD.
+
+  Scores are those of validation items, after the search's own attack.
+  """
+  return [_row(found, name, model) for name, model in found.models.items()]
+
+
+def _row(found: SearchResults, name: str, model: SearchedModel) -> tuple[str, ...]:
+  feasible = sum(trial.state == "complete" for trial in model.trials)
+  chosen = next((t for t in model.trials if t.number == model.chosen), None)
+  values = ", ".join(_value(*each) for each in model.values.items()) or "none"
+  spent = model.training_flops + model.attack_flops
+  scores = (
+    (chosen.retain, chosen.worst_forget, chosen.compute) if chosen else (None,) * 3
+  )
+  return (
+    name,
+    str(len(model.trials)),
+    str(feasible),
+    values,
+    *(ABSENT if score is None else f"{score:.3f}" for score in scores),
+    ABSENT if not found.base_flops else f"{spent / found.base_flops:.1%}",
+  )
+
+
+def _value(name: str, chosen: Chosen) -> str:
+  value = chosen.value
+  shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+  return f"{name} {shown}" + (f" ({chosen.edge} edge)" if chosen.edge else "")
