@@ -1,13 +1,16 @@
 """A search on the engine: its trials are stages, its choice goes into a run."""
 
+import jax
+import numpy as np
 import pytest
 
 from tests import minimal
 from undo_jax import config as builders
+from undo_jax import tasks
 from undo_jax.frontier import search_results
+from undo_jax.plan import stages
 from undo_jax.plan.config import plain
-from undo_jax.running import runs, search, search_space, sharing
-from undo_jax.running.attack import run_attack
+from undo_jax.running import attack, runs, search, search_space, sharing
 from undo_jax.utils import files
 from undo_jax.utils.errors import ConfigError
 
@@ -48,7 +51,7 @@ def searched(tmp_path_factory):
     attacks.append(args[1].name)
     if len(attacks) == 2:
       raise Killed
-    return run_attack(*args)
+    return attack.run_attack(*args)
 
   with minimal.one_device():
     with pytest.MonkeyPatch.context() as patch:
@@ -108,6 +111,21 @@ def test_trials_say_what_the_stages_say(searched):
   assert found.base_flops == outcomes["base"]["compute"]["flops"]
 
 
+def test_its_attack_scores_the_tasks_validation_items_alone(searched):
+  workdir, _, _ = searched
+  with minimal.one_device():
+    (space,) = search_space.spaces(config())
+    declared = space.declare({"alpha": 0.5})
+    run = runs.runs_of(workdir, declared, space.plans(declared))[1000]
+    scored = attack._scored(run, run.stages[-1])[1]
+  task = tasks.get("arithmetic")
+  where = run.data.data, run.data.seeds, run.directories["data"]
+  own, other = (find(*where)[1] for find in (task.validation, task.problems))
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(scored), own)
+  with pytest.raises(AssertionError):
+    jax.tree.map(np.testing.assert_array_equal, own, other)
+
+
 def test_what_was_chosen_goes_into_a_run(searched):
   workdir, found, _ = searched
   chosen = search_results.apply(plain(config()), found)
@@ -117,8 +135,6 @@ def test_what_was_chosen_goes_into_a_run(searched):
   assert declared.config.models["student"].noise.alpha == value
   # The stage of the same recipe under the search's seed is the trial's own.
   plan = runs.declare({**chosen, "seeds": [1000], "search": None}).plan(1000)
-  from undo_jax.plan import stages
-
   name = f"student-{stages.identities(plan)['student']}"
   assert name in found.models["student"].trials[found.models["student"].chosen].stages
   with pytest.raises(ConfigError, match="seeds that the search never saw, got 1000"):
