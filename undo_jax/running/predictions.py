@@ -68,7 +68,7 @@ def run_predictions(
   freeze = programs.freeze(stage.model, run.mesh)
   params = freeze(load(run, stage.source, stage.model))
   with contextlib.ExitStack() as stack:
-    progress = Progress(title, total=total, initial=0)
+    progress = Progress(title, total=total, initial=0, unit="row")
     stack.callback(progress.close)
     stack.enter_context(preemption.deferred())
     for split, rows in sources.items():
