@@ -93,6 +93,9 @@ def run(task: str) -> Config:
   config.evaluation_rows = 512  # Rows scored in one forward pass; bounds the memory.
   # Members of an attack computed together, likewise; None: all of them.
   config.replicas_at_once = config_dict.placeholder(int)
+  # Models that the same attack runs on as one program, so many times the members: for
+  # accelerators that the members of one leave idle.
+  config.models_at_once = 1
   config.writers = ("jsonl", "tensorboard")  # Where the metrics of a stage go.
   config.models = table()
   config.attacks = table()

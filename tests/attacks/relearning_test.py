@@ -31,8 +31,8 @@ def evaluate(params, problems):
   return {"accuracy": hits.sum() / problems["mask"].sum(), "logit": chosen.mean()}
 
 
-def draw_params():
-  rng = np.random.default_rng(0)
+def draw_params(seed=0):
+  rng = np.random.default_rng(seed)
   return {
     "embedding": rng.standard_normal((V, D), np.float32),
     "out": rng.standard_normal((D, V), np.float32),
@@ -47,13 +47,13 @@ BATCHES = [[batch(10 * e + s) for s in range(UPDATES)] for e in range(EVALUATION
 PROBLEMS = batch(99)
 
 
-@pytest.fixture(scope="module")
-def attacked():
+def attack(*models):
+  """Returns of each model the population and its scores; several as one program."""
   optimizer = make_population_optimizer(
     OptimizerConfig(learning_rate=1.0, num_steps=1, clip_norm=0.5)
   )
   step = make_step(objectives.make("cross_entropy", apply), optimizer)
-  program = jax.jit(relearning.make_program(step, evaluate))
+  program = jax.jit(relearning.over_models(relearning.make_program(step, evaluate)))
   stacked = [jax.tree.map(lambda *x: np.stack(x), *row) for row in BATCHES]
   stacked = jax.tree.map(lambda *x: np.stack(x), *stacked)
 
@@ -61,8 +61,15 @@ def attacked():
   def create(params, rates):
     return population.create(params, optimizer, rates)
 
-  state = create(draw_params(), RATES)
-  return program(state, (), PROBLEMS, stacked, KEY)
+  states = tuple(create(params, RATES) for params in models)
+  frozen = ((),) * len(models)
+  return list(zip(*program(states, frozen, PROBLEMS, stacked, KEY), strict=True))
+
+
+@pytest.fixture(scope="module")
+def attacked():
+  (found,) = attack(draw_params())
+  return found
 
 
 def loss(params, batch):
@@ -71,9 +78,8 @@ def loss(params, batch):
   return jnp.sum(nll * batch["mask"]) / jnp.sum(batch["mask"])
 
 
-@pytest.fixture(scope="module")
-def looped():
-  """Parameters and scores of a loop over rates, evaluations and updates."""
+def loop(start):
+  """Returns parameters and scores of a loop over rates, evaluations and updates."""
 
   def make_optimizer(rate):
     return optax.chain(
@@ -88,7 +94,7 @@ def looped():
 
   finals, scores = [], []
   for rate in RATES:
-    params = draw_params()
+    params = start
     opt_state = jax.jit(make_optimizer(rate).init)(params)
     scores.append([])
     for row in BATCHES:
@@ -99,7 +105,22 @@ def looped():
   return finals, scores
 
 
+@pytest.fixture(scope="module")
+def looped():
+  return loop(draw_params())
+
+
 def test_the_program_is_a_loop_over_rates_evaluations_and_updates(attacked, looped):
+  check(attacked, looped)
+
+
+def test_several_models_are_each_a_loop(looped):
+  first, second = attack(draw_params(), draw_params(seed=1))
+  check(first, looped)
+  check(second, loop(draw_params(seed=1)))
+
+
+def check(attacked, looped):
   state, scores = attacked
   finals, expected = looped
   assert set(scores) == {"accuracy", "logit"}

@@ -45,6 +45,7 @@ def test_every_stage_of_a_plan_has_one_program_with_the_shapes_it_is_called_with
   config.data.num_evaluation = 4
   # Called with what max_ent's and undo's are.
   config.models.grad_diff.run = config.models.oracle_matching.run = False
+  config.models_at_once = 2
   declared = parse(config)
   found = list(programs.of_run(declared, testing.mesh(8, data=2, fsdp=4)))
   names = [name for lowered in found for name in lowered.names]
@@ -63,4 +64,6 @@ def test_every_stage_of_a_plan_has_one_program_with_the_shapes_it_is_called_with
     if "evaluation" in lowered.names:
       assert {"retain", "forget"} < out.keys()
     if "relearn_base" in lowered.names:
-      assert out[1]["forget"].shape == (10, 5)  # Evaluations, learning rates.
+      assert len(lowered.args[0]) == 2  # As many models as are attacked at once.
+      # Evaluations, learning rates.
+      assert [scores["forget"].shape for scores in out[1]] == [(10, 5)] * 2

@@ -421,11 +421,19 @@ def test_the_attack_scores_the_merged_model(separate):
   def weights(adapters, frozen):
     return lora.merge(frozen["base"], adapters, scale=SCALE)
 
-  program = relearning.make_program(step, evaluate, weights=weights)
-  stacked = jax.tree.map(lambda *xs: np.stack(xs)[:, None], *batches)  # [E=3, S=1].
-  state, scores = jax.jit(program)(
-    created(), {"base": params}, batches[0], stacked, KEY
+  program = relearning.over_models(
+    relearning.make_program(step, evaluate, weights=weights)
   )
+  stacked = jax.tree.map(lambda *xs: np.stack(xs)[:, None], *batches)  # [E=3, S=1].
+  # Beside another model, whose adapters start alike.
+  other = jax.tree.map(lambda x: 1.1 * x, params)
+  bases = {"base": other}, {"base": params}
+  (_, state), (beside, scores) = jax.jit(program)(
+    (created(), created()), bases, batches[0], stacked, KEY
+  )
+  _, (alone,) = jax.jit(program)((created(),), bases[:1], batches[0], stacked, KEY)
+  for name, score in alone.items():
+    np.testing.assert_allclose(beside[name], score, rtol=1e-5)
   for r, final in enumerate(separate[1]):
     a, b = final["out"]["kernel"]["a"], final["out"]["kernel"]["b"]
     kernel = params["out"]["kernel"] + SCALE * a @ b

@@ -1,8 +1,58 @@
-"""An attack as a stage: what it perturbs, trains and scores."""
+"""An attack as a stage: what it perturbs, trains and scores, alone and with others."""
 
+import dataclasses
+import functools
+import shutil
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from tests import minimal, sharing
 from tests.running.variants import params_of, params_of_population
+from undo_jax import running, testing
+from undo_jax.distributed import preemption
+from undo_jax.distributed import sharding as sharding_lib
+from undo_jax.plan import translation
+from undo_jax.plan.config import parse
+from undo_jax.running import programs
+from undo_jax.running import sharing as board_lib
+from undo_jax.tasks import arithmetic
+from undo_jax.training import writers
+from undo_jax.training.checkpointing import Checkpoints
+from undo_jax.utils import files, leases
+from undo_jax.utils.types import ConfigError
+
+MODELS = ("base", "max_ent")
+ATTACKS = ("relearn_base", "relearn_max_ent")
+
+
+def _make_evaluate(apply, names, *, rows_at_once):
+  """Scores by numbers that no two models have in common, cheaply."""
+  del rows_at_once
+
+  def scores(params, problems):
+    logits = apply(params, problems["inputs"]).logits
+    every = (*names, "retain", "forget")
+    return {name: jnp.mean(logits[..., i]) for i, name in enumerate(every)}
+
+  return scores
+
+
+_made = {}
+
+
+def _problems(data, seeds, directory):
+  """Makes the problems once: they are the same in all runs."""
+  if not _made:
+    _made[()] = arithmetic.TASK.problems(data, seeds, directory)
+  return _made[()]
+
+
+TASK = dataclasses.replace(
+  arithmetic.TASK, make_evaluate=_make_evaluate, problems=_problems
+)
 
 
 def test_the_attack_perturbs_and_trains_its_part_of_the_model(variants):
@@ -18,3 +68,162 @@ def test_the_attack_perturbs_and_trains_its_part_of_the_model(variants):
   shrunk = np.sum(kernel[0, 0] * start[0]) / np.sum(start[0] ** 2)
   assert 0.5 < shrunk < 0.9
   assert outcomes["relearn_undo_alpha_0.5"]["steps"] == [0, 1, 2]
+
+
+@functools.cache
+def declared():
+  config = minimal.only(minimal.config(model__num_layers=1), MODELS)
+  config.task = f"{__name__}:TASK"
+  return parse(config)
+
+
+def made(workdir, *, seed=0, models_at_once=1, damaged=()):
+  """Returns a run whose models are there, and are to be attacked.
+
+  Nothing was trained for them: their weights are drawn, and not finite if damaged.
+  """
+  run = running.Run(
+    workdir,
+    testing.mesh(1),
+    checkpoint_every=100,
+    evaluation_rows=64,
+    replicas_at_once=None,
+    models_at_once=models_at_once,
+    stages=tuple(translation.plan(declared(), seed)),
+    writers=("jsonl",),
+  )
+  for number, name in enumerate(MODELS):
+    params = minimal.params(declared().model)
+    params["embedding"] *= np.float32(np.nan if name in damaged else 1 + number)
+    checkpoints = Checkpoints(run.directories[name] / "checkpoints")
+    checkpoints.save(0, jax.device_put(params), {"step": jnp.zeros((), int)})
+    checkpoints.close()
+    files.write_record(run.directories[name] / "done.json", {})
+  return run
+
+
+def copied(run, other):
+  """Gives a run the data of another."""
+  shutil.copytree(other.directories["data"], run.directories["data"])
+  return run
+
+
+@functools.cache
+def alone(root):
+  """Returns a run whose attacks have each been a program."""
+  run = made(root)
+  running.run_shared([run])
+  return run
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+  return tmp_path_factory.mktemp("attacks")
+
+
+def assert_equal(run, other, names=ATTACKS):
+  for name in names:
+    here, there = run.directories[name], other.directories[name]
+    assert here.name == there.name
+    for file in ("done.json", "config.json"):
+      assert (here / file).read_bytes() == (there / file).read_bytes(), (name, file)
+    one, two = (sharing.checkpoint(x.workdir, name) for x in (run, other))
+    assert list(one) == list(two) and one
+    for path in one:
+      assert one[path].tobytes() == two[path].tobytes(), (name, path)
+    rows = [writers.read_jsonl(x / "metrics.jsonl") for x in (here, there)]
+    worst = [[(row["step"], row["worst_forget"]) for row in each] for each in rows]
+    assert worst[0] == worst[1] and len(worst[0]) == 2
+
+
+def test_attacks_as_one_program_come_to_what_each_comes_to_alone(
+  root, tmp_path, monkeypatch
+):
+  """Bit for bit, stopped halfway and resumed or not."""
+  run = copied(made(tmp_path, models_at_once=2), alone(root))
+  sizes, attack_of = [], programs.attack_of
+
+  def counted(*args):
+    sizes.append(args[-1])
+    return attack_of(*args)
+
+  def stop():
+    raise preemption.Preempted
+
+  monkeypatch.setattr(programs, "attack_of", counted)
+  with monkeypatch.context() as patch, pytest.raises(preemption.Preempted):
+    patch.setattr(preemption, "check", stop)
+    running.run_shared([run])
+  assert run.done("relearn_base") is None
+  running.run_shared([run])
+  assert sizes == [2, 2]
+  assert_equal(run, alone(root))
+  scores = np.array([run.done(x)["scores"]["forget"] for x in ATTACKS])
+  assert len(set(scores[..., 1:].ravel().tolist())) == 8  # Or equality proves little.
+
+
+def test_a_model_that_diverges_ends_by_its_line_when_the_others_are_finished(
+  root, tmp_path
+):
+  run = copied(
+    made(tmp_path, models_at_once=2, damaged=["base"]),
+    alone(root),
+  )
+  with pytest.raises(ConfigError) as together:
+    running.run_shared([run])
+  assert "learning_rates: expected one at which relearning stays" in str(together.value)
+  assert run.done("relearn_base") is None
+  assert_equal(run, alone(root), ["relearn_max_ent"])
+  # The same line as alone; only that is left to run.
+  with pytest.raises(ConfigError) as by_itself:
+    running.run_shared([run])
+  assert str(by_itself.value) == str(together.value)
+
+
+def test_a_lost_lease_leaves_the_others_of_the_program(root, tmp_path, monkeypatch):
+  run = copied(made(tmp_path, models_at_once=2), alone(root))
+  directory = run.directories["relearn_base"]
+  put_batch = sharding_lib.put_batch
+
+  def lose(batch, mesh, **kwargs):
+    """Another process takes one of the stages after the first evaluation."""
+    if (directory / "checkpoints/2").exists():
+      taken = {"holder": "someone else", "machine": "another"}
+      files.create_json(directory / "leases/2.json", taken)
+    return put_batch(batch, mesh, **kwargs)
+
+  def finish(seconds):
+    """It finishes the stage."""
+    del seconds
+    assert run.done("relearn_max_ent") is not None
+    assert not (directory / "checkpoints/4").exists()
+    files.write_record(directory / "done.json", {"by": "another"})
+
+  monkeypatch.setattr(sharding_lib, "put_batch", lose)
+  monkeypatch.setattr(board_lib.time, "sleep", finish)
+  running.run_shared([run])
+  assert run.done("relearn_base") == {"by": "another"}
+  assert_equal(run, alone(root), ["relearn_max_ent"])
+
+
+def test_what_is_taken_together(root, tmp_path):
+  """Attacks that differ in the model alone, that nobody runs, so many at most."""
+
+  def take(run, *others):
+    board = board_lib.Board([run, *others])
+    taken = board.take()
+    for task in taken:
+      board.lease(task).release()
+    return [task.name for task in taken]
+
+  run = copied(made(tmp_path, models_at_once=3), alone(root))
+  names = [run.directories[name].name for name in ATTACKS]
+  # The attack of another seed reads other rows.
+  other = made(run.workdir, seed=1, models_at_once=3)
+  shutil.copytree(run.directories["data"], other.directories["data"])
+  assert take(run, other) == names
+  assert take(dataclasses.replace(run, models_at_once=1)) == names[:1]
+  held = leases.Lease(run.directories["relearn_base"] / "leases")
+  assert held.take()
+  assert take(run, other) == names[1:]
+  held.release()

@@ -9,16 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from undo_jax.training import population
 from undo_jax.training.state import TrainState
 from undo_jax.training.step import Step, scan_steps
 from undo_jax.utils.types import Frozen, Params, Problems
 
-Evaluate = Callable[[Params, Problems], dict[str, jax.Array]]
+Scores = dict[str, jax.Array]
+Evaluate = Callable[[Params, Problems], Scores]
 Weights = Callable[[Params, Frozen], Params]
-Program = Callable[
-  [TrainState, Frozen, Any, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]
+Program = Callable[[TrainState, Frozen, Any, Any, jax.Array], tuple[TrainState, Scores]]
+# The same for several models at once, an element of each tuple a model.
+ProgramOfModels = Callable[
+  [tuple[TrainState, ...], tuple[Frozen, ...], Any, Any, jax.Array],
+  tuple[tuple[TrainState, ...], tuple[Scores, ...]],
 ]
 
 
@@ -59,3 +64,36 @@ def make_program(
     return jax.lax.scan(one_evaluation, state, batches)
 
   return program
+
+
+def over_models(program: Program) -> ProgramOfModels:
+  """Returns the attack on several models as one program; on one it is `program`.
+
+  Args:
+    program: of one model, see make_program.
+
+  Returns:
+    `(populations, frozen trees, problems, batches, key) -> (populations, scores)`:
+    what each model has of its own is an element of a tuple; all see the same batches.
+  """
+
+  def together(states, frozen, problems, batches, key):
+    if len(states) == 1:
+      state, scores = program(states[0], frozen[0], problems, batches, key)
+      return (state,), (scores,)
+    each = jax.vmap(program, in_axes=(0, 0, None, None, None))
+    found = each(_stacked(states), _stacked(frozen), problems, batches, key)
+    state, scores = (_parts(tree, len(states)) for tree in found)
+    return state, scores
+
+  return together
+
+
+def _stacked(trees):
+  """Returns one tree of several, with a leading axis of them."""
+  return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+def _parts(tree, size: int) -> tuple[Any, ...]:
+  """Returns the trees along a leading axis."""
+  return tuple(jax.tree.map(lambda x, i=i: x[i], tree) for i in range(size))

@@ -1,5 +1,6 @@
 """The programs of a run's stages with the shapes they are compiled for."""
 
+import collections
 from collections.abc import Iterator, Sequence
 import json
 import pathlib
@@ -49,7 +50,7 @@ def of_run(config: RunConfig, mesh: Mesh) -> Iterator[Lowered]:
   score = programs.evaluate(model, mesh, config.task, names, rows)
   yield Lowered(EVALUATION, score, (programs.abstract_params(model, mesh), problems))
   for alike in _alike([stage for stage in plan if isinstance(stage, AttackStage)]):
-    program = _attack(alike[0], mesh, names, problems, config)
+    program = _attack(alike, mesh, names, problems, config)
     yield Lowered(tuple(stage.name for stage in alike), *program)
 
 
@@ -100,9 +101,13 @@ def _training(stage: TrainStage, mesh: Mesh):
   return program.step, (program.abstract, frozen, batch, _key())
 
 
-def _attack(stage: AttackStage, mesh: Mesh, names, problems, config: RunConfig):
-  rows, at_once = config.evaluation_rows, config.replicas_at_once
-  program = programs.attack_of(stage, mesh, names, rows, at_once)
+def _attack(
+  alike: Sequence[AttackStage], mesh: Mesh, names, problems, config: RunConfig
+):
+  stage, rows, at_once = alike[0], config.evaluation_rows, config.replicas_at_once
+  same = collections.Counter(stage.but_for_target for stage in alike)
+  num_models = min(config.models_at_once, max(same.values()))
+  program = programs.attack_of(stage, mesh, names, rows, at_once, num_models)
   evaluations = min(
     stage.evaluations_per_call, stage.optimizer.num_steps // stage.evaluate_every
   )
@@ -110,7 +115,8 @@ def _attack(stage: AttackStage, mesh: Mesh, names, problems, config: RunConfig):
   batches = _batch((*leading, stage.batch_size, stage.length), mesh)
   base = {"base": programs.abstract_params(stage.model, mesh)}
   frozen = base if program.reads_base else ()
-  return program.program, (program.abstract, frozen, problems, batches, _key())
+  own = (program.abstract,) * num_models, (frozen,) * num_models
+  return program.program, (*own, problems, batches, _key())
 
 
 def _problems(data: DataStage, mesh: Mesh) -> tuple[tuple[str, ...], Problems]:

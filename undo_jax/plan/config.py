@@ -242,7 +242,8 @@ class RunConfig:
   checkpoint_every: int  # Updates between checkpoints within a stage.
   max_loss: float  # Training stops where a loss is beyond, of either sign.
   evaluation_rows: int  # Rows scored in one forward pass.
-  replicas_at_once: int | None  # Members of an attack computed together; None: all.
+  # Members of an attack on a model computed together; None: all.
+  replicas_at_once: int | None
   writers: tuple[str, ...]  # Of training.writers, or MODULE:NAME.
   data: JsonObject
   mixtures: dict[str, dict[str, float]]
@@ -252,6 +253,7 @@ class RunConfig:
   references: References
   report: Report
   search: Search | None = None  # For hyper-parameters, before what the tables say.
+  models_at_once: int = 1  # Attacked by one program, at most; see running/sharing.py.
 
   def __post_init__(self):
     seeds = self.seeds
@@ -264,7 +266,7 @@ class RunConfig:
       if value is not None and not 0 <= value < 2**31:
         raise FieldError(f"streams.{name}", "None or an integer in [0, 2^31)", value)
     records.at_least(self, "checkpoint_every", "evaluation_rows", smallest=1)
-    records.at_least(self, "replicas_at_once", smallest=1)
+    records.at_least(self, "replicas_at_once", "models_at_once", smallest=1)
     records.above(self, "max_loss")
     for table in ("models", "attacks"):
       for name in getattr(self, table):
@@ -280,6 +282,7 @@ FREE_FIELDS = (
   "max_loss",
   "evaluation_rows",
   "replicas_at_once",
+  "models_at_once",
   "writers",
   "references",
   "report",

@@ -211,6 +211,12 @@ class AttackStage(ModelStage):
   scored_items: Annotated[Items, records.later("test")] = "test"
 
   @property
+  def but_for_target(self) -> str:
+    """What the same attack on other models has in common with this one."""
+    fields = {k: v for k, v in to_json(self).items() if k not in ("name", "target")}
+    return json.dumps(fields, sort_keys=True)
+
+  @property
   def inputs(self) -> dict[str, str]:
     """The data stage and the model that is attacked."""
     return {DATA: DATA, "model": self.target}

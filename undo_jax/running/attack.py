@@ -1,5 +1,6 @@
-"""The relearning attack on one model."""
+"""The relearning attack on one model, or on several as one program."""
 
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
 import logging
@@ -31,65 +32,162 @@ from undo_jax.running.run import (
 )
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.state import TrainState
-from undo_jax.training.writers import Progress
+from undo_jax.training.writers import Progress, Writer
 from undo_jax.utils import allocator, files, streams
-from undo_jax.utils.types import ConfigError, Params, Problems
+from undo_jax.utils.leases import LeaseLost
+from undo_jax.utils.types import ConfigError, Frozen, Params, Problems
 
 LOGGER = logging.getLogger("undo_jax")
 History = dict[str, np.ndarray]  # Scores [E, R] by name, E evaluations.
 
 
-def run_attack(
-  run: Run, stage: AttackStage, directory: files.Path, title: str
-) -> Outcome:
-  """Relearns the forget data from one model at every learning rate at once.
+def run_attacks(
+  attacks: Sequence[tuple[Run, AttackStage, files.Path, str]],
+) -> list[Outcome | Exception]:
+  """Relearns the forget data from models at every learning rate at once.
 
   A model is noised first if the stage says so, and its scores are those before the
-  attack. What a checkpoint holds is what the members train.
+  attack. What a checkpoint holds is what the members train. All attacks that have come
+  as far run as one program.
+
+  Args:
+    attacks: for each the run, the stage, its directory, its title; the stages differ
+      in nothing but the model.
+
+  Returns:
+    The outcome of each, or what ended it while the others went on: it has diverged, or
+    its lease is lost.
   """
+  every = [_Attack(*each) for each in attacks]
+  for done in sorted({attack.done for attack in every}):
+    _run([attack for attack in every if attack.done == done])
+  return [attack.failure or attack.outcome for attack in every]
+
+
+class _Attack:
+  """The attack on one model: what is its own where several run as one program."""
+
+  state: TrainState
+  frozen: Frozen
+  before: Scores
+  history: History
+  outcome: Outcome
+  writer: Writer
+
+  def __init__(self, run: Run, stage: AttackStage, directory: files.Path, title: str):
+    self.run, self.stage, self.directory, self.title = run, stage, directory, title
+    self.checkpoints = checkpoints_of(run, directory)
+    self.done = self.checkpoints.latest() or 0  # Updates, at the start.
+    self.failure: Exception | None = None
+    self.worst = float("nan")  # The last worst forget score.
+
+  def start(
+    self, program: programs.Attack, names: tuple[str, ...], problems: Problems
+  ) -> None:
+    """Makes the population, or reads what is there of it, and opens the writer."""
+    params = _attacked(self.run, self.stage)
+    self.before = scorer_of(self.run, self.stage, names)(params, problems)
+    self.state, self.history = _start(
+      self.stage, program, self.checkpoints, params, self.before
+    )
+    if self.done:
+      LOGGER.info("%s: resuming after update %d", self.title, self.done)
+    self.frozen = {"base": params} if program.reads_base else ()
+    self.writer = writer_of(self.run, files.Mirror(self.directory), self.done)
+
+  def take(
+    self, done: int, state: TrainState, scores: History, measured: dict[str, float]
+  ) -> None:
+    """Takes what came of some updates, and saves it unless the attack has failed."""
+    self.state = state
+    if self.failure is None:
+      self._guarded(lambda: self._save(done, scores, measured))
+
+  def _save(self, done: int, scores: History, measured: dict[str, float]) -> None:
+    last = done // self.stage.evaluate_every
+    for name, values in scores.items():
+      self.history[name][last - len(values) : last] = values
+    forget_Rx1 = self.history["forget"][last - 1][:, None]
+    self.worst = float(_worst(self.stage.task, forget_Rx1)[0])
+    self.writer.write(done, "attack", worst_forget=self.worst, **measured)
+    _save(self.checkpoints, done, self.state, self.history)
+
+  def finish(self) -> None:
+    """Makes the outcome unless the attack has failed, and gives the memory back."""
+    if self.failure is None:
+      self._guarded(self._set_outcome)
+    del self.state, self.frozen
+
+  def _set_outcome(self) -> None:
+    self.outcome = _outcome(self.stage, self.before, self.history)
+
+  def _guarded(self, fn: Callable[[], None]) -> None:
+    """Keeps the error of this attack, which is none of the others."""
+    try:
+      fn()
+    except (ConfigError, LeaseLost) as error:
+      self.failure = error
+    except Exception as error:
+      # Whoever has the stage now may have cleared away what was being written.
+      if jax.process_count() > 1 or self.run.may_write():
+        raise
+      self.failure = error
+
+  def close(self) -> None:
+    """Closes what it writes to."""
+    self.writer.close()
+    self.checkpoints.close()
+
+
+def _run(attacks: Sequence[_Attack]) -> None:
+  """Runs attacks that have come as far to their end as one program."""
+  run, stage, done = attacks[0].run, attacks[0].stage, attacks[0].done
   names, problems = _scored(run, stage)
+  rows_at_once, at_once = run.evaluation_rows, run.replicas_at_once
   program = programs.attack_of(
-    stage, run.mesh, names, run.evaluation_rows, run.replicas_at_once
+    stage, run.mesh, names, rows_at_once, at_once, len(attacks)
   )
   every, total = stage.evaluate_every, stage.optimizer.num_steps
-  checkpoints = checkpoints_of(run, directory)
-  params = _attacked(run, stage)
-  before = scorer_of(run, stage, names)(params, problems)
-  done, state, history = _start(stage, program, checkpoints, params, before)
-  if done:
-    LOGGER.info("%s: resuming after update %d", title, done)
-  frozen = {"base": params} if program.reads_base else ()
-  del params
-  allocator.return_freed_memory()
+  members = len(attacks) * len(stage.learning_rates)
   key = streams.key(stage.seeds[stage.stream], "attack")
-  progress = Progress(title, total=total, initial=done)
   rows = pipeline.iterator(batches_of(run, stage), start=done)
-  writer = writer_of(run, files.Mirror(directory), done)
-  meter = meter_of(run, cost(stage, members=len(stage.learning_rates)))
-  with preemption.deferred(), contextlib.closing(writer):
-    while done < total:
-      first = done // every
-      count = min(stage.evaluations_per_call, total // every - first)
+  with contextlib.ExitStack() as stack:
+    for attack in attacks:
+      attack.start(program, names, problems)
+      stack.callback(attack.close)
+    allocator.return_freed_memory()
+    progress = Progress(_title(attacks), total=total, initial=done)
+    stack.callback(progress.close)
+    stack.enter_context(preemption.deferred())
+    meter = meter_of(run, cost(stage, members=members))
+    while done < total and not all(attack.failure for attack in attacks):
+      count = min(stage.evaluations_per_call, (total - done) // every)
       with meter.input():
         chunk = _stack([next(rows) for _ in range(count * every)], (count, every))
         chunk = sharding.put_batch(chunk, run.mesh, leading=2)
-      state, scores = program.program(state, frozen, problems, chunk, key)
-      for name, values in jax.device_get(scores).items():
-        history[name][first : first + count] = values
+      states = tuple(attack.state for attack in attacks)
+      frozen = tuple(attack.frozen for attack in attacks)
+      states, scores = program.program(states, frozen, problems, chunk, key)
+      scores = jax.device_get(scores)
       done += count * every
-      worst = float(
-        _worst(stage.task, history["forget"][first + count - 1][:, None])[0]
-      )
       measured = meter.row(updates=count * every)
-      writer.write(done, "attack", worst_forget=worst, **measured)
-      _save(checkpoints, done, state, history)
-      progress.note(f"worst forget {worst:.2f}")
+      for attack, state, found in zip(attacks, states, scores, strict=True):
+        attack.take(done, state, found, measured)
+      worst = ", ".join(f"{attack.worst:.2f}" for attack in attacks)
+      progress.note(f"worst forget {worst}")
       progress.update(count * every)
       preemption.check()
       meter.restart()
-  progress.close()
-  checkpoints.close()
-  return _outcome(stage, before, history)
+    for attack in attacks:
+      attack.finish()
+
+
+def _title(attacks: Sequence[_Attack]) -> str:
+  """Returns what attacks are called together before the reader."""
+  title, *others = (attack.title for attack in attacks)
+  if others:
+    LOGGER.info("%s: runs as one program with %s", title, ", ".join(others))
+  return f"{title} and {len(others)} more" if others else title
 
 
 def _scored(run: Run, stage: AttackStage) -> tuple[tuple[str, ...], Problems]:
@@ -124,16 +222,16 @@ def _start(
   checkpoints: Checkpoints,
   params: Params,
   before: Scores,
-) -> tuple[int, TrainState, History]:
-  """Returns the updates done, the population and its scores so far."""
+) -> tuple[TrainState, History]:
+  """Returns the population and its scores so far."""
   rates = np.asarray(stage.learning_rates, np.float32)
   size = stage.optimizer.num_steps // stage.evaluate_every, len(rates)
   history = {name: np.zeros(size, np.float32) for name in before}
   done = checkpoints.latest() or 0
   if done:
-    return done, *_restore(checkpoints, done, program.abstract, history)
+    return _restore(checkpoints, done, program.abstract, history)
   key = streams.key(stage.seeds[stage.stream], "adapters")
-  return 0, program.create(params, jax.numpy.asarray(rates), key), history
+  return program.create(params, jax.numpy.asarray(rates), key), history
 
 
 def cost(stage: AttackStage, *, members: int) -> compute.Compute:

@@ -54,7 +54,7 @@ class Training:
 class Attack:
   """The relearning program with what makes its population."""
 
-  program: relearning.Program
+  program: Callable[..., Any]  # relearning.Program, or over several models.
   create: Callable[[Params, jax.Array, jax.Array], state_lib.TrainState]
   abstract: state_lib.TrainState
   reads_base: bool  # The frozen tree is {"base": the attacked model}, or else ().
@@ -251,8 +251,12 @@ def attack_of(
   names: tuple[str, ...],
   rows_at_once: int,
   at_once: int | None,
+  num_models: int = 1,
 ) -> Attack:
-  """Returns the relearning programs of an attack."""
+  """Returns the relearning programs of an attack on so many models at once.
+
+  What each model has of its own goes in and out as a tuple's element.
+  """
   return attack(
     stage.model,
     mesh,
@@ -263,6 +267,7 @@ def attack_of(
     len(stage.learning_rates),
     (stage.adversary, json.dumps(stage.options)),
     at_once,
+    num_models,
   )
 
 
@@ -277,12 +282,13 @@ def attack(
   num_replicas: int,
   adversary: tuple[str, str] = ("finetuning", "{}"),
   at_once: int | None = None,
+  num_models: int | None = None,
 ) -> Attack:
   """Returns the relearning programs of a population; see Attack.
 
   `create` takes (params, learning rates [R], key); the adversary (its name, its
   options as JSON) says what each member trains, and whether the frozen tree is empty
-  or {"base": params}.
+  or {"base": params}. With `num_models` the program is relearning.over_models.
   """
   members = attacks.members_of(model, adversary[0], json.loads(adversary[1]))
   transform = optimizers.make_population_optimizer(optimizer)
@@ -310,13 +316,17 @@ def attack(
     weights=members.weights,
     at_once=at_once,
   )
+  populations = shardings
+  if num_models is not None:
+    program = relearning.over_models(program)
+    populations = (shardings,) * num_models
   batches = sharding.batch_sharding(mesh, leading=2)
   return Attack(
     program=jax.jit(
       placement.on(mesh, program),
       # The frozen tree keeps the shardings it comes with.
-      in_shardings=(shardings, None, None, batches, None),
-      out_shardings=(shardings, sharding.replicated(mesh)),
+      in_shardings=(populations, None, None, batches, None),
+      out_shardings=(populations, sharding.replicated(mesh)),
       donate_argnums=0,
       compiler_options=scheduling.options(mesh, params),
     ),

@@ -46,6 +46,7 @@ class Run:
   given: Mapping[str, sources.Source] = dataclasses.field(default_factory=dict)
   max_loss: float = math.inf  # Beyond it training has diverged.
   profile_steps: tuple[int, int] | None = None  # Updates of each stage to trace.
+  models_at_once: int = 1  # Attacked by one program, at most.
   writers: tuple[str, ...] = ("jsonl", "tensorboard")  # Of training.writers.
   label: str = ""  # Before a stage's name in what is printed: which seed of several.
   # On the directory of the stage that runs; None in all processes but the first.

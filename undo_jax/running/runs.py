@@ -348,6 +348,7 @@ def runs_of(
       checkpoint_every=config.checkpoint_every,
       evaluation_rows=config.evaluation_rows,
       replicas_at_once=config.replicas_at_once,
+      models_at_once=config.models_at_once,
       stages=tuple(plan),
       given={name: given for name, given in declared.given.items() if name in names},
       max_loss=config.max_loss,

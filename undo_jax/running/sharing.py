@@ -3,10 +3,11 @@
 Whoever runs a stage holds the lease in its directory (see utils/leases.py), in SPMD
 the first process. A stage that another driver runs is waited for, if nothing else is
 ready. A driver that loses its lease writes nothing more to the stage, and sees to the
-others.
+others. The same attack on several models may run as one program, by as many leases.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+import contextlib
 import dataclasses
 import logging
 import time
@@ -26,7 +27,7 @@ from undo_jax.plan.stages import (
   TrainStage,
 )
 from undo_jax.running.ablation import run_ablation
-from undo_jax.running.attack import run_attack
+from undo_jax.running.attack import run_attacks
 from undo_jax.running.data import run_data
 from undo_jax.running.given import run_given
 from undo_jax.running.predictions import run_predictions
@@ -38,7 +39,8 @@ from undo_jax.utils.leases import Lease, LeaseLost
 from undo_jax.utils.types import ConfigError, JsonObject
 
 LOGGER = logging.getLogger("undo_jax")
-# How a stage of each kind runs: (run, stage, directory, title) -> outcome.
+# How a stage of each kind runs: (run, stage, directory, title) -> outcome. Attacks run
+# by run_attacks.
 RUN: dict[type[Stage], Callable[..., Outcome]] = {
   DataStage: run_data,
   GivenStage: run_given,
@@ -46,11 +48,9 @@ RUN: dict[type[Stage], Callable[..., Outcome]] = {
   PredictionsStage: run_predictions,
   TrainStage: run_training,
   AblateStage: run_ablation,
-  AttackStage: run_attack,
 }
 # Between two looks at what others run: on a disk, in a store.
 POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0
-_WAIT = -1
 ALL = "all"  # In the place of names: every stage.
 
 
@@ -128,19 +128,32 @@ class Board:
     """Returns this process's view of a stage's lease, always the same."""
     return self._leases.setdefault(task.name, Lease(task.directory / "leases"))
 
-  def take(self) -> Task | None:
-    """Takes the lease of the first stage that can be run now, if there is any."""
+  def take(self) -> list[Task]:
+    """Takes the lease of the first stage that can be run now, if there is any.
+
+    If that is an attack, also those of the same on other models, as many as the run
+    has at once.
+    """
+    taken: list[Task] = []
     for task in self.left():
-      if not self.is_ready(task):
+      if taken and not _are_alike(taken[0], task):
         continue
-      lease = self.lease(task)
-      if not lease.take():
-        self.tell_holder(task)
-      elif self.is_done(task.name, task.run):  # Since it was looked at.
-        lease.release()
-      else:
-        return task
-    return None
+      if self.is_ready(task) and self._take(task):
+        taken.append(task)
+      if taken and len(taken) == _num_at_once(taken[0]):
+        break
+    return taken
+
+  def _take(self, task: Task) -> bool:
+    """Takes the lease of a stage unless another has it, or has finished the stage."""
+    lease = self.lease(task)
+    if not lease.take():
+      self.tell_holder(task)
+      return False
+    if self.is_done(task.name, task.run):  # Since it was looked at.
+      lease.release()
+      return False
+    return True
 
   def tell_holder(self, task: Task) -> None:
     """Logs by whom a stage is run, once for each."""
@@ -148,6 +161,19 @@ class Board:
     if said not in self._said:
       LOGGER.info("%s: is run by %s; it is waited for, or others go first", *said)
       self._said.add(said)
+
+
+def _num_at_once(task: Task) -> int:
+  """Returns how many stages like this one may run as one program."""
+  return task.run.models_at_once if isinstance(task.stage, AttackStage) else 1
+
+
+def _are_alike(task: Task, other: Task) -> bool:
+  """Whether two stages are attacks that differ in nothing but the model attacked."""
+  if not (isinstance(task.stage, AttackStage) and isinstance(other.stage, AttackStage)):
+    return False
+  data, others = (x.run.directories[x.run.data.name] for x in (task, other))
+  return data == others and task.stage.but_for_target == other.stage.but_for_target
 
 
 def named(runs: Sequence[Run], names: Collection[str]) -> list[Task]:
@@ -190,52 +216,100 @@ def run_shared(runs: Sequence[Run], only: Collection[str] | None = None) -> None
   board = Board(runs, only)
   numbers = {task.name: number for number, task in enumerate(board.tasks)}
 
-  def choose() -> int | None:
-    task = board.take()
-    if task is not None:
-      return numbers[task.name]
+  def choose() -> list[int] | None:
+    if taken := board.take():
+      return [numbers[task.name] for task in taken]
     if not (left := board.left()):
       return None
     is_remote = files.is_remote(left[0].directory)
     time.sleep(STORE_POLL_SECONDS if is_remote else POLL_SECONDS)
-    return _WAIT
+    return []
 
-  while (number := processes.on_first("next", choose)) is not None:
-    if number != _WAIT:
-      task = board.tasks[number]
-      _run_leased(task, board.lease(task) if processes.is_first() else None)
+  while (chosen := processes.on_first("next", choose)) is not None:
+    if chosen:
+      _run_leased([_leased(board, board.tasks[number]) for number in chosen])
     preemption.check()
 
 
-def _run_leased(task: Task, lease: Lease | None) -> None:
-  """Runs a stage as long as its lease is held, which is released after it."""
-  is_lost = lambda: lease is not None and not lease.is_held()  # noqa: E731
+def _leased(board: Board, task: Task) -> Task:
+  """Returns a stage whose run knows its lease, in the first process."""
+  lease = board.lease(task) if processes.is_first() else None
+  return dataclasses.replace(task, run=dataclasses.replace(task.run, lease=lease))
+
+
+def _run_leased(tasks: Sequence[Task]) -> None:
+  """Runs a stage, or attacks as one program, and releases the leases after it."""
   try:
-    with preemption.also(is_lost):
-      _run(dataclasses.replace(task.run, lease=lease), task)
+    with _unless_lost(tasks), preemption.also(lambda: _are_lost(tasks)):
+      _run(tasks)
+  finally:
+    for task in tasks:
+      if task.run.lease is not None:
+        task.run.lease.release()
+
+
+def _are_lost(tasks: Sequence[Task]) -> bool:
+  """Whether none of the stages is this process's any more, as far as is known."""
+  return not any(task.run.may_write() for task in tasks)
+
+
+@contextlib.contextmanager
+def _unless_lost(tasks: Sequence[Task]) -> Iterator[None]:
+  """Leaves what is inside where the leases of all these stages are lost."""
+  titles = ", ".join(task.title for task in tasks)
+  try:
+    yield
   except LeaseLost:
-    LOGGER.warning("%s: lost to another process, which goes on with it", task.title)
+    LOGGER.warning("%s: lost to another process, which goes on with it", titles)
   except Exception:
     # Whoever has it now may have cleared away what was being written.
-    if jax.process_count() > 1 or not is_lost():
+    if jax.process_count() > 1 or not _are_lost(tasks):
       raise
-    LOGGER.warning("%s: lost to another process", task.title, exc_info=True)
-  finally:
-    if lease is not None:
-      lease.release()
+    LOGGER.warning("%s: lost to another process", titles, exc_info=True)
 
 
-def _run(run: Run, task: Task) -> None:
-  """Runs a stage and writes its done.json."""
-  stage, directory = task.stage, task.directory
-  if processes.is_first():
-    files.write_json(directory / "config.json", _describe(run, stage))
-  outcome = RUN[type(stage)](run, stage, directory, task.title)
-  if not processes.on_first("lease", run.may_save):
+def _run(tasks: Sequence[Task]) -> None:
+  """Runs a stage, or attacks as one program, and writes the done.json of each.
+
+  Raises:
+    ConfigError: if an attack diverged; when the others are finished.
+  """
+  for task in tasks if processes.is_first() else ():
+    files.write_json(task.directory / "config.json", _describe(task.run, task.stage))
+  failures = []
+  for task, outcome in zip(tasks, _outcomes(tasks), strict=True):
+    try:
+      with _unless_lost([task]):
+        _finish(task, outcome)
+    except ConfigError as error:
+      failures.append(error)
+  if failures:
+    raise failures[0]
+
+
+def _outcomes(tasks: Sequence[Task]) -> Sequence[Outcome | Exception]:
+  """Runs a stage, or attacks as one program; returns what they came to or ended by."""
+  attacks = [
+    (task.run, task.stage, task.directory, task.title)
+    for task in tasks
+    if isinstance(task.stage, AttackStage)
+  ]
+  if attacks:
+    return run_attacks(attacks)
+  (task,) = tasks
+  return [RUN[type(task.stage)](task.run, task.stage, task.directory, task.title)]
+
+
+def _finish(task: Task, outcome: Outcome | Exception) -> None:
+  """Writes the done.json of a stage, or raises what ended it."""
+  if isinstance(outcome, Exception):
+    raise outcome
+  if not processes.on_first("lease", task.run.may_save):
     raise LeaseLost(task.title)
   if processes.is_first():
-    files.write_record(directory / "done.json", outcome)
-  processes.wait(f"done_{directory.name}")  # Later stages read it, in every process.
+    files.write_record(task.directory / "done.json", outcome)
+  # Later stages read it, in every process.
+  processes.wait(f"done_{task.directory.name}")
   LOGGER.info("%s: done. %s", task.title, summary(outcome))
 
 
