@@ -34,16 +34,18 @@ def stop_rule(run: Run, stage: TrainStage) -> ShouldStop | None:
 def _teacher(run: Run, stage: TrainStage, rule: stop_rules.StopRule):
   if not rule.reads_teacher:
     return {}
-  outcome = run.done(teacher_of(run, stage))
+  outcome = run.done(_teacher_of(run, stage))
   assert outcome is not None, "the teacher's stage comes first in the plan"
   return outcome["validation"]
 
 
-def teacher_of(run: Run, stage: TrainStage) -> str:
+def _teacher_of(run: Run, stage: TrainStage) -> str:
   """Returns the stage of a student's teacher, whose predictions may be kept."""
-  by_name = {other.name: other for other in run.stages}
-  kept = by_name.get(stage.predictions or "")
-  return kept.source if isinstance(kept, PredictionsStage) else stage.frozen["teacher"]
+  if stage.predictions is None:
+    return stage.frozen["teacher"]
+  kept = next(other for other in run.stages if other.name == stage.predictions)
+  assert isinstance(kept, PredictionsStage), "the plan names a stage of this kind"
+  return kept.source
 
 
 def _falling(stage: TrainStage) -> list[str]:
