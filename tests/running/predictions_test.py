@@ -16,6 +16,7 @@ from undo_jax.data import predictions as saved
 from undo_jax.distributed import sharding
 from undo_jax.estimation import programs as estimated_programs
 from undo_jax.estimation import workload
+from undo_jax.frontier import reading
 from undo_jax.hardware.flops import forward_flops
 from undo_jax.models.decoder import Decoder
 from undo_jax.plan import checks, stages, translation
@@ -113,6 +114,17 @@ def test_two_students_read_one_stage_which_costs_a_pass_over_the_rows(finished):
     assert not student.frozen and student.inputs == reads | start
     found = [stage.name for stage in stages.lineage(run.stages, name)]
     assert sorted(found) == ["predictions_base", name]
+
+
+@pytest.mark.parametrize("updates, rows", [(3, 48), (5, 80), (9, 128), (90, 128)])
+def test_a_student_pays_for_each_row_that_it_has_read_once(finished, updates, rows):
+  # Batches of 8 rows of each of two splits, of 64 rows: 8 updates read all of them.
+  run, outcomes = finished[True]
+  a_row = forward_flops(run.stages[1].model, LENGTH)
+  trained = {"updates": updates, "tokens": 0, "flops": 7}
+  told = outcomes | {STUDENTS[0]: {"updates": updates, "compute": trained}}
+  found = reading.cost(run.stages, told, STUDENTS[0])
+  assert found.flops == 7 + rows * a_row
 
 
 def test_students_train_as_with_the_teacher_in_the_step(finished):

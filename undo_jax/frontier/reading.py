@@ -1,5 +1,6 @@
 """Results from a run directory: its plan and its finished stages."""
 
+import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from undo_jax import attacks, objectives, tasks
+from undo_jax.data.labels import split_of
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import labels
 from undo_jax.frontier.compute import Compute
@@ -26,9 +28,18 @@ from undo_jax.frontier.results import (
   Stopped,
 )
 from undo_jax.frontier.robustness import worst_case, worst_within
+from undo_jax.hardware.flops import forward_flops
 from undo_jax.plan import stages as stages_lib
 from undo_jax.plan.config import RunConfig
-from undo_jax.plan.stages import AblateStage, AttackStage, DataStage, Model, Stage
+from undo_jax.plan.stages import (
+  AblateStage,
+  AttackStage,
+  DataStage,
+  Model,
+  PredictionsStage,
+  Stage,
+  TrainStage,
+)
 from undo_jax.utils import files, records
 from undo_jax.utils.types import JsonObject
 
@@ -178,10 +189,39 @@ def _runs(
 def cost(
   plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], name: str
 ) -> Compute:
-  """Returns what it took to make a model, from done.json of the stages by name."""
-  parents = stages_lib.lineage(plan, name)
-  costs = [Compute(**outcomes[parent.name]["compute"]) for parent in parents]
+  """Returns what it took to make a model, from done.json of the stages by name.
+
+  Of a teacher that predicts all rows once, the rows count that were read on the way to
+  this model, each once.
+  """
+  made = stages_lib.lineage(plan, name)
+  costs = [
+    _predicted(stage, made, outcomes)
+    if isinstance(stage, PredictionsStage)
+    else Compute(**outcomes[stage.name]["compute"])
+    for stage in made
+  ]
   return sum(costs, start=Compute())
+
+
+def _predicted(
+  stage: PredictionsStage, made: Sequence[Stage], outcomes: Mapping[str, JsonObject]
+) -> Compute:
+  """Returns the cost of predicting each row once that the students among `made` read.
+
+  A student reads a split's rows in a new order each time, all before one again.
+  """
+  read = collections.Counter[str]()
+  for student in made:
+    if isinstance(student, TrainStage) and student.predictions == stage.name:
+      updates = outcomes[student.name]["updates"]
+      for part, weights in student.parts.items():
+        share = updates * student.rows[part] / math.fsum(weights.values())
+        for rows, weight in weights.items():
+          read[split_of(rows)] += math.ceil(share * weight)
+  sizes = outcomes[stages_lib.DATA]["rows"]
+  rows = sum(min(count, sizes[split]) for split, count in read.items())
+  return Compute(flops=rows * forward_flops(stage.model, stage.length))
 
 
 def _compared(cost: Compute, filtered: Compute | None) -> Cost:
