@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from undo_jax.frontier import matched
 from undo_jax.frontier.results import ModelResult, ModelRun, Results
 from undo_jax.utils import records
 from undo_jax.utils.errors import ConfigError
@@ -43,13 +44,14 @@ def merge(runs: Mapping[str, Results]) -> Results:
   for results in runs.values():
     attacks = results.attacks | attacks
     described = results.protocol["attacks"] | described
-  return records.replaced(
+  merged = records.replaced(
     first,
     seeds=tuple(seeds),
     attacks=attacks,
     protocol=first.protocol | {"attacks": described},
     models=models,
   )
+  return matched.completed(merged)
 
 
 def single(results: Results) -> list[Results]:
@@ -59,6 +61,7 @@ def single(results: Results) -> list[Results]:
       results,
       models={name: model},
       seeds=tuple(run.seed for run in model.runs),
+      at_retain=(),
     )
     for name, model in results.models.items()
   ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from undo_jax import attacks, objectives, tasks
 from undo_jax.evaluation.metrics import higher_is_worse
-from undo_jax.frontier import labels
+from undo_jax.frontier import labels, matched
 from undo_jax.frontier.compute import Compute
 from undo_jax.frontier.results import (
   SCHEMA,
@@ -66,7 +66,7 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
   names = list(next(iter(runs.values())))
   first = [each.stage for each in next(iter(by_seed.values())).values()]
   recipes = stages_lib.identities(first, left_out=("seeds",))
-  return Results(
+  found = Results(
     schema=SCHEMA,
     task=config.task,
     seeds=tuple(runs),
@@ -82,6 +82,7 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
       if name in names
     },
   )
+  return matched.completed(found)
 
 
 def _protocol(config: RunConfig, finished: Mapping[str, "_Finished"]) -> JsonObject:

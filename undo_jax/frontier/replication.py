@@ -18,7 +18,7 @@ from undo_jax.frontier.results import ModelRun, Results
 from undo_jax.utils.errors import ConfigError
 
 RUN, ATTACK = "run", "attack"  # Factors: the run's seed, the attack's.
-_STREAMS = "streams."  # Before a stream's name in what is swept.
+STREAMS = "streams."  # Before a stream's name in what is swept.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,8 @@ def tables(results: Results, family: str, budget: int) -> list[Replication]:
   streams: tuple[str, ...] = ()
   for name, model in results.models.items():
     if family in (name, model.family) and all(run.attacks for run in model.runs):
-      swept = {k: v for k, v in model.swept.items() if k.startswith(_STREAMS)}
-      streams = tuple(key.removeprefix(_STREAMS) for key in swept)
+      swept = {k: v for k, v in model.swept.items() if k.startswith(STREAMS)}
+      streams = tuple(key.removeprefix(STREAMS) for key in swept)
       fixed = {k: v for k, v in model.swept.items() if k not in swept}
       label = ", ".join([family, *(f"{k} = {v}" for k, v in fixed.items())])
       seeds = tuple(int(seed) for seed in swept.values())

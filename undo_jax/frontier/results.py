@@ -132,6 +132,39 @@ class Adversary:
 
 
 @record
+class Measured:
+  """A mean over seeds."""
+
+  value: float
+  half_width: float | None  # Of its 95 % interval; None: one seed has none.
+
+
+@record
+class Standing:
+  """The member that stands for a family, by the largest budget the config names."""
+
+  model: str
+  retain: Measured | None  # Before the attack.
+  worst_forget: Measured | None  # None: it was not attacked.
+  robustness: Measured | None  # None: likewise, or no references scale it.
+  flops: float
+  fraction_of_filtered: Measured | None
+  directories: tuple[str, ...]  # Of its seeds, below WORKDIR/stages.
+
+
+@record
+class AtRetain:
+  """A family at one retain score; frontier/matched.py says how its member is chosen."""
+
+  rule: Literal["cheapest", "most robust"]
+  loss: float  # Points of the retain score that may be lost.
+  level: float  # The retain score that is left.
+  family: str = ""
+  most_retained: float | None = None  # The best of its members' retain scores.
+  standing: Standing | None = None  # None: no member keeps the level.
+
+
+@record
 class Results:
   """All that the page is made from."""
 
@@ -148,6 +181,7 @@ class Results:
   report: Report
   attacks: dict[str, Adversary]
   models: dict[str, ModelResult]
+  at_retain: tuple[AtRetain, ...] = ()  # Who stands for each family, by what it keeps.
 
 
 def to_json(results: Results) -> JsonObject:
