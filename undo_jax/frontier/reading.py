@@ -15,6 +15,7 @@ from undo_jax.frontier.results import (
   SCHEMA,
   Ablation,
   Adversary,
+  Apart,
   Cost,
   Metric,
   ModelResult,
@@ -73,6 +74,7 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
     protocol=_protocol(config, next(iter(by_seed.values()))),
     metrics=metrics,
     items=_items(by_seed),
+    apart=_apart(by_seed),
     references=config.references,
     report=config.report,
     attacks={name: _adversary(entry) for name, entry in config.attacks.items()},
@@ -141,6 +143,22 @@ def _items(by_seed: Mapping[int, Mapping[str, _Finished]]) -> dict[str, int]:
   """Returns how many items each metric is of, as the data stage counted them."""
   first = next(iter(by_seed.values()))
   return dict(first[stages_lib.DATA].outcome.get("items", {}))
+
+
+def _apart(by_seed: Mapping[int, Mapping[str, _Finished]]) -> tuple[Apart, ...]:
+  """Returns what each data stage compared; stages of before have nothing."""
+  found: dict[str, Apart] = {}
+  for seed, finished in by_seed.items():
+    data = finished[stages_lib.DATA]
+    if "apart" not in data.outcome:
+      continue
+    read = records.from_json(Apart, data.outcome["apart"], path=data.directory)
+    before = found.get(data.directory)
+    seeds = (*(before.seeds if before else ()), seed)
+    found[data.directory] = records.replaced(
+      read, directory=data.directory, seeds=seeds
+    )
+  return tuple(found.values())
 
 
 def _runs(

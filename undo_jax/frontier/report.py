@@ -12,6 +12,7 @@ import jinja2
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import (
   figures,
+  held_apart,
   matched,
   matched_tables,
   resistance,
@@ -125,6 +126,7 @@ def page(
     main=tables.main(results),
     by_attack=tables.by_attack(results),
     certainty=tables.certainty(results),
+    held_apart=held_apart.sentences(results),
     bound=matched.bound(results),
     equal_retain=matched_tables.equal_retain(results),
     by_level=matched_tables.by_level(results),

@@ -132,6 +132,26 @@ class Adversary:
 
 
 @record
+class Apart:
+  """Which items one data stage found attacked, scored and read by stop rules.
+
+  No item is of two kinds: the stage compares their hashes, and fails on the first that
+  two kinds share. undo_jax/tasks/apart.py says what is compared.
+  """
+
+  workdir: str | None = None  # As ModelRun's.
+  directory: str = ""  # Of the stage, likewise.
+  seeds: tuple[int, ...] = ()  # Of the runs that read its data.
+  what: str  # The items in words.
+  items: dict[str, int]  # How many different ones there are of each kind.
+  digests: dict[str, str]  # Of their sorted hashes.
+  shared: int  # Hashes of two kinds.
+  splits: tuple[str, ...]  # That the attacked items are those of.
+  others: tuple[str, ...]  # Splits to be forgotten that hold scored items too.
+  note: str  # What the comparison does not say.
+
+
+@record
 class Measured:
   """A mean over seeds."""
 
@@ -181,6 +201,7 @@ class Results:
   report: Report
   attacks: dict[str, Adversary]
   models: dict[str, ModelResult]
+  apart: tuple[Apart, ...] = ()  # Empty: of before it was recorded.
   at_retain: tuple[AtRetain, ...] = ()  # Who stands for each family, by what it keeps.
 
 
