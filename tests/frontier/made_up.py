@@ -283,7 +283,7 @@ def language() -> Results:
 
 def cells(page, label):
   """Returns the cells of the first row of a model on a page, without warnings."""
-  page = re.sub('<a class="mark".*?</a>', "", page)
+  page = re.sub('<a class="mark".*?</a>', "", page).replace("\u00a0", " ")
   row = page.split(f"{label}</th>")[1].split("</tr>")[0]
   return row.replace("</td>", "").split("<td>")[1:]
 

@@ -80,11 +80,15 @@ def _table(
   """Returns the table of one combination of what is no seed."""
   run_seeds = sorted({run.seed for runs in cells.values() for run in runs})
   levels = [sorted({seeds[i] for seeds in cells}) for i in range(len(streams))]
-  scores = {
-    (*seeds, run.seed): _scores(results, run, budget)
-    for seeds, runs in cells.items()
-    for run in runs
-  }
+  scores = _of_common(
+    {
+      (*seeds, run.seed): _scores(results, run, budget)
+      for seeds, runs in cells.items()
+      for run in runs
+    }
+  )
+  if not next(iter(scores.values()))[0]:
+    raise ConfigError(f"{label}: expected an attack that is on all of it, got none")
   attack, rate, step, column = _worst(results, scores)
   num_attacks = max(len(found[1]) for found in scores.values())
   all_levels = [*levels, run_seeds, list(range(num_attacks))]
@@ -129,6 +133,18 @@ def _scores(
     scores.append(forget_AxRxS.reshape(len(forget_AxRxS), -1))
   fewest = min(map(len, scores))
   return choices, np.concatenate([each[:fewest] for each in scores], axis=1)
+
+
+def _of_common(
+  scores: Mapping[tuple[int, ...], tuple[list[tuple[str, float, int]], np.ndarray]],
+) -> dict[tuple[int, ...], tuple[list[tuple[str, float, int]], np.ndarray]]:
+  """Returns the choices that an attacker has in every cell, and their scores."""
+  first, *others = (choices for choices, _ in scores.values())
+  common = [choice for choice in first if all(choice in other for other in others)]
+  return {
+    cell: (common, found[:, [choices.index(choice) for choice in common]])
+    for cell, (choices, found) in scores.items()
+  }
 
 
 def _worst(results: Results, scores: Mapping) -> tuple[str, float, int, int]:
