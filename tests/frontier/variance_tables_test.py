@@ -24,7 +24,10 @@ def results():
     under = made_up.relearning(first, steps=STEPS, rates=(1e-3,), more_seeds=more)
     swept = {"noise.alpha": 0.6, "streams.noise": i, "streams.distill_data": j}
     models[f"undo_{i}_{j}"] = made_up.model(
-      [made_up.run({"relearn": under}, flops=TRAINED)], family="undo", swept=swept
+      [made_up.run({"relearn": under}, flops=TRAINED)],
+      label=f"UNDO α = 0.6 noise = {i} distill_data = {j}",
+      family="undo",
+      swept=swept,
     )
   return made_up.results(models, report=made_up.report(budgets=(20,)))
 
@@ -34,19 +37,21 @@ VARIANCES = [np.var(shifts, ddof=1) for shifts in (NOISE, ORDER, ATTACK)]
 
 def test_effects_of_a_sum_are_the_variances_of_its_terms(results):
   ((label, found),) = variance_tables.components(results)
-  assert label == "undo, noise.alpha = 0.6"
+  assert label == "UNDO α = 0.6"
   names = ("noise", "order of distillation", "the attacker's seed")
   assert [row.label for row in found.rows] == list(names)
   for row, value in zip(found.rows, VARIANCES, strict=True):
     levels, first, _, share, total, _, total_share = row.cells
-    assert (levels, first, total) == ("3", f"{value:.3g}", f"{value:.3g}")
+    # In hundredths, which the largest is a few of.
+    assert (levels, first, total) == ("3", f"{100 * value:.2f}", f"{100 * value:.2f}")
     assert share == total_share == f"{value / sum(VARIANCES):.0%}"
+  assert found.head[2] == "first order, variance, in 10⁻²"
   page = report.page(results)
   for text in (*names, "components of variance", "what to buy next"):
     assert text in html.unescape(page)
   # One row of deviations for the whole family, none for each of its members.
   shown = variance_tables.spread(results)
-  assert shown is not None and [row.name for row in shown.rows] == [label]
+  assert shown is not None and [row.label for row in shown.rows] == [label]
   assert shown.rows[0].cells[:3] == tuple(f"{math.sqrt(v):.3f}" for v in VARIANCES)
 
 

@@ -1,9 +1,10 @@
 """Tables of defenses at equal retention: who stands for each family, and at what."""
 
 from collections.abc import Sequence
+import dataclasses
 import itertools
 
-from undo_jax.frontier import matched
+from undo_jax.frontier import matched, resistance
 from undo_jax.frontier import statistics as st
 from undo_jax.frontier.figures.charts import config_link
 from undo_jax.frontier.figures.style import model_styles
@@ -19,7 +20,8 @@ def equal_retain(results: Results) -> Table | None:
   """Returns the cheapest member of each family whose retain meets the bound."""
   found = matched.cheapest(results)
   head = ("family", "cheapest member", *_NUMBERS)
-  return Table(head, tuple(_row(results, [each]) for each in found)) if found else None
+  rows = [_row(results, [each]) for each in found]
+  return _scaled(results, Table(head, tuple(rows))) if found else None
 
 
 def by_level(results: Results) -> Table | None:
@@ -33,7 +35,20 @@ def by_level(results: Results) -> Table | None:
     for _, group in itertools.groupby(of_family, lambda each: _model(each)):
       rows.append(_row(results, list(group), with_loss=True))
   head = ("family", "points lost at most", "most robust member", *_NUMBERS)
-  return Table(head, tuple(rows)) if rows else None
+  return _scaled(results, Table(head, tuple(rows))) if rows else None
+
+
+def _scaled(results: Results, table: Table) -> Table:
+  """Returns a table without robustness, where no references scale it."""
+  budget = resistance.budget(results)
+  if budget is None or resistance.is_scaled(results, budget):
+    return table
+  place = table.head.index("robustness")
+  rows = [
+    dataclasses.replace(row, cells=(*row.cells[: place - 1], *row.cells[place:]))
+    for row in table.rows
+  ]
+  return Table((*table.head[:place], *table.head[place + 1 :]), tuple(rows))
 
 
 def points(results: Results) -> str:

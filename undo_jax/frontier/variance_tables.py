@@ -16,6 +16,7 @@ NAMES = {
   replication.RUN: "the run's seed",
   ATTACK: "the attacker's seed",
 }
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 TARGETS = ((0.5, "half"), (0.25, "a quarter"))  # Of today's standard error.
 
 
@@ -28,7 +29,7 @@ def spread(results: Results) -> Table | None:
   """
   found = {
     table.model: {
-      " × ".join(f for f in table.factors if f in group): _deviation(value)
+      " × ".join(named(f) for f in table.factors if f in group): _deviation(value)
       for group, value in replication.components(table).items()
     }
     for table in crossed(results)
@@ -48,7 +49,7 @@ def components(results: Results) -> list[tuple[str, Table]]:
   alone is drawn anew. With percentile intervals of the bootstrap over levels.
   """
   return [
-    (table.model, _effects(results, table))
+    (label(results, table), _effects(results, table))
     for table in crossed(results)
     if {*table.factors} - {replication.RUN, ATTACK}
   ]
@@ -64,7 +65,7 @@ def to_buy(results: Results) -> list[tuple[str, Table]]:
   found = []
   for table in crossed(results):
     if {*table.factors} - {replication.RUN, ATTACK}:
-      found.append((table.model, _plans(results, table)))
+      found.append((label(results, table), _plans(results, table)))
   return found
 
 
@@ -104,10 +105,18 @@ def _whole(table: Replication) -> bool:
 
 def _row(results: Results, table: Replication, cells: tuple[str, ...]) -> Row:
   styles = model_styles(results)
+  look = styles[_members(results, table)[0]]
+  return Row(table.model, label(results, table), look.color, cells, look.method)
+
+
+def label(results: Results, table: Replication) -> str:
+  """Returns what a recipe is called: its first member, without its streams' seeds."""
   name = _members(results, table)[0]
-  look = styles[name]
-  label = look.label if table.model == name else table.model
-  return Row(table.model, label, look.color, cells, look.method)
+  text = model_styles(results)[name].label
+  for key, value in results.models[name].swept.items():
+    if key.startswith(replication.STREAMS):
+      text = text.replace(f" {key.removeprefix(replication.STREAMS)} = {value}", "")
+  return text
 
 
 def _members(results: Results, table: Replication) -> list[str]:
@@ -122,20 +131,35 @@ def _effects(results: Results, table: Replication) -> Table:
   ends = variance.bootstrap_effects(table.table, table.factors, seed=0)
   look = model_styles(results)[_members(results, table)[0]]
   rows = []
+  power = _power(max(each.total for each in effects.values()))
+
+  def small(value: float) -> str:
+    return f"{value / 10**power:z.2f}".replace("-", "−")
+
+  def ends_of(interval: variance.Interval) -> str:
+    return f"{small(interval.low)} to {small(interval.high)}"
+
   for factor, levels in zip(table.factors, table.levels, strict=True):
     each, (first, total) = effects[factor], ends[factor]
     cells = (
       count(len(levels)),
-      *(_small(each.first_order), _ends(first), _percent(each.first_order_share)),
-      *(_small(each.total), _ends(total), _percent(each.total_share)),
+      *(small(each.first_order), ends_of(first), _percent(each.first_order_share)),
+      *(small(each.total), ends_of(total), _percent(each.total_share)),
     )
     rows.append(Row(factor, named(factor), look.color, cells, look.method))
-  heads = ("levels", *(h for kind in ("first order", "total") for h in _heads(kind)))
+  kinds = ("first order", "total")
+  heads = ("levels", *(head for kind in kinds for head in _heads(kind, power)))
   return Table(("seed", *heads), tuple(rows))
 
 
-def _heads(kind: str) -> tuple[str, str, str]:
-  return f"{kind}, variance", f"{kind}, 95 % interval", f"{kind}, share of all"
+def _heads(kind: str, power: int) -> tuple[str, str, str]:
+  unit = f", in 10{str(power).translate(_RAISED)}" if power else ""
+  return f"{kind}, variance{unit}", f"{kind}, 95 % interval", f"{kind}, share of all"
+
+
+def _power(value: float) -> int:
+  """Returns the power of ten that a value is a few of."""
+  return math.floor(math.log10(value)) if value > 0 else 0
 
 
 def _plans(results: Results, table: Replication) -> Table:
@@ -183,14 +207,6 @@ def _attacked(run: ModelRun, table: Replication) -> float:
 def named(factor: str) -> str:
   """Returns what a factor is called."""
   return NAMES.get(factor, factor.replace("_", " "))
-
-
-def _small(value: float) -> str:
-  return f"{value:.3g}".replace("-", "−")
-
-
-def _ends(interval: variance.Interval) -> str:
-  return f"{_small(interval.low)} to {_small(interval.high)}"
 
 
 def _percent(value: float | None) -> str:
