@@ -146,3 +146,25 @@ def test_results_hold_it_and_merging_makes_it_anew():
     for each in merged.at_retain
     if each.family == "undo" and each.rule == "most robust" and each.standing
   ] == ["better", "better", name, name]
+
+
+def test_the_tables_warn_beside_the_numbers_and_leave_out_what_is_not_scaled():
+  results = made_up.at_rate(synthetic(), "undo_alpha_0.7", made_up.RATES[-1])
+  for table in (matched_tables.equal_retain(results), matched_tables.by_level(results)):
+    assert table is not None
+    marked = {
+      (row.cells[table.head.index("retain") - 2], table.head[i + 1])
+      for row in table.rows
+      for i, mark in enumerate(row.marks)
+      if "the largest learning rate" in mark
+    }
+    shown = {row.cells[table.head.index("retain") - 2] for row in table.rows}
+    expected = {"UNDO α = 0.7"} & shown
+    assert marked == {(n, h) for n in expected for h in ("worst forget", "robustness")}
+    assert all(len(row.cells) == len(row.marks) for row in table.rows)
+  assert expected  # It is the most robust of its family.
+  roles = dataclasses.replace(results.references, unlearned=None)
+  alone = matched_tables.by_level(dataclasses.replace(results, references=roles))
+  assert alone is not None and "robustness" not in alone.head
+  for row in alone.rows:
+    assert len(row.cells) == len(row.marks) == len(alone.head) - 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 import itertools
 
-from undo_jax.frontier import matched, resistance
+from undo_jax.frontier import matched, resistance, warnings
 from undo_jax.frontier import statistics as st
 from undo_jax.frontier.figures.charts import config_link
 from undo_jax.frontier.figures.style import model_styles
@@ -14,6 +14,7 @@ from undo_jax.frontier.statistics import Mean
 from undo_jax.frontier.tables import Row, Table
 
 _NUMBERS = ("retain", "worst forget", "robustness", "compute", "run directory")
+_UNDER_ATTACK = ("worst forget", "robustness")
 
 
 def equal_retain(results: Results) -> Table | None:
@@ -44,11 +45,17 @@ def _scaled(results: Results, table: Table) -> Table:
   if budget is None or resistance.is_scaled(results, budget):
     return table
   place = table.head.index("robustness")
+
+  def without(items: tuple[str, ...], place: int) -> tuple[str, ...]:
+    return (*items[:place], *items[place + 1 :])
+
   rows = [
-    dataclasses.replace(row, cells=(*row.cells[: place - 1], *row.cells[place:]))
+    dataclasses.replace(
+      row, cells=without(row.cells, place - 1), marks=without(row.marks, place - 1)
+    )
     for row in table.rows
   ]
-  return Table((*table.head[:place], *table.head[place + 1 :]), tuple(rows))
+  return Table(without(table.head, place), tuple(rows))
 
 
 def points(results: Results) -> str:
@@ -74,13 +81,20 @@ def _row(results: Results, group: list[AtRetain], *, with_loss: bool = False) ->
     most = each.most_retained
     known = "no score" if most is None else f"{most:.3f} at most"
     cells = (f"none keeps it: {known}", *[ABSENT] * len(_NUMBERS))
-    link = None
+    link, said = None, ""
   else:
     runs = results.models[each.standing.model].runs
     cells = _numbers(results, each.standing)
     look, link = styles[each.standing.model], config_link(runs[0])
+    said = " ".join(
+      caution.text
+      for caution in warnings.cautions(results)
+      if (caution.model, caution.about) == (each.standing.model, "worst")
+    )
+  of_numbers = [said if name in _UNDER_ATTACK else "" for name in _NUMBERS]
+  marks = (*[""] * (1 + len(losses)), *of_numbers)
   cells = (*losses, *cells)
-  return Row(each.family, look.method, look.color, cells, look.method, link)
+  return Row(each.family, look.method, look.color, cells, look.method, link, marks)
 
 
 def _numbers(results: Results, standing: Standing) -> tuple[str, ...]:
