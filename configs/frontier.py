@@ -10,7 +10,8 @@ strengths, a noised model finetuned on filtered data (no teacher, all labels), d
 filtering at several lengths (what it costs to retain as much), each of three seeds;
 two attackers of three seeds, at learning rates a factor 1.8 apart: one has what is to
 be forgotten alone, the other mixes in what is kept. `quick` is the same with fewer of
-all.
+all. `variance`, ten minutes, is one UNDO model under all combinations of three noises,
+three orders of distillation and three attackers: what is its spread from?
 
 What the models' hyper-parameters are is searched by `undo-jax search` first, if at all,
 and given to this command by --chosen (docs/search.md).
@@ -23,8 +24,8 @@ from undo_jax import config as c
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: tiny or quick."""
-  size = c.parse_size(arg, ("tiny", "quick"))
+  """Returns the config of a size: tiny, quick or variance."""
+  size = c.parse_size(arg, ("tiny", "quick", "variance"))
   config = c.shipped("arithmetic:tiny")
   config.seeds = (0, 1, 2)
   models = config.models
@@ -48,6 +49,9 @@ def get_config(arg: str | None = None) -> c.Config:
   )
   _declare_attacks(config)
   config.report = c.report(budgets=(20, 60, 120), filtering="filtering")
+  if size == "variance":
+    _make_variance(config)
+    return config
   _declare_search(config)
   if size == "quick":
     _make_quick(config)
@@ -119,3 +123,26 @@ def _make_quick(config: c.Config) -> None:
   config.attacks.relearn_mixed.run = False
   config.report.budgets = (20, 60)
   config.search.trials = 4
+
+
+def _make_variance(config: c.Config) -> None:
+  config.seeds = (0,)
+  models = config.models
+  for name in models:
+    models[name].run = name in ("base", "max_ent", "undo")
+  seeds = (0, 1, 2)
+  models.undo.sweep = {
+    "noise": {"alpha": (0.6,)},
+    "streams": {"noise": seeds, "distill_data": seeds},
+  }
+  # A fixed budget: no stop rule that would add a spread of its own.
+  models.undo.stop.rule = None
+  models.undo.optimizer.num_steps = 240
+  models.max_ent.is_attacked = False
+  config.attacks.relearn.update(
+    learning_rates=(1.8e-4, 3.2e-4, 5.6e-4), num_steps=60, evaluations_per_call=3
+  )
+  config.attacks.relearn_mixed.run = False
+  config.references.update(filtered=None, unlearned=None)
+  config.report.filtering = None
+  config.report.budgets = (20, 60)

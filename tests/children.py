@@ -35,6 +35,8 @@ def become(command, environment, written, cwd):
     file = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, number)
   os.environ.update(environment)
+  paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+  sys.path[:0] = [os.path.abspath(path) for path in paths if path]
   sys.argv = ["undo-jax", *command]
   status = 0
   try:

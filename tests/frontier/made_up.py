@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
+import re
 
 import numpy as np
 
@@ -281,7 +282,8 @@ def language() -> Results:
 
 
 def cells(page, label):
-  """Returns the cells of the first row of a model on a page."""
+  """Returns the cells of the first row of a model on a page, without warnings."""
+  page = re.sub('<a class="mark".*?</a>', "", page).replace("\u00a0", " ")
   row = page.split(f"{label}</th>")[1].split("</tr>")[0]
   return row.replace("</td>", "").split("<td>")[1:]
 

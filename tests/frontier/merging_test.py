@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tests.frontier import made_up
-from undo_jax.frontier import merging
+from undo_jax.frontier import matched, merging
 from undo_jax.utils.errors import ConfigError
 
 SMALL = ("base", "data_filtering", "max_ent", "undo_alpha_0.5")
@@ -30,7 +30,7 @@ def test_seeds_of_a_recipe_are_one_model_in_their_order():
     assert [run.seed for run in model.runs] == [1, 2, 3]
     assert model.runs[0] == of(1).models[name].runs[0]
   assert merging.merge({"a": of(1, 4), "b": of(2)}).seeds == (1, 2, 4)
-  assert merging.merge({"alone": of(1)}) == of(1)
+  assert merging.merge({"alone": of(1)}) == matched.completed(of(1))
 
 
 def test_other_models_stand_beside_those_that_are_there():
@@ -51,7 +51,9 @@ def test_a_name_with_another_recipe_is_another_model():
 
 
 def test_a_run_that_is_there_twice_is_one_unless_it_differs():
-  assert merging.merge({"a": of(1), "copy": merging.located(of(1), "b")}) == of(1)
+  assert merging.merge(
+    {"a": of(1), "copy": merging.located(of(1), "b")}
+  ) == matched.completed(of(1))
   other = made_up.changed_run(of(1), "base", directory="elsewhere")
   with pytest.raises(ConfigError, match="different seeds, got seed 1 of base twice"):
     merging.merge({"a": of(1), "b": other})
@@ -61,7 +63,9 @@ def test_a_leaderboard_has_a_line_for_each_model_that_makes_the_whole_again():
   whole = of(0, 1)
   lines = merging.single(whole)
   assert [list(line.models) for line in lines] == [[name] for name in SMALL]
-  assert merging.merge({str(i): line for i, line in enumerate(lines)}) == whole
+  assert merging.merge(
+    {str(i): line for i, line in enumerate(lines)}
+  ) == matched.completed(whole)
 
 
 def test_runs_say_where_they_were():

@@ -1,5 +1,7 @@
 """Tables by seeds: every cell where it belongs, and components that add up."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,23 @@ def test_two_streams_that_are_crossed_are_two_factors():
 def test_a_model_that_nobody_attacked_is_named():
   with pytest.raises(ConfigError, match="nobody: expected a model that was attacked"):
     replication.tables(results_of(drawn(2, 2, 2)), "nobody", 20)
+
+
+def test_cells_that_another_attack_is_on_are_compared_under_the_common_one():
+  scores = drawn(3, 2, 2)
+  results = results_of(scores)
+  (found,) = replication.tables(results, "undo", 20)
+  # A second attack of one cell alone changes nothing, however strong it is.
+  (name, *_) = results.models
+  (run, _) = results.models[name].runs
+  strong = made_up.relearning(
+    [[0.9] * 3], steps=STEPS, rates=(0.5,), more_seeds=[[[0.9] * 3]]
+  )
+  more = made_up.changed_run(results, name, attacks=run.attacks | {"lora": strong})
+  attacks = results.attacks | {"lora": made_up.adversary("LoRA")}
+  more = dataclasses.replace(more, attacks=attacks)
+  (again,) = replication.tables(more, "undo", 20)
+  np.testing.assert_array_equal(again.table, found.table)
+  none = made_up.changed_run(results, name, attacks={"lora": strong})
+  with pytest.raises(ConfigError, match="an attack that is on all of it"):
+    replication.tables(dataclasses.replace(none, attacks=attacks), "undo", 20)

@@ -14,7 +14,7 @@ from tests.frontier.made_up import (
   row,
   synthetic,
 )
-from undo_jax.frontier import report, statistics, tables
+from undo_jax.frontier import report, statistics, tables, variance_tables
 from undo_jax.frontier.figures.style import model_styles
 from undo_jax.frontier.results import Ablation, Scores
 from undo_jax.plan.config import References
@@ -204,13 +204,11 @@ def test_the_spread_is_that_of_each_seeds_components():
   zero = np.zeros(3)
   models = {"runs": of(shifts, zero), "attacks": of(zero, shifts)}
   results = made_up.results(models, report=made_up.report(budgets=(20,)))
-  found = tables.spread(results)
-  assert found.head == ("model", "run", "attack", "run × attack")
-  assert row(found, "runs") == {
-    "run": "0.100",
-    "attack": "0.000",
-    "run × attack": "0.000",
-  }
-  assert row(found, "attacks")["attack"] == "0.100"
+  found = variance_tables.spread(results)
+  run, attack = "the run's seed", "the attacker's seed"
+  assert found.head == ("model", run, attack, f"{run} × {attack}")
+  assert list(row(found, "runs").values()) == ["0.100", "0.000", "0.000"]
+  assert row(found, "attacks")[attack] == "0.100"
   assert "Which seed the spread comes from" in report.page(results)
-  assert tables.spread(synthetic(SMALL, 20, seeds=(0, 1))) is None  # One way.
+  # Repeated in one way.
+  assert variance_tables.spread(synthetic(SMALL, 20, seeds=(0, 1))) is None

@@ -1,9 +1,13 @@
 """Warnings: what they say, of which models, seeds and attacks."""
 
+import json
+
 from tests.frontier import made_up
 from tests.frontier.made_up import RATES, SMALL, at_rate, changed_run, synthetic
-from undo_jax.frontier import report, statistics
+from undo_jax.frontier import report, run_table, statistics, tables
 from undo_jax.frontier import results as results_lib
+from undo_jax.frontier import warnings as warnings_lib
+from undo_jax.frontier.figures import attack_defense, learning_rates, retain_forget
 from undo_jax.frontier.results import Stopped
 from undo_jax.frontier.warnings import warnings
 
@@ -73,3 +77,62 @@ def test_a_diverged_member_is_warned_of_and_never_the_worst():
   assert report.page(results)
   worst = statistics.worst_forget(results, "max_ent", 50)
   assert worst.by_seed[1] == max(forget[0][5], forget[1][5])
+
+
+def test_a_warning_stands_beside_the_numbers_that_it_is_about():
+  results = synthetic(
+    SMALL,
+    500,
+    seeds=(0, 1),
+    second_attack=True,
+    report=made_up.report(worst_over=("relearn",)),
+  )
+  results = at_rate(results, "max_ent", RATES[-1], 1)  # Seed 1 alone, and no LoRA.
+  (edge,) = [c for c in warnings_lib.cautions(results) if "grid" in c.text]
+  assert (edge.model, edge.attack, edge.seeds) == ("max_ent", "relearn", (1,))
+
+  def marked(table):
+    return {
+      (row.name, table.head[i + 1], row.cells[0])
+      for row in table.rows
+      for i, mark in enumerate(row.marks)
+      if mark == edge.text
+    }
+
+  by_seed = run_table.runs(results)
+  assert {(name, seed) for name, _, seed in marked(by_seed)} == {("max_ent", "1")}
+  assert all(head.startswith("by, ") for _, head, _ in marked(by_seed))
+  main = tables.main(results)
+  heads = {head for name, head, _ in marked(main) if name == "max_ent"}
+  assert heads == {head for head in main.head if head.startswith("worst forget")}
+  by_attack = tables.by_attack(results)
+  assert by_attack is not None
+  heads = {head for _, head, _ in marked(by_attack)}
+  assert heads == {head for head in by_attack.head if head.startswith("full finetun")}
+  # What is said of robustness at one budget stands at the head of its column.
+  noisy = [c.budget for c in warnings_lib.cautions(results) if c.about == "robustness"]
+  at = {h for h, mark in zip(main.head, main.marks, strict=True) if mark}
+  assert at == {f"robustness after {budget}" for budget in noisy} & {*main.head}
+  page = report.page(results)
+  assert page.count(f'title="{edge.text}') >= len(marked(main)) + len(marked(by_seed))
+
+
+def test_models_that_nobody_attacked_are_said_to_be_so():
+  results = synthetic((*SMALL, "rmu"), 50, second_attack=True)
+  for index in range(len(results.seeds)):
+    results = changed_run(results, "rmu", index, attacks={})
+  main = made_up.row(tables.main(results), "rmu")
+  under = ("worst", "robustness", "retain after", "steps")
+  assert {cell for head, cell in main.items() if head.startswith(under)} == {
+    "not attacked"
+  }
+  assert main["retain before"] == "0.950" and main["updates"] == "160"
+  by_seed = made_up.row(run_table.runs(results), "rmu")
+  assert by_seed["worst forget after 20 updates"] == "not attacked"
+  columns = {label: (name,) for name, label in (("relearn", "a"), ("lora", "b"))}
+  drawn = attack_defense.cells(results, columns)
+  shown = {cell["model"] for of_budget in drawn.values() for cell in of_budget}
+  assert shown == {"base", "data filtering", "MaxEnt", "UNDO α = 0.3"}
+  for figure in (attack_defense, learning_rates):
+    assert "RMU" not in json.dumps(figure.draw(results, 1000))
+  assert "RMU" in json.dumps(retain_forget.draw(results, 1000))

@@ -148,7 +148,11 @@ def test_an_attacker_may_have_documents_of_its_own(config, tmp_path):
   paths = (str(tmp_path / "attack.jsonl"),)
   config.data.attack = builders.documents(paths=paths, validation_fraction=0.0)
   data, seeds = config.data.to_dict(), {"data": 0, "eval": 0}
-  rows = language_task.prepare(data, seeds, tmp_path / "data", "test")["rows"]
+  outcome = language_task.prepare(data, seeds, tmp_path / "data", "test")
+  rows, apart = outcome["rows"], outcome["apart"]
+  lines = (tmp_path / "attack.jsonl").read_text().splitlines()
+  assert apart["items"]["attacked"] == len({json.loads(line)["text"] for line in lines})
+  assert apart["splits"] == ["attack"] and apart["shared"] == 0
   assert list(rows) == ["retain", "forget", "attack"]
   source = language_task.source(data, tmp_path / "data", "attack")
   assert len(source) == rows["attack"] > 0

@@ -96,6 +96,12 @@ def test_each_corpus_has_rows_of_its_own_length(config, tmp_path):
     else:
       assert text.startswith(split[: size - 2])
       assert row["mask"].all()
+  # What is apart are texts: each corpus repeats one document, questions are counted
+  # alone and with their answers, and that they share a subject is said.
+  apart, asked = outcome["apart"], sum(outcome["items"].values())
+  assert apart["items"]["attacked"] == len(wmdp.forget_splits(data)) == 2
+  assert asked < apart["items"]["scored"] <= 2 * asked and apart["shared"] == 0
+  assert "are of one subject" in apart["note"]
   tasks = outcome["tasks"]
   assert tasks == {
     "wmdp_bio": {"questions": 5, "shots": 0},

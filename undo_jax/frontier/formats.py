@@ -3,6 +3,7 @@
 from undo_jax.frontier.statistics import Mean
 
 ABSENT = "–"
+NOT_ATTACKED = "not attacked"
 
 
 def number(mean: Mean | None, *, digits: int = 3) -> str:

@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from undo_jax.evaluation.metrics import higher_is_worse
-from undo_jax.frontier import attainment, rivals
+from undo_jax.frontier import attainment, resistance, rivals
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier import statistics as st
 from undo_jax.frontier.figures.style import budget_title, model_styles
 from undo_jax.frontier.formats import number, share
 from undo_jax.frontier.results import Results
 from undo_jax.frontier.statistics import Mean, reference
+from undo_jax.frontier.warnings import cautions
 
 _LONGEST = 7  # Models that are named; of a longer front those that gain the most.
 
@@ -26,6 +26,7 @@ class Leader:
   robustness: str | None  # None: no references scale it.
   worst: str
   retain: str
+  mark: str  # The warnings that its robustness rests on, if any.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +48,9 @@ def headline(results: Results) -> Headline | None:
   and data filtering, which is robust by definition, take no part, nor do models that
   lost too much of what they should keep.
   """
-  budgets = rb.budgets(results)
-  named = [budget for budget in budgets if budget in results.report.budgets]
-  if not budgets:
+  budget = resistance.budget(results)
+  if budget is None:
     return None
-  budget = (named or [budgets[-1]])[-1]
   scores = _scores(results, budget)
   costs = {name: _cost(results, name) for name in scores}
   if not scores:
@@ -63,22 +62,14 @@ def headline(results: Results) -> Headline | None:
   ranked = sorted(scores, key=lambda n: -scores[n].value)
   first, second = scores[ranked[0]], scores[ranked[1]] if len(ranked) > 1 else None
   styles = model_styles(results)
-  several = len(first.by_seed) > 1 and _scaled(results, budget)
+  several = len(first.by_seed) > 1 and resistance.is_scaled(results, budget)
   return Headline(
-    when=budget_title(budget, budgets),
+    when=budget_title(budget, rb.budgets(results)),
     leaders=tuple(_leader(results, name, budget) for name in _shortened(front, scores)),
     least=f"{min(first.by_seed):.2f}" if several else None,
     rival=styles[ranked[1]].label if second else None,
     overlaps=second is not None and _low(first) <= _high(second),
     broken=len(_candidates(results)) - len(_whole(results)),
-  )
-
-
-def _scaled(results: Results, budget: int) -> bool:
-  """Whether robustness is defined, and not only the worst forget score."""
-  ends = st.endpoints(results)
-  return None not in ends and all(
-    st.robustness_after(results, str(name), budget) is not None for name in ends
   )
 
 
@@ -93,18 +84,8 @@ def _whole(results: Results) -> list[str]:
 
 def _scores(results: Results, budget: int) -> dict[str, Mean]:
   """Returns how well models resist: robustness, or the worst score, less is better."""
-  names = _whole(results)
-  if _scaled(results, budget):
-    known = {name: st.robustness_after(results, name, budget) for name in names}
-  else:
-    sign = -1 if higher_is_worse(results.metrics["forget"]) else 1
-    known = {name: _signed(results, name, budget, sign) for name in names}
+  known = {name: resistance.of(results, name, budget) for name in _whole(results)}
   return {name: mean for name, mean in known.items() if mean is not None}
-
-
-def _signed(results: Results, name: str, budget: int, sign: int) -> Mean | None:
-  worst = st.worst_forget(results, name, budget)
-  return None if worst is None else st.mean(sign * score for score in worst.by_seed)
 
 
 def _compute(results: Results, name: str) -> Mean | None:
@@ -118,7 +99,7 @@ def _cost(results: Results, name: str) -> float:
 
 def _leader(results: Results, name: str, budget: int) -> Leader:
   style, compute = model_styles(results)[name], _compute(results, name)
-  scaled = _scaled(results, budget)
+  scaled = resistance.is_scaled(results, budget)
   robust = st.robustness_after(results, name, budget) if scaled else None
   return Leader(
     name=name,
@@ -131,7 +112,18 @@ def _leader(results: Results, name: str, budget: int) -> Leader:
     robustness=None if robust is None else number(robust, digits=2),
     worst=number(st.worst_forget(results, name, budget), digits=2),
     retain=number(st.before(results, name, "retain"), digits=2),
+    mark=" ".join(_warned(results, name, budget)),
   )
+
+
+def _warned(results: Results, name: str, budget: int) -> list[str]:
+  """Returns the warnings about a model's worst score, or about robustness then."""
+  return [
+    each.text
+    for each in cautions(results)
+    if (each.model == name and each.about == "worst")
+    or (each.about == "robustness" and each.budget == budget)
+  ]
 
 
 def _shortened(front: list[str], scores: dict[str, Mean]) -> list[str]:

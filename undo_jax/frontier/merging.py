@@ -1,10 +1,12 @@
 """Results of several runs as one: more seeds of a model, and other models beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
+import itertools
 from typing import Any
 
-from undo_jax.frontier.results import ModelResult, ModelRun, Results
+from undo_jax.frontier import matched
+from undo_jax.frontier.results import Apart, ModelResult, ModelRun, Results
 from undo_jax.utils import records
 from undo_jax.utils.errors import ConfigError
 
@@ -43,13 +45,15 @@ def merge(runs: Mapping[str, Results]) -> Results:
   for results in runs.values():
     attacks = results.attacks | attacks
     described = results.protocol["attacks"] | described
-  return records.replaced(
+  merged = records.replaced(
     first,
     seeds=tuple(seeds),
     attacks=attacks,
     protocol=first.protocol | {"attacks": described},
     models=models,
+    apart=_apart(runs.values()),
   )
+  return matched.completed(merged)
 
 
 def single(results: Results) -> list[Results]:
@@ -59,6 +63,7 @@ def single(results: Results) -> list[Results]:
       results,
       models={name: model},
       seeds=tuple(run.seed for run in model.runs),
+      at_retain=(),
     )
     for name, model in results.models.items()
   ]
@@ -76,7 +81,20 @@ def located(results: Results, workdir: str) -> Results:
     )
     for name, model in results.models.items()
   }
-  return records.replaced(results, models=models)
+  apart = tuple(
+    each if each.workdir else records.replaced(each, workdir=workdir)
+    for each in results.apart
+  )
+  return records.replaced(results, models=models, apart=apart)
+
+
+def _apart(runs: Iterable[Results]) -> tuple[Apart, ...]:
+  """Returns what the data stages of all runs compared, each once."""
+  found: list[Apart] = []
+  for each in itertools.chain.from_iterable(results.apart for results in runs):
+    if each not in found:
+      found.append(each)
+  return tuple(found)
 
 
 def _joined(name: str, there: ModelResult | None, model: ModelResult) -> ModelResult:

@@ -11,12 +11,13 @@ import numpy as np
 from undo_jax import attacks, objectives, tasks
 from undo_jax.data.labels import split_of
 from undo_jax.evaluation.metrics import higher_is_worse
-from undo_jax.frontier import labels
+from undo_jax.frontier import labels, matched
 from undo_jax.frontier.compute import Compute
 from undo_jax.frontier.results import (
   SCHEMA,
   Ablation,
   Adversary,
+  Apart,
   Cost,
   Metric,
   ModelResult,
@@ -77,13 +78,14 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
   names = list(next(iter(runs.values())))
   first = [each.stage for each in next(iter(by_seed.values())).values()]
   recipes = stages_lib.identities(first, left_out=("seeds",))
-  return Results(
+  found = Results(
     schema=SCHEMA,
     task=config.task,
     seeds=tuple(runs),
     protocol=_protocol(config, next(iter(by_seed.values()))),
     metrics=metrics,
     items=_items(by_seed),
+    apart=_apart(by_seed),
     references=config.references,
     report=config.report,
     attacks={name: _adversary(entry) for name, entry in config.attacks.items()},
@@ -93,6 +95,7 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
       if name in names
     },
   )
+  return matched.completed(found)
 
 
 def _protocol(config: RunConfig, finished: Mapping[str, "_Finished"]) -> JsonObject:
@@ -151,6 +154,22 @@ def _items(by_seed: Mapping[int, Mapping[str, _Finished]]) -> dict[str, int]:
   """Returns how many items each metric is of, as the data stage counted them."""
   first = next(iter(by_seed.values()))
   return dict(first[stages_lib.DATA].outcome.get("items", {}))
+
+
+def _apart(by_seed: Mapping[int, Mapping[str, _Finished]]) -> tuple[Apart, ...]:
+  """Returns what each data stage compared; stages of before have nothing."""
+  found: dict[str, Apart] = {}
+  for seed, finished in by_seed.items():
+    data = finished[stages_lib.DATA]
+    if "apart" not in data.outcome:
+      continue
+    read = records.from_json(Apart, data.outcome["apart"], path=data.directory)
+    before = found.get(data.directory)
+    seeds = (*(before.seeds if before else ()), seed)
+    found[data.directory] = records.replaced(
+      read, directory=data.directory, seeds=seeds
+    )
+  return tuple(found.values())
 
 
 def _runs(

@@ -18,7 +18,7 @@ from undo_jax.frontier.results import ModelRun, Results
 from undo_jax.utils.errors import ConfigError
 
 RUN, ATTACK = "run", "attack"  # Factors: the run's seed, the attack's.
-_STREAMS = "streams."  # Before a stream's name in what is swept.
+STREAMS = "streams."  # Before a stream's name in what is swept.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,8 @@ def tables(results: Results, family: str, budget: int) -> list[Replication]:
   streams: tuple[str, ...] = ()
   for name, model in results.models.items():
     if family in (name, model.family) and all(run.attacks for run in model.runs):
-      swept = {k: v for k, v in model.swept.items() if k.startswith(_STREAMS)}
-      streams = tuple(key.removeprefix(_STREAMS) for key in swept)
+      swept = {k: v for k, v in model.swept.items() if k.startswith(STREAMS)}
+      streams = tuple(key.removeprefix(STREAMS) for key in swept)
       fixed = {k: v for k, v in model.swept.items() if k not in swept}
       label = ", ".join([family, *(f"{k} = {v}" for k, v in fixed.items())])
       seeds = tuple(int(seed) for seed in swept.values())
@@ -80,11 +80,15 @@ def _table(
   """Returns the table of one combination of what is no seed."""
   run_seeds = sorted({run.seed for runs in cells.values() for run in runs})
   levels = [sorted({seeds[i] for seeds in cells}) for i in range(len(streams))]
-  scores = {
-    (*seeds, run.seed): _scores(results, run, budget)
-    for seeds, runs in cells.items()
-    for run in runs
-  }
+  scores = _of_common(
+    {
+      (*seeds, run.seed): _scores(results, run, budget)
+      for seeds, runs in cells.items()
+      for run in runs
+    }
+  )
+  if not next(iter(scores.values()))[0]:
+    raise ConfigError(f"{label}: expected an attack that is on all of it, got none")
   attack, rate, step, column = _worst(results, scores)
   num_attacks = max(len(found[1]) for found in scores.values())
   all_levels = [*levels, run_seeds, list(range(num_attacks))]
@@ -129,6 +133,18 @@ def _scores(
     scores.append(forget_AxRxS.reshape(len(forget_AxRxS), -1))
   fewest = min(map(len, scores))
   return choices, np.concatenate([each[:fewest] for each in scores], axis=1)
+
+
+def _of_common(
+  scores: Mapping[tuple[int, ...], tuple[list[tuple[str, float, int]], np.ndarray]],
+) -> dict[tuple[int, ...], tuple[list[tuple[str, float, int]], np.ndarray]]:
+  """Returns the choices that an attacker has in every cell, and their scores."""
+  first, *others = (choices for choices, _ in scores.values())
+  common = [choice for choice in first if all(choice in other for other in others)]
+  return {
+    cell: (common, found[:, [choices.index(choice) for choice in common]])
+    for cell, (choices, found) in scores.items()
+  }
 
 
 def _worst(results: Results, scores: Mapping) -> tuple[str, float, int, int]:

@@ -10,10 +10,26 @@ import os
 import jinja2
 
 from undo_jax.evaluation.metrics import higher_is_worse
-from undo_jax.frontier import figures, rivals, run_table, search_table, tables
+from undo_jax.frontier import (
+  figures,
+  held_apart,
+  matched,
+  matched_tables,
+  resistance,
+  rivals,
+  run_table,
+  search_table,
+  tables,
+  variance_tables,
+)
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier.figures import render
-from undo_jax.frontier.figures.style import attack_labels, model_styles, themes
+from undo_jax.frontier.figures.style import (
+  attack_labels,
+  budget_title,
+  model_styles,
+  themes,
+)
 from undo_jax.frontier.headline import headline
 from undo_jax.frontier.results import Adversary, Metric, ModelRun, Results
 from undo_jax.frontier.statistics import reference
@@ -116,7 +132,15 @@ def page(
     main=tables.main(results),
     by_attack=tables.by_attack(results),
     certainty=tables.certainty(results),
-    spread=tables.spread(results),
+    held_apart=held_apart.sentences(results),
+    bound=matched.bound(results),
+    equal_retain=matched_tables.equal_retain(results),
+    by_level=matched_tables.by_level(results),
+    score_points=matched_tables.points(results),
+    after_named=_after_named(results),
+    spread=variance_tables.spread(results),
+    components=variance_tables.components(results),
+    to_buy=variance_tables.to_buy(results),
     ablations=tables.ablations(results),
     beside_rival=tables.beside_rival(results, labels.__getitem__),
     runs=run_table.runs(results),
@@ -147,6 +171,12 @@ def text_table(results: Results) -> str:
     for table in shown
     if table is not None
   )
+
+
+def _after_named(results: Results) -> str:
+  """Returns after how many updates of an attack families are compared."""
+  budget = resistance.budget(results)
+  return "" if budget is None else budget_title(budget, rb.budgets(results))
 
 
 def trained(attack: Adversary) -> str:

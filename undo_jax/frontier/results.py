@@ -132,6 +132,59 @@ class Adversary:
 
 
 @record
+class Apart:
+  """Which items one data stage found attacked, scored and read by stop rules.
+
+  No item is of two kinds: the stage compares their hashes, and fails on the first that
+  two kinds share. undo_jax/tasks/apart.py says what is compared.
+  """
+
+  workdir: str | None = None  # As ModelRun's.
+  directory: str = ""  # Of the stage, likewise.
+  seeds: tuple[int, ...] = ()  # Of the runs that read its data.
+  what: str  # The items in words.
+  items: dict[str, int]  # How many different ones there are of each kind.
+  digests: dict[str, str]  # Of their sorted hashes.
+  shared: int  # Hashes of two kinds.
+  splits: tuple[str, ...]  # That the attacked items are those of.
+  others: tuple[str, ...]  # Splits to be forgotten that hold scored items too.
+  note: str  # What the comparison does not say.
+
+
+@record
+class Measured:
+  """A mean over seeds."""
+
+  value: float
+  half_width: float | None  # Of its 95 % interval; None: one seed has none.
+
+
+@record
+class Standing:
+  """The member that stands for a family, by the largest budget the config names."""
+
+  model: str
+  retain: Measured | None  # Before the attack.
+  worst_forget: Measured | None  # None: it was not attacked.
+  robustness: Measured | None  # None: likewise, or no references scale it.
+  flops: float
+  fraction_of_filtered: Measured | None
+  directories: tuple[str, ...]  # Of its seeds, below WORKDIR/stages.
+
+
+@record
+class AtRetain:
+  """A family at one retain score; frontier/matched.py says how its member is chosen."""
+
+  rule: Literal["cheapest", "most robust"]
+  loss: float  # Points of the retain score that may be lost.
+  level: float  # The retain score that is left.
+  family: str = ""
+  most_retained: float | None = None  # The best of its members' retain scores.
+  standing: Standing | None = None  # None: no member keeps the level.
+
+
+@record
 class Results:
   """All that the page is made from."""
 
@@ -148,6 +201,8 @@ class Results:
   report: Report
   attacks: dict[str, Adversary]
   models: dict[str, ModelResult]
+  apart: tuple[Apart, ...] = ()  # Empty: of before it was recorded.
+  at_retain: tuple[AtRetain, ...] = ()  # Who stands for each family, by what it keeps.
 
 
 def to_json(results: Results) -> JsonObject:

@@ -1,12 +1,16 @@
 """The table of every seed: what each run came to, and where its files are."""
 
+from collections.abc import Sequence
+
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import robustness as rb
+from undo_jax.frontier import warnings
 from undo_jax.frontier.figures.charts import config_link
 from undo_jax.frontier.figures.style import attack_labels, budget_title, model_styles
-from undo_jax.frontier.formats import ABSENT, count
+from undo_jax.frontier.formats import ABSENT, NOT_ATTACKED, count
 from undo_jax.frontier.results import ModelRun, Relearning, Results, Score
 from undo_jax.frontier.tables import Row, Table
+from undo_jax.frontier.warnings import About, Caution
 
 
 def runs(results: Results) -> Table:
@@ -18,6 +22,7 @@ def runs(results: Results) -> Table:
     head += [f"worst forget {title}", f"by, {title}"]
   head += ["updates", "FLOPs", "stopped", "run directory"]
   styles = model_styles(results)
+  cautions = warnings.cautions(results)
   rows = [
     Row(
       name=name,
@@ -26,6 +31,7 @@ def runs(results: Results) -> Table:
       cells=tuple(_cells(results, run, budgets)),
       method=styles[name].method,
       link=config_link(run),
+      marks=tuple(_marks(results, name, run, budgets, cautions)),
     )
     for name, model in results.models.items()
     for run in model.runs
@@ -41,16 +47,47 @@ def _cells(results: Results, run: ModelRun, budgets: tuple[int, ...]) -> list[st
   return [*cells, run.stopped.reason, run.directory]
 
 
-def _worst(results: Results, run: ModelRun, budget: int) -> list[str]:
-  """Returns the worst forget score, and which attack at which rate it is of."""
-  under = rb.strongest(
+def _marks(
+  results: Results,
+  name: str,
+  run: ModelRun,
+  budgets: tuple[int, ...],
+  cautions: Sequence[Caution],
+) -> list[str]:
+  """Returns the warning beside each cell, those of other attacks and seeds left out."""
+
+  def said(about: About, attack: str | None = None) -> str:
+    return " ".join(
+      each.text
+      for each in cautions
+      if each.model == name
+      and each.about == about
+      and run.seed in each.seeds
+      and each.attack in (None, attack)
+    )
+
+  marks = ["", said("before"), said("before")]
+  for budget in budgets:
+    under = _strongest(results, run, budget)
+    names = [attack for attack, each in run.attacks.items() if each is under]
+    marks += ["", said("worst", *names)]
+  return [*marks, said("updates"), "", "", ""]
+
+
+def _strongest(results: Results, run: ModelRun, budget: int) -> Relearning | None:
+  return rb.strongest(
     run,
     rb.counted(results),
     budget,
     higher_is_worse=higher_is_worse(results.metrics["forget"]),
   )
+
+
+def _worst(results: Results, run: ModelRun, budget: int) -> list[str]:
+  """Returns the worst forget score, and which attack at which rate it is of."""
+  under = _strongest(results, run, budget)
   if under is None:
-    return [ABSENT, ABSENT]
+    return [NOT_ATTACKED, ABSENT]
   step = rb.step_index(under.steps, budget)
   rate = f"{under.worst_learning_rate[step]:g}"
   if len(results.attacks) > 1:

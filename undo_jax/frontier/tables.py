@@ -6,19 +6,29 @@ import math
 from statistics import median_low
 from typing import TypeAlias
 
-from undo_jax.frontier import replication, rivals
+from undo_jax.frontier import rivals, warnings
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier import statistics as st
 from undo_jax.frontier.figures.style import attack_labels, budget_title, model_styles
-from undo_jax.frontier.formats import ABSENT, count, number
+from undo_jax.frontier.formats import ABSENT, NOT_ATTACKED, count, number
 from undo_jax.frontier.results import Results
 from undo_jax.frontier.statistics import Kind, Mean, reference
-from undo_jax.utils.errors import ConfigError
+from undo_jax.frontier.warnings import About, Caution
 
 _PARTS = (0.5, 0.9, 0.95)  # Of the base's capability, to win back.
 KINDS: tuple[Kind, ...] = ("retain", "forget")
-# What stands at the head of a column, and a model's cell in it.
-Column: TypeAlias = tuple[str, Callable[[str], Mean | str | None]]
+Cell: TypeAlias = Callable[[str], Mean | str | None]  # Of a model, by its name.
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """What stands at the head of a column, and a model's cell in it."""
+
+  head: str
+  cell: Cell
+  attacks: Sequence[str] | None = None  # Whose work it is of; None: not of an attack.
+  about: About | None = None  # Which warnings stand beside its cells.
+  budget: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +41,7 @@ class Row:
   cells: tuple[str, ...]
   method: str = ""  # What a legend calls it, or its family.
   link: str | None = None  # Where the last cell leads.
+  marks: tuple[str, ...] = ()  # The warning beside each cell, "" where there is none.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +50,7 @@ class Table:
 
   head: tuple[str, ...]  # Over the label and over each cell.
   rows: tuple[Row, ...]
+  marks: tuple[str, ...] = ()  # Beside each head, likewise.
 
 
 def main(results: Results) -> Table:
@@ -46,24 +58,32 @@ def main(results: Results) -> Table:
   after = after_budgets(results)
   columns = [_before(results, kind, f"{kind} before") for kind in KINDS]
   columns += [_worst(results, b, f"worst forget {title}") for b, title in after]
+  attacks = rb.counted(results)
   columns += [
-    (f"retain {title}", lambda n, b=b: st.retain_under(results, n, b))
+    Column(f"retain {title}", lambda n, b=b: st.retain_under(results, n, b), attacks)
     for b, title in after[-1:]
   ]
   if None not in st.endpoints(results):
     columns += [
-      (f"robustness after {b}", lambda n, b=b: _robustness(results, n, b))
+      Column(
+        f"robustness after {b}",
+        lambda n, b=b: _robustness(results, n, b),
+        attacks,
+        about="robustness",
+        budget=b,
+      )
       for b, _ in after
       if b in results.report.budgets
     ]
-  columns.append(("updates", lambda n: _updates(results, n)))
+  columns.append(Column("updates", lambda n: _updates(results, n), about="updates"))
   if reference(results, "filtered"):
     columns.append(_compute(results, "compute / data filtering"))
   if reference(results, "base"):
-    columns.append(("labelled / pretraining", lambda n: _labelled(results, n)))
+    columns.append(Column("labelled / pretraining", lambda n: _labelled(results, n)))
   if after and st.capability(results):
-    columns.append(("steps to recover half of base", lambda n: _recovery(results, n)))
-  return _table(results, columns)
+    head = "steps to recover half of base"
+    columns.append(Column(head, lambda n: _recovery(results, n), attacks))
+  return of_models(results, columns)
 
 
 def by_attack(results: Results) -> Table | None:
@@ -74,7 +94,7 @@ def by_attack(results: Results) -> Table | None:
     for budget, title in after_budgets(results)
     for name, label in labels.items()
   ]
-  return _table(results, columns) if len(labels) > 1 else None
+  return of_models(results, columns) if len(labels) > 1 else None
 
 
 def certainty(results: Results) -> Table | None:
@@ -86,57 +106,30 @@ def certainty(results: Results) -> Table | None:
   if not after:
     return None
   budget, title = after[-1]
-  columns: list[Column] = [
-    _worst(results, budget, f"worst forget {title}"),
-    ("likewise, held-out attack", lambda n: st.cross_fitted(results, n, budget)),
-    ("its binomial error", lambda n: _binomial(results, n, budget)),
-    (
-      "on what the attacker learns",
-      lambda n: st.task_score(results, n, "forget_attacked", budget),
+  under: dict[str, Cell] = {
+    "likewise, held-out attack": lambda n: st.cross_fitted(results, n, budget),
+    "its binomial error": lambda n: _binomial(results, n, budget),
+    "on what the attacker learns": lambda n: st.task_score(
+      results, n, "forget_attacked", budget
     ),
-  ]
-  columns += [
-    (f"updates to {part:.0%} of base", lambda n, p=part: _time(results, n, p))
-    for part in _PARTS
-  ]
-  columns.append(("attacker's tokens to 50%", lambda n: _spent(results, n)[0]))
-  columns.append(("attacker's FLOPs to 50%", lambda n: _spent(results, n)[1]))
+    **{
+      f"updates to {part:.0%} of base": lambda n, p=part: _time(results, n, p)
+      for part in _PARTS
+    },
+    "attacker's tokens to 50%": lambda n: _spent(results, n)[0],
+    "attacker's FLOPs to 50%": lambda n: _spent(results, n)[1],
+  }
+  columns = [_worst(results, budget, f"worst forget {title}")]
+  columns += [Column(head, cell, rb.counted(results)) for head, cell in under.items()]
   if reference(results, "filtered"):
     head = "compute / data filtering of equal retain"
-    columns.append((head, lambda n: st.compute_at_equal_retain(results, n)))
+    columns.append(Column(head, lambda n: st.compute_at_equal_retain(results, n)))
   known = [
-    (head, cell)
-    for head, cell in columns
-    if any(cell(name) not in (None, ABSENT) for name in results.models)
+    column
+    for column in columns
+    if any(column.cell(name) not in (None, ABSENT) for name in results.models)
   ]
-  return _table(results, known)
-
-
-def spread(results: Results) -> Table | None:
-  """Returns which seeds each model's figure varies with, as standard deviations.
-
-  Of the score under one attack after the last budget, by frontier.variance: of each
-  factor by itself, and of those that act together. An estimate below zero is written
-  with its sign. None where nothing is repeated in two ways.
-  """
-  after = after_budgets(results)
-  found: dict[str, dict[str, str]] = {}
-  for name, model in results.models.items():
-    if not after or not all(run.attacks for run in model.runs):
-      continue
-    try:
-      (table,) = replication.tables(results, name, after[-1][0])
-      parts = replication.components(table)
-    except ConfigError:  # A factor of one level, or too few cells.
-      continue
-    if len(table.factors) > 1:
-      found[name] = {
-        " × ".join(f for f in table.factors if f in group): _deviation(value)
-        for group, value in parts.items()
-      }
-  heads = list(dict.fromkeys(head for cells in found.values() for head in cells))
-  columns: list[Column] = [(head, lambda n, h=head: found[n].get(h)) for head in heads]
-  return _table(results, columns, list(found)) if found else None
+  return of_models(results, known)
 
 
 def ablations(results: Results) -> Table | None:
@@ -145,20 +138,20 @@ def ablations(results: Results) -> Table | None:
     name: [run.ablation for run in model.runs if run.ablation is not None]
     for name, model in results.models.items()
   }
-  columns: list[Column] = [
-    ("MLP units", lambda n: count(ablated[n][0].mlp_units)),
-    ("key/value heads", lambda n: count(ablated[n][0].kv_heads)),
+  columns = [
+    Column("MLP units", lambda n: count(ablated[n][0].mlp_units)),
+    Column("key/value heads", lambda n: count(ablated[n][0].kv_heads)),
   ]
   for kind in KINDS:
     columns += [
-      (
+      Column(
         f"{kind} before ablation",
         lambda n, k=kind: st.mean(getattr(each.before, k) for each in ablated[n]),
       ),
       _before(results, kind, f"{kind} after"),
     ]
   names = [name for name in ablated if ablated[name]]
-  return _table(results, columns, names) if names else None
+  return of_models(results, columns, names) if names else None
 
 
 def by_task(results: Results, budget: int | None = None) -> Table | None:
@@ -173,11 +166,16 @@ def by_task(results: Results, budget: int | None = None) -> Table | None:
   scores = [run.before.by_task for run in runs]
   if budget is not None:
     scores = [under.by_task for run in runs for under in run.attacks.values()]
-  columns: list[Column] = [
-    (task.replace("_", " "), lambda n, t=task: st.task_score(results, n, t, budget))
+  attacks = None if budget is None else rb.counted(results)
+  columns = [
+    Column(
+      task.replace("_", " "),
+      lambda n, t=task: st.task_score(results, n, t, budget),
+      attacks,
+    )
     for task in dict.fromkeys(task for of_run in scores for task in of_run)
   ]
-  return _table(results, columns) if columns else None
+  return of_models(results, columns) if columns else None
 
 
 def beside_rival(results: Results, shown: Callable[[str], str] = str) -> Table | None:
@@ -194,21 +192,21 @@ def beside_rival(results: Results, shown: Callable[[str], str] = str) -> Table |
   retain = _before(results, "retain", "retain")
   columns = [retain, _compute(results, "compute")]
   if not reference(results, "filtered"):
-    columns[-1] = ("FLOPs", lambda n: f"{rivals.flops(results, n):.3g}")
+    columns[-1] = Column("FLOPs", lambda n: f"{rivals.flops(results, n):.3g}")
   for budget, _ in after_budgets(results):
     other = {name: rivals.rival(results, name, budget) for name in names}
     worst = _worst(results, budget, f"worst forget after {budget}")
     columns += [
       worst,
       _of_rival(f"{results.report.rival} within its compute", other, shown),
-      _of_rival("its retain", other, retain[1]),
-      _of_rival("its worst forget", other, worst[1]),
-      (
+      _of_rival("its retain", other, retain.cell),
+      _of_rival("its worst forget", other, worst.cell),
+      Column(
         "seeds more robust than it",
         lambda n, b=budget, other=other: _won(results, n, other[n], b),
       ),
     ]
-  return _table(results, columns, names) if names else None
+  return of_models(results, columns, names) if names else None
 
 
 def terminal(results: Results) -> Table:
@@ -217,7 +215,7 @@ def terminal(results: Results) -> Table:
   columns += [_worst(results, b, f"forget {t}") for b, t in after_budgets(results)]
   if reference(results, "filtered"):
     columns.append(_compute(results, "compute"))
-  return _table(results, columns)
+  return of_models(results, columns)
 
 
 def after_budgets(results: Results) -> list[tuple[int, str]]:
@@ -226,36 +224,66 @@ def after_budgets(results: Results) -> list[tuple[int, str]]:
   return [(budget, budget_title(budget, budgets)) for budget in budgets]
 
 
-def _table(
+def of_models(
   results: Results, columns: Sequence[Column], names: Iterable[str] | None = None
 ) -> Table:
   """Returns the rows of models, all unless they are named."""
   styles = model_styles(results)
-
-  def text(cell: Mean | str | None) -> str:
-    return cell if isinstance(cell, str) else number(cell)
-
+  cautions = warnings.cautions(results)
   rows = (
     Row(
       n,
       styles[n].label,
       styles[n].color,
-      tuple(text(cell(n)) for _, cell in columns),
+      tuple(_text(results, n, column) for column in columns),
       styles[n].method,
+      marks=tuple(_mark(cautions, column, n) for column in columns),
     )
     for n in (results.models if names is None else names)
   )
-  return Table(("model", *(head for head, _ in columns)), tuple(rows))
+  return Table(
+    ("model", *(column.head for column in columns)),
+    tuple(rows),
+    ("", *(_mark(cautions, column, None) for column in columns)),
+  )
+
+
+def _text(results: Results, name: str, column: Column) -> str:
+  """Returns a cell; of a model that none of the column's attacks was on, that."""
+  runs = results.models[name].runs
+  if column.attacks is not None and not any(
+    attack in run.attacks for run in runs for attack in column.attacks
+  ):
+    return NOT_ATTACKED
+  cell = column.cell(name)
+  return cell if isinstance(cell, str) else number(cell)
+
+
+def _mark(cautions: Sequence[Caution], column: Column, name: str | None) -> str:
+  """Returns the warnings of a cell, or of a column's head (None)."""
+  return " ".join(
+    each.text
+    for each in cautions
+    if each.model == name
+    and each.about == column.about
+    and each.budget in (None, column.budget)
+    and (each.attack is None or each.attack in (column.attacks or ()))
+  )
 
 
 def _before(results: Results, kind: Kind, head: str) -> Column:
-  return head, lambda name: st.before(results, name, kind)
+  return Column(head, lambda name: st.before(results, name, kind), about="before")
 
 
 def _worst(
   results: Results, budget: int, head: str, attacks: Sequence[str] | None = None
 ) -> Column:
-  return head, lambda name: st.worst_forget(results, name, budget, attacks)
+  return Column(
+    head,
+    lambda name: st.worst_forget(results, name, budget, attacks),
+    rb.counted(results) if attacks is None else attacks,
+    about="worst",
+  )
 
 
 def _compute(results: Results, head: str) -> Column:
@@ -267,7 +295,7 @@ def _compute(results: Results, head: str) -> Column:
       return dataclasses.replace(mean, half_width=None)
     return mean
 
-  return head, cell
+  return Column(head, cell)
 
 
 def _robustness(results: Results, name: str, budget: int) -> str:
@@ -321,18 +349,13 @@ def _binomial(results: Results, name: str, budget: int) -> str:
   return f"{st.binomial_half_width(worst.value, items):.3f}"
 
 
-def _deviation(variance: float) -> str:
-  shown = f"{math.sqrt(abs(variance)):.3f}"
-  return f"−{shown}" if variance < 0 and float(shown) else shown
-
-
 def _of_rival(
   head: str,
   other: dict[str, str | None],
-  cell: Callable[[str], Mean | str | None],
+  cell: Cell,
 ) -> Column:
   """Returns a column about the rivals of models."""
-  return head, lambda n: None if (rival := other[n]) is None else cell(rival)
+  return Column(head, lambda n: None if (rival := other[n]) is None else cell(rival))
 
 
 def _won(results: Results, name: str, other: str | None, budget: int) -> str:

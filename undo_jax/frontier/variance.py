@@ -222,29 +222,57 @@ def bootstrap(
 
   Reference: Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1 (2007).
   """
-  observed = components(table, factors)
+  drawn = _redrawn(table, factors, seed, num_resamples)
+  return {
+    group: _percentiles([parts[group] for parts in drawn], confidence)
+    for group in drawn[0]
+  }
+
+
+def bootstrap_effects(
+  table: ArrayLike,
+  factors: Sequence[str],
+  *,
+  seed: int,
+  num_resamples: int = 1000,
+  confidence: float = 0.95,
+) -> dict[str, tuple[Interval, ...]]:
+  """Returns intervals of each factor's first-order and total effect, as `bootstrap`."""
+  drawn = [effects(p) for p in _redrawn(table, factors, seed, num_resamples)]
+  pairs = {n: [(d[n].first_order, d[n].total) for d in drawn] for n in drawn[0]}
+  return {
+    name: tuple(_percentiles(each, confidence) for each in zip(*both, strict=True))
+    for name, both in pairs.items()
+  }
+
+
+def _redrawn(
+  table: ArrayLike, factors: Sequence[str], seed: int, num_resamples: int
+) -> list[dict[Group, float]]:
+  """Returns the components of tables whose levels are drawn with replacement."""
+  components(table, factors)
   values = _values(table, factors)
   replicated = np.ndim(table) > len(factors)
   rng = np.random.default_rng(seed)
-  drawn: list[list[float]] = []
+  drawn: list[dict[Group, float]] = []
   for _ in range(num_resamples * _DRAWS_PER_RESAMPLE):
     weights = _resampled(rng, values.shape[:-1])[..., None] * np.isfinite(values)
     try:
-      again = _components(values, weights, tuple(factors), replicated)
+      drawn.append(_components(values, weights, tuple(factors), replicated))
     except ConfigError:  # A factor's draws were all of one level.
       continue
-    drawn.append([again[group] for group in observed])
     if len(drawn) == num_resamples:
-      break
-  else:
-    raise ConfigError(
-      f"only {len(drawn)} of {num_resamples * _DRAWS_PER_RESAMPLE} resamples of levels"
-      " hold what the components need; make more levels of each factor"
-    )
+      return drawn
+  raise ConfigError(
+    f"only {len(drawn)} of {num_resamples * _DRAWS_PER_RESAMPLE} resamples of levels"
+    " hold what the components need; make more levels of each factor"
+  )
+
+
+def _percentiles(values: Sequence[float], confidence: float) -> Interval:
   tail = 50 * (1 - confidence)
-  low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
-  ends = zip(observed, low, high, strict=True)
-  return {group: Interval(float(a), float(b)) for group, a, b in ends}
+  low, high = np.percentile(values, [tail, 100 - tail])
+  return Interval(float(low), float(high))
 
 
 def mean_over_levels(

@@ -1,6 +1,8 @@
 """What a reader should know before trusting the numbers."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from typing import Literal, TypeAlias
 
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import robustness as rb
@@ -8,50 +10,78 @@ from undo_jax.frontier import statistics
 from undo_jax.frontier.figures.style import attack_labels, model_styles
 from undo_jax.frontier.results import ModelResult, Relearning, Results
 
+# A table's columns: scores before the attack, worst ones, updates, robustness.
+About: TypeAlias = Literal["before", "worst", "updates", "robustness"]
+# What is said of a model, about what, of which seeds, under which attack.
+Said: TypeAlias = tuple[str, About, tuple[int, ...], str | None]
 _NOISY_SPAN = 0.1  # Part of the base's capability below which robustness is noisy.
+
+
+@dataclasses.dataclass(frozen=True)
+class Caution:
+  """A warning, and which numbers it is about."""
+
+  text: str  # A sentence that begins with the model.
+  model: str | None  # By name; None: all.
+  about: About
+  seeds: tuple[int, ...] = ()
+  attack: str | None = None  # None: of all, or of none.
+  budget: int | None = None  # None: of all.
 
 
 def warnings(results: Results) -> list[str]:
   """Returns sentences, not escaped; none if there is nothing to warn of."""
-  sentences = []
+  return [each.text for each in cautions(results)]
+
+
+def cautions(results: Results) -> list[Caution]:
+  """Returns the warnings with the numbers that they are about."""
+  found = []
   attacks = attack_labels(results)
   more_is_worse = higher_is_worse(results.metrics["forget"])
   for name, style in model_styles(results).items():
     model = results.models[name]
-    texts = [*_scores(model), *_unattacked(model, rb.counted(results), attacks)]
+    own = [*_scores(model), *_unattacked(model, rb.counted(results), attacks)]
     for attack, label in attacks.items():
       by_seed = {r.seed: r.attacks[attack] for r in model.runs if attack in r.attacks}
+      under_it: list[Said] = []
       # Attacking the base model relearns nothing, so its worst rate is arbitrary.
       if name != results.references.base:
         under = f" under {label}" if len(attacks) > 1 else ""
-        texts += _edges(by_seed, under, more_is_worse)
-      texts += _diverged(by_seed, label)
-    texts += _limits(model)
-    sentences += [f"{style.label}: {text}" for text in texts]
-  return [*sentences, *_noise(results)]
+        under_it += _edges(by_seed, under, more_is_worse)
+      under_it += _diverged(by_seed, label)
+      own += [said[:3] + (attack,) for said in under_it]
+    own += _limits(model)
+    found += [
+      Caution(f"{style.label}: {text}", name, about, seeds, attack)
+      for text, about, seeds, attack in own
+    ]
+  return [*found, *_noise(results)]
 
 
-def _scores(model: ModelResult) -> Iterator[str]:
+def _scores(model: ModelResult) -> Iterator[Said]:
   """Says of which seeds a model is broken before any attack."""
   broken = [r.seed for r in model.runs if None in (r.before.retain, r.before.forget)]
   if broken:
-    yield f"a score before the attack is not finite ({_seeds(broken)})."
+    text = f"a score before the attack is not finite ({_seeds(broken)})."
+    yield text, "before", tuple(broken), None
 
 
 def _unattacked(
   model: ModelResult, counted: Sequence[str], labels: Mapping[str, str]
-) -> Iterator[str]:
+) -> Iterator[Said]:
   """Says that the worst case of a model is over fewer attacks than that of others."""
   missing = [n for n in counted if any(n not in run.attacks for run in model.runs)]
   is_attacked = any(run.attacks for run in model.runs)
   if missing and is_attacked:
     names = ", ".join(labels[name] for name in missing)
-    yield f"not attacked by {names}, which the worst case of other models is over."
+    text = f"not attacked by {names}, which the worst case of other models is over."
+    yield text, "worst", tuple(run.seed for run in model.runs), None
 
 
 def _edges(
   by_seed: Mapping[int, Relearning], under: str, more_is_worse: bool
-) -> Iterator[str]:
+) -> Iterator[Said]:
   """Says that the attack is not known to be bracketed, and of which seeds."""
   edges = {
     seed: rb.edge_of_grid(relearned, higher_is_worse=more_is_worse)
@@ -63,40 +93,44 @@ def _edges(
     steps = sum(edge.steps for edge in hit.values())
     decided = sum(edge.decided_steps for edge in hit.values())
     if hit and at == "only":
-      yield f"attacked{under} with a single learning rate, {rates[0]}."
+      text = f"attacked{under} with a single learning rate, {rates[0]}."
+      yield text, "worst", tuple(hit), None
     elif hit:
-      yield (
+      text = (
         f"the {at} learning rate of the grid, {rates[0]}, was most often the worst"
         f"{under} ({steps} of {decided} steps, {_seeds(hit)}); a {beyond} one might "
         "relearn faster."
       )
+      yield text, "worst", tuple(hit), None
 
 
-def _diverged(by_seed: Mapping[int, Relearning], label: str) -> Iterator[str]:
+def _diverged(by_seed: Mapping[int, Relearning], label: str) -> Iterator[Said]:
   """Says which learning rates of an attack have lost scores, and of which seeds."""
   lost: dict[float, list[int]] = {}
   for seed, relearned in by_seed.items():
     for rate in rb.diverged(relearned):
       lost.setdefault(rate, []).append(seed)
   for rate, seeds in lost.items():
-    yield (
+    text = (
       f"under {label} the learning rate {rate:g} diverged ({_seeds(seeds)}); where it "
       "did it is never the worst."
     )
+    yield text, "worst", tuple(seeds), None
 
 
-def _limits(model: ModelResult) -> Iterator[str]:
+def _limits(model: ModelResult) -> Iterator[Said]:
   """Says that training ended before its stop rule was met."""
   hit = {r.seed: r.stopped for r in model.runs if r.stopped.reason == "step limit"}
   if hit:
     updates = max(stopped.updates for stopped in hit.values())
-    yield (
+    text = (
       f"training hit its step limit after {updates:,} updates ({_seeds(hit)}), before "
       "its stop rule was met."
     )
+    yield text, "updates", tuple(hit), None
 
 
-def _noise(results: Results) -> Iterator[str]:
+def _noise(results: Results) -> Iterator[Caution]:
   """Says after which budgets the references are too close to scale robustness."""
   known = statistics.capability(results).values()
   spans = [abs(base - floor) for base, floor in known]
@@ -104,10 +138,11 @@ def _noise(results: Results) -> Iterator[str]:
     ends = statistics.by_seed(results, statistics.endpoints(results), budget)
     span = min((abs(a - b) for a, b in ends), default=None)
     if spans and span is not None and span < _NOISY_SPAN * sum(spans) / len(spans):
-      yield (
+      text = (
         f"After {budget} updates unlearning alone and data filtering differ by only "
         f"{span:.3f}; robustness at that budget magnifies noise."
       )
+      yield Caution(text, None, "robustness", budget=budget)
 
 
 def _seeds(seeds: Iterable[int]) -> str:

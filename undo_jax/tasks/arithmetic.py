@@ -13,7 +13,7 @@ import numpy as np
 from undo_jax.data import arithmetic, arithmetic_dataset, tokenizers
 from undo_jax.evaluation import arithmetic as evaluation
 from undo_jax.evaluation import cross_entropy, metrics
-from undo_jax.tasks import corpora, generated
+from undo_jax.tasks import apart, corpora, generated
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks, streams
 from undo_jax.utils.types import ConfigError, JsonObject, Rows
@@ -92,7 +92,11 @@ def prepare(
     read=lambda split: arithmetic_dataset.read(builder, f"{split}_train"),
     encode=lambda problem: tokenizer.encode(problem.text),
   )
-  found = {"rows": sizes, **_counts(data, seeds, directory)}
+  found = {
+    "rows": sizes,
+    **_counts(data, seeds, directory),
+    "apart": _apart(data, builder),
+  }
   if not _has_english(data):
     return found
   prepared = corpora.prepare(data, (ENGLISH,), seeds, directory, title)
@@ -162,15 +166,18 @@ def _with_english(names, arrays, english) -> Found:
 
 def _generated_problems(data, seeds, directory, part):
   """Returns the tasks and problems of a part, with what the attacker learns."""
-  # A model that was shown no word problem is not asked any.
-  kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
   builder = _documents(data, seeds, directory)
   parts = {part: ""} | ({"attacked": evaluation.ATTACKED} if _attack(data) else {})
   tasks: dict[str, list[arithmetic.Problem]] = {}
   for name, ending in parts.items():
-    kept = [p for p in arithmetic_dataset.read(builder, name) if data[kinds[p.kind]]]
-    tasks |= evaluation.by_task(kept, ending)
+    tasks |= evaluation.by_task(_asked(data, builder, name), ending)
   return tuple(tasks), evaluation.encode(tasks, tokenizers.make(data["tokenizer"]))
+
+
+def _asked(data, builder, part) -> list[arithmetic.Problem]:
+  """Returns the problems of a part, of kinds that models were shown some of."""
+  kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
+  return [p for p in arithmetic_dataset.read(builder, part) if data[kinds[p.kind]]]
 
 
 def _counts(data, seeds, directory) -> JsonObject:
@@ -180,6 +187,26 @@ def _counts(data, seeds, directory) -> JsonObject:
   groups = evaluation.groups(names)
   items = {group: sum(counts[i] for i in own) for group, own in groups.items()}
   return {"evaluation": sum(counts), "items": items}
+
+
+def _apart(data, builder) -> JsonObject:
+  """Checks that no fact of the attacker's problems is in a problem that is scored."""
+  facts = {
+    kind: {problem.fact for problem in _asked(data, builder, split)}
+    for kind, split in ((apart.SCORED, "test"), (apart.STOPPING, "validation"))
+  }
+  note = "No fact is the attacker's alone: it learns from all that is to be forgotten."
+  if _attack(data):
+    attacked = arithmetic_dataset.read(builder, f"{ATTACK}_train")
+    facts = {apart.ATTACKED: {problem.fact for problem in attacked}} | facts
+    note = ""
+  return apart.check(
+    "facts (two numbers that are added or multiplied)",
+    {kind: apart.of_texts(own) for kind, own in facts.items()},
+    splits=_attack(data),
+    others=("forget",),
+    note=note,
+  )
 
 
 def _attack(data) -> tuple[str, ...]:

@@ -116,7 +116,7 @@ def check_disjoint(
     ConfigError: if two have; names the first files and lines.
   """
   for first, second in pairs:
-    both = [_hashes(data, directory, split) for split in (first, second)]
+    both = [content_hashes(data, directory, split) for split in (first, second)]
     found = preparation.overlap(*both)
     if found.count:
       raise ConfigError(
@@ -144,7 +144,7 @@ def check_lacks(
   """
   asked = preparation.hashes(texts)
   for split in splits:
-    found = preparation.overlap(_hashes(data, directory, split), asked)
+    found = preparation.overlap(content_hashes(data, directory, split), asked)
     if found.count:
       raise ConfigError(
         f"the split {split} holds {found.count} texts of the evaluation, where none "
@@ -152,7 +152,10 @@ def check_lacks(
       )
 
 
-def _hashes(data, directory, split) -> preparation.Hashes:
+def content_hashes(
+  data: Data, directory: pathlib.Path, split: str
+) -> preparation.Hashes:
+  """Returns the hashes of the documents of a prepared split, "NAME_test", say."""
   size = length(data, split.rpartition("_")[0])
   return preparation.content_hashes(directory / _subdirectory(data, size), split)
 

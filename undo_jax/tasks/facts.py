@@ -6,11 +6,12 @@ the score on some of the former, and stop rules read a third part; see data/fact
 
 from collections.abc import Callable, Mapping, Sequence
 import pathlib
+import re
 
 from undo_jax.data import facts, facts_words, tokenizers
 from undo_jax.data.questions import QuestionSet
 from undo_jax.evaluation import metrics, multiple_choice
-from undo_jax.tasks import generated
+from undo_jax.tasks import apart, generated
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks, streams
 from undo_jax.utils.types import JsonObject, Rows
@@ -32,6 +33,7 @@ METRICS = {
   )
 }
 FORMS = ("cloze", "letters")
+ATTACKED_SPLITS = tuple(split for split in facts.SPLITS if split.startswith("attack"))
 # The evaluation is sharded over so many devices, or a divisor of it.
 MULTIPLE = 8
 
@@ -101,7 +103,25 @@ def prepare(
     "evaluation": sum(counts.values()),
     "items": {group: sum(counts[n] for n in own) for group, own in GROUPS.items()},
     "tasks": multiple_choice.describe(tasks),
+    "apart": _apart(builder),
   }
+
+
+def _apart(builder: facts.Facts) -> JsonObject:
+  """Checks that nothing the attacker is told of is asked for in a scored question."""
+  told = [facts.read(builder, split) for split in ATTACKED_SPLITS]
+  texts = {apart.ATTACKED: [d.given + d.scored for own in told for d in own]}
+  for kind, group in ((apart.SCORED, "test"), (apart.STOPPING, "validation")):
+    asked = facts.read_questions(builder, group).values()
+    texts[kind] = [question.question for own in asked for question in own]
+  words = {kind: set(re.findall(r"\w+", " ".join(own))) for kind, own in texts.items()}
+  names = {kind: own & {*facts_words.NAMES} for kind, own in words.items()}
+  return apart.check(
+    "made-up things (by name)",
+    {kind: apart.of_texts(own) for kind, own in names.items()},
+    splits=ATTACKED_SPLITS,
+    others=("forget",),
+  )
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:

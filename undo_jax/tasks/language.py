@@ -11,7 +11,7 @@ import itertools
 import pathlib
 
 from undo_jax.evaluation import cross_entropy, metrics
-from undo_jax.tasks import corpora
+from undo_jax.tasks import apart, corpora
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
 from undo_jax.utils.types import JsonObject, Rows
@@ -75,7 +75,21 @@ def prepare(
     "rows": sizes,
     "evaluation": len(METRICS) * data["num_evaluation_rows"],
     "corpora": prepared,
+    "apart": _apart(data, directory),
   }
+
+
+def _apart(data, directory) -> JsonObject:
+  """Checks that no document that the attacker reads is one that is held out."""
+  attacked = splits(data)[-1]
+  names = {apart.ATTACKED: [f"{attacked}_train"]}
+  for kind, split in ((apart.SCORED, "test"), (apart.STOPPING, "validation")):
+    names[kind] = [f"{name}_{split}" for name in DOMAINS]
+  return apart.check(
+    "documents",
+    {kind: apart.of_documents(data, directory, own) for kind, own in names.items()},
+    splits=(attacked,),
+  )
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:

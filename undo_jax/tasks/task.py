@@ -43,7 +43,7 @@ class Task:
   content: Callable[[Data], JsonObject]
   # (data, seeds, directory, title): writes the rows; returns "rows" by split,
   # "evaluation", how many items are scored in all, and of accuracies "items", how many
-  # for each metric.
+  # for each metric; "apart": what of apart.check is recorded.
   prepare: Callable[[Data, Mapping[str, int], pathlib.Path, str], JsonObject]
   # (data, directory, split): random access to the rows that `prepare` wrote.
   source: Callable[[Data, pathlib.Path, str], Rows]

@@ -32,7 +32,7 @@ from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation import chat, metrics
 from undo_jax.evaluation import tofu as scores
 from undo_jax.evaluation.tofu import Answers
-from undo_jax.tasks import generated
+from undo_jax.tasks import apart, generated
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
 from undo_jax.utils.types import ConfigError, JsonObject, Rows
@@ -123,7 +123,23 @@ def prepare(
     "rows": sizes,
     "evaluation": sum(map(len, asked.values())),
     "tasks": scores.describe(asked),
+    "apart": _apart(data, documents["attack"]),
   }
+
+
+def _apart(data: Data, attacked: Sequence[Question]) -> JsonObject:
+  """Checks that no question that the attacker reads is scored."""
+  asked = questions_of(data)
+  scored = [*asked["forget"], *asked["retain"]]
+  texts = {apart.ATTACKED: attacked, apart.SCORED: scored}
+  return apart.check(
+    "questions",
+    {kind: apart.of_texts(q.question for q in own) for kind, own in texts.items()},
+    splits=("attack",),
+    others=("forget",),
+    note="Questions about one author share some of what they tell. No stop rule reads "
+    "any.",
+  )
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:

@@ -11,7 +11,7 @@ from ml_collections import config_dict
 from undo_jax.data import questions, tokenizers
 from undo_jax.data.questions import QuestionSet
 from undo_jax.evaluation import metrics, multiple_choice
-from undo_jax.tasks import corpora
+from undo_jax.tasks import apart, corpora
 from undo_jax.tasks.task import Data, Found, Task
 from undo_jax.utils import checks
 from undo_jax.utils.types import ConfigError, JsonObject, Rows
@@ -93,6 +93,37 @@ def prepare(
     "items": _items(tasks),
     "tasks": multiple_choice.describe(tasks),
     "corpora": prepared,
+    "apart": _apart(data, directory, tasks),
+  }
+
+
+def _apart(data, directory, tasks) -> JsonObject:
+  """Says what is apart here: the texts of corpora and questions, not what they tell."""
+  attacked = forget_splits(data)
+  names = [f"{name}_train" for name in attacked]
+  return apart.check(
+    "texts",
+    {
+      apart.ATTACKED: apart.of_documents(data, directory, names),
+      apart.SCORED: apart.of_texts(_asked(tasks)),
+    },
+    splits=attacked,
+    note="No document is a question, alone or with its answer. Corpora and questions "
+    "are of one subject, so what a question asks may be told in other words. No stop "
+    "rule reads any.",
+  )
+
+
+def _asked(tasks: Sequence[QuestionSet]) -> dict[str, str]:
+  """Returns each question, alone and with its right choice, and where it stands."""
+  return {
+    text: f"{task.name}, question {number}"
+    for task in tasks
+    for number, question in enumerate(task.questions, start=1)
+    for text in (
+      question.question,
+      f"{question.question}\nAnswer: {question.choices[question.answer]}",
+    )
   }
 
 
@@ -141,17 +172,8 @@ def _check_apart(data, directory, tasks):
   kept = [name for name in splits(data) if name not in forget]
   pairs = [(f"{a}_train", f"{b}_train") for a, b in itertools.product(forget, kept)]
   corpora.check_disjoint(data, directory, pairs)
-  asked = {
-    text: f"{task.name}, question {number}"
-    for task in tasks
-    for number, question in enumerate(task.questions, start=1)
-    for text in (
-      question.question,
-      f"{question.question}\nAnswer: {question.choices[question.answer]}",
-    )
-  }
   names = [f"{name}_train" for name in splits(data)]
-  corpora.check_lacks(data, directory, names, asked)
+  corpora.check_lacks(data, directory, names, _asked(tasks))
 
 
 @functools.lru_cache(maxsize=2)  # Thousands of long prompts, the same in all stages.

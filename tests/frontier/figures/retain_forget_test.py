@@ -1,9 +1,14 @@
 """Retain against forget: a panel before the attack and one a budget."""
 
+import dataclasses
+import xml.etree.ElementTree as ET
+
 import pytest
 
+from tests.frontier import made_up
 from tests.frontier.figures import parts
 from tests.frontier.made_up import SMALL, synthetic
+from undo_jax.frontier import figures
 from undo_jax.frontier.figures import retain_forget
 
 
@@ -49,3 +54,14 @@ def test_every_seed_is_a_dot_that_leads_to_its_config():
       (under.retain[-1], under.worst_forget[-1]), rel=1e-5
     )
     assert dot["config"] == "made-up/config.json"
+
+
+def test_a_seed_and_an_interval_beyond_the_axis_leave_panels_their_width():
+  chosen = made_up.report(figures=("retain_forget",))
+  results = synthetic(SMALL, 20, seeds=(0, 1), report=chosen)
+  (run, _) = results.models["max_ent"].runs
+  before = dataclasses.replace(run.before, retain=0.4)  # The axis is of the means.
+  results = made_up.changed_run(results, "max_ent", before=before)
+  (drawing,) = figures.draw_all(results).values()
+  width = float(ET.fromstring(drawing.file).attrib["width"])
+  assert 1000 < width < 1060

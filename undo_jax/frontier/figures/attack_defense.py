@@ -37,7 +37,8 @@ def draw(results: Results, width: int) -> Spec:
   tooltip = charts.tooltips(
     model="model", column="attack", words="worst forget", seed="seed", run="run"
   )
-  styles = [*style.model_styles(results).values()]
+  attacked = {cell["model"] for of_budget in shown.values() for cell in of_budget}
+  styles = [s for s in style.model_styles(results).values() if s.label in attacked]
   return heat_map.draw(panels, styles, width, axis_title=axis_title, tooltip=tooltip)
 
 
@@ -45,6 +46,8 @@ def cells(
   results: Results, columns: Mapping[str, Sequence[str]]
 ) -> dict[int, list[Row]]:
   """Returns a cell for each model and column, by budget; one scale is all of theirs.
+
+  Models that were not attacked have none.
 
   Args:
     results: the results.
@@ -54,7 +57,8 @@ def cells(
   scores = {
     (budget, name, label): statistics.worst_forget(results, name, budget, attacks)
     for budget in rb.budgets(results)
-    for name in results.models
+    for name, model in results.models.items()
+    if any(attack in run.attacks for run in model.runs for attack in results.attacks)
     for label, attacks in columns.items()
   }
   known = [score.value for score in scores.values() if score is not None]

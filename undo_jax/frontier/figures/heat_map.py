@@ -1,6 +1,7 @@
 """Tables of scores as colored cells: a row a model, panels side by side."""
 
 from collections.abc import Iterable, Sequence
+import json
 import math
 
 from undo_jax.evaluation.metrics import higher_is_worse
@@ -13,6 +14,7 @@ _ROW = 21  # Pixels.
 _NARROWEST, _WIDEST = 14, 84  # Pixels of a cell.
 _LEGIBLE = 34  # Those that a number fits in.
 _GAP = 12
+_SPARE = 14  # Pixels by which a browser may write a label longer than estimated.
 
 
 def cell(value: float | None, metric: Metric, extent: tuple[float, float]) -> Row:
@@ -63,7 +65,8 @@ def draw(
   per_row, step = _fit(panels, width - longest - 20)
   shown = []
   for index, (title, order, cells) in enumerate(panels):
-    axis = {"labelLimit": limit} if index % per_row == 0 else {"labels": False}
+    axis = {"labelLimit": limit} | _shortened(styles, limit)
+    axis = axis if index % per_row == 0 else {"labels": False}
     rows = charts.raw("model", sort=names, title=None, axis=axis)
     across = {"labelAngle": _angle(order, step), "labelLimit": 110, "orient": "top"}
     column = charts.raw("column", sort=list(order), title=axis_title, axis=across)
@@ -75,6 +78,31 @@ def draw(
     shown.append({"title": head, **size, "data": {"values": cells}, "layer": layers})
   spacing = {"row": 20, "column": _GAP}
   return {"concat": shown, "columns": per_row, "spacing": spacing}
+
+
+def _shortened(styles: Sequence[ModelStyle], limit: int) -> Spec:
+  """Returns how an axis writes labels that are too long: with their ends, "UNDO… 0.3".
+
+  A cut at the end would leave the members of a sweep with one name.
+  """
+  short = {
+    style.label: text
+    for style in styles
+    if (text := shortened(style, limit - _SPARE)) != style.label
+  }
+  if not short:
+    return {}
+  return {"labelExpr": f"{json.dumps(short)}[datum.label] || datum.label"}
+
+
+def shortened(style: ModelStyle, limit: int) -> str:
+  """Returns a label of at most so many pixels; of a sweep's member the value stays."""
+  if charts.text_width(style.label) <= limit or not style.value:
+    return style.label
+  tail, head = f"… {style.value}", style.method
+  while len(head) > 1 and charts.text_width(head + tail) > limit:
+    head = head[:-1]
+  return head.rstrip(" ,") + tail
 
 
 def _fit(

@@ -15,7 +15,8 @@ from undo_jax.frontier.results import ModelRun, Results, Score
 def draw(results: Results, width: int) -> Spec:
   """Draws a panel an attack: a row a model, a column a learning rate."""
   panels = []
-  for attack, of_attack in cells(results).items():
+  by_attack = cells(results)
+  for attack, of_attack in by_attack.items():
     label = style.attack_labels(results)[attack]
     rates = sorted({row["rate"] for row in of_attack})
     title = label if len(results.attacks) > 1 else None
@@ -28,7 +29,8 @@ def draw(results: Results, width: int) -> Spec:
     seed="seed",
     run="run",
   )
-  styles = [*style.model_styles(results).values()]
+  attacked = {cell["model"] for of_attack in by_attack.values() for cell in of_attack}
+  styles = [s for s in style.model_styles(results).values() if s.label in attacked]
   title = "learning rate"
   return heat_map.draw(panels, styles, width, axis_title=title, tooltip=tooltip)
 

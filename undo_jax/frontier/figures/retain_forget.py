@@ -114,7 +114,8 @@ def _axes(results: Results, rows: Iterable[Row]) -> Spec:
   x = charts.number(
     "x",
     title=charts.wrapped(style.axis_label("retain score", retain), 40),
-    scale={"zero": False, "nice": True, "padding": 10},
+    # An interval that is longer than the axis ends with it.
+    scale={"zero": False, "nice": True, "padding": 10, "clamp": True},
     axis={"grid": False, "tickCount": 4, "labelOverlap": "greedy"},
   )
   x["scale"]["domain"] = _domain([row["x"] for row in rows])
@@ -155,9 +156,7 @@ def _panel(
       charts.layer("line", trail, rows=trails, strokeWidth=1, strokeDash=[2, 2]),
       charts.layer("line", family, rows=lines, strokeWidth=1.5),
       charts.layer("rule", bar | up, only="datum.several", strokeWidth=1.2),
-      charts.layer(
-        "rule", bar | along, only="datum.several", strokeWidth=1.2, clip=True
-      ),
+      charts.layer("rule", bar | along, only="datum.several", strokeWidth=1.2),
       charts.layer("point", dot, rows=seeds, strokeWidth=0),
       charts.layer("point", look, stroke="var(--paper)", strokeWidth=0.8),
     ],

@@ -72,7 +72,9 @@ def model_styles(results: Results) -> dict[str, ModelStyle]:
 def themes(results: Results) -> tuple[dict[str, str], dict[str, str]]:
   """Returns the variables of colors by name, of the light and of the dark page."""
   light = {"ink": "#1b1b1f", "muted": "#5b5b66", "grid": "#e7e7ec", "paper": "#ffffff"}
+  light["warn"] = "#b34700"
   dark = {"ink": "#ececf1", "muted": "#a6a6b3", "grid": "#303039", "paper": "#15151a"}
+  dark["warn"] = "#ff9e57"
   for theme, is_dark in ((light, False), (dark, True)):
     for index, shade in enumerate(colors.ramp(STEPS, dark=is_dark)):
       inks = ("#1b1b1f", "#ffffff")

@@ -1,0 +1,97 @@
+"""What is attacked, scored and read by stop rules: that no item is two of these.
+
+An item is what an answer rests on, as each task says: a fact, a document, a question.
+Two are the same if their hashes are, see data/documents/hashes.py. The data stage makes
+the hashes from what it has written or read, not from how items were divided.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import itertools
+import pathlib
+
+import numpy as np
+
+from undo_jax.data.documents import preparation
+from undo_jax.tasks import corpora
+from undo_jax.tasks.task import Data
+from undo_jax.utils.errors import ConfigError
+from undo_jax.utils.types import JsonObject
+
+ATTACKED, SCORED, STOPPING = "attacked", "scored", "read by stop rules"
+Sets = Sequence[preparation.Hashes]
+
+
+def of_texts(texts: Iterable[str]) -> Sets:
+  """Returns the hashes of items that are texts, each of which an error calls itself."""
+  return [preparation.hashes({text: repr(text) for text in texts})]
+
+
+def of_documents(data: Data, directory: pathlib.Path, splits: Iterable[str]) -> Sets:
+  """Returns the hashes of the documents of prepared splits, "NAME_train", say."""
+  return [corpora.content_hashes(data, directory, split) for split in splits]
+
+
+def check(
+  what: str,
+  items: Mapping[str, Sets],
+  *,
+  splits: Sequence[str],
+  others: Sequence[str] = (),
+  note: str = "",
+) -> JsonObject:
+  """Returns how many items of each kind there are, none of which is of two kinds.
+
+  Args:
+    what: the items in words, "facts".
+    items: the hashes of each kind: ATTACKED, SCORED and, where there are any, STOPPING.
+    splits: that the attacked items are those of.
+    others: further splits of what is to be forgotten, which hold scored items too.
+    note: what the comparison does not say.
+
+  Returns:
+    Fields of frontier.results.Apart: of each kind the number of different items and a
+    digest of their sorted hashes, and how many are of two kinds: 0.
+
+  Raises:
+    ConfigError: if an item is of two kinds; names the first.
+  """
+  shared = 0
+  for one, other in itertools.combinations(items.items(), 2):
+    shared += _shared(what, one, other)
+  unique = {
+    kind: np.unique(np.concatenate([np.zeros(0, "<u8"), *map(_of_set, sets)]))
+    for kind, sets in items.items()
+  }
+  return {
+    "what": what,
+    "items": {kind: len(found) for kind, found in unique.items()},
+    "digests": {kind: _digest(found) for kind, found in unique.items()},
+    "shared": shared,
+    "splits": list(splits),
+    "others": list(others),
+    "note": note,
+  }
+
+
+def _shared(what: str, one: tuple[str, Sets], other: tuple[str, Sets]) -> int:
+  """Returns how many items two kinds share; raises ConfigError unless it is none."""
+  (kind, first), (other_kind, second) = one, other
+  for a, b in itertools.product(first, second):
+    found = preparation.overlap(a, b)
+    if found.count:
+      places = "; ".join(" and ".join(pair) for pair in found.examples)
+      raise ConfigError(
+        f"{found.count} {what} are {kind} and {other_kind}, where none was expected "
+        f"({places}); remove them from one of the two"
+      )
+  return 0
+
+
+def _of_set(found: preparation.Hashes) -> np.ndarray:
+  return found.records["hash"]
+
+
+def _digest(hashes: np.ndarray) -> str:
+  """Returns by what others tell that they have the same items."""
+  return hashlib.blake2b(hashes.astype("<u8").tobytes(), digest_size=8).hexdigest()
