@@ -140,7 +140,7 @@ def _make_variance(config: c.Config) -> None:
   models.undo.optimizer.num_steps = 240
   models.max_ent.is_attacked = False
   config.attacks.relearn.update(
-    learning_rates=(1.8e-4, 3.2e-4, 5.6e-4), num_steps=60, evaluations_per_call=3
+    learning_rates=(3.2e-4, 5.6e-4, 1e-3), num_steps=60, evaluations_per_call=3
   )
   config.attacks.relearn_mixed.run = False
   config.references.update(filtered=None, unlearned=None)
