@@ -88,7 +88,7 @@ def test_every_file_of_a_run_is_there(finished):
   workdir, printed = finished
   for name in ("config.json", "command.txt", "environment.json", "report.html"):
     assert (workdir / name).stat().st_size > 0
-  assert len(list((workdir / "figures").glob("*.svg"))) == 5
+  assert len(list((workdir / "figures").glob("*.svg"))) == 6
   for stage in (workdir / "stages").iterdir():
     assert (stage / "done.json").exists() and (stage / "config.json").exists()
   assert "undo_alpha_0.5" in printed
@@ -116,7 +116,7 @@ def test_what_can_be_made_again_is_made_again(finished, tmp_path):
   next((workdir / "figures").iterdir()).unlink()
   finish(workdir, report__budgets=(2, 4))
   assert results_of(workdir).report.budgets == (2, 4)  # Free to change.
-  assert len(list((workdir / "figures").glob("*.svg"))) == 5
+  assert len(list((workdir / "figures").glob("*.svg"))) == 6
   assert (workdir / "report.html").read_bytes()[-20:] == whole[-20:]
 
 

@@ -303,7 +303,9 @@ def test_the_report_shows_mean_and_half_width(tmp_path):
   scores = [one.before.retain for one in results.models["max_ent"].runs]
   half = stats.t.ppf(0.975, 2) * stats.sem(scores)
   shown = f"{np.mean(scores):.3f} ± {half:.3f}"
-  assert shown in text and shown in report.text_table(results)
+  # No line ends within a number.
+  assert shown.replace(" ± ", " ±\N{NO-BREAK SPACE}") in text
+  assert shown in report.text_table(results)
   assert "mean of 1, 2, 3" in text  # In the hover of a chart.
   one = drawn(seeds=(1,))
   assert "±" not in report.page(one) and "±" not in report.text_table(one)

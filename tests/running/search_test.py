@@ -45,28 +45,22 @@ class Killed(BaseException):
 def searched(tmp_path_factory):
   """Returns the workdir of a search that was stopped in its last attack, resumed."""
   workdir = tmp_path_factory.mktemp("searched")
-  attacks = []
+  calls = []
 
-  def killed(*args):
-    attacks.append(args[1].name)
-    if len(attacks) == 2:
+  def killed(attacks):
+    calls.append(attacks)
+    if len(calls) == 2:
       raise Killed
-    return attack.run_attack(*args)
+    return attack.run_attacks(attacks)
 
   with minimal.one_device():
     with pytest.MonkeyPatch.context() as patch:
-      patch.setitem(sharing.RUN, type(_attack()), killed)
+      patch.setattr(sharing, "run_attacks", killed)
       with pytest.raises(Killed):
         search.run_search(config(), workdir)
     before = done(workdir)
     assert not search_results.path(workdir).exists()
     return workdir, search.run_search(config(), workdir), before
-
-
-def _attack():
-  (space,) = search_space.spaces(config())
-  plan = space.plans(space.declare({"alpha": 0.5}))[1000]
-  return plan[-1]
 
 
 def done(workdir):

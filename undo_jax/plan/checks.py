@@ -15,7 +15,7 @@ from undo_jax.models import expansion
 from undo_jax.models.decoder import Decoder
 from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives.method import Method
-from undo_jax.plan import search, translation
+from undo_jax.plan import translation
 from undo_jax.plan.config import NAME, AttackEntry, Recipe, RunConfig
 from undo_jax.plan.noise import Noise, Saliency
 from undo_jax.plan.stages import BATCH, TrainStage
@@ -49,7 +49,6 @@ def check(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
   for name in config.writers:
     _within("writers", writers.REGISTRY.get, name)
   _check_report(config)
-  search.check(config)
 
 
 def _check_report(config: RunConfig) -> None:

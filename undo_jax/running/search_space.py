@@ -129,6 +129,7 @@ def spaces(config: builders.Config) -> list[Space]:
       "config.search: expected a block, built by config.search, but there is none; "
       "the config frontier has one"
     )
+  search_lib.check(declared)
   order = dict.fromkeys(
     declared.models[name].family or name
     for name in translation.ordered(declared.models)
