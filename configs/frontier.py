@@ -44,7 +44,7 @@ def get_config(arg: str | None = None) -> c.Config:
   models.noised_finetune = c.noised_finetune(
     alphas=(0.6,),
     mixture="data_filtering",
-    optimizer=c.cosine(num_steps=200, learning_rate=2e-3),
+    optimizer=c.cosine(num_steps=300, learning_rate=2e-3),
     batch_size=128,
   )
   _declare_attacks(config)
@@ -62,14 +62,14 @@ def _declare_attacks(config: c.Config) -> None:
   config.mixtures.attack_mixed = c.like(config.mixtures.attack, retain=0.5, attack=0.5)
   relearn = config.attacks.relearn
   relearn.update(
-    learning_rates=(1.8e-4, 3.2e-4, 5.6e-4, 1e-3, 1.8e-3, 3.2e-3),
+    learning_rates=(1e-4, 1.8e-4, 3.2e-4, 5.6e-4, 1e-3),
     num_steps=120,
     evaluate_every=20,
     evaluations_per_call=6,
     seeds=(0, 1, 2),
   )
   config.attacks.relearn_mixed = c.like(
-    relearn, mixture="attack_mixed", learning_rates=(5.6e-4, 1e-3)
+    relearn, mixture="attack_mixed", learning_rates=(1.8e-4, 3.2e-4, 5.6e-4)
   )
   config.attacks.relearn_mixed.label = "full finetuning, retain data mixed in"
 
@@ -82,7 +82,7 @@ def _declare_search(config: c.Config) -> None:
     scores="validation",
     seeds=(1000,),
     num_steps=60,
-    learning_rates=(5.6e-4, 1e-3, 1.8e-3),
+    learning_rates=(1.8e-4, 4.2e-4, 1e-3),
   )
   rate = "optimizer.learning_rate"
   decays = ("optimizer.final_learning_rate",)
@@ -118,7 +118,7 @@ def _make_quick(config: c.Config) -> None:
   models.noised_finetune.run = False
   models.undo.sweep.noise.alpha = (0.3, 0.6)
   config.attacks.relearn.update(
-    learning_rates=(3.2e-4, 1e-3, 3.2e-3), num_steps=60, seeds=(0, 1)
+    learning_rates=(1.8e-4, 4.2e-4, 1e-3), num_steps=60, seeds=(0, 1)
   )
   config.attacks.relearn_mixed.run = False
   config.report.budgets = (20, 60)
