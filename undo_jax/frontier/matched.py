@@ -63,11 +63,7 @@ def cheapest(results: Results) -> list[AtRetain]:
     _chosen(
       results,
       dataclasses.replace(rule, family=family),
-      [
-        name
-        for name in members
-        if _margin(results, name, level, widths=1) >= -_ROUNDING
-      ],
+      _keeping(results, members, level, widths=1),
       lambda name: -rivals.flops(results, name),
     )
     for family, members in families(results).items()
@@ -85,14 +81,21 @@ def most_robust(results: Results, loss: float) -> list[AtRetain]:
     _chosen(
       results,
       dataclasses.replace(rule, family=family),
-      [
-        name
-        for name in members
-        if _margin(results, name, level, widths=0) >= -_ROUNDING
-      ],
+      _keeping(results, members, level, widths=0),
       lambda name: _resistance(results, name),
     )
     for family, members in families(results).items()
+  ]
+
+
+def _keeping(
+  results: Results, members: Sequence[str], level: float, *, widths: int
+) -> list[str]:
+  """Returns the members that retain so much, give or take widths of their intervals."""
+  return [
+    name
+    for name in members
+    if _margin(results, name, level, widths=widths) >= -_ROUNDING
   ]
 
 

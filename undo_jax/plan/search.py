@@ -164,10 +164,9 @@ def _set(entry: JsonObject, path: str, value: object) -> None:
 
 
 def check(config: "RunConfig") -> None:
-  """Raises ConfigError if a search does not fit the config that declares it."""
+  """Raises ConfigError if the search of a config does not fit the rest of it."""
   search = config.search
-  if search is None:
-    return
+  assert search is not None, "the caller has looked"
   seen = sorted({*search.seeds} & {*config.seeds})
   if seen:
     expected = f"seeds that no table uses, which are {config.seeds}"
