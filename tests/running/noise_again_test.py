@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-import shutil
 
 import jax
 import numpy as np
 
 from tests import minimal
+from tests.running.variants import take_base
 from undo_jax import config as builders
 from undo_jax import interpolation, running, testing
 from undo_jax.plan import stages, translation
@@ -31,9 +31,7 @@ def noised_run(workdir, base):
     replicas_at_once=None,
     stages=tuple(stages.needed(plan, ["noised"])),
   )
-  for name in ("data", "base"):
-    found = base.parent / run.directories[name].name
-    shutil.copytree(found, run.directories[name], dirs_exist_ok=True)
+  take_base(run, base)
   return run
 
 

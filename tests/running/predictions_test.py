@@ -11,6 +11,7 @@ import pytest
 from scipy import special
 
 from tests import minimal
+from tests.running.variants import take_base
 from undo_jax import running, tasks, testing
 from undo_jax.data import predictions as saved
 from undo_jax.distributed import sharding
@@ -48,9 +49,7 @@ def kept_run(workdir, base, mesh, *, keep=True, **changes):
     replicas_at_once=None,
     stages=tuple(stages.needed(plan, STUDENTS)),
   )
-  for name in ("data", "base"):
-    found = base.parent / run.directories[name].name
-    shutil.copytree(found, run.directories[name], dirs_exist_ok=True)
+  take_base(run, base)
   return run
 
 

@@ -1,13 +1,13 @@
 """Squared gradients as a stage, and the noise that is shaped by them."""
 
 import dataclasses
-import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from tests import minimal
+from tests.running.variants import take_base
 from undo_jax import config as builders
 from undo_jax import objectives, running, testing
 from undo_jax.distributed import sharding
@@ -47,9 +47,7 @@ def shaped_run(workdir, base, mesh):
     replicas_at_once=None,
     stages=tuple(stages.needed(plan, [f"shaped_share_{SHARE}"])),
   )
-  for name in ("data", "base"):
-    found = base.parent / run.directories[name].name
-    shutil.copytree(found, run.directories[name], dirs_exist_ok=True)
+  take_base(run, base)
   return run
 
 

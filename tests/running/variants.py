@@ -38,6 +38,13 @@ VARIANTS = minimal.OVERRIDES | {
 }
 
 
+def take_base(run, base):
+  """Copies a finished base and its data, by the base's directory, into a run."""
+  for name in ("data", "base"):
+    found = base.parent / run.directories[name].name
+    shutil.copytree(found, run.directories[name], dirs_exist_ok=True)
+
+
 def variant_run(workdir, base=None, **changes):
   """Returns the run, not yet run; with a finished base's directory, from that one."""
   config = builders.shipped(minimal.CONFIG)
@@ -55,9 +62,7 @@ def variant_run(workdir, base=None, **changes):
     stages=tuple(stages.needed(plan, ["relearn_undo_alpha_0.5"])),
   )
   if base is not None:
-    for name in ("data", "base"):
-      found = base.parent / run.directories[name].name
-      shutil.copytree(found, run.directories[name], dirs_exist_ok=True)
+    take_base(run, base)
   return run
 
 
