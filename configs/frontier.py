@@ -1,6 +1,6 @@
 r"""The frontier of arithmetic: what robustness costs, over seeds and many attacks.
 
-COMMAND, about an hour on 2 cores by its stages' times; ends in its report.html:
+COMMAND, an hour on 2 cores; ends in its report.html:
 
   python -m experiments.frontier --config=configs/frontier.py:tiny \
       --workdir=runs/frontier --num_workers=2
