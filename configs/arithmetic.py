@@ -15,7 +15,26 @@ Every value can be overridden:
 Reference: arXiv 2506.06278, section 4 and appendix (arithmetic).
 """
 
+from typing import Any
+
 from undo_jax import config as c
+
+# Of those methods that are not run unasked, in `tiny`.
+METHOD_RATES = {
+  "npo": 3e-4,
+  "simnpo": 3e-4,
+  "wga": 3e-4,
+  "satimp": 3e-4,
+  "ce_u": 3e-4,
+  "undial": 3e-4,
+  "jensun": 3e-4,
+  "idk_dpo": 3e-4,
+  "adaptive_rmu": 1e-3,
+  "circuit_breakers": 3e-4,
+  "latent_adversarial": 3e-4,
+  "tamper_resistance": 3e-4,
+  "distance": 3e-4,
+}
 
 
 def get_config(arg: str | None = None) -> c.Config:
@@ -26,6 +45,8 @@ def get_config(arg: str | None = None) -> c.Config:
     _make_small(config)
   if size == "paper":
     _make_paper(config)
+  for name, entry in c.relearning(config.attacks.relearn).items():
+    config.attacks[name] = entry
   return config
 
 
@@ -102,6 +123,17 @@ def _declare_models(models: c.Config) -> None:
   )
   models.max_ent_sam = c.sharpness_aware(models.max_ent)
   models.max_ent_rep_noise = c.rep_noise(models.max_ent)
+  _declare_methods(
+    models,
+    learning_rates=METHOD_RATES,
+    num_steps=60,
+    batch_size=rows,
+    layers=(0, 1),
+  )
+  # The paper's adversary takes 64 steps: 80 passes an update.
+  models.tamper_resistance.options.update(
+    adversary_rates=(3e-4, 1e-3), adversary_steps=16
+  )
   # Imitation of data_filtering by base; no stop rule, its outputs match soon.
   models.oracle_matching = c.oracle_matching(
     optimizer=c.cosine(num_steps=400, learning_rate=2e-3), batch_size=rows
@@ -114,6 +146,33 @@ def _declare_models(models: c.Config) -> None:
   )
   models.undo.stop = c.recovered(evaluate_every=25, tolerance=0.05, relative=False)
   models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
+
+
+def _declare_methods(models: c.Config, **how: Any) -> None:
+  """Further unlearning methods, none of which is run unasked."""
+  for name, entry in c.unlearning_methods(**how).items():
+    models[name] = entry
+  models.max_ent_penalty = c.smoothed(
+    models.max_ent,
+    "gradient_penalty",
+    label="MaxEnt + gradient penalty",
+    radius=0.01,
+    weight=0.01,
+  )
+  models.max_ent_curvature = c.smoothed(
+    models.max_ent,
+    "curvature",
+    label="MaxEnt + curvature",
+    radius=0.01,
+    weight=0.01,
+  )
+  models.max_ent_smooth = c.smoothed(
+    models.max_ent, "random", label="MaxEnt + random smoothing", radius=0.01
+  )
+  models.max_ent_masked = c.masked(models.max_ent, label="MaxEnt on salient weights")
+  models.max_ent_averaged = c.averaged(
+    models.max_ent, label="MaxEnt + weight averaging", begin=30
+  )
 
 
 def _make_small(config: c.Config) -> None:
@@ -149,6 +208,13 @@ def _make_small(config: c.Config) -> None:
   models.unlearn_and_distill.optimizer.num_steps = 4500  # From nothing, as pretraining.
   for name in ("max_ent", "grad_diff", "rmu"):
     models[name].batch_size = 16
+  _declare_methods(
+    models,
+    learning_rates=METHOD_RATES,
+    num_steps=60,
+    batch_size=16,
+    layers=(0, 1, 2),
+  )
   models.max_ent.optimizer.update(num_steps=120, learning_rate=4e-4)
   models.max_ent.options.retain_weight = 3.0
   models.grad_diff.optimizer.learning_rate = 4e-4
@@ -200,6 +266,12 @@ def _make_paper(config: c.Config) -> None:
   models.max_ent.optimizer.update(num_steps=10, learning_rate=9e-5)
   for name in ("max_ent_sam", "max_ent_rep_noise"):
     models[name].optimizer.learning_rate = 8e-5
+  _declare_methods(
+    models,
+    num_steps=10,
+    batch_size=40,
+    layers=(5, 6, 7, 8, 9, 10),
+  )
   # Its statistics are of five rows, as those of the paper's.
   models.max_ent_rep_noise.num_microbatches = 8
   models.grad_diff.num_microbatches = 2

@@ -15,6 +15,23 @@ Reference: arXiv 2506.06278, section 4 and appendix (language).
 
 from undo_jax import config as c
 
+# Of those methods that are not run unasked.
+METHOD_RATES = {
+  "npo": 3e-4,
+  "simnpo": 3e-4,
+  "wga": 3e-4,
+  "satimp": 3e-4,
+  "ce_u": 3e-4,
+  "undial": 3e-4,
+  "jensun": 3e-4,
+  "idk_dpo": 3e-4,
+  "adaptive_rmu": 1e-3,
+  "circuit_breakers": 3e-4,
+  "latent_adversarial": 3e-4,
+  "tamper_resistance": 3e-4,
+  "distance": 3e-4,
+}
+
 
 def get_config(arg: str | None = None) -> c.Config:
   """Returns the config of a size: tiny or paper."""
@@ -103,6 +120,14 @@ def _tiny() -> c.Config:
   )
   models.max_ent_sam = c.sharpness_aware(models.max_ent)
   models.max_ent_rep_noise = c.rep_noise(models.max_ent)
+  methods = c.unlearning_methods(
+    learning_rates=METHOD_RATES,
+    num_steps=60,
+    batch_size=16,
+    layers=(0, 1, 2),
+  )
+  for name, entry in methods.items():
+    models[name] = entry
   models.oracle_matching = c.oracle_matching(
     optimizer=c.cosine(num_steps=400, learning_rate=3e-3), batch_size=rows
   )
@@ -202,6 +227,11 @@ def _declare_paper_models(models: c.Config) -> None:
   models.max_ent_sam = c.sharpness_aware(models.max_ent, **robust)
   # Its statistics are of single rows, as those of the paper's.
   models.max_ent_rep_noise = c.rep_noise(models.max_ent, num_microbatches=4, **robust)
+  methods = c.unlearning_methods(
+    num_steps=100, batch_size=4, layers=(5, 6, 7, 8, 9, 10)
+  )
+  for name, entry in methods.items():
+    models[name] = entry
   rows: c.Config = {"batch_size": 240, "num_microbatches": 60}
   schedule: c.Config = {
     "learning_rate": 9e-4,

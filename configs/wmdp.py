@@ -24,6 +24,22 @@ from typing import Any
 
 from undo_jax import config as c
 
+# In `tiny`, of those methods that are not run unasked.
+METHOD_RATES = {
+  "npo": 1e-3,
+  "simnpo": 1e-3,
+  "wga": 1e-3,
+  "satimp": 1e-3,
+  "ce_u": 1e-3,
+  "undial": 1e-3,
+  "jensun": 1e-3,
+  "idk_dpo": 1e-3,
+  "adaptive_rmu": 1e-3,
+  "circuit_breakers": 1e-3,
+  "latent_adversarial": 1e-3,
+  "tamper_resistance": 1e-3,
+  "distance": 1e-3,
+}
 SIZES = ("tiny", "gemma2_2b_bio", "gemma2_2b_cyber")
 # What the adversary relearns, by size's kind: weights of corpora, learning rates.
 ATTACKS: dict[str, tuple[dict[str, float], tuple[float, ...]]] = {
@@ -113,6 +129,11 @@ def _tiny(attack: str) -> c.Config:
     optimizer=c.optimizer(num_steps=60, learning_rate=3e-3),
     batch_size=rows,
   )
+  methods = c.unlearning_methods(
+    num_steps=60, batch_size=rows, layers=(0, 1), learning_rates=METHOD_RATES
+  )
+  for name, entry in methods.items():
+    models[name] = entry
   models.undo = c.undo(
     teacher="grad_diff",
     alphas=(0.6, 0.9),
@@ -257,6 +278,11 @@ def _declare_unlearning(models: c.Config, domain: str) -> None:
     layers=(10, 11, 12, 13, 14),
     coefficient=80.0,
   )
+  methods = c.unlearning_methods(
+    num_steps=90, batch_size=40, num_microbatches=10, layers=(10, 11, 12, 13, 14)
+  )
+  for name, entry in methods.items():
+    models[name] = entry
   share = RETAIN_SHARE[domain]["robust"]
   robust: c.Config = {"options": {"retain_weight": share, "forget_weight": 1.0 - share}}
   models.max_ent_sam = c.sharpness_aware(models.max_ent, **robust)

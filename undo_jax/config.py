@@ -254,15 +254,23 @@ def optimizer(
   name: str = "adamw",
   decay_steps: int | None = None,
   decay: str = "linear",
+  decay_on_recovery: bool = False,
 ) -> Config:
   """Returns an optimizer with its schedule."""
   block = config_dict.create(
-    name=name,  # Or muon; of undo_jax/training/optimizers.py, or MODULE:NAME.
+    # Or lion, muon, nesterov, sgd; of undo_jax/training/optimizers.py, or MODULE:NAME.
+    name=name,
     learning_rate=learning_rate,  # Peak.
     num_steps=num_steps,  # Updates; with a stop rule, at most.
     final_learning_rate=config_dict.placeholder(float),  # At the end; None: constant.
     decay_steps=config_dict.placeholder(int),  # Of the decay; None: a cosine over all.
     decay=decay,  # Linear or 1-sqrt, where decay_steps are set.
+    # The decay begins as soon as the stop rule is satisfied, and training ends with it.
+    decay_on_recovery=decay_on_recovery,
+    # Training ends at the mean of the weights after so many updates and every so many
+    # more; None: at those of the last update.
+    average_begin=config_dict.placeholder(int),
+    average_every=1,
     warmup_steps=warmup_steps,  # Linear from 0; update 1 then is a no-op.
     weight_decay=weight_decay,  # Decoupled, on all parameters.
     clip_norm=config_dict.placeholder(
@@ -303,6 +311,7 @@ def warmup_stable_decay(
   final_learning_rate: float = 0.0,
   warmup_steps: int = 20,
   weight_decay: float = 0.0,
+  on_recovery: bool = False,
 ) -> Config:
   """Returns an optimizer whose rate is held, and decays in the last updates alone.
 
@@ -314,6 +323,8 @@ def warmup_stable_decay(
     final_learning_rate: at the end.
     warmup_steps: linear from 0.
     weight_decay: decoupled, on all parameters.
+    on_recovery: the decay begins as soon as the entry's stop rule is satisfied, and
+      training ends with it; it begins num_steps - decay_steps updates in at the latest.
   """
   return optimizer(
     num_steps=num_steps,
@@ -323,6 +334,7 @@ def warmup_stable_decay(
     weight_decay=weight_decay,
     decay_steps=decay_steps,
     decay=decay,
+    decay_on_recovery=on_recovery,
   )
 
 
@@ -383,6 +395,24 @@ def recipe(
   entry.num_microbatches = num_microbatches
   # Of sharpness-aware minimization, length of its perturbation; 0: off.
   entry.rho = 0.0
+  # Weights that are trained, of those that optimizer.trainable names.
+  entry.trained = config_dict.create(
+    # forget: those with the largest squared gradients F on forget rows; ratio: with the
+    # highest F_forget / (F_forget + F_retain); random: a control; None: all.
+    by=config_dict.placeholder(str),
+    share=0.5,  # Of all weights.
+    model="base",  # The entry whose gradients are squared.
+    mixtures=block(forget="unlearn_forget", retain="unlearn_retain"),
+    num_batches=1,  # That are averaged, of each mixture.
+    batch_size=256,  # Rows of each.
+  )
+  entry.smoothing = config_dict.create(
+    # random, gradient_penalty, curvature (training/smoothing.py); None: off.
+    kind=config_dict.placeholder(str),
+    radius=0.01,  # How far from the weights gradients are taken.
+    weight=1.0,  # Of the penalty.
+    samples=3,  # Of random.
+  )
   entry.stop = config_dict.create(
     rule=config_dict.placeholder(str),  # See `recovered`; None: a fixed budget.
     evaluate_every=100,  # Updates between checks; also after the first.
@@ -557,6 +587,161 @@ def sharpness_aware(entry: Config, *, rho: float = 0.01, **changes: object) -> C
   """Returns an entry under sharpness-aware minimization, which is not run unasked."""
   follower = like(entry, rho=rho, run=False, **changes)
   look(follower, "MaxEnt + SAM", "#882255", ">")
+  return follower
+
+
+# Of the methods below, as published for models of some billion parameters.
+METHOD_RATES = {
+  "npo": 5e-6,
+  "simnpo": 9.5e-6,
+  "wga": 1e-5,
+  "satimp": 1e-5,
+  "ce_u": 1e-5,
+  "undial": 1e-4,
+  "jensun": 1e-5,
+  "idk_dpo": 1e-5,
+  "adaptive_rmu": 5e-5,
+  "circuit_breakers": 1e-4,
+  "latent_adversarial": 5e-5,
+  "tamper_resistance": 2e-5,
+  "distance": 1e-5,
+}
+
+
+def unlearning_methods(
+  *,
+  num_steps: int,
+  batch_size: int,
+  layers: tuple[int, ...],
+  answer: tuple[int, ...] = (1,),
+  learning_rates: Mapping[str, float] = METHOD_RATES,
+  retain: float = 1.0,
+  num_microbatches: int = 1,
+  start: str = "base",
+) -> dict[str, Config]:
+  """Returns an entry for each of some methods, none of which is run unasked.
+
+  What a method has of its own is as its paper has it; --config.models.NAME.run=True
+  runs it, and any value may be changed like any other.
+
+  Args:
+    num_steps: updates.
+    batch_size: rows of each kind an update.
+    layers: of those that steer hidden states; the last one's output is steered.
+    answer: token ids of an answer that says nothing (jensun, idk_dpo); unless given,
+      the end of the text.
+    learning_rates: by the methods' names, see undo_jax/objectives.
+    retain: weight of the retain term, that of the forget term being 1.
+    num_microbatches: gradients summed over parts of a batch.
+    start: the entry that forgets.
+  """
+  kept = {"retain_weight": retain}
+  both = weights(retain=retain)
+  own: dict[str, Mapping[str, object]] = {
+    "npo": {**both, "beta": 0.1},
+    "simnpo": {**both, "beta": 4.5, "margin": 0.0},
+    "wga": {**both, "exponent": 1.0},
+    "satimp": {**both, "saturation": 5.0, "importance": 1.0},
+    "ce_u": both,
+    "undial": {**both, "penalty": 10.0},
+    "jensun": {**kept, "forget_weight": 1.0, "answer": answer},
+    "idk_dpo": {**both, "beta": 0.1, "answer": answer},
+    "adaptive_rmu": {**kept, "forget_weight": 1.0, "layers": layers, "scale": 5.0},
+    "circuit_breakers": {"layers": layers, "strength": 10.0},
+    "latent_adversarial": {
+      **kept,
+      "forget_weight": 1.0,
+      "around": "grad_diff",
+      "layer": layers[-1],
+      "radius": 2.0,  # Of the push on the layer's output, at every position ...
+      "steps": 16,  # ... and of its descent, each a pass of the forget rows.
+      "step_size": 0.25,
+      "retain_loss": "cross_entropy",
+      # Of rmu, where that is `around`.
+      "layers": (),
+      "coefficient": 0.0,
+    },
+    "tamper_resistance": {
+      **kept,
+      "resistance_weight": 4.0,
+      "retain_loss": "cross_entropy",
+      "adversary_rates": (2e-6, 2e-5, 4e-5),  # One is drawn for each update ...
+      "adversary_steps": 64,  # ... of the adversary that is trained against ...
+      "every": 4,  # ... and looked at after so many steps each.
+      "growth": 0.0625,  # Of the weights of later looks.
+      "adversary_optimizer": "adamw",  # Or sgd.
+      "exact": False,  # Differentiates through the adversary's steps.
+    },
+    "distance": {**kept, "distance_weight": 1.0},
+  }
+  entries = {}
+  for name, learning_rate in learning_rates.items():
+    entries[name] = unlearn(
+      name,
+      start=start,
+      options=own[name],
+      optimizer=optimizer(num_steps=num_steps, learning_rate=learning_rate),
+      batch_size=batch_size,
+      num_microbatches=num_microbatches,
+    )
+    entries[name].run = False
+  if "tamper_resistance" in entries:
+    entries["tamper_resistance"].mixture.adversary = "unlearn_forget"
+  if "distance" in entries:
+    del entries["distance"].mixture.forget  # It reads none.
+  return entries
+
+
+def masked(
+  entry: Config, *, label: str, share: float = 0.5, by: str = "forget", **trained: Any
+) -> Config:
+  """Returns an entry that trains a share of its weights, which is not run unasked.
+
+  By "forget" and one batch they are those with the largest gradients on forget rows, as
+  in SalUn (Fan et al., arXiv 2310.12508).
+
+  Args:
+    entry: of unlearning.
+    label: how it is shown.
+    share: of all weights.
+    by: forget, ratio or, as a control, random.
+    trained: other fields: model, mixtures, num_batches, batch_size.
+  """
+  mask = {"share": share, "by": by} | trained
+  follower = like(entry, trained=mask, run=False)
+  follower.look.label = label
+  return follower
+
+
+def averaged(
+  entry: Config, *, label: str, begin: int, every: int = 5, **changes: object
+) -> Config:
+  """Returns an entry that ends at the mean of its last weights, not run unasked.
+
+  Args:
+    entry: of unlearning, without a stop rule.
+    label: how it is shown.
+    begin: updates after which the first weights are taken.
+    every: updates between two that are taken.
+    changes: other fields.
+  """
+  average = {"average_begin": begin, "average_every": every}
+  follower = like(entry, optimizer=average, run=False, **changes)
+  follower.look.label = label
+  return follower
+
+
+def smoothed(entry: Config, kind: str, *, label: str, **smoothing: object) -> Config:
+  """Returns an entry whose loss is smoothed, which is not run unasked.
+
+  Args:
+    entry: of unlearning.
+    kind: random, gradient_penalty or curvature.
+    label: how it is shown.
+    smoothing: radius, weight, samples, see undo_jax/training/smoothing.py.
+  """
+  follower = like(entry, smoothing={"kind": kind} | smoothing, run=False)
+  follower.look.label = label
   return follower
 
 
@@ -859,8 +1044,14 @@ def attack(
   entry.options = table()  # Of the adversary.
   entry.models = ()  # That are attacked; (): all whose is_attacked is True.
   entry.mixture = mixture  # Of config.mixtures.
+  entry.is_benign = False  # The mixture holds nothing of what was forgotten.
+  # Rows of each split that the attacker has, drawn by the stream; None: all.
+  entry.samples = config_dict.placeholder(int)
+  # The first updates may be on another mixture: of what is kept, then of the attack's.
+  entry.first_mixture = config_dict.placeholder(str)
+  entry.first_steps = 0
   entry.learning_rates = learning_rates  # One member each.
-  entry.optimizer = "adamw"
+  entry.optimizer = "adamw"  # Or another of undo_jax/training/optimizers.py.
   entry.num_steps = num_steps  # Relearning updates.
   # Updates between evaluations, inside the program.
   entry.evaluate_every = evaluate_every
@@ -869,6 +1060,7 @@ def attack(
   # Linear from 0. With 1, as in the paper's code, update 1 changes nothing, and 40
   # updates are 39.
   entry.warmup_steps = warmup_steps
+  entry.schedule = "constant"  # After that; or cosine, to 0 at the last update.
   entry.weight_decay = 0.0  # Decoupled.
   entry.clip_norm = config_dict.placeholder(float)  # Global gradient norm; None: none.
   entry.clip_norm = 1.0
@@ -902,6 +1094,49 @@ def lora(
     targets=targets,  # Path regexes of the adapted kernels.
   )
   return follower
+
+
+def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, Config]:
+  """Returns other adversaries that relearn, by name; none of them is run unasked.
+
+  As entries of config.attacks, one is run by --config.attacks.muon.run=True. Each
+  follows `attack` in all that it does not name; that one's learning rates bracket the
+  worst for its own update rule, not for others.
+
+  Args:
+    attack: an entry of full finetuning.
+    retain: a mixture without forget data.
+  """
+  rates, num_steps = attack.learning_rates, attack.num_steps
+  faster = tuple(100 * rate for rate in rates)  # SGD's steps are as small as gradients.
+  longer = {"num_steps": 10 * num_steps, "evaluate_every": 10 * attack.evaluate_every}
+  entries = {
+    "muon": like(attack, optimizer="muon"),
+    "sgd": like(attack, optimizer="sgd", learning_rates=faster),
+    "cosine": like(attack, schedule="cosine", warmup_steps=num_steps // 12),
+    "few_15": like(attack, samples=15),
+    "few_60": like(attack, samples=60),
+    "retain_first": like(attack, first_mixture=retain, first_steps=num_steps // 2),
+    "benign": like(attack, mixture=retain, is_benign=True),
+    "longer": like(attack, **longer),
+    "lora_16": lora(attack, rank=16),
+    "lora_64": lora(attack, rank=64),
+  }
+  labels = {
+    "muon": "full finetuning, Muon",
+    "sgd": "full finetuning, SGD with momentum",
+    "cosine": "full finetuning, warm-up and cosine",
+    "few_15": "full finetuning, 15 rows",
+    "few_60": "full finetuning, 60 rows",
+    "retain_first": "full finetuning, on retain data first",
+    "benign": "full finetuning on retain data alone",
+    "longer": "full finetuning, ten times as long",
+    "lora_16": "LoRA, rank 16",
+    "lora_64": "LoRA, rank 64",
+  }
+  for name, entry in entries.items():
+    entry.run, entry.label = False, labels[name]
+  return entries
 
 
 # The paper's grid of the relearning adversary.

@@ -90,3 +90,13 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
 
 def _named(stream):
   return (("a", row) for row in stream)
+
+
+def test_a_sample_holds_so_many_different_rows_the_same_for_a_seed():
+  whole = list(range(100, 140))
+  few = rows.Sample(whole, 15, seed=3)
+  found = [few[i] for i in range(len(few))]
+  assert len(set(found)) == 15 and set(found) < set(whole)
+  assert found == [rows.Sample(whole, 15, seed=3)[i] for i in range(15)]
+  assert found != [rows.Sample(whole, 15, seed=4)[i] for i in range(15)]
+  assert [rows.Sample(whole, 60, seed=3)[i] for i in range(40)] == whole

@@ -405,6 +405,45 @@ def test_layers_read_the_given_inputs_apart_from_each_other():
     assert [bool(np.any(leaf[n])) for n in range(3)] == [False, True, False]
 
 
+def test_what_is_added_to_hidden_states_is_there_and_in_all_that_follows():
+  params, apply = draw_params(BASE), Decoder(BASE).apply
+  rng = np.random.default_rng(0)
+  added = {
+    k: np.float32(rng.standard_normal((*TOKENS.shape, BASE.width))) for k in (0, 2)
+  }
+
+  @jax.jit
+  def states(added, inputs=None):
+    capture = ("embedding", "residual")
+    given = {"added": added} if inputs is None else {"layer_inputs_NxBxLxD": inputs}
+    got = apply(params, TOKENS, capture=capture, **given).captured
+    return jnp.concatenate([got["embedding"][None], got["residual"]])
+
+  pushed, plain = states(added), states({})
+  assert_close_to(pushed[0], plain[0] + added[0])
+  # One layer at a time, from what the one before it gave when it was pushed.
+  alone = states({}, pushed[:-1])[1:]
+  assert_close_to(pushed[1], alone[0])
+  assert_close_to(pushed[2], alone[1] + added[2])
+  assert_close_to(pushed[3], alone[2])
+
+
+def test_the_gradient_of_what_is_added_is_that_of_finite_differences():
+  params, apply = draw_params(BASE), Decoder(BASE).apply
+  rng = np.random.default_rng(1)
+  shape = (*TOKENS.shape, BASE.width)
+  direction = np.float32(rng.standard_normal(shape))
+
+  @jax.jit
+  def loss(push):
+    return jnp.mean(apply(params, TOKENS, added={1: push}).logits ** 2)
+
+  got = float(jnp.sum(jax.grad(loss)(jnp.zeros(shape)) * direction))
+  step = 1e-2
+  expected = (loss(step * direction) - loss(-step * direction)) / (2 * step)
+  np.testing.assert_allclose(got, expected, rtol=1e-2)
+
+
 def test_the_logits_of_given_hidden_states_are_those_of_the_tokens_they_came_from():
   """Of a head of its own; that of the embedding is compared below."""
   config = dataclasses.replace(BASE, tied=False)

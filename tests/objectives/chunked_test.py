@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.objectives.toy import CASES
 from undo_jax import objectives, testing
 from undo_jax.models.decoder import Decoder, shapes
 from undo_jax.objectives import chunked
@@ -199,10 +200,30 @@ def shapes_in(jaxpr):
       yield from shapes_in(inner)
 
 
-@pytest.mark.parametrize("method", ["cross_entropy", "forward_kl", "max_ent"])
+# Unlearning whose forget term reads logits.
+OF_LOGITS = ("max_ent", "npo", "simnpo", "satimp", "ce_u", "undial", "jensun")
+OF_LOGITS += ("idk_dpo",)
+
+
+@pytest.mark.parametrize("method", OF_LOGITS[1:])
+def test_unlearning_is_the_same(method):
+  """With the gradient of a row's likelihood among them, through the microbatches."""
+  retain = testing.batch(jax.random.key(3), rows=B, length=L, vocab=V)
+  parts, results = {"forget": BATCH, "retain": retain}, []
+  weights, reference = {"embedding": normal(1, V, D)}, {"embedding": normal(2, V, D)}
+  for chunk, num_microbatches in ((None, 1), (5, 2)):
+    apply = chunked.deferring(Small(testing.config(logits_chunk=chunk)))
+    fn = objectives.make(method, apply, **CASES[method][1])
+    step = functools.partial(loss_and_gradients, fn, num_microbatches=num_microbatches)
+    found = jax.jit(step)(weights, {"reference": reference}, parts, jax.random.key(2))
+    results.append(found)
+  close(*reversed(results), 1e-5)
+
+
+@pytest.mark.parametrize("method", ["cross_entropy", "forward_kl", *OF_LOGITS])
 def test_no_more_than_a_chunk_of_logits_is_ever_made(method):
-  paired = method == "max_ent"
-  options = {"retain_weight": 0.5} if paired else {}
+  paired = method in OF_LOGITS
+  options = CASES[method][1] if paired else {}
   batch = {"forget": BATCH, "retain": BATCH} if paired else BATCH
   # A vocabulary larger than all else: arrays of more than B*chunk*V are logits.
   sizes = {}
@@ -211,7 +232,7 @@ def test_no_more_than_a_chunk_of_logits_is_ever_made(method):
     fn = objectives.make(method, chunked.deferring(Small(config)), **options)
     weights = shapes(config)
     jaxpr = jax.make_jaxpr(functools.partial(loss_and_gradients, fn))(
-      weights, {"teacher": weights}, batch, jax.random.key(0)
+      weights, {"teacher": weights, "reference": weights}, batch, jax.random.key(0)
     )
     sizes[chunk] = max(shapes_in(jaxpr.jaxpr))
   assert sizes == {None: B * L * 1024, 3: B * 3 * 1024}

@@ -14,7 +14,7 @@ from tests.objectives.toy import (
 )
 
 
-@pytest.mark.parametrize("name", ["grad_diff", "max_ent"])
+@pytest.mark.parametrize("name", ["grad_diff", "max_ent", "npo", "simnpo"])
 def test_the_retain_loss_may_be_the_divergence_from_the_reference(name):
   params, batch = draw_params(1), batch_of(name)
   options = {"retain_weight": 0.3, "forget_weight": 0.7, "retain_loss": "kl"}

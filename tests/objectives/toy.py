@@ -1,11 +1,13 @@
 """A toy model with every registered objective, and their formulas in float64."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.objectives.formulas import FORMULAS
 from undo_jax import objectives, testing
 from undo_jax.models.gemma2 import Output
 from undo_jax.training.gradients import loss_and_gradients
@@ -37,10 +39,48 @@ CASES = {
     {"forget_weight": 0.9, "retain_weight": 0.5, "alpha": 2.0, "beta": 0.7},
   ),
   "rmu": ("rmu", {"layers": (0,), "coefficient": 3.0, "retain_weight": 2.0}),
+  "npo": ("npo", {"retain_weight": 0.5, "beta": 0.3}),
+  "simnpo": ("simnpo", {"retain_weight": 0.5, "beta": 2.5, "margin": 0.2}),
+  "wga": ("wga", {"retain_weight": 0.5, "exponent": 0.5}),
+  "satimp": ("satimp", {"retain_weight": 0.5, "saturation": 2.0}),
+  "ce_u": ("ce_u", {"retain_weight": 0.5}),
+  "undial": ("undial", {"retain_weight": 0.5, "penalty": 3.0}),
+  "jensun": ("jensun", {"retain_weight": 0.5, "answer": (4, 1, 7)}),
+  "idk_dpo": ("idk_dpo", {"retain_weight": 0.5, "beta": 0.3, "answer": (4, 1, 7)}),
+  "adaptive_rmu": (
+    "adaptive_rmu",
+    {"layers": (0,), "scale": 1.5, "retain_weight": 2.0},
+  ),
+  "circuit_breakers": ("circuit_breakers", {"layers": (0, 1), "strength": 4.0}),
+  "latent_adversarial": (
+    "latent_adversarial",
+    {"around": "grad_diff", "layer": 0, "retain_weight": 1.5, "steps": 3}
+    | {"radius": 0.6, "step_size": 0.25},
+  ),
+  "latent_adversarial, rmu": (
+    "latent_adversarial",
+    {"around": "rmu", "layer": 0, "layers": (1,), "coefficient": 3.0}
+    | {"retain_weight": 2.0, "steps": 2, "radius": 0.3},
+  ),
+  # An adversary that does not move; tamper_resistance_test.py has those that do.
+  "tamper_resistance": (
+    "tamper_resistance",
+    {"retain_weight": 0.5, "adversary_rates": (0.0,), "resistance_weight": 2.0}
+    | {"adversary_steps": 4, "every": 2, "growth": 0.1},
+  ),
+  "distance": ("distance", {"retain_weight": 1.5, "distance_weight": 0.7}),
 }
 
 
-def apply(params, tokens, *, capture=(), layer_inputs_NxBxLxD=None, hidden_BxLxD=None):
+def apply(
+  params,
+  tokens,
+  *,
+  capture=(),
+  layer_inputs_NxBxLxD=None,
+  hidden_BxLxD=None,
+  added=None,
+):
   """A causal toy: each layer scales running means, then a matrix to the logits."""
   if hidden_BxLxD is not None:
     return Output(jnp.tanh(hidden_BxLxD) @ params["out"], {})
@@ -50,7 +90,7 @@ def apply(params, tokens, *, capture=(), layer_inputs_NxBxLxD=None, hidden_BxLxD
     given = layer_inputs_NxBxLxD
     read.append(states[-1] if given is None else given[n])
     means = jnp.cumsum(read[-1], axis=1) / jnp.arange(1.0, L + 1)[:, None]
-    written.append(params["layers"][n] * means)
+    written.append(params["layers"][n] * means + (added or {}).get(n + 1, 0.0))
     states.append(written[-1])
   normed = jnp.tanh(states[-1])
   nodes = dict(enumerate(states)) | {"embedding": states[0], "final_norm": normed}
@@ -59,14 +99,14 @@ def apply(params, tokens, *, capture=(), layer_inputs_NxBxLxD=None, hidden_BxLxD
   return Output(normed @ params["out"], {k: nodes[k] for k in capture})
 
 
-def numpy_apply(params, tokens, layer_inputs=None):
+def numpy_apply(params, tokens, layer_inputs=None, added=None):
   """Returns logits and hidden states in float64."""
   params = {name: np.asarray(leaf, np.float64) for name, leaf in params.items()}
   states = [params["embedding"][np.asarray(tokens)]]
   for n in range(N):
     read = states[-1] if layer_inputs is None else layer_inputs[n]
     means = np.cumsum(read, axis=1) / np.arange(1, L + 1)[:, None]
-    states.append(params["layers"][n] * means)
+    states.append(params["layers"][n] * means + (added or {}).get(n + 1, 0.0))
   return np.tanh(states[-1]) @ params["out"], states
 
 
@@ -95,7 +135,8 @@ def method_of(name: str):
 def batch_of(name: str):
   if "batch" in method_of(name).trains:
     return part(0)
-  return {"forget": part(1), "retain": part(2)}
+  parts = {"forget": part(1), "retain": part(2)}
+  return parts | ({"adversary": part(4)} if name == "tamper_resistance" else {})
 
 
 FROZEN = {
@@ -103,6 +144,7 @@ FROZEN = {
   "base": draw_params(6),
   "reference": draw_params(8),
   "direction": draw_direction(9),
+  "progress": jnp.float32(0.3),
 }
 
 
@@ -208,6 +250,54 @@ def np_rep_noise(params, batch, key, fixed, *, only_differing=False):
   return harmless, noise, np.log(sum(losses) / (N + 1) + 1)
 
 
+def np_given(params, frozen, batch, fixed):
+  """Returns what formulas.py reads, in float64."""
+  forget, retain = batch["forget"], batch["retain"]
+  refused = {k: np.array(v) for k, v in forget.items()}
+  for b, row in enumerate(np.asarray(forget["mask"])):
+    for place, t in enumerate(np.flatnonzero(row)):
+      refused["targets"][b, t] = (4, 1, 7)[place % 3]
+      if t + 1 < L:
+        refused["inputs"][b, t + 1] = refused["targets"][b, t]
+  models = {"mine": params, "other": frozen["reference"], "fixed": fixed or params}
+  read = {
+    (who, name): numpy_apply(model, each["inputs"])
+    for who, model in models.items()
+    for name, each in (("forget", forget), ("retain", retain), ("refused", refused))
+  }
+  logits = {key: found[0] for key, found in read.items()}
+
+  def hidden(k):
+    """Returns states of forget rows, before and after, and of retain rows."""
+    order = [(who, "forget") for who in ("mine", "other")]
+    order += [(who, "retain") for who in ("other", "mine")]
+    mine, before, kept, moved = (read[key][1][k] for key in order)
+    return mine, before, kept, moved
+
+  return types.SimpleNamespace(
+    forget=jax.device_get(forget),
+    retain=jax.device_get(retain),
+    logits=logits["mine", "forget"],
+    reference=logits["other", "forget"],
+    refused=refused,
+    refused_logits=logits["mine", "refused"],
+    refused_reference=logits["other", "refused"],
+    fixed_logits=logits["fixed", "forget"],
+    retain_logits=logits["mine", "retain"],
+    retain_reference=logits["other", "retain"],
+    retain_cross_entropy=np_cross_entropy(
+      logits["mine", "retain"], retain["targets"], np.asarray(retain["mask"])
+    ),
+    hidden=hidden,
+    apply=numpy_apply,
+    fixed=fixed or params,
+    direction=np.asarray(frozen["direction"], np.float64),
+    progress=float(frozen["progress"]),
+    params=params,
+    start=frozen["reference"],
+  )
+
+
 def np_objective(name, params, frozen, batch, key=FIRST, fixed=None):
   """Returns the terms whose sum is the loss."""
   if name == "cross_entropy" or name.startswith("forward_kl"):
@@ -226,6 +316,8 @@ def np_objective(name, params, frozen, batch, key=FIRST, fixed=None):
       return [4 * 0.7 * kls[0], 4 * 0.3 * kls[1]]
     error = np_activation_error(params, frozen["teacher"], batch)
     return [0.7 * 0.7 * kl, 0.7 * 0.3 * np_forward_kl(logits, base, mask), 10 * error]
+  if name in FORMULAS:
+    return FORMULAS[name](np_given(params, frozen, batch, fixed))
   forget, retain = batch["forget"], batch["retain"]
   forget_mask, retain_mask = np.asarray(forget["mask"]), np.asarray(retain["mask"])
   forget_logits, forget_hidden = numpy_apply(params, forget["inputs"])

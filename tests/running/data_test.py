@@ -1,5 +1,7 @@
 """The data stage, and which of its rows a batch holds."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tokenizers as hf
@@ -12,6 +14,7 @@ from undo_jax.data.tokenizers import training as tokenizer_training
 from undo_jax.distributed import sharding
 from undo_jax.plan import translation
 from undo_jax.plan.config import parse
+from undo_jax.plan.stages import BATCH, FirstUpdates
 from undo_jax.running import data
 
 
@@ -66,3 +69,40 @@ def test_the_rows_of_a_batch_are_told_by_split(variants, name):
     told += [source[int(i)]["tokens"][1:].tolist() for i in numbers.split(", ")]
   assert sorted(told) == sorted(targets)
   assert name == "base" or told == targets
+
+
+def rows_of_split(run, split):
+  """Returns the targets of all rows of a split."""
+  source = rows.source(run.directories["data"] / "rows", length=16, split=split)
+  return {tuple(source[i]["tokens"][1:].tolist()) for i in range(len(source))}
+
+
+def targets(batches):
+  return [{tuple(row) for row in batch["targets"].tolist()} for batch in batches]
+
+
+def test_an_attack_reads_other_rows_first_and_goes_on_anywhere(variants):
+  run, _ = variants
+  (stage,) = [s for s in run.stages if s.name == "relearn_undo_alpha_0.5"]
+  plain = [next(data.attack_batches(run, stage, start)) for start in range(3)]
+  first = FirstUpdates(parts={BATCH: {"retain": 1.0}}, num_steps=2)
+  stage = dataclasses.replace(stage, first=first)
+  batches = data.attack_batches(run, stage, 0)
+  found = [next(batches) for _ in range(5)]
+  kept, attacked = (rows_of_split(run, name) for name in ("retain", "attack"))
+  assert [t <= kept for t in targets(found)] == [True, True, False, False, False]
+  assert all(t <= attacked for t in targets(found[2:]))
+  # Then those that it reads without.
+  for mine, other in zip(found[2:], plain, strict=True):
+    np.testing.assert_array_equal(mine["targets"], other["targets"])
+  for start in range(4):
+    again = next(data.attack_batches(run, stage, start))
+    np.testing.assert_array_equal(again["targets"], found[start]["targets"])
+
+
+def test_an_attack_of_few_samples_reads_no_others(variants):
+  run, _ = variants
+  (stage,) = [s for s in run.stages if s.name == "relearn_undo_alpha_0.5"]
+  batches = data.attack_batches(run, dataclasses.replace(stage, samples=5), 0)
+  seen = set().union(*targets([next(batches) for _ in range(6)]))
+  assert len(seen) <= 5 and seen <= rows_of_split(run, "attack")

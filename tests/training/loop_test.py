@@ -1,5 +1,6 @@
 """A stage that is killed and resumed ends as one that was not, bit for bit."""
 
+import functools
 import os
 import signal
 
@@ -21,9 +22,7 @@ from undo_jax.training.step import make_step
 from undo_jax.training.writers import JsonlWriter, Progress, read_jsonl
 
 VOCABULARY, WIDTH = 16, 8
-OPTIMIZER = optimizers.make_optimizer(
-  optimizers.OptimizerConfig(learning_rate=1e-2, num_steps=10)
-)
+PLAIN = optimizers.OptimizerConfig(learning_rate=1e-2, num_steps=10)
 
 
 def apply(params, tokens):
@@ -32,19 +31,25 @@ def apply(params, tokens):
   return Output(hidden @ params["embedding"].T, {})
 
 
-@jax.jit
-def fresh():
-  normal = np.random.default_rng(0).standard_normal
-  params = {
-    "embedding": normal((VOCABULARY, WIDTH)),
-    "layer": {"kernel": normal((WIDTH, WIDTH))},
-  }
-  return create(jax.tree.map(jnp.float32, params), OPTIMIZER)
+@functools.cache
+def made(config):
+  """Returns the function of a fresh state, and the step."""
+  optimizer = optimizers.make_optimizer(config)
+
+  @jax.jit
+  def fresh():
+    normal = np.random.default_rng(0).standard_normal
+    params = {
+      "embedding": normal((VOCABULARY, WIDTH)),
+      "layer": {"kernel": normal((WIDTH, WIDTH))},
+    }
+    return create(jax.tree.map(jnp.float32, params), optimizer)
+
+  step = make_step(objectives.make("cross_entropy", apply), optimizer)
+  return fresh, jax.jit(step, donate_argnums=0)
 
 
-STEP = jax.jit(
-  make_step(objectives.make("cross_entropy", apply), OPTIMIZER), donate_argnums=0
-)
+fresh, STEP = made(PLAIN)
 ABSTRACT = jax.eval_shape(fresh)
 
 
@@ -61,8 +66,11 @@ class Killed(Exception):
   """Stands for a kill: nothing after it runs."""
 
 
-def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **kwargs):
+def run(
+  directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=None, config=PLAIN
+):
   """Runs a stage as the runner does, from its newest checkpoint."""
+  fresh, step = made(config)
   checkpoints = Checkpoints(directory / "checkpoints")
   start = checkpoints.latest()
   mixture = pipeline.mixture([Rows()], seed=0, batch_size=4)
@@ -72,7 +80,8 @@ def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **
   else:
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
-      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), ABSTRACT
+      lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
+      jax.eval_shape(fresh),
     )
     state = loop.restore(checkpoints, start, abstract)
   evaluated = []
@@ -92,13 +101,17 @@ def run(directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=STEP, **
   writer = JsonlWriter(directory / "metrics.jsonl", resume_step=start or 0)
   try:
     return loop.train(
-      step_fn,
+      step_fn or step,
       state,
       {},
       batches,
       jax.random.key(7),
       schedule=loop.Schedule(
-        num_steps=num_steps, checkpoint_every=3, evaluate_every=4, max_loss=1e3
+        num_steps=num_steps,
+        checkpoint_every=3,
+        evaluate_every=4,
+        max_loss=1e3,
+        decay_steps=config.decay_steps,
       ),
       put=put,
       evaluate=evaluate,
@@ -239,3 +252,35 @@ def test_parameters_are_loaded_without_the_optimizer(tmp_path, uninterrupted):
   assert equal(params, result.state.params)
   with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
     load_params(tmp_path / "none", ABSTRACT.params)
+
+
+DECAYING = optimizers.OptimizerConfig(
+  learning_rate=1e-2,
+  final_learning_rate=0.0,
+  num_steps=12,
+  decay_steps=5,
+  decay_on_recovery=True,
+)
+
+
+@pytest.mark.parametrize(
+  ("stop_at", "end", "reason"),
+  [(4, 9, "recovered"), (8, 12, "step limit"), (None, 12, "step limit")],
+)
+def test_a_stop_rule_begins_the_decay_with_which_a_stage_ends(
+  tmp_path, stop_at, end, reason
+):
+  result, _ = run(tmp_path, num_steps=12, stop_at=stop_at, config=DECAYING)
+  assert (result.updates, result.reason) == (end, reason)
+  assert optimizers.decay_begin(result.state.opt_state) == end - 5
+
+
+@pytest.mark.parametrize("kill_at", [4, 5, 7, 8])
+def test_a_decay_goes_on_where_it_was_killed(tmp_path, kill_at):
+  whole, _ = run(tmp_path / "whole", num_steps=12, stop_at=4, config=DECAYING)
+  directory = tmp_path / "killed"
+  with pytest.raises(Killed):
+    run(directory, num_steps=12, stop_at=4, kill_at=kill_at, config=DECAYING)
+  again, _ = run(directory, num_steps=12, stop_at=4, config=DECAYING)
+  assert (again.updates, again.reason) == (whole.updates, whole.reason)
+  assert equal(again.state, whole.state)

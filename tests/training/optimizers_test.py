@@ -11,6 +11,8 @@ import pytest
 from undo_jax.training.optimizers import (
   RULES,
   OptimizerConfig,
+  begin_decay,
+  decay_begin,
   make_optimizer,
   make_population_optimizer,
   schedule,
@@ -199,6 +201,25 @@ def test_a_population_warms_up_from_zero():
   assert_close(got, adamw(draw(0), GRADS, rates, decay=0.3))
 
 
+def test_a_populations_rate_may_fall_to_zero():
+  how = {
+    "learning_rate": 1.0,
+    "final_learning_rate": 0.0,
+    "name": "sgd",
+    "num_steps": 4,
+  }
+  optimizer = make_population_optimizer(OptimizerConfig(**how, clip_norm=None))
+  params, grads = {"w": jnp.zeros(1)}, {"w": jnp.ones(1)}
+  state = optax.tree.set(optimizer.init(params), learning_rate=0.3)
+  momentum, rates = 0.0, []
+  for _ in range(5):
+    updates, state = jax.jit(optimizer.update)(grads, state, params)
+    momentum = 0.9 * momentum + 1
+    rates.append(-float(updates["w"][0]) / momentum)
+  expected = 0.3 * (1 + np.cos(np.pi * np.arange(5) / 4)) / 2
+  np.testing.assert_allclose(rates, expected, atol=1e-7)
+
+
 def test_a_population_freezes_as_a_single_model_does():
   pairs = (("matrix", (0, 2)),)
   optimizer = make_population_optimizer(config(weight_decay=0.3, trainable=pairs))
@@ -340,7 +361,39 @@ def test_what_is_no_optimizer_is_told_in_one_line(name):
 
 
 def test_ours_are_known_by_name():
-  assert list(RULES) == ["adamw", "muon"]
+  assert list(RULES) == ["adamw", "lion", "muon", "nesterov", "sgd"]
+
+
+def sgd(params, grads_S, rate, *, decay, nesterov):
+  params, m = dict(params), dict.fromkeys(params, 0.0)
+  for grads in grads_S:
+    for k, g in grads.items():
+      m[k] = 0.9 * m[k] + g
+      direction = 0.9 * m[k] + g if nesterov else m[k]
+      params[k] = params[k] - rate * (direction + decay * params[k])
+  return params
+
+
+def lion(params, grads_S, rate, *, decay):
+  params, m = dict(params), dict.fromkeys(params, 0.0)
+  for grads in grads_S:
+    for k, g in grads.items():
+      direction = np.sign(0.9 * m[k] + 0.1 * g)
+      m[k] = 0.99 * m[k] + 0.01 * g
+      params[k] = params[k] - rate * (direction + decay * params[k])
+  return params
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "lion"])
+def test_momentum_and_its_sign_are_their_formulas(name, decay):
+  settings = config(name=name, weight_decay=decay, clip_norm=None)
+  got = run(make_optimizer(settings), draw(0), GRADS)
+  if name == "lion":
+    expected = lion(draw(0), GRADS, 1e-2, decay=decay)
+  else:
+    expected = sgd(draw(0), GRADS, 1e-2, decay=decay, nesterov=name == "nesterov")
+  assert_close(got, expected)
 
 
 def test_pairs_of_a_config_are_rules_of_layers_or_of_all():
@@ -385,3 +438,77 @@ def test_wrong_settings_are_errors(changes, message):
 )
 def test_the_limits_themselves_are_allowed(changes):
   config(**changes)
+
+
+@pytest.mark.parametrize("decay", ["linear", "1-sqrt"])
+def test_a_decay_may_begin_at_a_step_that_was_not_known_before(decay):
+  """Then each update is the undecayed one times the rate's share of its peak."""
+  how = {"learning_rate": 0.1, "final_learning_rate": 0.02, "num_steps": 20}
+  how |= {"decay_steps": 4, "decay": decay, "clip_norm": None, "name": "sgd"}
+  optimizer = make_optimizer(OptimizerConfig(**how, decay_on_recovery=True))
+  grads, params = {"w": jnp.ones(2)}, {"w": jnp.zeros(2)}
+  state, sizes = optimizer.init(params), []
+  assert decay_begin(state) == 16
+  for step in range(9):
+    if step == 3:
+      state = begin_decay(state, step)
+    updates, state = jax.jit(optimizer.update)(grads, state, params)
+    sizes.append(-float(updates["w"][0]))
+  momentum = [sum(0.9**k for k in range(s + 1)) for s in range(9)]
+  q = np.clip((np.arange(9) - 3) / 4, 0, 1)
+  left = 1 - (np.sqrt(q) if decay == "1-sqrt" else q)
+  rates = 0.02 + (0.1 - 0.02) * left
+  np.testing.assert_allclose(sizes, rates * momentum, rtol=1e-5)
+
+
+def test_other_optimizers_have_no_such_decay():
+  plain = make_optimizer(config()).init({"w": jnp.zeros(2)})
+  assert decay_begin(plain) is None
+  with pytest.raises(ConfigError, match="decay_steps: expected an integer"):
+    config(decay_on_recovery=True)
+
+
+@pytest.mark.parametrize(("begin", "every"), [(3, 2), (1, 1), (7, 5)])
+def test_the_last_update_ends_at_the_mean_of_the_weights(begin, every):
+  how = {"learning_rate": 0.1, "num_steps": 7, "name": "sgd", "clip_norm": None}
+  plain = make_optimizer(OptimizerConfig(**how))
+  averaging = make_optimizer(
+    OptimizerConfig(**how, average_begin=begin, average_every=every)
+  )
+
+  def way(optimizer):
+    params, state, found = {"w": jnp.ones(3)}, None, []
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update)
+    for step in range(7):
+      grads = {"w": jnp.asarray([1.0, -2.0, 0.5]) * (step + 1) * params["w"]}
+      updates, state = update(grads, state, params)
+      params = optax.apply_updates(params, updates)
+      found.append(np.asarray(params["w"]))
+    return found
+
+  expected, got = way(plain), way(averaging)
+  np.testing.assert_array_equal(got[:-1], expected[:-1])
+  chosen = [
+    w for s, w in enumerate(expected, 1) if s >= begin and not (s - begin) % every
+  ]
+  np.testing.assert_allclose(got[-1], np.mean(np.float64(chosen), axis=0), rtol=1e-5)
+
+
+def test_a_mask_in_the_state_leaves_all_other_weights_where_they_are():
+  """They are neither decayed nor do their gradients use up the norm."""
+  how = {"clip_norm": 1.0, "weight_decay": 0.3, "name": "sgd"}
+  settings = config(**how)
+  mask = jnp.asarray([True, False, True])
+  optimizer = make_optimizer(settings, is_masked=True)
+  params, grads = (
+    {"w": jnp.asarray([1.0, 2.0, 3.0])},
+    {"w": jnp.asarray([3.0, 9.0, 4.0])},
+  )
+  state = optimizer.init(params)._replace(mask={"w": mask})
+  updates, _ = jax.jit(optimizer.update)(grads, state, params)
+  # Clipped from (3, 4) to length 1.
+  expected = -1e-2 * (np.array([0.6, 0.0, 0.8]) + 0.3 * np.array([1.0, 0.0, 3.0]))
+  np.testing.assert_allclose(updates["w"], expected, rtol=1e-6)
+  plain, _ = optimizer.update(grads, optimizer.init(params), params)
+  assert np.all(np.asarray(plain["w"]) != 0)  # All, until it is set.

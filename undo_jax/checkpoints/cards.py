@@ -207,6 +207,11 @@ def _what(stage: Stage) -> str:
   text = f"{stage.objective} on {parts} data"
   if stage.rho:
     text += f", sharpness-aware with rho {stage.rho:g}"
+  if stage.trained is not None:
+    text += f", of {stage.trained.share:g} of the weights by {stage.trained.by}"
+  if stage.smoothing is not None:
+    how = stage.smoothing
+    text += f", smoothed ({how.kind}, radius {how.radius:g}, weight {how.weight:g})"
   if stage.noise is not None:
     text += f", after noise of alpha {stage.noise.alpha:g}, beta {stage.noise.beta:g}"
     text += ", other alphas by path" if stage.noise.rules else ""

@@ -259,3 +259,19 @@ class InMemory:
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     return {"tokens": self.tokens[index], "mask": self.mask[index]}
+
+
+class Sample:
+  """Some of the rows of a split, chosen by a seed; all where it has no more."""
+
+  def __init__(self, rows: types.Rows, size: int, seed: int):
+    """Chooses so many rows."""
+    self._rows = rows
+    order = np.random.default_rng(seed).permutation(len(rows))
+    self._chosen = np.sort(order[:size])
+
+  def __len__(self) -> int:
+    return len(self._chosen)
+
+  def __getitem__(self, index: int) -> Any:
+    return self._rows[int(self._chosen[index])]

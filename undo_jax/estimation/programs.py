@@ -73,9 +73,16 @@ def _alike(plan: Sequence[Compiled]) -> list[list[Compiled]]:
   outside = ("name", "parts", "seeds", "noise", "stop", "init", "frozen", "labels")
   outside += ("attack", "target", "sorts", "is_counted", "init_stream", "order_stream")
   outside += ("noise_shape", "noise_again", "saliency", "predictions")
+  outside += ("trained_saliency", "first", "samples")
   groups: dict[str, list[Compiled]] = {}
   for stage in plan:
     inside = {k: v for k, v in stages.to_json(stage).items() if k not in outside}
+    # Rates and, in training, how many updates there are: numbers in equal programs.
+    numbers = {"learning_rate", "final_learning_rate", "warmup_steps", "decay_steps"}
+    numbers |= {"num_steps"} if isinstance(stage, TrainStage) else set()
+    inside["optimizer"] = {
+      k: v for k, v in inside["optimizer"].items() if k not in numbers
+    }
     key = json.dumps([inside, sorted(stage.parts)], sort_keys=True)
     groups.setdefault(key, []).append(stage)
   return list(groups.values())

@@ -105,6 +105,7 @@ class Decoder:
     positions_BxP: jax.Array | None = None,
     layer_inputs_NxBxLxD: jax.Array | None = None,
     hidden_BxLxD: jax.Array | None = None,
+    added: Mapping[int, jax.Array] | None = None,
   ) -> Output:
     """Computes the logits of the next token at every position, or at some.
 
@@ -136,6 +137,8 @@ class Decoder:
       hidden_BxLxD: hidden states whose logits to compute in place of the tokens' own
         (a logit lens): final norm and unembedding alone are run, and no other option
         is read. None: those of the last layer.
+      added: by the index k in [0, N] of a hidden state, as in `capture`, what is added
+        to it, broadcastable to [B, L, D].
 
     Returns:
       Output(logits [B, L, V] or [B, P, V] float32, captured {k: [B, L, D]}, cache
@@ -157,6 +160,7 @@ class Decoder:
       positions_BxP=positions_BxP,
       layer_inputs_NxBxLxD=layer_inputs_NxBxLxD,
       hidden_BxLxD=hidden_BxLxD,
+      added=added,
     )
     logits_BxLxV = self.unembed(self.unembedding(params), hidden[0])
     return Output(logits_BxLxV, *hidden[1:])
@@ -173,6 +177,7 @@ class Decoder:
     positions_BxP: jax.Array | None = None,
     layer_inputs_NxBxLxD: jax.Array | None = None,
     hidden_BxLxD: jax.Array | None = None,
+    added: Mapping[int, jax.Array] | None = None,
   ) -> tuple[jax.Array, dict[Any, jax.Array], Cache | None]:
     """Computes what `unembed` makes logits of: `apply` without its last product.
 
@@ -189,6 +194,7 @@ class Decoder:
     routes = dict(routes or {})
     self._check(tokens_BxL, routes, capture, valid_BxL)
     self._check_places(tokens_BxL, cache, positions_BxP)
+    self._check_indices("added", added or {})
     output: Any = self._decoder.apply(
       {"params": params},
       tokens_BxL,
@@ -198,6 +204,7 @@ class Decoder:
       cache,
       positions_BxP,
       layer_inputs_NxBxLxD,
+      dict(added or {}),
     )
     return output
 
@@ -233,6 +240,11 @@ class Decoder:
     return {
       "head": {"kernel": placement.constrain(kernel_DxV, None, placement.VOCABULARY)}
     }
+
+  def _check_indices(self, name, indices):
+    size = self.config.num_layers
+    if not all(0 <= index <= size for index in indices):
+      raise ValueError(f"{name} indices lie in [0, {size}], got {tuple(indices)}")
 
   def _check_places(self, tokens_BxL, cache, positions_BxP):
     B, L = tokens_BxL.shape
@@ -276,8 +288,8 @@ class Decoder:
         raise ValueError(
           f"captures are indices or names among {', '.join(CAPTURES)}, got {capture}"
         )
-    elif not all(0 <= index <= c.num_layers for index in capture):
-      raise ValueError(f"capture indices lie in [0, {c.num_layers}], got {capture}")
+    else:
+      self._check_indices("capture", capture)
     if valid_BxL is not None and valid_BxL.shape != (B, L):
       raise ValueError(
         f"valid_BxL must have the tokens' shape {(B, L)}, got {valid_BxL.shape}"
@@ -341,9 +353,17 @@ class _Decoder(nn.Module):
 
   @nn.compact
   def __call__(
-    self, tokens_BxL, routes, capture, valid_BxL, cache, positions_BxP, inputs_NxBxLxD
+    self,
+    tokens_BxL,
+    routes,
+    capture,
+    valid_BxL,
+    cache,
+    positions_BxP,
+    inputs_NxBxLxD,
+    added=None,
   ):
-    c = self.config
+    c, added = self.config, added or {}
     embedding_VxD = self.param(
       "embedding", nn.initializers.normal(c.init_std), (c.vocab_size, c.width)
     )
@@ -355,6 +375,8 @@ class _Decoder(nn.Module):
     x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
     if c.scale_embedding:
       x_BxLxD *= jnp.sqrt(jnp.asarray(c.width, c.dtype))
+    if 0 in added:
+      x_BxLxD += added[0].astype(c.dtype)
 
     if cache is not None:
       cache = _add_valid(cache, tokens_BxL.shape, valid_BxL)
@@ -364,7 +386,7 @@ class _Decoder(nn.Module):
       _remat(_Layer, c.remat),
       variable_axes={"params": 0},
       split_rngs={"params": True},
-      in_axes=(0, nn.broadcast, _route_axes(routes), 0, 0),
+      in_axes=(0, nn.broadcast, _route_axes(routes), 0, 0, nn.broadcast),
       length=c.num_layers,
       unroll=layers_a_turn(c),
     )(
@@ -375,10 +397,17 @@ class _Decoder(nn.Module):
     )
     index_N = jnp.arange(c.num_layers)
     is_local_N = (index_N + 1) % c.global_every != 0
+    added_after = {k: x for k, x in added.items() if k}
     embedded_BxLxD = x_BxLxD
     before = None if cache is None else (cache.key, cache.value)
     x_BxLxD, (collected, after) = layers(
-      x_BxLxD, is_local_N, context, routes, before, inputs_NxBxLxD
+      x_BxLxD,
+      (is_local_N, index_N) if added_after else (is_local_N, None),
+      context,
+      routes,
+      before,
+      inputs_NxBxLxD,
+      added_after,
     )
     if cache is not None:
       length = cache.length + tokens_BxL.shape[1]
@@ -430,8 +459,8 @@ class _Layer(nn.Module):
   kernel: bool
 
   @nn.compact
-  def __call__(self, x_BxLxD, is_local, context, routes, cache, input_BxLxD):
-    c = self.config
+  def __call__(self, x_BxLxD, place, context, routes, cache, input_BxLxD, added):
+    c, (is_local, index) = self.config, place
     if input_BxLxD is not None:
       x_BxLxD = input_BxLxD.astype(x_BxLxD.dtype)
     norm = functools.partial(_Norm, c)
@@ -449,6 +478,8 @@ class _Layer(nn.Module):
       y_BxLxD = norm(name="post_mlp_norm")(y_BxLxD)
     x_BxLxD += y_BxLxD
     x_BxLxD = _route_at(routes, "residual", x_BxLxD)
+    for k, delta in added.items():
+      x_BxLxD += jnp.where(index == k - 1, delta, 0).astype(x_BxLxD.dtype)
     x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
     nodes = {"mlp/hidden": hidden_BxLxF, "mlp/out": mlp_BxLxD, "residual": x_BxLxD}
     return x_BxLxD, ({name: nodes[name] for name in self.collect}, cache)

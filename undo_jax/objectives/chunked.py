@@ -88,19 +88,24 @@ def summed(loss: Callable[..., SumCount]) -> Callable[..., SumCount]:
   return chunked
 
 
-def mapped(fn: Callable[[jax.Array], Any], logits: Any) -> Any:
-  """Returns `fn(logits)` of a function of each position, of Deferred ones in chunks.
+def mapped(fn: Callable[..., Any], logits: Any, *arrays: jax.Array) -> Any:
+  """Returns `fn(logits, *arrays)`, a function of each position, in chunks if Deferred.
 
   Args:
-    fn: from an array [B, L, V] to a tree of arrays [B, L, ...].
-    logits: an array or Deferred.
+    fn: from arrays [B, L, ...] to a tree of arrays [B, L, ...].
+    logits: an array [B, L, V] or Deferred.
+    arrays: [B, L, ...], cut as the logits are.
   """
   if not isinstance(logits, Deferred):
-    return fn(logits)
+    return fn(logits, *arrays)
   length, cast = logits.hidden_BxLxD.shape[1], _cast(logits)
-  (parts,) = _split((logits,), min(length, logits.chunk))
-  found = jax.lax.map(lambda part: fn(_materialize(cast, cast.weights, part)), parts)
-  return jax.tree.map(lambda x: _whole(x, length), found)
+  parts = _split((logits, *arrays), min(length, logits.chunk))
+
+  def of_chunk(parts):
+    hidden, *others = parts
+    return fn(_materialize(cast, cast.weights, hidden), *others)
+
+  return jax.tree.map(lambda x: _whole(x, length), jax.lax.map(of_chunk, parts))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -213,6 +218,6 @@ def _split(args, chunk):
 
 
 def _whole(parts, length):
-  """[L/C, B, C, D] -> [B, L, D], the fill cut off."""
-  _, B, _, D = parts.shape
-  return parts.swapaxes(0, 1).reshape(B, -1, D)[:, :length]
+  """[L/C, B, C, ...] -> [B, L, ...], the fill cut off."""
+  _, B, _, *rest = parts.shape
+  return parts.swapaxes(0, 1).reshape(B, -1, *rest)[:, :length]

@@ -1,6 +1,7 @@
 """Masked next-token cross-entropy: pretraining and relearning."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +27,70 @@ def cross_entropy(
   Returns:
     SumCount of float32 scalars; its mean is nats per token.
   """
+  return masked_sum(token_nll(logits_BxLxV, targets_BxL), mask_BxL)
+
+
+def token_nll(logits_BxLxV: jax.Array, targets_BxL: jax.Array) -> jax.Array:
+  """Computes -log softmax(logits)[target] at every position, [B, L] float32."""
   log_probs = jax.nn.log_softmax(logits_BxLxV.astype(jnp.float32))
-  nll_BxL = -jnp.take_along_axis(log_probs, targets_BxL[..., None], axis=-1)[..., 0]
-  return masked_sum(nll_BxL, mask_BxL)
+  return -jnp.take_along_axis(log_probs, targets_BxL[..., None], axis=-1)[..., 0]
+
+
+def row_nll(logits: Any, targets_BxL: jax.Array, mask_BxL: jax.Array) -> jax.Array:
+  """Computes the negative log-likelihood of every row, in nats.
+
+  sum_t mask[b, t] * -log softmax(logits[b, t])[targets[b, t]]
+
+  It is for losses that are no sum over positions, as those of a row's likelihood.
+
+  Args:
+    logits: [B, L, V] or Deferred; of the latter the gradient is exact and accumulated
+      in float32, and costs a second unembedding.
+    targets_BxL: int [B, L] in [0, V).
+    mask_BxL: [B, L], 1 where a position counts; others change nothing.
+
+  Returns:
+    [B] float32.
+  """
+  if isinstance(logits, chunked.Deferred):
+    return _deferred_row_nll(logits, targets_BxL, mask_BxL)
+  return jnp.sum(_weighted(token_nll(logits, targets_BxL), mask_BxL), axis=1)
+
+
+@jax.custom_vjp
+def _deferred_row_nll(logits, targets_BxL, mask_BxL):
+  nll_BxL = chunked.mapped(token_nll, logits, targets_BxL)
+  return jnp.sum(_weighted(nll_BxL, mask_BxL), axis=1)
+
+
+def _forward(logits, targets_BxL, mask_BxL):
+  rows_B = _deferred_row_nll(logits, targets_BxL, mask_BxL)
+  return rows_B, (logits, targets_BxL, mask_BxL)
+
+
+def _backward(residuals, cotangent_B):
+  """Pulls back sum_b cotangent[b] * rows[b], which is a sum over positions."""
+  logits, targets_BxL, mask_BxL = residuals
+  weights_BxL = cotangent_B[:, None] * mask_BxL
+
+  def pulled(logits):
+    return _weighted_nll(logits, targets_BxL, weights_BxL).sum
+
+  return jax.grad(pulled)(logits), None, None
+
+
+_deferred_row_nll.defvjp(_forward, _backward)
+
+
+@chunked.summed
+def _weighted_nll(logits_BxLxV, targets_BxL, weights_BxL):
+  nll_BxL = _weighted(token_nll(logits_BxLxV, targets_BxL), weights_BxL)
+  return SumCount(jnp.sum(nll_BxL), jnp.zeros(()))
+
+
+def _weighted(values_BxL, weights_BxL):
+  """Returns the products; an infinite value of no weight stays out."""
+  return jnp.where(weights_BxL != 0, weights_BxL * values_BxL, 0.0)
 
 
 def masked_sum(values_BxL: jax.Array, mask_BxL: jax.Array) -> SumCount:

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.method import Method
-from undo_jax.objectives.terms import weighted
-from undo_jax.utils.types import Objective
+from undo_jax.utils.types import Objective, SumCount
 
 
 def make(
@@ -23,18 +22,19 @@ def make(
 
   Reference: UNDO, arXiv 2506.06278, appendix on unlearning methods.
   """
-  retain_term = retention.make(apply, retain_loss)
 
-  def objective(params, frozen, batch, key):
-    del key
-    forget, retain = batch["forget"], batch["retain"]
-    logits = apply(params, forget["inputs"]).logits
+  def term(logits, frozen, forget):
+    del frozen
     lost = cross_entropy(logits, forget["targets"], forget["mask"])
-    kept, metrics = retain_term(apply(params, retain["inputs"]).logits, frozen, retain)
-    loss = weighted((-forget_weight, lost), (retain_weight, kept))
-    return loss, {"forget_cross_entropy": lost, **metrics}
+    return SumCount(-lost.sum, lost.count), {"forget_cross_entropy": lost}
 
-  return objective
+  return retention.beside(
+    apply,
+    term,
+    retain_weight=retain_weight,
+    forget_weight=forget_weight,
+    retain_loss=retain_loss,
+  )
 
 
 METHOD = Method(

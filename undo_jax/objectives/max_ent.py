@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from undo_jax.objectives import chunked, retention
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method
-from undo_jax.objectives.terms import weighted
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -45,17 +44,19 @@ def make(
   R is the cross-entropy or the KL to frozen["reference"], see retention. For WMDP the
   paper weights the two with 1 - a and a, and takes the KL.
   """
-  retain_term = retention.make(apply, retain_loss)
 
-  def objective(params, frozen, batch, key):
-    del key
-    forget, retain = batch["forget"], batch["retain"]
-    uniform = uniform_kl(apply(params, forget["inputs"]).logits, forget["mask"])
-    kept, metrics = retain_term(apply(params, retain["inputs"]).logits, frozen, retain)
-    loss = weighted((forget_weight, uniform), (retain_weight, kept))
-    return loss, {"forget_uniform_kl": uniform, **metrics}
+  def term(logits, frozen, forget):
+    del frozen
+    uniform = uniform_kl(logits, forget["mask"])
+    return uniform, {"forget_uniform_kl": uniform}
 
-  return objective
+  return retention.beside(
+    apply,
+    term,
+    retain_weight=retain_weight,
+    forget_weight=forget_weight,
+    retain_loss=retain_loss,
+  )
 
 
 METHOD = Method(

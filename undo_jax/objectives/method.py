@@ -7,7 +7,9 @@ from typing import Literal
 import jax
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.utils.types import Objective, Params
+from undo_jax.utils import checks
+from undo_jax.utils.records import FieldError
+from undo_jax.utils.types import Objective, Options, Params
 
 # Paths of parameters, as regexes, each with the layers that are trained; () are all.
 Pairs = tuple[tuple[str, tuple[int, ...]], ...]
@@ -27,6 +29,8 @@ class Method:
   trains: tuple[str, ...]
   reads: tuple[str, ...] = ()
   frozen: tuple[str, ...] = ()  # Keys of the frozen tree that it reads.
+  # It also reads frozen["progress"]: the share in [0, 1) of the updates that are done.
+  reads_progress: bool = False
   # Those of `frozen` that are no models: drawn from a key.
   derived: Mapping[str, Callable[[jax.Array, ModelConfig], jax.Array]] = (
     dataclasses.field(default_factory=dict)
@@ -58,3 +62,38 @@ class Method:
   label: str = ""
   color: str = "#8a7f5c"
   marker: str = "X"
+
+
+def check_positive(*names: str) -> Callable[..., None]:
+  """Returns a method's check that options, where given, are numbers above 0."""
+
+  def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
+    del model, is_random
+    for name in names:
+      value = options.get(name, 1.0)
+      if not checks.is_number(value) or not value > 0:
+        raise FieldError(name, "a number above 0", value)
+
+  return check
+
+
+def check_not_negative(*names: str) -> Callable[..., None]:
+  """Returns a method's check that options, where given, are numbers of at least 0."""
+
+  def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
+    del model, is_random
+    for name in names:
+      value = options.get(name, 0.0)
+      if not checks.is_number(value) or value < 0:
+        raise FieldError(name, "a number of at least 0", value)
+
+  return check
+
+
+def check_layers(model: ModelConfig, options: Options, *, is_random: bool) -> None:
+  """Raises FieldError unless the option `layers` holds some of the model's."""
+  del is_random
+  layers, size = options["layers"], model.num_layers
+  is_some = isinstance(layers, list | tuple) and layers
+  if not is_some or any(not isinstance(k, int) or not 0 <= k < size for k in layers):
+    raise FieldError("layers", f"layers in [0, {size})", layers)

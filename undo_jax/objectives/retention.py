@@ -1,19 +1,27 @@
 """What unlearning keeps: the loss on retain data, on its tokens or on a model's."""
 
 from collections.abc import Callable
-
-import jax
+from typing import Any, TypeAlias
 
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.distillation import forward_kl
-from undo_jax.utils.types import Batch, ConfigError, Frozen, SumCount
+from undo_jax.objectives.terms import weighted
+from undo_jax.utils.types import (
+  Batch,
+  ConfigError,
+  Frozen,
+  Metrics,
+  Objective,
+  SumCount,
+)
 
+# (logits of the trained model on a part of a batch, frozen tree, the part) -> value and
+# metrics.
+Term: TypeAlias = Callable[[Any, Frozen, Batch], tuple[SumCount, Metrics]]
 LOSSES = ("cross_entropy", "kl")
 
 
-def make(
-  apply: Callable, loss: str
-) -> Callable[[jax.Array, Frozen, Batch], tuple[SumCount, dict[str, SumCount]]]:
+def make(apply: Callable, loss: str) -> Term:
   """Returns the retain term `(logits, frozen, part) -> (value, metrics)`.
 
   cross_entropy: CE(part);  kl: KL(frozen["reference"] || model), the forward KL to
@@ -42,6 +50,30 @@ def make(
   return term
 
 
+def beside(
+  apply: Callable,
+  forget_term: Term,
+  *,
+  retain_weight: float,
+  forget_weight: float,
+  retain_loss: str,
+) -> Objective:
+  """Returns L = forget_weight * forget_term(forget) + retain_weight * R(retain)."""
+  retain_term = make(apply, retain_loss)
+
+  def objective(params, frozen, batch, key):
+    del key
+    forget, retain = batch["forget"], batch["retain"]
+    logits = apply(params, forget["inputs"]).logits
+    lost, metrics = forget_term(logits, frozen, forget)
+    logits = apply(params, retain["inputs"]).logits
+    kept, kept_metrics = retain_term(logits, frozen, retain)
+    loss = weighted((forget_weight, lost), (retain_weight, kept))
+    return loss, metrics | kept_metrics
+
+  return objective
+
+
 def needs(
   *, retain_loss: str = "cross_entropy", **options: object
 ) -> dict[str, object]:
@@ -50,3 +82,12 @@ def needs(
   if retain_loss == "cross_entropy":
     return {}
   return {"reads": ("retain",), "frozen": ("reference",)}
+
+
+def needs_reference(
+  *, retain_loss: str = "cross_entropy", **options: object
+) -> dict[str, object]:
+  """Returns the same where the forget term reads frozen["reference"], too."""
+  del options
+  reads = ("forget",) if retain_loss == "cross_entropy" else ("forget", "retain")
+  return {"reads": reads}

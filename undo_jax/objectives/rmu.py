@@ -5,12 +5,10 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from undo_jax.models.config import ModelConfig
 from undo_jax.objectives.cross_entropy import masked_sum
-from undo_jax.objectives.method import Method, Pairs
+from undo_jax.objectives.method import Method, Pairs, check_layers
 from undo_jax.objectives.terms import weighted
-from undo_jax.utils.records import FieldError
-from undo_jax.utils.types import Objective, Options, SumCount
+from undo_jax.utils.types import Objective, SumCount
 
 
 def steering_error(
@@ -34,7 +32,7 @@ def steering_error(
 
   Reference: Li et al., The WMDP Benchmark, arXiv 2403.03218, section 4.
   """
-  return _squared_error(hidden_BxLxD, coefficient * direction_D, mask_BxL)
+  return squared_error(hidden_BxLxD, coefficient * direction_D, mask_BxL)
 
 
 def random_direction(key: jax.Array, width: int) -> jax.Array:
@@ -47,15 +45,6 @@ def trainable(*, layers: Sequence[int], **options: object) -> Pairs:
   """Returns what RMU trains: the layers' down-projections."""
   del options
   return ((r"layers/mlp/down/kernel", tuple(layers)),)
-
-
-def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises FieldError unless the layers are some of the model's."""
-  del is_random
-  layers, size = options["layers"], model.num_layers
-  is_some = isinstance(layers, list | tuple) and layers
-  if not is_some or any(not isinstance(k, int) or not 0 <= k < size for k in layers):
-    raise FieldError("layers", f"layers in [0, {size})", layers)
 
 
 def make(
@@ -84,14 +73,17 @@ def make(
       hidden(params, forget), frozen["direction"], coefficient, forget["mask"]
     )
     reference = jax.lax.stop_gradient(hidden(frozen["reference"], retain))
-    drift = _squared_error(hidden(params, retain), reference, retain["mask"])
+    drift = squared_error(hidden(params, retain), reference, retain["mask"])
     loss = weighted((forget_weight, steered), (retain_weight, drift))
     return loss, {"forget_steering_error": steered, "retain_drift": drift}
 
   return objective
 
 
-def _squared_error(hidden_BxLxD, target, mask_BxL):
+def squared_error(
+  hidden_BxLxD: jax.Array, target: jax.Array, mask_BxL: jax.Array
+) -> SumCount:
+  """Sums mask[t] * (1/D) * |h[t] - target[t]|^2; the target broadcasts to h."""
   error = (hidden_BxLxD - target).astype(jnp.float32)
   return masked_sum(jnp.mean(error * error, axis=-1), mask_BxL)
 
@@ -103,7 +95,7 @@ METHOD = Method(
   frozen=("reference", "direction"),
   derived={"direction": lambda key, model: random_direction(key, model.width)},
   trainable=trainable,
-  check=check,
+  check=check_layers,
   is_unlearning=True,
   label="RMU",
   color="#56b4e9",

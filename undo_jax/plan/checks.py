@@ -19,6 +19,7 @@ from undo_jax.plan import translation
 from undo_jax.plan.config import NAME, AttackEntry, Recipe, RunConfig
 from undo_jax.plan.noise import Noise, Saliency
 from undo_jax.plan.stages import BATCH, TrainStage
+from undo_jax.plan.trained import TrainedShare
 from undo_jax.training import optimizers, stop_rules, writers
 from undo_jax.training.optimizers import trainable_rules
 from undo_jax.utils import records, trees
@@ -139,7 +140,8 @@ def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:
   _check_method(config, recipe)
   _check_trainable(config, "optimizer.trainable", recipe.optimizer.trainable)
   _check_noise(config, recipe.noise)
-  _check_saliency(config, recipe.noise.saliency, shards)
+  _check_saliency(config, "noise.saliency", recipe.noise.saliency, shards)
+  _check_saliency(config, "trained", recipe.trained, shards)
   _check_predictions(config, recipe)
   optimizers.RULES.get(recipe.optimizer.name)
   again, num_steps = recipe.noise.again, recipe.optimizer.num_steps
@@ -178,6 +180,9 @@ def _check_method(config: RunConfig, recipe: Recipe) -> None:
   if method.gradient_masks is not None and recipe.rho:
     expected = f"0, since {recipe.objective} masks its gradients by source"
     raise FieldError("rho", expected, recipe.rho)
+  if method.gradient_masks is not None and recipe.smoothing.kind:
+    expected = f"None, since {recipe.objective} masks its gradients by source"
+    raise FieldError("smoothing.kind", expected, recipe.smoothing.kind)
   if method.trainable is not None and recipe.optimizer.trainable:
     expected = f"(), since {recipe.objective} says itself what is trained"
     raise FieldError("optimizer.trainable", expected, recipe.optimizer.trainable)
@@ -233,11 +238,12 @@ def _check_noise(config: RunConfig, noise: Noise) -> None:
     raise FieldError("noise.rules", expected, noise.rules) from None
 
 
-def _check_saliency(config: RunConfig, saliency: Saliency, shards: int) -> None:
-  """Checks what the squared gradients that shape a noise are read from."""
+def _check_saliency(
+  config: RunConfig, where: str, saliency: Saliency | TrainedShare, shards: int
+) -> None:
+  """Checks what the squared gradients that choose weights are read from."""
   if not saliency.reads_gradients:
     return
-  where = "noise.saliency"
   if saliency.batch_size % shards:
     expected = f"a multiple of {shards} (devices along data x fsdp)"
     raise FieldError(f"{where}.batch_size", expected, saliency.batch_size)
@@ -309,7 +315,13 @@ def _mixture(config: RunConfig, field: str, name: str) -> dict[str, float]:
 
 def _check_stop(config: RunConfig, recipe: Recipe) -> None:
   if recipe.stop.rule is None:
+    if recipe.optimizer.decay_on_recovery:
+      expected = "a rule that begins the decay, with optimizer.decay_on_recovery"
+      raise FieldError("stop.rule", expected, None)
     return
+  if recipe.optimizer.average_begin is not None:
+    expected = "None, with optimizer.average_begin, which counts on all updates"
+    raise FieldError("stop.rule", expected, recipe.stop.rule)
   if tasks.get(config.task).validation is None:
     expected = f"None, since the task {config.task} has no validation items to stop by"
     raise FieldError("stop.rule", expected, recipe.stop.rule)
@@ -346,10 +358,14 @@ def _check_attack(
       raise FieldError("models", f"some of {', '.join(config.models)}", model)
   weights = _mixture(config, "mixture", entry.mixture)
   forget = tasks.get(config.task).forget_splits(config.data)
-  if not {*weights} & {*forget}:
+  if not entry.is_benign and not {*weights} & {*forget}:
     expected = f"weight on {', '.join(forget)}: the attack relearns what was forgotten"
     fail(f"mixtures.{entry.mixture}", expected, weights)
-  translation.mixture_length(config, [entry.mixture])
+  read = [entry.mixture]
+  if entry.first_mixture is not None:
+    _mixture(config, "first_mixture", entry.first_mixture)
+    read.append(entry.first_mixture)
+  translation.mixture_length(config, read)
 
 
 def _check_population(config: RunConfig, entry: AttackEntry, replicas: int) -> None:

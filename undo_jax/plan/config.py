@@ -20,7 +20,9 @@ from undo_jax.plan import search
 from undo_jax.plan.noise import Noise, ShapedNoise
 from undo_jax.plan.predictions import TeacherPredictions
 from undo_jax.plan.search import Search
+from undo_jax.plan.trained import TrainedShare
 from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.training.smoothing import Smoothing
 from undo_jax.utils import records, streams
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.records import FieldError, record
@@ -125,12 +127,17 @@ class Recipe:
   sweep: JsonObject
   # Of objectives that read a teacher's outputs alone.
   teacher_predictions: TeacherPredictions = TeacherPredictions()
+  smoothing: Smoothing = Smoothing()  # Of the loss that training follows.
+  trained: TrainedShare = TrainedShare()  # Beside optimizer.trainable.
   family: str | None = None  # The entry that was swept; `parse` says so,
   swept: JsonObject = dataclasses.field(default_factory=dict)  # and values by path.
 
   def __post_init__(self):
     records.at_least(self, "batch_size", "num_microbatches", smallest=1)
     records.not_negative(self, "rho")
+    if self.rho and self.smoothing.kind:
+      expected = f"None, since rho={self.rho:g} already perturbs the weights"
+      raise FieldError("smoothing.kind", expected, self.smoothing.kind)
     if self.batch_size % self.num_microbatches:
       expected = f"a divisor of batch_size={self.batch_size}"
       raise FieldError("num_microbatches", expected, self.num_microbatches)
@@ -173,6 +180,13 @@ class AttackEntry:
   # Seeds of the attack within that stream, a population of each; (): the stream's own.
   seeds: tuple[int, ...]
   label: str | None
+  is_benign: bool = False  # The mixture holds nothing of what was forgotten.
+  # Rows of each split that the attacker has; None: all.
+  samples: int | None = None
+  # The mixture of the first updates, and how many they are.
+  first_mixture: str | None = None
+  first_steps: int = 0
+  schedule: Literal["constant", "cosine"] = "constant"  # Of the rate, to 0.
   # The items it is scored on: those of tables, or those that searches may read.
   scores: Annotated[Items, records.later("test")] = "test"
 
@@ -180,9 +194,16 @@ class AttackEntry:
     names = ("num_steps", "evaluate_every", "evaluations_per_call", "batch_size")
     records.at_least(self, *names, smallest=1)
     records.at_least(self, "warmup_steps", smallest=0)
-    records.not_negative(self, "weight_decay")
+    records.at_least(self, "samples", smallest=1)
+    records.not_negative(self, "weight_decay", "first_steps")
     records.above(self, "clip_norm")
     records.one_of(self, "stream", streams.NAMES)
+    if (self.first_mixture is None) != (self.first_steps == 0):
+      expected = "an integer above 0 with first_mixture, and 0 without"
+      raise FieldError("first_steps", expected, self.first_steps)
+    if self.first_steps >= self.num_steps:
+      expected = f"less than num_steps={self.num_steps}"
+      raise FieldError("first_steps", expected, self.first_steps)
     if self.num_steps % self.evaluate_every:
       expected = f"a divisor of num_steps={self.num_steps}"
       raise FieldError("evaluate_every", expected, self.evaluate_every)

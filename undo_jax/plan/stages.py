@@ -15,7 +15,9 @@ from undo_jax.models.config import ModelConfig
 from undo_jax.plan.config import Items, Reserve, Stop
 from undo_jax.plan.noise import Noise, NoiseAgain, NoiseShape
 from undo_jax.plan.predictions import Kept
+from undo_jax.plan.trained import TrainedMask
 from undo_jax.training.optimizers import OptimizerConfig, trainable_rules
+from undo_jax.training.smoothing import Smoothing
 from undo_jax.utils import records
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.records import record
@@ -160,14 +162,26 @@ class TrainStage(ModelStage):
   # is kept of them.
   predictions: Annotated[str | None, records.later(None)] = None
   kept: Annotated[Kept | None, records.later(None)] = None
+  smoothing: Annotated[Smoothing | None, records.later(None)] = None
+  # Which weights are trained, and the stage of the squared gradients that say so.
+  trained: Annotated[TrainedMask | None, records.later(None)] = None
+  trained_saliency: Annotated[str | None, records.later(None)] = None
 
   @property
   def inputs(self) -> dict[str, str]:
     """The data stage, the model that training starts from, those that are read."""
     init = {} if self.init is None else {"init": self.init}
     read = {"saliency": self.saliency, "predictions": self.predictions}
+    read["trained_saliency"] = self.trained_saliency
     given = {role: name for role, name in read.items() if name is not None}
     return {DATA: DATA, **init, **self.frozen, **given}
+
+  @property
+  def gradients(self) -> int:
+    """How many gradients an update takes."""
+    if self.smoothing is not None:
+      return self.smoothing.passes
+    return 2 if self.rho else 1
 
   @property
   def trainable(self) -> tuple:
@@ -190,6 +204,14 @@ class AblateStage(ModelStage):
 
 
 @record
+class FirstUpdates:
+  """What an attacker trains on before its own data."""
+
+  parts: dict[str, dict[str, float]]
+  num_steps: int
+
+
+@record
 class AttackStage(ModelStage):
   """An adversary against one model."""
 
@@ -209,6 +231,9 @@ class AttackStage(ModelStage):
   seeds: dict[str, int]
   stream: str
   scored_items: Annotated[Items, records.later("test")] = "test"
+  # Rows of each split that the attacker has; None: all.
+  samples: Annotated[int | None, records.later(None)] = None
+  first: Annotated[FirstUpdates | None, records.later(None)] = None
 
   @property
   def but_for_target(self) -> str:
@@ -261,6 +286,7 @@ _NAMES = (
   "source",
   "saliency",
   "predictions",
+  "trained_saliency",
 )
 
 

@@ -9,12 +9,14 @@ from undo_jax.data import labels, tokenizers
 from undo_jax.objectives.method import Method
 from undo_jax.plan import stages
 from undo_jax.plan.config import TEACHER, AttackEntry, Recipe, RunConfig
+from undo_jax.plan.noise import Saliency
 from undo_jax.plan.predictions import Kept
 from undo_jax.plan.stages import (
   BATCH,
   AblateStage,
   AttackStage,
   DataStage,
+  FirstUpdates,
   GivenStage,
   PredictionsStage,
   Read,
@@ -23,6 +25,7 @@ from undo_jax.plan.stages import (
   Stage,
   TrainStage,
 )
+from undo_jax.plan.trained import TrainedShare
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import records, streams
 from undo_jax.utils.errors import ConfigError
@@ -93,6 +96,8 @@ def parents(recipe: Recipe) -> Iterable[tuple[str, str]]:
     yield "frozen.teacher" if recipe.start == TEACHER else "start", recipe.origin
     if recipe.noise.saliency.reads_gradients:
       yield "noise.saliency.model", recipe.noise.saliency.model
+  if recipe.trained.reads_gradients:
+    yield "trained.model", recipe.trained.model
   for role in roles(recipe):
     model = recipe.frozen.get(role)
     if model is not None:
@@ -169,9 +174,8 @@ class _Translation:
     ablated = AblateStage(name=name, whole=whole, reserve=recipe.reserve, **common)
     return [*before, records.replaced(trained, name=whole), ablated]
 
-  def _saliency(self, recipe: Recipe) -> str | None:
-    """Returns the stage of the squared gradients that a recipe's noise reads."""
-    asked = recipe.noise.saliency
+  def _saliency(self, recipe: Recipe, asked: Saliency | TrainedShare) -> str | None:
+    """Returns the stage of the squared gradients that are asked for."""
     if not asked.reads_gradients:
       return None
     stream = recipe.order_stream
@@ -228,7 +232,7 @@ class _Translation:
     noise = recipe.noise.plain if recipe.noise.is_on and recipe.origin else None
     used = [recipe.order_stream]
     used += [] if recipe.origin else [recipe.init_stream]
-    used += ["noise"] if noise or method.derived else []
+    used += ["noise"] if noise or method.derived or recipe.trained.by else []
     predictions = self._predictions(recipe, method, parts)
     frozen = [] if predictions else roles(recipe)
     return TrainStage(
@@ -256,10 +260,13 @@ class _Translation:
       sorts=recipe.labels.sorts,
       is_counted=recipe.is_counted,
       noise_shape=recipe.noise.saliency.shape if noise else None,
-      saliency=self._saliency(recipe) if noise else None,
+      saliency=self._saliency(recipe, recipe.noise.saliency) if noise else None,
       noise_again=recipe.noise.again if noise else None,
       predictions=predictions and predictions.name,
       kept=predictions and predictions.kept,
+      trained=recipe.trained.mask,
+      trained_saliency=self._saliency(recipe, recipe.trained),
+      smoothing=recipe.smoothing if recipe.smoothing.kind else None,
     )
 
   def attacks(self, name: str, entry: AttackEntry, model: str) -> list[AttackStage]:
@@ -303,6 +310,7 @@ class _Translation:
         weight_decay=entry.weight_decay,
         clip_norm=entry.clip_norm,
         trainable=entry.trainable,
+        final_learning_rate=0.0 if entry.schedule == "cosine" else None,
       ),
       evaluate_every=entry.evaluate_every,
       evaluations_per_call=entry.evaluations_per_call,
@@ -313,7 +321,16 @@ class _Translation:
       seeds=seeds,
       stream=entry.stream,
       scored_items=entry.scores,
+      samples=entry.samples,
+      first=self._first(entry),
     )
+
+  def _first(self, entry: AttackEntry) -> FirstUpdates | None:
+    """Returns what an attacker trains on before its own data."""
+    if entry.first_mixture is None:
+      return None
+    parts = {BATCH: _weights(self._config, entry.first_mixture)}
+    return FirstUpdates(parts=parts, num_steps=entry.first_steps)
 
   def _seeds(self, own: Mapping[str, int | None], *names: str) -> dict[str, int]:
     """Returns the seeds of streams, a model's own before the run's."""

@@ -9,14 +9,13 @@ import jax
 import numpy as np
 
 from undo_jax import objectives, tasks
-from undo_jax.data import pipeline
 from undo_jax.distributed import preemption, sharding
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import compute
 from undo_jax.frontier.robustness import worst_case
 from undo_jax.plan.stages import AttackStage
 from undo_jax.running import programs
-from undo_jax.running.data import batches_of
+from undo_jax.running.data import attack_batches
 from undo_jax.running.run import (
   Outcome,
   Run,
@@ -150,7 +149,7 @@ def _run(attacks: Sequence[_Attack]) -> None:
   every, total = stage.evaluate_every, stage.optimizer.num_steps
   members = len(attacks) * len(stage.learning_rates)
   key = streams.key(stage.seeds[stage.stream], "attack")
-  rows = pipeline.iterator(batches_of(run, stage), start=done)
+  rows = attack_batches(run, stage, done)
   with contextlib.ExitStack() as stack:
     for attack in attacks:
       attack.start(program, names, problems)

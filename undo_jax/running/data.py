@@ -1,6 +1,7 @@
 """The data stage, and which of its rows a stage reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+import itertools
 import logging
 import pathlib
 import tempfile
@@ -8,6 +9,7 @@ from typing import Any, TypeAlias
 
 from undo_jax import objectives, tasks
 from undo_jax.data import labels, pipeline
+from undo_jax.data.rows import Sample
 from undo_jax.distributed import processes, sharding
 from undo_jax.objectives import routed
 from undo_jax.plan.stages import (
@@ -47,7 +49,7 @@ def run_data(run: Run, stage: DataStage, directory: files.Path, title: str) -> O
 
 
 def _parts(
-  run: Run, stage: Reader
+  run: Run, stage: Reader, parts: Mapping[str, Mapping[str, float]], offset: int = 0
 ) -> Iterator[tuple[str, dict[str, Rows], dict[str, Any]]]:
   """Yields for each part of a batch its name, its splits and how they are mixed."""
   data = run.data
@@ -60,9 +62,11 @@ def _parts(
     split = task.source(data.data, directory, labels.split_of(name))
     if isinstance(stage, TrainStage) and stage.predictions is not None:
       split = with_predictions(run, stage.predictions, labels.split_of(name), split)
+    if isinstance(stage, AttackStage) and stage.samples is not None:
+      return Sample(split, stage.samples, seed)
     return _labelled(split, name, stage) if isinstance(stage, TrainStage) else split
 
-  for index, (name, weights) in enumerate(stage.parts.items()):
+  for index, (name, weights) in enumerate(parts.items(), start=offset):
     splits = {split: rows(split) for split in weights}
     how = {
       "weights": list(weights.values()),
@@ -77,12 +81,30 @@ def batches_of(run: Run, stage: Reader):
 
   Of each batch this process reads the rows of its own devices.
   """
+  return _mixed(run, _parts(run, stage, stage.parts))
+
+
+def attack_batches(run: Run, stage: AttackStage, start: int) -> Iterator[Any]:
+  """Yields the batches of an attack from that of update `start` on."""
+  first = stage.first
+  if first is None:
+    return pipeline.iterator(batches_of(run, stage), start=start)
+  before = _mixed(run, _parts(run, stage, first.parts, offset=len(stage.parts)))
+  left = max(first.num_steps - start, 0)
+  own = pipeline.iterator(batches_of(run, stage), start=max(start - first.num_steps, 0))
+  return itertools.chain(
+    itertools.islice(pipeline.iterator(before, start=start), left), own
+  )
+
+
+def _mixed(run: Run, parts: Iterable[tuple[str, dict[str, Rows], dict[str, Any]]]):
+  """Returns the batches of some parts."""
   shards, num_shards = sharding.batch_shards(run.mesh)
   made = {
     name: pipeline.mixture(
       list(splits.values()), shards=shards, num_shards=num_shards, **how
     )
-    for name, splits, how in _parts(run, stage)
+    for name, splits, how in parts
   }
   return made[BATCH] if list(made) == [BATCH] else pipeline.paired(made)
 
@@ -91,7 +113,7 @@ def describe_batch(run: Run, stage: TrainStage, step: int) -> str:
   """Returns which rows of which splits the batch of a training step holds."""
   return "; ".join(
     f"{split} rows {', '.join(map(str, rows))}"
-    for _, splits, how in _parts(run, stage)
+    for _, splits, how in _parts(run, stage, stage.parts)
     for split, rows in pipeline.rows_of(splits, step, **how).items()
   )
 

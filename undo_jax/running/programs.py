@@ -27,11 +27,13 @@ from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives import chunked, routed
 from undo_jax.plan.noise import NoiseShape
 from undo_jax.plan.stages import AttackStage, TrainStage
+from undo_jax.plan.trained import TrainedMask
 from undo_jax.routing import era
 from undo_jax.training import optimizers, population, saliency
 from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import by_source, sharpness_aware
 from undo_jax.training.optimizers import OptimizerConfig
+from undo_jax.training.smoothing import Smoothing, smoothed
 from undo_jax.training.step import Step, make_step
 from undo_jax.utils import records, trees
 from undo_jax.utils.types import Params
@@ -108,6 +110,26 @@ def noise(
   return jax.jit(toward_init, out_shardings=shardings)
 
 
+@functools.cache
+def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., Params]:
+  """Returns `(key, fisher) -> bool tree`, the weights that are trained, compiled.
+
+  The share with the highest scores; of equal ones, and where there is no Fisher
+  estimate, at random.
+  """
+  abstract = abstract_params(model, mesh)
+
+  def choose(key, fisher):
+    scores = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), abstract)
+    if trained.by == "forget":
+      scores = fisher["forget"]
+    if trained.by == "ratio":
+      scores = saliency.ratio(fisher["forget"], fisher["retain"])
+    return saliency.highest(scores, abstract, trained.share, key)
+
+  return jax.jit(choose, out_shardings=_shardings(abstract))
+
+
 def _shaped(shape: NoiseShape, params, key, alpha, fisher: Fisher | None) -> Params:
   """Returns the alpha of every weight, in arrays that broadcast to the parameters."""
   axes = UNIT_AXES if shape.granularity == "unit" else ((".*", ()),)
@@ -137,22 +159,32 @@ def training(
   optimizer: OptimizerConfig,
   num_microbatches: int,
   rho: float = 0.0,
+  smoothing: Smoothing | None = None,
+  is_masked: bool = False,
 ) -> Training:
   """Returns the training programs of an objective; see Training.
 
-  With `rho` the gradients are sharpness-aware, see gradients.sharpness_aware.
+  With `rho` the gradients are sharpness-aware, see gradients.sharpness_aware; or they
+  are those of a smoother loss. A masked state's mask is set by whoever makes it.
   """
   fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
   params = abstract_params(model, mesh)
-  find = objectives.REGISTRY.get(objective).gradient_masks
-  if find is None:
+  method = objectives.REGISTRY.get(objective)
+  find = method.gradient_masks
+  if smoothing is not None:
+    masks, gradients = None, smoothed(smoothing, trainable=optimizer.rules)
+  elif find is None:
     masks, gradients = None, sharpness_aware(rho, trainable=optimizer.rules)
   else:
     masks = jax.device_get(find(params, **dict(options)))
     gradients = by_source(masks)
-  transform = optimizers.make_optimizer(optimizer, masks)
+  transform = optimizers.make_optimizer(optimizer, masks, is_masked=is_masked)
   step = make_step(
-    fn, transform, num_microbatches=num_microbatches, gradients=gradients
+    fn,
+    transform,
+    num_microbatches=num_microbatches,
+    gradients=gradients,
+    num_steps=optimizer.num_steps if method.reads_progress else None,
   )
   create = functools.partial(state_lib.create, optimizer=transform)
   shapes = jax.eval_shape(create, params)
@@ -189,6 +221,8 @@ def training_of(stage: TrainStage, mesh: Mesh) -> Training:
     stage.optimizer,
     stage.num_microbatches,
     stage.rho,
+    stage.smoothing,
+    stage.trained is not None,
   )
 
 

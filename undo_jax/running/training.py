@@ -33,6 +33,7 @@ from undo_jax.running.saliency import load_fisher
 from undo_jax.running.stopping import check_stop_rules, stop_rule
 from undo_jax.training import loop
 from undo_jax.training.profiling import Profiler
+from undo_jax.training.state import TrainState
 from undo_jax.training.step import Step
 from undo_jax.training.writers import Progress
 from undo_jax.utils import allocator, files, streams
@@ -55,7 +56,7 @@ def run_training(
   checkpoints = checkpoints_of(run, directory)
   start = checkpoints.latest()
   if start is None:
-    state = program.create(_initial_params(run, stage))
+    state = _masked(run, stage, program.create(_initial_params(run, stage)))
   else:
     LOGGER.info("%s: resuming after update %d", title, start)
     state = loop.restore(checkpoints, start, program.abstract)
@@ -106,8 +107,10 @@ def _scores(
 
 
 def _schedule(run: Run, stage: TrainStage) -> loop.Schedule:
+  optimizer = stage.optimizer
   return loop.Schedule(
-    num_steps=stage.optimizer.num_steps,
+    num_steps=optimizer.num_steps,
+    decay_steps=optimizer.decay_steps if optimizer.decay_on_recovery else None,
     checkpoint_every=run.checkpoint_every,
     evaluate_every=stage.stop and stage.stop.evaluate_every,
     max_loss=run.max_loss,
@@ -128,7 +131,7 @@ def cost(stage: TrainStage, *, updates: int) -> compute.Compute:
     updates=updates,
     batch_size=stage.batch_size,
     length=stage.length,
-    gradients=2 if stage.rho else 1,
+    gradients=stage.gradients,
   )
 
 
@@ -155,6 +158,17 @@ def _noised(run: Run, stage: TrainStage, params: Params, *, updates: int) -> Par
     stage.model, run.mesh, stage.trainable, stage.noise.rules, stage.noise_shape
   )
   return perturb(params, key, stage.noise.alpha, stage.noise.beta, fisher, first)
+
+
+def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
+  """Returns a fresh state that trains the weights which the stage chooses."""
+  if stage.trained is None:
+    return state
+  name = stage.trained_saliency
+  fisher = None if name is None else load_fisher(run, name)
+  key = streams.key(stage.seeds["noise"], "trained")
+  mask = programs.mask(stage.model, run.mesh, stage.trained)(key, fisher)
+  return state._replace(opt_state=state.opt_state._replace(mask=mask))
 
 
 def _step(run: Run, stage: TrainStage, program: programs.Training, done: int) -> Step:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from undo_jax.distributed import preemption
+from undo_jax.training import optimizers
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.meter import Meter
 from undo_jax.training.profiling import Profiler
@@ -32,11 +33,19 @@ class Schedule:
   checkpoint_every: int
   evaluate_every: int | None = None  # None: only at the end.
   max_loss: float = math.inf  # A loss beyond it, of either sign, ends the stage.
+  # Updates of a decay that the stop rule begins, instead of ending the stage.
+  decay_steps: int | None = None
+
+  def end(self, state: TrainState) -> int:
+    """Returns after how many updates the stage ends, unless a rule says earlier."""
+    if self.decay_steps is None:
+      return self.num_steps
+    begin = optimizers.decay_begin(state.opt_state)
+    assert begin is not None, "the optimizer was made for such a decay"
+    return begin + self.decay_steps
 
   def is_evaluation(self, step: int) -> bool:
-    """Whether the model is scored after `step` updates: 1, multiples, the end."""
-    if step == self.num_steps:
-      return True
+    """Whether the model is scored after `step` updates: 1, multiples."""
     every = self.evaluate_every
     return every is not None and step > 0 and (step == 1 or step % every == 0)
 
@@ -96,8 +105,10 @@ def train(
       schedule.max_loss; names update, batch and checkpoint.
     preemption.Preempted: after SIGTERM to any process; the state is saved.
   """
-  step, scores = int(state.step), {}
+  step, scores, end = int(state.step), {}, schedule.end(state)
   reason = "step limit" if should_stop else "fixed budget"
+  if end < schedule.num_steps:
+    reason = "recovered"  # Before a checkpoint from which this goes on.
   report = _Report(schedule, checkpoints, writer, progress, meter, describe_batch)
   while True:
     # The order matters: what is saved at a step has not been evaluated at it, so
@@ -106,15 +117,21 @@ def train(
       report.flush()
       _save(checkpoints, state, writer)
       meter.restart()
-    if schedule.is_evaluation(step):
+    if step == end or schedule.is_evaluation(step):
       report.flush()
       scores = evaluate(state.params)
       writer.write(step, "evaluation", **scores)
-      if should_stop and should_stop(scores):
+      decay = schedule.decay_steps
+      may_stop = decay is None or step < end - decay
+      if should_stop and may_stop and should_stop(scores):
         reason = "recovered"
-        break
+        if decay is None:
+          break
+        decaying = optimizers.begin_decay(state.opt_state, step)
+        state = state._replace(opt_state=decaying)
+        end = schedule.end(state)
       meter.restart()
-    if step >= schedule.num_steps:
+    if step >= end:
       break
     step += 1
     profiler.before(step)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +46,32 @@ MUON = UpdateRule(
   ),
   state_rules=(("ns_coeffs", ()),),  # Of the polynomial that orthogonalizes.
 )
+
+
+def _momentum(*, nesterov: bool) -> UpdateRule:
+  """Returns stochastic gradient descent with momentum .9."""
+
+  def make(rate, decay):
+    return optax.chain(
+      optax.trace(decay=0.9, nesterov=nesterov),
+      optax.add_decayed_weights(decay),
+      optax.scale_by_learning_rate(rate),
+    )
+
+  return UpdateRule(make=make)
+
+
+LION = UpdateRule(make=lambda rate, decay: optax.lion(rate, weight_decay=decay))
 RULES: Registry[UpdateRule] = Registry(
-  "optimizer", UpdateRule, {"adamw": ADAMW, "muon": MUON}
+  "optimizer",
+  UpdateRule,
+  {
+    "adamw": ADAMW,
+    "lion": LION,
+    "muon": MUON,
+    "nesterov": _momentum(nesterov=True),
+    "sgd": _momentum(nesterov=False),
+  },
 )
 
 
@@ -68,6 +92,12 @@ class OptimizerConfig:
   # The last updates, in which alone the rate decays; None: a cosine over all of them.
   decay_steps: Annotated[int | None, records.later(None)] = None
   decay: Annotated[Literal["linear", "1-sqrt"], records.later("linear")] = "linear"
+  # The decay begins as soon as the stop rule is satisfied, and training ends with it.
+  decay_on_recovery: Annotated[bool, records.later(False)] = False
+  # The last update ends at the mean of the weights after updates `average_begin`,
+  # `average_begin` + `average_every`, ...; None: at those of the last update.
+  average_begin: Annotated[int | None, records.later(None)] = None
+  average_every: Annotated[int, records.later(1)] = 1
 
   def __post_init__(self):
     records.at_least(self, "num_steps", smallest=1)
@@ -80,7 +110,13 @@ class OptimizerConfig:
     if final is not None and not 0 <= final <= self.learning_rate:
       expected = f"None or a number in [0, {self.learning_rate}]"
       raise FieldError("final_learning_rate", expected, final)
+    records.at_least(self, "average_begin", "average_every", smallest=1)
+    if self.average_begin is not None and self.average_begin > self.num_steps:
+      expected = f"at most num_steps={self.num_steps}"
+      raise FieldError("average_begin", expected, self.average_begin)
     records.at_least(self, "decay_steps", smallest=1)
+    if self.decay_on_recovery and self.decay_steps is None:
+      raise FieldError("decay_steps", "an integer, with decay_on_recovery", None)
     if self.decay_steps is not None:
       if final is None:
         raise FieldError("final_learning_rate", "a number, with decay_steps", None)
@@ -107,14 +143,19 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
 
   With D decay_steps the rate is held at lr until s = T - D, and then, with
   q = (s - (T - D)) / D, lr_end + (lr - lr_end) * (1 - q)  (linear)  or
-  lr_end + (lr - lr_end) * (1 - sqrt(q))  (1-sqrt).
+  lr_end + (lr - lr_end) * (1 - sqrt(q))  (1-sqrt). With decay_on_recovery it is the
+  rate before that decay, which may begin earlier: then T is its beginning plus D.
 
   Reference: UNDO, arXiv 2506.06278, appendix on hyper-parameters. Warm-up, stable,
   decay: Hu et al., arXiv 2404.06395; 1 - sqrt: Haegele et al., arXiv 2405.18392.
   """
   final = config.final_learning_rate
   if config.decay_steps is not None:
-    held = dataclasses.replace(config, decay_steps=None, final_learning_rate=None)
+    held = dataclasses.replace(
+      config, decay_steps=None, final_learning_rate=None, decay_on_recovery=False
+    )
+    if config.decay_on_recovery:  # The rest is in the state, see _DecayFromState.
+      return schedule(held)
     begin = config.num_steps - config.decay_steps
     return optax.join_schedules([schedule(held), _decay(config)], [begin])
   if final is None or config.num_steps == config.warmup_steps:
@@ -148,8 +189,58 @@ def _decay(config: OptimizerConfig) -> optax.Schedule:
   return rate
 
 
+class _DecayFromState(NamedTuple):
+  """What a decay whose beginning is not known before keeps."""
+
+  updates: jax.Array  # Done so far.
+  decay_begin: jax.Array  # Updates before the decay; at first as late as it may be.
+
+
+def _decay_from_state(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Scales updates by the rate's share of its peak since state.decay_begin."""
+  latest = config.num_steps - (config.decay_steps or 0)
+  share = _decay(
+    dataclasses.replace(
+      config,
+      learning_rate=1.0,
+      final_learning_rate=(config.final_learning_rate or 0.0) / config.learning_rate,
+    )
+  )
+
+  def init(params):
+    del params
+    return _DecayFromState(jnp.zeros([], jnp.int32), jnp.asarray(latest, jnp.int32))
+
+  def update(updates, state, params=None):
+    del params
+    factor = share(state.updates - state.decay_begin)
+    updates = jax.tree.map(lambda u: (factor * u).astype(u.dtype), updates)
+    return updates, state._replace(updates=state.updates + 1)
+
+  return optax.GradientTransformation(init, update)
+
+
+def decay_begin(opt_state: Any) -> int | None:
+  """Returns after how many updates the decay begins that a stop rule may begin.
+
+  None: the optimizer has no such decay.
+  """
+  begin = optax.tree.get(opt_state, "decay_begin", None)
+  return None if begin is None else int(begin)
+
+
+def begin_decay(opt_state: Any, step: int) -> Any:
+  """Returns an optimizer's state whose decay begins after `step` updates."""
+  before = optax.tree.get(opt_state, "decay_begin")
+  begin = jax.device_put(jnp.asarray(step, before.dtype), before.sharding)
+  return optax.tree.set(opt_state, decay_begin=begin)
+
+
 def make_optimizer(
-  config: OptimizerConfig, masks: Mapping[str, Params] | None = None
+  config: OptimizerConfig,
+  masks: Mapping[str, Params] | None = None,
+  *,
+  is_masked: bool = False,
 ) -> optax.GradientTransformation:
   """Returns routing -> clip -> update rule with decoupled decay -> freezing.
 
@@ -157,8 +248,11 @@ def make_optimizer(
     config: of all but the routing.
     masks: by source, see routing.transforms.route_sources; None: the gradients come
       as they are.
+    is_masked: its state begins with a mask of single weights, see Masked.
   """
   chain = _chain(config, schedule(config))
+  if is_masked:
+    chain = _masked(chain)
   if masks is None:
     return chain
   return optax.chain(route_sources(masks), chain)
@@ -168,15 +262,20 @@ def make_population_optimizer(config: OptimizerConfig) -> Any:
   """Returns an optimizer whose learning rate is a leaf of its state.
 
   A population holds one such leaf a replica, so that one program trains every
-  learning rate. The rate is constant after a linear warm-up from 0.
+  learning rate. It is multiplied by the schedule of a peak of 1.
   """
+  final = config.final_learning_rate
+  shape = dataclasses.replace(
+    config,
+    learning_rate=1.0,
+    final_learning_rate=None if final is None else final / config.learning_rate,
+  )
 
   def build(learning_rate):
     chain = _chain(config, learning_rate)
-    if not config.warmup_steps:
+    if not config.warmup_steps and final is None:
       return chain
-    warmup = optax.linear_schedule(0.0, 1.0, config.warmup_steps)
-    return optax.chain(chain, optax.scale_by_schedule(warmup))
+    return optax.chain(chain, optax.scale_by_schedule(schedule(shape)))
 
   return optax.inject_hyperparams(build)(learning_rate=config.learning_rate)
 
@@ -188,8 +287,50 @@ def _chain(config, learning_rate) -> optax.GradientTransformation:
     *masks,  # Before clipping too: frozen parameters must not use up the norm.
     *([] if clip is None else [optax.clip_by_global_norm(clip)]),
     RULES.get(config.name).make(learning_rate, config.weight_decay),
-    *masks,  # Last, so that decay does not move them.
+    *([_decay_from_state(config)] if config.decay_on_recovery else []),
+    *masks,  # So that decay does not move them.
+    *([] if config.average_begin is None else [_ending_at_average(config)]),
   )
+
+
+class _Average(NamedTuple):
+  """A running mean of weights."""
+
+  updates: jax.Array  # Done so far.
+  taken: jax.Array  # Weights in the mean.
+  average: Params
+
+
+def _ending_at_average(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Leaves updates as they are but the last, which goes to the mean of the weights.
+
+  Reference: Izmailov et al., Averaging Weights Leads to Wider Optima and Better
+  Generalization, arXiv 1803.05407.
+  """
+
+  def init(params):
+    zero = jnp.zeros([], jnp.int32)
+    return _Average(zero, zero, jax.tree.map(jnp.zeros_like, params))
+
+  def update(updates, state, params=None):
+    count = state.updates + 1
+    since = count - config.average_begin
+    is_taken = (since >= 0) & (since % config.average_every == 0)
+    taken = state.taken + is_taken
+    share = jnp.where(is_taken, 1.0 / jnp.maximum(taken, 1), 0.0)
+    average = jax.tree.map(
+      lambda a, p, u: a + (share * (p + u - a)).astype(a.dtype),
+      state.average,
+      params,
+      updates,
+    )
+    is_last = count == config.num_steps
+    updates = jax.tree.map(
+      lambda u, a, p: jnp.where(is_last, a - p, u), updates, average, params
+    )
+    return updates, _Average(count, taken, average)
+
+  return optax.GradientTransformation(init, update)
 
 
 def trainable_rules(layers_by_path: Iterable) -> tuple:
@@ -204,6 +345,30 @@ def trainable_rules(layers_by_path: Iterable) -> tuple:
     (pattern, 0, tuple(layers), 1.0) if layers else (pattern, None, None, 1.0)
     for pattern, layers in layers_by_path
   )
+
+
+class Masked(NamedTuple):
+  """An optimizer's state, and which weights it trains: all, until `mask` is set."""
+
+  mask: Params  # bool, like the parameters.
+  inner: optax.OptState
+
+
+def _masked(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Trains the weights of the state's mask alone, and clips their gradients alone."""
+
+  def init(params):
+    mask = jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)
+    return Masked(mask, inner.init(params))
+
+  def update(updates, state, params=None):
+    def kept(tree):
+      return jax.tree.map(lambda m, u: jnp.where(m, u, 0), state.mask, tree)
+
+    updates, after = inner.update(kept(updates), state.inner, params)
+    return kept(updates), Masked(state.mask, after)
+
+  return optax.GradientTransformation(init, update)
 
 
 def only_trainable(rules: tuple) -> optax.GradientTransformation:

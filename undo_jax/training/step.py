@@ -20,6 +20,7 @@ def make_step(
   *,
   num_microbatches: int = 1,
   gradients: GradientFunction = loss_and_gradients,
+  num_steps: int | None = None,
 ) -> Step:
   """Returns the pure step `(state, frozen, batch, key) -> (state, metrics)`.
 
@@ -30,6 +31,8 @@ def make_step(
     num_microbatches: microbatches whose gradients are summed in one update.
     gradients: how they are taken; see gradients.by_source and
       gradients.sharpness_aware for other ways.
+    num_steps: all updates of the stage, for an objective that reads its progress
+      state.step / num_steps from the frozen tree; None: it does not.
 
   Returns:
     A function of the state, the frozen tree, a batch with leading axis B and the
@@ -39,6 +42,8 @@ def make_step(
   """
 
   def step(state, frozen, batch, key):
+    if num_steps is not None:
+      frozen = frozen | {"progress": state.step / num_steps}
     loss, grads, metrics = gradients(
       objective,
       state.params,

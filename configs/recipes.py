@@ -1,0 +1,139 @@
+r"""Which recipe costs least? UNDO's knobs one by one, together, and their rivals.
+
+COMMAND, hours on 2 cores (--dry_run says how many); ends in runs/recipes/report.html:
+
+  python -m experiments.frontier --config=configs/recipes.py:tiny \
+      --workdir=runs/recipes --num_workers=2
+
+Five seeds of every model of the arithmetic task and three of the attacker, at six
+learning rates. The first rows are the references and the paper's recipe; then that
+recipe with one thing changed; then what is changed together; then rivals that need no
+unlearning or no teacher. What each needs to know of its rows is the page's third axis.
+`quick` is one seed, to look at.
+
+Where the values are from: what is in `undo_*` entries besides alpha, updates, mixture
+and temperature is the demo's (configs/arithmetic.py); alphas and updates are those of
+prototypes on seed 0, chosen before this config was written, and seeds 0 to 4 of it are
+therefore not all unseen: the page's spread over seeds tells how much that matters.
+"""
+
+from undo_jax import config as c
+
+CLEAN = "data_filtering"  # The mixture without forget data.
+
+
+def get_config(arg: str | None = None) -> c.Config:
+  """Returns the config of a size: tiny or quick."""
+  size = c.parse_size(arg, ("tiny", "quick"))
+  config = c.shipped("arithmetic:tiny")
+  config.seeds = (0, 1, 2, 3, 4) if size == "tiny" else (0,)
+  models = config.models
+  for name in ("grad_diff", "rmu", "oracle_matching"):
+    models[name].run = False
+  models.base.is_attacked = False
+  models.filtering = c.like(
+    models.data_filtering, sweep={"optimizer": {"num_steps": (400, 500, 600)}}
+  )
+  c.look(models.filtering, "shorter filtering", "Greys", "X")
+  models.undo.sweep.noise.alpha = (0.1, 0.3, 0.5, 0.7)
+  _declare_knobs(models)
+  _declare_together(models)
+  _declare_rivals(models)
+  config.attacks.relearn.update(
+    learning_rates=(1e-4, 1.8e-4, 3.2e-4, 5.6e-4, 1e-3, 1.8e-3),
+    num_steps=120,
+    evaluate_every=20,
+    evaluations_per_call=6,
+    seeds=(0, 1, 2) if size == "tiny" else (0,),
+  )
+  config.report = c.report(
+    budgets=(20, 120), filtering="filtering", rival="noised_finetune"
+  )
+  return config
+
+
+def _declare_knobs(models: c.Config) -> None:
+  """The paper's recipe at alpha .5, each with one thing changed."""
+  half = {"sweep": {"noise": {"alpha": (0.5,)}}}
+  models.undo_clean = c.like(models.undo, mixture={"batch": CLEAN}, **half)
+  c.look(models.undo_clean, "UNDO, retain data", "#56b4e9", "o")
+  models.undo_soft = c.like(models.undo, options={"temperature": 2.0}, **half)
+  c.look(models.undo_soft, "UNDO, temperature 2", "#332288", "o")
+  models.undo_reverse = c.like(
+    models.undo, options={"divergence": "reverse_kl"}, **half
+  )
+  c.look(models.undo_reverse, "UNDO, reverse KL", "#88ccee", "o")
+  models.undo_fitted = _budgeted(models.undo, alpha=0.5, num_steps=120)
+  c.look(models.undo_fitted, "UNDO, schedule of its length", "#117733", "o")
+  models.undo_decayed = c.like(
+    models.undo,
+    optimizer={
+      "decay_steps": 60,
+      "decay_on_recovery": True,
+      "final_learning_rate": 0.0,
+    },
+    **half,
+  )
+  c.look(models.undo_decayed, "UNDO, decay on recovery", "#661100", "o")
+  models.undo_shaped = c.shaped(models.undo, shares=(0.5,))
+  models.undo_random = c.shaped(models.undo, shares=(0.5,), by="random")
+  c.look(models.undo_random, "UNDO, random half", "#999933", "v")
+
+
+def _declare_together(models: c.Config) -> None:
+  """Retain data, a schedule as long as the budget, and what else helped."""
+  for alpha, num_steps in ((0.5, 100), (0.6, 200), (0.7, 400)):
+    name = f"short_{round(10 * alpha)}"
+    models[name] = _budgeted(models.undo_clean, alpha=alpha, num_steps=num_steps)
+    c.look(models[name], "UNDO, retain data, its length", "#0072b2", "D")
+  models.short_soft = c.like(models.short_7, options={"temperature": 2.0})
+  c.look(models.short_soft, "the same, temperature 2", "#44aa99", "D")
+  models.shaped_clean = c.like(
+    models.undo_shaped, mixture={"batch": CLEAN}, options={"temperature": 2.0}
+  )
+  c.look(models.shaped_clean, "shaped, retain data, temperature 2", "#cc6677", "v")
+
+
+def _declare_rivals(models: c.Config) -> None:
+  """No unlearning, no teacher, or neither."""
+  models.base_teaches = c.like(models.short_6, frozen={"teacher": "base"})
+  c.look(models.base_teaches, "base teaches retain data", "#aa4499", "s")
+  for alpha, num_steps in ((0.5, 100), (0.6, 200), (0.65, 400)):
+    name = "noised_finetune" if alpha == 0.6 else f"noised_{round(100 * alpha)}"
+    models[name] = c.noised_finetune(
+      alphas=(alpha,),
+      mixture=CLEAN,
+      optimizer=c.cosine(num_steps=num_steps, learning_rate=2e-3),
+      batch_size=128,
+    )
+    c.look(models[name], "noised, finetuned", "#228833", "h")
+
+  # All of the noise but on one group: is what is left there enough to come back?
+  models.leak = c.like(models.short_6, noise={"rules": (("embedding", (), 0.0),)})
+  c.look(models.leak, "the same, embedding not noised", "#ddcc77", "D")
+  # Dampened weights, as published without training: one update at rate 0.
+  models.dampened = c.shaped(
+    models.noised_finetune,
+    shares=(0.5,),
+    by="dampening",
+    noise={"beta": 0.0},
+    optimizer={
+      "num_steps": 1,
+      "learning_rate": 0.0,
+      "final_learning_rate": None,
+      "warmup_steps": 0,
+    },
+  )
+  c.look(models.dampened, "selective dampening", "#bbbbbb", "v")
+  models.noised_unlearned = c.shaped(models.grad_diff, shares=(0.05,))
+  c.look(models.noised_unlearned, "salient noise, then GradDiff", "#ee8866", "v")
+
+
+def _budgeted(entry: c.Config, *, alpha: float, num_steps: int) -> c.Config:
+  """Returns an entry without a stop rule, its schedule as long as its budget."""
+  return c.like(
+    entry,
+    sweep={"noise": {"alpha": (alpha,)}},
+    stop={"rule": None},
+    optimizer={"num_steps": num_steps},
+  )

@@ -1,0 +1,107 @@
+"""IdkDPO: prefer an answer that says nothing to what forget rows say."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from undo_jax.models.config import ModelConfig
+from undo_jax.objectives import jensun, retention
+from undo_jax.objectives.cross_entropy import row_nll
+from undo_jax.objectives.method import Method, check_positive
+from undo_jax.objectives.npo import preference_loss
+from undo_jax.utils.types import Batch, Objective, Options
+
+
+def answered(part: Batch, answer: Sequence[int]) -> Batch:
+  """Returns the rows with an answer in place of the tokens that count.
+
+  The answer is repeated over these positions; what is read after one of them is the
+  answer's token, too.
+  """
+  counts_BxL = part["mask"] > 0
+  told_BxL = jensun.repeated(answer, part["mask"])
+  targets_BxL = jnp.where(counts_BxL, told_BxL, part["targets"])
+  told_before, counts_before = (
+    jnp.pad(x[:, :-1], ((0, 0), (1, 0))) for x in (told_BxL, counts_BxL)
+  )
+  inputs_BxL = jnp.where(counts_before, told_before, part["inputs"])
+  return {**part, "inputs": inputs_BxL, "targets": targets_BxL}
+
+
+def make(
+  apply: Callable,
+  *,
+  answer: tuple[int, ...],
+  retain_weight: float,
+  forget_weight: float = 1.0,
+  retain_loss: str = "cross_entropy",
+  beta: float = 0.1,
+) -> Objective:
+  """Returns L = forget_weight * DPO(answered forget > forget) + retain_weight * R.
+
+  DPO = mean_b -(2 / beta) * log sigmoid(beta * (r_answered[b] - r[b]))
+
+  r is the log-likelihood ratio of a row to frozen["reference"], the model from before
+  unlearning. Without r_answered it is NPO. The answer (token ids) is the same for all
+  rows, see `answered`. R is the retain term, see retention.
+
+  References: Rafailov et al., Direct Preference Optimization, arXiv 2305.18290; with an
+  answer that says nothing: Maini et al., TOFU, arXiv 2401.06121, section 4.
+  """
+
+  def objective(params, frozen, batch, key):
+    refused = answered(batch["forget"], answer)
+
+    def ratio(part, logits):
+      targets, mask = part["targets"], part["mask"]
+      before = row_nll(apply(frozen["reference"], part["inputs"]).logits, targets, mask)
+      return jax.lax.stop_gradient(before) - row_nll(logits, targets, mask)
+
+    def term(logits, frozen, forget):
+      del frozen
+      preferred_B = ratio(refused, apply(params, refused["inputs"]).logits)
+      difference_B = preferred_B - ratio(forget, logits)
+      mask = forget["mask"]
+      lost = preference_loss(difference_B, jnp.zeros_like(difference_B), mask, beta)
+      return lost, {"forget_preference": lost}
+
+    whole = retention.beside(
+      apply,
+      term,
+      retain_weight=retain_weight,
+      forget_weight=forget_weight,
+      retain_loss=retain_loss,
+    )
+    return whole(params, frozen, batch, key)
+
+  return objective
+
+
+def needs(
+  *, retain_loss: str = "cross_entropy", **options: object
+) -> dict[str, object]:
+  """Returns what it reads: forget rows twice, with the answer and without."""
+  del options
+  reads = ("forget", "forget")
+  return {"reads": reads if retain_loss == "cross_entropy" else (*reads, "retain")}
+
+
+def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
+  """Raises FieldError unless beta is positive and the answer is of known tokens."""
+  for each in (check_positive("beta"), jensun.check):
+    each(model, options, is_random=is_random)
+
+
+METHOD = Method(
+  make=make,
+  trains=("forget", "forget", "retain"),
+  reads=("forget", "forget"),
+  frozen=("reference",),
+  needs=needs,
+  check=check,
+  is_unlearning=True,
+  label="IdkDPO",
+  color="#5b4e9a",
+  marker="D",
+)
