@@ -90,6 +90,8 @@ def _tiny() -> c.Config:
   )
   # The same with adapters, if asked for by --config.attacks.lora.run=True.
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
+  # Edits of the weights, likewise: --config.attacks.pruning.run=True.
+  config.attacks.update(c.edits())
   config.report = c.report(budgets=(20, 100))
   return config
 

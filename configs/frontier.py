@@ -17,7 +17,9 @@ What the models' hyper-parameters are is searched by `undo-jax search` first, if
 and given to this command by --chosen (docs/search.md).
 
 Adding a model, a seed or an attack to a workdir that is finished runs what is new:
---config.seeds="(0,1,2,3)".
+--config.seeds="(0,1,2,3)". So do attacks without training, by
+--config.attacks.pruning.run=True and likewise quantization, weight_noise,
+interpolation_to_base and difference_rank.
 """
 
 from undo_jax import config as c
@@ -72,6 +74,8 @@ def _declare_attacks(config: c.Config) -> None:
     relearn, mixture="attack_mixed", learning_rates=(1.8e-4, 3.2e-4, 5.6e-4)
   )
   config.attacks.relearn_mixed.label = "full finetuning, retain data mixed in"
+  # Edits are declared by arithmetic:tiny; this one draws, for each attacker again.
+  config.attacks.weight_noise.seeds = relearn.seeds
 
 
 def _declare_search(config: c.Config) -> None:
@@ -120,6 +124,7 @@ def _make_quick(config: c.Config) -> None:
   config.attacks.relearn.update(
     learning_rates=(1.8e-4, 4.2e-4, 1e-3), num_steps=60, seeds=(0, 1)
   )
+  config.attacks.weight_noise.seeds = (0, 1)
   config.attacks.relearn_mixed.run = False
   config.report.budgets = (20, 60)
   config.search.trials = 4

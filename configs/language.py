@@ -148,6 +148,8 @@ def _tiny() -> c.Config:
   )
   # The same with adapters, if asked for by --config.attacks.lora.run=True.
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
+  # Edits of the weights, likewise: --config.attacks.pruning.run=True.
+  config.attacks.update(c.edits())
   return config
 
 
@@ -179,6 +181,8 @@ def _paper() -> c.Config:
     batch_size=8,
   )
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
+  # Edits of the weights, likewise: --config.attacks.pruning.run=True.
+  config.attacks.update(c.edits())
   return config
 
 

@@ -156,6 +156,8 @@ def _attack(
   )
   config.attacks.relearn = relearn
   config.attacks.lora = c.lora(relearn, rank=16, learning_rates=lora_rates)
+  # Edits of the weights, if asked for by --config.attacks.quantization.run=True.
+  config.attacks.update(c.edits())
   config.report = c.report(budgets=(evaluate_every, num_steps))
 
 

@@ -218,7 +218,8 @@ def report(
   """Returns what the report compares, which changes no other result."""
   report = config_dict.create(
     budgets=budgets,  # Relearning updates; those that are evaluated.
-    worst_over=worst_over,  # Attacks that the worst case is taken over; (): all.
+    # Attacks that the worst case is taken over; (): all whose attacker lacks the base.
+    worst_over=worst_over,
     # An entry whose members the page holds the others against, at equal compute.
     rival=config_dict.placeholder(str),
     # An entry of data filtering at several lengths, for compute at equal retain.
@@ -1137,6 +1138,65 @@ def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, C
   for name, entry in entries.items():
     entry.run, entry.label = False, labels[name]
   return entries
+
+
+def edit(
+  name: str,
+  *,
+  strengths: tuple[float, ...],
+  options: Mapping[str, object] | None = None,
+  seeds: tuple[int, ...] = (),
+  run: bool = True,
+) -> Config:
+  """Returns an attack that edits the weights and trains nothing: one member a strength.
+
+  Args:
+    name: of undo_jax/attacks, or MODULE:NAME.
+    strengths: what they are, its file says.
+    options: of the edit.
+    seeds: of what it draws, if it draws anything; (): one.
+    run: False: as if the entry were not there.
+  """
+  entry = table()
+  entry.run = run
+  entry.edit = name
+  entry.options = table()
+  entry.options.update(dict(options or {}))
+  entry.models = ()  # That are attacked; (): all whose is_attacked is True.
+  entry.strengths = strengths  # One member each.
+  entry.stream = "attack"  # Random stream of what it draws ...
+  entry.seeds = seeds  # ... and seeds within it; (): one.
+  entry.label = config_dict.placeholder(str)  # On the page; None: the edit's.
+  return entry
+
+
+def edits(*, run: bool = False) -> Config:
+  """Returns our edits by name; `config.attacks.update(c.edits())` declares them.
+
+  They are run where asked for: --config.attacks.pruning.run=True. The worst case leaves
+  out those whose attacker has the base's weights, unless report.worst_over names them.
+  """
+  shares = (0.1, 0.2, 0.3, 0.4, 0.5)
+  group_size = config_dict.placeholder(int)  # Inputs that share a scale; None: all.
+  return block(
+    pruning=edit(
+      "pruning",
+      strengths=shares,  # Of the weights.
+      options={"scope": "matrix"},  # Or all: the smallest of all matrices together.
+      run=run,
+    ),
+    quantization=edit(
+      "quantization",
+      strengths=(8, 4, 3, 2),  # Bits.
+      options={"group_size": group_size},
+      run=run,
+    ),
+    weight_noise=edit("weight_noise", strengths=(0.03, 0.1, 0.3), run=run),
+    interpolation_to_base=edit(
+      "interpolation_to_base", strengths=(0.1, 0.3, 0.5, 0.7, 0.9), run=run
+    ),
+    difference_rank=edit("difference_rank", strengths=(1, 2, 4, 8), run=run),
+  )
 
 
 # The paper's grid of the relearning adversary.

@@ -130,8 +130,10 @@ def model(runs: Sequence[ModelRun], **changes) -> ModelResult:
   return ModelResult(**(plain | more | changes))
 
 
-def adversary(label="full finetuning", trains="all weights", *, noise=0.0, paths=()):
-  return Adversary(label=label, trains=trains, noise=noise, paths=tuple(paths))
+def adversary(
+  label="full finetuning", trains="all weights", *, noise=0.0, paths=(), **more
+):
+  return Adversary(label=label, trains=trains, noise=noise, paths=tuple(paths), **more)
 
 
 def results(models: Mapping[str, ModelResult], **changes) -> Results:
@@ -307,3 +309,31 @@ def at_rate(results, name, rate, seed_index=0):
   forget_RxS[row, 1:] = 0.5
   under = relearning(forget_RxS.tolist(), steps=under.steps)
   return changed_run(results, name, seed_index, attacks={"relearn": under})
+
+
+def with_edit(
+  results: Results,
+  scores: Mapping[str, Sequence[float | None]],
+  *,
+  strengths: Sequence[float] = (0.1, 0.3, 0.5),
+  label: str = "pruning",
+  **changes,
+) -> Results:
+  """Returns results in which models were edited too.
+
+  Args:
+    results: the results.
+    scores: by model, forget scores at each strength.
+    strengths: ascending.
+    label: of the edit, and its name.
+    changes: other fields of the row of attacks.
+  """
+  for name, of_model in scores.items():
+    under = relearning([[score] for score in of_model], steps=(0,), rates=strengths)
+    for index, each in enumerate(results.models[name].runs):
+      attacks = {**each.attacks, label: under}
+      results = changed_run(results, name, index, attacks=attacks)
+  plain = {"trains": "weights are set to zero", "noise": 0.0, "paths": ()}
+  plain |= {"strength": "share of weights", "assumes": ("the weights",)}
+  edit = Adversary(label=label, **(plain | changes))
+  return dataclasses.replace(results, attacks=results.attacks | {label: edit})

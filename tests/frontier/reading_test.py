@@ -31,6 +31,12 @@ OUTCOMES = {
       "division_equation": [[0.1, 0.3], [0.1, 0.5]],
     },
   },
+  "edit": {
+    "strengths": [0.1, 0.5],
+    "cost": {"updates": 0, "tokens": 0, "flops": 0},
+    "steps": [0],
+    "scores": {"retain": [[0.8], [0.7]], "forget": [[0.3], [None]]},
+  },
   "ablate": {
     "scores": {"retain": 0.8, "forget": 0.2, "division_equation": 0.2},
     "whole": {"retain": 0.9, "forget": 0.7, "division_equation": 0.7},
@@ -39,6 +45,7 @@ OUTCOMES = {
     "compute": {"updates": 0, "tokens": 0, "flops": 0},
   },
 }
+TRAINING = ("the weights", "forget data")  # What attackers who train have.
 
 
 def declared(name="arithmetic:tiny", **attacks):
@@ -80,9 +87,9 @@ def test_every_model_has_its_attacks_beside_its_scores(tmp_path):
   made = read(config, tmp_path)
   assert (made.schema, made.task, made.seeds) == (3, "arithmetic", (0,))
   assert made.metrics["forget"].higher_is == "more capable"
-  assert made.attacks["relearn"] == made_up.adversary()
+  assert made.attacks["relearn"] == made_up.adversary(assumes=TRAINING)
   assert made.attacks["lora"] == made_up.adversary(
-    "LoRA", "low-rank adapters (LoRA, rank 4)"
+    "LoRA", "low-rank adapters (LoRA, rank 4)", assumes=TRAINING
   )
   assert len(made.models) == 10
   for model in made.models.values():
@@ -151,7 +158,9 @@ def test_an_attack_says_what_it_trains_and_what_it_does_before(tmp_path):
   )
   made = read(config, tmp_path)
   assert made.attacks == {
-    "relearn": made_up.adversary("a part", noise=0.1, paths=("layers/mlp/.*",))
+    "relearn": made_up.adversary(
+      "a part", noise=0.1, paths=("layers/mlp/.*",), assumes=TRAINING
+    )
   }
 
 
@@ -219,3 +228,22 @@ def test_a_stage_of_another_version_is_refused(tmp_path):
   path.write_text(json.dumps(stage))
   with pytest.raises(ConfigError, match="base-0/config.json: expected a stage of vers"):
     reading.read(files.path(tmp_path), parse(config))
+
+
+def test_edits_stand_beside_the_attacks(tmp_path):
+  config = declared()
+  for name in ("pruning", "interpolation_to_base"):
+    config.attacks[name].run = True
+    config.attacks[name].models = ("max_ent",)
+  config.attacks.pruning.options.scope = "all"
+  made = read(config, tmp_path)
+  for name, base in (("pruning", False), ("interpolation_to_base", True)):
+    attack, under = made.attacks[name], made.models["max_ent"].runs[0].attacks[name]
+    assert attack.is_edit and attack.has_base == base
+    assert attack.assumes == ("the weights", "the base's weights")[: 1 + base]
+    assert under.is_edit and under.learning_rates == (0.1, 0.5)
+    assert (under.worst_forget, under.worst_learning_rate) == ((0.3,), (0.1,))
+    assert (under.retain, under.flops_per_update) == ((0.8,), 0)
+  assert "all matrices together" in made.attacks["pruning"].trains
+  assert made.protocol["attacks"]["pruning"]["strengths"] == [0.1, 0.2, 0.3, 0.4, 0.5]
+  assert results.from_json(results.to_json(made), path="results.json") == made

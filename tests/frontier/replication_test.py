@@ -90,3 +90,14 @@ def test_cells_that_another_attack_is_on_are_compared_under_the_common_one():
   none = made_up.changed_run(results, name, attacks={"lora": strong})
   with pytest.raises(ConfigError, match="an attack that is on all of it"):
     replication.tables(dataclasses.replace(none, attacks=attacks), "undo", 20)
+
+
+def test_edits_which_draw_nothing_are_no_part_of_a_table():
+  results = results_of(drawn(3, 2, 2))
+  (found,) = replication.tables(results, "undo", 20)
+  edited = made_up.with_edit(results, dict.fromkeys(results.models, (1.0, 1.0, 1.0)))
+  (again,) = replication.tables(edited, "undo", 20)
+  np.testing.assert_array_equal(again.table, found.table)
+  only = dataclasses.replace(edited, report=made_up.report(worst_over=("pruning",)))
+  with pytest.raises(ConfigError, match="an attack that is on all of it"):
+    replication.tables(only, "undo", 20)

@@ -372,3 +372,39 @@ def test_the_template_is_part_of_the_package():
 
   path = resources.files("undo_jax.frontier") / "templates" / "report.html.jinja"
   assert path.read_text().lstrip().startswith("{% macro")
+
+
+def test_the_page_says_what_an_edit_does_and_what_it_takes():
+  plain = synthetic(SMALL, 100)
+  assert "strength" not in report.page(plain)
+  results = made_up.with_edit(plain, dict.fromkeys(SMALL, (0.1, 0.2, 0.3)))
+  results = made_up.with_edit(
+    results,
+    {"max_ent": (0.9, 0.9, 0.9)},
+    label="to <base>",
+    has_base=True,
+    assumes=("the weights", "the base"),
+  )
+  page = report.page(results)
+  assert (
+    "<strong>pruning</strong>: weights are set to zero (strength: share of weights); "
+    "the attacker has the weights." in page
+  )
+  assert "the attacker has the weights and the base." in page
+  assert "The worst case is over full finetuning, pruning;" in page
+  assert "It leaves out to &lt;base&gt;, whose attacker has the base already" in page
+  assert "learning rate or strength" in page and "learning rates or strengths" in page
+  assert report.trained(results.attacks["relearn"]) == "all weights are trained"
+
+
+def test_edits_alone_get_their_page_and_figures(tmp_path):
+  plain = synthetic(SMALL, 100)
+  for name in SMALL:
+    plain = changed_run(plain, name, attacks={})
+  results = made_up.with_edit(
+    dataclasses.replace(plain, attacks={}), dict.fromkeys(SMALL, (0.1, 0.2, 0.3))
+  )
+  paths = report.write(results, tmp_path)
+  page = paths[-1].read_text()
+  assert "several strengths" in page and "worst forget without updates" in page
+  assert "learning_rates.svg" in {path.name for path in paths}

@@ -1,6 +1,7 @@
 """Closed-form cases of the robustness functions, in both metric directions."""
 
 from collections.abc import Sequence
+import dataclasses
 import math
 
 import numpy as np
@@ -305,3 +306,69 @@ def test_a_diverged_rate_is_named_and_is_not_tied():
   assert under.worst_forget == (0.1, 0.3, 0.3, 0.3)
   fine = made_up.relearning([[0.1] * 4] * 2, rates=RATES)
   assert rb.diverged(fine) == []
+
+
+def test_an_edit_is_within_every_budget_and_takes_no_updates():
+  plain = made_up.synthetic(made_up.SMALL, 100)
+  results = made_up.with_edit(plain, {"undo_alpha_0.3": (0.1, 0.2, 0.85)})
+  assert rb.budgets(results) == rb.budgets(plain) == (20, 100)
+  (run,) = results.models["undo_alpha_0.3"].runs
+  edit, relearn = run.attacks["pruning"], run.attacks["relearn"]
+  assert edit.is_edit and not relearn.is_edit
+  assert rb.score_at(edit, 20) == rb.score_at(edit, 100) == 0.85
+  # After 20 updates relearning has less than that, after 100 more.
+  assert rb.score_at(relearn, 20) < 0.85 < rb.score_at(relearn, 100)
+  for budget, worst in ((20, edit), (100, relearn)):
+    found = rb.strongest(run, rb.counted(results), budget, higher_is_worse=True)
+    assert found is worst
+  assert rb.slowdown(edit, base_score=0.97) == 0
+  assert rb.slowdown(edit, base_score=0.97, fraction=0.9) is None
+
+
+@pytest.mark.parametrize(
+  ("scores", "at", "worst"),
+  [
+    ((0.1, 0.2, 0.3), "largest", 0.5),
+    ((0.3, 0.2, 0.1), "smallest", 0.1),
+    ((0.1, 0.3, 0.2), "inside", 0.3),
+    ((0.3, 0.3, 0.2), "undecided", None),
+  ],
+)
+def test_the_strengths_of_an_edit_have_an_edge_as_learning_rates_do(scores, at, worst):
+  under = made_up.relearning([[s] for s in scores], steps=(0,), rates=(0.1, 0.3, 0.5))
+  edge = rb.edge_of_grid(under, higher_is_worse=True)
+  assert (edge.at, edge.learning_rate, edge.by_step) == (at, worst, (worst,))
+
+
+def test_models_that_were_only_edited_are_compared_without_updates():
+  plain = of_steps({}, attacks={})
+  results = made_up.with_edit(plain, {"model 0": (0.1, 0.2, 0.3)})
+  assert rb.budgets(results) == (0,)
+  more = of_steps({"relearn": (0, 20)}, {})
+  more = made_up.with_edit(more, {"model 1": (0.1, 0.2, 0.3)})
+  assert rb.budgets(more) == (20,)
+
+
+def test_who_has_the_base_counts_only_where_named_or_alone():
+  plain = made_up.synthetic(made_up.SMALL, 20)
+  scores = {"max_ent": (0.5, 0.7, 0.9)}
+  results = made_up.with_edit(plain, scores, label="to the base", has_base=True)
+  assert rb.counted(results) == ("relearn",)
+  both = made_up.with_edit(results, scores)
+  assert rb.counted(both) == ("relearn", "pruning")
+  named = made_up.report(worst_over=("to the base",))
+  assert rb.counted(dataclasses.replace(both, report=named)) == ("to the base",)
+  alone = {"to the base": results.attacks["to the base"]}
+  assert rb.counted(dataclasses.replace(results, attacks=alone)) == ("to the base",)
+
+
+def test_an_edit_of_one_seed_is_the_same_under_every_seed_of_others():
+  first, *more = np.random.default_rng(0).random((3, 2, 4)).tolist()
+  relearn = made_up.relearning(first, more_seeds=more)
+  edit = made_up.relearning([[0.1], [0.2]], steps=(0,))
+  noise = made_up.relearning([[0.1]], steps=(0,), more_seeds=[[[0.2]]])
+  one, other = rb.aligned([relearn, edit])
+  np.testing.assert_array_equal(one, [first, *more])
+  np.testing.assert_array_equal(other, [[[0.1], [0.2]]] * 3)
+  assert [len(x) for x in rb.aligned([relearn, edit, noise])] == [2, 2, 2]
+  assert [len(x) for x in rb.aligned([edit])] == [1]

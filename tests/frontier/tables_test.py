@@ -14,7 +14,7 @@ from tests.frontier.made_up import (
   row,
   synthetic,
 )
-from undo_jax.frontier import report, statistics, tables, variance_tables
+from undo_jax.frontier import report, run_table, statistics, tables, variance_tables
 from undo_jax.frontier.figures.style import model_styles
 from undo_jax.frontier.results import Ablation, Scores
 from undo_jax.plan.config import References
@@ -212,3 +212,17 @@ def test_the_spread_is_that_of_each_seeds_components():
   assert "Which seed the spread comes from" in report.page(results)
   # Repeated in one way.
   assert variance_tables.spread(synthetic(SMALL, 20, seeds=(0, 1))) is None
+
+
+def test_an_edit_has_one_column_and_counts_in_the_worst_case():
+  plain = synthetic(SMALL, 100)
+  results = made_up.with_edit(plain, dict.fromkeys(SMALL, (0.1, 0.2, 0.99)))
+  shown = row(tables.by_attack(results), "max_ent")
+  relearned = [f"full finetuning after {b} updates" for b in ("20", "all 100")]
+  assert list(shown) == [*relearned, "pruning"]
+  assert shown["pruning"] == "0.990"
+  main = row(tables.main(results), "max_ent")
+  assert main["worst forget after 20 updates"] == "0.990"
+  assert main["steps to recover half of base"] == "0"
+  by = row(run_table.runs(results), "max_ent")["by, after 20 updates"]
+  assert by == "pruning, 0.5"

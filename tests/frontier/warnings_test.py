@@ -136,3 +136,20 @@ def test_models_that_nobody_attacked_are_said_to_be_so():
   for figure in (attack_defense, learning_rates):
     assert "RMU" not in json.dumps(figure.draw(results, 1000))
   assert "RMU" in json.dumps(retain_forget.draw(results, 1000))
+
+
+def test_an_edit_is_warned_of_at_its_largest_strength_alone():
+  plain = synthetic(SMALL, 100)
+  rising, falling = (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)
+  results = made_up.with_edit(plain, {"max_ent": rising, "undo_alpha_0.3": falling})
+  (text,) = [text for text in warnings(results) if "strength" in text]
+  assert text == (
+    "MaxEnt: the largest strength of the grid, 0.5, was most often the worst under "
+    "pruning (seed 0); a larger one might bring back more."
+  )
+  assert not any("learning rate" in text for text in warnings(results))
+  bits = made_up.with_edit(plain, {"max_ent": rising}, label="bits", goes_on=False)
+  assert not any("strength" in text for text in warnings(bits))
+  lost = made_up.with_edit(plain, {"max_ent": (0.2, 0.1, None)})
+  (text,) = [text for text in warnings(lost) if "strength" in text]
+  assert "under pruning the strength 0.5 left no finite score (seed 0)" in text

@@ -10,6 +10,9 @@ from undo_jax.models.lora import LoraConfig
 from undo_jax.utils.trees import Rules
 from undo_jax.utils.types import Frozen, Objective, Options, Params
 
+# What an attacker is assumed to have.
+WEIGHTS, FORGET_DATA = "the weights", "forget data"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Members:
@@ -35,3 +38,4 @@ class Attack:
   label: str
   # The adapters of a member as PEFT knows them; None: it trains no such adapters.
   adapters: Callable[[Options], LoraConfig] | None = None
+  assumes: tuple[str, ...] = (WEIGHTS, FORGET_DATA)  # What the attacker has.

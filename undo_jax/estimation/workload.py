@@ -16,8 +16,10 @@ from undo_jax.hardware import chips
 from undo_jax.hardware.flops import forward_flops
 from undo_jax.hardware.matmul import matmul_flops_per_second
 from undo_jax.plan.stages import (
+  Against,
   AttackStage,
   DataStage,
+  EditStage,
   ModelStage,
   PredictionsStage,
   SaliencyStage,
@@ -107,6 +109,8 @@ def flops_of(
     steps, members = stage.optimizer.num_steps, len(stage.learning_rates)
     trained = steps * attack.cost(stage, members=members).flops
     return trained + (1 + steps // stage.evaluate_every * members) * scoring
+  if isinstance(stage, EditStage):
+    return len(stage.strengths) * scoring
   if not isinstance(stage, TrainStage):
     return scoring
   steps = stage.optimizer.num_steps
@@ -132,7 +136,7 @@ def scored_shapes(data: Stage) -> list[tuple[int, int]]:
 
 
 def _group(stage: Stage) -> str:
-  if isinstance(stage, AttackStage):
+  if isinstance(stage, Against):
     return f"{stage.attack} on {stage.target}"
   return stage.name
 

@@ -31,10 +31,11 @@ from undo_jax.frontier.results import (
 from undo_jax.frontier.robustness import worst_case, worst_within
 from undo_jax.hardware.flops import forward_flops
 from undo_jax.plan import stages as stages_lib
+from undo_jax.plan.attack_entries import AttackEntry, EditEntry, Entry
 from undo_jax.plan.config import RunConfig
 from undo_jax.plan.stages import (
   AblateStage,
-  AttackStage,
+  Against,
   DataStage,
   Model,
   PredictionsStage,
@@ -106,8 +107,9 @@ def _protocol(config: RunConfig, finished: Mapping[str, "_Finished"]) -> JsonObj
   described = {}
   for name, entry in config.attacks.items():
     fields = records.to_json(entry)
-    weights = config.mixtures[entry.mixture]
-    fields["mixture"] = {split: weight for split, weight in weights.items() if weight}
+    if isinstance(entry, AttackEntry):
+      weights = config.mixtures[entry.mixture]
+      fields["mixture"] = {split: w for split, w in weights.items() if w}
     described[name] = {k: v for k, v in fields.items() if k not in left_out}
   return {
     "data": _without_paths(data.data),
@@ -274,7 +276,7 @@ def _attacks(
   """Returns the seeds of each attack on each model."""
   found: dict[tuple[str, str], list[_Finished]] = {}
   for each in finished.values():
-    if isinstance(each.stage, AttackStage):
+    if isinstance(each.stage, Against):
       key = each.stage.target, each.stage.attack
       found.setdefault(key, []).append(each)
   return found
@@ -289,8 +291,8 @@ def relearning(
   """Returns a model under an attack from what each seed of the attack left.
 
   Args:
-    outcomes: done.json of each: learning_rates [R], steps [S], scores [R][S] by name,
-      retain and forget among them, and the cost of an update.
+    outcomes: done.json of each: learning_rates (of an edit strengths) [R], steps [S],
+      scores [R][S] by name, retain and forget among them, and the cost of an update.
     directories: of each, below WORKDIR/stages.
     higher_is_worse: whether a higher forget score means more capability.
   """
@@ -308,16 +310,16 @@ def relearning(
     name: _plain(values.reshape(flat.shape)[worst.member_S, worst.step_S])
     for name, values in scores.items()
   }
-  learning_rates = np.asarray(first["learning_rates"])
+  grid = tuple(first["strengths" if "strengths" in first else "learning_rates"])
   cost = first["cost"]
   return Relearning(
-    learning_rates=tuple(first["learning_rates"]),
+    learning_rates=grid,
     steps=tuple(first["steps"]),
     forget=_nested(forget_AxRxS),
     retain_of_all=_nested(scores["retain"]),
     worst_forget=tuple(worst.score_S.tolist()),
     forget_at_step=tuple(at_step_S.tolist()),
-    worst_learning_rate=tuple(learning_rates[worst.member_S % rates].tolist()),
+    worst_learning_rate=tuple(grid[member % rates] for member in worst.member_S),
     retain=at_worst["retain"],
     by_task={n: at_worst[n] for n in at_worst if n not in ("retain", "forget")},
     forget_by_learning_rate=tuple(map(_plain, forget_AxRxS.mean(axis=0))),
@@ -341,13 +343,26 @@ def _plain(values: np.ndarray) -> tuple[Score, ...]:
   return tuple(v if math.isfinite(v) else None for v in values.tolist())
 
 
-def _adversary(entry) -> Adversary:
+def _adversary(entry: Entry) -> Adversary:
+  if isinstance(entry, EditEntry):
+    edit = attacks.EDITS.get(entry.edit)
+    return Adversary(
+      label=entry.label or edit.label,
+      trains=edit.describe(edit.parse(entry.options)),
+      noise=0.0,
+      paths=(),
+      assumes=edit.assumes,
+      has_base=edit.reads_base,
+      strength=edit.strength,
+      goes_on=edit.goes_on,
+    )
   attack = attacks.REGISTRY.get(entry.adversary)
   return Adversary(
     label=entry.label or attack.label,
     trains=attack.describe(entry.options),
     noise=entry.noise.alpha,
     paths=tuple(pattern for pattern, _ in entry.trainable),
+    assumes=attack.assumes,
   )
 
 

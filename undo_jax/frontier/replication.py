@@ -37,7 +37,7 @@ class Replication:
 def tables(results: Results, family: str, budget: int) -> list[Replication]:
   """Returns the tables of a recipe, one for each combination of what is no seed.
 
-  All cells are under one attack, learning rate and step, those that are the worst on
+  All cells are under one attack that trains, one learning rate and step, the worst on
   the mean over all cells: a choice made anew in each would add noise of its own.
 
   Args:
@@ -46,7 +46,7 @@ def tables(results: Results, family: str, budget: int) -> list[Replication]:
     budget: relearning updates.
 
   Raises:
-    ConfigError: if no member was attacked, or no factor has two levels.
+    ConfigError: if no member was attacked by training, or no factor has two levels.
   """
   members: dict[str, dict[tuple[int, ...], tuple[ModelRun, ...]]] = {}
   streams: tuple[str, ...] = ()
@@ -119,10 +119,10 @@ def _table(
 def _scores(
   results: Results, run: ModelRun, budget: int
 ) -> tuple[list[tuple[str, float, int]], np.ndarray]:
-  """Returns the choices of an attacker, and the score [A, M] of each."""
+  """Returns the choices of an attacker who trains, and the score [A, M] of each."""
   choices, scores = [], []
   for name in rb.counted(results):
-    if name not in run.attacks:
+    if name not in run.attacks or run.attacks[name].is_edit:
       continue
     under = run.attacks[name]
     within = [i for i, step in enumerate(under.steps) if 0 < step <= budget]
@@ -131,6 +131,8 @@ def _scores(
     ]
     forget_AxRxS = np.asarray(under.forget, dtype=float)[:, :, within]
     scores.append(forget_AxRxS.reshape(len(forget_AxRxS), -1))
+  if not scores:
+    return [], np.zeros((1, 0))
   fewest = min(map(len, scores))
   return choices, np.concatenate([each[:fewest] for each in scores], axis=1)
 

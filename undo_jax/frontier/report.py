@@ -128,6 +128,9 @@ def page(
     more_is_worse=higher_is_worse(results.metrics["forget"]),
     trained=[(label, trained(results.attacks[n])) for n, label in attacks.items()],
     counted=[attacks[name] for name in rb.counted(results)],
+    grid=grid(results),
+    edits=[attacks[n] for n, each in results.attacks.items() if each.is_edit],
+    with_base=_with_base(results),
     after=tables.after_budgets(results),
     main=tables.main(results),
     by_attack=tables.by_attack(results),
@@ -180,11 +183,32 @@ def _after_named(results: Results) -> str:
 
 
 def trained(attack: Adversary) -> str:
-  """Say what an attack trains, and what it does to the model before."""
-  text = f"{attack.trains} are trained"
-  if attack.paths:
-    text = f"of {attack.trains} only {', '.join(attack.paths)} are trained"
-  return f"{text}, after noise of alpha {attack.noise:g}" if attack.noise else text
+  """Say what an attack does, to the model before it too, and what it takes."""
+  text = f"{attack.trains} (strength: {attack.strength})"
+  if not attack.is_edit:
+    only = f"of {attack.trains} only {', '.join(attack.paths)}"
+    text = f"{only if attack.paths else attack.trains} are trained"
+  if attack.noise:
+    text = f"{text}, after noise of alpha {attack.noise:g}"
+  if not attack.assumes:
+    return text
+  return f"{text}; the attacker has {' and '.join(attack.assumes)}"
+
+
+def grid(results: Results) -> str:
+  """Say what the members of the attacks differ in."""
+  names = dict.fromkeys(each.grid for each in results.attacks.values())
+  return " or ".join(names) or "learning rate"
+
+
+def _with_base(results: Results) -> list[str]:
+  """Returns the attacks that the worst case is not over, as they have the base."""
+  counted, known = rb.counted(results), results.attacks
+  return [
+    label
+    for name, label in attack_labels(results).items()
+    if known[name].has_base and name not in counted
+  ]
 
 
 def score_range(metric: Metric) -> str:

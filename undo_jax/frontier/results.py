@@ -6,7 +6,7 @@ run is repeated or resumed.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from undo_jax.frontier.labels import LabelBudget
 from undo_jax.plan.config import Phase, References, Report
@@ -43,10 +43,10 @@ class Relearning:
   """Of one model under one attack: A seeds of it, R learning rates, S evaluated steps.
 
   The worst case within a step is over seeds, rates and all steps up to it: an attacker
-  may stop early.
+  may stop early. An edit of the weights has strengths for rates, and step 0 alone.
   """
 
-  learning_rates: tuple[float, ...]  # [R]
+  learning_rates: tuple[float, ...]  # [R], of an edit its strengths.
   steps: tuple[int, ...]  # [S], from 0: before the first update.
   forget: tuple[tuple[tuple[Score, ...], ...], ...]  # [A][R][S]
   retain_of_all: tuple[tuple[tuple[Score, ...], ...], ...]  # [A][R][S]
@@ -60,6 +60,11 @@ class Relearning:
   directories: tuple[str, ...]  # [A], below WORKDIR/stages.
   tokens_per_update: int  # That an attacker with one learning rate reads.
   flops_per_update: int  # Likewise.
+
+  @property
+  def is_edit(self) -> bool:
+    """Whether nothing was trained: the model is scored as it was edited."""
+    return self.steps == (0,)
 
 
 @record
@@ -126,9 +131,27 @@ class Adversary:
   """A row of the table of attacks."""
 
   label: str
-  trains: str  # A sentence's subject: what its members train.
+  # A sentence's subject: what its members train. Of an edit a sentence: what it does.
+  trains: str
   noise: float  # Of the attacked model, alpha; 0: none.
   paths: tuple[str, ...]  # Path regexes of what is trained, where that is a part.
+  assumes: Annotated[tuple[str, ...], records.later(())] = ()  # What the attacker has.
+  # Whether the base's weights are among it.
+  has_base: Annotated[bool, records.later(False)] = False
+  # What a strength is, of an edit; None: members train, each at a learning rate.
+  strength: Annotated[str | None, records.later(None)] = None
+  # Whether what lies beyond the grid may be worse than the worst at its end.
+  goes_on: Annotated[bool, records.later(True)] = True
+
+  @property
+  def is_edit(self) -> bool:
+    """Whether nothing is trained."""
+    return self.strength is not None
+
+  @property
+  def grid(self) -> str:
+    """What its members differ in."""
+    return "strength" if self.is_edit else "learning rate"
 
 
 @record

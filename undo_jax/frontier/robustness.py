@@ -2,7 +2,7 @@
 
 A forget score either rises with the capability (accuracy: higher is worse) or falls
 with it (cross-entropy: lower is worse); its metric says which.
-Shapes: R learning rates of the attack, S evaluated steps.
+Shapes: R learning rates of the attack, or strengths of an edit, S evaluated steps.
 """
 
 import collections
@@ -210,7 +210,8 @@ def edge_of_grid(relearned: "Relearning", *, higher_is_worse: bool) -> GridEdge:
 
   At the edge of the grid a still smaller or larger rate might be worse, so the
   attack is not known to be bracketed. Step 0 precedes any update, and a step at which
-  several rates are equally bad says nothing; neither is counted.
+  several rates are equally bad says nothing; neither is counted. An edit is applied at
+  step 0, and its strengths are what rates are here.
 
   Returns:
     The position of the mode in the grid; equal counts go to the smaller rate.
@@ -275,8 +276,32 @@ def slowdown(
 
 
 def counted(results: "Results") -> tuple[str, ...]:
-  """Return the names of the attacks that the worst case is over."""
-  return results.report.worst_over or tuple(results.attacks)
+  """Return the names of the attacks that the worst case is over.
+
+  Those of report.worst_over; where it names none, all whose attacker lacks the base's
+  weights, or if there are no others, all. Who has the base needs no attack.
+  """
+  known = results.attacks
+  lacking = [name for name, each in known.items() if not each.has_base]
+  return results.report.worst_over or tuple(lacking or known)
+
+
+def aligned(attacks: Sequence["Relearning"]) -> list[np.ndarray]:
+  """Return the forget scores [A, R, S] of attacks, with as many seeds as all have.
+
+  An edit of one seed, which as a rule draws nothing, counts as the same under each.
+  """
+  scores = [np.asarray(each.forget, dtype=float) for each in attacks]
+  repeats = [
+    each.is_edit and len(forget) == 1
+    for each, forget in zip(attacks, scores, strict=True)
+  ]
+  seeds = [len(s) for s, is_same in zip(scores, repeats, strict=True) if not is_same]
+  fewest = min(seeds, default=1)
+  return [
+    np.repeat(forget, fewest, axis=0) if is_same else forget[:fewest]
+    for forget, is_same in zip(scores, repeats, strict=True)
+  ]
 
 
 def budgets(results: "Results") -> tuple[int, ...]:
@@ -284,28 +309,25 @@ def budgets(results: "Results") -> tuple[int, ...]:
 
   those of results.report.budgets that are common steps, then the last common step
 
-  Of several attacks on a model a step of one will do.
+  Of several attacks on a model a step of one will do. Edits, which take no updates,
+  are within every budget.
 
   Returns:
     Ascending budgets without repetition; the last one is the whole attack. None if
-    nothing was attacked.
+    nothing was attacked; 0 alone where models were but edited.
 
   Raises:
     ValueError: if the models share no evaluated step > 0.
   """
-  steps = [
-    {
-      s
-      for name in counted(results)
-      if name in run.attacks
-      for s in run.attacks[name].steps
-    }
+  under = [
+    [run.attacks[name] for name in counted(results) if name in run.attacks]
     for model in results.models.values()
     for run in model.runs
   ]
+  steps = [{s for a in of_run if not a.is_edit for s in a.steps} for of_run in under]
   attacked = [of_run for of_run in steps if of_run]
   if not attacked:
-    return ()
+    return (0,) if any(under) else ()
   common = set.intersection(*attacked) - {0}
   if not common:
     raise ValueError(
@@ -318,7 +340,7 @@ def budgets(results: "Results") -> tuple[int, ...]:
 def _worst_rates(
   relearned: "Relearning", higher_is_worse: bool
 ) -> tuple[float | None, ...]:
-  """Return the worst rate at each step > 0, None where several are or none is worst."""
+  """Return the worst rate at each step that counts, None of a tie or of none."""
   scores_RxS = np.asarray(relearned.forget_by_learning_rate, dtype=float)
   danger_RxS = scores_RxS if higher_is_worse else -scores_RxS
   danger_RxS = np.where(np.isfinite(danger_RxS), danger_RxS, -np.inf)
@@ -328,5 +350,5 @@ def _worst_rates(
   return tuple(
     rate if decided else None
     for step, rate, decided in zip(relearned.steps, rates_S, is_decided_S, strict=True)
-    if step > 0
+    if step > 0 or relearned.is_edit
   )

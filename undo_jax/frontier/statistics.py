@@ -98,7 +98,7 @@ def cross_fitted(
   runs = results.models[name].runs
   if not chosen or any(n not in run.attacks for run in runs for n in chosen):
     return None
-  by_run = [_choices(run.attacks[n] for n in chosen) for run in runs]
+  by_run = [_choices([run.attacks[n] for n in chosen]) for run in runs]
   by_run = [scores[..., steps <= budget] for scores, steps in by_run]
   repetitions = {len(scores) for scores in by_run}
   if min(repetitions) > 1:
@@ -110,18 +110,11 @@ def cross_fitted(
   return None
 
 
-def _choices(attacks: Iterable[Relearning]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the forget scores [A, M] of a model's attacks, and steps [M] of each.
-
-  Of attacks with different numbers of seeds, so many as all have.
-  """
-  scores, steps = [], []
-  for each in attacks:
-    forget_AxRxS = np.asarray(each.forget, dtype=float)
-    scores.append(forget_AxRxS.reshape(len(forget_AxRxS), -1))
-    steps.append(np.tile(each.steps, forget_AxRxS.shape[1]))
-  fewest = min(map(len, scores))
-  return np.concatenate([s[:fewest] for s in scores], axis=1), np.concatenate(steps)
+def _choices(attacks: Sequence[Relearning]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the forget scores [A, M] of a model's attacks, and steps [M] of each."""
+  scores = [each.reshape(len(each), -1) for each in rb.aligned(attacks)]
+  steps = [np.tile(each.steps, len(each.learning_rates)) for each in attacks]
+  return np.concatenate(scores, axis=1), np.concatenate(steps)
 
 
 def is_broken(results: Results, name: str) -> bool:

@@ -87,12 +87,22 @@ def main(results: Results) -> Table:
 
 
 def by_attack(results: Results) -> Table | None:
-  """Returns the worst forget score under each attack; None if there is but one."""
-  labels = attack_labels(results)
+  """Returns the worst forget score under each attack; None if there is but one.
+
+  Of an edit once, since it is within every budget.
+  """
+  labels, after = attack_labels(results), after_budgets(results)
+  edits = [name for name in labels if results.attacks[name].is_edit]
   columns = [
     _worst(results, budget, f"{label} {title}", (name,))
-    for budget, title in after_budgets(results)
+    for budget, title in after
     for name, label in labels.items()
+    if name not in edits
+  ]
+  columns += [
+    _worst(results, budget, labels[name], (name,))
+    for budget, _ in after[-1:]
+    for name in edits
   ]
   return of_models(results, columns) if len(labels) > 1 else None
 

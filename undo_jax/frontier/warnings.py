@@ -8,7 +8,7 @@ from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import robustness as rb
 from undo_jax.frontier import statistics
 from undo_jax.frontier.figures.style import attack_labels, model_styles
-from undo_jax.frontier.results import ModelResult, Relearning, Results
+from undo_jax.frontier.results import Adversary, ModelResult, Relearning, Results
 
 # A table's columns: scores before the attack, worst ones, updates, robustness.
 About: TypeAlias = Literal["before", "worst", "updates", "robustness"]
@@ -48,8 +48,8 @@ def cautions(results: Results) -> list[Caution]:
       # Attacking the base model relearns nothing, so its worst rate is arbitrary.
       if name != results.references.base:
         under = f" under {label}" if len(attacks) > 1 else ""
-        under_it += _edges(by_seed, under, more_is_worse)
-      under_it += _diverged(by_seed, label)
+        under_it += _edges(by_seed, under, more_is_worse, results.attacks[attack])
+      under_it += _diverged(by_seed, label, results.attacks[attack])
       own += [said[:3] + (attack,) for said in under_it]
     own += _limits(model)
     found += [
@@ -80,39 +80,55 @@ def _unattacked(
 
 
 def _edges(
-  by_seed: Mapping[int, Relearning], under: str, more_is_worse: bool
+  by_seed: Mapping[int, Relearning], under: str, more_is_worse: bool, attack: Adversary
 ) -> Iterator[Said]:
   """Says that the attack is not known to be bracketed, and of which seeds."""
+  if not attack.goes_on:
+    return
+  ends = [("only", ""), ("smallest", "smaller"), ("largest", "larger")]
+  does = "relearn faster"
+  if attack.is_edit:  # Of ever less strength the score is that before the attack.
+    does = "bring back more"
+    ends.pop(1)
   edges = {
     seed: rb.edge_of_grid(relearned, higher_is_worse=more_is_worse)
     for seed, relearned in by_seed.items()
   }
-  for at, beyond in (("only", ""), ("smallest", "smaller"), ("largest", "larger")):
+  for at, beyond in ends:
     hit = {seed: edge for seed, edge in edges.items() if edge.at == at}
     rates = [f"{edge.learning_rate:g}" for edge in hit.values()]
-    steps = sum(edge.steps for edge in hit.values())
-    decided = sum(edge.decided_steps for edge in hit.values())
     if hit and at == "only":
-      text = f"attacked{under} with a single learning rate, {rates[0]}."
+      text = f"attacked{under} with a single {attack.grid}, {rates[0]}."
       yield text, "worst", tuple(hit), None
     elif hit:
       text = (
-        f"the {at} learning rate of the grid, {rates[0]}, was most often the worst"
-        f"{under} ({steps} of {decided} steps, {_seeds(hit)}); a {beyond} one might "
-        "relearn faster."
+        f"the {at} {attack.grid} of the grid, {rates[0]}, was most often the worst"
+        f"{under} ({_share(hit, attack)}); a {beyond} one might {does}."
       )
       yield text, "worst", tuple(hit), None
 
 
-def _diverged(by_seed: Mapping[int, Relearning], label: str) -> Iterator[Said]:
-  """Says which learning rates of an attack have lost scores, and of which seeds."""
+def _share(hit: Mapping[int, rb.GridEdge], attack: Adversary) -> str:
+  """Says at how many steps the worst was at the edge, and of which seeds."""
+  if attack.is_edit:
+    return _seeds(hit)
+  steps = sum(edge.steps for edge in hit.values())
+  decided = sum(edge.decided_steps for edge in hit.values())
+  return f"{steps} of {decided} steps, {_seeds(hit)}"
+
+
+def _diverged(
+  by_seed: Mapping[int, Relearning], label: str, attack: Adversary
+) -> Iterator[Said]:
+  """Says which members of an attack have lost scores, and of which seeds."""
   lost: dict[float, list[int]] = {}
   for seed, relearned in by_seed.items():
     for rate in rb.diverged(relearned):
       lost.setdefault(rate, []).append(seed)
   for rate, seeds in lost.items():
+    what = "left no finite score" if attack.is_edit else "diverged"
     text = (
-      f"under {label} the learning rate {rate:g} diverged ({_seeds(seeds)}); where it "
+      f"under {label} the {attack.grid} {rate:g} {what} ({_seeds(seeds)}); where it "
       "did it is never the worst."
     )
     yield text, "worst", tuple(seeds), None

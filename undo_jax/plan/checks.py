@@ -15,8 +15,9 @@ from undo_jax.models import expansion
 from undo_jax.models.decoder import Decoder
 from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives.method import Method
-from undo_jax.plan import translation
-from undo_jax.plan.config import NAME, AttackEntry, Recipe, RunConfig
+from undo_jax.plan import edit_checks, translation
+from undo_jax.plan.attack_entries import AttackEntry, EditEntry
+from undo_jax.plan.config import NAME, Recipe, RunConfig
 from undo_jax.plan.noise import Noise, Saliency
 from undo_jax.plan.stages import BATCH, TrainStage
 from undo_jax.plan.trained import TrainedShare
@@ -45,7 +46,10 @@ def check(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
       entry = recipe.family or name
       _within(f"models.{entry}", _check_recipe, config, recipe, shards)
   for name, entry in config.attacks.items():
-    _within(f"attacks.{name}", _check_attack, config, entry, shards, mesh_shape)
+    if isinstance(entry, EditEntry):
+      _within(f"attacks.{name}", edit_checks.check, config, entry)
+    else:
+      _within(f"attacks.{name}", _check_attack, config, entry, shards, mesh_shape)
   _check_rows(config, shards)
   for name in config.writers:
     _within("writers", writers.REGISTRY.get, name)
@@ -59,15 +63,16 @@ def _check_report(config: RunConfig) -> None:
     if name not in config.attacks:
       fail("report.worst_over", f"some of {', '.join(config.attacks)}", name)
   counted = [config.attacks[name] for name in report.worst_over or config.attacks]
+  trained = [entry for entry in counted if isinstance(entry, AttackEntry)]
   steps = {
     step
-    for entry in counted
+    for entry in trained
     for step in range(entry.evaluate_every, entry.num_steps + 1, entry.evaluate_every)
   }
   unread = [budget for budget in report.budgets if budget not in steps]
-  if counted and unread:
+  if trained and unread:
     evaluated = "; ".join(
-      f"every {e.evaluate_every} up to {e.num_steps}" for e in counted
+      f"every {e.evaluate_every} up to {e.num_steps}" for e in trained
     )
     expected = f"updates after which an attack is evaluated ({evaluated})"
     fail("report.budgets", expected, unread[0])

@@ -11,13 +11,14 @@ import dataclasses
 import itertools
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from ml_collections import config_dict
 
 from undo_jax.models.config import ModelConfig
 from undo_jax.plan import search
-from undo_jax.plan.noise import Noise, ShapedNoise
+from undo_jax.plan.attack_entries import Entry
+from undo_jax.plan.noise import ShapedNoise
 from undo_jax.plan.predictions import TeacherPredictions
 from undo_jax.plan.search import Search
 from undo_jax.plan.trained import TrainedShare
@@ -33,8 +34,6 @@ TEACHER = "teacher"  # As a recipe's `start`: the model of that role.
 # Which command makes a model alone; "other": none does.
 Phase = Literal["pretrain", "unlearn", "distill", "other"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-Pairs = tuple[tuple[str, tuple[int, ...]], ...]
-Items = Literal["test", "validation"]
 
 
 @record
@@ -157,68 +156,6 @@ class Recipe:
 
 
 @record
-class AttackEntry:
-  """An adversary: an entry of the table `attacks`."""
-
-  run: bool  # False: the entry is as if it were not there.
-  adversary: str  # Of undo_jax/attacks, or MODULE:NAME.
-  options: JsonObject  # Of the adversary.
-  models: tuple[str, ...]  # That are attacked; (): all whose is_attacked is True.
-  mixture: str  # Of config.mixtures.
-  learning_rates: tuple[float, ...]  # One member each.
-  optimizer: str  # Of training.optimizers, or MODULE:NAME.
-  num_steps: int  # Relearning updates.
-  evaluate_every: int  # Updates between evaluations, inside the program.
-  evaluations_per_call: int  # Evaluations between checkpoints.
-  batch_size: int  # Rows an update.
-  warmup_steps: int  # Linear from 0.
-  weight_decay: float  # Decoupled.
-  clip_norm: float | None  # Global gradient norm; None: not clipped.
-  trainable: Pairs  # What is trained; (): everything.
-  noise: Noise  # The model is first noised by so much.
-  stream: str  # Of the order of the data and of the noise.
-  # Seeds of the attack within that stream, a population of each; (): the stream's own.
-  seeds: tuple[int, ...]
-  label: str | None
-  is_benign: bool = False  # The mixture holds nothing of what was forgotten.
-  # Rows of each split that the attacker has; None: all.
-  samples: int | None = None
-  # The mixture of the first updates, and how many they are.
-  first_mixture: str | None = None
-  first_steps: int = 0
-  schedule: Literal["constant", "cosine"] = "constant"  # Of the rate, to 0.
-  # The items it is scored on: those of tables, or those that searches may read.
-  scores: Annotated[Items, records.later("test")] = "test"
-
-  def __post_init__(self):
-    names = ("num_steps", "evaluate_every", "evaluations_per_call", "batch_size")
-    records.at_least(self, *names, smallest=1)
-    records.at_least(self, "warmup_steps", smallest=0)
-    records.at_least(self, "samples", smallest=1)
-    records.not_negative(self, "weight_decay", "first_steps")
-    records.above(self, "clip_norm")
-    records.one_of(self, "stream", streams.NAMES)
-    if (self.first_mixture is None) != (self.first_steps == 0):
-      expected = "an integer above 0 with first_mixture, and 0 without"
-      raise FieldError("first_steps", expected, self.first_steps)
-    if self.first_steps >= self.num_steps:
-      expected = f"less than num_steps={self.num_steps}"
-      raise FieldError("first_steps", expected, self.first_steps)
-    if self.num_steps % self.evaluate_every:
-      expected = f"a divisor of num_steps={self.num_steps}"
-      raise FieldError("evaluate_every", expected, self.evaluate_every)
-    if self.warmup_steps >= self.num_steps:
-      expected = f"less than num_steps={self.num_steps}"
-      raise FieldError("warmup_steps", expected, self.warmup_steps)
-    rates = self.learning_rates
-    if not rates or min(rates) <= 0:
-      raise FieldError("learning_rates", "at least one number, all above 0", rates)
-    records.distinct(self, "learning_rates", "models", "seeds")
-    if self.seeds and not 0 <= min(self.seeds) <= max(self.seeds) < 2**31:
-      raise FieldError("seeds", "integers in [0, 2^31)", self.seeds)
-
-
-@record
 class References:
   """Models that others are held against, each the name of one or None."""
 
@@ -232,7 +169,8 @@ class Report:
   """What the page compares, which changes no other result."""
 
   budgets: tuple[int, ...]  # Relearning updates; those that are evaluated.
-  worst_over: tuple[str, ...]  # Attacks that the worst case is taken over; (): all.
+  # Attacks that the worst case is taken over; (): all whose attacker lacks the base.
+  worst_over: tuple[str, ...]
   # An entry of models, swept or not: the page holds the others against those of its
   # members that cost no more.
   rival: str | None
@@ -270,7 +208,7 @@ class RunConfig:
   mixtures: dict[str, dict[str, float]]
   model: ModelConfig
   models: dict[str, Recipe]
-  attacks: dict[str, AttackEntry]
+  attacks: dict[str, Entry]
   references: References
   report: Report
   search: Search | None = None  # For hyper-parameters, before what the tables say.

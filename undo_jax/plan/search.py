@@ -219,7 +219,8 @@ def check_attack(raw: JsonObject, attacks: Mapping[str, Any]) -> None:
     attacks: the table, entries that are not run among them.
   """
   name = raw.get("attack")
-  kept = [n for n, e in attacks.items() if isinstance(e, dict) and not e.get("run")]
+  known = {n: e for n, e in attacks.items() if isinstance(e, dict)}
+  kept = [n for n, e in known.items() if not e.get("run") and "edit" not in e]
   if name not in kept:
     expected = "an entry of config.attacks whose run is False, so that no table has it"
     _fail("attack", f"{expected} ({', '.join(kept) or 'there is none'})", name)

@@ -12,7 +12,8 @@ import json
 from typing import Annotated, ClassVar, TypeAlias
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.plan.config import Items, Reserve, Stop
+from undo_jax.plan.attack_entries import Items
+from undo_jax.plan.config import Reserve, Stop
 from undo_jax.plan.noise import Noise, NoiseAgain, NoiseShape
 from undo_jax.plan.predictions import Kept
 from undo_jax.plan.trained import TrainedMask
@@ -257,10 +258,30 @@ class AttackStage(ModelStage):
     return trainable_rules(self.optimizer.trainable)
 
 
+@record
+class EditStage(ModelStage):
+  """An edit of one model's weights, which trains nothing."""
+
+  KIND: ClassVar[str] = "edit"
+  attack: str  # Its name in the table of attacks.
+  target: str  # The stage of the model that is attacked.
+  base: str | None  # The stage of the base, where the edit reads its weights.
+  edit: str
+  options: JsonObject
+  strengths: tuple[float, ...]
+  seeds: dict[str, int]  # Empty where the edit draws nothing.
+  stream: str
+
+  @property
+  def inputs(self) -> dict[str, str]:
+    """The data stage, the model that is attacked, the base."""
+    base = {} if self.base is None else {"base": self.base}
+    return {DATA: DATA, "model": self.target, **base}
+
+
 Read: TypeAlias = SaliencyStage | PredictionsStage  # What training reads of a model.
-Stage: TypeAlias = (
-  DataStage | GivenStage | Read | TrainStage | AblateStage | AttackStage
-)
+Against: TypeAlias = AttackStage | EditStage  # What a model stands or falls by.
+Stage: TypeAlias = DataStage | GivenStage | Read | TrainStage | AblateStage | Against
 Model: TypeAlias = GivenStage | TrainStage | AblateStage
 KINDS: dict[str, type[Stage]] = {
   kind.KIND: kind
@@ -272,6 +293,7 @@ KINDS: dict[str, type[Stage]] = {
     TrainStage,
     AblateStage,
     AttackStage,
+    EditStage,
   )
 }
 # Fields that say who reads what: the identities of the inputs stand for them.
@@ -283,6 +305,7 @@ _NAMES = (
   "target",
   "sorts",
   "attack",
+  "base",
   "source",
   "saliency",
   "predictions",

@@ -4,18 +4,21 @@ from collections.abc import Iterable, Mapping
 import itertools
 from typing import Any
 
-from undo_jax import objectives, tasks
+from undo_jax import attacks, objectives, tasks
 from undo_jax.data import labels, tokenizers
 from undo_jax.objectives.method import Method
 from undo_jax.plan import stages
-from undo_jax.plan.config import TEACHER, AttackEntry, Recipe, RunConfig
+from undo_jax.plan.attack_entries import AttackEntry, EditEntry, Entry
+from undo_jax.plan.config import TEACHER, Recipe, RunConfig
 from undo_jax.plan.noise import Saliency
 from undo_jax.plan.predictions import Kept
 from undo_jax.plan.stages import (
   BATCH,
   AblateStage,
+  Against,
   AttackStage,
   DataStage,
+  EditStage,
   FirstUpdates,
   GivenStage,
   PredictionsStage,
@@ -269,13 +272,16 @@ class _Translation:
       smoothing=recipe.smoothing if recipe.smoothing.kind else None,
     )
 
-  def attacks(self, name: str, entry: AttackEntry, model: str) -> list[AttackStage]:
-    """Returns the stages of an adversary against a model, one for each of its seeds."""
-    seeds = self._seeds({}, entry.stream)
+  def attacks(self, name: str, entry: Entry, model: str) -> list[Against]:
+    """Returns the stages of an attack on a model, one for each of its seeds."""
+    is_edit = isinstance(entry, EditEntry)
+    make: Any = self._edit if is_edit else self._attack
+    draws = not is_edit or attacks.EDITS.get(entry.edit).is_random
+    seeds = self._seeds({}, entry.stream) if draws else {}
     if not entry.seeds:
-      return [self._attack(name, entry, model, f"{name}_{model}", seeds)]
+      return [make(name, entry, model, f"{name}_{model}", seeds)]
     return [
-      self._attack(
+      make(
         name,
         entry,
         model,
@@ -284,6 +290,24 @@ class _Translation:
       )
       for seed in entry.seeds
     ]
+
+  def _edit(
+    self, name: str, entry: EditEntry, model: str, stage: str, seeds: dict[str, int]
+  ) -> EditStage:
+    reads_base = attacks.EDITS.get(entry.edit).reads_base
+    return EditStage(
+      name=stage,
+      task=self._config.task,
+      model=self._config.model,
+      attack=name,
+      target=model,
+      base=self._config.references.base if reads_base else None,
+      edit=entry.edit,
+      options=entry.options,
+      strengths=entry.strengths,
+      seeds=seeds,
+      stream=entry.stream,
+    )
 
   def _attack(
     self,

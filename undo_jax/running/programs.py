@@ -279,6 +279,24 @@ def evaluate(
   return jax.jit(placement.on(mesh, scores), out_shardings=sharding.replicated(mesh))
 
 
+@functools.cache
+def edit(
+  model: ModelConfig, mesh: Mesh, name: str, options: str, strength: float
+) -> Callable[[Params, Params | None, jax.Array], Params]:
+  """Returns `(params, base or None, key) -> params`, an edit of a strength, compiled.
+
+  Its options are JSON.
+  """
+  found = attacks.EDITS.get(name)
+  parsed = found.parse(json.loads(options))
+  shardings = _shardings(abstract_params(model, mesh))
+
+  def edited(params, base, key):
+    return found.apply(params, base, strength, key, parsed)
+
+  return jax.jit(edited, out_shardings=shardings)
+
+
 def attack_of(
   stage: AttackStage,
   mesh: Mesh,

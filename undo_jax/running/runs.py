@@ -18,13 +18,14 @@ from undo_jax.distributed import processes, sharding
 from undo_jax.frontier import figures, reading, report, results, search_results
 from undo_jax.frontier.search_results import SearchResults
 from undo_jax.plan import checks, stages, translation
+from undo_jax.plan.attack_entries import AttackEntry
 from undo_jax.plan.config import (
   Recipe,
   RunConfig,
   parse,
   plain,
 )
-from undo_jax.plan.stages import AttackStage, GivenStage, Stage
+from undo_jax.plan.stages import Against, GivenStage, Stage
 from undo_jax.running import Outcome, Run, run_shared, summary
 from undo_jax.running.claims import claim_workdir
 from undo_jax.running.sharing import check_inputs, named
@@ -93,7 +94,7 @@ def declare(config: builders.Config, *, runs_here: bool = True) -> Declared:
 def check_items(config: RunConfig) -> None:
   """Raises ConfigError if a table's attack scores what searches and stop rules read."""
   for name, entry in config.attacks.items():
-    if entry.scores != "test":
+    if isinstance(entry, AttackEntry) and entry.scores != "test":
       expected = "test in a table, since searches read validation items"
       checks.fail(f"attacks.{name}.scores", expected, entry.scores)
 
@@ -305,7 +306,7 @@ def put_checkpoint(
 def _made(config: RunConfig, kind: str, plan: Sequence[Stage]) -> list[str]:
   """Returns the stages that a part is about: of checkpoints, if it starts from any."""
   if kind == "relearn":
-    return [stage.name for stage in plan if isinstance(stage, AttackStage)]
+    return [stage.name for stage in plan if isinstance(stage, Against)]
   models = [stage.name for stage in stages.models(plan)]
   if kind == "evaluate":
     return models
@@ -323,9 +324,7 @@ def _named(plan: Sequence[Stage], models: Sequence[str]) -> list[str]:
   names = [stage.name for stage in plan]
   chosen = []
   for model in models:
-    of_model = [
-      s.name for s in plan if isinstance(s, AttackStage) and s.target == model
-    ]
+    of_model = [s.name for s in plan if isinstance(s, Against) and s.target == model]
     if model not in names:
       raise ConfigError(f"--models: {model!r} is none of {', '.join(names)}")
     chosen += of_model or [model]

@@ -20,6 +20,7 @@ from undo_jax.plan.stages import (
   AblateStage,
   AttackStage,
   DataStage,
+  EditStage,
   GivenStage,
   PredictionsStage,
   SaliencyStage,
@@ -29,6 +30,7 @@ from undo_jax.plan.stages import (
 from undo_jax.running.ablation import run_ablation
 from undo_jax.running.attack import run_attacks
 from undo_jax.running.data import run_data
+from undo_jax.running.edit import run_edit
 from undo_jax.running.given import run_given
 from undo_jax.running.predictions import run_predictions
 from undo_jax.running.run import Outcome, Run
@@ -48,6 +50,7 @@ RUN: dict[type[Stage], Callable[..., Outcome]] = {
   PredictionsStage: run_predictions,
   TrainStage: run_training,
   AblateStage: run_ablation,
+  EditStage: run_edit,
 }
 # Between two looks at what others run: on a disk, in a store.
 POLL_SECONDS, STORE_POLL_SECONDS = 0.5, 5.0

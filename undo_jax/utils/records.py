@@ -62,6 +62,22 @@ def later(default: object) -> Any:
   return pydantic.Field(exclude_if=lambda value: value == default)
 
 
+def tag(name: str) -> Any:
+  """Marks one of several records that a field may hold; see `by_tag`."""
+  return pydantic.Tag(f"<{name}>")
+
+
+def by_tag(find: Callable[[object], str]) -> Any:
+  """Marks a field of several records: which one a value is, its tag says.
+
+  So errors are of that record alone.
+
+  Args:
+    find: of a value, as JSON or as a record, the tag.
+  """
+  return pydantic.Discriminator(lambda value: f"<{find(value)}>")
+
+
 def from_json(cls: type[T], value: object, *, path: str = _WHERE) -> T:
   """Returns the record that JSON says.
 
@@ -134,7 +150,9 @@ def fixable(error: FieldError) -> ConfigError:
 
 
 def _join(path: str, location: tuple[int | str, ...]) -> str:
-  parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+  # Tags are no part of what the user wrote.
+  named = [part for part in location if not str(part).startswith("<")]
+  parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in named)
   return path + "".join(parts)
 
 

@@ -3,7 +3,14 @@
 import pytest
 
 from tests.frontier.figures import parts
-from tests.frontier.made_up import RATES, SMALL, changed_run, relearning, synthetic
+from tests.frontier.made_up import (
+  RATES,
+  SMALL,
+  changed_run,
+  relearning,
+  synthetic,
+  with_edit,
+)
 from undo_jax.frontier.figures import learning_rates
 
 
@@ -39,3 +46,12 @@ def test_rates_that_are_equally_bad_are_all_outlined_and_the_diverged_crossed():
   row = [cells(panel)["MaxEnt", f"{rate:g}"] for rate in RATES[:3]]
   assert [cell["edge"] for cell in row] == [1, 1, 0]
   assert [cell["text"] for cell in row] == ["0.50", "0.50", "×"]
+
+
+def test_the_columns_of_an_edit_are_its_strengths():
+  results = with_edit(synthetic(SMALL, 100), {"max_ent": (0.1, 0.4, 0.2)})
+  rates, strengths = parts.drawn(learning_rates, results)
+  axes = [panel["layer"][0]["encoding"]["x"]["title"] for panel in (rates, strengths)]
+  assert axes == ["learning rate", "share of weights"]
+  found = {column: row["edge"] for (_, column), row in cells(strengths).items()}
+  assert found == {"0.1": 0, "0.3": 1, "0.5": 0}

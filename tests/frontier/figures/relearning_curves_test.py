@@ -101,3 +101,19 @@ def test_scores_without_a_range_have_an_axis_of_their_values():
   low, high = panel["layer"][0]["encoding"]["y"]["scale"]["domain"]
   scores = [s for row in curves(panel).values() for s in row["score"]]
   assert low < min(scores) and max(scores) < high < 6
+
+
+def test_an_edit_is_a_level_line_and_lifts_the_worst_case_from_the_start():
+  results = made_up.with_edit(
+    synthetic(SMALL, 100), {"undo_alpha_0.3": (0.1, 0.6, 0.2)}
+  )
+  first, *methods = panels(results)
+  envelope = curves(first)["UNDO α = 0.3"]
+  assert envelope["step"][0] == 0 and envelope["score"][0] == 0.6
+  (thin,) = (
+    layer
+    for layer in parts.layers(methods[1], "line")
+    if layer["mark"].get("strokeDash")
+  )
+  (level,) = [r for r in thin["data"]["values"] if r["attack"] == "pruning"]
+  assert (level["step"], level["score"]) == ([0, 100], [0.6, 0.6])

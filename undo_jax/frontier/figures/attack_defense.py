@@ -39,7 +39,8 @@ def draw(results: Results, width: int) -> Spec:
   )
   attacked = {cell["model"] for of_budget in shown.values() for cell in of_budget}
   styles = [s for s in style.model_styles(results).values() if s.label in attacked]
-  return heat_map.draw(panels, styles, width, axis_title=axis_title, tooltip=tooltip)
+  titles = [axis_title] * len(panels)
+  return heat_map.draw(panels, styles, width, axis_titles=titles, tooltip=tooltip)
 
 
 def cells(
@@ -86,7 +87,7 @@ FIGURE = Figure(
   draw=draw,
   title="Attack by defense",
   caption=(
-    "The worst forget score over an attack's learning rates, by model and attack, as "
+    "The worst forget score by model and attack, over learning rates or strengths, as "
     "means over the seeds. The stronger the color, the more of the capability is back."
   ),
   needs=("attack",),

@@ -45,7 +45,7 @@ def draw(
   styles: Sequence[ModelStyle],
   width: int,
   *,
-  axis_title: str | None,
+  axis_titles: Sequence[str | None],
   tooltip: list[Spec],
 ) -> Spec:
   """Draws panels that share the names of their rows.
@@ -55,7 +55,7 @@ def draw(
       "column", "text", "model", "method" and "edge", the opacity of their outline.
     styles: of the models, in the order of their rows.
     width: of the figure.
-    axis_title: what the columns are.
+    axis_titles: what the columns of each panel are.
     tooltip: what a hover shows.
   """
   names = [style.label for style in styles]
@@ -69,7 +69,8 @@ def draw(
     axis = axis if index % per_row == 0 else {"labels": False}
     rows = charts.raw("model", sort=names, title=None, axis=axis)
     across = {"labelAngle": _angle(order, step), "labelLimit": 110, "orient": "top"}
-    column = charts.raw("column", sort=list(order), title=axis_title, axis=across)
+    title_of = axis_titles[index]
+    column = charts.raw("column", sort=list(order), title=title_of, axis=across)
     size = {"width": {"step": step}, "height": {"step": _ROW}}
     layers = _layers({"x": column, "y": rows}, tooltip, legible=step >= _LEGIBLE)
     if index == 0:

@@ -13,26 +13,27 @@ from undo_jax.frontier.results import ModelRun, Results, Score
 
 
 def draw(results: Results, width: int) -> Spec:
-  """Draws a panel an attack: a row a model, a column a learning rate."""
-  panels = []
+  """Draws a panel an attack: a row a model, a column a learning rate or a strength."""
+  panels, titles = [], []
   by_attack = cells(results)
-  for attack, of_attack in by_attack.items():
-    label = style.attack_labels(results)[attack]
+  for name, of_attack in by_attack.items():
+    attack, label = results.attacks[name], style.attack_labels(results)[name]
     rates = sorted({row["rate"] for row in of_attack})
     title = label if len(results.attacks) > 1 else None
     panels.append((title, [f"{rate:g}" for rate in rates], of_attack))
+    titles.append(attack.strength or attack.grid)
+  is_plain = not any(attack.is_edit for attack in results.attacks.values())
   tooltip = charts.tooltips(
     model="model",
-    column="learning rate",
+    column="learning rate" if is_plain else "at",
     words="forget",
-    worst="the worst rate of",
+    worst="the worst rate of" if is_plain else "the worst of",
     seed="seed",
     run="run",
   )
   attacked = {cell["model"] for of_attack in by_attack.values() for cell in of_attack}
   styles = [s for s in style.model_styles(results).values() if s.label in attacked]
-  title = "learning rate"
-  return heat_map.draw(panels, styles, width, axis_title=title, tooltip=tooltip)
+  return heat_map.draw(panels, styles, width, axis_titles=titles, tooltip=tooltip)
 
 
 def cells(results: Results) -> dict[str, list[Row]]:
@@ -105,10 +106,10 @@ FIGURE = Figure(
   draw=draw,
   title="Score by learning rate",
   caption=(
-    "The forget score at each learning rate of an attack at its last step; the outline "
-    "marks the worst rate, fainter where it is that of some seeds only. An outline in "
-    "the first or last column means that a rate outside the grid might be worse. "
-    "×: diverged."
+    "The forget score at each learning rate of an attack at its last step, or at each "
+    "strength of an edit; the outline marks the worst, fainter where it is that of "
+    "some seeds only. An outline in the first or last column means that a rate outside "
+    "the grid might be worse. ×: no finite score."
   ),
   needs=("attack",),
 )

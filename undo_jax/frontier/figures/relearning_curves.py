@@ -63,7 +63,8 @@ def _by_method(
   methods = {m: names for m, names in methods.items() if not references & set(names)}
   for index, (method, names) in enumerate(methods.items()):
     attacks = [
-      _curve(results, name, styles[name], (attack,)) | {"attack": label}
+      _level(_curve(results, name, styles[name], (attack,)), curves[name])
+      | {"attack": label}
       for attack, label in style.attack_labels(results).items()
       for name in names
     ]
@@ -182,6 +183,13 @@ def _curve(
   }
 
 
+def _level(row: Row, envelope: Row) -> Row:
+  """Returns a curve; an edit's, which takes no updates, as long as its model's."""
+  if row["step"] != [0]:
+    return row
+  return row | {"step": [0, envelope["step"][-1]], "score": row["score"] * 2}
+
+
 def _end(score: Mean, sign: int) -> float:
   return score.value + sign * (score.half_width or 0.0)
 
@@ -205,7 +213,8 @@ FIGURE = Figure(
     "The worst forget score over attacks and learning rates up to each step, the "
     "envelope over all that was tried. Dashed: references. The axis is linear up to "
     "its first positive step and logarithmic after it. In the panels of a method thin "
-    "lines are single attacks, grey ones the references."
+    "lines are single attacks, level ones edits of the weights, grey ones the "
+    "references."
   ),
   needs=("attack",),
 )

@@ -123,7 +123,9 @@ def axis_label(what: str, metric: Metric) -> str:
 
 
 def budget_title(budget: int, budgets: Sequence[int]) -> str:
-  """Returns "after 20 updates", or of the last budget "after all 500 updates"."""
+  """Returns "after 20 updates", of the last budget "after all 500 updates"."""
+  if not budget:
+    return "without updates"
   return f"after {'all ' if budget == budgets[-1] else ''}{budget} updates"
 
 

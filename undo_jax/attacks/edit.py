@@ -1,0 +1,96 @@
+"""What a run knows of an edit, an attack that trains nothing: its file's record."""
+
+from collections.abc import Callable, Iterable
+import dataclasses
+from typing import Any
+
+import jax
+
+from undo_jax.attacks.attack import WEIGHTS
+from undo_jax.utils import records, trees
+from undo_jax.utils.types import Options, Params
+
+BASE_WEIGHTS = "the base's weights"
+# Paths of the matrices that pruners and quantizers take, and of every matrix there is.
+OF_LAYERS = r"layers/.*/kernel"
+MATRICES = r"(.*/)?(kernel|embedding)"
+
+
+@records.record
+class NoOptions:
+  """There is nothing to choose."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Edit:
+  """An attack that changes weights without training, a member for each strength."""
+
+  # (attacked model, the base or None, strength, key, options) -> the model that is
+  # scored, float32. Pure; the strength is a Python number. The base is given where the
+  # attacker has it, and the key is only read where `is_random`.
+  apply: Callable[[Params, Params | None, float, jax.Array, Any], Params]
+  # (shapes of the model, strength, options): raises FieldError, before any compute.
+  check: Callable[[Params, float, Any], None]
+  describe: Callable[[Any], str]  # Options -> what is done, a sentence.
+  label: str
+  strength: str  # What a strength is: "share of the weights".
+  options: type = NoOptions  # A record, which apply, check and describe are given.
+  assumes: tuple[str, ...] = (WEIGHTS,)  # What the attacker has.
+  is_random: bool = False
+  # Whether the page warns where the largest strength is the worst: more may be worse.
+  goes_on: bool = True
+
+  @property
+  def reads_base(self) -> bool:
+    """Whether the attacker has the base's weights."""
+    return BASE_WEIGHTS in self.assumes
+
+  def parse(self, options: Options) -> Any:
+    """Returns the record that a config's options say; raises ConfigError."""
+    return records.from_json(self.options, dict(options), path="options")
+
+
+def over_matrices(
+  fn: Callable[..., jax.Array], params: Params, *rest: Params, paths: str = OF_LAYERS
+) -> Params:
+  """Maps `fn(matrix, *rest)` over matrices [in, out]; what else there is stays.
+
+  Leading axes (stacked layers) are independent matrices.
+
+  Args:
+    fn: of a matrix, and of those at its place in `rest`.
+    params: the model.
+    *rest: trees like it.
+    paths: regex of the matrices.
+  """
+
+  def mapped(is_matrix, leaf, *others):
+    if not is_matrix:
+      return leaf
+    each = fn
+    for _ in range(leaf.ndim - 2):
+      each = jax.vmap(each)
+    return each(leaf, *others)
+
+  return jax.tree.map(mapped, _chosen(params, paths), params, *rest)
+
+
+def matrices(params: Params, paths: str = OF_LAYERS) -> list[Any]:
+  """Returns the leaves whose matrices `over_matrices` maps over."""
+  chosen = jax.tree.leaves(_chosen(params, paths))
+  leaves = jax.tree.leaves(params)
+  return [leaf for leaf, is_in in zip(leaves, chosen, strict=True) if is_in]
+
+
+def with_matrices(
+  params: Params, leaves: Iterable[jax.Array], paths: str = OF_LAYERS
+) -> Params:
+  """Returns a model with others in the place of `matrices`."""
+  put = iter(leaves)
+  return jax.tree.map(
+    lambda is_in, leaf: next(put) if is_in else leaf, _chosen(params, paths), params
+  )
+
+
+def _chosen(params: Params, paths: str) -> Params:
+  return trees.match(params, [(paths, True)], default=False)
