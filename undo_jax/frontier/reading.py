@@ -108,8 +108,10 @@ def _protocol(config: RunConfig, finished: Mapping[str, "_Finished"]) -> JsonObj
   for name, entry in config.attacks.items():
     fields = records.to_json(entry)
     if isinstance(entry, AttackEntry):
-      weights = config.mixtures[entry.mixture]
-      fields["mixture"] = {split: w for split, w in weights.items() if w}
+      for field in ("mixture", "first_mixture"):
+        weights = config.mixtures.get(fields.get(field) or "", {})
+        if weights:
+          fields[field] = {split: w for split, w in weights.items() if w}
     described[name] = {k: v for k, v in fields.items() if k not in left_out}
   return {
     "data": _without_paths(data.data),

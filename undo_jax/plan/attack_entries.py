@@ -36,13 +36,17 @@ class AttackEntry:
   # Seeds of the attack within that stream, a population of each; (): the stream's own.
   seeds: tuple[int, ...]
   label: str | None
-  is_benign: bool = False  # The mixture holds nothing of what was forgotten.
+  # The mixture holds nothing of what was forgotten.
+  is_benign: Annotated[bool, records.later(False)] = False
   # Rows of each split that the attacker has; None: all.
-  samples: int | None = None
+  samples: Annotated[int | None, records.later(None)] = None
   # The mixture of the first updates, and how many they are.
-  first_mixture: str | None = None
-  first_steps: int = 0
-  schedule: Literal["constant", "cosine"] = "constant"  # Of the rate, to 0.
+  first_mixture: Annotated[str | None, records.later(None)] = None
+  first_steps: Annotated[int, records.later(0)] = 0
+  # Of the rate; a cosine ends at 0.
+  schedule: Annotated[Literal["constant", "cosine"], records.later("constant")] = (
+    "constant"
+  )
   # The items it is scored on: those of tables, or those that searches may read.
   scores: Annotated[Items, records.later("test")] = "test"
 
