@@ -7,6 +7,7 @@ import pytest
 from tests.frontier import made_up
 from undo_jax import config as c
 from undo_jax.frontier import reading, report, results
+from undo_jax.hardware.flops import forward_flops
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.utils import files
@@ -219,3 +220,34 @@ def test_a_stage_of_another_version_is_refused(tmp_path):
   path.write_text(json.dumps(stage))
   with pytest.raises(ConfigError, match="base-0/config.json: expected a stage of vers"):
     reading.read(files.path(tmp_path), parse(config))
+
+
+@pytest.mark.parametrize("updates, rows", [(2, 256), (5, 480 + 160), (10, 600 + 200)])
+def test_a_student_of_selected_rows_pays_for_those_that_it_has_read(updates, rows):
+  config = c.shipped("arithmetic:tiny")
+  config.selections.few = c.selection(rows=4)
+  config.mixtures.selected = c.selected("few", config.mixtures.pretrain)
+  config.models.masked = c.undo(
+    teacher="base",
+    alphas=(0.6,),
+    mixture="selected",
+    optimizer=c.optimizer(num_steps=200, learning_rate=2e-3),
+    batch_size=128,
+    predictions=c.teacher_predictions(keep=True),
+  )
+  plan = translation.plan(parse(config), 0)
+  spent = lambda flops: {"updates": 0, "tokens": 0, "flops": flops}  # noqa: E731
+  sizes = {"retain": 1000, "forget": 1000}
+  outcomes = {
+    "data": {"rows": sizes | {"attack": 9}},
+    "selection_few": {
+      "rows": sizes,
+      "selected": {"retain": 600, "forget": 200},
+      "compute": spent(5),
+    },
+    "masked_alpha_0.6": {"updates": updates, "compute": spent(7)},
+  }
+  # Of four rows of the stream that are left three are of the split retain.
+  a_row = forward_flops(plan[1].model, 16)
+  found = reading.cost(plan, outcomes, "masked_alpha_0.6")
+  assert found.flops == 12 + rows * a_row

@@ -130,6 +130,7 @@ def page(
     counted=[attacks[name] for name in rb.counted(results)],
     after=tables.after_budgets(results),
     main=tables.main(results),
+    selected=tables.SELECTED,
     by_attack=tables.by_attack(results),
     certainty=tables.certainty(results),
     held_apart=held_apart.sentences(results),
