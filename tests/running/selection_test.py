@@ -1,6 +1,7 @@
 """Selected rows as a stage, and the models that are made of them."""
 
 import collections
+import dataclasses
 import types
 
 import numpy as np
@@ -215,17 +216,12 @@ def models_run(workdir, base):
   mixtures.selected = c.selected("few", mixtures.pretrain)
   mixtures.labelled_forget = c.labelled("few", mixtures.unlearn_forget)
   mixtures.labelled_retain = c.labelled("few", mixtures.unlearn_retain)
-  how = {"optimizer": c.optimizer(num_steps=2, learning_rate=1e-3), "batch_size": 16}
+  how = {"optimizer": models.base.optimizer, "batch_size": 16}  # One program.
   models.clean = c.noised_finetune(alphas=(0.6,), mixture="selected", **how)
   models.masked = c.undo(teacher="base", alphas=(0.6,), mixture="selected", **how)
   models.filtered = c.data_filtering(models.base, mixture="selected")
-  models.unlearned = c.unlearn(
-    "max_ent",
-    options=c.weights(retain=1.0),
-    forget="labelled_forget",
-    retain="labelled_retain",
-    **how,
-  )
+  known = {"forget": "labelled_forget", "retain": "labelled_retain"}
+  models.unlearned = c.like(models.max_ent, mixture=known)
   declared, mesh = parse(config), testing.mesh(1)
   checks.check(declared, dict(mesh.shape))
   plan = translation.plan(declared, 0)
@@ -243,9 +239,10 @@ def models_run(workdir, base):
 
 @pytest.fixture(scope="module")
 def finished(chain, tmp_path_factory):
-  """The run, and what came of it."""
+  """The run, and what came of the selection and of one model."""
   run = models_run(tmp_path_factory.mktemp("selected"), chain[1])
-  return run, running.run_stages(run)
+  made = stages.needed(run.stages, ["selection_few", NAMES[0]])
+  return run, running.run_stages(dataclasses.replace(run, stages=tuple(made)))
 
 
 def test_all_models_read_one_selection_whose_labels_they_pay_once(finished):
@@ -255,10 +252,11 @@ def test_all_models_read_one_selection_whose_labels_they_pay_once(finished):
   chosen = outcomes["selection_few"]
   assert chosen["labelled"] == {"retain": 3, "forget": 3}
   assert chosen["precision"] < 1
+  assert outcomes[NAMES[0]]["updates"] == 3
   pretraining = outcomes["base"]["compute"]["tokens"]
+  told = {name: outcomes[NAMES[0]] for name in NAMES} | outcomes
   for name in NAMES:
-    assert outcomes[name]["updates"] > 0
-    budget = labels.budget(run.stages, outcomes, name, base="base")
+    budget = labels.budget(run.stages, told, name, base="base")
     assert budget.tokens == {"forget": 48, "retain": 48}  # Rows of 16 tokens.
     assert budget.share_of_pretraining == 96 / pretraining
     (found,) = budget.selected
@@ -295,11 +293,10 @@ def test_the_rows_of_a_mixture_are_those_that_were_selected(finished, name):
   read = collections.Counter(
     tuple(row) for i in range(-(-total // 16)) for row in batches[i]["inputs"].tolist()
   )
-  selected = collections.Counter(
-    tokens_of(run, split)[number]
-    for split in ("retain", "forget")
-    for number in numbers_of(run, split, "selected")
-  )
+  selected = collections.Counter[tuple[int, ...]]()
+  for split in ("retain", "forget"):
+    every = tokens_of(run, split)
+    selected.update(every[number] for number in numbers_of(run, split, "selected"))
   # The last batch goes beyond the first round, and mixing rounds by a row.
   more, fewer = read - selected, selected - read
   assert sum(more.values()) <= 16 + 2 and sum(fewer.values()) <= 2
@@ -310,8 +307,8 @@ def test_unlearning_reads_the_rows_that_are_labelled_and_no_others(finished):
   run, _ = finished
   batches = data.batches_of(run, stage_named(run, "unlearned"))
   for part in ("forget", "retain"):
-    numbers = numbers_of(run, part, "labelled")
-    known = {tokens_of(run, part)[number] for number in numbers}
+    numbers, every = numbers_of(run, part, "labelled"), tokens_of(run, part)
+    known = {every[number] for number in numbers}
     read = {tuple(row) for i in (0, 1) for row in batches[i][part]["inputs"].tolist()}
     assert read == known and len(numbers) == 3
     root = streams.integer(0, f"labels of {part}")
