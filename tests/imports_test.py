@@ -51,7 +51,7 @@ ONLY = {
   "tensorflow_datasets": ("data",),
   "array_record": ("data/rows.py",),
   "pyarrow": ("data/documents/files.py", "data/questions.py"),
-  "sklearn": ("data/images.py",),
+  "sklearn": ("data/images.py", "data/row_classifier.py"),
   "selectolax": ("data/documents/html_text.py",),
   "sentencepiece": ("data",),
   "tokenizers": ("data",),

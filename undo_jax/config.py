@@ -97,6 +97,7 @@ def run(task: str) -> Config:
   # accelerators that the members of one leave idle.
   config.models_at_once = 1
   config.writers = ("jsonl", "tensorboard")  # Where the metrics of a stage go.
+  config.selections = table()  # Of rows that mixtures may name; see `selection`.
   config.models = table()
   config.attacks = table()
   config.references = references()
@@ -174,6 +175,67 @@ def mixtures(**weights: dict[str, float]) -> Config:
       for name, part in weights.items()
     }
   )
+
+
+def selection(
+  *,
+  share: float | None = None,
+  rows: int | None = None,
+  mixture: str = "pretrain",
+  keep: float | None = None,
+  seed: int | None = None,
+) -> Config:
+  """Returns an entry of config.selections: rows that a classifier takes as clean.
+
+  Some rows of a mixture's splits are labelled, forget or retain. A classifier learns
+  from them and takes rows of these splits, which mixtures may name; see `selected`.
+
+  Args:
+    share: of each split's rows, in (0, 1], that are labelled; at least one row.
+    rows: of all splits together that are labelled, in the place of a share.
+    mixture: of config.mixtures, whose splits these are, as pretraining's.
+    keep: the share of all rows that is taken, those likeliest to be retain data; None:
+      all that are likelier retain than forget data.
+    seed: of what is labelled; None: the run's, of the stream data.
+  """
+  made = block(mixture=mixture)  # Whose splits' rows are told apart.
+  made.share = config_dict.placeholder(float)  # Of each split's rows: labelled ...
+  made.rows = config_dict.placeholder(int)  # ... or so many of all; one is None.
+  made.keep = config_dict.placeholder(float)  # Of all rows; None: the likelier ones.
+  made.seed = config_dict.placeholder(int)  # None: the run's.
+  made.share, made.rows, made.keep, made.seed = share, rows, keep, seed
+  return made
+
+
+def selected(selection: str, mixture: Config) -> Config:
+  """Returns a mixture without the rows that a selection does not take.
+
+  Of a split with the weight w, of whose n rows m are taken, come w * m / n of the rows:
+  the stream of the other mixture, but for what the classifier leaves out. What it takes
+  wrongly is in it.
+
+  Args:
+    selection: of config.selections.
+    mixture: another one, of splits.
+  """
+  return _of_selection(mixture, f":{selection}")
+
+
+def labelled(selection: str, mixture: Config) -> Config:
+  """Returns a mixture of the rows alone that are labelled for a selection.
+
+  Args:
+    selection: of config.selections.
+    mixture: another one, of splits, whose weights it has.
+  """
+  return _of_selection(mixture, f":{selection}:labelled")
+
+
+def _of_selection(mixture: Config, ending: str) -> Config:
+  made = table()
+  for split in mixture:
+    made[f"{split}{ending}"] = mixture.get_oneway_ref(split)
+  return made
 
 
 def documents(
@@ -550,7 +612,8 @@ def finetune(*, start: str, mixture: str, optimizer: Config, batch_size: int) ->
 def data_filtering(base: Config, *, mixture: str, **changes: object) -> Config:
   """Returns pretraining as another entry's, on a mixture without forget data.
 
-  To make the mixture, what the model `base` is pretrained on had to be labelled.
+  To make the mixture, what the model `base` is pretrained on had to be labelled; where
+  it is one of selected rows, those that the selection labels.
   """
   labels = {"sorts": "base"}
   entry = like(base, labels=labels, is_counted=True, **changes)
@@ -840,7 +903,7 @@ def noised_finetune(
 
   Args:
     alphas: noise strengths in [0, 1], a model of each.
-    mixture: of config.mixtures, one without forget data.
+    mixture: of config.mixtures, one without forget data or of `selected` rows.
     optimizer: see `optimizer`.
     batch_size: rows an update.
     start: the entry that is noised.

@@ -77,3 +77,26 @@ def test_a_card_tells_of_squared_gradients_and_of_the_noise_that_they_shape():
   )
   assert expected in [row[1] for row in cells if len(row) == 6]
   assert "seeds of saliency_base: distill_data 0" in card
+
+
+def test_a_card_tells_by_how_many_labels_rows_were_selected():
+  config = minimal.config()
+  config.selections.few = builders.selection(rows=4)
+  config.mixtures.selected = builders.selected("few", config.mixtures.pretrain)
+  config.models.base.mixture.batch = "selected"
+  made = stages.needed(translation.plan(parse(config), 0), ["base"])
+  outcome = {
+    "scores": {"retain": 0.5, "forget": 0.25},
+    "updates": 3,
+    "labelled": {"retain": 3, "forget": 1},
+    "precision": 0.91,
+    "recall": 0.82,
+    "compute": {"updates": 3, "tokens": 10, "flops": 2000},
+  }
+  entries = [cards.Entry(stage, outcome, None) for stage in made]
+  card = cards.render("x", entries, model_of())
+  cells = [[c.strip() for c in line.split("|")[1:-1]] for line in card.splitlines()]
+  what = "rows selected by 4 labelled ones, precision 0.910, recall 0.820"
+  assert ["selection_few", what, "", "", "", "2e+03"] in cells
+  assert "none, base was trained from random weights" in card
+  assert "seeds of selection_few: data 0" in card

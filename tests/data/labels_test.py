@@ -81,3 +81,56 @@ def test_a_label_that_no_row_has_is_an_error():
       ConfigError, match="labels.share: at .* of the 10 rows of 'forget'"
     ):
       labels.check(sizes, {name: 1.0}, share)
+
+
+@pytest.mark.parametrize(
+  "name, expected, in_stage",
+  [
+    ("forget", ("forget", None, ""), "forget"),
+    ("forget:few", ("forget", "few", "selected"), "forget:selected"),
+    ("forget:few:labelled", ("forget", "few", "labelled"), "forget:labelled"),
+  ],
+)
+def test_names_of_a_mixture_tell_split_selection_and_which(name, expected, in_stage):
+  named = labels.named(name)
+  assert named == expected
+  assert named.in_config == name and named.in_stage == in_stage
+  assert labels.split_of(named.in_stage) == "forget"
+
+
+def test_what_is_drawn_is_a_share_at_least_one_row_and_grows():
+  before = []
+  for percent in (0.01, 1, 5, 50, 100):
+    found = labels.drawn(40, percent / 100, 3).tolist()
+    assert len(found) == max(1, math.floor(Fraction(percent) * 40 / 100))
+    assert found[: len(before)] == before and len({*found}) == len(found)
+    before = found
+  assert sorted(before) == [*range(40)]
+  assert before != labels.drawn(40, 1.0, 4).tolist()
+
+
+def test_each_row_is_as_likely_to_be_drawn():
+  counts = np.zeros(10)
+  for seed in range(2000):
+    counts[labels.drawn(10, 0.3, seed)] += 1
+  # 600 of 2,000 each, five standard deviations being 102.
+  assert np.all(np.abs(counts - 600) < 102)
+
+
+def test_a_stream_is_mixed_as_one_whose_other_rows_are_left_out():
+  rows, kept = {"a": 50, "b": 20, "c": 5}, {"a": 10, "b": 20, "c": 0}
+  stream = {"a:selected": 3.0, "b:selected": 1.0, "c:selected": 2.0}
+  # Of 1,000 rows by weight, those that are kept.
+  left = {s: 1000 * w / 6 * kept[s[0]] / rows[s[0]] for s, w in stream.items()}
+  total = sum(left.values())
+  found = labels.selected_weights(stream, rows, kept)
+  assert {*found} == {"a:selected", "b:selected"}
+  for name, weight in found.items():
+    assert weight / sum(found.values()) == pytest.approx(left[name] / total)
+  labelled = {"a:labelled": 3.0, "c:labelled": 2.0}
+  assert labels.selected_weights(labelled, rows, kept) == labelled
+
+
+def test_a_subset_has_the_rows_of_its_numbers():
+  rows = labels.Subset(ROWS, np.array([7, 0, 49]))
+  assert [int(rows[i]["tokens"][0]) for i in range(len(rows))] == [7, 0, 49]

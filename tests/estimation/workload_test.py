@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests import minimal
+from undo_jax import config as c
 from undo_jax import testing
 from undo_jax.estimation import workload
 from undo_jax.hardware.flops import forward_flops
@@ -81,3 +82,16 @@ def test_what_is_there_is_not_to_do(plans, tmp_path, capsys):
   left = sum(work.flops for work in works if work.state != "done")
   assert table["all"] == ["1", "1", str(len(works)), f"{left:.2e}", "0.0"]
   assert lines[-1].startswith("times at ")
+
+
+def test_a_selection_scores_every_row_of_its_splits():
+  config = minimal.config()
+  config.selections.few = c.selection(rows=4)
+  config.mixtures.selected = c.selected("few", config.mixtures.pretrain)
+  config.models.base.mixture.batch = "selected"
+  plan = translation.plan(parse(config), 0)
+  (stage,) = (each for each in plan if each.name == "selection_few")
+  rows = {"retain": 64, "forget": 60, "attack": 10}
+  # 17 tokens and 16 pairs, a multiplication and an addition each.
+  assert workload.flops_of(stage, (), rows) == 2 * 33 * 124
+  assert workload.flops_of(stage, ()) == 0

@@ -5,6 +5,7 @@ from undo_jax.frontier import labels
 from undo_jax.frontier.labels import LabelBudget
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
+from undo_jax.utils import records
 
 PRETRAINING = 800 * 128 * 16
 
@@ -129,3 +130,62 @@ def test_routing_needs_the_labels_it_reads():
   config.models.routed.options.trusted = False
   budget = budgets(config, updates=800)["routed"]
   assert budget.tokens == {"forget": PRETRAINING / 16}
+
+
+def selected_budgets():
+  """Returns what models need that read what a selection of 300 and 200 rows leaves."""
+  config = c.shipped("arithmetic:tiny")
+  config.selections.few = c.selection(rows=500)
+  mixtures, models = config.mixtures, config.models
+  mixtures.selected = c.selected("few", mixtures.pretrain)
+  mixtures.known_forget = c.labelled("few", mixtures.unlearn_forget)
+  mixtures.known_retain = c.labelled("few", mixtures.unlearn_retain)
+  how = {"optimizer": c.optimizer(num_steps=200, learning_rate=2e-3), "batch_size": 128}
+  models.clean = c.noised_finetune(alphas=(0.6,), mixture="selected", **how)
+  models.masked = c.undo(teacher="base", alphas=(0.6,), mixture="selected", **how)
+  models.filtered = c.data_filtering(models.base, mixture="selected")
+  known = {"forget": "known_forget", "retain": "known_retain"}
+  models.unlearned = c.like(models.max_ent, mixture=known)
+  models.undone = c.undo(teacher="unlearned", alphas=(0.6,), mixture="selected", **how)
+  models.half = c.like(models.max_ent, mixture={"forget": "known_forget"})
+  models.shaped = c.shaped(models.undo, shares=(0.5,), start="base")
+  models.shaped.frozen.teacher = "base"
+  asked = models.shaped.noise.saliency
+  asked.mixtures.update(forget="known_forget", retain="selected")
+  plan = translation.plan(parse(config), 0)
+  outcome = {"updates": 60, "compute": {"tokens": PRETRAINING}}
+  chosen = {
+    "labelled": {"retain": 300, "forget": 200},
+    "precision": 0.9,
+    "recall": 0.8,
+  }
+  outcomes = {stage.name: outcome | chosen for stage in plan}
+  return {
+    model.name: labels.budget(plan, outcomes, model.name, base="base")
+    for model in stages.models(plan)
+  }
+
+
+def test_the_labels_of_a_selection_are_paid_once_whatever_reads_by_them():
+  budget = selected_budgets()
+  tokens = {"forget": 200 * 16, "retain": 300 * 16}
+  few = labels.Selected(
+    stage="selection_few",
+    rows={"forget": 200, "retain": 300},
+    tokens=tokens,
+    precision=0.9,
+    recall=0.8,
+  )
+  expected = LabelBudget(
+    tokens=tokens, share_of_pretraining=500 * 16 / PRETRAINING, selected=(few,)
+  )
+  names = ("clean_alpha_0.6", "masked_alpha_0.6", "filtered", "unlearned")
+  for name in (*names, "undone_alpha_0.6", "shaped_share_0.5"):
+    assert budget[name] == expected
+  # Retain rows that are read by label count beside it, each time.
+  rows = 60 * 128 * 16
+  assert budget["half"].tokens == {"forget": 200 * 16, "retain": rows + 300 * 16}
+  # Nothing is said of models that read none.
+  assert budget["data_filtering"].selected == budget["max_ent"].selected == ()
+  assert "selected" not in records.to_json(budget["max_ent"])
+  assert records.from_json(LabelBudget, records.to_json(expected)) == expected

@@ -7,6 +7,7 @@ import pytest
 from tests.frontier import made_up
 from undo_jax import config as c
 from undo_jax.frontier import reading, report, results
+from undo_jax.hardware.flops import forward_flops
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.utils import files
@@ -247,3 +248,34 @@ def test_edits_stand_beside_the_attacks(tmp_path):
   assert "all matrices together" in made.attacks["pruning"].trains
   assert made.protocol["attacks"]["pruning"]["strengths"] == [0.1, 0.2, 0.3, 0.4, 0.5]
   assert results.from_json(results.to_json(made), path="results.json") == made
+
+
+@pytest.mark.parametrize("updates, rows", [(2, 256), (5, 480 + 160), (10, 600 + 200)])
+def test_a_student_of_selected_rows_pays_for_those_that_it_has_read(updates, rows):
+  config = c.shipped("arithmetic:tiny")
+  config.selections.few = c.selection(rows=4)
+  config.mixtures.selected = c.selected("few", config.mixtures.pretrain)
+  config.models.masked = c.undo(
+    teacher="base",
+    alphas=(0.6,),
+    mixture="selected",
+    optimizer=c.optimizer(num_steps=200, learning_rate=2e-3),
+    batch_size=128,
+    predictions=c.teacher_predictions(keep=True),
+  )
+  plan = translation.plan(parse(config), 0)
+  spent = lambda flops: {"updates": 0, "tokens": 0, "flops": flops}  # noqa: E731
+  sizes = {"retain": 1000, "forget": 1000}
+  outcomes = {
+    "data": {"rows": sizes | {"attack": 9}},
+    "selection_few": {
+      "rows": sizes,
+      "selected": {"retain": 600, "forget": 200},
+      "compute": spent(5),
+    },
+    "masked_alpha_0.6": {"updates": updates, "compute": spent(7)},
+  }
+  # Of four rows of the stream that are left three are of the split retain.
+  a_row = forward_flops(plan[1].model, 16)
+  found = reading.cost(plan, outcomes, "masked_alpha_0.6")
+  assert found.flops == 12 + rows * a_row

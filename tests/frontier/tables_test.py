@@ -16,6 +16,7 @@ from tests.frontier.made_up import (
 )
 from undo_jax.frontier import report, run_table, statistics, tables, variance_tables
 from undo_jax.frontier.figures.style import model_styles
+from undo_jax.frontier.labels import Selected
 from undo_jax.frontier.results import Ablation, Scores
 from undo_jax.plan.config import References
 
@@ -226,3 +227,31 @@ def test_an_edit_has_one_column_and_counts_in_the_worst_case():
   assert main["steps to recover half of base"] == "0"
   by = row(run_table.runs(results), "max_ent")["by, after 20 updates"]
   assert by == "pruning, 0.5"
+
+
+def test_labels_that_select_rows_stand_with_how_well_they_do():
+  names = ("base", "data_filtering", "max_ent", "undo_alpha_0.5")
+  plain = synthetic(names, seeds=(0, 1))
+  assert tables.SELECTED not in tables.main(plain).head
+  assert "Labelled rows: precision" not in report.page(plain)
+  model = plain.models["undo_alpha_0.5"]
+  runs = []
+  for run, precision in zip(model.runs, (0.9, 0.8), strict=True):
+    few = Selected(
+      stage="selection_few",
+      rows={"forget": 1000, "retain": 2000},
+      tokens={"forget": 16_000, "retain": 32_000},
+      precision=precision,
+      recall=0.5,
+    )
+    other = dataclasses.replace(few, precision=0.99, recall=0.1)
+    budget = dataclasses.replace(run.labels, selected=(other, few))
+    runs.append(dataclasses.replace(run, labels=budget))
+  models = plain.models | {"undo_alpha_0.5": dataclasses.replace(model, runs=(*runs,))}
+  page = report.page(dataclasses.replace(plain, models=models))
+  column = tables.main(dataclasses.replace(plain, models=models)).head.index(
+    tables.SELECTED
+  )
+  assert cells(page, "UNDO α = 0.5")[column - 1] == "6,000: 0.850, 0.500"
+  assert cells(page, "MaxEnt")[column - 1] == "–"
+  assert "Labelled rows: precision" in page

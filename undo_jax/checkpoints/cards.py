@@ -15,6 +15,7 @@ from undo_jax.plan.stages import (
   GivenStage,
   PredictionsStage,
   SaliencyStage,
+  SelectionStage,
   Stage,
   TrainStage,
 )
@@ -166,7 +167,8 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
 
 
 def _base(entries: Sequence[Entry]) -> str:
-  first = next(entry for entry in entries if not isinstance(entry.stage, DataStage))
+  of_data = DataStage, SelectionStage
+  first = next(entry for entry in entries if not isinstance(entry.stage, of_data))
   if isinstance(first.stage, GivenStage):
     name = pathlib.PurePath(str(first.path)).name
     return f"{name} (content {first.stage.fingerprint})"
@@ -188,6 +190,11 @@ def _row(entry: Entry) -> list[object]:
   if isinstance(stage, PredictionsStage):
     what = f"predictions of {stage.source}, {outcome['predicted']} rows"
     return [stage.name, what, "", "", "", flops]
+  if isinstance(stage, SelectionStage):
+    labelled = sum(outcome["labelled"].values())
+    precision, recall = (f"{outcome[name]:.3f}" for name in ("precision", "recall"))
+    what = f"rows selected by {labelled} labelled ones, precision {precision}"
+    return [stage.name, f"{what}, recall {recall}", "", "", "", flops]
   scores = (outcome["scores"][name] for name in ("retain", "forget"))
   retain, forget = ("" if score is None else f"{score:.3f}" for score in scores)
   return [stage.name, _what(stage), outcome["updates"], retain, forget, flops]
@@ -228,9 +235,9 @@ def _details(entry: Entry) -> list[str]:
   if isinstance(stage, DataStage):
     pairs = ", ".join(f"{k} {v}" for k, v in sorted(stage.data.items()))
     lines.append(f"- {stage.task} data: {pairs}")
-  if isinstance(stage, DataStage | SaliencyStage | TrainStage | AttackStage) and (
-    stage.seeds
-  ):
+  if isinstance(
+    stage, DataStage | SaliencyStage | SelectionStage | TrainStage | AttackStage
+  ) and (stage.seeds):
     seeds = ", ".join(f"{k} {v}" for k, v in sorted(stage.seeds.items()))
     lines.append(f"- seeds of {stage.name}: {seeds}")
   return lines

@@ -1,25 +1,87 @@
-"""Which rows of a split are labelled: a share of them, the same in every run.
+"""Which rows of a split are labelled, or selected by a classifier of those that are.
 
 Labels say whether a row is forget or retain data. Row i of n is labelled at the share p
 if rank(i) < floor(p * n), where rank is a fixed permutation of the rows that takes them
 evenly from everywhere in the split. So what is labelled at a smaller share is labelled
-at a larger one too.
+at a larger one too. A selection (data/row_classifier.py) draws the rows that are
+labelled for it by a seed.
 
-In names of splits, "forget:labelled" are its labelled rows and "forget:unlabelled" the
-others.
+In a stage the name "forget:labelled" is of a split's labelled rows, "forget:unlabelled"
+of the others, and "forget:selected" of those that a selection takes as clean. A config
+says "forget:few" for the rows that the selection `few` takes, and "forget:few:labelled"
+for those that are labelled for it.
 """
 
 from collections.abc import Collection, Mapping
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.types import Rows
 
-LABELLED, UNLABELLED = "labelled", "unlabelled"
+LABELLED, UNLABELLED, SELECTED = "labelled", "unlabelled", "selected"
 _GOLDEN = (5**0.5 - 1) / 2  # Its multiples fill [0, 1) more evenly than any other's.
+
+
+class Named(NamedTuple):
+  """What a config's mixture draws from: a split, or what a selection makes of it."""
+
+  split: str
+  selection: str | None = None
+  which: str = ""  # SELECTED or LABELLED.
+
+  @property
+  def in_stage(self) -> str:
+    """What stages call it, which leave the selection's name out."""
+    return f"{self.split}:{self.which}" if self.which else self.split
+
+  @property
+  def in_config(self) -> str:
+    """What a config calls it."""
+    parts = (self.split, self.selection or "", self.which)
+    return ":".join(parts).removesuffix(f":{SELECTED}") if self.which else self.split
+
+
+def named(name: str) -> Named:
+  """Returns what a name in a config's mixture stands for."""
+  split, colon, rest = name.partition(":")
+  if not colon:
+    return Named(split)
+  selection, _, which = rest.partition(":")
+  return Named(split, selection, which or SELECTED)
+
+
+def drawn(size: int, share: float, seed: int) -> np.ndarray:
+  """Returns the rows that are labelled for a selection, int64, in a random order.
+
+  max(1, floor(share * size)) of them; the first ones of a larger share are those of a
+  smaller.
+  """
+  order = np.random.default_rng(seed).permutation(size)
+  return order[: max(1, count(size, share))].astype(np.int64)
+
+
+def selected_weights(
+  weights: Mapping[str, float], rows: Mapping[str, int], selected: Mapping[str, int]
+) -> dict[str, float]:
+  """Returns how a stream is mixed of which a selection has left some rows.
+
+  A split that w of the stream came from, of whose n rows the selection takes m, has
+  now the weight w * m / n. Splits of which it takes nothing are left out.
+
+  Args:
+    weights: of splits by a stage's names.
+    rows: of each split.
+    selected: of each split, how many are taken.
+  """
+  left = dict(weights)
+  for name, weight in weights.items():
+    split, _, which = name.partition(":")
+    if which == SELECTED:
+      left[name] = weight * selected[split] / rows[split]
+  return {name: weight for name, weight in left.items() if weight}
 
 
 def ranks(size: int) -> np.ndarray:
@@ -110,19 +172,26 @@ def parts(
   return divided, rows | {"unlabelled": size - sum(rows.values())}
 
 
-class Chosen:
+class Subset:
+  """Some of the rows of a split."""
+
+  def __init__(self, rows: Rows, numbers: np.ndarray):
+    """Takes the rows, and the numbers of those that these are."""
+    self._rows, self._numbers = rows, numbers
+
+  def __len__(self) -> int:
+    return len(self._numbers)
+
+  def __getitem__(self, index: int) -> Any:
+    return self._rows[int(self._numbers[index])]
+
+
+class Chosen(Subset):
   """The labelled rows of a split, or the others."""
 
   def __init__(self, rows: Rows, share: float, which: str):
     is_labelled = ranks(len(rows)) < count(len(rows), share)
-    self._rows = rows
-    self._chosen = np.flatnonzero(is_labelled == (which == LABELLED))
-
-  def __len__(self) -> int:
-    return len(self._chosen)
-
-  def __getitem__(self, index: int) -> Any:
-    return self._rows[int(self._chosen[index])]
+    super().__init__(rows, np.flatnonzero(is_labelled == (which == LABELLED)))
 
 
 class WithSource:

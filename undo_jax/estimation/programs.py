@@ -73,7 +73,7 @@ def _alike(plan: Sequence[Compiled]) -> list[list[Compiled]]:
   outside = ("name", "parts", "seeds", "noise", "stop", "init", "frozen", "labels")
   outside += ("attack", "target", "sorts", "is_counted", "init_stream", "order_stream")
   outside += ("noise_shape", "noise_again", "saliency", "predictions")
-  outside += ("trained_saliency", "first", "samples")
+  outside += ("trained_saliency", "first", "samples", "selection")
   groups: dict[str, list[Compiled]] = {}
   for stage in plan:
     inside = {k: v for k, v in stages.to_json(stage).items() if k not in outside}

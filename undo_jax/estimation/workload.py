@@ -23,11 +23,12 @@ from undo_jax.plan.stages import (
   ModelStage,
   PredictionsStage,
   SaliencyStage,
+  SelectionStage,
   Stage,
   TrainStage,
   identities,
 )
-from undo_jax.running import attack, predictions, saliency, training
+from undo_jax.running import attack, predictions, saliency, selection, training
 from undo_jax.utils import files, tables
 
 # Of the peak, where no finished stage says how fast this machine is.
@@ -100,6 +101,9 @@ def flops_of(
   if isinstance(stage, PredictionsStage):
     count = sum(rows[split] for split in stage.splits) if rows else 0
     return predictions.cost(stage, rows=count).flops
+  if isinstance(stage, SelectionStage):
+    count = sum(rows[split] for split in stage.splits) if rows else 0
+    return selection.cost(stage, rows=count).flops
   if isinstance(stage, SaliencyStage):
     return saliency.cost(stage).flops
   if not isinstance(stage, ModelStage):

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
+from typing import Annotated
 
 from undo_jax import tasks
-from undo_jax.data.labels import UNLABELLED
+from undo_jax.data.labels import LABELLED, UNLABELLED
 from undo_jax.plan.stages import (
   BATCH,
   DataStage,
@@ -13,20 +14,37 @@ from undo_jax.plan.stages import (
   Read,
   RowLabels,
   SaliencyStage,
+  SelectionStage,
   Stage,
   TrainStage,
   lineage,
 )
+from undo_jax.utils import records
 from undo_jax.utils.records import record
 from undo_jax.utils.types import JsonObject
 
 
 @record
+class Selected:
+  """Rows that a classifier selected as clean by labelled ones, and how well."""
+
+  stage: str  # Of the selection.
+  rows: dict[str, int]  # That are labelled forget and retain.
+  tokens: dict[str, int]  # Of these.
+  precision: float  # Share of the selected rows that are clean.
+  recall: float  # Share of the clean rows that are selected.
+
+
+@record
 class LabelBudget:
-  """Tokens that had to be known as forget or retain, each as often as it was read."""
+  """Tokens that had to be known as forget or retain, each as often as it was read.
+
+  Those that a selection has labelled count once, whatever is read by them.
+  """
 
   tokens: dict[str, int]  # By part, or "all".
   share_of_pretraining: float | None  # Of the tokens the base was pretrained on.
+  selected: Annotated[tuple[Selected, ...], records.later(())] = ()
 
 
 def budget(
@@ -49,6 +67,8 @@ def budget(
      without forget data is of rows known to be retain. Of a base that was given the
      mixture is not known: then only mixtures without forget data count.
   5. Squared gradients read labelled forget rows, and of retain rows what 4 says.
+  6. A selection has labelled some rows. Whoever reads what it selected by them, or
+     these rows themselves, needs no others.
 
   Args:
     plan: the stages.
@@ -63,12 +83,31 @@ def budget(
   if base is not None and isinstance(by_name.get(base), TrainStage):
     pretraining = outcomes[base]["compute"]["tokens"]
   tokens: dict[str, int] = {}
-  pretrained = _Pretraining(by_name, base)
-  for stage in lineage(plan, name):
+  pretrained, made = _Pretraining(by_name, base), lineage(plan, name)
+  for stage in made:
     for part, count in _tokens(stage, outcomes, pretrained).items():
       tokens[part] = tokens.get(part, 0) + count
   share = sum(tokens.values()) / pretraining if pretraining else None
-  return LabelBudget(tokens=tokens, share_of_pretraining=share)
+  selected = tuple(
+    _selected(stage, outcomes[stage.name])
+    for stage in made
+    if isinstance(stage, SelectionStage)
+  )
+  return LabelBudget(tokens=tokens, share_of_pretraining=share, selected=selected)
+
+
+def _selected(stage: SelectionStage, outcome: JsonObject) -> Selected:
+  """Returns what a selection labelled, and how good it is."""
+  rows = {"forget": 0, "retain": 0}
+  for split, count in outcome[LABELLED].items():
+    rows["forget" if split in stage.forget else "retain"] += count
+  return Selected(
+    stage=stage.name,
+    rows=rows,
+    tokens={kind: count * stage.length for kind, count in rows.items()},
+    precision=outcome["precision"],
+    recall=outcome["recall"],
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +146,15 @@ def _tokens(
   pretrained: _Pretraining,
 ) -> dict[str, int]:
   """Returns the labelled tokens of one stage by part."""
-  if isinstance(stage, SaliencyStage):
-    each = stage.num_batches * stage.batch_size * stage.length
-    return {"forget": each} | pretrained.known(stage.parts["retain"], each)
+  if isinstance(stage, SelectionStage):
+    return _selected(stage, outcomes[stage.name]).tokens
   if isinstance(stage, PredictionsStage):
     return {}  # Rows whose labels are the students'.
+  paid = _by_selection(stage)
+  if isinstance(stage, SaliencyStage):
+    each = stage.num_batches * stage.batch_size * stage.length
+    known = {"forget": each} | pretrained.known(stage.parts["retain"], each)
+    return {part: count for part, count in known.items() if part not in paid}
   read = outcomes[stage.name]["updates"] * stage.length
   if stage.sorts is not None:
     # A model that is not here, or was given, has no count.
@@ -122,7 +165,10 @@ def _tokens(
     # What filtering leaves out, it does not read.
     return {"forget": round(_labelled_forget(stage, stage.labels) * sorted_tokens)}
   if BATCH not in stage.rows:
-    return {part: read * n for part, n in stage.rows.items() if part != "unlabelled"}
+    free = paid | {"unlabelled"}
+    return {part: read * n for part, n in stage.rows.items() if part not in free}
+  if BATCH in paid:
+    return {}
   seen = read * stage.rows[BATCH]
   if stage.labels is None:
     return pretrained.known(stage.parts[BATCH], seen)
@@ -131,6 +177,13 @@ def _tokens(
   if stage.options.get("trusted"):
     counted["retain"] = round((stage.labels.share - forget) * seen)
   return counted
+
+
+def _by_selection(stage: TrainStage | SaliencyStage) -> set[str]:
+  """Returns the parts of a batch whose rows a selection has selected or labelled."""
+  if stage.selection is None:
+    return set()
+  return {part for part, of in stage.parts.items() if all(":" in name for name in of)}
 
 
 def _labelled_forget(stage: TrainStage, labels: RowLabels) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from undo_jax import attacks, objectives, tasks
-from undo_jax.data.labels import split_of
+from undo_jax.data.labels import SELECTED, selected_weights
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import labels, matched
 from undo_jax.frontier.compute import Compute
@@ -235,16 +235,32 @@ def _predicted(
   A student reads a split's rows in a new order each time, all before one again.
   """
   read = collections.Counter[str]()
+  sizes = outcomes[stages_lib.DATA]["rows"]
   for student in made:
     if isinstance(student, TrainStage) and student.predictions == stage.name:
-      updates = outcomes[student.name]["updates"]
-      for part, weights in student.parts.items():
-        share = updates * student.rows[part] / math.fsum(weights.values())
-        for rows, weight in weights.items():
-          read[split_of(rows)] += math.ceil(share * weight)
-  sizes = outcomes[stages_lib.DATA]["rows"]
+      for split, count in _rows_read(student, outcomes).items():
+        read[split] += count
   rows = sum(min(count, sizes[split]) for split, count in read.items())
   return Compute(flops=rows * forward_flops(stage.model, stage.length))
+
+
+def _rows_read(stage: TrainStage, outcomes: Mapping[str, JsonObject]) -> dict[str, int]:
+  """Returns how many rows of each split a stage has read, at most; each counts once."""
+  read = collections.Counter[str]()
+  updates = outcomes[stage.name]["updates"]
+  selection = outcomes.get(stage.selection or "", {})
+  for part, given in stage.parts.items():
+    weights = given
+    if selection:
+      weights = selected_weights(given, selection["rows"], selection[SELECTED])
+    share = updates * stage.rows[part] / math.fsum(weights.values())
+    for name, weight in weights.items():
+      split, _, which = name.partition(":")
+      count = math.ceil(share * weight)
+      if selection and which:
+        count = min(count, selection[which][split])
+      read[split] += count
+  return dict(read)
 
 
 def _compared(cost: Compute, filtered: Compute | None) -> Cost:

@@ -133,6 +133,7 @@ def page(
     with_base=_with_base(results),
     after=tables.after_budgets(results),
     main=tables.main(results),
+    selected=tables.SELECTED,
     by_attack=tables.by_attack(results),
     certainty=tables.certainty(results),
     held_apart=held_apart.sentences(results),

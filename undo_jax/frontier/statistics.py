@@ -254,6 +254,25 @@ def labelled(results: Results, name: str) -> Mean | None:
   return mean(run.labels.share_of_pretraining for run in runs)
 
 
+def selected(results: Results, name: str) -> tuple[float, float, float] | None:
+  """Returns by how many labelled rows a model's were selected, and how well.
+
+  Returns:
+    Means over seeds: labelled rows of all selections, and of the least precise one
+    precision and recall. None if nothing was selected.
+  """
+  by_run = [run.labels.selected for run in results.models[name].runs]
+  if not all(by_run):
+    return None
+  worst = [min(found, key=lambda each: each.precision) for found in by_run]
+  rows = [sum(sum(each.rows.values()) for each in found) for found in by_run]
+  precisions, recalls = zip(*((x.precision, x.recall) for x in worst), strict=True)
+  mean_rows, precision, recall = (
+    math.fsum(values) / len(by_run) for values in (rows, precisions, recalls)
+  )
+  return mean_rows, precision, recall
+
+
 def capability(results: Results) -> dict[int, tuple[float, float]]:
   """Returns the forget scores of the base and of no capability by seed.
 

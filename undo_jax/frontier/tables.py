@@ -16,6 +16,7 @@ from undo_jax.frontier.statistics import Kind, Mean, reference
 from undo_jax.frontier.warnings import About, Caution
 
 _PARTS = (0.5, 0.9, 0.95)  # Of the base's capability, to win back.
+SELECTED = "labelled rows: precision, recall"  # Of what they select.
 KINDS: tuple[Kind, ...] = ("retain", "forget")
 Cell: TypeAlias = Callable[[str], Mean | str | None]  # Of a model, by its name.
 
@@ -80,6 +81,8 @@ def main(results: Results) -> Table:
     columns.append(_compute(results, "compute / data filtering"))
   if reference(results, "base"):
     columns.append(Column("labelled / pretraining", lambda n: _labelled(results, n)))
+  if any(st.selected(results, name) for name in results.models):
+    columns.append(Column(SELECTED, lambda n: _selected(results, n)))
   if after and st.capability(results):
     head = "steps to recover half of base"
     columns.append(Column(head, lambda n: _recovery(results, n), attacks))
@@ -320,6 +323,15 @@ def _updates(results: Results, name: str) -> str:
 def _labelled(results: Results, name: str) -> str:
   share = st.labelled(results, name)
   return ABSENT if share is None else f"{share.value:.3%}"
+
+
+def _selected(results: Results, name: str) -> str:
+  """Formats by how many labelled rows a classifier selected others, and how well."""
+  found = st.selected(results, name)
+  if found is None:
+    return ABSENT
+  rows, precision, recall = found
+  return f"{count(rows)}: {precision:.3f}, {recall:.3f}"
 
 
 def _recovery(results: Results, name: str) -> str:

@@ -10,12 +10,12 @@ import re
 from typing import NoReturn
 
 from undo_jax import attacks, interpolation, objectives, tasks
-from undo_jax.data import packing, tokenizers
+from undo_jax.data import labels, packing, tokenizers
 from undo_jax.models import expansion
 from undo_jax.models.decoder import Decoder
 from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives.method import Method
-from undo_jax.plan import edit_checks, translation
+from undo_jax.plan import edit_checks, selection_checks, translation
 from undo_jax.plan.attack_entries import AttackEntry, EditEntry
 from undo_jax.plan.config import NAME, Recipe, RunConfig
 from undo_jax.plan.noise import Noise, Saliency
@@ -123,8 +123,9 @@ def _check_data(config: RunConfig) -> None:
       field = f"mixtures.{name}.{split}"
       if weight < 0:
         fail(field, "a weight of at least 0", weight)
-      if weight and split not in splits:
+      if weight and ":" not in split and split not in splits:
         fail(field, f"0, since the data's splits are {', '.join(splits)}", weight)
+  selection_checks.check(config)
 
 
 def _named(field: str, get, name: str):
@@ -255,10 +256,13 @@ def _check_saliency(
   names = tasks.get(config.task).forget_splits(config.data)
   for part, mixture in saliency.mixtures.items():
     weights = _mixture(config, f"{where}.mixtures.{part}", mixture)
-    other = sorted({*weights} - {*names})
+    other = sorted(n for n in weights if labels.split_of(n) not in names)
+    if part == "forget":
+      selection_checks.check_forget(config, mixture)
     if part == "forget" and other:
       expected = f"0, since what is to be forgotten is {', '.join(names)}"
       fail(f"mixtures.{mixture}.{other[0]}", expected, weights[other[0]])
+  translation.selection_of(config, saliency.mixtures.values())
   translation.mixture_length(config, saliency.mixtures.values())
 
 
@@ -290,12 +294,13 @@ def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:
       "mixture", f"a mixture for {', '.join(sorted(expected))}", {*parts}
     )
   translation.mixture_length(config, recipe.mixture.values())
+  selection_checks.check_recipe(config, recipe, method)
   names = ", ".join(forget)
   is_filtered = recipe.labels.sorts is not None and not recipe.labels.drop_forget
   for part, weights in parts.items():
     mixture = f"mixtures.{recipe.mixture[part]}"
-    for split, weight in weights.items():
-      is_forget = split in forget
+    for split, weight in selection_checks.by_label(weights).items():
+      is_forget = labels.split_of(split) in forget
       if is_forget and (is_filtered or (method.is_unlearning and part == "retain")):
         fail(f"{mixture}.{split}", "0, since it is to be forgotten", weight)
       if not is_forget and method.is_unlearning and part == "forget":
@@ -393,6 +398,7 @@ def _check_population(config: RunConfig, entry: AttackEntry, replicas: int) -> N
 def _check_rows(config: RunConfig, shards: int) -> None:
   """Checks the rows of the parts that batches are divided into by labels."""
   plan = translation.plan(config, config.seeds[0])
+  selection_checks.check_installed(plan)
   for stage in plan:
     if not isinstance(stage, TrainStage):
       continue

@@ -21,6 +21,7 @@ from undo_jax.plan.attack_entries import Entry
 from undo_jax.plan.noise import ShapedNoise
 from undo_jax.plan.predictions import TeacherPredictions
 from undo_jax.plan.search import Search
+from undo_jax.plan.selection import Selection
 from undo_jax.plan.trained import TrainedShare
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.training.smoothing import Smoothing
@@ -213,6 +214,8 @@ class RunConfig:
   report: Report
   search: Search | None = None  # For hyper-parameters, before what the tables say.
   models_at_once: int = 1  # Attacked by one program, at most; see running/sharing.py.
+  # Rows that mixtures may name, which classifiers select by a few labelled ones.
+  selections: dict[str, Selection] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     seeds = self.seeds
@@ -227,7 +230,7 @@ class RunConfig:
     records.at_least(self, "checkpoint_every", "evaluation_rows", smallest=1)
     records.at_least(self, "replicas_at_once", "models_at_once", smallest=1)
     records.above(self, "max_loss")
-    for table in ("models", "attacks"):
+    for table in ("models", "attacks", "selections"):
       for name in getattr(self, table):
         if not NAME.fullmatch(name):
           expected = "names of letters, digits and ._+-"

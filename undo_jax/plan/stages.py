@@ -98,11 +98,14 @@ class SaliencyStage(Base):
   length: int  # L, tokens of a row.
   seeds: dict[str, int]
   stream: str  # Of the order of the data.
+  # The stage of the selection whose rows are read; None: of none.
+  selection: Annotated[str | None, records.later(None)] = None
 
   @property
   def inputs(self) -> dict[str, str]:
-    """The data stage and the model."""
-    return {DATA: DATA, "model": self.source}
+    """The data stage, the model, and the selection if any."""
+    given = {} if self.selection is None else {"selection": self.selection}
+    return {DATA: DATA, "model": self.source, **given}
 
   @property
   def rows(self) -> dict[str, int]:
@@ -126,6 +129,26 @@ class PredictionsStage(Base):
   def inputs(self) -> dict[str, str]:
     """The data stage and the teacher."""
     return {DATA: DATA, "model": self.source}
+
+
+@record
+class SelectionStage(Base):
+  """Rows of some splits that a classifier takes as clean, by a few labelled ones."""
+
+  KIND: ClassVar[str] = "selection"
+  splits: tuple[str, ...]  # Whose rows are told apart.
+  forget: tuple[str, ...]  # Those of them that are to be forgotten.
+  share: float | None  # Of each split's rows, that are labelled; None: `labelled` says.
+  labelled: int | None  # Rows of all splits that are labelled.
+  keep: float | None  # Of all rows that are taken; None: where retain is likelier.
+  length: int  # L, tokens of a row.
+  seeds: dict[str, int]
+  stream: str  # Of what is labelled.
+
+  @property
+  def inputs(self) -> dict[str, str]:
+    """The data stage."""
+    return {DATA: DATA}
 
 
 @record
@@ -167,13 +190,19 @@ class TrainStage(ModelStage):
   # Which weights are trained, and the stage of the squared gradients that say so.
   trained: Annotated[TrainedMask | None, records.later(None)] = None
   trained_saliency: Annotated[str | None, records.later(None)] = None
+  # The stage of the selection whose rows are read; None: of none.
+  selection: Annotated[str | None, records.later(None)] = None
 
   @property
   def inputs(self) -> dict[str, str]:
     """The data stage, the model that training starts from, those that are read."""
     init = {} if self.init is None else {"init": self.init}
-    read = {"saliency": self.saliency, "predictions": self.predictions}
-    read["trained_saliency"] = self.trained_saliency
+    read = {
+      "saliency": self.saliency,
+      "predictions": self.predictions,
+      "selection": self.selection,
+      "trained_saliency": self.trained_saliency,
+    }
     given = {role: name for role, name in read.items() if name is not None}
     return {DATA: DATA, **init, **self.frozen, **given}
 
@@ -279,7 +308,8 @@ class EditStage(ModelStage):
     return {DATA: DATA, "model": self.target, **base}
 
 
-Read: TypeAlias = SaliencyStage | PredictionsStage  # What training reads of a model.
+# What training reads that is made for it: of a model, or of the data.
+Read: TypeAlias = SaliencyStage | PredictionsStage | SelectionStage
 Against: TypeAlias = AttackStage | EditStage  # What a model stands or falls by.
 Stage: TypeAlias = DataStage | GivenStage | Read | TrainStage | AblateStage | Against
 Model: TypeAlias = GivenStage | TrainStage | AblateStage
@@ -290,6 +320,7 @@ KINDS: dict[str, type[Stage]] = {
     GivenStage,
     SaliencyStage,
     PredictionsStage,
+    SelectionStage,
     TrainStage,
     AblateStage,
     AttackStage,
@@ -310,6 +341,7 @@ _NAMES = (
   "saliency",
   "predictions",
   "trained_saliency",
+  "selection",
 )
 
 
@@ -378,7 +410,8 @@ def models(stages: Sequence[Stage]) -> list[Model]:
 def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage | Read]:
   """Returns the stages that made a model at a cost and count, its own included.
 
-  These are trained, or what training reads: squared gradients, a teacher's predictions.
+  These are trained, or what training reads: squared gradients, a teacher's predictions,
+  selected rows.
   """
   by_name = {stage.name: stage for stage in stages}
   found: dict[str, TrainStage | Read] = {}

@@ -25,6 +25,7 @@ from undo_jax.plan.stages import (
   Read,
   RowLabels,
   SaliencyStage,
+  SelectionStage,
   Stage,
   TrainStage,
 )
@@ -121,7 +122,7 @@ def mixture_length(config: RunConfig, mixtures: Iterable[str]) -> int:
   """
   task = tasks.get(config.task)
   names = list(mixtures)
-  used = {split for name in names for split in _weights(config, name)}
+  used = {labels.split_of(x) for name in names for x in _weights(config, name)}
   lengths = {split: task.length(config.data, split) for split in sorted(used)}
   if len(set(lengths.values())) != 1:
     raise ConfigError(
@@ -131,12 +132,39 @@ def mixture_length(config: RunConfig, mixtures: Iterable[str]) -> int:
   return lengths[min(lengths)]
 
 
+def selection_of(config: RunConfig, mixtures: Iterable[str]) -> str | None:
+  """Returns the selection whose rows mixtures are drawn from; None: of none.
+
+  Raises:
+    ConfigError: if there are several.
+  """
+  names = list(mixtures)
+  used = {labels.named(x).selection for name in names for x in _weights(config, name)}
+  found = sorted(name for name in used if name is not None)
+  if len(found) > 1:
+    raise ConfigError(
+      f"config.mixtures of {', '.join(names)}: expected rows of one selection, got "
+      f"those of {', '.join(found)}; name one of them in each"
+    )
+  return found[0] if found else None
+
+
 def _weights(config: RunConfig, mixture: str) -> dict[str, float]:
   """Returns the splits of a mixture with a weight, in the task's order."""
-  weights = config.mixtures[mixture]
+  weights = {name: w for name, w in config.mixtures[mixture].items() if w}
   # The order of splits seeds them.
-  splits = tasks.get(config.task).splits(config.data)
-  return {split: weights[split] for split in splits if weights.get(split)}
+  return {
+    name: weight
+    for split in tasks.get(config.task).splits(config.data)
+    for name, weight in weights.items()
+    if labels.split_of(name) == split
+  }
+
+
+def _in_stage(config: RunConfig, mixture: str) -> dict[str, float]:
+  """Returns the same by the names that stages have for splits."""
+  weights = _weights(config, mixture)
+  return {labels.named(name).in_stage: weight for name, weight in weights.items()}
 
 
 class _Translation:
@@ -187,12 +215,13 @@ class _Translation:
         name=f"saliency_{asked.model}",
         model=self._config.model,
         source=asked.model,
-        parts={p: _weights(self._config, name) for p, name in asked.mixtures.items()},
+        parts={p: _in_stage(self._config, m) for p, m in asked.mixtures.items()},
         num_batches=asked.num_batches,
         batch_size=asked.batch_size,
         length=mixture_length(self._config, asked.mixtures.values()),
         seeds=self._seeds(recipe.streams, stream),
         stream=stream,
+        selection=self._selection(asked.mixtures.values()),
       )
     )
 
@@ -216,6 +245,27 @@ class _Translation:
     )
     return records.replaced(stage, name=self._shared(stage))
 
+  def _selection(self, mixtures: Iterable[str]) -> str | None:
+    """Returns the stage of the selection whose rows mixtures are drawn from."""
+    name = selection_of(self._config, mixtures)
+    if name is None:
+      return None
+    asked, stream = self._config.selections[name], "data"
+    splits = tuple(_weights(self._config, asked.mixture))
+    return self._shared(
+      SelectionStage(
+        name=f"selection_{name}",
+        splits=splits,
+        forget=tuple(split for split in splits if split in self._forget),
+        share=asked.share,
+        labelled=asked.rows,
+        keep=asked.keep,
+        length=mixture_length(self._config, [asked.mixture]),
+        seeds=self._seeds({stream: asked.seed}, stream),
+        stream=stream,
+      )
+    )
+
   def _shared(self, stage: Read) -> str:
     """Returns the name of a stage that recipes which ask for the same share."""
     for other in self._read:
@@ -237,6 +287,7 @@ class _Translation:
     used += [] if recipe.origin else [recipe.init_stream]
     used += ["noise"] if noise or method.derived or recipe.trained.by else []
     predictions = self._predictions(recipe, method, parts)
+    selection = self._selection(recipe.mixture.values())
     frozen = [] if predictions else roles(recipe)
     return TrainStage(
       name=name,
@@ -260,7 +311,8 @@ class _Translation:
       order_stream=recipe.order_stream,
       reserve=recipe.reserve if recipe.reserve.is_on else None,
       labels=self._labels(recipe, method),
-      sorts=recipe.labels.sorts,
+      # What a selection leaves needs no more labels than the selection.
+      sorts=recipe.labels.sorts if selection is None else None,
       is_counted=recipe.is_counted,
       noise_shape=recipe.noise.saliency.shape if noise else None,
       saliency=self._saliency(recipe, recipe.noise.saliency) if noise else None,
@@ -270,6 +322,7 @@ class _Translation:
       trained=recipe.trained.mask,
       trained_saliency=self._saliency(recipe, recipe.trained),
       smoothing=recipe.smoothing if recipe.smoothing.kind else None,
+      selection=selection,
     )
 
   def attacks(self, name: str, entry: Entry, model: str) -> list[Against]:
@@ -375,7 +428,7 @@ class _Translation:
   ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     """Returns the splits of each part of a batch, and how many rows it has."""
     parts = {
-      part: _weights(self._config, name) for part, name in recipe.mixture.items()
+      part: _in_stage(self._config, name) for part, name in recipe.mixture.items()
     }
     if method.sources == "parts":
       share = recipe.labels.share

@@ -9,14 +9,14 @@ from undo_jax.utils import files, workdirs
 from undo_jax.utils.types import ConfigError, JsonObject
 
 # Tables to which entries may be added in a workdir that has a run.
-_TABLES = ("models", "attacks", "mixtures")
+_TABLES = ("models", "attacks", "mixtures", "selections")
 
 
 def claim_workdir(workdir: files.Path, config: Mapping[str, object]) -> None:
   """Makes the run directory the config's own, or checks that it is.
 
-  Seeds, models, attacks and mixtures may be added: what is new is run, and what is
-  finished is left.
+  Seeds, models, attacks, mixtures and selections may be added: what is new is run, and
+  what is finished is left.
 
   Raises:
     ConfigError: if the path is no directory, cannot be written, or belongs to a

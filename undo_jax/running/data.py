@@ -19,10 +19,11 @@ from undo_jax.plan.stages import (
   SaliencyStage,
   TrainStage,
 )
+from undo_jax.running import selection
 from undo_jax.running.predictions import with_predictions
 from undo_jax.running.run import Outcome, Run
 from undo_jax.utils import files, streams
-from undo_jax.utils.types import Rows
+from undo_jax.utils.types import ConfigError, Rows
 
 Reader: TypeAlias = TrainStage | SaliencyStage | AttackStage  # A stage that reads rows.
 LOGGER = logging.getLogger("undo_jax")
@@ -59,12 +60,16 @@ def _parts(
   seed = streams.integer(stage.seeds[stream], stream)
 
   def rows(name: str) -> Rows:
-    split = task.source(data.data, directory, labels.split_of(name))
+    split, _, which = name.partition(":")
+    found = task.source(data.data, directory, split)
     if isinstance(stage, TrainStage) and stage.predictions is not None:
-      split = with_predictions(run, stage.predictions, labels.split_of(name), split)
+      found = with_predictions(run, stage.predictions, split, found)
+    selected = _selection(stage)
+    if selected is not None and which:
+      return selection.rows_of(run, selected, split, which, found)
     if isinstance(stage, AttackStage) and stage.samples is not None:
-      return Sample(split, stage.samples, seed)
-    return _labelled(split, name, stage) if isinstance(stage, TrainStage) else split
+      return Sample(found, stage.samples, seed)
+    return _labelled(found, name, stage) if isinstance(stage, TrainStage) else found
 
   for index, (name, weights) in enumerate(parts.items(), start=offset):
     splits = {split: rows(split) for split in weights}
@@ -76,12 +81,39 @@ def _parts(
     yield name, splits, how
 
 
+def _selection(stage: Reader) -> str | None:
+  """Returns the stage of the selection whose rows another one reads, if any."""
+  return None if isinstance(stage, AttackStage) else stage.selection
+
+
+def _read(run: Run, stage: Reader) -> dict[str, dict[str, float]]:
+  """Returns the parts of a batch with the weights by which their rows are read.
+
+  Raises:
+    ConfigError: if a selection has left nothing of a part.
+  """
+  selected = _selection(stage)
+  if selected is None:
+    return stage.parts
+  outcome, read = selection.outcome_of(run, selected), {}
+  for part, weights in stage.parts.items():
+    read[part] = labels.selected_weights(
+      weights, outcome["rows"], outcome[labels.SELECTED]
+    )
+    if not read[part]:
+      raise ConfigError(
+        f"{stage.name} reads {', '.join(weights)}, of which {selected} has taken no "
+        "row; label more rows, set the selection's keep, or read other splits"
+      )
+  return read
+
+
 def batches_of(run: Run, stage: Reader):
   """Returns the batches of a stage: one mixture, or several parts by name.
 
   Of each batch this process reads the rows of its own devices.
   """
-  return _mixed(run, _parts(run, stage, stage.parts))
+  return _mixed(run, _parts(run, stage, _read(run, stage)))
 
 
 def attack_batches(run: Run, stage: AttackStage, start: int) -> Iterator[Any]:
@@ -113,7 +145,7 @@ def describe_batch(run: Run, stage: TrainStage, step: int) -> str:
   """Returns which rows of which splits the batch of a training step holds."""
   return "; ".join(
     f"{split} rows {', '.join(map(str, rows))}"
-    for _, splits, how in _parts(run, stage, stage.parts)
+    for _, splits, how in _parts(run, stage, _read(run, stage))
     for split, rows in pipeline.rows_of(splits, step, **how).items()
   )
 

@@ -24,6 +24,7 @@ from undo_jax.plan.stages import (
   GivenStage,
   PredictionsStage,
   SaliencyStage,
+  SelectionStage,
   Stage,
   TrainStage,
 )
@@ -35,6 +36,7 @@ from undo_jax.running.given import run_given
 from undo_jax.running.predictions import run_predictions
 from undo_jax.running.run import Outcome, Run
 from undo_jax.running.saliency import run_saliency
+from undo_jax.running.selection import run_selection
 from undo_jax.running.training import run_training
 from undo_jax.utils import files
 from undo_jax.utils.leases import Lease, LeaseLost
@@ -48,6 +50,7 @@ RUN: dict[type[Stage], Callable[..., Outcome]] = {
   GivenStage: run_given,
   SaliencyStage: run_saliency,
   PredictionsStage: run_predictions,
+  SelectionStage: run_selection,
   TrainStage: run_training,
   AblateStage: run_ablation,
   EditStage: run_edit,
@@ -335,6 +338,15 @@ def summary(outcome: JsonObject) -> str:
     return f"squared gradients of {outcome['batches']} batches of each part"
   if "predicted" in outcome:
     return f"predictions of {outcome['predicted']} rows, {outcome['bytes']:,} bytes"
+  if "selected" in outcome:
+    selected, labelled, rows = (
+      sum(outcome[name].values()) for name in ("selected", "labelled", "rows")
+    )
+    precision, recall = (f"{outcome[name]:.3f}" for name in ("precision", "recall"))
+    return (
+      f"{selected} of {rows} rows selected by {labelled} labelled ones, precision "
+      f"{precision}, recall {recall}"
+    )
   if "steps" in outcome:
     worst = outcome["worst_forget"]
     return "worst forget: " + ", ".join(

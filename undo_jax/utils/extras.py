@@ -22,7 +22,7 @@ EXTRAS = {
   "safetensors": "hf",
   "selectolax": "data",
   "sentencepiece": "data",
-  "sklearn": "studies",
+  "sklearn": "selection",
   "submitit": "slurm",
   "tabulate": "run",
   "tensorboardX": "run",

@@ -20,8 +20,9 @@ FIGURE = Figure(
     "The labels that a model needed: tokens read of which someone had to know whether "
     "they are to be forgotten or to be kept, as a share of those that the base was "
     "pretrained on. Data filtering sorts all of them; unlearning reads some that are "
-    "labelled, and distillation on pretraining's own mixture none. Lines, bars and "
-    "hollow models are as above."
+    "labelled, and distillation on pretraining's own mixture none. Where a classifier "
+    "selects the rows that are read, those that it learned from count, once. Lines, "
+    "bars and hollow models are as above."
   ),
   needs=("filtered", "unlearned", "attack", "labels"),
 )
