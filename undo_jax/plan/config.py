@@ -254,6 +254,7 @@ class RunConfig:
   report: Report
   search: Search | None = None  # For hyper-parameters, before what the tables say.
   models_at_once: int = 1  # Attacked by one program, at most; see running/sharing.py.
+  checkpoints_kept: int = 2  # Of a stage that is not finished; then the last alone.
 
   def __post_init__(self):
     seeds = self.seeds
@@ -267,6 +268,7 @@ class RunConfig:
         raise FieldError(f"streams.{name}", "None or an integer in [0, 2^31)", value)
     records.at_least(self, "checkpoint_every", "evaluation_rows", smallest=1)
     records.at_least(self, "replicas_at_once", "models_at_once", smallest=1)
+    records.at_least(self, "checkpoints_kept", smallest=1)
     records.above(self, "max_loss")
     for table in ("models", "attacks"):
       for name in getattr(self, table):
@@ -283,6 +285,7 @@ FREE_FIELDS = (
   "evaluation_rows",
   "replicas_at_once",
   "models_at_once",
+  "checkpoints_kept",
   "writers",
   "references",
   "report",
