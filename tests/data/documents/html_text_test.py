@@ -130,3 +130,14 @@ def test_time_is_linear_in_what_is_never_closed(unit):
     seconds.append(time.process_time() - begin)
   # The square would take 400 times as long.
   assert seconds[1] < 100 * max(seconds[0], 0.003)
+
+
+def test_formats_that_are_never_closed_do_not_multiply():
+  """As the standard has it each paragraph of the second page has 900 elements more."""
+  seconds, paragraphs = [], "<p>x</p>" * 2000
+  opened = "".join(f"<b id={number}>" for number in range(900))
+  for page in (paragraphs, f"<p>{opened}</p>{paragraphs}"):
+    begin = time.process_time()
+    assert html_text.extract(page) == "\n".join("x" * 2000)
+    seconds.append(time.process_time() - begin)
+  assert seconds[1] < 60 * max(seconds[0], 0.003)
