@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/arithmetic
+EXAMPLES ?= 2000
 CONFIG ?= arithmetic:tiny
 
-.PHONY: demo test check format clean
+.PHONY: demo test fuzz check audit format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -16,11 +17,20 @@ test: $(VENV)/.tested
 	  || test $$? = 5  # No test among those of ARGS.
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
 
+# Files of users with changed bytes, so many of each kind, drawn anew each time.
+fuzz: $(VENV)/.tested
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n auto tests/mutated_files_test.py $(ARGS)
+
 # Lint, format and types, as in pre-commit.
 check: $(VENV)/.developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Security: ruff's S rules, and what a service on the network knows of dependencies.
+audit: $(VENV)/.developed
+	$(BIN)/ruff check .
+	$(BIN)/pip-audit --skip-editable
 
 format: $(VENV)/.developed
 	$(BIN)/ruff check --fix .

@@ -89,6 +89,9 @@ def run(task: str) -> Config:
   config.streams = streams()  # Each stream's own seed, where one is given.
   config.mesh = mesh()  # How the devices are used.
   config.checkpoint_every = 100  # Updates between checkpoints within a stage.
+  # So many while a stage runs: where a disk has damaged the newest, the stage goes on
+  # from the one before it. A finished stage has its last alone.
+  config.checkpoints_kept = 2
   config.max_loss = 1e6  # Training stops where a loss is beyond, of either sign.
   config.evaluation_rows = 512  # Rows scored in one forward pass; bounds the memory.
   # Members of an attack computed together, likewise; None: all of them.

@@ -1,13 +1,18 @@
 """Models on their way out: weights, tokenizer, adapters, members of attacks."""
 
 import functools
+import itertools
+import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from tests import minimal
 from tests.chains import directory, stages_abstract
+from tests.models import huggingface_references as references
 from undo_jax.checkpoints import exporting, sources
 from undo_jax.data import tokenizers
 from undo_jax.models import huggingface, lora, peft
@@ -118,3 +123,102 @@ def test_wrong_exports_are_one_clear_line_and_leave_nothing(chain, tmp_path):
   (tmp_path / "out" / "file").write_text("")
   with pytest.raises(ConfigError, match="exists already and is not overwritten"):
     exporting.export(stage, tmp_path / "out")
+
+
+# Keys of config.json that no model needs, in the form of transformers 4 and 5.
+OPTIONAL = {
+  "eos_token_id": [1, 7, 9],
+  "pad_token_id": None,
+  "attention_dropout": 0.25,
+  "max_position_embeddings": 4096,
+  "use_cache": False,
+  "cache_implementation": "static",
+  "transformers_version": "4.57.1",
+  "_name_or_path": "made/up",
+  "id2label": {"0": "A", "1": "B"},
+  "quirk": {"nested": [1, None, {"x": 1.5}], "text": "\u202e\ud55c"},
+}
+GENERATION = {
+  "bos_token_id": 2,
+  "eos_token_id": [1, 7, 9],
+  "pad_token_id": 0,
+  "do_sample": True,
+  "top_p": 0.95,
+  "suppress_tokens": None,
+  "transformers_version": "4.57.1",
+}
+# Of these the content does not matter: they are copied.
+BESIDE = (
+  "tokenizer.json",
+  "tokenizer.model",
+  "vocab.json",
+  "merges.txt",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "additional_chat_templates/rag.jinja",
+  "additional_chat_templates/tool_use.jinja",
+)
+MODELS = sorted(path.name for path in references.ROOT.iterdir() if path.is_dir())
+
+
+def hugging_face(directory, name, dtypes):
+  """Makes a directory of Hugging Face's with every optional file and key."""
+  directory.mkdir()
+  tensors = safetensors.numpy.load_file(references.ROOT / name / "model.safetensors")
+  kinds = itertools.cycle(dtypes)
+  tensors = {key: value.astype(next(kinds)) for key, value in tensors.items()}
+  safetensors.numpy.save_file(tensors, directory / "model.safetensors")
+  settings = huggingface.read_settings(references.ROOT / name) | OPTIONAL
+  if len(dtypes) == 1:
+    settings["dtype"] = settings["torch_dtype"] = np.dtype(*dtypes).name
+  (directory / "config.json").write_text(json.dumps(settings))
+  (directory / "generation_config.json").write_text(json.dumps(GENERATION))
+  for number, file in enumerate(BESIDE):
+    (directory / file).parent.mkdir(exist_ok=True)
+    (directory / file).write_bytes(b"{}\r\n\xff" + bytes([number]))
+  return tensors, settings
+
+
+@pytest.mark.parametrize("number, name", list(enumerate(MODELS)))
+def test_what_comes_in_goes_out_file_by_file_and_key_by_key(tmp_path, number, name):
+  dtypes = ([np.float32], [jnp.bfloat16], [np.float16], [jnp.bfloat16, np.float32])
+  given, out = tmp_path / "in", tmp_path / "out"
+  tensors, settings = hugging_face(given, name, dtypes[number % 4])
+  exporting.export(given, out)
+  found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+  theirs = {str(path.relative_to(given)) for path in given.rglob("*") if path.is_file()}
+  assert found - theirs == {"README.md", "undo_jax.json"} and theirs <= found
+  for file in BESIDE:
+    assert (out / file).read_bytes() == (given / file).read_bytes(), file
+  assert json.loads((out / "generation_config.json").read_text()) == GENERATION
+  written = huggingface.read_settings(out)
+  kept = safetensors.numpy.load_file(out / "model.safetensors")
+  stored = {str(value.dtype) for value in kept.values()}
+  assert stored == {written["torch_dtype"]} == {written["dtype"]}
+  if number % 4 == 3:  # Of two dtypes the one that holds the values of both.
+    settings = settings | dict.fromkeys(("dtype", "torch_dtype"), "float32")
+  assert {key: written[key] for key in settings} == settings
+  assert huggingface.read_config(out) == huggingface.read_config(given)
+  assert kept.keys() == tensors.keys()
+  for key, value in tensors.items():
+    np.testing.assert_array_equal(kept[key].astype(np.float32), value.astype("f4"))
+
+
+def test_an_export_of_another_dtype_says_so_under_both_names(tmp_path):
+  hugging_face(tmp_path / "in", "gemma2_window", [np.float32])
+  exporting.export(tmp_path / "in", tmp_path / "out", dtype="bfloat16")
+  written = huggingface.read_settings(tmp_path / "out")
+  assert written["dtype"] == written["torch_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "\x00"])
+def test_a_generation_config_that_is_none_is_one_clear_line(tmp_path, content):
+  hugging_face(tmp_path / "in", "gemma2_window", [np.float32])
+  path = tmp_path / "in" / "generation_config.json"
+  path.write_text(content)
+  with pytest.raises(ConfigError, match=f"^{path} (cannot be read|must hold)") as error:
+    exporting.export(tmp_path / "in", tmp_path / "out")
+  assert "\n" not in str(error.value) and not (tmp_path / "out").exists()

@@ -11,6 +11,8 @@ from undo_jax.utils.errors import ConfigError
   "error, status, message",
   [
     (ConfigError("x:\n y"), 2, "error: x: y\n"),
+    # A tensor's name may clear the screen, or turn what follows around.
+    (ConfigError("a\x1b[2J \u202eb 한"), 2, "error: a\\x1b[2J \\u202eb 한\n"),
     (FloatingPointError("the loss is nan"), 1, "error: the loss is nan\n"),
     (
       ModuleNotFoundError("No module named 'grain.python'", name="grain.python"),

@@ -1,5 +1,7 @@
 """Predictions in files: in parts, joined, on a disk and in a store, damaged."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -84,7 +86,7 @@ def test_what_is_not_as_it_was_written_is_named(tmp_path):
   path = tmp_path / "a.teacher_tokens.npy"
   with pytest.raises(ConfigError, match=r"expected uint16 \(6, 4, 2\), got uint16 \(5"):
     load(tmp_path, rows=6)
-  path.write_bytes(path.read_bytes()[:-1])
+  path.write_bytes(path.read_bytes()[:-33])  # The checksum and a byte.
   with pytest.raises(ConfigError, match=f"^{path} is damaged, expected uint16"):
     load(tmp_path)
   np.save(path, np.array([{}]), allow_pickle=True)
@@ -93,6 +95,54 @@ def test_what_is_not_as_it_was_written_is_named(tmp_path):
   path.unlink()
   with pytest.raises(ConfigError, match="got .*No such file"):
     load(tmp_path)
+
+
+def flips(data):
+  """Yields what is left of bytes when one bit of each has changed."""
+  for index, byte in enumerate(data):
+    yield data[:index] + bytes([byte ^ 1 << index % 8]) + data[index + 1 :]
+
+
+def test_a_changed_bit_of_any_byte_is_found(tmp_path):
+  write(tmp_path, draw(), [(0, 3), (3, 5)])
+  predictions.join(tmp_path, "a", ASKED)
+  predictions.check(tmp_path, "a", ASKED)
+  for name in ASKED:
+    path = tmp_path / f"a.{name}.npy"
+    before = path.read_bytes()
+    # Without its checksum alone a file is as one from before there were any.
+    sizes = (size for size in range(0, len(before), 5) if size != len(before) - 32)
+    for data in itertools.chain(flips(before), (before[:size] for size in sizes)):
+      path.write_bytes(data)
+      with pytest.raises(ConfigError, match="delete the directory of its stage") as got:
+        load(tmp_path)
+        predictions.check(tmp_path, "a", ASKED)
+      assert str(got.value).startswith(f"{path} is ")
+    path.write_bytes(before)
+
+
+def test_a_changed_bit_of_a_part_is_found_before_it_is_joined(tmp_path):
+  write(tmp_path, draw(), [(0, 5)])
+  for path in files.tree(tmp_path):
+    before = path.read_bytes()
+    for data in (*itertools.islice(flips(before), 0, None, 3), b"", before[:-1]):
+      path.write_bytes(data)
+      with pytest.raises(ConfigError, match=f"^{path} is not as it was written"):
+        predictions.join(tmp_path, "a", ASKED)
+      for joined in tmp_path.glob("a.*.npy"):
+        joined.unlink()
+    path.write_bytes(before)
+  predictions.join(tmp_path, "a", ASKED)
+  predictions.check(tmp_path, "a", ASKED)
+
+
+def test_files_from_before_there_were_checksums_are_read(tmp_path):
+  write(tmp_path, draw(), [(0, 5)])
+  predictions.join(tmp_path, "a", ASKED)
+  for name, array in load(tmp_path).items():
+    np.save(tmp_path / f"a.{name}.npy", np.array(array))
+  predictions.check(tmp_path, "a", ASKED)
+  assert load(tmp_path)["teacher_tokens"].shape == (ROWS, LENGTH, 2)
 
 
 @pytest.mark.parametrize(

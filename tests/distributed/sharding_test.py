@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.distributed import slices
 from undo_jax import testing
 from undo_jax.distributed import sharding
 from undo_jax.models.decoder import partition_rules
@@ -32,6 +33,36 @@ def test_the_mesh_has_four_axes_over_all_devices(axes, shape):
   assert mesh.axis_names == ("replica", "data", "fsdp", "tensor")
   assert mesh.devices.shape == shape
   assert set(mesh.devices.flat) == set(jax.devices())
+
+
+@pytest.mark.parametrize(
+  ("generation", "shape"),
+  [(name, shape) for name, shapes in slices.SHAPES.items() for shape in shapes],
+)
+def test_every_slice_gets_every_mesh(generation, shape):
+  """Also those whose axes are no products of whole axes of the slice."""
+  chips = slices.chips(generation, shape)
+  for sizes in slices.meshes(len(chips)):
+    mesh = sharding.make_mesh(**sizes, devices=chips)
+    assert dict(mesh.shape) == sizes
+    assert sorted(chip.id for chip in mesh.devices.flat) == list(range(len(chips)))
+
+
+def test_chips_that_share_parameters_are_neighbors():
+  """Half of a row of an 8 x 8 torus is a line; 16 chips are two rows or columns."""
+  for size, extents in ((4, {1, 4}), (8, {1, 8}), (16, {2, 8})):
+    mesh = sharding.make_mesh(fsdp=size, devices=slices.chips("v6e", "8x8"))
+    for group in mesh.devices.reshape(-1, size):
+      coords = np.array([chip.coords for chip in group])
+      x, y, _ = coords.max(0) - coords.min(0) + 1
+      assert {x, y} == extents
+
+
+def test_several_slices_are_one_clear_line():
+  chips = [c for i in range(2) for c in slices.chips("v6e", "2x2", slice_index=i)]
+  with pytest.raises(ConfigError, match="the mesh .* cannot be made: .*slice") as error:
+    sharding.make_mesh(devices=chips)
+  assert "\n" not in str(error.value)
 
 
 def test_the_mesh_takes_the_devices_it_is_given():

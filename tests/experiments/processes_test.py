@@ -1,8 +1,9 @@
 """Several processes over loopback: what one gives; killed, told to stop, resized.
 
 One run is started four times: by two processes, one of which is killed in the stage
-max_ent; by four, which go on from its checkpoint until one gets a SIGTERM; by two on
-another mesh, one of which is killed in the attack; and by one, which finishes it.
+max_ent; by four, which go on from its checkpoint before the last, since a disk has
+damaged that, until one gets a SIGTERM; by two on another mesh, one of which is killed
+in the attack; and by one, which finishes it.
 """
 
 import json
@@ -75,10 +76,10 @@ def wait_for(is_there, running):
 
 
 def kill_in(stage, workdir, **changes):
-  """Kills two processes after the stage's first checkpoint; returns what one said."""
+  """Kills two processes after the stage's second checkpoint; returns what one said."""
   killed = start(workdir, 2, **changes)
   checkpoints = f"stages/{stage}-*/checkpoints/[246]"
-  wait_for(lambda: list(workdir.glob(checkpoints)), killed)
+  wait_for(lambda: len(list(workdir.glob(checkpoints))) > 1, killed)
   for process in reversed(killed):  # As a scheduler does, which restarts all of a job.
     process.kill()
     process.wait()
@@ -90,6 +91,8 @@ def interrupted(tmp_path_factory):
   """The run by several processes; its workdir, what the first of later starts said."""
   workdir = tmp_path_factory.mktemp("interrupted")
   kill_in("max_ent", workdir, **MESHES[0])
+  damaged = sorted(workdir.glob("stages/max_ent-*/checkpoints/[2468]"))[-1]
+  next((damaged / "rest").rglob("d/*")).write_bytes(b"")
 
   told = start(workdir, 4, **MESHES[1])
   wait_for(lambda: "max_ent: resuming" in told[0].printed()[1], told)
@@ -99,7 +102,8 @@ def interrupted(tmp_path_factory):
   resumed = kill_in(f"relearn_{MODEL}", workdir, **MESHES[2])
   status, said = finish(start(workdir, 1))
   assert status == [0], said
-  return workdir, (told_status, told_said[0]), (resumed, said[0])
+  first = damaged, told_status, told_said[0]
+  return workdir, first, (resumed, said[0])
 
 
 def rows(workdir, name, kind):
@@ -113,9 +117,14 @@ def outcome(workdir, name):
   return files.read_record(path)
 
 
-def test_a_killed_job_goes_on_from_its_checkpoint_with_other_processes(interrupted):
-  _, (_, said), _ = interrupted
-  assert re.search("max_ent: resuming after update [246]", said), said
+def test_a_killed_job_goes_on_from_its_intact_checkpoint_with_other_processes(
+  interrupted,
+):
+  _, (damaged, _, said), _ = interrupted
+  assert f"{damaged}/" in said and "is not as it was written and is removed" in said
+  step = int(damaged.name) - 2
+  assert f"goes on from update {step}\n" in said
+  assert f"max_ent: resuming after update {step}\n" in said, said
 
 
 def test_an_attack_killed_in_two_processes_is_finished_by_one(interrupted):
@@ -124,7 +133,7 @@ def test_an_attack_killed_in_two_processes_is_finished_by_one(interrupted):
 
 
 def test_a_sigterm_to_one_process_saves_and_ends_all(interrupted):
-  _, (status, said), (resumed, _) = interrupted
+  _, (_, status, said), (resumed, _) = interrupted
   assert status == [75] * 4, said
   first = re.search(r"max_ent: resuming after update (\d+)", said)[1]
   step = re.search(r"stopped by SIGTERM after update (\d+); ", said)[1]

@@ -11,8 +11,8 @@ READERS = {
   "switch": (config_values.switch, False, True),
 }
 WRONG = {
-  "whole": (0, -1, 2.0, "4", True, [], {}),
-  "positive": (0, -1e-9, float("inf"), float("nan"), "4", True, [], {}),
+  "whole": (0, -1, 2.0, 2**31, 10**400, "4", True, [], {}),
+  "positive": (0, -1e-9, float("inf"), float("nan"), 10**400, "4", True, [], {}),
   "switch": (0, 1, "true", [], {}),
 }
 

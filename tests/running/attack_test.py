@@ -19,7 +19,7 @@ from undo_jax.plan.config import parse
 from undo_jax.running import programs
 from undo_jax.running import sharing as board_lib
 from undo_jax.tasks import arithmetic
-from undo_jax.training import writers
+from undo_jax.training import checkpointing, writers
 from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.utils import files, leases
 from undo_jax.utils.types import ConfigError
@@ -227,3 +227,23 @@ def test_what_is_taken_together(root, tmp_path):
   assert held.take()
   assert take(run, other) == names[1:]
   held.release()
+
+
+def test_a_killed_attack_goes_on_from_the_checkpoint_before_a_damaged_one(
+  root, tmp_path, monkeypatch
+):
+  run = copied(made(tmp_path), alone(root))
+
+  def kill(directory):
+    if directory.exists():  # A stage with a model.
+      raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(checkpointing, "keep_newest", kill)
+    running.run_shared([run])
+  checkpoints = run.directories["relearn_base"] / "checkpoints"
+  assert sorted(path.name for path in checkpoints.iterdir()) == ["2", "4"]
+  damaged = files.tree(checkpoints / "4" / "params")[0]
+  damaged.write_bytes(b"")
+  running.run_shared([run])
+  assert_equal(run, alone(root))

@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from tests import minimal
+from tests import chains, minimal, sharing
 from undo_jax.data import rows
 from undo_jax.running.runs import run_single
+from undo_jax.training import checkpointing
 from undo_jax.utils.errors import ConfigError
 
 
@@ -51,3 +52,44 @@ def test_a_run_goes_on_from_damaged_files_to_the_same_or_names_one(chain, tmp_pa
         str(parent) in told for parent in target.parents if "stages" in parent.parts
       ), told
     shutil.rmtree(workdir)
+
+
+class Killed(Exception):
+  """Stands for a kill: nothing after it runs."""
+
+
+@pytest.mark.usefixtures("one_device")
+def test_a_killed_stage_goes_on_from_the_checkpoint_before_a_damaged_one(
+  chain, tmp_path, monkeypatch, caplog
+):
+  """And then has its last checkpoint alone, the same as if nothing had happened."""
+
+  def unlearn():
+    config = minimal.config(checkpoint_every=1)
+    base = chains.directory(chain[0] / "base", "base")
+    run_single("unlearn", config, tmp_path, checkpoint=base, models=["max_ent"])
+
+  def kill(directory):
+    if directory.exists():  # A stage with a model.
+      raise Killed
+
+  with monkeypatch.context() as patch, pytest.raises(Killed):
+    patch.setattr(checkpointing, "keep_newest", kill)
+    unlearn()
+  stage = sharing.stage(tmp_path, "max_ent")
+  kept = [path.name for path in sorted((stage / "checkpoints").iterdir())]
+  assert kept == ["1", "2"] and not (stage / "done.json").exists()
+  part = next((stage / "checkpoints" / "2" / "rest").rglob("d/*"))
+  part.write_bytes(flipped(part.read_bytes(), np.random.default_rng(0)))
+  unlearn()
+  assert f"{part} is not as it was written and is removed" in caplog.text
+  assert [path.name for path in (stage / "checkpoints").iterdir()] == ["2"]
+  whole = sharing.stage(chain[0] / "unlearned", "max_ent")
+  assert (stage / "done.json").read_bytes() == (whole / "done.json").read_bytes()
+  one, other = (
+    sharing.checkpoint(workdir, "max_ent")
+    for workdir in (tmp_path, chain[0] / "unlearned")
+  )
+  assert one.keys() == other.keys()
+  for name, array in one.items():
+    assert array.tobytes() == other[name].tobytes(), name

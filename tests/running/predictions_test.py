@@ -25,6 +25,7 @@ from undo_jax.plan.config import parse
 from undo_jax.running import predictions, programs
 from undo_jax.running.data import batches_of
 from undo_jax.running.run import load
+from undo_jax.utils.types import ConfigError
 
 ROWS, K, LENGTH = 2 * 64, 3, 16  # Of two splits of 64 equations.
 STUDENTS = ("undo_alpha_0.5", "unlearn_and_distill")
@@ -195,6 +196,21 @@ def test_a_killed_stage_goes_on_after_its_last_chunk(finished, chain, tmp_path):
     expected = arrays_of(run)[split]
     for name, array in arrays.items():
       np.testing.assert_allclose(array, expected[name], rtol=1e-5)
+
+
+def test_a_student_does_not_read_a_changed_bit(finished, chain, tmp_path):
+  run, _ = finished[True]
+  other = dataclasses.replace(run, workdir=tmp_path)
+  for name in ("data", "base", "predictions_base"):
+    shutil.copytree(run.directories[name], other.directories[name])
+  folder = other.directories["predictions_base"] / predictions.FOLDER
+  path = sorted(folder.glob("*.teacher_log_probs.npy"))[-1]
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 4
+  path.write_bytes(data)
+  with pytest.raises(ConfigError, match=f"^{path} is not as it was written") as error:
+    running.run_stages(other)
+  assert "delete the directory of its stage" in str(error.value)
 
 
 def test_predictions_are_the_same_on_eight_devices():

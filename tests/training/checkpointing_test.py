@@ -13,7 +13,12 @@ import pytest
 
 from undo_jax import testing
 from undo_jax.distributed import preemption
-from undo_jax.training.checkpointing import CHECKSUMS, Checkpoints, load_params
+from undo_jax.training.checkpointing import (
+  CHECKSUMS,
+  Checkpoints,
+  keep_newest,
+  load_params,
+)
 from undo_jax.utils import files
 from undo_jax.utils.errors import ConfigError
 
@@ -123,3 +128,16 @@ def test_sigterm_while_a_model_is_read_ends_the_process_by_its_status(
     preemption.listen()
     signal.signal(signal.SIGTERM, before)
   assert status.value.code == preemption.EXIT_STATUS and found
+
+
+def test_a_finished_stage_keeps_its_newest_alone(tmp_path):
+  checkpoints = Checkpoints(tmp_path, num_kept=2)
+  for step in (2, 9, 10):
+    checkpoints.save(step, PARAMS, REST)
+  checkpoints.close()
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "9"]
+  keep_newest(tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ["10"]
+  keep_newest(tmp_path)
+  keep_newest(tmp_path / "none")
+  assert load_params(tmp_path, on(NamedSharding(testing.mesh(1), P()), PARAMS))

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import signal
 
 import jax
@@ -20,6 +21,9 @@ from undo_jax.training.profiling import Profiler
 from undo_jax.training.state import create
 from undo_jax.training.step import make_step
 from undo_jax.training.writers import JsonlWriter, Progress, read_jsonl
+from undo_jax.utils import files
+from undo_jax.utils.leases import LeaseLost
+from undo_jax.utils.types import ConfigError
 
 VOCABULARY, WIDTH = 16, 8
 PLAIN = optimizers.OptimizerConfig(learning_rate=1e-2, num_steps=10)
@@ -71,7 +75,7 @@ def run(
 ):
   """Runs a stage as the runner does, from its newest checkpoint."""
   fresh, step = made(config)
-  checkpoints = Checkpoints(directory / "checkpoints")
+  checkpoints = Checkpoints(directory / "checkpoints", num_kept=2, is_resumed=True)
   start = checkpoints.latest()
   mixture = pipeline.mixture([Rows()], seed=0, batch_size=4)
   batches = pipeline.iterator(mixture, start=start or 0)
@@ -183,6 +187,80 @@ def test_a_checkpoint_is_not_written_twice(tmp_path):
   with pytest.raises(Killed):
     run(tmp_path, kill_at=3)
   assert before and checkpoint_files(tmp_path) == before
+
+
+DAMAGES = {
+  "flipped": lambda data: bytes([data[0] ^ 1]) + data[1:],
+  "cut off": lambda data: data[: len(data) // 2],
+  "missing": lambda data: None,
+}
+
+
+def damage(file, how):
+  """Changes a file; returns whether it is another one now."""
+  before = file.read_bytes()
+  after = DAMAGES[how](before or b"x")
+  file.unlink() if after is None else file.write_bytes(after)
+  return after != before
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+  """A stage that was killed after its checkpoints of the updates 3 and 6."""
+  directory = tmp_path_factory.mktemp("begun")
+  with pytest.raises(Killed):
+    run(directory, kill_at=8)
+  return directory
+
+
+def contents(directory):
+  return {x.relative_to(directory): x.read_bytes() for x in files.tree(directory)}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_stage_goes_on_from_the_checkpoint_before_one_that_is_damaged(
+  tmp_path, caplog, begun, uninterrupted, how
+):
+  """Whichever file of the newest it is; the end is the same bit for bit."""
+  _, expected, _ = uninterrupted
+  older = contents(begun / "checkpoints" / "3")
+  names = list(contents(begun / "checkpoints" / "6"))
+  assert len(names) > 15
+  for number, name in enumerate(names):
+    directory = shutil.copytree(begun, tmp_path / str(number))
+    checkpoints = directory / "checkpoints"
+    if not damage(checkpoints / "6" / name, how):
+      continue  # Half of an empty file.
+    caplog.clear()
+    opened = Checkpoints(checkpoints, is_resumed=True)
+    assert opened.latest() == 3
+    opened.close()
+    (line,) = (x.getMessage() for x in caplog.records if x.name == "undo_jax")
+    assert line.startswith(f"{checkpoints / '6'}/")
+    assert line.endswith("is removed; the stage goes on from update 3")
+    assert [path.name for path in checkpoints.iterdir()] == ["3"]
+    assert contents(checkpoints / "3") == older
+  result, _ = run(directory)
+  assert equal(result.state, expected.state) and result.scores == expected.scores
+  assert sorted(path.name for path in checkpoints.iterdir()) == ["10", "9"]
+
+
+def test_without_an_intact_checkpoint_nothing_is_removed(tmp_path, begun):
+  """The file that is damaged is named, and what to do."""
+  directory = shutil.copytree(begun, tmp_path / "copy")
+  for step in ("3", "6"):
+    damage(files.tree(directory / "checkpoints" / step / "params")[0], "flipped")
+  with pytest.raises(ConfigError, match="checkpoints/6/params.*delete the directory"):
+    run(directory)
+  assert sorted(p.name for p in (directory / "checkpoints").iterdir()) == ["3", "6"]
+
+
+def test_what_is_damaged_is_left_to_whoever_holds_the_lease(tmp_path, begun):
+  directory = shutil.copytree(begun, tmp_path / "copy") / "checkpoints"
+  damage(files.tree(directory / "6")[0], "missing")
+  with pytest.raises(LeaseLost):
+    Checkpoints(directory, is_resumed=True, may_save=lambda: False)
+  assert (directory / "6").exists()
 
 
 def test_evaluations_are_at_one_the_multiples_and_the_end(uninterrupted):

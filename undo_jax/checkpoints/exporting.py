@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import logging
 import os
 import pathlib
 import shutil
@@ -21,6 +22,7 @@ from undo_jax.training.checkpointing import load_params
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError, JsonObject, Params
 
+LOGGER = logging.getLogger("undo_jax")
 _GENERATION = "generation_config.json"  # What ends a text, how tokens are drawn.
 
 
@@ -224,8 +226,15 @@ def _settings_of(history: Sequence[cards.Entry]) -> tuple[JsonObject, JsonObject
   """Returns config.json and generation_config.json of the model given at the start."""
   for entry in history:
     path = pathlib.Path(entry.path or "")
-    if isinstance(entry.stage, GivenStage) and (path / "config.json").is_file():
-      settings = files.read_json(path / "config.json")
+    # Of a history that another export has left there is the name alone.
+    if not (isinstance(entry.stage, GivenStage) and path.is_absolute()):
+      continue
+    if not (path / "config.json").is_file():
+      LOGGER.warning(
+        "%s is gone: what its config.json and %s say is not exported", path, _GENERATION
+      )
+    else:
+      settings = huggingface.read_settings(path)
       if "model_type" not in settings:  # A stage's.
         break
       return settings, _read_json(path / _GENERATION)
@@ -233,7 +242,7 @@ def _settings_of(history: Sequence[cards.Entry]) -> tuple[JsonObject, JsonObject
 
 
 def _read_json(path: pathlib.Path) -> JsonObject:
-  return files.read_json(path) if path.is_file() else {}
+  return files.read_object(path) if path.is_file() else {}
 
 
 def _with_special_ids(settings, tokenizer: tokenizers.Tokenizer) -> JsonObject:

@@ -124,7 +124,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _exit(message: str, *, status: int = 2) -> NoReturn:
-  print("error:", " ".join(message.split()), file=sys.stderr)
+  """Ends by one line; what a file has put into it moves no cursor and hides nothing."""
+  line = " ".join(message.split())
+  shown = (c if c.isprintable() else ascii(c)[1:-1] for c in line)
+  print("error:", "".join(shown), file=sys.stderr)
   sys.exit(status)
 
 

@@ -6,20 +6,26 @@ store; the parts of a split are then joined in one file for each of its arrays:
   SPLIT.teacher_log_probs.npy                float [rows, L, V], or [rows, L, k + 1]
   SPLIT.teacher_tokens.npy                   unsigned int [rows, L, k], where k < V
   parts/SPLIT/START-STOP.teacher_....npy     the same of the rows [START, STOP)
+
+Each ends in the SHA-256 of all that is before it, where readers of .npy do not look.
 """
 
 from collections.abc import Mapping
+import hashlib
 import io
+import itertools
 import pathlib
 import tempfile
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from undo_jax.utils import files
+from undo_jax.utils import checksums, files
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.types import Rows
 
+_DIGEST = hashlib.sha256().digest_size  # Bytes.
+_PIECE = 1 << 20  # Bytes read at once.
 # Of each array of a position its width and dtype. The last one is written last.
 Layout: TypeAlias = Mapping[str, tuple[int, np.dtype]]
 
@@ -76,7 +82,8 @@ def write_part(
     path.parent.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
     np.save(data, array, allow_pickle=False)
-    files.write_bytes(path, data.getvalue())
+    digest = hashlib.sha256(data.getvalue()).digest()
+    files.write_bytes(path, data.getvalue() + digest)
 
 
 def join(directory: files.Path, split: str, asked: Layout) -> None:
@@ -102,16 +109,23 @@ def _join(
   with tempfile.TemporaryDirectory() as temporary:
     here = pathlib.Path(temporary) if files.is_remote(directory) else directory
     with files.new_file(here / f"{split}.{name}.npy") as file:
-      np.lib.format.write_array_header_1_0(file.buffer, header)
-      for each in bounds:
-        part = _open(_part(directory, split, name, each))
-        file.buffer.write(np.ascontiguousarray(part).data)
+      start, digest = io.BytesIO(), hashlib.sha256()
+      np.lib.format.write_array_header_1_0(start, header)
+      parts = (_open(_part(directory, split, name, each)).data for each in bounds)
+      for data in itertools.chain([start.getbuffer()], parts):
+        file.buffer.write(data)
+        digest.update(data)
+      file.buffer.write(digest.digest())
     if here != directory:
       files.copy_tree(here, directory)
 
 
 def _open(path: files.Path) -> np.ndarray:
-  return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+  """Returns a part, contiguous; raises ConfigError if it is not as it was written."""
+  data = path.read_bytes()
+  if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
+    raise checksums.damaged(path)
+  return np.ascontiguousarray(np.load(io.BytesIO(data), allow_pickle=False))
 
 
 def _part(
@@ -160,7 +174,7 @@ def load(
     try:
       array = np.load(path, mmap_mode="r", allow_pickle=False)
       got = f"{array.dtype} {array.shape}"
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001  A damaged header fails in many ways.
       array, got = np.zeros(()), f"{error}"
     if got != expected:
       raise ConfigError(
@@ -169,6 +183,41 @@ def load(
       )
     found[name] = array
   return found
+
+
+def check(directory: pathlib.Path, split: str, asked: Layout) -> None:
+  """Compares the files of a split with their checksums.
+
+  It reads them whole, once for each stage that starts: see utils/checksums.py for its
+  time, to which that of the disk comes. Files from before there were checksums pass.
+
+  Raises:
+    ConfigError: if a file is not as it was written; names it.
+  """
+  for name in asked:
+    path = directory / f"{split}.{name}.npy"
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    end = array.offset + array.nbytes
+    if path.stat().st_size == end:  # Written before there were checksums.
+      continue
+    try:
+      is_intact = _is_intact(path, end)
+    except OSError:  # On a part of the disk that cannot be read.
+      is_intact = False
+    if not is_intact:
+      raise checksums.damaged(path)
+
+
+def _is_intact(path: pathlib.Path, end: int) -> bool:
+  """Whether a file ends in the checksum of so many bytes."""
+  digest = hashlib.sha256()
+  with open(path, "rb") as file:
+    while left := end - file.tell():
+      data = file.read(min(left, _PIECE))
+      if not data:
+        return False
+      digest.update(data)
+    return file.read() == digest.digest()
 
 
 class WithPredictions:

@@ -257,7 +257,7 @@ def _parquet(path: pathlib.Path) -> list[JsonObject]:
 def _parsed(text: str, place: str) -> Any:
   try:
     return json.loads(text)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ConfigError(
       f"expected JSON in {place}, got something else ({error}); mend it"
     ) from None

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
@@ -23,7 +24,8 @@ def make_mesh(
   """Builds the mesh over all devices; one axis may be -1, the rest of them.
 
   Raises:
-    ConfigError: if the sizes do not multiply to the number of devices.
+    ConfigError: if the sizes do not multiply to the number of devices, or these are of
+      several slices of TPUs.
   """
   devices = jax.devices() if devices is None else devices
   sizes = {"replica": replica, "data": data, "fsdp": fsdp, "tensor": tensor}
@@ -38,13 +40,17 @@ def make_mesh(
       f"the mesh {sizes} must multiply to the {len(devices)} devices here; give "
       "at most one axis -1 to take the rest"
     )
-  return jax.make_mesh(
-    tuple(sizes.values()),
-    AXES,
-    # Auto: the compiler places the activations between our annotations.
-    axis_types=(AxisType.Auto,) * len(AXES),
-    devices=devices,
-  )
+  # Auto: the compiler places the activations between our annotations.
+  types, shape = (AxisType.Auto,) * len(AXES), tuple(sizes.values())
+  try:
+    return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+  except NotImplementedError:  # An axis is no product of whole axes of the slice.
+    arranged = mesh_utils.create_device_mesh(
+      shape, devices, allow_split_physical_axes=True
+    )
+    return Mesh(arranged, AXES, axis_types=types)
+  except ValueError as error:  # Devices of several slices.
+    raise ConfigError(f"the mesh {sizes} cannot be made: {error}") from None
 
 
 def tree_shardings(tree: object, rules: trees.Rules, mesh: Mesh) -> Any:

@@ -266,7 +266,7 @@ def check(settings: Settings) -> None:
   command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
   command += ["--address", address, "--skip-version-check"]
   try:
-    asked = subprocess.run(
+    asked = subprocess.run(  # noqa: S603  A list of arguments, and no shell.
       command, capture_output=True, text=True, timeout=ADDRESS_SECONDS
     )
   except subprocess.TimeoutExpired:

@@ -31,7 +31,7 @@ class Process:
   def __init__(self, arguments: Sequence[str], processors: Collection[int] = ()):
     """Starts a command of undo-jax, on some of the processors or on all."""
     chosen = f"import os; os.sched_setaffinity(0, {sorted(processors)}); "
-    self._process = subprocess.Popen(
+    self._process = subprocess.Popen(  # noqa: S603  The command of this one, no shell.
       [sys.executable, "-c", (chosen if processors else "") + _MAIN, *arguments],
       stdin=subprocess.PIPE,
       stderr=subprocess.PIPE,

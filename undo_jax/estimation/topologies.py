@@ -1,6 +1,7 @@
 """The devices of a slice that is not here, to compile for."""
 
 from collections.abc import Sequence
+import re
 
 from jax.experimental import topologies
 
@@ -30,6 +31,8 @@ def get(name: str) -> tuple[Sequence[Device], Target]:
   try:
     if isinstance(chip, Gpu):
       return list(gpus.topology(chip, shape).devices), chip
+    if not re.fullmatch(r"[1-9]\d?(x[1-9]\d?)+", shape):
+      raise ValueError(f"{shape!r} is no shape")  # Of 0 the library ends the process.
     topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
   # What jax raises on a missing library, another process that holds it, or an
   # unknown shape.

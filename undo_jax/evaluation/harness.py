@@ -437,7 +437,7 @@ def _eos_ids(
 ) -> tuple[int, ...]:
   """Returns the ids that end a generation in transformers."""
   path = directory / "generation_config.json"
-  generation = files.read_json(path) if path.is_file() else {}
+  generation = files.read_object(path) if path.is_file() else {}
   ids = generation.get("eos_token_id", settings.get("eos_token_id"))
   if ids is None:
     return ()

@@ -38,6 +38,9 @@ from undo_jax.utils import files
 from undo_jax.utils.tables import text
 
 _TEMPLATE = "report.html.jinja"
+# Unicode's embeddings, overrides and isolates, which end with a paragraph if nobody
+# ends them. Letters that are written from right to left need none.
+_TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
 def write(results: Results, directory: str | os.PathLike[str]) -> list[files.Path]:
@@ -55,7 +58,9 @@ def write(results: Results, directory: str | os.PathLike[str]) -> list[files.Pat
   is_one = all(run.workdir is None for run in runs)
   results = located(results)
   drawings = figures.draw_all(results)
-  parts = {f"figures/{k}": v.file.encode() for k, v in drawings.items()}
+  parts = {
+    f"figures/{k}": v.file.translate(_TURNING).encode() for k, v in drawings.items()
+  }
   searched = search_table.of_run(directory)
   parts["report.html"] = page(
     results, drawings, of_one_run=is_one, searched=searched
@@ -95,7 +100,8 @@ def page(
     searched: what a search for hyper-parameters in that workdir came to.
 
   Returns:
-    HTML that reads without scripts; every string of the results is escaped.
+    HTML that reads without scripts; every string of the results is escaped, and none
+    turns around what stands after it.
   """
   drawings = drawings or {}
   environment = jinja2.Environment(
@@ -114,7 +120,7 @@ def page(
   scripts = [_asset("report.js")]
   if drawings:
     scripts = [render.scripts(), _asset("charts.js"), *scripts]
-  return environment.get_template(_TEMPLATE).render(
+  made = environment.get_template(_TEMPLATE).render(
     results=results,
     of_one_run=of_one_run,
     headline=headline(results),
@@ -158,6 +164,7 @@ def page(
     by_task=tables.by_task,
     ranges={name: score_range(metric) for name, metric in results.metrics.items()},
   )
+  return made.translate(_TURNING)
 
 
 def text_table(results: Results) -> str:

@@ -6,6 +6,7 @@ Never pickle: pytorch_model.bin is refused.
 from collections.abc import Iterator
 import dataclasses
 import json
+import os
 import pathlib
 from typing import Any, TypeVar
 
@@ -247,8 +248,10 @@ def _weight_map(directory: pathlib.Path) -> dict[str, pathlib.Path] | None:
     if not isinstance(file, str) or pathlib.PurePath(file).name != file:
       raise ConfigError(f"{index}: {file!r} is no file name in this directory")
     found[name] = directory / file
-    if not found[name].is_file():
+    if not os.path.isfile(found[name]):  # Whatever the name is.
       raise ConfigError(f"{index}: the file {file} with {name} is missing")
+  if not found:
+    raise ConfigError(f"{index} is no index of a checkpoint: it names no tensor")
   return found
 
 

@@ -1,20 +1,20 @@
 """Values of a config.json, each of the type that it must have."""
 
 from collections.abc import Mapping
-import math
+import sys
 
 from undo_jax.utils.types import ConfigError, JsonObject
 
 
 def whole(settings: JsonObject, key: str, default: int | None = None) -> int:
-  """Returns a positive whole number; null, or no key, is the default.
+  """Returns a positive whole number below 2^31; null, or no key, is the default.
 
   Raises:
     ConfigError: if it is something else; names the key, as the functions below do.
   """
   value = settings.get(key)
   value = default if value is None else value
-  if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+  if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
     raise ConfigError(
       f"config.json: {key} must be a positive whole number, got {value!r}"
     )
@@ -26,7 +26,7 @@ def positive(settings: JsonObject, key: str, default: float | None = None) -> fl
   value = settings.get(key)
   value = default if value is None else value
   if isinstance(value, int | float) and not isinstance(value, bool):
-    if 0 < value < math.inf:
+    if 0 < value <= sys.float_info.max:
       return float(value)
   raise ConfigError(f"config.json: {key} must be a positive number, got {value!r}")
 

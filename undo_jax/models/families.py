@@ -96,7 +96,7 @@ def from_json(settings: JsonObject) -> ModelConfig:
       an option is on that the decoder does not have; named in the message.
   """
   model_type = settings.get("model_type")
-  if model_type not in FAMILIES:
+  if not isinstance(model_type, str) or model_type not in FAMILIES:
     hint = ""
     if isinstance(settings.get("text_config"), Mapping):
       hint = "; of a model of text and images only the text model can be read"
@@ -236,7 +236,7 @@ def _check_activation(settings, family):
   if family.fields["activation"] == "gelu_tanh" and name == "gelu":
     # First Gemma configs say "gelu" and mean its tanh form.
     name = settings.get("hidden_activation") or "gelu_pytorch_tanh"
-  if name is not None and _ACTIVATIONS.get(name) != family.fields["activation"]:
+  if name is not None and _ACTIVATIONS.get(str(name)) != family.fields["activation"]:
     raise ConfigError(
       f"config.json: the activation {name!r} is not that of "
       f"{family.architecture}, {family.fields['activation']}"

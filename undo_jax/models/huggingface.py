@@ -39,7 +39,8 @@ def load(
   Args:
     directory: with config.json and model.safetensors, or the files that
       model.safetensors.index.json names.
-    dtype: of the parameters, "float32" or "bfloat16"; None: as they are stored.
+    dtype: of the parameters, "float32" or "bfloat16"; None: as they are stored,
+      where layers differ the one that holds all their values.
     shardings: `(config, shapes) -> a tree of Shardings like the shapes`; None: all
       on the first device.
 
@@ -63,7 +64,10 @@ def load(
   def read(path, shape, sharding):
     names = families.tensor_names(config, path)
     stacked = path.startswith("layers/")
-    wanted = checkpoint.dtype(names[0]) if dtype is None else np.dtype(dtype)
+    if dtype is None:
+      wanted = jax.numpy.result_type(*map(checkpoint.dtype, names))
+    else:
+      wanted = np.dtype(dtype)
     # Not jax.make_array_from_callback, which copies what the callback returns.
     parts = [
       jax.device_put(
@@ -101,8 +105,9 @@ def save(
   Args:
     directory: a new one; may exist if it is empty.
     config: the model.
-    params: its parameters, all of one dtype; each leaf comes to the host alone.
-    dtype: of the stored tensors, "float32" or "bfloat16"; None: that of params.
+    params: its parameters; each leaf comes to the host alone.
+    dtype: of the stored tensors, "float32" or "bfloat16"; None: that of params or, of
+      several, the one that holds all their values.
     extra: keys of config.json that ModelConfig does not hold, such as
       eos_token_id and max_position_embeddings of the model this one came from.
 
@@ -117,7 +122,7 @@ def save(
 def write(directory: pathlib.Path, config, params, *, dtype=None, extra=None) -> None:
   """Writes the files of a checkpoint into an existing directory; see `save`."""
   leaves = dict(zip(trees.paths(params), jax.tree.leaves(params), strict=True))
-  stored = str(next(iter(leaves.values())).dtype) if dtype is None else dtype
+  stored = dtype or str(jax.numpy.result_type(*(x.dtype for x in leaves.values())))
   settings = families.to_json(config, dtype=stored)
   shapes = shapes_of(config)
   expected = dict(zip(trees.paths(shapes), jax.tree.leaves(shapes), strict=True))
@@ -132,6 +137,8 @@ def write(directory: pathlib.Path, config, params, *, dtype=None, extra=None) ->
   for key, value in (extra or {}).items():
     if key not in known or key in _REPLACEABLE:
       settings[key] = value
+  if "dtype" in settings:  # Of transformers 5, which writes it in torch_dtype's place.
+    settings["dtype"] = stored
   write_tensors(directory, tensors(config, params), np.dtype(stored))
   files.write_json(directory / "config.json", settings)
 
@@ -148,6 +155,8 @@ _REPLACEABLE = (
   "bos_token_id",
   "max_position_embeddings",
   "attention_dropout",
+  "cache_implementation",
+  "use_cache",
 )
 
 
@@ -168,13 +177,7 @@ def read_settings(directory: str | os.PathLike) -> JsonObject:
       f"{directory} is no checkpoint directory: it has no config.json; give the "
       "directory that holds config.json and model.safetensors"
     )
-  try:
-    settings = files.read_json(path)
-  except (ValueError, OSError) as error:
-    raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
-  if not isinstance(settings, dict):
-    raise ConfigError(f"{path} must hold a JSON object, got {type(settings).__name__}")
-  return settings
+  return files.read_object(path)
 
 
 # MARK: writing

@@ -14,6 +14,7 @@ Reference: PEFT's documentation, "PEFT checkpoint format".
 import math
 import os
 import pathlib
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -254,12 +255,7 @@ def _read_config(path: pathlib.Path) -> JsonObject:
   """Returns a config that says plain LoRA."""
   if not path.exists():
     raise ConfigError(f"{path.parent} is no PEFT adapter: it has no {path.name}")
-  try:
-    config = files.read_json(path)
-  except ValueError as error:
-    raise ConfigError(f"{path} is no JSON: {error}") from None
-  if not isinstance(config, dict):
-    raise ConfigError(f"{path} must hold an object of options, got {config!r}")
+  config = files.read_object(path)
 
   def require(name, expected, holds):
     value = config.get(name)
@@ -293,7 +289,7 @@ def _read_config(path: pathlib.Path) -> JsonObject:
 
 def _is_number(value, kind) -> bool:
   is_kind = isinstance(value, kind) and not isinstance(value, bool)
-  return is_kind and math.isfinite(value)
+  return is_kind and abs(value) <= sys.float_info.max
 
 
 def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -307,7 +303,7 @@ def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     raise ConfigError(f"{path.parent} is no PEFT adapter: it has no {path.name}")
   try:
     found = safetensors.deserialize(path.read_bytes())
-  except safetensors.SafetensorError as error:
+  except (safetensors.SafetensorError, OSError) as error:
     raise ConfigError(f"{path} is no safetensors file: {error}") from None
   dtypes = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
   tensors = {}

@@ -135,6 +135,7 @@ def with_predictions(run: Run, name: str, split: str, rows: Rows) -> Rows:
   folder = files.here(run.directories[name]) / FOLDER
   asked = layout(stage.model, stage.kept)
   found = predictions.load(folder, split, asked, rows=len(rows), length=stage.length)
+  processes.on_first(split, lambda: predictions.check(folder, split, asked))
   return predictions.WithPredictions(rows, found)
 
 

@@ -47,6 +47,7 @@ class Run:
   max_loss: float = math.inf  # Beyond it training has diverged.
   profile_steps: tuple[int, int] | None = None  # Updates of each stage to trace.
   models_at_once: int = 1  # Attacked by one program, at most.
+  checkpoints_kept: int = 2  # Of a stage that is not finished.
   writers: tuple[str, ...] = ("jsonl", "tensorboard")  # Of training.writers.
   label: str = ""  # Before a stage's name in what is printed: which seed of several.
   # On the directory of the stage that runs; None in all processes but the first.
@@ -142,7 +143,12 @@ def writer_of(run: Run, mirror: files.Mirror, start: int) -> Writer:
 
 def checkpoints_of(run: Run, directory: files.Path) -> Checkpoints:
   """Returns the checkpoints of the stage that runs."""
-  return Checkpoints(directory / "checkpoints", may_save=run.may_save)
+  return Checkpoints(
+    directory / "checkpoints",
+    num_kept=run.checkpoints_kept,
+    is_resumed=True,
+    may_save=run.may_save,
+  )
 
 
 def meter_of(run: Run, cost: compute.Compute) -> Meter:

@@ -38,6 +38,7 @@ from undo_jax.running.run import Outcome, Run
 from undo_jax.running.saliency import run_saliency
 from undo_jax.running.selection import run_selection
 from undo_jax.running.training import run_training
+from undo_jax.training import checkpointing
 from undo_jax.utils import files
 from undo_jax.utils.leases import Lease, LeaseLost
 from undo_jax.utils.types import ConfigError, JsonObject
@@ -313,6 +314,7 @@ def _finish(task: Task, outcome: Outcome | Exception) -> None:
   if not processes.on_first("lease", task.run.may_save):
     raise LeaseLost(task.title)
   if processes.is_first():
+    checkpointing.keep_newest(task.directory / "checkpoints")
     files.write_record(task.directory / "done.json", outcome)
   # Later stages read it, in every process.
   processes.wait(f"done_{task.directory.name}")

@@ -1,7 +1,8 @@
 """Checkpoints of a stage, written and read by all processes together."""
 
 from collections.abc import Callable, Collection
-import hashlib
+import contextlib
+import logging
 import os
 import pathlib
 from typing import Any
@@ -9,16 +10,17 @@ from typing import Any
 from orbax.checkpoint import v1 as ocp
 
 from undo_jax.distributed import preemption, processes
-from undo_jax.utils import files
+from undo_jax.utils import checksums, files
 from undo_jax.utils.files import Path
 from undo_jax.utils.leases import LeaseLost
 from undo_jax.utils.types import ConfigError, Params
 
+LOGGER = logging.getLogger("undo_jax")
 CHECKSUMS = "checksums.json"  # In a checkpoint's directory, of its other files.
 
 
 class Checkpoints:
-  """The checkpoints of one stage: saved whole or not at all, the newest kept.
+  """The checkpoints of one stage: saved whole or not at all, the newest ones kept.
 
   Each process writes and reads its parts of the arrays, so all of them must call every
   method; how many there are may change from one run to the next. Parameters are an
@@ -27,13 +29,27 @@ class Checkpoints:
   the checksums that were written with it. (Stores keep checksums of their own.)
   """
 
-  def __init__(self, directory: Path, *, may_save: Callable[[], bool] = lambda: True):
+  def __init__(
+    self,
+    directory: Path,
+    *,
+    num_kept: int = 1,
+    is_resumed: bool = False,
+    may_save: Callable[[], bool] = lambda: True,
+  ):
     """Opens what is there.
 
     Args:
       directory: of the checkpoints.
-      may_save: asked in the first process before each save.
+      num_kept: so many are kept, the newest ones.
+      is_resumed: whether a stage goes on from here. Then the newest is one that is as
+        it was written, if there is any: those after it are removed.
+      may_save: asked in the first process before each save, and before that.
+
+    Raises:
+      LeaseLost: if something has to be removed and may not be.
     """
+    self._intact = _leave_intact(directory, may_save) if is_resumed else None
     # Any: Orbax's policy classes do not match its own protocols' annotations.
     save_policies: Any = ocp.training.save_decision_policies
     keep_policies: Any = ocp.training.preservation_policies
@@ -41,7 +57,7 @@ class Checkpoints:
       os.fspath(directory),
       # Each save is asked for by the loop, which knows when one is due.
       save_decision_policy=save_policies.FixedIntervalPolicy(1),
-      preservation_policy=keep_policies.LatestN(1),
+      preservation_policy=keep_policies.LatestN(num_kept),
       cleanup_tmp_directories=True,
     )
     self._directory, self._may_save = directory, may_save
@@ -68,7 +84,7 @@ class Checkpoints:
     if not processes.on_first("lease", self._may_save):
       raise LeaseLost(os.fspath(self._directory))
     if step == self.latest():
-      return False  # Writing it again would remove the only checkpoint for a while.
+      return False  # Writing it again would remove it for a while.
     items = {"params": params, "rest": rest}
     # Blocking: an asynchronous save could still read buffers that the next step
     # has been given to overwrite.
@@ -96,7 +112,8 @@ class Checkpoints:
 
   def read(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
     """Reads some items of a checkpoint; see `restore`."""
-    processes.on_first("checksums", lambda: _check(self._of(step), items))
+    if step != self._intact:  # All of its files have just been compared.
+      processes.on_first("checksums", lambda: _check(self._of(step), items))
     with preemption.uninterrupted():
       return self._checkpointer.load_checkpointables(step, items)
 
@@ -126,12 +143,73 @@ def load_params(directory: Path, abstract: Params) -> Params:
     checkpoints.close()
 
 
+def keep_newest(directory: Path) -> None:
+  """Removes all checkpoints but the newest, by one process; no other may be at work.
+
+  What cannot be removed is left: it takes room and is never read.
+  """
+  for step in _steps(directory)[:-1]:
+    with contextlib.suppress(OSError):
+      files.remove_tree(directory / str(step))
+
+
+def _steps(directory: Path) -> list[int]:
+  """Returns the steps of all complete checkpoints, in order."""
+  names = [path.name for path in directory.iterdir()] if directory.exists() else []
+  return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _leave_intact(directory: Path, may_remove: Callable[[], bool]) -> int | None:
+  """Removes what is damaged after the newest intact checkpoint; returns its step.
+
+  Where none is intact, nothing is removed, and it is None; so it is of a store's.
+  """
+  if not isinstance(directory, pathlib.Path):
+    return None
+  intact, others = processes.on_first("intact", lambda: _newest_intact(directory))
+  if others:
+    if not processes.on_first("lease", may_remove):
+      raise LeaseLost(os.fspath(directory))
+    processes.on_first("damaged", lambda: _remove(directory, others, intact))
+  return intact
+
+
+def _newest_intact(directory: pathlib.Path) -> tuple[int | None, list[int]]:
+  """Returns the step of the newest intact checkpoint, and the steps after it.
+
+  Without checksums nothing says that one is intact: a process killed before it wrote
+  them leaves none, or a disk has lost them.
+  """
+  steps = _steps(directory)
+  for index, step in reversed(list(enumerate(steps))):
+    if _damaged_file(directory / str(step)) is None:
+      return step, steps[index + 1 :]
+  return None, []
+
+
+def _remove(directory: pathlib.Path, steps: Collection[int], intact: int) -> None:
+  """Removes damaged checkpoints, and says so."""
+  for step in steps:
+    damaged = directory / str(step)
+    LOGGER.warning(
+      "%s is not as it was written and is removed; the stage goes on from update %d",
+      _damaged_file(damaged) or damaged,
+      intact,
+    )
+    try:
+      files.remove_tree(damaged)
+    except OSError as error:
+      raise ConfigError(
+        f"{damaged} is damaged and cannot be removed: {error.strerror}; delete it"
+      ) from None
+
+
 def _write_checksums(directory: Path) -> None:
   """Writes the checksum of each file of a checkpoint on this machine's disks."""
   if isinstance(directory, pathlib.Path):
     found = files.tree(directory)
-    checksums = {str(file.relative_to(directory)): _checksum(file) for file in found}
-    files.write_json(directory / CHECKSUMS, checksums)
+    of_files = {str(x.relative_to(directory)): checksums.of_file(x) for x in found}
+    files.write_record(directory / CHECKSUMS, of_files)
 
 
 def _check(directory: Path, items: Collection[str]) -> None:
@@ -142,21 +220,24 @@ def _check(directory: Path, items: Collection[str]) -> None:
   Raises:
     ConfigError: names the first file that differs.
   """
+  if isinstance(directory, pathlib.Path) and (directory / CHECKSUMS).exists():
+    damaged = _damaged_file(directory, items)
+    if damaged is not None:
+      raise checksums.damaged(damaged)
+
+
+def _damaged_file(
+  directory: pathlib.Path, items: Collection[str] | None = None
+) -> pathlib.Path | None:
+  """Returns the first file of some items, or of all, that is not as it was written."""
   path = directory / CHECKSUMS
-  if not isinstance(directory, pathlib.Path) or not path.exists():
-    return
-  for name, checksum in files.read_record(path).items():
+  try:
+    of_files = files.read_record(path)
+  except (ConfigError, OSError):
+    return path
+  for name, checksum in of_files.items():
     item, *inside = pathlib.PurePath(name).parts
-    if inside and item not in items:
-      continue
-    file = directory / name
-    if not file.is_file() or _checksum(file) != checksum:
-      raise ConfigError(
-        f"{file} is not as it was written: the disk has changed it; bring it back from "
-        "a copy, or delete the directory of its stage to run that again"
-      )
-
-
-def _checksum(file: Path) -> str:
-  with open(file, "rb") as opened:
-    return hashlib.file_digest(opened, "sha256").hexdigest()
+    is_read = items is None or not inside or item in items
+    if is_read and not checksums.is_intact(directory / name, checksum):
+      return directory / name
+  return None

@@ -36,7 +36,7 @@ def use_huge_pages() -> None:
     return
   sys.stdout.flush()
   os.environ["GLIBC_TUNABLES"] = _HUGE_PAGES
-  os.execv(sys.executable, sys.orig_argv)
+  os.execv(sys.executable, sys.orig_argv)  # noqa: S606  This program once more.
 
 
 def has_huge_pages() -> bool:

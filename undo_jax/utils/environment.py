@@ -104,7 +104,10 @@ def _commit():
   here = pathlib.Path(__file__).parent
   try:
     found = subprocess.run(
-      ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True
+      ["git", "rev-parse", "HEAD"],  # noqa: S607  The git of whoever runs this.
+      cwd=here,
+      capture_output=True,
+      text=True,
     )
   except OSError:  # No git here.
     return None

@@ -68,6 +68,11 @@ def copy_tree(source: Path, target: Path) -> None:
       shutil.copyfileobj(opened, written)
 
 
+def remove_tree(directory: Path) -> None:
+  """Removes a directory with all that is in it, if it is there."""
+  epath.Path(directory).rmtree(missing_ok=True)
+
+
 def tree(directory: Path) -> list[Path]:
   """Returns all files under a directory, in order."""
   nested = ([*tree(x)] if x.is_dir() else [x] for x in directory.iterdir())
@@ -281,8 +286,30 @@ def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def read_json(path: Path) -> Any:
-  """Reads a JSON file."""
-  return json.loads(path.read_text(encoding="utf-8"))
+  """Reads a JSON file.
+
+  Raises:
+    ValueError: if it is none, or nested too deeply to be one that somebody means.
+  """
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except RecursionError:
+    raise ValueError("its objects and lists are nested too deeply") from None
+
+
+def read_object(path: Path) -> JsonObject:
+  """Reads a JSON object that a user gives.
+
+  Raises:
+    ConfigError: if the file cannot be read or holds something else.
+  """
+  try:
+    found = read_json(path)
+  except (ValueError, OSError) as error:
+    raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
+  if not isinstance(found, dict):
+    raise ConfigError(f"{path} must hold a JSON object, got {type(found).__name__}")
+  return found
 
 
 def read_record(path: Path) -> JsonObject:

@@ -36,11 +36,14 @@ PREFORMATTED = frozenset(("pre", "listing", "plaintext", "xmp"))
 # too: what would be deeper lies beside instead.
 LARGEST_DEPTH = 1000
 MOST_ATTRIBUTES = 1000
+# Of elements that the standard opens again in each paragraph until they are closed.
+MOST_FORMATS = 10
 # Elements that are never closed, need not be, or end what a parser looks through.
 _SHALLOW = frozenset(
   "a area base body br col colgroup dd dt embed head hr html img input li link meta "
   "option p param source table tbody td tfoot th thead tr track wbr".split()
 )
+_FORMATS = frozenset("a b big code em font i nobr s small strike strong tt u".split())
 _XHTML = "http://www.w3.org/1999/xhtml"  # Where <a/> is <a></a>; in HTML it is <a>.
 _TAG = re.compile(r"<!--|<(/?)([a-zA-Z][^\s/<>]*)([^<>]*)")
 _END = {
@@ -75,7 +78,7 @@ def _plain(page: str) -> str:
   """Returns a page without what only attacks and XML have."""
   parts: list[str] = []
   depths: collections.Counter[str] = collections.Counter()
-  depth = copied = begin = 0
+  depth = formats = copied = begin = 0
   is_xml = _XHTML in page[:1000]
   while tag := _TAG.search(page, begin):
     begin = tag.end()
@@ -89,12 +92,17 @@ def _plain(page: str) -> str:
     elif is_open and (name or tag[0]) in _END:  # Tags in it are text.
       end = _END[name or tag[0]].search(page, begin)
       begin = end.start() if end else len(page)
-    elif is_open and name not in _SHALLOW and depth == LARGEST_DEPTH:
+    elif (
+      is_open
+      and name not in _SHALLOW
+      and (depth == LARGEST_DEPTH or (name in _FORMATS and formats == MOST_FORMATS))
+    ):
       parts += page[copied : tag.start()], "<br" if name in BLOCKS else "<wbr"
       copied = tag.end(2)
     elif name not in _SHALLOW and (is_open or depths[name]):
       change = 1 if is_open else -1
       depth, depths[name] = depth + change, depths[name] + change
+      formats += change if name in _FORMATS else 0
   return "".join([*parts, page[copied:]]) if parts else page
 
 

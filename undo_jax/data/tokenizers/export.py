@@ -19,7 +19,11 @@ _BESIDE = (
   "special_tokens_map.json",
   "added_tokens.json",
   "chat_template.jinja",
+  "chat_template.json",
 )
+_TEMPLATES = "additional_chat_templates"  # A folder of chat templates with names.
+# The tokenizer of a tokenizer.json once more, for those who read no such file.
+_OTHER_FORMS = ("tokenizer.model", "vocab.json", "merges.txt")
 
 
 def write(name: str, directory: pathlib.Path) -> None:
@@ -49,20 +53,27 @@ def write(name: str, directory: pathlib.Path) -> None:
 
 def copy(checkpoint: pathlib.Path, directory: pathlib.Path) -> None:
   """Copies what tokenizer files a Hugging Face directory has."""
-  for name in ("tokenizer.json", "tokenizer.model", *_BESIDE):
-    if (checkpoint / name).is_file():
-      shutil.copyfile(checkpoint / name, directory / name)
+  _copy_files(checkpoint, directory, ("tokenizer.json", *_OTHER_FORMS, *_BESIDE))
 
 
 def _copy(kind, path, directory):
   name = "tokenizer.model" if kind == "sentencepiece" else "tokenizer.json"
   file = path / name if path.is_dir() else path
   shutil.copyfile(file, directory / name)
-  for beside in _BESIDE:
-    if (file.parent / beside).is_file():
-      shutil.copyfile(file.parent / beside, directory / beside)
+  forms = _OTHER_FORMS if file.name == "tokenizer.json" else ()
+  _copy_files(file.parent, directory, (*forms, *_BESIDE))
   if kind == "sentencepiece" and not (directory / "tokenizer.json").exists():
     _convert(file, directory)
+
+
+def _copy_files(source, directory, names: Sequence[str]) -> None:
+  """Copies files of some names and named chat templates, where there are any."""
+  templates = sorted((source / _TEMPLATES).glob("*.jinja"))
+  for file in (*(source / name for name in names), *templates):
+    if file.is_file():
+      target = directory / file.relative_to(source)
+      target.parent.mkdir(exist_ok=True)
+      shutil.copyfile(file, target)
 
 
 def _convert(file: pathlib.Path, directory: pathlib.Path) -> None:
@@ -119,7 +130,8 @@ _NAMED = {"pad": "<pad>", "eos": "<eos>", "bos": "<bos>"}
 def _characters(alphabet: str) -> library.Tokenizer:
   """Returns one token a character; a character of no id is an error."""
   vocabulary = {token: i for i, token in enumerate((*_SPECIAL, *alphabet))}
-  made = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="<none>"))
+  unknown = "<none>"  # Of no id.
+  made = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token=unknown))
   made.pre_tokenizer = library.pre_tokenizers.Split(
     library.Regex(r"[\s\S]"), behavior="isolated"
   )

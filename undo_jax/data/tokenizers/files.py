@@ -275,7 +275,7 @@ def _read_object(file: pathlib.Path) -> JsonObject:
     value = json.loads(_read(file))
     if not isinstance(value, dict):
       raise ValueError("it is no JSON object")
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise _broken(file, "a JSON object", error) from None
   return value
 

@@ -1,0 +1,302 @@
+"""Files of users with changed bytes: the libraries' values, or one error of ours.
+
+More than the few examples of every run of the tests:
+
+  make fuzz EXAMPLES=2000
+"""
+
+import datetime
+import io
+import json
+import os
+import pathlib
+import tempfile
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+import pytest
+import safetensors.numpy
+import tokenizers as library
+
+from tests import mutations
+from tests.models import huggingface_references as references
+from undo_jax.data import questions, tokenizers
+from undo_jax.data.documents import files as documents
+from undo_jax.data.documents import html_text
+from undo_jax.data.documents.source import Source
+from undo_jax.data.tokenizers import export as tokenizer_export
+from undo_jax.models import huggingface, peft
+from undo_jax.models.checkpoint_files import INDEX
+from undo_jax.utils.errors import ConfigError
+
+# Drawn anew where more of them are asked for, the same ones in every run of the tests.
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 0))
+LONGEST = datetime.timedelta(seconds=10)
+
+
+def changes(data: bytes, *, is_json: bool = False, examples: int = 30):
+  """Gives a test the bytes of a file with changes, as `data`."""
+  drawn = mutations.changed_bytes(data)
+  if is_json:
+    drawn = st.one_of(drawn, mutations.changed_json(data))
+
+  def decorate(test):
+    limited = settings(
+      max_examples=EXAMPLES or examples,
+      deadline=LONGEST,
+      derandomize=not EXAMPLES,
+      database=None,
+      suppress_health_check=list(HealthCheck),
+    )
+    return limited(given(data=drawn)(test))
+
+  return decorate
+
+
+def read(make):
+  """Returns what is read, or None: it was refused as it should be."""
+  try:
+    return make()
+  except ConfigError as error:
+    assert str(error)
+    return None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("mutated")
+
+
+# MARK: models
+
+ROOT = references.ROOT / "qwen2_tied"
+WEIGHTS = (ROOT / "model.safetensors").read_bytes()
+CONFIG = (ROOT / "config.json").read_bytes()
+TENSORS = safetensors.numpy.load(WEIGHTS)
+INDEXED = json.dumps({"weight_map": dict.fromkeys(TENSORS, "a.safetensors")}).encode()
+# Most of the file is weights, whose changes are like one another.
+HEADER = 8 + int.from_bytes(WEIGHTS[:8], "little")
+
+
+def assert_same_tensors(config, params, expected):
+  for name, make in huggingface.tensors(config, params):
+    np.testing.assert_array_equal(make(), expected[name], err_msg=name)
+
+
+@changes(WEIGHTS[: HEADER + 64], examples=20)
+def test_weights(folder, data):
+  data += WEIGHTS[HEADER + 64 :]
+  (folder / "config.json").write_bytes(CONFIG)
+  (folder / "model.safetensors").write_bytes(data)
+  found = read(lambda: huggingface.load(folder))
+  (folder / "model.safetensors").unlink()
+  if found is not None:
+    assert_same_tensors(*found, safetensors.numpy.load(data))
+
+
+@changes(INDEXED, is_json=True, examples=10)
+def test_an_index(folder, data):
+  (folder / "config.json").write_bytes(CONFIG)
+  (folder / "a.safetensors").write_bytes(WEIGHTS)
+  (folder / INDEX).write_bytes(data)
+  found = read(lambda: huggingface.load(folder))
+  if found is not None:
+    assert_same_tensors(*found, TENSORS)
+
+
+@changes(CONFIG, is_json=True, examples=60)
+def test_a_config_of_a_model(folder, data):
+  (folder / "config.json").write_bytes(data)
+  (folder / "model.safetensors").write_bytes(WEIGHTS)
+  found = read(lambda: huggingface.load(folder))
+  (folder / "model.safetensors").unlink()
+  if found is not None:
+    config, params = found
+    said = json.loads(data)
+    assert config.norm_epsilon == (said.get("rms_norm_eps") or 1e-6)
+    assert config.num_layers == said["num_hidden_layers"]
+    assert_same_tensors(config, params, TENSORS)
+
+
+ADAPTERS = {
+  f"base_model.model.model.layers.{layer}.mlp.up_proj.{factor}.weight": np.ones(shape)
+  for layer in range(references.SIZES["num_hidden_layers"])
+  for factor, shape in (("lora_A", (2, 16)), ("lora_B", (24, 2)))
+}
+ADAPTER = safetensors.numpy.save({k: np.float32(v) for k, v in ADAPTERS.items()})
+ADAPTER_CONFIG = json.dumps(
+  {
+    "peft_type": "LORA",
+    "task_type": "CAUSAL_LM",
+    "r": 2,
+    "lora_alpha": 4,
+    "target_modules": ["up_proj"],
+    "bias": "none",
+    "use_rslora": False,
+  }
+).encode()
+MODEL = huggingface.read_config(ROOT)
+
+
+def read_adapter(folder, weights, settings):
+  (folder / peft.TENSOR_FILE).write_bytes(weights)
+  (folder / peft.CONFIG_FILE).write_bytes(settings)
+  return read(lambda: peft.load(folder, MODEL))
+
+
+@changes(ADAPTER)
+def test_an_adapter(folder, data):
+  found = read_adapter(folder, data, ADAPTER_CONFIG)
+  if found is not None:
+    expected = safetensors.numpy.load(data)
+    pair = found.adapters["layers"]["mlp"]["up"]["kernel"]
+    for factor, name in (("a", "lora_A"), ("b", "lora_B")):
+      theirs = [v.T for k, v in sorted(expected.items()) if f".{name}." in k]
+      np.testing.assert_array_equal(pair[factor], np.stack(theirs))
+
+
+@changes(ADAPTER_CONFIG, is_json=True)
+def test_a_config_of_an_adapter(folder, data):
+  found = read_adapter(folder, ADAPTER, data)
+  if found is not None:
+    said = json.loads(data)
+    assert (found.rank, found.alpha) == (said["r"], said["lora_alpha"])
+    kernel = found.adapters["layers"]["mlp"]["up"]["kernel"]["a"]
+    np.testing.assert_array_equal(kernel, jnp.ones((3, 16, 2)))
+
+
+# MARK: tokenizers
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+  tokenizer_export.write("characters:arithmetic", folder)
+  return folder
+
+
+def characters(name):
+  """Returns a file of the tokenizer of characters, of which nothing is random."""
+  with tempfile.TemporaryDirectory() as directory:
+    tokenizer_export.write("characters:arithmetic", pathlib.Path(directory))
+    return (pathlib.Path(directory) / name).read_bytes()
+
+
+TEXT = "12 + 3 = 15."
+
+
+def encoded(folder):
+  made = tokenizers.make(f"huggingface:{folder}")
+  try:
+    return made.encode(TEXT)
+  except Exception as error:  # noqa: BLE001  The library's own, whatever it is.
+    return type(error)
+
+
+@changes(characters("tokenizer.json"), is_json=True, examples=60)
+def test_a_tokenizer(tokenizer, data):
+  (tokenizer / "tokenizer.json").write_bytes(data)
+  found = read(lambda: encoded(tokenizer))
+  if isinstance(found, list):
+    upstream = library.Tokenizer.from_buffer(data)
+    assert found == upstream.encode(TEXT, add_special_tokens=False).ids
+
+
+@changes(characters("tokenizer_config.json"), is_json=True)
+def test_a_config_of_a_tokenizer(tokenizer, data):
+  (tokenizer / "tokenizer.json").write_bytes(characters("tokenizer.json"))
+  (tokenizer / "tokenizer_config.json").write_bytes(data)
+  assert isinstance(read(lambda: encoded(tokenizer)), list | None)
+
+
+# MARK: documents
+
+ROWS = [
+  {"text": "One line.", "other": 1},
+  {"text": 'A "quoted"\n한국어 \u202e text.', "other": None},
+  {"text": "", "other": [1, {"a": 2}]},
+]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+
+
+def texts(path):
+  source = Source(paths=(str(path),), skip_empty=True)
+  return read(lambda: [record.text for record in documents.read([path], source)])
+
+
+@changes(LINES, examples=60)
+def test_lines_of_json(folder, data):
+  path = folder / "a.jsonl"
+  path.write_bytes(data)
+  found = texts(path)
+  if found is not None:
+    lines = data.decode("utf-8-sig").split("\n")
+    rows = [json.loads(line) for line in lines if line.strip()]
+    expected = [(row["text"] or "").replace("\r\n", "\n") for row in rows]
+    assert found == expected
+
+
+def table(data):
+  buffer = io.BytesIO()
+  parquet.write_table(pa.table(data), buffer)
+  return buffer.getvalue()
+
+
+@changes(table({"text": [row["text"] for row in ROWS], "n": [1, 2, 3]}), examples=60)
+def test_a_parquet_file(folder, data):
+  path = folder / "a.parquet"
+  path.write_bytes(data)
+  found = texts(path)
+  if found is not None:
+    expected = parquet.read_table(path, columns=["text"])["text"].to_pylist()
+    assert found == [(text or "").replace("\r\n", "\n") for text in expected]
+
+
+PAGE = b"""<!DOCTYPE html><html><head><title>T</title></head><body><main><h1 id="a">Head
+</h1><![if IE]><p>One <b>two</b><![endif]--><table><tr><td>1<td>2</table><pre> a
+ b</pre><![CDATA[ x ]]><p hidden>no</p>&amp;&#44032;<script>if (1<2) {}</script></main>
+<svg><path d="x"/></svg><ul><li>one<li>two</ul></body></html>"""
+
+
+@changes(PAGE, examples=100)
+def test_a_page(folder, data):
+  path = folder / "a.html"
+  path.write_bytes(data)
+  found = texts(path)
+  if found is not None:
+    page = data.decode("utf-8-sig")
+    assert found == [html_text.extract(page)]
+    assert not set(found[0]) & {"\v", "\f"}
+    assert all(line.strip() for line in found[0].split("\n") if found[0])
+
+
+QUESTIONS = [
+  {"question": "Why?", "choices": ["a", "b", "c", "d"], "answer": 2, "subject": "x"},
+  {"question": "When?", "choices": ["1", "2", "3", "4"], "answer": 0, "subject": "y"},
+]
+
+
+@changes(json.dumps(QUESTIONS).encode(), is_json=True, examples=60)
+def test_questions(folder, data):
+  path = folder / "q.json"
+  path.write_bytes(data)
+  found = read(lambda: questions.read([str(path)]))
+  if found is not None:
+    expected = [
+      (q["question"], tuple(q["choices"]), q["answer"]) for q in json.loads(data)
+    ]
+    assert [each[:3] for each in found] == expected
+
+
+@changes(table({k: [q[k] for q in QUESTIONS] for k in QUESTIONS[0]}))
+def test_questions_in_parquet(folder, data):
+  path = folder / "q.parquet"
+  path.write_bytes(data)
+  found = read(lambda: questions.read([str(path)]))
+  if found is not None:
+    rows = parquet.read_table(path).to_pylist()
+    expected = [(q["question"], tuple(q["choices"]), q["answer"]) for q in rows]
+    assert [each[:3] for each in found] == expected
