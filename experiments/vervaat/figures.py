@@ -14,10 +14,14 @@ def draw(results: Results) -> dict[str, bytes]:
   """Returns SVG bytes by file name; `results` are those of results.json."""
   return {
     "time.svg": charts.svg(
-      [steps(results), slow(results)],
-      title="What a draw of a Vervaat perpetuity takes",
-      description="Steps by beta, beside beta ln(beta + 2) and (2.23 beta)^beta, and"
-      " uniform variables by update.",
+      [steps(results)],
+      title="Steps of an exact draw of a Vervaat perpetuity",
+      description="Steps by beta, beside beta ln(beta + 2) and (2.23 beta)^beta.",
+    ),
+    "uniforms.svg": charts.svg(
+      [slow(results)],
+      title="Uniform variables that a draw takes",
+      description="By beta, of the exact and of the published updates.",
     ),
     "densities.svg": charts.svg(
       densities(results),

@@ -23,7 +23,7 @@ def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path):
   (part,) = results["published"]
   assert part["updates"]["exact"]["violations"] == 0
   assert part["updates"]["old bound"]["violations"] > 0
-  for name in ("time", "densities", "published"):
+  for name in ("time", "uniforms", "densities", "published"):
     assert b"<svg" in (tmp_path / f"figures/{name}.svg").read_bytes()[:200]
   tables = results_lib.table(results).split("\n\n")
   assert [len(table.splitlines()) for table in tables] == [4, 3, 3]
