@@ -57,7 +57,11 @@ _CONFIG = {
 def specification(figure: Figure, results: Results, width: int) -> JsonObject:
   """Returns a figure's chart as a specification of Vega-Lite, in one style."""
   drawn = figure.draw(results, width)
-  spec = dict(drawn) if isinstance(drawn, Mapping) else drawn.to_dict()
+  return styled(dict(drawn) if isinstance(drawn, Mapping) else drawn.to_dict())
+
+
+def styled(spec: JsonObject) -> JsonObject:
+  """Returns a chart in the style of all figures."""
   hover = {"name": HOVER, "value": False}
   return {
     "$schema": _SCHEMA,

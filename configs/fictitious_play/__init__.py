@@ -1,0 +1,1 @@
+"""Configs of the study of fictitious play (experiments/fictitious_play)."""

@@ -1,0 +1,1 @@
+"""Configs of the study of experiments/variance_decomposition."""

@@ -1,0 +1,149 @@
+"""The config, which checks itself; configs/fictitious_play describes its fields."""
+
+import dataclasses
+
+from experiments.fictitious_play import matrix_games
+from undo_jax.utils import checks
+
+POKER = ("kuhn", "leduc")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Single:
+  """Cyclic and transitive games."""
+
+  moves: tuple[int, ...]
+  repetitions: int
+  responses: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gaussian:
+  """Gaussian games of several sizes."""
+
+  moves: tuple[int, ...]
+  games: int
+  responses: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Early:
+  """The first responses."""
+
+  moves: int
+  games: int
+  responses: int
+  initial_steps: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Anticipations:
+  """Several anticipated responses."""
+
+  counts: tuple[int, ...]
+  moves: int
+  games: int
+  responses: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rates:
+  """Long plays of cyclic games."""
+
+  moves: tuple[int, ...]
+  repetitions: int
+  plays: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Certificates:
+  """Games by name."""
+
+  games: tuple[str, ...]
+  plays: int
+
+  def chosen(self) -> dict[str, matrix_games.Game]:
+    """Returns the games by name; "all" stands for all of them."""
+    named = matrix_games.NAMED
+    return named if self.games == ("all",) else {n: named[n] for n in self.games}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Poker:
+  """Populations of exact best responses."""
+
+  games: tuple[str, ...]
+  agents: int
+  repetitions: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Own:
+  """A game of the user's."""
+
+  payoffs: tuple[tuple[float, ...], ...]
+  column_payoffs: tuple[tuple[float, ...], ...]
+
+  def game(self) -> matrix_games.Game | None:
+    """Returns the game, if there is one; raises ConfigError if it is not zero-sum."""
+    if not self.payoffs:
+      return None
+    return matrix_games.zero_sum(self.payoffs, self.column_payoffs or None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """The whole study."""
+
+  seed: int
+  single: Single
+  sizes: Gaussian
+  ahead: Gaussian
+  early: Early
+  anticipations: Anticipations
+  rates: Rates
+  certificates: Certificates
+  poker: Poker
+  own: Own
+
+  def __post_init__(self):
+    checks.at_least(self, "seed", 0)
+    for name in ("single.moves", "rates.moves"):
+      checks.integers(self, name, 3)
+    for name in ("sizes.moves", "ahead.moves"):
+      checks.integers(self, name, 1)
+    checks.integers(self, "early.initial_steps", 0)
+    checks.integers(self, "anticipations.counts", 0)
+    _at_least_one(self)
+    for count in self.anticipations.counts:
+      if self.anticipations.responses % (count + 1):
+        checks.fail(
+          "anticipations.counts",
+          f"counts whose successors divide {self.anticipations.responses} responses",
+          self.anticipations.counts,
+        )
+    if not set(self.poker.games) <= set(POKER):
+      checks.fail("poker.games", f"some of {', '.join(POKER)}", self.poker.games)
+    names = self.certificates.games
+    if names != ("all",) and not set(names) <= set(matrix_games.NAMED):
+      known = ", ".join(repr(name) for name in matrix_games.NAMED)
+      checks.fail("certificates.games", f'some of {known}, or ("all",)', names)
+    self.own.game()
+
+
+def _at_least_one(config: Config) -> None:
+  """Raises ConfigError unless all counts are positive, and those that must be more."""
+  for block, names in (
+    ("single", ("repetitions", "responses")),
+    ("sizes", ("games", "responses")),
+    ("ahead", ("games", "responses")),
+    ("early", ("moves", "games", "responses")),
+    ("anticipations", ("moves", "games", "responses")),
+    ("rates", ("repetitions",)),
+    ("certificates", ("plays",)),
+    ("poker", ("repetitions",)),
+  ):
+    for name in names:
+      checks.at_least(config, f"{block}.{name}", 1)
+  checks.at_least(config, "rates.plays", 20)
+  checks.at_least(config, "poker.agents", 2)

@@ -1,0 +1,265 @@
+"""What comes out of the study: results.json and its tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict, cast
+
+from undo_jax.utils import tables
+
+
+class Band(TypedDict):
+  """Numbers over games, or over ways to break ties, by best responses or agents."""
+
+  mean: list[float]
+  error: list[float]  # Standard error of the mean.
+  low: list[float]  # 10 % quantile.
+  high: list[float]  # 90 % quantile.
+
+
+class SinglePart(TypedDict):
+  """Of one game, over random ties."""
+
+  game: str
+  repetitions: int
+  by_play: dict[str, Band]  # Worst-case payoff, from no best response on.
+
+
+class SizePart(TypedDict):
+  """Of Gaussian games of one size, after the last best response."""
+
+  moves: int
+  games: int
+  by_play: dict[str, Band]  # Of one element.
+  share_ahead: float  # Of games in which anticipation is ahead.
+
+
+class AheadPart(TypedDict):
+  """Of Gaussian games of one size, where both plays have spent as many responses."""
+
+  moves: int
+  games: int
+  responses: list[int]
+  share: list[float]  # Of games in which anticipation is ahead, ties half.
+  low: list[float]  # Agresti and Coull's interval of 95 %.
+  high: list[float]
+  half_since: int | None  # Responses from which on the share is .5 at least.
+  nine_tenths_since: int | None
+  all_first: int | None  # The first responses with a share of 1.
+
+
+class EarlyPart(TypedDict):
+  """The same of the first responses."""
+
+  moves: int
+  games: int
+  responses: list[int]
+  share_by_initial_steps: dict[str, list[float]]
+
+
+class OfCount(TypedDict):
+  """Of a number of anticipated responses."""
+
+  exploitability: float  # Value less worst-case payoff, mean.
+  share_ahead: float  # Of fictitious play.
+
+
+class AnticipationsPart(TypedDict):
+  """Several anticipated responses at equal best responses."""
+
+  moves: int
+  games: int
+  responses: int
+  by_count: dict[str, OfCount]
+
+
+class RatePart(TypedDict):
+  """A cyclic game that both players play the same."""
+
+  moves: int
+  plays: int
+  repetitions: int
+  slope: dict[str, float]  # Of log exploitability by log plays.
+  most_times_plays: dict[str, float]  # Plays times exploitability, the most of any.
+
+
+class Certificate(TypedDict):
+  """Bounds of a game's value."""
+
+  game: str
+  plays: int
+  value: float  # By linear programs.
+  lower: dict[str, float]  # By play, the best of all plays.
+  upper: dict[str, float]
+  holds: bool  # Whether the value lay between the bounds after every play.
+
+
+class PokerPart(TypedDict):
+  """Populations of exact best responses."""
+
+  game: str
+  agents: int
+  repetitions: int
+  by_mixing: dict[str, Band]  # Upper - lower by agent, from the first on.
+
+
+Part: TypeAlias = (
+  SinglePart
+  | SizePart
+  | AheadPart
+  | EarlyPart
+  | AnticipationsPart
+  | RatePart
+  | Certificate
+  | PokerPart
+)
+
+
+class Results(TypedDict):
+  """Of results.json."""
+
+  single: list[SinglePart]
+  size: list[SizePart]
+  ahead: list[AheadPart]
+  early: list[EarlyPart]
+  anticipations: list[AnticipationsPart]
+  rate: list[RatePart]
+  certificate: list[Certificate]
+  poker: list[PokerPart]
+
+
+def assemble(parts: Mapping[str, Part]) -> Results:
+  """Returns the parts by kind."""
+  by_kind: dict[str, list[Part]] = {kind: [] for kind in Results.__annotations__}
+  for name, part in parts.items():
+    by_kind[name.partition("_")[0]].append(part)
+  return cast(Results, by_kind)
+
+
+def table(results: Results) -> str:
+  """Returns all tables in Markdown."""
+  made = (
+    single_table(results),
+    size_table(results),
+    ahead_table(results),
+    early_table(results),
+    anticipations_table(results),
+    rate_table(results),
+    certificate_table(results),
+    poker_table(results),
+  )
+  return "\n\n".join(each for each in made if each)
+
+
+def single_table(results: Results) -> str:
+  """Returns a row a game: worst-case payoffs after half and all best responses."""
+  rows = []
+  for part in results["single"]:
+    bands = part["by_play"].values()
+    last = len(next(iter(bands))["mean"]) - 1
+    cells = (_with_band(band, at) for band in bands for at in (last // 2, last))
+    rows.append([part["game"].replace("_", " "), *cells])
+  header = ["game", "fictitious, half of the responses", "all"]
+  return _markdown([*header, "anticipatory, half of the responses", "all"], rows)
+
+
+def size_table(results: Results) -> str:
+  """Returns a row a size: worst-case payoffs, and in how many games one is ahead."""
+  rows = []
+  for part in results["size"]:
+    cells = (f"{b['mean'][0]:.3f} ± {b['error'][0]:.3f}" for b in _bands(part))
+    rows.append([f"{part['moves']}", *cells, f"{part['share_ahead']:.3f}"])
+  return _markdown(["moves", "fictitious", "anticipatory", "share ahead"], rows)
+
+
+def ahead_table(results: Results) -> str:
+  """Returns a row a size: since when anticipation is ahead, and at some responses."""
+  rows = []
+  for part in results["ahead"]:
+    at = [i for i, b in enumerate(part["responses"]) if b in (4, 10, 20, 30, 50, 100)]
+    since = (part["half_since"], part["nine_tenths_since"], part["all_first"])
+    rows.append(
+      [
+        *(f"{part['moves']}", f"{part['games']:,}"),
+        *("never" if each is None else f"{each}" for each in since),
+        ", ".join(
+          f"{part['share'][i]:.3f} ({part['low'][i]:.3f}, {part['high'][i]:.3f})"
+          f" at {part['responses'][i]}"
+          for i in at
+        ),
+      ]
+    )
+  header = ["moves", "games", ".5 since", ".9 since", "all first at", "share ahead"]
+  return _markdown(header, rows)
+
+
+def early_table(results: Results) -> str:
+  """Returns a row a number of initial steps: the share ahead by best responses."""
+  (part,) = results["early"]
+  rows = [
+    [steps, *(f"{share:.2f}" for share in shares[1:])]
+    for steps, shares in part["share_by_initial_steps"].items()
+  ]
+  return _markdown(["initial steps", *map(str, part["responses"][1:])], rows)
+
+
+def anticipations_table(results: Results) -> str:
+  """Returns a row a number of anticipated responses."""
+  (part,) = results["anticipations"]
+  rows = [
+    [count, f"{of['exploitability']:.4f}", f"{of['share_ahead']:.3f}"]
+    for count, of in part["by_count"].items()
+  ]
+  header = ["anticipated", f"exploitability at {part['responses']}"]
+  return _markdown([*header, "share ahead of fictitious play"], rows)
+
+
+def rate_table(results: Results) -> str:
+  """Returns a row a cyclic game: slopes and the most of plays times exploitability."""
+  rows = []
+  for part in results["rate"]:
+    slopes = (f"{slope:.2f}" for slope in part["slope"].values())
+    most = (f"{each:.2f}" for each in part["most_times_plays"].values())
+    rows.append([f"cyclic {part['moves']}", *slopes, *most])
+  header = ["game", "slope, fictitious", "anticipatory"]
+  return _markdown(
+    [*header, "most t x exploitability, fictitious", "anticipatory"], rows
+  )
+
+
+def certificate_table(results: Results) -> str:
+  """Returns a row a game: its value between the bounds of both plays."""
+  rows = [
+    [
+      part["game"],
+      f"{part['value']:z.4f}",
+      *(
+        f"[{part['lower'][play]:z.4f}, {part['upper'][play]:z.4f}]"
+        for play in part["lower"]
+      ),
+      "yes" if part["holds"] else "NO",
+    ]
+    for part in results["certificate"]
+  ]
+  return _markdown(["game", "value", "fictitious", "anticipatory", "holds"], rows)
+
+
+def poker_table(results: Results) -> str:
+  """Returns a row a game and mixing: what a population loses, by agents."""
+  rows = []
+  for part in results["poker"]:
+    for mixing, band in part["by_mixing"].items():
+      at = [i for i in (2, 4, 8, 12, 20, 40) if i <= part["agents"]]
+      cells = ", ".join(f"{band['mean'][i - 1]:.3f} at {i}" for i in at)
+      rows.append([part["game"], mixing, cells])
+  return _markdown(["game", "mixture", "upper - lower by agents"], rows)
+
+
+def _bands(part: Mapping[str, Any]) -> Sequence[Band]:
+  return list(part["by_play"].values())
+
+
+def _with_band(band: Band, at: int) -> str:
+  return f"{band['mean'][at]:z.3f} ({band['low'][at]:z.3f}, {band['high'][at]:z.3f})"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  return tables.markdown(header, rows) if rows else ""

@@ -1,0 +1,315 @@
+"""What the study computes: a part is a game, a size, or a question of its own."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from typing import TypeAlias
+import zlib
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+
+from experiments.fictitious_play import figures, matrix_games, poker_agents, races
+from experiments.fictitious_play import results as results_lib
+from experiments.fictitious_play.config import Config
+from experiments.fictitious_play.matrix_games import Game
+from experiments.fictitious_play.results import (
+  AheadPart,
+  AnticipationsPart,
+  Band,
+  Certificate,
+  EarlyPart,
+  Part,
+  PokerPart,
+  RatePart,
+  SinglePart,
+  SizePart,
+)
+from experiments.gradient_routing import typed
+from experiments.gradient_routing.running import Outcome, Study
+from undo_jax.frontier import games
+
+Compute: TypeAlias = Callable[[Config, "Source"], Part]
+# Of num_anticipations, what results call the play.
+PLAYS = {"fictitious": 0, "anticipatory": 1}
+_FIRST_FITTED = 20  # Rates are fitted from this play on.
+_WINDOWS = 6
+
+
+class Source:
+  """Randomness of one part: games by numpy, ties by JAX."""
+
+  def __init__(self, seed: int, name: str):
+    number = zlib.crc32(name.encode())
+    self.rng = np.random.default_rng([seed, number])
+    self.key = jax.random.fold_in(jax.random.key(seed), number)
+
+
+def make(config: ConfigDict) -> Study[Part]:
+  """Returns the study of a config, or raises ConfigError."""
+  checked = typed.read(Config, config)
+  return Study(
+    parts=list(_parts(checked)),
+    compute=functools.partial(compute, checked),
+    finish=finish,
+  )
+
+
+def finish(parts: Mapping[str, Part]) -> Outcome:
+  """Returns what came out of all parts."""
+  results = results_lib.assemble(parts)
+  return Outcome(results, figures.draw(results), results_lib.table(results))
+
+
+def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
+  """Yields the parts that are asked for."""
+  parts = _parts(config)
+  for name in names:
+    yield name, parts[name](config, Source(config.seed, name))
+
+
+def single(name: str, game: Game, config: Config, source: Source) -> SinglePart:
+  """Returns worst-case payoffs in one game over random ties."""
+  block = config.single
+  by_play = {}
+  for play, anticipations in PLAYS.items():
+    lower_GxB = races.worst_payoffs(
+      game.payoffs,
+      source.key,
+      block.responses,
+      num_anticipations=anticipations,
+      count=block.repetitions,
+    )
+    by_play[play] = _band(lower_GxB / game.unit)
+  return {"game": name, "repetitions": block.repetitions, "by_play": by_play}
+
+
+def size(moves: int, config: Config, source: Source) -> SizePart:
+  """Returns worst-case payoffs in Gaussian games of one size, below their values."""
+  block = config.sizes
+  payoffs = matrix_games.gaussian(source.rng, block.games, moves)
+  last = {
+    play: races.worst_payoffs(
+      payoffs, source.key, block.responses, num_anticipations=anticipations
+    )[:, -1:]
+    for play, anticipations in PLAYS.items()
+  }
+  share = races.share_ahead(last["anticipatory"], last["fictitious"])
+  return {
+    "moves": moves,
+    "games": block.games,
+    "by_play": {play: _band(values) for play, values in last.items()},
+    "share_ahead": float(share[0]),
+  }
+
+
+def ahead(moves: int, config: Config, source: Source) -> AheadPart:
+  """Returns in which share of games anticipation is ahead, by best responses."""
+  block = config.ahead
+  payoffs = matrix_games.gaussian(source.rng, block.games, moves)
+  plain_GxB, ahead_GxB = (
+    races.worst_payoffs(payoffs, source.key, block.responses, num_anticipations=number)
+    for number in PLAYS.values()
+  )
+  even = np.arange(2, block.responses + 1, 2)  # Where both have finished a play.
+  share = races.share_ahead(ahead_GxB, plain_GxB)[even]
+  low, high = races.agresti_coull(share, block.games)
+
+  def since(holds: Callable[[np.ndarray], np.ndarray]) -> int | None:
+    index = races.first_that(holds, share)
+    return None if index is None else int(even[index])
+
+  ones = np.flatnonzero(share == 1)
+  return {
+    "moves": moves,
+    "games": block.games,
+    "responses": even.tolist(),
+    "share": share.tolist(),
+    "low": low.tolist(),
+    "high": high.tolist(),
+    "half_since": since(lambda share: share >= 0.5),
+    "nine_tenths_since": since(lambda share: share >= 0.9),
+    "all_first": int(even[ones[0]]) if len(ones) else None,
+  }
+
+
+def early(config: Config, source: Source) -> EarlyPart:
+  """Returns the same of the first responses, with plays that do not anticipate."""
+  block = config.early
+  payoffs = matrix_games.gaussian(source.rng, block.games, block.moves)
+  plain_GxB = races.worst_payoffs(payoffs, source.key, block.responses)
+  shares = {}
+  for number in block.initial_steps:
+    other_GxB = races.worst_payoffs(
+      payoffs,
+      source.key,
+      block.responses,
+      num_anticipations=1,
+      num_initial_steps=number,
+    )
+    shares[str(number)] = races.share_ahead(other_GxB, plain_GxB).tolist()
+  return {
+    "moves": block.moves,
+    "games": block.games,
+    "responses": list(range(block.responses + 1)),
+    "share_by_initial_steps": shares,
+  }
+
+
+def anticipations(config: Config, source: Source) -> AnticipationsPart:
+  """Returns how well several anticipated responses do at equal best responses."""
+  block = config.anticipations
+  payoffs = matrix_games.gaussian(source.rng, block.games, block.moves)
+  last = {
+    number: races.worst_payoffs(
+      payoffs, source.key, block.responses, num_anticipations=number
+    )[:, -1]
+    for number in (0, *block.counts)
+  }
+  values = np.array([games.solve(game).value for game in payoffs])
+  return {
+    "moves": block.moves,
+    "games": block.games,
+    "responses": block.responses,
+    "by_count": {
+      str(number): {
+        "exploitability": float(np.mean(values - last[number])),
+        "share_ahead": float(races.share_ahead(last[number], last[0])),
+      }
+      for number in block.counts
+    },
+  }
+
+
+def rate(moves: int, config: Config, source: Source) -> RatePart:
+  """Returns how exploitability falls on a cyclic game that both play the same."""
+  block = config.rates
+  payoffs = matrix_games.cyclic(moves).payoffs
+  keys = jax.random.split(source.key, block.repetitions)
+  slopes, most = {}, {}
+  for play, number in PLAYS.items():
+
+    @jax.jit
+    def exploited(keys: jax.Array, number: int = number) -> jax.Array:
+      def one(key: jax.Array) -> jax.Array:
+        return games.anticipatory_fictitious_play(
+          payoffs, block.plays, key=key, num_anticipations=number, shared=True
+        ).lower_T
+
+      return -jax.vmap(one)(keys)
+
+    exploited_GxT = np.asarray(exploited(keys))
+    slopes[play] = slope(exploited_GxT.mean(axis=0))
+    steps = np.arange(1, block.plays + 1)
+    most[play] = float(np.max(exploited_GxT * steps))
+  return {
+    "moves": moves,
+    "plays": block.plays,
+    "repetitions": block.repetitions,
+    "slope": slopes,
+    "most_times_plays": most,
+  }
+
+
+def slope(exploited_T: np.ndarray) -> float:
+  """Returns the slope of log exploitability by log plays.
+
+  It is fitted to means over windows that grow by a constant factor: after some plays of
+  a cyclic game nothing at all can be exploited.
+  """
+  edges = np.geomspace(_FIRST_FITTED, len(exploited_T), _WINDOWS + 1).astype(int)
+  windows = list(zip(edges[:-1], edges[1:], strict=True))
+  means = [exploited_T[start:end].mean() for start, end in windows]
+  middles = [(start * end) ** 0.5 for start, end in windows]
+  return float(np.polyfit(np.log(middles), np.log(means), 1)[0])
+
+
+def certificate(name: str, game: Game, config: Config, source: Source) -> Certificate:
+  """Returns the bounds of both plays beside the value by linear programs."""
+  solution = games.solve(game.payoffs / game.unit)
+  bounds, holds = {}, True
+  for play, number in PLAYS.items():
+    got = games.anticipatory_fictitious_play(
+      game.payoffs,
+      config.certificates.plays,
+      key=source.key,
+      num_anticipations=number,
+    )
+    lower_T, upper_T = (np.asarray(x) / game.unit for x in (got.lower_T, got.upper_T))
+    rounding = 1e-5 * float(np.abs(game.payoffs).max() / game.unit)
+    holds &= bool((lower_T <= solution.value + rounding).all())
+    holds &= bool((upper_T >= solution.value - rounding).all())
+    bounds[play] = (float(lower_T.max()), float(upper_T.min()))
+  return {
+    "game": name,
+    "plays": config.certificates.plays,
+    "value": solution.value,
+    "lower": {play: low for play, (low, _) in bounds.items()},
+    "upper": {play: high for play, (_, high) in bounds.items()},
+    "holds": holds,
+  }
+
+
+def poker(game: str, config: Config, source: Source) -> PokerPart:
+  """Returns what populations lose to best responses, by agent."""
+  block = config.poker
+  tree = poker_agents.TREES[game]()
+  seeds = source.rng.integers(2**32, size=block.repetitions)
+  by_mixing = {
+    mixing: _band(
+      np.array(
+        [
+          poker_agents.exploitabilities(
+            tree, mixing, block.agents, np.random.default_rng(seed)
+          )
+          for seed in seeds
+        ]
+      )
+    )
+    for mixing in poker_agents.MIXINGS
+  }
+  return {
+    "game": game,
+    "agents": block.agents,
+    "repetitions": block.repetitions,
+    "by_mixing": by_mixing,
+  }
+
+
+def _parts(config: Config) -> dict[str, Compute]:
+  """Returns what computes each part."""
+  parts: dict[str, Compute] = {}
+  for moves in config.single.moves:
+    for kind, made in (
+      ("cyclic", matrix_games.cyclic),
+      ("transitive", matrix_games.transitive),
+    ):
+      name = f"{kind}_{moves}"
+      parts[f"single_{name}"] = functools.partial(single, name, made(moves))
+  for moves in config.sizes.moves:
+    parts[f"size_{moves}"] = functools.partial(size, moves)
+  for moves in config.ahead.moves:
+    parts[f"ahead_{moves}"] = functools.partial(ahead, moves)
+  parts |= {"early": early, "anticipations": anticipations}
+  for moves in config.rates.moves:
+    parts[f"rate_{moves}"] = functools.partial(rate, moves)
+  named = dict(config.certificates.chosen())
+  if (own := config.own.game()) is not None:
+    named["your own"] = own
+  for index, (name, game) in enumerate(named.items()):
+    parts[f"certificate_{index}"] = functools.partial(certificate, name, game)
+  for game in config.poker.games:
+    parts[f"poker_{game}"] = functools.partial(poker, game)
+  return parts
+
+
+def _band(values_GxB: np.ndarray) -> Band:
+  """Returns mean, standard error and the 10 and 90 % quantiles over games."""
+  low, high = np.quantile(values_GxB, (0.1, 0.9), axis=0)
+  error = values_GxB.std(axis=0) / len(values_GxB) ** 0.5
+  return {
+    "mean": values_GxB.mean(axis=0).tolist(),
+    "error": error.tolist(),
+    "low": low.tolist(),
+    "high": high.tolist(),
+  }

@@ -1,0 +1,1 @@
+"""Poker for two: Kuhn's and Leduc as trees, best responses, equilibria."""

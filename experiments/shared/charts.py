@@ -1,0 +1,104 @@
+"""Charts of series over an axis, as SVG files in the style of the project's figures.
+
+A row is a record with "series", "x", "y" and, where there is a band, "low" and "high".
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from undo_jax.frontier.figures import charts, render
+from undo_jax.frontier.figures.charts import Row, Spec
+from undo_jax.frontier.figures.colors import PALETTE
+
+Kind = Literal["linear", "log", "symlog"]
+_WHITE_PAGE = {"ink": "#1b1b1f", "muted": "#5b5b66", "grid": "#e7e7ec"}
+
+
+def rows(
+  series: str,
+  x: Iterable[float],
+  y: Iterable[float],
+  low: Iterable[float] | None = None,
+  high: Iterable[float] | None = None,
+) -> list[Row]:
+  """Returns the rows of one series, with a band where both of its ends are given."""
+  made = [
+    {"series": series, "x": float(one), "y": float(other)}
+    for one, other in zip(x, y, strict=True)
+  ]
+  if low is not None and high is not None:
+    for row, bottom, top in zip(made, low, high, strict=True):
+      row |= {"low": float(bottom), "high": float(top)}
+  return made
+
+
+def panel(
+  data: Sequence[Row],
+  *,
+  x: str,
+  y: str,
+  title: str,
+  scales: tuple[Kind, Kind] = ("linear", "linear"),
+  points: Sequence[str] = (),
+  levels: Sequence[float] = (),
+  width: int = 430,
+  height: int = 270,
+) -> Spec:
+  """Returns a chart of one or several series, the same colors in every panel.
+
+  Args:
+    data: rows; the order of the series is that of the legend and of the colors.
+    x: title of the axis.
+    y: title of the axis.
+    title: of the chart.
+    scales: of x and of y.
+    points: series that are drawn as points, the others as lines.
+    levels: of y, where a dashed line goes across.
+    width: of the chart inside of its axes, pixels.
+    height: likewise.
+  """
+  names = list(dict.fromkeys(row["series"] for row in data))
+  encoding = {
+    "x": _axis("x", x, scales[0]),
+    "y": _axis("y", y, scales[1]),
+    "color": colors("series", names),
+  }
+  banded = [row for row in data if "low" in row]
+  layers = []
+  if banded:
+    ends = {"y": encoding["y"] | {"field": "low"}, "y2": {"field": "high"}}
+    layers.append(charts.layer("area", encoding | ends, rows=banded, opacity=0.16))
+  lines = [row for row in data if row["series"] not in points]
+  layers.append(charts.layer("line", encoding, rows=lines, strokeWidth=1.7))
+  if points:
+    marked = [row for row in data if row["series"] in points]
+    layers.append(charts.layer("point", encoding, rows=marked, size=42, opacity=0.9))
+  if levels:
+    across = [{"y": level} for level in levels]
+    rule = {"y": encoding["y"]}
+    dashed = {"strokeDash": [4, 3], "color": "var(--muted)"}
+    layers.append(charts.layer("rule", rule, rows=across, **dashed))
+  return {"width": width, "height": height, "title": title, "layer": layers}
+
+
+def svg(panels: Sequence[Spec], *, title: str, description: str) -> bytes:
+  """Returns panels, two in a row, as an SVG file; equal panels give equal bytes."""
+  spec = render.styled(charts.panels(panels, min(2, len(panels))))
+  drawn = render.svg(spec, title=title, description=description, name="figure")
+  return render.with_colors(drawn, _WHITE_PAGE).encode()
+
+
+def _axis(field: str, title: str, kind: Kind) -> dict[str, Any]:
+  scale: dict[str, Any] = {"type": kind, "zero": False}
+  if kind == "symlog":
+    scale["constant"] = 1
+  axis = {"labelOverlap": "greedy", "tickCount": 6}
+  return charts.number(field, title=title, scale=scale, axis=axis)
+
+
+def colors(field: str, names: Sequence[str]) -> dict[str, Any]:
+  """Returns a channel of colors with its legend, in the order of the names."""
+  shades = [PALETTE[index % len(PALETTE)] for index in range(len(names))]
+  legend = {"orient": "bottom", "columns": 3, "title": None, "labelLimit": 260}
+  scale = {"domain": list(names), "range": shades}
+  return charts.raw(field, scale=scale, legend=legend)

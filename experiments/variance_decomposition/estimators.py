@@ -1,0 +1,132 @@
+"""The four estimators of the parts of variance, each beside the closed form.
+
+  E1  explained variance V_i by pairs that share the strategy of one factor
+  E2  total effect T_i by a new draw of one factor alone
+  E3  components by crossed tables: all strategies of each factor against all others
+  E4  intervals of components by drawing whole levels of a table again
+
+The estimators are those of undo_jax.frontier.variance, for the seeds of training runs.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from experiments.variance_decomposition import sampling
+from experiments.variance_decomposition.sampling import Strategies, Table
+from undo_jax.frontier import variance
+
+
+class Estimated(TypedDict):
+  """An estimate beside what it estimates."""
+
+  estimate: float
+  standard_error: float
+  exact: float
+
+
+class Coverage(TypedDict):
+  """How often intervals of a component hold it."""
+
+  held: int
+  tables: int
+  median_length: float
+  exact: float
+
+
+def name_of(group: variance.Group) -> str:
+  """Returns the name of a set of factors in results: "chance x first"."""
+  return " x ".join(sorted(group))
+
+
+def first_order(
+  table: Table, rng: np.random.Generator, count: int, parts: variance.Components
+) -> dict[str, Estimated]:
+  """Returns E1 of each factor, by `count` pairs of pairs."""
+  found = {}
+  for factor in table.factors:
+    pairs = []
+    for _ in range(2):
+      one = _draws(table, rng, count)
+      other = {**_draws(table, rng, count), factor: one[factor]}
+      pairs.append([_paired(table, one), _paired(table, other)])
+    estimate = variance.pick_freeze(*pairs)
+    found[factor] = _beside(estimate, variance.explained(parts, [factor]))
+  return found
+
+
+def total(
+  table: Table, rng: np.random.Generator, count: int, parts: variance.Components
+) -> dict[str, Estimated]:
+  """Returns E2 of each factor, by `count` pairs."""
+  one = _draws(table, rng, count)
+  outcome_N = _paired(table, one)
+  found = {}
+  for factor in table.factors:
+    other = {**one, factor: sampling.draw(table, factor, rng, count)}
+    estimate = variance.jansen(outcome_N, _paired(table, other))
+    found[factor] = _beside(estimate, variance.total_effect(parts, [factor]))
+  return found
+
+
+def crossed(
+  tables: Sequence[np.ndarray], factors: Sequence[str], parts: variance.Components
+) -> dict[str, Estimated]:
+  """Returns E3 of each set of factors: the mean over tables, with its error."""
+  estimates = [variance.components(values, factors) for values in tables]
+  found = {}
+  for group, exact in parts.items():
+    each = np.array([of_table[group] for of_table in estimates])
+    error = float(each.std(ddof=1) / len(each) ** 0.5)
+    found[name_of(group)] = _beside(variance.Estimate(float(each.mean()), error), exact)
+  return found
+
+
+def coverage(
+  tables: Sequence[np.ndarray],
+  factors: Sequence[str],
+  parts: variance.Components,
+  resamples: int,
+) -> dict[str, Coverage]:
+  """Returns E4: in how many tables an interval of 95 % holds the component."""
+  intervals = [
+    variance.bootstrap(values, factors, seed=seed, num_resamples=resamples)
+    for seed, values in enumerate(tables)
+  ]
+  found: dict[str, Coverage] = {}
+  for group, exact in parts.items():
+    of_group = [each[group] for each in intervals]
+    found[name_of(group)] = {
+      "held": sum(each.low <= exact <= each.high for each in of_group),
+      "tables": len(of_group),
+      "median_length": float(np.median([each.high - each.low for each in of_group])),
+      "exact": exact,
+    }
+  return found
+
+
+def crossed_tables(
+  table: Table, rng: np.random.Generator, levels: int, count: int
+) -> Iterator[np.ndarray]:
+  """Yields outcomes of `levels` strategies of each factor against each other."""
+  for _ in range(count):
+    yield sampling.crossed(table, _draws(table, rng, levels))
+
+
+def _draws(table: Table, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+  return {name: sampling.draw(table, name, rng, count) for name in table.factors}
+
+
+def _paired(table: Table, strategies: Strategies) -> np.ndarray:
+  """Returns the outcomes of the first strategies of all factors, the second, ..."""
+  count = len(strategies[table.factors[0]])
+  return sampling.play(table, strategies, [np.arange(count)] * len(table.factors))
+
+
+def _beside(estimate: variance.Estimate, exact: float) -> Estimated:
+  return {
+    "estimate": estimate.value,
+    "standard_error": estimate.standard_error,
+    "exact": exact,
+  }

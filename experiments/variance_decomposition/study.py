@@ -1,0 +1,134 @@
+"""What the study computes: a part is a game and how it is played."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+import itertools
+import zlib
+
+from ml_collections import ConfigDict
+import numpy as np
+
+from experiments.gradient_routing import typed
+from experiments.gradient_routing.running import Outcome, Study
+from experiments.poker import equilibrium, kuhn, leduc
+from experiments.poker import tree as trees
+from experiments.poker.tree import CHANCE, FIRST, PLAYERS, SECOND, Profile, Tree
+from experiments.variance_decomposition import estimators, figures, sampling
+from experiments.variance_decomposition import results as results_lib
+from experiments.variance_decomposition.config import Config, Samples
+from experiments.variance_decomposition.results import Part, Split
+from undo_jax.frontier import extensive_form, variance
+
+FACTORS = (*PLAYERS, CHANCE)
+TREES: Mapping[str, Callable[..., Tree]] = {"kuhn": kuhn.tree, "leduc": leduc.tree}
+
+
+def make(config: ConfigDict) -> Study[Part]:
+  """Returns the study of a config, or raises ConfigError."""
+  checked = typed.read(Config, config)
+  return Study(
+    parts=list(_parts(checked)),
+    compute=functools.partial(compute, checked),
+    finish=finish,
+  )
+
+
+def finish(parts: Mapping[str, Part]) -> Outcome:
+  """Returns what came out of all parts."""
+  results = results_lib.assemble(parts)
+  return Outcome(results, figures.draw(results), results_lib.table(results))
+
+
+def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
+  """Yields the parts that are asked for."""
+  parts = _parts(config)
+  for name in names:
+    game, play, profile = parts[name]
+    seed = [config.seed, zlib.crc32(name.encode())]
+    yield name, part(game, play, profile(TREES[game]()), config.samples, seed)
+
+
+def part(
+  game: str, play: str, profile: Profile, samples: Samples, seed: Sequence[int]
+) -> Part:
+  """Returns the closed form and the estimates of a game that is played so."""
+  tree = TREES[game]()
+  components = extensive_form.components(trees.leaves(tree, profile))
+  table = sampling.tabulate(tree, profile, FACTORS)
+  rng = np.random.default_rng(seed)
+  crossed = list(estimators.crossed_tables(table, rng, samples.levels, samples.tables))
+  few = crossed[: samples.intervals]
+  return {
+    "game": game,
+    "play": play,
+    "mean": trees.value(tree, profile),
+    "exploitability": exploitability(tree, profile),
+    "splits": {
+      "deck": split(components),
+      "fresh draws": split(
+        extensive_form.components(trees.leaves(TREES[game](fresh=True), profile))
+      ),
+    },
+    "first_order": estimators.first_order(table, rng, samples.pairs, components),
+    "total": estimators.total(table, rng, samples.pairs, components),
+    "components": estimators.crossed(crossed, FACTORS, components),
+    "coverage": estimators.coverage(few, FACTORS, components, samples.resamples),
+  }
+
+
+def split(components: variance.Components) -> Split:
+  """Returns the closed form as results have it."""
+  effects = variance.effects(components)
+  return {
+    "variance": sum(components.values()),
+    "first_order": {name: effects[name].first_order for name in FACTORS},
+    "total": {name: effects[name].total for name in FACTORS},
+    "components": {
+      estimators.name_of(group): value for group, value in components.items()
+    },
+  }
+
+
+def exploitability(tree: Tree, profile: Profile) -> float:
+  """Returns what both players together gain at most by other strategies."""
+  upper, lower = (equilibrium.exploited(tree, profile, p) for p in PLAYERS)
+  return upper - lower
+
+
+def _parts(
+  config: Config,
+) -> dict[str, tuple[str, str, Callable[[Tree], Profile]]]:
+  """Returns game, play and profile of each part."""
+  parts = {
+    f"{game}_{name}": (game, name.replace("_", " "), profile)
+    for game, (name, profile) in itertools.product(config.games, _PLAYS.items())
+  }
+  if "kuhn" in config.games:
+    for alpha in config.alphas:
+      profile = functools.partial(_of_alpha, alpha)
+      play = f"equilibrium, alpha {alpha:.3g}"
+      parts[f"kuhn_alpha_{alpha:.3g}"] = ("kuhn", play, profile)
+  return parts
+
+
+def _of_alpha(alpha: float, tree: Tree) -> Profile:
+  del tree
+  return kuhn.equilibrium(alpha)
+
+
+def _uniform(tree: Tree) -> Profile:
+  return {player: trees.uniform(tree, player) for player in PLAYERS}
+
+
+def _exploited(responder: str, tree: Tree) -> Profile:
+  """Returns the profile in which one plays uniformly and the other responds best."""
+  profile = _uniform(tree)
+  return {**profile, responder: trees.best_response(tree, profile, responder)}
+
+
+_PLAYS: Mapping[str, Callable[[Tree], Profile]] = {
+  "uniform": _uniform,
+  "equilibrium": lambda tree: equilibrium.solve(tree).profile,
+  "first_responds_to_uniform": functools.partial(_exploited, FIRST),
+  "second_responds_to_uniform": functools.partial(_exploited, SECOND),
+}
