@@ -9,7 +9,8 @@ Five seeds of every model of the arithmetic task and three of the attacker, at s
 learning rates. The first rows are the references and the paper's recipe; then that
 recipe with one thing changed; then what is changed together; then rivals that need no
 unlearning or no teacher. What each needs to know of its rows is the page's third axis.
-`quick` is one seed, to look at.
+`quick` is one seed, to look at. `labels` has the recipes that train on clean rows where
+a classifier selects them by 1, .1 and .01 % of the rows with a label.
 
 Where the values are from: what is in `undo_*` entries besides alpha, updates, mixture
 and temperature is the demo's (configs/arithmetic.py); alphas and updates are those of
@@ -23,10 +24,10 @@ CLEAN = "data_filtering"  # The mixture without forget data.
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: tiny or quick."""
-  size = c.parse_size(arg, ("tiny", "quick"))
+  """Returns the config of a size: tiny, quick or labels."""
+  size = c.parse_size(arg, ("tiny", "quick", "labels"))
   config = c.shipped("arithmetic:tiny")
-  config.seeds = (0, 1, 2, 3, 4) if size == "tiny" else (0,)
+  config.seeds = (0,) if size == "quick" else (0, 1, 2, 3, 4)
   models = config.models
   for name in ("grad_diff", "rmu", "oracle_matching"):
     models[name].run = False
@@ -44,12 +45,43 @@ def get_config(arg: str | None = None) -> c.Config:
     num_steps=120,
     evaluate_every=20,
     evaluations_per_call=6,
-    seeds=(0, 1, 2) if size == "tiny" else (0,),
+    seeds=(0,) if size == "quick" else (0, 1, 2),
   )
   config.report = c.report(
     budgets=(20, 120), filtering="filtering", rival="noised_finetune"
   )
+  if size == "labels":
+    _keep_labels(config)
   return config
+
+
+def _keep_labels(config: c.Config) -> None:
+  """Leaves the references, and the recipes of clean rows by shares of labels."""
+  models, mixtures = config.models, config.mixtures
+  kept = ("base", "data_filtering", "filtering", "max_ent", "noised_finetune")
+  for name in models:
+    models[name].run = models[name].run and name in kept
+  for name, share in (("1e2", 0.01), ("1e3", 0.001), ("1e4", 0.0001)):
+    config.selections[name] = c.selection(share=share)
+    mixtures[f"selected_{name}"] = c.selected(name, mixtures.pretrain)
+    known = {}
+    for part in ("forget", "retain"):
+      known[part] = f"known_{part}_{name}"
+      mixtures[known[part]] = c.labelled(name, mixtures[f"unlearn_{part}"])
+    selected = {"batch": f"selected_{name}"}
+    models[f"max_ent_{name}"] = c.like(models.max_ent, mixture=known)
+    models[f"undo_{name}"] = c.like(
+      models.short_6, mixture=selected, frozen={"teacher": f"max_ent_{name}"}
+    )
+    models[f"masked_{name}"] = c.like(models.base_teaches, mixture=selected)
+    models[f"noised_{name}"] = c.like(models.noised_finetune, mixture=selected)
+    ending = f", {share:.2%} labelled"
+    c.look(models[f"max_ent_{name}"], f"MaxEnt{ending}", "#d55e00", "^")
+    c.look(models[f"undo_{name}"], f"UNDO, selected{ending}", "#0072b2", "D")
+    c.look(
+      models[f"masked_{name}"], f"filter-masked distillation{ending}", "#aa4499", "s"
+    )
+    c.look(models[f"noised_{name}"], f"noised, finetuned{ending}", "#228833", "h")
 
 
 def _declare_knobs(models: c.Config) -> None:
