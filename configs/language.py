@@ -36,7 +36,10 @@ METHOD_RATES = {
 def get_config(arg: str | None = None) -> c.Config:
   """Returns the config of a size: tiny or paper."""
   size = c.parse_size(arg, ("tiny", "paper"))
-  return _tiny() if size == "tiny" else _paper()
+  config = _tiny() if size == "tiny" else _paper()
+  for name, entry in c.relearning(config.attacks.relearn).items():
+    config.attacks[name] = entry
+  return config
 
 
 def _language(
