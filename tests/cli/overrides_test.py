@@ -5,7 +5,8 @@ from ml_collections import config_dict
 import pytest
 
 from undo_jax.cli import overrides
-from undo_jax.utils import config_files
+from undo_jax.utils import config_files, records
+from undo_jax.utils.errors import ConfigError
 
 
 def parse(*arguments, config="arithmetic:tiny"):
@@ -27,9 +28,10 @@ def leaves(config, prefix=""):
 @pytest.mark.parametrize("name", config_files.names())
 def test_every_field_takes_its_own_value_and_none(name):
   expected = dict(leaves(config_files.load(name)))
-  same = [f"--config.{path}={value}" for path, value in expected.items()]
+  named = {path: records.flag(f"config.{path}") for path in expected}
+  same = [f"{named[path]}={value}" for path, value in expected.items()]
   assert dict(leaves(parse(*same, config=name))) == expected
-  nones = [f"--config.{path}=None" for path in expected]
+  nones = [f"{named[path]}=None" for path in expected]
   assert set(dict(leaves(parse(*nones, config=name))).values()) == {None}
 
 
@@ -93,3 +95,30 @@ def test_flags_without_a_value_and_with_it_apart_and_the_last_of_two():
 def test_wrong_fields_and_values_are_named(argument, message):
   with pytest.raises(flags.IllegalFlagValueError, match=message):
     parse(f"--config.{argument}")
+
+
+SELECTING = """
+from undo_jax import config as c
+
+def get_config(arg=None):
+  config = c.shipped("arithmetic:tiny")
+  config.selections.few = c.selection(share=0.01)
+  config.mixtures.clean = c.selected("few", config.mixtures.pretrain)
+  return config
+"""
+
+
+def test_a_name_with_a_colon_stands_in_brackets(tmp_path):
+  (tmp_path / "selecting.py").write_text(SELECTING)
+  file = str(tmp_path / "selecting.py")
+  flag = records.flag("config.mixtures.clean.forget:few")
+  assert flag == "--config.mixtures.clean['forget:few']"
+  config = parse(f"{flag}=0.25", "--config.mixtures.pretrain.retain=0.7", config=file)
+  weights = {name: w for name, w in config.mixtures.clean.items() if w}
+  assert weights == {"retain:few": 0.7, "forget:few": 0.25}
+  for given, said in (
+    ("mixtures.clean.forget:few", r"expected --config.mixtures.clean\['forget:few'\]"),
+    ("mixtures.clean['forget:fwe']", "clean has no field forget:fwe; did you mean for"),
+  ):
+    with pytest.raises(ConfigError, match=said):
+      overrides.check_fields(config, [f"--config.{given}=0.1"])

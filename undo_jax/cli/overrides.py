@@ -8,9 +8,9 @@ import sys
 
 from absl import flags
 from ml_collections import config_dict, config_flags
-from ml_collections.config_flags import tuple_parser
+from ml_collections.config_flags import config_path, tuple_parser
 
-from undo_jax.utils import config_files
+from undo_jax.utils import config_files, records
 from undo_jax.utils.errors import ConfigError
 
 
@@ -48,7 +48,13 @@ def check_fields(config: config_dict.ConfigDict, argv: Sequence[str]) -> None:
 
 
 def _check_field(config: config_dict.ConfigDict, path: str) -> None:
-  parts = path.split(".")
+  try:
+    parts = [str(part) for part in config_path.split(path)]
+  except ValueError:  # As 'mixtures.selected.retain:few', whose colon needs brackets.
+    parts = path.split(".")
+    if ":" in path:
+      named = records.flag(f"config.{path}")
+      raise ConfigError(f"--config.{path}: expected {named} in quotes") from None
   place: object = config
   for depth, name in enumerate(parts):
     if not isinstance(place, config_dict.ConfigDict) or name not in place:

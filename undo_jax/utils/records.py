@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 import pydantic
@@ -145,8 +146,15 @@ def fixable(error: FieldError) -> ConfigError:
   prefix = f"{_WHERE}."
   if not error.field.startswith(prefix):
     return error
-  flag = error.field.split("[")[0]
-  return ConfigError(f"{error}; set it by --{flag}=VALUE or in the config file")
+  return ConfigError(
+    f"{error}; set it by {flag(error.field)}=VALUE or in the config file"
+  )
+
+
+def flag(field: str) -> str:
+  """Returns the flag of a config's field: of names with a colon in brackets."""
+  named = re.sub(r"\.([^.\[]*:[^.\[]*)", r"['\1']", field.split("[")[0])
+  return f"--{named}"
 
 
 def _join(path: str, location: tuple[int | str, ...]) -> str:
