@@ -189,18 +189,19 @@ TEXT = "12 + 3 = 15."
 
 
 def encoded(folder):
+  """Returns ids, or None where the documents' reader names the text in an error."""
   made = tokenizers.make(f"huggingface:{folder}")
   try:
     return made.encode(TEXT)
-  except Exception as error:  # noqa: BLE001  The library's own, whatever it is.
-    return type(error)
+  except ValueError:
+    return None
 
 
 @changes(characters("tokenizer.json"), is_json=True, examples=60)
 def test_a_tokenizer(tokenizer, data):
   (tokenizer / "tokenizer.json").write_bytes(data)
   found = read(lambda: encoded(tokenizer))
-  if isinstance(found, list):
+  if found is not None:
     upstream = library.Tokenizer.from_buffer(data)
     assert found == upstream.encode(TEXT, add_special_tokens=False).ids
 
@@ -209,7 +210,8 @@ def test_a_tokenizer(tokenizer, data):
 def test_a_config_of_a_tokenizer(tokenizer, data):
   (tokenizer / "tokenizer.json").write_bytes(characters("tokenizer.json"))
   (tokenizer / "tokenizer_config.json").write_bytes(data)
-  assert isinstance(read(lambda: encoded(tokenizer)), list | None)
+  found = read(lambda: encoded(tokenizer))
+  assert found is None or found == tokenizers.make("characters:arithmetic").encode(TEXT)
 
 
 # MARK: documents

@@ -113,3 +113,10 @@ def test_a_unigram_model_that_changes_text_is_refused(tmp_path):
   (tmp_path / "out").mkdir()
   with pytest.raises(ConfigError, match="changes text .* give --tokenizer=huggingface"):
     tokenizer_export.write(f"sentencepiece:{tmp_path}", tmp_path / "out")
+
+
+def test_text_of_unknown_characters_is_one_error_as_with_ours(tmp_path):
+  tokenizer_export.write("characters:arithmetic", tmp_path)
+  for name in ("characters:arithmetic", f"huggingface:{tmp_path}"):
+    with pytest.raises(ValueError, match="character"):
+      tokenizers.make(name).encode("1 + é")

@@ -111,18 +111,28 @@ class HuggingFaceTokenizer:
     """Returns the ids of a text, without special ones.
 
     Raises:
-      ValueError: if a special token is a single character and the text has it.
+      ValueError: if a special token is a single character and the text has it, or the
+        library cannot encode the text.
     """
     ids: list[int] = []
     parts = [text]
     while parts:
       part = parts.pop()
-      encoding = self._tokenizer.encode(part, add_special_tokens=False)
+      encoding = self._encode(part)
       if self._special.isdisjoint(encoding.ids):
         ids += encoding.ids
       else:
         parts += reversed(self._cut(part, encoding))
     return ids
+
+  def _encode(self, text: str) -> Any:
+    try:
+      return self._tokenizer.encode(text, add_special_tokens=False)
+    except Exception as error:  # noqa: BLE001  The library's have no class.
+      raise ValueError(
+        f"expected text of which the tokenizer knows all characters ({error}); remove "
+        "the others or give another tokenizer"
+      ) from None
 
   def encode_chat(self, text: str) -> list[int]:
     """Returns the ids of a text in which special tokens stand for themselves.
@@ -225,9 +235,10 @@ def _named_id(role: str, naming: dict, tokenizer: Any) -> int | None:
       if value is None:
         return None
       if isinstance(value, str):
-        index = tokenizer.token_to_id(value)
+        is_text = value == value.encode(errors="ignore").decode()  # No half character.
+        index = tokenizer.token_to_id(value) if is_text else None
       else:
-        is_id = type(value) is int and value >= 0
+        is_id = type(value) is int and 0 <= value < 2**31
         index = value if is_id and tokenizer.id_to_token(value) is not None else None
       if index is None:
         raise ConfigError(
