@@ -22,10 +22,10 @@ def get_config(arg: str | None = None) -> c.Config:
   config.games = ("kuhn", "leduc")  # Some of these.
   config.alphas = (0.0, 1 / 6, 1 / 3)  # Kuhn's equilibria, each in [0, 1/3].
   config.samples = c.block(
-    pairs=100_000,  # Of E1 and E2, of each factor.
+    pairs=40_000,  # Of E1 and E2, of each factor.
     levels=6,  # Strategies of each factor in a crossed table.
     tables=400,  # Crossed tables of E3.
-    intervals=100,  # Crossed tables of which E4 gives intervals.
+    intervals=40,  # Crossed tables of which E4 gives intervals.
     resamples=200,  # Of each interval.
   )
   if size == "tiny":

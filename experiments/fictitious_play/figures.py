@@ -25,10 +25,15 @@ def draw(results: Results) -> dict[str, bytes]:
       " the 10 to the 90 % quantile.",
     ),
     "ahead.svg": charts.svg(
-      [ahead(results), early(results)],
+      [ahead(results)],
       title="In how many Gaussian games anticipation is ahead",
-      description="Share of games by best responses, with intervals of 95 %, and of the"
-      " first responses by initial steps of plain fictitious play.",
+      description="Share of games by best responses, with intervals of 95 %.",
+    ),
+    "early.svg": charts.svg(
+      [early(results)],
+      title="In how many Gaussian games anticipation is ahead at first",
+      description="Share of games by best responses, and by how many plays after the"
+      " first do not anticipate.",
     ),
   }
   if results["poker"]:

@@ -248,7 +248,7 @@ def poker_table(results: Results) -> str:
   for part in results["poker"]:
     for mixing, band in part["by_mixing"].items():
       at = [i for i in (2, 4, 8, 12, 20, 40) if i <= part["agents"]]
-      cells = ", ".join(f"{band['mean'][i - 1]:.3f} at {i}" for i in at)
+      cells = ", ".join(f"{band['mean'][i - 1]:z.3f} at {i}" for i in at)
       rows.append([part["game"], mixing, cells])
   return _markdown(["game", "mixture", "upper - lower by agents"], rows)
 

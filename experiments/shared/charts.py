@@ -67,7 +67,7 @@ def panel(
   layers = []
   if banded:
     ends = {"y": encoding["y"] | {"field": "low"}, "y2": {"field": "high"}}
-    layers.append(charts.layer("area", encoding | ends, rows=banded, opacity=0.16))
+    layers.append(charts.layer("area", encoding | ends, rows=banded, opacity=0.2))
   lines = [row for row in data if row["series"] not in points]
   layers.append(charts.layer("line", encoding, rows=lines, strokeWidth=1.7))
   if points:
@@ -99,6 +99,6 @@ def _axis(field: str, title: str, kind: Kind) -> dict[str, Any]:
 def colors(field: str, names: Sequence[str]) -> dict[str, Any]:
   """Returns a channel of colors with its legend, in the order of the names."""
   shades = [PALETTE[index % len(PALETTE)] for index in range(len(names))]
-  legend = {"orient": "bottom", "columns": 3, "title": None, "labelLimit": 260}
+  legend = {"orient": "bottom", "columns": 3, "title": None, "symbolOpacity": 1}
   scale = {"domain": list(names), "range": shades}
   return charts.raw(field, scale=scale, legend=legend)

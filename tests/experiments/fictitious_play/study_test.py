@@ -27,7 +27,7 @@ def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path):
   assert of_steps["share_by_initial_steps"]["0"][0] == 0.5  # The same first play.
   assert results["anticipations"][0]["by_count"]["0"]["share_ahead"] == 0.5
   assert results["rate"][0]["slope"]["anticipatory"] < -0.8
-  for name in ("single", "sizes", "ahead", "poker"):
+  for name in ("single", "sizes", "ahead", "early", "poker"):
     assert b"<svg" in (tmp_path / f"figures/{name}.svg").read_bytes()[:200]
   assert len(results_lib.table(results).split("\n\n")) == 8
   before = (tmp_path / "parts/early.json").stat().st_mtime_ns
