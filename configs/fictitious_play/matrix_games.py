@@ -52,7 +52,7 @@ def get_config(arg: str | None = None) -> c.Config:
     plays=2_000,  # Of both kinds of play.
   )
   config.certificates = c.block(  # The value of games by name, between bounds.
-    games=("all",),  # Names of experiments/fictitious_play/matrix_games.py, or all.
+    games=("all",),  # Names of experiments/fictitious_play/matrix_games.py; or all.
     plays=1_000,  # Of both kinds of play.
   )
   config.poker = c.block(  # Populations with exact best responses.
@@ -71,6 +71,6 @@ def get_config(arg: str | None = None) -> c.Config:
     config.early.update(moves=3, games=20, responses=12, initial_steps=(0, 2))
     config.anticipations.update(counts=(0, 1), moves=3, games=20, responses=12)
     config.rates.update(moves=(3,), repetitions=4, plays=60)
-    config.certificates.update(games=("biased",), plays=30)
+    config.certificates.update(games=(), plays=30)
     config.poker.update(games=("kuhn",), agents=6, repetitions=2)
   return config
