@@ -103,8 +103,8 @@ def test_the_weights_with_the_largest_gradients_on_forget_rows_are_trained(finis
   assert moved[sizes > 1.01 * limit].mean() > 0.98  # Adam moves all it may.
 
 
-def test_all_end(finished):
-  _, outcomes = finished
-  for name in NAMES:
-    assert outcomes[name]["updates"] == 2
-    assert 0 <= outcomes[name]["scores"]["retain"] <= 1
+def test_distance_regularization_reads_no_row_that_is_labelled_forget(finished):
+  run, outcomes = finished
+  stage = next(s for s in run.stages if s.name == "distance")
+  assert set(stage.parts) == {"retain"}
+  assert {outcomes[name]["updates"] for name in NAMES} == {2}

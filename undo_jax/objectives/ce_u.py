@@ -60,13 +60,7 @@ def make(
     lost = without_target(logits, forget["targets"], forget["mask"])
     return lost, {"forget_without_target": lost}
 
-  return retention.beside(
-    apply,
-    term,
-    retain_weight=retain_weight,
-    forget_weight=forget_weight,
-    retain_loss=retain_loss,
-  )
+  return retention.beside(apply, term, retain_weight, forget_weight, retain_loss)
 
 
 METHOD = Method(

@@ -28,13 +28,7 @@ def make(
     lost = cross_entropy(logits, forget["targets"], forget["mask"])
     return SumCount(-lost.sum, lost.count), {"forget_cross_entropy": lost}
 
-  return retention.beside(
-    apply,
-    term,
-    retain_weight=retain_weight,
-    forget_weight=forget_weight,
-    retain_loss=retain_loss,
-  )
+  return retention.beside(apply, term, retain_weight, forget_weight, retain_loss)
 
 
 METHOD = Method(

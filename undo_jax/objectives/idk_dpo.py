@@ -66,14 +66,10 @@ def make(
       lost = preference_loss(difference_B, jnp.zeros_like(difference_B), mask, beta)
       return lost, {"forget_preference": lost}
 
-    whole = retention.beside(
-      apply,
-      term,
-      retain_weight=retain_weight,
-      forget_weight=forget_weight,
-      retain_loss=retain_loss,
+    weights = retain_weight, forget_weight
+    return retention.beside(apply, term, *weights, retain_loss)(
+      params, frozen, batch, key
     )
-    return whole(params, frozen, batch, key)
 
   return objective
 

@@ -50,13 +50,7 @@ def make(
     uniform = uniform_kl(logits, forget["mask"])
     return uniform, {"forget_uniform_kl": uniform}
 
-  return retention.beside(
-    apply,
-    term,
-    retain_weight=retain_weight,
-    forget_weight=forget_weight,
-    retain_loss=retain_loss,
-  )
+  return retention.beside(apply, term, retain_weight, forget_weight, retain_loss)
 
 
 METHOD = Method(

@@ -61,13 +61,7 @@ def make(
     lost = preference_loss(row_nll(logits, targets, mask), before_B, mask, beta)
     return lost, {"forget_preference": lost}
 
-  return retention.beside(
-    apply,
-    term,
-    retain_weight=retain_weight,
-    forget_weight=forget_weight,
-    retain_loss=retain_loss,
-  )
+  return retention.beside(apply, term, retain_weight, forget_weight, retain_loss)
 
 
 METHOD = Method(

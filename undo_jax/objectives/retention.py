@@ -53,7 +53,6 @@ def make(apply: Callable, loss: str) -> Term:
 def beside(
   apply: Callable,
   forget_term: Term,
-  *,
   retain_weight: float,
   forget_weight: float,
   retain_loss: str,

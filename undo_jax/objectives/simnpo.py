@@ -38,13 +38,7 @@ def make(
     lost = preference_loss(mean_B, jnp.full_like(mean_B, margin), mask, beta)
     return lost, {"forget_preference": lost}
 
-  return retention.beside(
-    apply,
-    term,
-    retain_weight=retain_weight,
-    forget_weight=forget_weight,
-    retain_loss=retain_loss,
-  )
+  return retention.beside(apply, term, retain_weight, forget_weight, retain_loss)
 
 
 METHOD = Method(

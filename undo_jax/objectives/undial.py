@@ -65,13 +65,7 @@ def make(
     lost = loss(logits, teacher, forget["targets"], forget["mask"])
     return lost, {"forget_lowered_target": lost}
 
-  return retention.beside(
-    apply,
-    term,
-    retain_weight=retain_weight,
-    forget_weight=forget_weight,
-    retain_loss=retain_loss,
-  )
+  return retention.beside(apply, term, retain_weight, forget_weight, retain_loss)
 
 
 METHOD = Method(
