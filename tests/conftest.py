@@ -76,8 +76,9 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_by_children(shared):
-  """Where tests/children.py keeps programs."""
+  """Where processes that tests start keep programs, and not in the user's cache."""
   os.environ.setdefault("TESTS_COMPILED", str(shared / "compiled"))
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["TESTS_COMPILED"])
 
 
 @contextlib.contextmanager

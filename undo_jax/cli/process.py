@@ -17,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from undo_jax.distributed import preemption
-from undo_jax.utils import allocator, extras
+from undo_jax.utils import allocator, compilation_cache, extras
 from undo_jax.utils.errors import ConfigError, RunFailed
 
 LOGGER = logging.getLogger("undo_jax")
@@ -40,6 +40,7 @@ def run(main: Main, *, page: str) -> None:
     with one_line():
       _show_progress()
       allocator.keep_freed_memory()
+      compilation_cache.use()
       _meet()
       preemption.listen()
       main(argv)

@@ -5,6 +5,7 @@ from undo_jax.utils.errors import ConfigError
 # Import name of a library -> the extra of setup.cfg that brings it.
 EXTRAS = {
   "array_record": "data",
+  "filelock": "run",
   "gcsfs": "gcs",
   "gguf": "gguf",
   "google": "data",  # Of protobuf.
