@@ -271,3 +271,74 @@ def test_a_vector_without_the_rule_zero_is_an_error():
 def test_a_rule_that_matches_nothing_is_an_error():
   with pytest.raises(ValueError, match="matches no parameter"):
     toward_init({"kernel": jnp.zeros((2, 2))}, KEY, alpha=0.5, beta=0.5)
+
+
+@functools.partial(jax.jit, static_argnames=("share", "is_largest", "rules"))
+def along_directions(params, alpha, low, beta, share, is_largest, rules=()):
+  return interpolation.along_directions(
+    params,
+    interpolation.toward_init(params, KEY, alpha=1.0, beta=beta),
+    alpha=interpolation.alphas(params, alpha, rules),
+    low=interpolation.alphas(params, low, rules),
+    share=share,
+    is_largest=is_largest,
+  )
+
+
+@pytest.mark.parametrize("is_largest", [True, False])
+def test_noise_along_singular_directions_against_float64(is_largest):
+  params, high, low, share = tree(), 0.8, 0.1, 0.35
+  fresh = toward_init(params, KEY, alpha=1.0, beta=0.5)
+  got = along_directions(params, high, low, 0.5, share, is_largest)
+
+  def check(leaf, fresh, got):
+    leaf, step = leaf.astype(np.float64), fresh.astype(np.float64) - leaf
+    count = round(share * min(leaf.shape))
+    left, _, right = np.linalg.svd(leaf)
+    chosen = slice(count) if is_largest else slice(min(leaf.shape) - count, None)
+    if leaf.shape[0] <= leaf.shape[1]:
+      inside = left[:, : leaf.shape[0]][:, chosen]
+      along = inside @ inside.T @ step
+    else:
+      inside = right[: leaf.shape[1]][chosen]
+      along = step @ inside.T @ inside
+    expected = leaf + low * step + (high - low) * along
+    np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5)
+
+  check(params["embedding"], fresh["embedding"], np.asarray(got["embedding"]))
+  for layer in range(3):
+    at = (x["layers"]["mlp"]["kernel"][layer] for x in (params, fresh, got))
+    check(*map(np.asarray, at))
+  # What has no directions moves by the mean strength.
+  strength = low + share * (high - low)
+  for at in NORMS.values():
+    np.testing.assert_allclose(at(got), (1 - strength) * at(params), rtol=1e-5)
+
+
+def test_all_singular_directions_are_uniform_noise_and_none_are_low():
+  params = tree()
+  for share, strength in ((1.0, 0.6), (0.0, 0.2)):
+    got = along_directions(params, 0.6, 0.2, 0.3, share, True)
+    expected = toward_init(params, KEY, alpha=np.float32(strength), beta=0.3)
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5), got, expected
+    )
+
+
+def test_shrinking_chosen_singular_values_leaves_the_others():
+  got = along_directions(tree(), 1.0, 0.0, 0.0, 0.25, True)
+  before = np.linalg.svd(tree()["embedding"], compute_uv=False)
+  after = np.linalg.svd(np.asarray(got["embedding"]), compute_uv=False)
+  np.testing.assert_allclose(after[:45], before[15:], rtol=1e-4)
+  np.testing.assert_allclose(after[45:], 0, atol=1e-4)
+
+
+def test_alphas_by_path_hold_along_directions():
+  rules = (("embedding", (), 0.0), ("layers/mlp/.*", (1,), 0.5))
+  along = functools.partial(along_directions, tree(), 0.9, 0.1, 0.3, 0.5, True)
+  got, plain = along(rules), along()
+  np.testing.assert_allclose(got["embedding"], tree()["embedding"], atol=1e-6)
+  uniform = toward_init(tree(), KEY, alpha=np.float32(0.5), beta=0.3)
+  kernels = [x["layers"]["mlp"]["kernel"] for x in (got, uniform, plain)]
+  np.testing.assert_allclose(kernels[0][1], kernels[1][1], rtol=0, atol=1e-5)
+  np.testing.assert_array_equal(kernels[0][0], kernels[2][0])

@@ -518,9 +518,11 @@ def saliency() -> Config:
   return config_dict.create(
     # saliency: by squared gradients F, those with the highest F_forget / (F_forget +
     # F_retain); random: a control; dampening: selective synaptic dampening with
-    # noise.alpha = 1 and noise.beta = 0; None: all weights.
+    # noise.alpha = 1 and noise.beta = 0; largest_singular or smallest_singular: of
+    # each matrix the directions with the largest or smallest singular values; None:
+    # all weights.
     by=config_dict.placeholder(str),
-    share=0.5,  # Of all weights, which get noise.alpha ...
+    share=0.5,  # Of all weights, or directions, which get noise.alpha ...
     low=0.0,  # ... and the alpha of the others.
     granularity="weight",  # Or unit: the inputs of an output, the entries of a token.
     selection=10.0,  # Of dampening: where F_forget is above so many F_retain ...
@@ -943,7 +945,7 @@ def shaped(
     entry: of UNDO, or any that starts from a model.
     shares: of all weights that get `alpha`, a model of each.
     alpha: noise strength of these, in [0, 1].
-    by: saliency or, as a control, random.
+    by: saliency, largest_singular, smallest_singular or, as a control, random.
     saliency: other fields, see the function of that name.
     changes: other fields of the entry.
   """

@@ -150,5 +150,58 @@ def toward_init(
   )
 
 
+def along_directions(
+  params: Params,
+  fresh: Params,
+  *,
+  alpha: Params,
+  low: Params,
+  share: float,
+  is_largest: bool,
+) -> Params:
+  """Interpolates matrices toward fresh ones in some of their singular directions.
+
+  theta' = theta + M (fresh - theta),  M = low * I + (alpha - low) * P
+
+  P projects onto the left singular vectors of theta that belong to the share of its
+  singular values which is largest, or smallest; of a matrix with more rows than columns
+  onto the right ones, and M acts from the right. With share = 1 all are chosen, and it
+  is `toward_init`'s theta' = (1 - alpha) * theta + alpha * fresh. With fresh = 0 the
+  chosen singular values are multiplied by 1 - alpha, the others by 1 - low.
+
+  Each matrix is decomposed as a whole, in float32, on every device.
+
+  Args:
+    params: theta. The last two axes are a matrix's; what has one axis has no
+      directions, M is low + share * (alpha - low) there. Under layers/, an axis more.
+    fresh: a tree like it: `toward_init` of it with alpha = 1.
+    alpha: a tree like it of arrays that broadcast to it and have one value a matrix,
+      as `alphas` returns it; of the chosen directions.
+    low: likewise, of the others.
+    share: of the directions of each matrix, in [0, 1]; rounded to the nearest number.
+    is_largest: whether the largest are chosen.
+
+  Returns:
+    A tree like `params`, with its dtypes.
+  """
+
+  def moved(path, leaf, new, alpha, low):
+    step = new.astype(jnp.float32) - leaf
+    axes = leaf.ndim - path.startswith("layers/")
+    if axes < 2:
+      return (leaf + (low + share * (alpha - low)) * step).astype(leaf.dtype)
+    is_tall = leaf.shape[-2] > leaf.shape[-1]
+    left = jnp.swapaxes(leaf, -1, -2) if is_tall else leaf
+    vectors, _, _ = jnp.linalg.svd(left.astype(jnp.float32), full_matrices=False)
+    count = round(share * vectors.shape[-1])
+    first = 0 if is_largest else vectors.shape[-1] - count
+    chosen = vectors[..., first : first + count]
+    projection = jnp.einsum("...ik,...jk->...ij", chosen, chosen)
+    along = step @ projection if is_tall else projection @ step
+    return (leaf + low * step + (alpha - low) * along).astype(leaf.dtype)
+
+  return trees.map_with_path(moved, params, fresh, alpha, low)
+
+
 def _is_unit(value) -> bool:
   return bool(np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)))

@@ -37,9 +37,14 @@ class NoiseShape:
 
   # saliency: the share of all weights with the highest F_forget / (F_forget +
   # F_retain), of squared gradients F; random: a random share; dampening: see
-  # training.saliency.damped, whose alphas are multiplied by the noise's; None: all.
-  by: Literal["saliency", "random", "dampening"] | None = None
-  share: float = 0.5  # Of all weights.
+  # training.saliency.damped, whose alphas are multiplied by the noise's;
+  # largest_singular, smallest_singular: of each matrix a share of its singular
+  # directions, see interpolation.along_directions; None: all.
+  by: (
+    Literal["saliency", "random", "dampening", "largest_singular", "smallest_singular"]
+    | None
+  ) = None
+  share: float = 0.5  # Of all weights, or of each matrix's directions.
   low: float = 0.0  # The alpha of the others.
   granularity: Literal["weight", "unit"] = "weight"
   selection: float = 10.0  # Of dampening.
@@ -48,6 +53,13 @@ class NoiseShape:
   def __post_init__(self):
     records.unit(self, "share", "low")
     records.not_negative(self, "selection", "dampening")
+    if self.is_singular and self.granularity != "weight":
+      raise FieldError("granularity", f"weight with by={self.by}", self.granularity)
+
+  @property
+  def is_singular(self) -> bool:
+    """Whether singular directions get the alpha, and not entries."""
+    return self.by in ("largest_singular", "smallest_singular")
 
 
 @record
@@ -92,7 +104,7 @@ class Saliency(NoiseShape):
   @property
   def reads_gradients(self) -> bool:
     """Whether it needs the squared gradients of a model."""
-    return self.by not in (None, "random")
+    return self.by in ("saliency", "dampening")
 
 
 @record

@@ -94,18 +94,28 @@ def noise(
   shardings = _shardings(abstract_params(model, mesh))
 
   def toward_init(params, key, alpha, beta, fisher=None, shape_key=None):
-    if shape is not None:
-      shape_key = key if shape_key is None else shape_key
-      alpha = _shaped(shape, params, shape_key, alpha, fisher)
-    alpha = interpolation.alphas(params, alpha, rules) if rules else alpha
-    return interpolation.toward_init(
+    interpolate = functools.partial(
+      interpolation.toward_init,
       params,
       key,
-      alpha=alpha,
       beta=beta,
       rules=noise_rules(model),
       trainable=trainable,
     )
+    if shape is not None and shape.is_singular:
+      return interpolation.along_directions(
+        params,
+        interpolate(alpha=1.0),
+        alpha=interpolation.alphas(params, alpha, rules),
+        low=interpolation.alphas(params, shape.low, rules),
+        share=shape.share,
+        is_largest=shape.by == "largest_singular",
+      )
+    if shape is not None:
+      shape_key = key if shape_key is None else shape_key
+      alpha = _shaped(shape, params, shape_key, alpha, fisher)
+    alpha = interpolation.alphas(params, alpha, rules) if rules else alpha
+    return interpolate(alpha=alpha)
 
   return jax.jit(toward_init, out_shardings=shardings)
 
