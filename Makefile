@@ -6,7 +6,7 @@ WORKDIR ?= runs/arithmetic
 EXAMPLES ?= 2000
 CONFIG ?= arithmetic:tiny
 
-.PHONY: demo test fuzz check audit format clean
+.PHONY: demo test fuzz check docs audit format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -26,6 +26,10 @@ check: $(VENV)/.developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The documentation as a site, site/index.html; any warning is an error.
+docs: $(VENV)/.documented
+	$(BIN)/zensical build --strict
 
 # Security: ruff's S rules, and what a service on the network knows of dependencies.
 audit: $(VENV)/.developed
@@ -52,5 +56,9 @@ $(VENV)/.developed: $(VENV)/.tested
 	$(BIN)/pip install --quiet --editable '.[test,dev]'
 	touch $@
 
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

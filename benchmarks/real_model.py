@@ -1,7 +1,7 @@
 """Tokens a second on a real model, undo_jax against transformers in PyTorch.
 
 COMMAND, an hour or more on 2 CPU cores; the checkpoint comes from
-`undo-jax import_gguf` (README, section on your own models) or is any other Hugging
+`undo-jax import_gguf` (docs/your_own_model.md) or is any other Hugging
 Face directory:
 
   python -m benchmarks.real_model --checkpoint=DIRECTORY --rounds=3

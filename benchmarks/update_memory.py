@@ -1,7 +1,7 @@
 """Memory and time of a real model's updates, undo_jax against PyTorch.
 
 COMMAND, some minutes on 2 CPU cores; the checkpoint comes from
-`undo-jax import_gguf` (README, section on pretrained models) or is any other Hugging
+`undo-jax import_gguf` (docs/your_own_model.md) or is any other Hugging
 Face directory:
 
   python -m benchmarks.update_memory --checkpoint=DIRECTORY --rounds=3

@@ -6,8 +6,8 @@ COMMAND, 13 minutes on 2 CPU cores, ends in runs/arithmetic/report.html:
       --workdir=runs/arithmetic
 
 Sizes: `tiny` trains 0.4 M parameters on equations, one a row; `small` 1.3 M on
-packed equations, word problems and English text (README's section on languages says
-where that comes from; two hours); `paper` is the paper's 0.3 B model with its
+packed equations, word problems and English text (docs/languages.md says where
+that comes from; two hours); `paper` is the paper's 0.3 B model with its
 schedules, three quarters of its data English from data/fineweb and Gemma's tokenizer.
 Every value can be overridden: 
 --config.models.undo.sweep.noise.alpha="(0.2,0.8)".

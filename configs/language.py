@@ -1,7 +1,7 @@
 """The language setting of the UNDO paper: keep English, forget Korean.
 
-COMMAND, which ends in runs/language/report.html; README's section on languages says
-where the texts come from:
+COMMAND, which ends in runs/language/report.html; docs/languages.md says where
+the texts come from:
 
   python -m experiments.undo --config=configs/language.py:tiny --workdir=runs/language
 

@@ -1,6 +1,6 @@
 """A real pretrained model: SmolLM2-135M-Instruct, or any checkpoint in its place.
 
-COMMANDS (README, section on pretrained models, says where weights and texts come from):
+COMMANDS (docs/your_own_model.md says where weights and texts come from):
 
   python -m experiments.undo --config=configs/smollm2.py:tiny --workdir=runs/smollm2
   python -m experiments.undo --config=configs/smollm2.py:tofu_tiny --workdir=runs/tofu
