@@ -44,7 +44,7 @@ $(VENV)/.installed: setup.py setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \
 	  'Python 3.11 or newer is needed, this is ' + sys.version.split()[0] + \
 	  '; give another one: make PYTHON=python3.12 ...')"
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)  # One that is there keeps its Python.
 	$(BIN)/pip install --quiet --editable '.[run]'
 	touch $@
 

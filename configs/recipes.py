@@ -110,6 +110,14 @@ def _declare_knobs(models: c.Config) -> None:
   models.undo_shaped = c.shaped(models.undo, shares=(0.5,))
   models.undo_random = c.shaped(models.undo, shares=(0.5,), by="random")
   c.look(models.undo_random, "UNDO, random half", "#999933", "v")
+  for which in ("largest", "smallest"):
+    name = f"undo_{which}"
+    models[name] = c.shaped(models.undo, shares=(0.5,), by=f"{which}_singular")
+    c.look(models[name], f"UNDO, {which} singular half", "#bb5566", "v")
+  models.undo_again = c.like(models.undo, noise={"again_every": 50}, **half)
+  c.look(models.undo_again, "UNDO, noised again", "#6699cc", "o")
+  models.undo_muon = c.like(models.undo, optimizer={"name": "muon"}, **half)
+  c.look(models.undo_muon, "UNDO, Muon", "#004488", "o")
 
 
 def _declare_together(models: c.Config) -> None:
@@ -139,6 +147,13 @@ def _declare_rivals(models: c.Config) -> None:
       batch_size=128,
     )
     c.look(models[name], "noised, finetuned", "#228833", "h")
+
+  for share, num_steps in ((0.5, 200), (0.6, 300), (0.7, 400)):
+    name = f"shaped_finetune_{round(10 * share)}"
+    models[name] = c.shaped(
+      models.noised_finetune, shares=(share,), optimizer={"num_steps": num_steps}
+    )
+    c.look(models[name], "shaped noise, finetuned", "#aaaa00", "h")
 
   # All of the noise but on one group: is what is left there enough to come back?
   models.leak = c.like(models.short_6, noise={"rules": (("embedding", (), 0.0),)})

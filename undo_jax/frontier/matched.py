@@ -88,6 +88,12 @@ def most_robust(results: Results, loss: float) -> list[AtRetain]:
   ]
 
 
+def keeping(results: Results, members: Sequence[str]) -> list[str]:
+  """Returns the members whose retain interval meets the bound; all without one."""
+  level = bound(results)
+  return list(members) if level is None else _keeping(results, members, level, widths=1)
+
+
 def _keeping(
   results: Results, members: Sequence[str], level: float, *, widths: int
 ) -> list[str]:

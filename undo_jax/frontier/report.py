@@ -11,6 +11,7 @@ import jinja2
 
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import (
+  crossing,
   figures,
   held_apart,
   matched,
@@ -146,6 +147,7 @@ def page(
     bound=matched.bound(results),
     equal_retain=matched_tables.equal_retain(results),
     by_level=matched_tables.by_level(results),
+    crossings=crossing.table(results),
     score_points=matched_tables.points(results),
     after_named=_after_named(results),
     spread=variance_tables.spread(results),

@@ -15,6 +15,7 @@ from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError, JsonObject
 
 Content: TypeAlias = JsonObject  # A config as JSON has it.
+_SHOWN = 3  # Fields that differ, in a message.
 
 
 def claim(
@@ -51,7 +52,8 @@ def claim(
   if differing:
     raise ConfigError(
       f"--workdir {workdir} belongs to a run of another config, which differs in "
-      + "; ".join(differing)
+      + "; ".join(differing[:_SHOWN])
+      + (f"; and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else "")
       + f". Give another workdir, or the config of {path} to resume"
     )
   if theirs != mine:  # In what is free to change.

@@ -1,0 +1,124 @@
+"""Where data filtering's robustness is first met: by which model, for what compute.
+
+Seed by seed a model's worst forget score after a budget is held against that of
+references.filtered, with d the mean of by how much the model's is less capable and h
+the half-width of its 95 % interval (0 of a single seed):
+
+  meets   d + h >= 0, it is not known to be less robust
+  keeps   its retain interval reaches data filtering's retain score, as matched.py says
+
+The crossing is the cheapest of all models that meet it, broken ones and filtering
+itself at other lengths left out, and the cheapest that keep it too.
+"""
+
+import dataclasses
+
+from undo_jax.frontier import matched, rivals
+from undo_jax.frontier import robustness as rb
+from undo_jax.frontier import statistics as st
+from undo_jax.frontier.figures.charts import config_link
+from undo_jax.frontier.figures.style import budget_title, model_styles
+from undo_jax.frontier.formats import ABSENT, number, share
+from undo_jax.frontier.results import Results
+from undo_jax.frontier.statistics import Mean, reference
+from undo_jax.frontier.tables import Row, Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossing:
+  """The cheapest model that resists as data filtering does after a budget."""
+
+  budget: int
+  keeps: bool  # Of those that retain as much, or of all.
+  model: str | None  # None: there is none.
+  ahead: Mean | None = None  # By how much its forget score is less capable.
+
+
+def crossings(results: Results) -> list[Crossing]:
+  """Returns the crossings of each budget, of all models and of those that retain.
+
+  Empty where there is no data filtering, or it was not attacked.
+  """
+  filtered = reference(results, "filtered")
+  found: list[Crossing] = []
+  for budget in rb.budgets(results) if filtered else ():
+    if filtered and st.worst_forget(results, filtered, budget):
+      found += [_crossing(results, filtered, budget, keeps) for keeps in (False, True)]
+  return found
+
+
+def table(results: Results) -> Table | None:
+  """Returns the crossings as rows; None where there are none."""
+  found = crossings(results)
+  if not any(each.model for each in found):
+    return None
+  head = (
+    "after",
+    "that retain",
+    "cheapest model",
+    "retain",
+    "worst forget",
+    "data filtering's",
+    "ahead by",
+    "compute of full filtering",
+    "of filtering that retains as much",
+  )
+  return Table(head, tuple(_row(results, each) for each in found))
+
+
+def _crossing(results: Results, filtered: str, budget: int, keeps: bool) -> Crossing:
+  ahead = {
+    name: _ahead(results, name, filtered, budget) for name in _others(results, filtered)
+  }
+  kept = matched.keeping(results, list(ahead))
+  meeting = [
+    name
+    for name, mean in ahead.items()
+    if mean is not None
+    and mean.value + (mean.half_width or 0.0) >= 0
+    and (name in kept if keeps else not st.is_broken(results, name))
+  ]
+  if not meeting:
+    return Crossing(budget, keeps, None)
+  cheapest = min(meeting, key=lambda name: rivals.flops(results, name))
+  return Crossing(budget, keeps, cheapest, ahead[cheapest])
+
+
+def _others(results: Results, filtered: str) -> list[str]:
+  """Returns the models that are neither the base nor filtering of any length."""
+  filtering = results.report.filtering
+  left_out = {filtered, reference(results, "base")}
+  return [
+    name
+    for name, model in results.models.items()
+    if name not in left_out and (filtering is None or model.family != filtering)
+  ]
+
+
+def _ahead(results: Results, name: str, filtered: str, budget: int) -> Mean | None:
+  margins = rivals.margins(results, name, filtered, budget)
+  return st.mean(margins) if margins else None
+
+
+def _row(results: Results, each: Crossing) -> Row:
+  title = budget_title(each.budget, rb.budgets(results))
+  which = "as much" if each.keeps else "anything"
+  if each.model is None:
+    cells = (which, "none", *[ABSENT] * 6)
+    return Row(title, title, "transparent", cells)
+  style = model_styles(results)[each.model]
+  filtered = reference(results, "filtered") or ""
+  full = st.compute(results, each.model)
+  equal = st.compute_at_equal_retain(results, each.model)
+  cells = (
+    which,
+    style.label,
+    number(st.before(results, each.model, "retain")),
+    number(st.worst_forget(results, each.model, each.budget)),
+    number(st.worst_forget(results, filtered, each.budget)),
+    number(each.ahead),
+    ABSENT if full is None else share(full),
+    ABSENT if equal is None else share(equal),
+  )
+  link = config_link(results.models[each.model].runs[0])
+  return Row(title, title, style.color, cells, style.method, link)
