@@ -14,7 +14,14 @@ from typing import cast
 
 import jax
 from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
+from jax.extend.core import (
+  ClosedJaxpr,  # pyright: ignore[reportPrivateImportUsage]
+  Jaxpr,
+  JaxprEqn,
+  Literal,
+  Var,
+  jaxprs_in_params,
+)
 from jax.interpreters import partial_eval
 
 from undo_jax.models.config import ModelConfig

@@ -154,6 +154,6 @@ def overlap(a: Hashes, b: Hashes, *, num_examples: int = 3) -> Overlap:
     for i, j in zip(in_a, in_b, strict=True):
       if len(examples) == num_examples:
         break
-      examples.append((a.place(start + i), b.place(low + j)))
+      examples.append((a.place(start + int(i)), b.place(low + int(j))))
     previous = block[-1]
   return Overlap(count, tuple(examples))
