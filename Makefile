@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/arithmetic
 EXAMPLES ?= 2000
 CONFIG ?= arithmetic:tiny
+PIN ?=
 
-.PHONY: demo test fuzz check docs audit format clean
+.PHONY: demo test test-oldest test-newest fuzz check docs audit release format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -16,6 +17,12 @@ test: $(VENV)/.tested
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n auto $(ARGS) \
 	  || test $$? = 5  # No test among those of ARGS.
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25 $(ARGS)
+
+# The same with the oldest and the newest Python and JAX, each in an environment of its own.
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest PYTHON=python3.11 PIN='jax==0.10.* jaxlib==0.10.*'
+test-newest:
+	$(MAKE) test VENV=.venv-newest PYTHON=python3.13 PIN='jax jaxlib'
 
 # Files of users with changed bytes, so many of each kind, drawn anew each time.
 fuzz: $(VENV)/.tested
@@ -36,6 +43,12 @@ audit: $(VENV)/.developed
 	$(BIN)/ruff check .
 	$(BIN)/pip-audit --skip-editable
 
+# Wheel and sdist in dist/, checked; `twine upload dist/*` publishes them.
+release: $(VENV)/.developed
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
 format: $(VENV)/.developed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -49,7 +62,7 @@ $(VENV)/.installed: setup.py setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --editable '.[test]' $(PIN)
 	touch $@
 
 $(VENV)/.developed: $(VENV)/.tested
@@ -61,4 +74,4 @@ $(VENV)/.documented: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build site *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist site *.egg-info

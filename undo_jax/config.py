@@ -99,7 +99,8 @@ def run(task: str) -> Config:
   # Models that the same attack runs on as one program, so many times the members: for
   # accelerators that the members of one leave idle.
   config.models_at_once = 1
-  config.writers = ("jsonl", "tensorboard")  # Where the metrics of a stage go.
+  # Where the metrics of a stage go; also mlflow, trackio, wandb, or MODULE:NAME.
+  config.writers = ("jsonl", "tensorboard")
   config.selections = table()  # Of rows that mixtures may name; see `selection`.
   config.models = table()
   config.attacks = table()

@@ -172,7 +172,13 @@ def test_what_is_no_writer_is_told_in_one_line(stage, theirs, name):
 
 
 def test_ours_are_known_by_name():
-  assert list(writers.REGISTRY) == ["jsonl", "tensorboard"]
+  assert list(writers.REGISTRY) == [
+    "jsonl",
+    "mlflow",
+    "tensorboard",
+    "trackio",
+    "wandb",
+  ]
 
 
 def test_rates_of_each_source_are_logged(monkeypatch, caplog):

@@ -52,7 +52,7 @@ def check(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
       _within(f"attacks.{name}", _check_attack, config, entry, shards, mesh_shape)
   _check_rows(config, shards)
   for name in config.writers:
-    _within("writers", writers.REGISTRY.get, name)
+    _within("writers", writers.check, name)
   _check_report(config)
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import logging
-import math
 import pathlib
 import sys
 import time
@@ -14,7 +14,8 @@ from typing import Protocol
 import tqdm
 
 from undo_jax.data.documents.division import Status
-from undo_jax.utils import files
+from undo_jax.training import trackers
+from undo_jax.utils import extras, files
 from undo_jax.utils.registry import Registry
 from undo_jax.utils.types import JsonObject
 
@@ -68,40 +69,9 @@ class JsonlWriter:
     self._file.close()
 
 
-class TensorBoardWriter:
-  """Scalars for TensorBoard, named kind/value; updates at most once in SECONDS."""
-
-  SECONDS = 1.0
-
-  def __init__(self, directory: pathlib.Path, *, resume_step: int):
-    """Opens a file of events; TensorBoard drops older ones past `resume_step`."""
-    from tensorboardX import SummaryWriter  # Here, since it takes a while.
-
-    self._events = SummaryWriter(str(directory), purge_step=resume_step + 1)
-    self._last = -math.inf
-
-  def write(self, step: int, kind: str, **values: object) -> None:
-    """Writes the numbers of a row."""
-    if kind == "train":
-      if time.monotonic() - self._last < self.SECONDS:
-        return
-      self._last = time.monotonic()
-    for name, value in values.items():
-      if isinstance(value, int | float):
-        self._events.add_scalar(f"{kind}/{name}", value, step)
-
-  def close(self) -> None:
-    """Writes what is left."""
-    self._events.close()
-
-
 def _open_jsonl(mirror: files.Mirror, resume_step: int) -> Writer:
   mirror.fetch("metrics.jsonl")
   return JsonlWriter(mirror.local / "metrics.jsonl", resume_step=resume_step)
-
-
-def _open_tensorboard(mirror: files.Mirror, resume_step: int) -> Writer:
-  return TensorBoardWriter(mirror.local / "tensorboard", resume_step=resume_step)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,13 +85,27 @@ class WriterKind:
   # mirror.local gets to the stage's directory.
   open: Callable[[files.Mirror, int], Writer]
   is_needed: bool = False  # Its errors end the run.
+  library: str | None = None  # What it imports, where that is an extra.
 
 
-JSONL = WriterKind(open=_open_jsonl, is_needed=True)
-TENSORBOARD = WriterKind(open=_open_tensorboard)
 REGISTRY: Registry[WriterKind] = Registry(
-  "writer", WriterKind, {"jsonl": JSONL, "tensorboard": TENSORBOARD}
+  "writer",
+  WriterKind,
+  {
+    "jsonl": WriterKind(open=_open_jsonl, is_needed=True),
+    "mlflow": WriterKind(open=trackers.MLflow, library="mlflow"),
+    "tensorboard": WriterKind(open=trackers.TensorBoard),
+    "trackio": WriterKind(open=trackers.Trackio, library="trackio"),
+    "wandb": WriterKind(open=trackers.WeightsAndBiases, library="wandb"),
+  },
 )
+
+
+def check(name: str) -> None:
+  """Raises ConfigError where there is no such writer, or its library is missing."""
+  library = REGISTRY.get(name).library
+  if library and importlib.util.find_spec(library) is None:
+    raise extras.needed(library, ImportError(f"the writer {name!r} needs {library}"))
 
 
 class StageWriter:

@@ -14,6 +14,7 @@ EXTRAS = {
   "libtpu": "tpu-compile",
   "lm_eval": "lm-eval",
   "matplotlib": "studies",
+  "mlflow": "mlflow",
   "optuna": "search",
   "orbax": "run",
   "psutil": "run",
@@ -30,7 +31,9 @@ EXTRAS = {
   "tensorflow_datasets": "data",
   "tokenizers": "data",
   "tqdm": "run",
+  "trackio": "trackio",
   "vl_convert": "report",
+  "wandb": "wandb",
 }
 
 

@@ -111,6 +111,7 @@ class Mirror:
   def __init__(self, directory: Path):
     """Takes the directory; a store's is first filled by `sync`."""
     self._directory, self._last = directory, time.monotonic()
+    self.name, self.is_local = directory.name, isinstance(directory, pathlib.Path)
     self._copied: dict[pathlib.Path, int] = {}  # The time each was last changed.
     if isinstance(directory, pathlib.Path):
       self.local = directory
