@@ -84,6 +84,7 @@ class WeightsAndBiases(Scalars):
 
     del resume_step  # It keeps its own count, and takes no step twice.
     place = _workdir(mirror)
+    mode: Any = os.environ.get("WANDB_MODE", "offline")
     self._run = wandb.init(
       project=os.environ.get("WANDB_PROJECT", PROJECT),
       group=place.name,
@@ -92,7 +93,7 @@ class WeightsAndBiases(Scalars):
       resume="allow",
       reinit="create_new",
       dir=str(place),
-      mode=os.environ.get("WANDB_MODE", "offline"),
+      mode=mode,
       settings=wandb.Settings(
         silent=True, console="off", disable_git=True, disable_code=True
       ),
