@@ -147,3 +147,42 @@ def test_commands_of_the_first_page_run(tmp_path):
     assert status == 0, said
   for run in ("arithmetic", "frontier"):
     assert (tmp_path / "runs" / run / "report.html").exists()
+
+
+def _cells():
+  """Returns kind and text of the notebook's cells."""
+  notebook = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text())
+  return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+
+
+def test_notebook_is_its_text():
+  script = (ROOT / "docs" / "quickstart.py").read_text()
+  _, *parts = re.split(r"^# %%", script, flags=re.MULTILINE)
+  expected = []
+  for part in parts:
+    kind, _, text = part.partition("\n")
+    if "markdown" in kind:
+      text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
+    expected.append(("markdown" if "markdown" in kind else "code", text.strip()))
+  assert _cells() == expected
+
+
+@pytest.mark.processes
+def test_notebook_runs(tmp_path, monkeypatch):
+  few = {f"config.{name}": str(value) for name, value in minimal.OVERRIDES.items()}
+  monkeypatch.setenv("QUICKSTART", json.dumps(few))
+  monkeypatch.setenv("MPLBACKEND", "agg")
+  monkeypatch.chdir(tmp_path)
+
+  def command(words, *, check):
+    assert pathlib.Path(words[0]).name == "undo-jax" and check
+    status, _, said = children.run(*words[1:], cwd=tmp_path)
+    assert status == 0, said
+
+  monkeypatch.setattr("subprocess.run", command)
+  names = {}
+  for kind, text in _cells():
+    if kind == "code":
+      exec(compile(text, "quickstart", "exec"), names)  # noqa: S102
+  assert (tmp_path / "runs" / "quickstart" / "report.html").exists()
+  assert names["axes"][0].images and len(names["plt"].gcf().axes) == 4
