@@ -1,20 +1,23 @@
 """One distillation step, undo_jax against transformers' Gemma 2 in PyTorch.
 
-COMMAND, tens of minutes on 2 CPU cores:
+COMMAND, an hour or more on 2 CPU cores:
 
   python -m benchmarks.distillation_step --rounds=5
 
 A step is the teacher's forward pass, the student's forward and backward pass of
 the forward KL over the vocabulary, clipping to global norm 1 and AdamW, in
-float32. Both sides have the same weights and batch; before anything is timed,
-their logits, loss and weights after a few steps are checked to agree.
+float32. PyTorch runs it eagerly, and with the loss (teacher, student, KL) under
+torch.compile; the table's ratio is to the faster of the two. All sides have the same
+weights and batch; before anything is timed, their logits, losses, gradient norms and
+weights after a few steps are checked to agree.
 
-Each side runs in fresh processes, the two by turns. Compilation and warm-up are not
-timed. Needs the extra `bench` (PyTorch, transformers, psutil).
+Each side runs in fresh processes, the sides by turns. Compilation and warm-up are not
+timed. Needs the extra `bench` (PyTorch, transformers, psutil), and a C++ compiler.
 """
 
 import dataclasses
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -24,12 +27,12 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks import common, pytorch
-from benchmarks.sizes import SMALL, TINY
+from benchmarks import common, pytorch, sizes
 from undo_jax.models.config import ModelConfig, num_params
 from undo_jax.utils import tables
 
-SIDES = ("undo_jax", "pytorch")
+SIDES = ("undo_jax", "eager", "compiled")
+MODULE = "benchmarks.distillation_step"
 PACKAGES = "jax jaxlib flax optax torch transformers numpy".split()
 LEARNING_RATE = 1e-3
 CHECKED_STEPS = 3  # Steps after which both sides' weights are compared.
@@ -50,29 +53,12 @@ class Size:
     return self.batch_size * self.length
 
 
-def _sizes() -> dict[str, Size]:
-  small_model = dataclasses.replace(SMALL, scan_unroll=8)
-  middle_model = dataclasses.replace(
-    small_model,
-    num_layers=6,
-    width=128,
-    num_heads=4,
-    num_kv_heads=2,
-    mlp_width=512,
-  )
-  return {
-    "tiny": Size(TINY, batch_size=128, length=16, num_steps=60),
-    "middle": Size(middle_model, batch_size=64, length=64, num_steps=20),
-    "large": Size(
-      dataclasses.replace(small_model, num_layers=8),
-      batch_size=16,
-      length=128,
-      num_steps=10,
-    ),
-  }
-
-
-SIZES = _sizes()
+SIZES = {
+  "tiny": Size(sizes.TINY, batch_size=128, length=16, num_steps=60),
+  "middle": Size(sizes.MIDDLE, batch_size=64, length=64, num_steps=20),
+  "large": Size(sizes.LARGE, batch_size=16, length=128, num_steps=10),
+  "largest": Size(sizes.LARGEST, batch_size=8, length=128, num_steps=6),
+}
 
 _SIZES = flags.DEFINE_list("sizes", list(SIZES), "Some of: " + ", ".join(SIZES))
 _ALLOCATOR = flags.DEFINE_list(
@@ -98,7 +84,7 @@ _INPUTS = flags.DEFINE_string("inputs", None, "Internal: weights and batch.")
 _REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.")
 
 
-# MARK: inputs, shared by both sides
+# MARK: inputs, shared by all sides
 
 
 def write_inputs(path: pathlib.Path, size: Size) -> None:
@@ -182,22 +168,28 @@ class JaxSide:
     apply = jax.jit(Gemma2(self._size.model).apply)
     return np.asarray(apply(self.state.params, self._batch["inputs"]).logits)
 
-  def step(self) -> Any:
-    """Does one step to its end; returns the loss before it."""
+  def weights(self) -> dict[str, Any]:
+    """Returns the student's weights under transformers' names, as NumPy arrays."""
+    import jax
+
+    return torch_weights(jax.device_get(self.state.params))
+
+  def step(self) -> tuple[float, float]:
+    """Does one step to its end; returns the loss before it and its gradient's norm."""
     import jax
 
     self.state, metrics = self._step(self.state, self._frozen, self._batch, self._key)
     jax.block_until_ready((self.state, metrics))
-    return metrics["loss"]
+    return float(metrics["loss"]), float(metrics["gradient_norm"])
 
 
 # MARK: PyTorch
 
 
 class TorchSide:
-  """The same step as a PyTorch user writes it, in its fastest eager variant."""
+  """The same step as a PyTorch user writes it, in its fastest variant."""
 
-  def __init__(self, size: Size, inputs: dict[str, Any]):
+  def __init__(self, size: Size, inputs: dict[str, Any], is_compiled: bool):
     import torch
 
     torch.set_num_threads(common.num_cores())
@@ -207,6 +199,9 @@ class TorchSide:
       self.student.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True
     )
     self._tokens = torch.from_numpy(inputs["inputs"]).long()
+    self._loss = self._divergence
+    if is_compiled:
+      self._loss = torch.compile(self._divergence, dynamic=False)
 
   def logits(self) -> Any:
     """Returns the student's logits as a NumPy array."""
@@ -215,15 +210,21 @@ class TorchSide:
     with torch.no_grad():
       return self.student(self._tokens, use_cache=False).logits.numpy()
 
-  def step(self) -> Any:
-    """Does one step; returns the loss before it."""
+  def weights(self) -> dict[str, Any]:
+    """Returns the student's weights as NumPy arrays."""
+    return {name: x.numpy() for name, x in self.student.state_dict().items()}
+
+  def step(self) -> tuple[float, float]:
+    """Does one step; returns the loss before it and its gradient's norm."""
+    loss = self._loss(self._tokens)
+    return pytorch.update(loss, self.student, self._optimizer)
+
+  def _divergence(self, tokens):
     import torch
 
     with torch.no_grad():
-      teacher = pytorch.logits(self._teacher, self._tokens)
-    student = pytorch.logits(self.student, self._tokens)
-    loss = pytorch.forward_kl(student, teacher)
-    return pytorch.update(loss, self.student, self._optimizer)
+      teacher = pytorch.logits(self._teacher, tokens)
+    return pytorch.forward_kl(pytorch.logits(self.student, tokens), teacher)
 
 
 def torch_model(config: ModelConfig, params: dict[str, Any]) -> Any:
@@ -231,27 +232,7 @@ def torch_model(config: ModelConfig, params: dict[str, Any]) -> Any:
   import torch
   import transformers
 
-  c = config
-  model = transformers.Gemma2ForCausalLM(
-    transformers.Gemma2Config(
-      vocab_size=c.vocab_size,
-      hidden_size=c.width,
-      intermediate_size=c.mlp_width,
-      num_hidden_layers=c.num_layers,
-      num_attention_heads=c.num_heads,
-      num_key_value_heads=c.num_kv_heads,
-      head_dim=c.head_dim,
-      query_pre_attn_scalar=int(c.query_pre_attn_scalar),
-      attn_logit_softcapping=c.attention_softcap,
-      final_logit_softcapping=c.logit_softcap,
-      sliding_window=c.sliding_window,
-      rms_norm_eps=c.norm_epsilon,
-      max_position_embeddings=8192,
-      attn_implementation="eager",
-      dtype="float32",
-      pad_token_id=None,
-    )
-  )
+  model = transformers.Gemma2ForCausalLM(pytorch.gemma2_config(config))
   weights = {name: torch.tensor(array) for name, array in torch_weights(params).items()}
   missing, unexpected = model.load_state_dict(weights, strict=False)
   if unexpected or set(missing) - {"lm_head.weight"}:  # Tied to the embedding.
@@ -293,30 +274,65 @@ def torch_weights(params: dict[str, Any]) -> dict[str, Any]:
 # MARK: workers
 
 
-def check(size: Size, inputs: dict[str, Any]) -> dict[str, float]:
-  """Asserts that both sides do the same work; returns the differences."""
-  import jax
+def side_of(name: str, size: Size, inputs: dict[str, Any]) -> Any:
+  """Returns a side, ready for its first step."""
+  if name == "undo_jax":
+    return JaxSide(size, inputs)
+  return TorchSide(size, inputs, is_compiled=name == "compiled")
+
+
+def check(size: Size, inputs: dict[str, Any]) -> dict[str, dict[str, float]]:
+  """Asserts that all sides do the same work; returns the others' differences."""
+  ours = side_of("undo_jax", size, inputs)
+  logits = ours.logits()
+  steps = [ours.step() for _ in range(CHECKED_STEPS)]
+  weights, found = ours.weights(), {}
+  for name in SIDES[1:]:
+    theirs = side_of(name, size, inputs)
+    found[name] = {
+      "logits": _logits_apart(name, logits, theirs.logits()),
+      **_steps_apart(name, steps, [theirs.step() for _ in range(CHECKED_STEPS)]),
+      "updates": _updates_apart(name, inputs, weights, theirs.weights()),
+    }
+  return found
+
+
+def _logits_apart(name, ours, theirs):
+  """Returns the largest difference of two sides' logits."""
   import numpy as np
 
-  ours, theirs = JaxSide(size, inputs), TorchSide(size, inputs)
-  logits = float(np.max(np.abs(ours.logits() - theirs.logits())))
-  if not logits < 1e-4:
-    raise AssertionError(f"the logits differ by {logits}")
-  losses = [(float(ours.step()), float(theirs.step())) for _ in range(CHECKED_STEPS)]
-  loss = max(abs(a - b) / abs(b) for a, b in losses)
-  if not loss < 1e-3:
-    raise AssertionError(f"the losses of the first steps differ: {losses}")
-  expected = torch_weights(jax.device_get(ours.state.params))
-  found = theirs.student.state_dict()
-  moved = torch_weights(inputs["student"])
-  # Adam's first updates are nearly signs: an entry whose gradient is rounding
-  # noise may go either way, so it is the whole that must agree.
-  apart = sum(float(np.sum((found[k].numpy() - v) ** 2)) for k, v in expected.items())
-  path = sum(float(np.sum((moved[k] - v) ** 2)) for k, v in expected.items())
-  weights = (apart / path) ** 0.5
-  if not weights < 0.05:
-    raise AssertionError(f"the updates of the weights differ by {weights:.1%}")
-  return {"logits": logits, "loss": loss, "updates": weights}
+  largest = float(np.max(np.abs(ours - theirs)))
+  if not largest < 1e-4:
+    raise AssertionError(f"{name}: the logits differ by {largest}")
+  return largest
+
+
+def _steps_apart(name, ours, theirs):
+  """Returns by what share losses and gradient norms of the first steps differ."""
+  found = {}
+  for index, what in enumerate(("loss", "gradient_norm")):
+    pairs = [(a[index], b[index]) for a, b in zip(ours, theirs, strict=True)]
+    found[what] = max(abs(a - b) / abs(b) for a, b in pairs)
+    if not found[what] < 1e-3:
+      raise AssertionError(f"{name}: {what} of the first steps differ: {pairs}")
+  return found
+
+
+def _updates_apart(name, inputs, ours, theirs):
+  """Returns the distance of two sides' weights over the way that one has gone.
+
+  Adam's first updates are nearly signs: an entry whose gradient is rounding noise may
+  go either way, so it is the whole that must agree.
+  """
+  import numpy as np
+
+  start = torch_weights(inputs["student"])
+  apart = sum(float(np.sum((theirs[k] - v) ** 2)) for k, v in ours.items())
+  path = sum(float(np.sum((start[k] - v) ** 2)) for k, v in ours.items())
+  share = (apart / path) ** 0.5
+  if not share < 0.05:
+    raise AssertionError(f"{name}: the updates of the weights differ by {share:.1%}")
+  return share
 
 
 def measure(side: Any, num_steps: int) -> dict[str, Any]:
@@ -345,8 +361,7 @@ def work(name: str, size: Size) -> dict[str, Any]:
   inputs = read_inputs(_INPUTS.value)
   if name == "check":
     return check(size, inputs)
-  side = (JaxSide if name == "undo_jax" else TorchSide)(size, inputs)
-  return measure(side, _STEPS.value or size.num_steps)
+  return measure(side_of(name, size, inputs), _STEPS.value or size.num_steps)
 
 
 # MARK: the comparison
@@ -361,7 +376,7 @@ def compare(name: str, inputs: pathlib.Path, allocator: str) -> dict[str, Any]:
   for number in range(_ROUNDS.value):
     found = {
       side: common.run_undisturbed(
-        "benchmarks.distillation_step",
+        MODULE,
         {**arguments, "worker": side},
         allocator=allocator,
         patience=_PATIENCE.value,
@@ -369,35 +384,36 @@ def compare(name: str, inputs: pathlib.Path, allocator: str) -> dict[str, Any]:
       for side in SIDES
     }
     rounds.append(found)
-    medians = [statistics.median(found[side]["milliseconds"]) for side in SIDES]
-    others = max(found[side]["others"] for side in SIDES)
+    times = ", ".join(
+      f"{side} {_median(answer):.1f} ms" for side, answer in found.items()
+    )
+    others = max(answer["others"] for answer in found.values())
     print(
-      f"{name}, {allocator}, round {number + 1}: {medians[0]:.1f} ms against "
-      f"{medians[1]:.1f} ms, others used {others:.2f} cores",
+      f"{name}, {allocator}, round {number + 1}: {times}; others used "
+      f"{others:.2f} cores",
       file=sys.stderr,
     )
   return {"size": name, "allocator": allocator, "rounds": rounds}
 
 
+def _median(answer):
+  return statistics.median(answer["milliseconds"])
+
+
 def row(result: dict[str, Any]) -> list[str]:
   """Returns a result as a row of the table; see `HEADER`."""
-  size = SIZES[result["size"]]
-  medians = {
-    side: [statistics.median(r[side]["milliseconds"]) for r in result["rounds"]]
-    for side in SIDES
-  }
-  ours, theirs = (statistics.median(medians[side]) for side in SIDES)
-  pairs = zip(medians["pytorch"], medians["undo_jax"], strict=True)
+  size, rounds = SIZES[result["size"]], result["rounds"]
+  medians = {side: [_median(found[side]) for found in rounds] for side in SIDES}
+  ours, *others = (medians[side] for side in SIDES)
+  faster = [min(times) for times in zip(*others, strict=True)]  # Of each round.
   return [
     f"{num_params(size.model) / 1e6:.2f} M",
     f"{size.batch_size} x {size.length}",
     result["allocator"],
-    f"{ours:.1f}",
-    f"{theirs:.1f}",
-    f"{1e3 * size.tokens / ours:,.0f}",
-    f"{1e3 * size.tokens / theirs:,.0f}",
-    common.spread([b / a for b, a in pairs]),
-    f"{max(r[side]['others'] for r in result['rounds'] for side in SIDES):.2f}",
+    *(f"{statistics.median(medians[side]):.1f}" for side in SIDES),
+    common.spread([b / a for a, b in zip(ours, faster, strict=True)]),
+    str(len(rounds)),
+    f"{max(found[side]['others'] for found in rounds for side in SIDES):.2f}",
   ]
 
 
@@ -406,10 +422,10 @@ HEADER = (
   "batch",
   "allocator",
   "undo_jax, ms",
-  "PyTorch, ms",
-  "undo_jax, tokens/s",
-  "PyTorch, tokens/s",
-  "times as fast (min..max)",
+  "PyTorch eager, ms",
+  "torch.compile, ms",
+  "times as fast as the faster (min..max)",
+  "rounds",
   "others' cores",
 )
 
@@ -426,23 +442,23 @@ def main(argv: list[str]) -> None:
     return
   results, checks = [], {}
   with tempfile.TemporaryDirectory() as directory:
+    # Later rounds find what torch.compile made in the first; nothing of before does.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(pathlib.Path(directory) / "compiled")
     for name in _SIZES.value:
       inputs = pathlib.Path(directory) / f"{name}.npz"
       write_inputs(inputs, SIZES[name])
       arguments = {"sizes": name, "inputs": inputs, "allocator": "default"}
-      checks[name] = common.run_worker(
-        "benchmarks.distillation_step", {**arguments, "worker": "check"}
-      )
-      print(f"{name}: both sides agree, {json.dumps(checks[name])}", file=sys.stderr)
+      checks[name] = common.run_worker(MODULE, {**arguments, "worker": "check"})
+      print(f"{name}: all sides agree, {json.dumps(checks[name])}", file=sys.stderr)
       for allocator in common.available_allocators(_ALLOCATOR.value):
         results.append(compare(name, inputs, allocator))
   machine = common.describe(PACKAGES)
   print(tables.markdown(HEADER, [row(result) for result in results]))
   print("\n" + common.machine_text(machine))
-  models = {name: dataclasses.asdict(SIZES[name]) for name in _SIZES.value}
+  measured = {name: dataclasses.asdict(SIZES[name]) for name in _SIZES.value}
   common.write_json(
     _OUTPUT.value,
-    {"machine": machine, "sizes": models, "checks": checks, "results": results},
+    {"machine": machine, "sizes": measured, "checks": checks, "results": results},
   )
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import common, pytorch
-from benchmarks.sizes import SMALL, TINY
+from benchmarks.sizes import LARGE, TINY
 from undo_jax.models.config import ModelConfig, num_params
 from undo_jax.utils import tables
 
@@ -50,22 +50,17 @@ class Size:
     return self.batch_size * self.num_tokens
 
 
-def _sizes() -> dict[str, Size]:
-  large = dataclasses.replace(SMALL, num_layers=8)
-  return {
-    "tiny": Size(TINY, batch_size=64, length=16, num_tokens=32, num_calls=10),
-    "large": Size(large, batch_size=16, length=64, num_tokens=64, num_calls=5),
-    "vocabulary": Size(
-      dataclasses.replace(large, vocab_size=64_000),
-      batch_size=8,
-      length=128,
-      num_tokens=64,
-      num_calls=5,
-    ),
-  }
-
-
-SIZES = _sizes()
+SIZES = {
+  "tiny": Size(TINY, batch_size=64, length=16, num_tokens=32, num_calls=10),
+  "large": Size(LARGE, batch_size=16, length=64, num_tokens=64, num_calls=5),
+  "vocabulary": Size(
+    dataclasses.replace(LARGE, vocab_size=64_000),
+    batch_size=8,
+    length=128,
+    num_tokens=64,
+    num_calls=5,
+  ),
+}
 
 _SIZES = flags.DEFINE_list("sizes", list(SIZES), "Some of: " + ", ".join(SIZES))
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Processes of each side.", lower_bound=1)

@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 from benchmarks import common
+from undo_jax.models.config import ModelConfig
 
 
 def load(directory: pathlib.Path) -> Any:
@@ -14,6 +15,31 @@ def load(directory: pathlib.Path) -> Any:
   torch.set_num_threads(common.num_cores())
   return transformers.AutoModelForCausalLM.from_pretrained(
     directory, dtype=torch.float32
+  )
+
+
+def gemma2_config(config: ModelConfig, attention: str = "eager") -> Any:
+  """Returns transformers' config of a model, with one of its kinds of attention."""
+  import transformers
+
+  c = config
+  return transformers.Gemma2Config(
+    vocab_size=c.vocab_size,
+    hidden_size=c.width,
+    intermediate_size=c.mlp_width,
+    num_hidden_layers=c.num_layers,
+    num_attention_heads=c.num_heads,
+    num_key_value_heads=c.num_kv_heads,
+    head_dim=c.head_dim,
+    query_pre_attn_scalar=int(c.query_pre_attn_scalar),
+    attn_logit_softcapping=c.attention_softcap,
+    final_logit_softcapping=c.logit_softcap,
+    sliding_window=c.sliding_window,
+    rms_norm_eps=c.norm_epsilon,
+    max_position_embeddings=8192,
+    attn_implementation=attention,
+    dtype="float32",
+    pad_token_id=None,
   )
 
 
@@ -43,15 +69,15 @@ def forward_kl(student: Any, teacher: Any) -> Any:
   return kl.sum(-1).mean()
 
 
-def update(loss: Any, model: Any, optimizer: Any) -> float:
-  """Trains on a loss, clipped to norm 1; returns the loss."""
+def update(loss: Any, model: Any, optimizer: Any) -> tuple[float, float]:
+  """Trains on a loss, clipped to norm 1; returns the loss and its gradient's norm."""
   import torch
 
   loss.backward()
-  torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+  norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
   optimizer.step()
   optimizer.zero_grad()
-  return float(loss.detach())
+  return float(loss.detach()), float(norm)
 
 
 def generate(model: Any, tokens: Any, valid: Any, num_tokens: int, **how: Any) -> Any:

@@ -314,7 +314,7 @@ class TorchSide:
     return lambda: pytorch.generate(self._model, prompts, valid, NEW, **how)
 
   def _update(self, loss):
-    return pytorch.update(loss, self._model, self._optimizer)
+    return pytorch.update(loss, self._model, self._optimizer)[0]
 
   def _compile(self, function):
     import torch

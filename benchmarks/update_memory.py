@@ -122,7 +122,7 @@ class TorchSide:
     loss: Any = 0.0
     for sign, rows in self._parts:
       loss = loss + sign * self._loss(rows)
-    return pytorch.update(loss, self._model, self._optimizer)
+    return pytorch.update(loss, self._model, self._optimizer)[0]
 
 
 def work(side: str) -> dict[str, Any]:

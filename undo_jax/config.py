@@ -99,6 +99,9 @@ def run(task: str) -> Config:
   # Models that the same attack runs on as one program, so many times the members: for
   # accelerators that the members of one leave idle.
   config.models_at_once = 1
+  # Updates of training that are dispatched together where nothing else is due between
+  # them: for small models on accelerators, which would wait for the host.
+  config.updates_at_once = 1
   # Where the metrics of a stage go; also mlflow, trackio, wandb, or MODULE:NAME.
   config.writers = ("jsonl", "tensorboard")
   config.selections = table()  # Of rows that mixtures may name; see `selection`.

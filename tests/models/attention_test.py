@@ -1,6 +1,7 @@
-"""Splash attention, interpreted, against the sums in float64 numpy."""
+"""Attention by kernels against the sums in float64."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,73 @@ def test_values_and_gradients_are_those_of_the_sums(softcap, window):
   found = with_gradients(kernel, *single)
   for x, y in zip(found, expected, strict=True):
     np.testing.assert_allclose(x, y, rtol=0, atol=2e-5 * max(1.0, np.abs(y).max()))
+
+
+@pytest.mark.parametrize("window", [1, 40, L, None])
+def test_what_cudnn_is_asked_for_are_the_sums(window):
+  """Its kernel needs a GPU; XLA computes what the same call means, window and scale."""
+  options = {"softcap": None, "window": window}
+  with jax.enable_x64(True):
+    exact = with_gradients(functools.partial(reference, **options), *draw(0))
+    expected = [np.asarray(x) for x in exact]
+  single = [x.astype(np.float32) for x in draw(0)]
+  call = functools.partial(attention.cudnn, window=window, implementation="xla")
+  found = with_gradients(call, *single)
+  for x, y in zip(found, expected, strict=True):
+    np.testing.assert_allclose(x, y, rtol=0, atol=2e-5 * max(1.0, np.abs(y).max()))
+
+
+class Hopper:
+  """A GPU that is not here."""
+
+  platform, compute_capability = "gpu", "9.0"
+  client = types.SimpleNamespace(platform_version="PJRT C API\ncuda 12080")
+
+
+@pytest.mark.parametrize(
+  ("capability", "head_dim", "dtype", "softcap", "fits"),
+  [
+    ("9.0", 256, "bfloat16", None, True),
+    ("8.0", 128, "bfloat16", None, True),
+    ("8.0", 256, "bfloat16", None, False),
+    ("9.0", 64, "float32", None, False),
+    ("9.0", 64, "bfloat16", 50.0, False),
+    ("9.0", 20, "bfloat16", None, False),
+  ],
+)
+def test_cudnn_takes_what_it_can(
+  monkeypatch, capability, head_dim, dtype, softcap, fits
+):
+  assert not attention.cudnn_fits(head_dim, dtype, softcap)  # There is no GPU here.
+  monkeypatch.setattr(Hopper, "compute_capability", capability)
+  monkeypatch.setattr(jax, "local_devices", lambda: [Hopper])
+  assert attention.cudnn_fits(head_dim, dtype, softcap) == fits
+
+
+def test_a_decoder_is_the_same_by_the_call_of_cudnn(monkeypatch):
+  sizes = {"sliding_window": 20, "attention_softcap": None, "dtype": "bfloat16"}
+  tokens = np.random.default_rng(1).integers(0, 16, (2, 48))
+  plain = Decoder(testing.config(**sizes))
+  params = jax.tree.map(lambda x: 4 * np.asarray(x), testing.params(plain.config))
+  expected = jax.jit(plain.apply)(params, tokens).logits
+  calls = []
+
+  def by_xla(*args, window):
+    calls.append(window)
+    return cudnn(*args, window=window, implementation="xla")
+
+  cudnn = attention.cudnn
+  monkeypatch.setattr(attention, "cudnn", by_xla)
+  monkeypatch.setattr(placement, "platform", lambda: "gpu")
+  decoder = Decoder(testing.config(**sizes, attention="splash"))
+  jax.eval_shape(decoder.apply, params, tokens)
+  assert not calls  # Compiled for a GPU where there is none.
+  fits = lambda *how: how == (8, "bfloat16", None)  # noqa: E731
+  monkeypatch.setattr(attention, "cudnn_fits", fits)
+  found = jax.jit(decoder.apply)(params, tokens).logits
+  assert set(calls) == {None, 20}
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * scale)
 
 
 def test_a_decoder_is_the_same_by_the_kernel(monkeypatch):

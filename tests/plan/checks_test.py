@@ -44,6 +44,7 @@ WRONG = [
   ("replicas_at_once", 2, "divisor of the 5 learning rates .*, got 2"),
   ("replicas_at_once", 0, "at least 1, got 0"),
   ("models_at_once", 0, "at least 1, got 0"),
+  ("updates_at_once", 0, "at least 1, got 0"),
   ("data.tokenizer", "words", "unknown data.tokenizer 'words'"),
   ("data.tokenizer", "bytes", "model.vocab_size: expected at least 259"),
   ("model.num_kv_heads", 3, "num_kv_heads must divide num_heads=4, got 3"),

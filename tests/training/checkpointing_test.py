@@ -1,7 +1,10 @@
 """Checkpoints: the newest alone, whole, into any sharding, parameters by themselves."""
 
+import errno
 import os
+import pathlib
 import signal
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,7 @@ import pytest
 
 from undo_jax import testing
 from undo_jax.distributed import preemption
+from undo_jax.training import checkpointing
 from undo_jax.training.checkpointing import (
   CHECKSUMS,
   Checkpoints,
@@ -52,6 +56,115 @@ def test_the_newest_alone_is_kept_and_written_once(tmp_path):
   assert len(kept) == 1 and "5" in kept[0]
 
 
+class Late:
+  """A writer that reads what it is to save after training has gone on."""
+
+  gate = None
+
+  def __init__(self, checkpointer, step, items):
+    self.save = lambda: SAVE(checkpointer, step, items).result()
+
+  def result(self):
+    assert Late.gate.wait(60)
+    return self.save()
+
+
+SAVE = ocp.training.Checkpointer.save_checkpointables_async
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_what_is_saved_stays_while_training_goes_on(tmp_path, monkeypatch, devices):
+  """Its buffers are donated, and written over in place, before the writer reads."""
+  monkeypatch.setattr(
+    ocp.training.Checkpointer,
+    "save_checkpointables_async",
+    lambda *args: Late(*args),  # Bound to the checkpointer, which a class is not.
+  )
+  monkeypatch.setattr(Late, "gate", threading.Event())
+  add = jax.jit(lambda x: x + 1, donate_argnums=0)
+  start = np.arange(8 * 512, dtype=np.float32).reshape(8, 512)
+  where = NamedSharding(testing.mesh(devices, data=devices), P("data"))
+  array = add(jax.device_put(start, where))
+  history = np.zeros(512)
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, {"kernel": array}, {"history": history})
+  address = lambda x: x.addressable_shards[0].data.unsafe_buffer_pointer()  # noqa: E731
+  before = address(array)
+  array, history[:] = add(array), 5.0
+  assert address(array) == before
+  Late.gate.set()
+  abstract = on(where, {"kernel": start})
+  read, rest = checkpoints.restore(1, abstract, {"history": history})
+  checkpoints.close()
+  np.testing.assert_array_equal(read["kernel"], start + 1)
+  np.testing.assert_array_equal(rest["history"], 0)
+
+
+def test_one_save_is_pending_at_most(tmp_path, monkeypatch):
+  order, gate = [], threading.Event()
+  save, write = (
+    ocp.training.Checkpointer.save_checkpointables_async,
+    checkpointing._write_checksums,
+  )
+
+  def begin(self, step, items):
+    order.append(f"begin {step}")
+    return save(self, step, items)
+
+  def end(directory):
+    assert gate.wait(60)
+    order.append(f"end {directory.name}")
+    write(directory)
+
+  monkeypatch.setattr(ocp.training.Checkpointer, "save_checkpointables_async", begin)
+  monkeypatch.setattr(checkpointing, "_write_checksums", end)
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, PARAMS, REST)
+  assert order == ["begin 1"]  # It returned before the checksums were there.
+  threading.Timer(0.1, gate.set).start()
+  checkpoints.save(2, PARAMS, REST)
+  assert checkpoints.latest() == 2
+  assert order == ["begin 1", "end 1", "begin 2", "end 2"]
+  assert (tmp_path / "2" / CHECKSUMS).exists()
+  checkpoints.close()
+
+
+@pytest.mark.parametrize("then", ["save", "finish", "latest"])
+def test_what_ends_a_save_is_raised_afterwards_once(tmp_path, monkeypatch, then):
+  def fail(directory):
+    raise OSError(errno.ENOSPC, f"no room for {directory.name}")
+
+  monkeypatch.setattr(checkpointing, "_write_checksums", fail)
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, PARAMS, REST)
+  how = {"save": (2, PARAMS, REST)}.get(then, ())
+  with pytest.raises(OSError, match="no room for 1"):
+    getattr(checkpoints, then)(*how)
+  checkpoints.finish()
+  checkpoints.close()
+
+
+def test_what_orbax_could_not_write_is_raised_too(tmp_path, monkeypatch, caplog):
+  """Or logged, where another error may have closed the checkpoints."""
+  for is_finished in (True, False):
+    checkpoints = Checkpoints(tmp_path / str(is_finished))
+    with monkeypatch.context() as patched:
+      patched.setattr(os, "rename", refuse)
+      patched.setattr(pathlib.Path, "rename", refuse)
+      checkpoints.save(1, PARAMS, REST)
+      if is_finished:
+        with pytest.raises(OSError, match="no room"):
+          checkpoints.finish()
+      else:
+        caplog.clear()
+      checkpoints.close()
+  assert "was not saved" in caplog.text and "no room" in caplog.text
+
+
+def refuse(*args, **kwargs):
+  raise OSError(errno.ENOSPC, "no room")
+
+
 def test_parameters_are_read_by_themselves_into_other_shardings(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(1, PARAMS, REST)
@@ -75,6 +188,7 @@ def test_a_bit_that_the_disk_has_changed_is_found_in_any_file(tmp_path):
   directory = tmp_path / "checkpoints"
   checkpoints = Checkpoints(directory)
   checkpoints.save(1, PARAMS, REST)
+  checkpoints.finish()
   rng = np.random.default_rng(0)
   whole = NamedSharding(testing.mesh(1), P())
   written = [f for f in files.tree(directory / "1") if f.name != CHECKSUMS]

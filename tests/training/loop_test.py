@@ -1,5 +1,6 @@
 """A stage that is killed and resumed ends as one that was not, bit for bit."""
 
+import errno
 import functools
 import os
 import shutil
@@ -14,12 +15,12 @@ from undo_jax import objectives
 from undo_jax.data import pipeline
 from undo_jax.distributed import preemption
 from undo_jax.models.gemma2 import Output
-from undo_jax.training import loop, optimizers
+from undo_jax.training import checkpointing, loop, optimizers
 from undo_jax.training.checkpointing import Checkpoints, load_params
 from undo_jax.training.meter import Meter
 from undo_jax.training.profiling import Profiler
 from undo_jax.training.state import create
-from undo_jax.training.step import make_step
+from undo_jax.training.step import make_step, repeat
 from undo_jax.training.writers import JsonlWriter, Progress, read_jsonl
 from undo_jax.utils import files
 from undo_jax.utils.leases import LeaseLost
@@ -50,10 +51,10 @@ def made(config):
     return create(jax.tree.map(jnp.float32, params), optimizer)
 
   step = make_step(objectives.make("cross_entropy", apply), optimizer)
-  return fresh, jax.jit(step, donate_argnums=0)
+  return fresh, jax.jit(step, donate_argnums=0), jax.jit(repeat(step), donate_argnums=0)
 
 
-fresh, STEP = made(PLAIN)
+fresh, STEP, _ = made(PLAIN)
 ABSTRACT = jax.eval_shape(fresh)
 
 
@@ -71,10 +72,18 @@ class Killed(Exception):
 
 
 def run(
-  directory, *, num_steps=10, kill_at=None, stop_at=None, step_fn=None, config=PLAIN
+  directory,
+  *,
+  num_steps=10,
+  kill_at=None,
+  stop_at=None,
+  step_fn=None,
+  config=PLAIN,
+  at_once=None,
 ):
   """Runs a stage as the runner does, from its newest checkpoint."""
-  fresh, step = made(config)
+  fresh, step, steps = made(config)
+  step, steps = step_fn or step, step_fn or steps
   checkpoints = Checkpoints(directory / "checkpoints", num_kept=2, is_resumed=True)
   start = checkpoints.latest()
   mixture = pipeline.mixture([Rows()], seed=0, batch_size=4)
@@ -98,6 +107,12 @@ def run(
 
   put.count = start or 0
 
+  def put_several(batches):
+    for batch in batches:
+      put(batch)
+    full = [*batches, *[batches[-1]] * (at_once - len(batches))]
+    return jax.tree.map(lambda *x: np.stack(x), *full)
+
   def evaluate(params):
     evaluated.append(put.count)
     return {"retain": float(np.sum(np.asarray(params["embedding"]) ** 2))}
@@ -105,7 +120,7 @@ def run(
   writer = JsonlWriter(directory / "metrics.jsonl", resume_step=start or 0)
   try:
     return loop.train(
-      step_fn or step,
+      step,
       state,
       {},
       batches,
@@ -126,6 +141,7 @@ def run(
       meter=Meter(tokens=32, flops=1000, peak=None),
       profiler=Profiler(directory / "profile", None),
       describe_batch=lambda step: f"rows {step}",
+      several=at_once and loop.Several(at_once, steps, put_several),
     ), evaluated
   finally:
     writer.close()
@@ -169,6 +185,71 @@ def test_kill_and_resume_is_bit_for_bit(tmp_path, uninterrupted, kill_at):
   assert rows[0] == rows[1]
   trained = [r for r in read_jsonl(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
   assert [row["step"] for row in trained] == list(range(1, 11))
+
+
+def test_rows_tell_what_the_save_before_took(uninterrupted):
+  rows = read_jsonl(uninterrupted[0] / "metrics.jsonl")
+  saves = [row for row in rows if row["kind"] == "checkpoint"]
+  assert [row["step"] for row in saves] == [3, 6, 9, 10]
+  assert "written_seconds" not in saves[0]
+  assert all(row["written_seconds"] > 0 for row in saves[1:])
+
+
+def train_rows(directory):
+  rows = [r for r in read_jsonl(directory / "metrics.jsonl") if r["kind"] == "train"]
+  return [[row[name] for name in ("step", "loss", "gradient_norm")] for row in rows]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_several_updates_a_dispatch_are_those_one_by_one(
+  tmp_path, uninterrupted, at_once
+):
+  """With checkpoints after 3, 6, 9 and 10 updates and scores after 1, 4, 8 and 10."""
+  whole, expected, evaluated = uninterrupted
+  result, scored = run(tmp_path, at_once=at_once)
+  assert scored == evaluated and result.updates == 10
+  leaves = jax.tree.leaves(result.state), jax.tree.leaves(expected.state)
+  for a, b in zip(*leaves, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+  np.testing.assert_allclose(train_rows(tmp_path), train_rows(whole), rtol=1e-5)
+  assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"9", "10"}
+
+
+def test_several_updates_a_dispatch_resume_bit_for_bit(tmp_path):
+  """Also after a SIGTERM, where a dispatch would have gone on."""
+  expected, _ = run(tmp_path / "whole", at_once=3)
+  with pytest.raises(Killed):
+    run(tmp_path / "killed", at_once=3, kill_at=8)
+  before = signal.getsignal(signal.SIGTERM)
+  preemption.listen()
+  try:
+    with preemption.deferred(), pytest.raises(preemption.Preempted):
+      os.kill(os.getpid(), signal.SIGTERM)
+      run(tmp_path / "killed", at_once=3)
+  finally:
+    preemption.listen()
+    signal.signal(signal.SIGTERM, before)
+  again = Checkpoints(tmp_path / "killed" / "checkpoints")
+  assert again.latest() == 9  # It was told while 7 and 8 ran, and 9 had begun.
+  again.close()
+  result, _ = run(tmp_path / "killed", at_once=3)
+  assert equal(result.state, expected.state) and result.scores == expected.scores
+
+
+def test_a_dispatch_names_the_update_that_diverged(tmp_path):
+  """The updates 7 and 8 are one."""
+
+  def diverge(state, frozen, batches, key, count):
+    first = int(state.step) + 1
+    state, metrics = made(PLAIN)[2](state, frozen, batches, key, count)
+    loss = metrics["loss"]
+    if first <= 7 < first + count:
+      loss = loss.at[7 - first].set(np.nan)
+    return state, metrics | {"loss": loss}
+
+  said = "nan .*at update 7; .*that of update 6. The batch was of rows 6"
+  with pytest.raises(FloatingPointError, match=said):
+    run(tmp_path, at_once=5, step_fn=diverge)
 
 
 def test_a_finished_stage_does_not_train_again(tmp_path):
@@ -322,6 +403,25 @@ def test_sigterm_ends_the_stage_after_an_update_that_is_saved(tmp_path, uninterr
     preemption.listen()  # Nor are the tests that follow.
     signal.signal(signal.SIGTERM, before)
   assert equal(result.state.params, expected.state.params)
+
+
+@pytest.mark.parametrize("number", [0, 2, 3])
+def test_a_save_that_failed_ends_the_stage_at_the_next_or_the_end(
+  tmp_path, monkeypatch, number
+):
+  """Those are of the updates 3, 6, 9 and 10."""
+  write, written = checkpointing._write_checksums, []
+
+  def fail(directory):
+    written.append(int(directory.name))
+    if len(written) == number + 1:
+      raise OSError(errno.ENOSPC, "no room")
+    write(directory)
+
+  monkeypatch.setattr(checkpointing, "_write_checksums", fail)
+  with pytest.raises(OSError, match="no room"):
+    run(tmp_path)
+  assert written == [3, 6, 9, 10][: number + 1]
 
 
 def test_parameters_are_loaded_without_the_optimizer(tmp_path, uninterrupted):

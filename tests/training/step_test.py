@@ -9,7 +9,7 @@ import pytest
 from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import sharpness_aware
 from undo_jax.training.optimizers import OptimizerConfig, make_optimizer
-from undo_jax.training.step import make_step, scan_steps
+from undo_jax.training.step import make_step, repeat, scan_steps
 from undo_jax.utils.types import SumCount
 
 KEY = jax.random.key(4)
@@ -41,16 +41,22 @@ def by_hand(num_steps: int, rate: float):
 NAMES = ("loss", "distance", "gradient_norm")
 
 
-@pytest.mark.parametrize("scanned", [False, True])
-def test_steps_are_gradient_descent_with_metrics_before_the_update(scanned):
+@pytest.mark.parametrize("together", [None, "scanned", "repeated"])
+def test_steps_are_gradient_descent_with_metrics_before_the_update(together):
   optimizer = optax.sgd(0.1)
   step = jax.jit(make_step(squares, optimizer))
   state = state_lib.create({"w": jnp.float32(0.5)}, optimizer)
   assert state.step.dtype == jnp.int32 and state.step == 0
   batches = {"x": points(4)}
   frozen = jnp.float32(0.25)
-  if scanned:
+  if together == "scanned":
     state, metrics = jax.jit(scan_steps(step))(state, frozen, batches, KEY)
+    got = np.stack([metrics[name] for name in NAMES], axis=1)
+  elif together == "repeated":  # Four of the five batches.
+    five = {"x": np.vstack([batches["x"], np.full((1, 4), np.nan, np.float32)])}
+    state, metrics = jax.jit(repeat(step))(state, frozen, five, KEY, 4)
+    assert all(values[4] == 0 for values in metrics.values())
+    metrics = {name: values[:4] for name, values in metrics.items()}
     got = np.stack([metrics[name] for name in NAMES], axis=1)
   else:
     got = []

@@ -101,9 +101,13 @@ def ask() -> Callable[[], bool]:
   return lambda: bool(answer)
 
 
-def check() -> None:
-  """Raises Preempted if SIGTERM has come to any process; called by all of them."""
+def check(finish: Callable[[], object] = lambda: None) -> None:
+  """Raises Preempted if SIGTERM has come to any process; called by all of them.
+
+  Before that, `finish` is called.
+  """
   if ask()():
+    finish()
     raise Preempted("stopped by SIGTERM")
 
 

@@ -1,13 +1,14 @@
-"""Attention by a kernel that never holds the scores: JAX's splash attention.
+"""Attention by kernels that never hold the scores.
 
 The scores of a row take H * L * L * 4 bytes, read and written several times over.
-The kernel goes over them in blocks, with the softcap and the window.
+JAX's splash attention (TPUs) goes over them in blocks, with the softcap and the window;
+so does cuDNN's (GPUs), which has no softcap.
 
 Reference: Dao et al., FlashAttention, arXiv 2205.14135.
 """
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.experimental.pallas.ops.tpu import splash_attention
@@ -21,6 +22,53 @@ _LANES = 128  # Lengths and head widths must be multiples of it.
 def fits(length: int, head_dim: int) -> bool:
   """Whether the kernel takes rows of this length and heads of this width."""
   return length % _LANES == 0 and head_dim % _LANES == 0
+
+
+def cudnn_fits(head_dim: int, dtype: str, softcap: float | None) -> bool:
+  """Whether cuDNN takes these heads on the GPUs that are here."""
+  if dtype != "bfloat16" or softcap is not None:
+    return False
+  # Not those that programs are compiled for alone: cuDNN is asked while compiling.
+  device: Any = jax.local_devices()[0]
+  if device.platform != "gpu" or "cuda" not in device.client.platform_version:
+    return False
+  capability = float(device.compute_capability)
+  # Hopper's and later ones' kernels take wider heads.
+  return head_dim % 8 == 0 and head_dim <= (256 if capability >= 9 else 128)
+
+
+def cudnn(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  *,
+  window: int | None,
+  implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> jax.Array:
+  """Computes softmax(query key^T) value over earlier positions, see `splash`.
+
+  The compiler divides it by rows and heads itself.
+
+  Args:
+    query: [B, L, H, K], scaled and rotated, float16 or bfloat16.
+    key: [B, L, G, K], rotated; G divides H.
+    value: [B, L, G, K].
+    window: positions looked back, the own one included; None: all.
+    implementation: xla computes the same on any platform, in any float dtype.
+
+  Returns:
+    [B, L, H, K], in the dtype of `query`.
+  """
+  return jax.nn.dot_product_attention(
+    query,
+    key,
+    value,
+    scale=1.0,
+    is_causal=True,
+    # Positions before the own one, and after it.
+    local_window_size=None if window is None else (window - 1, 0),
+    implementation=implementation,
+  )
 
 
 def splash(

@@ -38,8 +38,8 @@ class ModelConfig:
   scan_unroll: int | None = 1
   # Positions of a row whose logits a loss holds at once; None: all. See objectives/.
   logits_chunk: int | None = None
-  # "splash": by a kernel where there is one (TPUs, rows and heads in multiples of 128,
-  # no padding, no cache), elsewhere plain.
+  # "splash": by a kernel where there is one (TPUs: rows and heads in multiples of 128;
+  # GPUs: cuDNN's, for bfloat16 and no softcap; no padding, no cache), elsewhere plain.
   attention: str = "plain"
   global_every: int = 2  # Every so manieth layer has no window, the others are local.
   activation: str = "gelu_tanh"  # Of the MLP's gate: gelu_tanh or silu.

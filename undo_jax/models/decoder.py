@@ -381,6 +381,9 @@ class _Decoder(nn.Module):
     if cache is not None:
       cache = _add_valid(cache, tokens_BxL.shape, valid_BxL)
     context = _context(c, tokens_BxL.shape[1], valid_BxL, cache)
+    kernel = None
+    if cache is None and valid_BxL is None:
+      kernel = _kernel_for(c, tokens_BxL.shape)
     scan: Any = nn.scan  # Its annotation knows no broadcast arguments.
     layers = scan(
       _remat(_Layer, c.remat),
@@ -392,7 +395,7 @@ class _Decoder(nn.Module):
     )(
       c,
       collect=_collected(capture),
-      kernel=cache is None and valid_BxL is None and _has_kernel(c, tokens_BxL.shape),
+      kernel=kernel,
       name="layers",
     )
     index_N = jnp.arange(c.num_layers)
@@ -445,18 +448,24 @@ def _remat(layer, policy: str):
   return nn.remat(layer, policy=saveable, prevent_cse=False)
 
 
-def _has_kernel(config: ModelConfig, shape) -> bool:
-  return (
-    config.attention == "splash"
-    and placement.platform() == "tpu"
-    and attention.fits(shape[1], config.head_dim)
-  )
+def _kernel_for(config: ModelConfig, shape) -> str | None:
+  """Returns which kernel computes the attention; None: none does."""
+  c, platform = config, placement.platform()
+  if c.attention != "splash":
+    return None
+  if platform == "tpu" and attention.fits(shape[1], c.head_dim):
+    return "splash"
+  if platform == "gpu" and attention.cudnn_fits(
+    c.head_dim, c.dtype, c.attention_softcap
+  ):
+    return "cudnn"
+  return None
 
 
 class _Layer(nn.Module):
   config: ModelConfig
   collect: tuple[str, ...]
-  kernel: bool
+  kernel: str | None  # Of models/attention.py.
 
   @nn.compact
   def __call__(self, x_BxLxD, place, context, routes, cache, input_BxLxD, added):
@@ -487,7 +496,7 @@ class _Layer(nn.Module):
 
 class _Attention(nn.Module):
   config: ModelConfig
-  kernel: bool
+  kernel: str | None  # Of models/attention.py.
 
   @nn.compact
   def __call__(self, x_BxLxD, is_local, context, routes, cache):
@@ -511,7 +520,7 @@ class _Attention(nn.Module):
     q = _rotate(q, rotary) * c.query_pre_attn_scalar**-0.5
     k = _rotate(k, rotary)
     if self.kernel:
-      heads = _kernel(c, q, k, v, is_local)
+      heads = _by_kernel(self.kernel, c, q, k, v, is_local)
     else:
       heads, cache = self._plain(q, k, v, is_local, context, cache)
     heads = _route_at(routes, "attention/heads", heads)
@@ -540,9 +549,11 @@ class _Attention(nn.Module):
     return heads.reshape(B, L, c.num_heads, c.head_dim), cache
 
 
-def _kernel(config: ModelConfig, q, k, v, is_local):
-  """Computes the heads by the kernel, of a layer that is local or not."""
-  run = functools.partial(attention.splash, softcap=config.attention_softcap)
+def _by_kernel(name: str, config: ModelConfig, q, k, v, is_local):
+  """Computes the heads by a kernel, of a layer that is local or not."""
+  run: Any = attention.cudnn
+  if name == "splash":
+    run = functools.partial(attention.splash, softcap=config.attention_softcap)
   window = config.sliding_window
   if window is None or window >= q.shape[1]:
     return run(q, k, v, window=None)

@@ -63,6 +63,7 @@ def run_ablation(
   assert is_ablated, "every reserved entry is zero"
   checkpoints = checkpoints_of(run, directory)
   checkpoints.save(0, params, {"step": jax.numpy.zeros((), int)})
+  checkpoints.finish()
   checkpoints.close()
   before = run.done(stage.whole)
   assert before is not None, "the routed model comes first in the plan"

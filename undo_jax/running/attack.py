@@ -111,8 +111,14 @@ class _Attack:
     self.writer.write(done, "attack", worst_forget=self.worst, **measured)
     _save(self.checkpoints, done, self.state, self.history)
 
+  def finish_saving(self) -> None:
+    """Returns when what was saved is complete, unless the attack has failed."""
+    if self.failure is None:
+      self._guarded(self.checkpoints.finish)
+
   def finish(self) -> None:
     """Makes the outcome unless the attack has failed, and gives the memory back."""
+    self.finish_saving()
     if self.failure is None:
       self._guarded(self._set_outcome)
     del self.state, self.frozen
@@ -175,7 +181,7 @@ def _run(attacks: Sequence[_Attack]) -> None:
       worst = ", ".join(f"{attack.worst:.2f}" for attack in attacks)
       progress.note(f"worst forget {worst}")
       progress.update(count * every)
-      preemption.check()
+      preemption.check(lambda: [attack.finish_saving() for attack in attacks])
       meter.restart()
     for attack in attacks:
       attack.finish()

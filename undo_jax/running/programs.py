@@ -34,7 +34,7 @@ from undo_jax.training import state as state_lib
 from undo_jax.training.gradients import by_source, sharpness_aware
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.training.smoothing import Smoothing, smoothed
-from undo_jax.training.step import Step, make_step
+from undo_jax.training.step import Step, Steps, make_step, repeat
 from undo_jax.utils import records, trees
 from undo_jax.utils.types import Params
 
@@ -48,6 +48,7 @@ class Training:
   """A step with the functions that make its state, all compiled."""
 
   step: Step
+  steps: Steps  # Several of them in one dispatch.
   create: Callable[[Params], state_lib.TrainState]
   abstract: state_lib.TrainState  # Shapes with shardings, for restoring.
 
@@ -200,15 +201,25 @@ def training(
   shapes = jax.eval_shape(create, params)
   rules = [*partition_rules(model), *optimizer.state_rules]
   shardings = sharding.tree_shardings(shapes, rules, mesh)
-  return Training(
-    step=jax.jit(
-      placement.on(mesh, step),
+
+  def compiled(fn, leading, *others):
+    return jax.jit(
+      placement.on(mesh, fn),
       # The frozen tree keeps the shardings it comes with.
-      in_shardings=(shardings, None, sharding.batch_sharding(mesh), None),
+      in_shardings=(
+        shardings,
+        None,
+        sharding.batch_sharding(mesh, leading=leading),
+        *others,
+      ),
       out_shardings=(shardings, sharding.replicated(mesh)),
       donate_argnums=0,
       compiler_options=scheduling.options(mesh, params),
-    ),
+    )
+
+  return Training(
+    step=compiled(step, 0, None),
+    steps=compiled(repeat(step), 1, None, None),
     create=jax.jit(create, out_shardings=shardings),
     abstract=_with(shapes, shardings),
   )

@@ -348,6 +348,7 @@ def runs_of(
       evaluation_rows=config.evaluation_rows,
       replicas_at_once=config.replicas_at_once,
       models_at_once=config.models_at_once,
+      updates_at_once=config.updates_at_once,
       checkpoints_kept=config.checkpoints_kept,
       stages=tuple(plan),
       given={name: given for name, given in declared.given.items() if name in names},

@@ -105,7 +105,8 @@ def run_saliency(
       progress.update(1)
       if done % run.checkpoint_every == 0 or done == total:
         checkpoints.save(done, fisher, {"step": jnp.int32(done)})
-        preemption.check()
+        preemption.check(checkpoints.finish)
+    checkpoints.finish()
   return {"batches": total, "compute": dataclasses.asdict(cost(stage))}
 
 

@@ -8,6 +8,7 @@ import itertools
 import logging
 
 import jax
+import numpy as np
 
 from undo_jax import objectives, tasks
 from undo_jax.data import pipeline
@@ -88,6 +89,7 @@ def run_training(
       meter=meter_of(run, cost(stage, updates=1)),
       profiler=profiler,
       describe_batch=functools.partial(describe_batch, run, stage),
+      several=_several(run, stage, program),
     )
   return {
     **_scores(run, stage, result, evaluation(run, stage, score, problems)),
@@ -188,6 +190,26 @@ def _step(run: Run, stage: TrainStage, program: programs.Training, done: int) ->
     return program.step(state, frozen, batch, key)
 
   return step
+
+
+def _several(
+  run: Run, stage: TrainStage, program: programs.Training
+) -> loop.Several | None:
+  """Returns how several updates are dispatched together; None: one by one.
+
+  So they are too where something is done between them: noise again, a trace.
+  """
+  at_once = run.updates_at_once
+  if at_once == 1 or stage.noise_again is not None or run.profile_steps is not None:
+    return None
+
+  def put(batches):
+    # What is beyond is not read, and keeps the program the same.
+    full = [*batches, *[batches[-1]] * (at_once - len(batches))]
+    stacked = jax.tree.map(lambda *x: np.stack(x), *full)
+    return sharding.put_batch(stacked, run.mesh, leading=1)
+
+  return loop.Several(at_once, program.steps, put)
 
 
 def _frozen(run: Run, stage: TrainStage) -> dict[str, Params]:

@@ -1,12 +1,19 @@
-"""Checkpoints of a stage, written and read by all processes together."""
+"""Checkpoints of a stage, written and read by all processes together.
+
+Training goes on while one is written.
+"""
 
 from collections.abc import Callable, Collection
+from concurrent import futures
 import contextlib
 import logging
 import os
 import pathlib
+import time
 from typing import Any
 
+import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from undo_jax.distributed import preemption, processes
@@ -27,6 +34,10 @@ class Checkpoints:
   item of their own, so that the next stage reads them without the optimizer's state.
   Bits that a disk has changed decode to other weights without a word: what is read has
   the checksums that were written with it. (Stores keep checksums of their own.)
+
+  A save returns as soon as what is saved may be overwritten; a thread writes the rest,
+  and then the checksums. One is pending at most. What goes wrong in it is raised by
+  the next `save`, `latest` or `finish`.
   """
 
   def __init__(
@@ -61,14 +72,21 @@ class Checkpoints:
       cleanup_tmp_directories=True,
     )
     self._directory, self._may_save = directory, may_save
+    self._thread = futures.ThreadPoolExecutor(1, "checkpoints")
+    self._pending: futures.Future[None] | None = None
+    self._has_failed = False
+    self.written_seconds: float | None = None  # That the last complete save took.
 
   def latest(self) -> int | None:
-    """Returns the step of the newest complete checkpoint, or None."""
+    """Returns the step of the newest checkpoint once it is complete, or None."""
+    self.finish()
     latest = self._checkpointer.latest
     return None if latest is None else latest.step
 
   def save(self, step: int, params: Params, rest: object) -> bool:
-    """Writes a checkpoint and returns when it is complete; once for each step.
+    """Begins to write a checkpoint, once for each step.
+
+    When it returns, the arrays may be donated or written over.
 
     Args:
       step: updates done.
@@ -80,18 +98,34 @@ class Checkpoints:
 
     Raises:
       LeaseLost: if it may not be saved any more.
+      Exception: what ended the save before this one.
     """
     if not processes.on_first("lease", self._may_save):
       raise LeaseLost(os.fspath(self._directory))
     if step == self.latest():
       return False  # Writing it again would remove it for a while.
-    items = {"params": params, "rest": rest}
-    # Blocking: an asynchronous save could still read buffers that the next step
-    # has been given to overwrite.
+    items = jax.tree.map(_apart, {"params": params, "rest": rest})
     with preemption.uninterrupted():
-      self._checkpointer.save_checkpointables(step, items)
-      processes.on_first("checksums", lambda: _write_checksums(self._of(step)))
+      saving = self._checkpointer.save_checkpointables_async(step, items)
+      assert saving is not None, "each save that is asked for is made"
+      self._pending = self._thread.submit(
+        self._complete, saving, self._of(step), time.perf_counter()
+      )
     return True
+
+  def finish(self) -> None:
+    """Returns when what was saved is complete, with its checksums, for all processes.
+
+    Raises:
+      Exception: what ended the save; once.
+    """
+    if self._pending is None:
+      return
+    pending, self._pending = self._pending, None
+    with preemption.uninterrupted():
+      self._has_failed = pending.exception() is not None
+      pending.result()
+      processes.on_first("saved", lambda: None)  # Its checksums too.
 
   def restore(self, step: int, params: Params, rest: object) -> tuple[Params, Any]:
     """Reads a checkpoint into the shardings of the given abstract trees.
@@ -112,18 +146,57 @@ class Checkpoints:
 
   def read(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
     """Reads some items of a checkpoint; see `restore`."""
+    self.finish()
     if step != self._intact:  # All of its files have just been compared.
       processes.on_first("checksums", lambda: _check(self._of(step), items))
     with preemption.uninterrupted():
       return self._checkpointer.load_checkpointables(step, items)
 
+  def _complete(self, saving: Any, directory: Path, start: float) -> None:
+    """Waits for a checkpoint that is being written, and writes its checksums."""
+    saving.result()
+    if processes.is_first():
+      _write_checksums(directory)
+    self.written_seconds = time.perf_counter() - start
+
   def _of(self, step: int) -> Path:
     return self._directory / str(step)
 
   def close(self) -> None:
-    """Waits for and closes the checkpointer."""
+    """Waits for what is pending, whose error is only logged, and gives up the rest.
+
+    Where it counts whether all is saved, `finish` comes first: another error may be
+    the reason to close.
+    """
     with preemption.deferred():
-      self._checkpointer.close()
+      error = self._pending and self._pending.exception()
+      if error is not None:
+        LOGGER.warning("a checkpoint in %s was not saved: %s", self._directory, error)
+        self._has_failed = True
+      self._thread.shutdown()
+      # Orbax raises again what ended a save.
+      with contextlib.suppress(*[Exception] * self._has_failed):
+        self._checkpointer.close()
+
+
+def _apart(leaf: Any) -> Any:
+  """Returns a leaf that stays as it is whatever is done to the one given.
+
+  The next step is given the buffers of a state to write over. Other devices' are on
+  the host when Orbax returns; those of a CPU are there already, and it reads them
+  where they lie.
+  """
+  if isinstance(leaf, np.ndarray):
+    return leaf.copy()
+  if not isinstance(leaf, jax.Array):
+    return leaf
+  if next(iter(leaf.sharding.device_set)).platform != "cpu":
+    return leaf
+  parts = [
+    jax.device_put(shard.data, shard.device, may_alias=False)
+    for shard in leaf.addressable_shards
+  ]
+  return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts)
 
 
 def load_params(directory: Path, abstract: Params) -> Params:

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 
 from undo_jax.distributed import preemption
 from undo_jax.training import optimizers
@@ -18,11 +19,20 @@ from undo_jax.training.checkpointing import Checkpoints
 from undo_jax.training.meter import Meter
 from undo_jax.training.profiling import Profiler
 from undo_jax.training.state import TrainState
-from undo_jax.training.step import Step
+from undo_jax.training.step import Step, Steps
 from undo_jax.training.writers import Progress, Writer
 from undo_jax.utils.types import Frozen
 
 Scores = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Several:
+  """Updates that are dispatched together, where the host is slower than the devices."""
+
+  at_once: int  # At most.
+  steps: Steps  # Compiled; the state is donated to it.
+  put: Callable[[list[Any]], Any]  # Places at most `at_once` batches on the devices.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,16 @@ class Schedule:
     """Whether the model is scored after `step` updates: 1, multiples."""
     every = self.evaluate_every
     return every is not None and step > 0 and (step == 1 or step % every == 0)
+
+  def pause(self, step: int, end: int, most: int) -> int:
+    """Returns the first step after `step` at which something else than training is due.
+
+    Or that of `most` updates, if none is before.
+    """
+    for after in range(step + 1, min(step + most, end)):
+      if after % self.checkpoint_every == 0 or self.is_evaluation(after):
+        return after
+    return min(step + most, end)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +98,7 @@ def train(
   meter: Meter,
   profiler: Profiler,
   describe_batch: Callable[[int], str],
+  several: Several | None = None,
 ) -> Result:
   """Trains from `state` on to the stop rule or the last step.
 
@@ -96,9 +117,11 @@ def train(
     progress, meter: advance by one each update; measure their time.
     profiler: of some of them.
     describe_batch: which rows the batch held that was read after so many updates.
+    several: updates between which nothing else is due go in one dispatch; None: each
+      in its own, by `step_fn` and `put`.
 
   Returns:
-    The final state with its scores; it is saved.
+    The final state with its scores; it is saved, with all that was before.
 
   Raises:
     FloatingPointError: if loss or gradient is not finite or the loss beyond
@@ -133,30 +156,43 @@ def train(
       meter.restart()
     if step >= end:
       break
-    step += 1
+    first, step = step + 1, schedule.pause(step, end, several.at_once if several else 1)
+    count = step - first + 1
     profiler.before(step)
     with meter.input():
-      batch = put(next(data))
-    state, metrics = step_fn(state, frozen, batch, key)
+      batches = [next(data) for _ in range(count)]
+      placed = several.put(batches) if several else put(batches[0])
+    if several:
+      state, metrics = several.steps(state, frozen, placed, key, count)
+    else:
+      state, metrics = step_fn(state, frozen, placed, key)
     profiler.after(step, metrics)
     # The metrics of an update are read while the next one runs.
     is_preempted = report.flush()
-    report.expect(step, metrics, preemption.ask())
-    progress.update(1)
+    report.expect(range(first, step + 1), metrics, preemption.ask())
+    progress.update(count)
     if is_preempted:
       report.flush()
       _save(checkpoints, state, writer)
+      checkpoints.finish()
       raise preemption.Preempted(f"stopped by SIGTERM after update {step}")
   _save(checkpoints, state, writer)
+  checkpoints.finish()
   return Result(state, step, scores, reason)
 
 
 def _save(checkpoints: Checkpoints, state: TrainState, writer: Writer) -> None:
-  """Saves a state under its step, where it is not yet; tells how long it took."""
+  """Saves a state under its step, where it is not yet.
+
+  Tells for how long training waited, and what the save before it took to the end.
+  """
   step, start = int(state.step), time.perf_counter()
   rest = {"step": state.step, "opt_state": state.opt_state}
   if checkpoints.save(step, state.params, rest):
-    writer.write(step, "checkpoint", seconds=time.perf_counter() - start)
+    row = {"seconds": time.perf_counter() - start}
+    if checkpoints.written_seconds is not None:
+      row["written_seconds"] = checkpoints.written_seconds
+    writer.write(step, "checkpoint", **row)
 
 
 def restore(checkpoints: Checkpoints, step: int, abstract: TrainState) -> TrainState:
@@ -168,7 +204,7 @@ def restore(checkpoints: Checkpoints, step: int, abstract: TrainState) -> TrainS
 
 @dataclasses.dataclass
 class _Report:
-  """Writes the row of an update once its metrics are there."""
+  """Writes the rows of updates once their metrics are there."""
 
   schedule: Schedule
   checkpoints: Checkpoints
@@ -176,25 +212,32 @@ class _Report:
   progress: Progress
   meter: Meter
   describe_batch: Callable[[int], str]
-  pending: tuple[int, Any, Callable[[], bool]] | None = None
+  pending: tuple[range, Any, Callable[[], bool]] | None = None
+  is_told: bool = False  # Of SIGTERM.
 
   def expect(
-    self, step: int, metrics: object, is_preempted: Callable[[], bool]
+    self, steps: range, metrics: object, is_preempted: Callable[[], bool]
   ) -> None:
-    """Takes the metrics of an update that may still run."""
-    self.pending = step, metrics, is_preempted
+    """Takes the metrics of updates of one dispatch, which may still run."""
+    self.pending = steps, metrics, is_preempted
 
   def flush(self) -> bool:
-    """Waits for the last update; returns whether SIGTERM came before its end."""
+    """Waits for the last updates; returns whether SIGTERM had come when they began."""
     if self.pending is None:
-      return False
-    step, metrics, is_preempted = self.pending
+      return self.is_told
+    steps, metrics, is_preempted = self.pending
     self.pending = None
-    row = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    self._check(step, row)
-    self.writer.write(step, "train", **row, **self.meter.row())
-    self.progress.note(f"loss {row['loss']:.3f}")
-    return is_preempted()
+    found = {name: np.ravel(value) for name, value in jax.device_get(metrics).items()}
+    measured = self.meter.row(updates=len(steps))
+    for name in ("seconds", "input_seconds"):  # Of each of them.
+      measured[name] /= len(steps)
+    for index, step in enumerate(steps):
+      row = {name: float(values[index]) for name, values in found.items()}
+      self._check(step, row)
+      self.writer.write(step, "train", **row, **measured)
+      self.progress.note(f"loss {row['loss']:.3f}")
+    self.is_told = self.is_told or is_preempted()
+    return self.is_told
 
   def _check(self, step: int, row: dict[str, float]) -> None:
     loss, norm = row["loss"], row["gradient_norm"]

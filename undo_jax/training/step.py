@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from undo_jax.training.gradients import GradientFunction, loss_and_gradients
@@ -11,6 +12,11 @@ from undo_jax.utils.types import Batch, Frozen, Objective
 
 Step = Callable[
   [TrainState, Frozen, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]
+]
+
+# The same over batches with a leading axis, of which the last argument says how many.
+Steps = Callable[
+  [TrainState, Frozen, Batch, jax.Array, int], tuple[TrainState, dict[str, jax.Array]]
 ]
 
 
@@ -69,5 +75,31 @@ def scan_steps(step: Step) -> Step:
 
   def steps(state, frozen, batches, key):
     return jax.lax.scan(lambda s, b: step(s, frozen, b, key), state, batches)
+
+  return steps
+
+
+def repeat(step: Step) -> Steps:
+  """Returns `step` over the first batches of a leading axis, as one loop.
+
+  `(state, frozen, batches[S, B, ...], key, count) -> (state, metrics[S])`, where
+  metrics beyond `count` <= S are zero. It is one program for all counts, so that an
+  update is the same whatever others are computed with it.
+  """
+
+  def steps(state, frozen, batches, key, count):
+    def batch_at(index):
+      return jax.tree.map(lambda x: x[index], batches)
+
+    _, shapes = jax.eval_shape(step, state, frozen, batch_at(0), key)
+    (most,) = {len(leaf) for leaf in jax.tree.leaves(batches)}
+    metrics = {name: jnp.zeros(most, leaf.dtype) for name, leaf in shapes.items()}
+
+    def update(index, carry):
+      state, metrics = carry
+      state, found = step(state, frozen, batch_at(index), key)
+      return state, {name: x.at[index].set(found[name]) for name, x in metrics.items()}
+
+    return jax.lax.fori_loop(0, count, update, (state, metrics))
 
   return steps
