@@ -1,7 +1,7 @@
 """How every command starts and ends: flags, help, processes, logging, exit status.
 
-Exit status: 0 done; 1 training diverged, 2 a wrong config or flag, both with one line
-that says why; 75 (EX_TEMPFAIL) stopped by SIGTERM with everything saved, to be started
+Exit status: 0 done; 1 training diverged, 2 a wrong config or flag or a disk that refuses,
+both with one line that says why; 75 (EX_TEMPFAIL) stopped by SIGTERM with everything saved, to be started
 again.
 """
 
@@ -17,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from undo_jax.distributed import preemption
-from undo_jax.utils import allocator, extras
+from undo_jax.utils import allocator, disks, extras
 from undo_jax.utils.errors import ConfigError, RunFailed
 
 LOGGER = logging.getLogger("undo_jax")
@@ -106,8 +106,9 @@ def one_line() -> Iterator[None]:
   except preemption.Preempted as error:
     LOGGER.info("%s; the same command goes on from there", error)
     sys.exit(preemption.EXIT_STATUS)
-  except ModuleNotFoundError as error:
-    explained = extras.explain(error)
+  except Exception as error:
+    is_module = isinstance(error, ModuleNotFoundError)
+    explained = extras.explain(error) if is_module else disks.explain(error)
     if explained is None:
       raise
     _exit(str(explained))
