@@ -13,7 +13,7 @@ from undo_jax.utils import disks
 def line_of(act):
   try:
     act()
-  except Exception as error:
+  except Exception as error:  # noqa: BLE001  TensorStore raises ValueErrors.
     return disks.explain(error)
   pytest.fail("nothing was refused")
 

@@ -1,8 +1,8 @@
 """How every command starts and ends: flags, help, processes, logging, exit status.
 
-Exit status: 0 done; 1 training diverged, 2 a wrong config or flag or a disk that refuses,
-both with one line that says why; 75 (EX_TEMPFAIL) stopped by SIGTERM with everything saved, to be started
-again.
+Exit status: 0 done; 1 training diverged, 2 a wrong config or flag, or a disk that
+refuses, each with one line that says why; 75 (EX_TEMPFAIL) stopped by SIGTERM with
+everything saved, to be started again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
