@@ -6,7 +6,7 @@ WORKDIR ?= runs/arithmetic
 EXAMPLES ?= 2000
 CONFIG ?= arithmetic:tiny
 
-.PHONY: demo test fuzz check audit format clean
+.PHONY: demo test fuzz kills check audit format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -20,6 +20,11 @@ test: $(VENV)/.tested
 # Files of users with changed bytes, so many of each kind, drawn anew each time.
 fuzz: $(VENV)/.tested
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n auto tests/mutated_files_test.py $(ARGS)
+
+# Runs that are killed, told to stop, damaged and repeated, so many of each kind.
+kills: EXAMPLES = 200
+kills: $(VENV)/.tested
+	KILLS=$(EXAMPLES) $(BIN)/python -m pytest -n auto tests/running/kills_test.py $(ARGS)
 
 # Lint, format and types, as in pre-commit.
 check: $(VENV)/.developed

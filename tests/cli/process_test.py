@@ -3,6 +3,7 @@
 import errno
 import os
 
+from absl import logging as absl_logging
 import pytest
 
 from undo_jax.cli import process
@@ -42,6 +43,20 @@ def test_the_exit_status_says_how_a_command_ended(capsys, error, status, message
 def test_what_is_no_library_of_an_extra_is_not_hidden():
   with pytest.raises(ModuleNotFoundError), process.one_line():
     raise ModuleNotFoundError("No module named 'numpi'", name="numpi")
+
+
+def test_tracebacks_of_refusals_are_left_to_the_one_line(caplog, monkeypatch):
+  logger = absl_logging.get_absl_logger()
+  monkeypatch.setattr(logger, "filters", [process._is_other_than_refusal])
+  monkeypatch.setattr(logger, "propagate", True)
+  for error in (OSError(errno.ENOSPC, "full", "/a"), ValueError("other")):
+    try:
+      raise error
+    except (OSError, ValueError):
+      absl_logging.exception("a thread ended")
+  absl_logging.error("no traceback")
+  said = [record.exc_info and str(record.exc_info[1]) for record in caplog.records]
+  assert said == ["other", None]
 
 
 def test_what_is_no_refusal_of_the_machine_is_not_hidden():

@@ -85,11 +85,21 @@ def _meet() -> None:
 def _show_progress() -> None:
   """Shows our own log lines, and of the libraries only the errors."""
   absl_logging.set_verbosity(absl_logging.ERROR)
+  absl_logging.get_absl_logger().addFilter(_is_other_than_refusal)
   handler = logging.StreamHandler(sys.stderr)
   handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
   LOGGER.handlers = [handler]
   LOGGER.setLevel(logging.INFO)
   LOGGER.propagate = False
+
+
+def _is_other_than_refusal(record: logging.LogRecord) -> bool:
+  """Whether a library's error is not one that ends the process by one line anyway.
+
+  Each of Orbax's threads logs a traceback of what the disk has refused.
+  """
+  error = record.exc_info[1] if record.exc_info else None
+  return error is None or disks.explain(error) is None
 
 
 @contextlib.contextmanager

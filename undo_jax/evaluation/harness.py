@@ -445,7 +445,7 @@ def _eos_ids(
   if "eos_token_id" not in generation:
     generation, path = settings, directory / "config.json"
   ids = generation.get("eos_token_id")
-  several = ids if isinstance(ids, list) else [] if ids is None else [ids]
+  several: list[Any] = ids if isinstance(ids, list) else [] if ids is None else [ids]
   if not all(type(each) is int and 0 <= each < 2**31 for each in several):
     raise ConfigError(
       f"{path}: eos_token_id must be an id or a list of them, got {ids!r:.80}"
