@@ -7,7 +7,7 @@ EXAMPLES ?= 2000
 CONFIG ?= arithmetic:tiny
 PIN ?=
 
-.PHONY: demo test test-oldest test-newest fuzz check docs audit release format clean
+.PHONY: demo test test-oldest test-newest fuzz kills check docs audit release format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -27,6 +27,11 @@ test-newest:
 # Files of users with changed bytes, so many of each kind, drawn anew each time.
 fuzz: $(VENV)/.tested
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n auto tests/mutated_files_test.py $(ARGS)
+
+# Runs that are killed, told to stop, damaged and repeated, so many of each kind.
+kills: EXAMPLES = 200
+kills: $(VENV)/.tested
+	KILLS=$(EXAMPLES) $(BIN)/python -m pytest -n auto tests/running/kills_test.py $(ARGS)
 
 # Lint, format and types, as in pre-commit.
 check: $(VENV)/.developed

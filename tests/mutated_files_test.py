@@ -6,12 +6,15 @@ More than the few examples of every run of the tests:
 """
 
 import datetime
+import functools
 import io
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 
+import gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 import jax.numpy as jnp
@@ -20,19 +23,24 @@ import pyarrow as pa
 from pyarrow import parquet
 import pytest
 import safetensors.numpy
+import sentencepiece
 import tokenizers as library
 
 from tests import mutations
 from tests.models import huggingface_references as references
+from tests.models import made_up_gguf
+from undo_jax.checkpoints import exporting, importing
 from undo_jax.data import questions, tokenizers
 from undo_jax.data.documents import files as documents
 from undo_jax.data.documents import html_text
 from undo_jax.data.documents.source import Source
 from undo_jax.data.tokenizers import export as tokenizer_export
+from undo_jax.evaluation import harness
 from undo_jax.models import huggingface, peft
 from undo_jax.models.checkpoint_files import INDEX
 from undo_jax.utils.errors import ConfigError
 
+TEXT = "12 + 3 = 15."
 # Drawn anew where more of them are asked for, the same ones in every run of the tests.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 0))
 LONGEST = datetime.timedelta(seconds=10)
@@ -169,7 +177,70 @@ def test_a_config_of_an_adapter(folder, data):
     np.testing.assert_array_equal(kernel, jnp.ones((3, 16, 2)))
 
 
+GENERATION = json.dumps(
+  {"bos_token_id": 2, "eos_token_id": [1, 7], "pad_token_id": 0, "temperature": 0.6}
+).encode()
+
+
+@changes(GENERATION, is_json=True, examples=10)
+def test_a_config_of_generation(folder, data):
+  model, out = folder / "generating", folder / "exported"
+  if not model.exists():
+    shutil.copytree(ROOT, model)
+  (model / "generation_config.json").write_bytes(data)
+  found = read(lambda: exporting.export(model, out) or out)
+  if found is not None:
+    said = json.loads(data)
+    assert json.loads((out / "generation_config.json").read_bytes()) == said
+    shutil.rmtree(out)
+    ends = read(lambda: harness._eos_ids(model, json.loads(CONFIG)))
+    of_both = json.loads(CONFIG) | said
+    assert ends is None or list(ends) in (
+      of_both["eos_token_id"],
+      [of_both["eos_token_id"]],
+      [],
+    )
+
+
+@functools.cache
+def gguf_file():
+  """Returns a file and how many of its bytes are no values of tensors."""
+  with tempfile.TemporaryDirectory() as directory:
+    data = made_up_gguf.write(pathlib.Path(directory) / "a.gguf").read_bytes()
+    return data, len(data) - sum(x.nbytes for x in made_up_gguf.weights().values())
+
+
+@changes(gguf_file()[0][: gguf_file()[1]], examples=20)
+def test_a_gguf_file(folder, data):
+  path, out = folder / "a.gguf", folder / "imported"
+  path.write_bytes(data + gguf_file()[0][gguf_file()[1] :])
+  importing_ = functools.partial(importing.import_gguf, path, out, dtype="float32")
+  found = read(lambda: importing_() or out)
+  if found is not None:
+    tensors = safetensors.numpy.load_file(out / "model.safetensors")
+    values = {x.name: x for x in gguf.GGUFReader(path).tensors}
+    embedding = values["token_embd.weight"]
+    theirs = gguf.dequantize(embedding.data, embedding.tensor_type)
+    np.testing.assert_array_equal(tensors["model.embed_tokens.weight"], theirs)
+    assert len(tensors) == len(values)
+    shutil.rmtree(out)
+
+
 # MARK: tokenizers
+
+
+@functools.cache
+def pieces():
+  """Returns a small SentencePiece model."""
+  written = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.Train(
+    sentence_iterator=iter([TEXT, "3 + 4 = 7, 12."] * 20),
+    model_writer=written,
+    vocab_size=30,
+    hard_vocab_limit=False,
+    minloglevel=2,
+  )
+  return written.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +254,6 @@ def characters(name):
   with tempfile.TemporaryDirectory() as directory:
     tokenizer_export.write("characters:arithmetic", pathlib.Path(directory))
     return (pathlib.Path(directory) / name).read_bytes()
-
-
-TEXT = "12 + 3 = 15."
 
 
 def encoded(folder):
@@ -212,6 +280,22 @@ def test_a_config_of_a_tokenizer(tokenizer, data):
   (tokenizer / "tokenizer_config.json").write_bytes(data)
   found = read(lambda: encoded(tokenizer))
   assert found is None or found == tokenizers.make("characters:arithmetic").encode(TEXT)
+
+
+@changes(pieces(), examples=60)
+def test_a_sentencepiece_model(folder, data):
+  (folder / "tokenizer.model").write_bytes(data)
+
+  def ids():
+    made = tokenizers.make(f"sentencepiece:{folder}")
+    return made.encode(TEXT), made.eos_id, made.decode(made.encode(TEXT))
+
+  found = read(ids)
+  if found is not None:
+    upstream = sentencepiece.SentencePieceProcessor()
+    upstream.LoadFromSerializedProto(data)
+    theirs = upstream.encode(TEXT)
+    assert found == (theirs, upstream.eos_id(), upstream.decode(theirs))
 
 
 # MARK: documents
@@ -255,6 +339,30 @@ def test_a_parquet_file(folder, data):
   if found is not None:
     expected = parquet.read_table(path, columns=["text"])["text"].to_pylist()
     assert found == [(text or "").replace("\r\n", "\n") for text in expected]
+
+
+TEXTS = pa.array([row["text"] for row in ROWS])
+COLUMNS = {
+  "dictionary": TEXTS.dictionary_encode(),
+  "view": TEXTS.cast(pa.string_view()),
+  "repeated": [[text] for text in TEXTS.to_pylist()],
+  "nested": [{"text": text} for text in TEXTS.to_pylist()],
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_a_parquet_file_of_other_columns(folder, kind):
+  @changes(table({"text": COLUMNS[kind], "n": [1, 2, 3]}), examples=15)
+  def check(data):
+    path = folder / "b.parquet"
+    path.write_bytes(data)
+    found = texts(path)
+    if found is not None:
+      column = parquet.read_table(path, columns=["text"])["text"]
+      expected = column.cast(pa.string()).to_pylist()
+      assert found == [(text or "").replace("\r\n", "\n") for text in expected]
+
+  check()
 
 
 PAGE = b"""<!DOCTYPE html><html><head><title>T</title></head><body><main><h1 id="a">Head

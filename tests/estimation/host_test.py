@@ -10,17 +10,19 @@ from undo_jax.running import runs
 from undo_jax.utils.types import ConfigError
 
 
-def declared():
+def declared(*, edited=False):
   config = minimal.only(minimal.config(), ("base",))
+  config.attacks.interpolation_to_base.update(run=edited, models=("base",))
   config.references.filtered = config.references.unlearned = None
   return runs.declare(config)
 
 
 def test_arguments_are_the_state_and_what_is_frozen(capsys):
-  run = declared()
+  run = declared(edited=True)
   names = {stage.name for stage in run.plan(0)}
+  edit = "interpolation_to_base_base"
   found = {each.name: each for each in host.check(run.config, run.mesh, names)}
-  assert set(found) == {"base", "evaluation", "relearn_base"}
+  assert set(found) == {"base", "evaluation", "relearn_base", edit}
   weights = 4 * num_params(run.config.model)
   # Parameters and Adam's two moments, whole on each device; two rates in the attack.
   for name, copies in {"base": 3, "evaluation": 1}.items():
@@ -30,6 +32,10 @@ def test_arguments_are_the_state_and_what_is_frozen(capsys):
     assert found[name].temporary_bytes > 0
   attack = found["relearn_base"]
   assert 6 * weights < attack.argument_bytes < 6.5 * weights
+  # The model and the base; the edited one is beside them while it is scored.
+  assert 2 * weights < found[edit].argument_bytes < 2.1 * weights
+  beside = found[edit].temporary_bytes - found["evaluation"].temporary_bytes
+  assert 0.9 * weights < beside < 2 * weights
   printed = capsys.readouterr().out
   assert all(line.split()[-7] == "yes" for line in printed.splitlines()[2:])
 

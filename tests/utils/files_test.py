@@ -42,3 +42,14 @@ def test_a_record_with_another_value_than_was_written_is_named(tmp_path):
   path.write_text(path.read_text().replace("0.25", "0.75"))
   with pytest.raises(ConfigError, match="done.json is damaged, .* checksum differs"):
     files.read_record(path)
+
+
+def test_old_temporary_files_are_removed_and_no_others(tmp_path):
+  names = ("a/.1.json.12ab.tmp", ".config.json.34cd.tmp", "a/b.tmp", "a/.1.json")
+  for name in (*names, "a/.young.tmp"):
+    files.write_text(tmp_path / name, "x")
+    if name in names:
+      os.utime(tmp_path / name, (0, 0))
+  files.remove_leftovers(tmp_path)
+  left = {str(path.relative_to(tmp_path)) for path in files.tree(tmp_path)}
+  assert left == {"a/.young.tmp", "a/b.tmp", "a/.1.json"}

@@ -33,7 +33,9 @@ def define() -> Main:
   """Defines the flags; the main prints the table, exit status 1 if one does not fit."""
   config = overrides.define()
   topology = flags.DEFINE_string(
-    "topology", "v5e:4x4", "v5e or v6e, 2x2 to 16x16; a100 or h100, 8 or 2x8."
+    "topology",
+    "v5e:4x4",
+    "v5e or v6e, 2x2 to 16x16; v5p, 2x2x1 to 8x8x8; a100 or h100, 8 or 2x8.",
   )
   only = flags.DEFINE_list("stages", [], "Only the programs of these stages.")
 

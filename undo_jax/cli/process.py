@@ -1,8 +1,8 @@
 """How every command starts and ends: flags, help, processes, logging, exit status.
 
-Exit status: 0 done; 1 training diverged, 2 a wrong config or flag, both with one line
-that says why; 75 (EX_TEMPFAIL) stopped by SIGTERM with everything saved, to be started
-again.
+Exit status: 0 done; 1 training diverged, 2 a wrong config or flag, or a disk that
+refuses, each with one line that says why; 75 (EX_TEMPFAIL) stopped by SIGTERM with
+everything saved, to be started again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from undo_jax.distributed import preemption
-from undo_jax.utils import allocator, compilation_cache, extras
+from undo_jax.utils import allocator, compilation_cache, disks, extras
 from undo_jax.utils.errors import ConfigError, RunFailed
 
 LOGGER = logging.getLogger("undo_jax")
@@ -86,11 +86,21 @@ def _meet() -> None:
 def _show_progress() -> None:
   """Shows our own log lines, and of the libraries only the errors."""
   absl_logging.set_verbosity(absl_logging.ERROR)
+  absl_logging.get_absl_logger().addFilter(_is_other_than_refusal)
   handler = logging.StreamHandler(sys.stderr)
   handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
   LOGGER.handlers = [handler]
   LOGGER.setLevel(logging.INFO)
   LOGGER.propagate = False
+
+
+def _is_other_than_refusal(record: logging.LogRecord) -> bool:
+  """Whether a library's error is not one that ends the process by one line anyway.
+
+  Each of Orbax's threads logs a traceback of what the disk has refused.
+  """
+  error = record.exc_info[1] if record.exc_info else None
+  return error is None or disks.explain(error) is None
 
 
 @contextlib.contextmanager
@@ -107,8 +117,9 @@ def one_line() -> Iterator[None]:
   except preemption.Preempted as error:
     LOGGER.info("%s; the same command goes on from there", error)
     sys.exit(preemption.EXIT_STATUS)
-  except ModuleNotFoundError as error:
-    explained = extras.explain(error)
+  except Exception as error:
+    is_module = isinstance(error, ModuleNotFoundError)
+    explained = extras.explain(error) if is_module else disks.explain(error)
     if explained is None:
       raise
     _exit(str(explained))

@@ -249,8 +249,8 @@ def _parquet(path: pathlib.Path) -> list[JsonObject]:
     return parquet.read_table(path).to_pylist()
   except pyarrow.ArrowException as error:
     raise ConfigError(
-      f"expected a Parquet file, but {path} cannot be read as one ({error}); get it "
-      "anew"
+      f"expected a Parquet file, but {path} cannot be read as one "
+      f"({' '.join(str(error).split())}); get it anew"
     ) from None
 
 

@@ -15,7 +15,7 @@ from undo_jax import objectives, tasks
 from undo_jax.distributed import sharding
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import RunConfig
-from undo_jax.plan.stages import BATCH, AttackStage, DataStage, TrainStage
+from undo_jax.plan.stages import BATCH, AttackStage, DataStage, EditStage, TrainStage
 from undo_jax.running import predictions, programs
 from undo_jax.utils.types import Problems
 
@@ -33,7 +33,8 @@ class Lowered(NamedTuple):
 def of_run(config: RunConfig, mesh: Mesh) -> Iterator[Lowered]:
   """Yields each program of a run once, as the run calls it; nothing is computed.
 
-  Training and unlearning steps, the evaluation, and the relearning of a population.
+  Training and unlearning steps, the evaluation, the relearning of a population, and
+  edits with what scores the edited model beside those it was made from.
 
   Args:
     config: of the run, see plan.config.
@@ -51,6 +52,12 @@ def of_run(config: RunConfig, mesh: Mesh) -> Iterator[Lowered]:
   yield Lowered(EVALUATION, score, (programs.abstract_params(model, mesh), problems))
   for alike in _alike([stage for stage in plan if isinstance(stage, AttackStage)]):
     program = _attack(alike, mesh, names, problems, config)
+    yield Lowered(tuple(stage.name for stage in alike), *program)
+  edits: dict[str, list[EditStage]] = {}
+  for stage in (stage for stage in plan if isinstance(stage, EditStage)):
+    edits.setdefault(f"{stage.edit} {json.dumps(stage.options)}", []).append(stage)
+  for alike in edits.values():
+    program = _edit(alike[0], mesh, score, problems)
     yield Lowered(tuple(stage.name for stage in alike), *program)
 
 
@@ -124,6 +131,21 @@ def _attack(
   frozen = base if program.reads_base else ()
   own = (program.abstract,) * num_models, (frozen,) * num_models
   return program.program, (*own, problems, batches, _key())
+
+
+def _edit(stage: EditStage, mesh: Mesh, score: Any, problems: Problems):
+  """Returns an edit and what scores it as one program, which holds what both do."""
+  options = json.dumps(stage.options)
+  edit = programs.edit(stage.model, mesh, stage.edit, options, stage.strengths[0])
+
+  def edited_and_scored(params, base, key, problems):
+    # The run has the whole model before it is scored.
+    edited = jax.lax.optimization_barrier(edit(params, base, key))
+    return score(edited, problems)
+
+  params = programs.abstract_params(stage.model, mesh)
+  base = None if stage.base is None else params
+  return jax.jit(edited_and_scored), (params, base, _key(), problems)
 
 
 def _problems(data: DataStage, mesh: Mesh) -> tuple[tuple[str, ...], Problems]:

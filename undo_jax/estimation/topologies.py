@@ -15,7 +15,8 @@ def get(name: str) -> tuple[Sequence[Device], Target]:
   """Returns the devices of a slice and the datasheet of its chips.
 
   Args:
-    name: generation and shape: v5e:2x2 (4 chips) to v5e:16x16 (256), v6e likewise;
+    name: generation and shape: v5e:2x2 (4 chips) to v5e:16x16 (256), v6e likewise,
+      v5p:2x2x1 (4) to v5p:16x16x24 (6144);
       or of GPUs in one host or several: h100:8, h100:2x8, a100 likewise.
 
   Raises:
@@ -51,5 +52,6 @@ def _expected(chip: Target) -> str:
     )
   return (
     "--topology: expected a slice that the TPU compiler knows, got {got}; shapes go "
-    f"from 2x2 to 16x16, and the compiler comes by {extras.install('tpu-compile')}"
+    "from 2x2 to 16x16, of v5p from 2x2x1 on, and the compiler comes by "
+    f"{extras.install('tpu-compile')}"
   )

@@ -33,7 +33,7 @@ from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation import chat as chat_templates
 from undo_jax.evaluation.chat import ChatTemplate
 from undo_jax.evaluation.scoring import Scorer
-from undo_jax.models import huggingface
+from undo_jax.models import config_values, huggingface
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils import extras, files
@@ -93,9 +93,9 @@ def load(
   """
   directory = pathlib.Path(directory)
   settings = huggingface.read_settings(directory)
-  length = settings.get("max_position_embeddings") or DEFAULT_MAX_LENGTH
+  length = config_values.whole(settings, "max_position_embeddings", DEFAULT_MAX_LENGTH)
   defaults = {
-    "max_length": int(length),
+    "max_length": length,
     "stop_ids": _eos_ids(directory, settings),
     "name": str(directory),
     "chat": chat_templates.read(directory),
@@ -435,13 +435,22 @@ def _settings(options: Options, model: Any) -> _Settings:
 def _eos_ids(
   directory: pathlib.Path, settings: Mapping[str, object]
 ) -> tuple[int, ...]:
-  """Returns the ids that end a generation in transformers."""
+  """Returns the ids that end a generation in transformers.
+
+  Raises:
+    ConfigError: if they are no ids; names the file.
+  """
   path = directory / "generation_config.json"
   generation = files.read_object(path) if path.is_file() else {}
-  ids = generation.get("eos_token_id", settings.get("eos_token_id"))
-  if ids is None:
-    return ()
-  return tuple(ids) if isinstance(ids, list) else (ids,)
+  if "eos_token_id" not in generation:
+    generation, path = settings, directory / "config.json"
+  ids = generation.get("eos_token_id")
+  several: list[Any] = ids if isinstance(ids, list) else [] if ids is None else [ids]
+  if not all(type(each) is int and 0 <= each < 2**31 for each in several):
+    raise ConfigError(
+      f"{path}: eos_token_id must be an id or a list of them, got {ids!r:.80}"
+    )
+  return tuple(several)
 
 
 def _whole(value: Any) -> int:

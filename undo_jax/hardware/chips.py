@@ -49,7 +49,7 @@ class Gpu(Target):
 
 # Reference: cloud.google.com/tpu/docs, NVIDIA's datasheets and CUDA's table of compute
 # capabilities. The clock of the TPUs is the one at which the matrix units reach the
-# peak: v5e 4 of 128 x 128, v6e 4 of 256 x 256 (2 FLOPs a cell).
+# peak: v5e 4 of 128 x 128, v5p 8 of them, v6e 4 of 256 x 256 (2 FLOPs a cell).
 _ALL = (
   Chip(name="v4", kind="TPU v4", flops_per_second=275e12),
   Target(
@@ -60,7 +60,14 @@ _ALL = (
     link_bytes_per_second=200e9,
     cycles_per_second=1.503e9,
   ),
-  Chip(name="v5p", kind="TPU v5", flops_per_second=459e12),
+  Target(
+    name="v5p",
+    kind="TPU v5",
+    flops_per_second=459e12,
+    memory_bytes=95.73 * 2**30,
+    link_bytes_per_second=600e9,
+    cycles_per_second=1.751e9,
+  ),
   Target(
     name="v6e",
     kind="TPU v6 lite",

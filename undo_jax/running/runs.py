@@ -364,6 +364,8 @@ def _run(
   workdir: files.Path, runs: Mapping[int, Run], only: Collection[str] | None = None
 ) -> None:
   """Runs the stages of all seeds, one after the other; `only` some, by directory."""
+  if processes.is_first():
+    files.remove_leftovers(workdir)
   if processes.on_first("finished", lambda: all(map(_is_done, runs.values()))):
     LOGGER.info("nothing to run: all stages are finished")
   else:

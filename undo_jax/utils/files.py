@@ -30,6 +30,7 @@ from undo_jax.utils import extras
 from undo_jax.utils.types import ConfigError, JsonObject
 
 _CHECKSUM = "checksum"  # A field of records: of their other fields.
+LEFT_SECONDS = 3600.0  # Nothing is written for so long.
 Path: TypeAlias = pathlib.Path | epath.Path
 
 
@@ -214,6 +215,19 @@ def _temporary_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
     yield temporary
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(directory: Path) -> None:
+  """Removes temporary files that killed processes have left on this machine's disks.
+
+  Those of an hour ago and before: a younger one may be written in this moment.
+  """
+  if not isinstance(directory, pathlib.Path):
+    return
+  for file in directory.rglob(".*.tmp"):
+    with contextlib.suppress(OSError):  # Another process was faster, or may not.
+      if file.is_file() and time.time() - file.stat().st_mtime > LEFT_SECONDS:
+        file.unlink()
 
 
 def update(path: Path, data: bytes) -> None:

@@ -112,7 +112,12 @@ def _writing(workdir: files.Path) -> Iterator[None]:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     yield
-  except (FileExistsError, NotADirectoryError, PermissionError) as error:
+  except (
+    FileExistsError,
+    FileNotFoundError,  # Below /proc.
+    NotADirectoryError,
+    PermissionError,
+  ) as error:
     raise ConfigError(
       f"--workdir must be a directory that can be written, got {workdir} "
       f"({error.strerror}); give another path"

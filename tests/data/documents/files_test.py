@@ -169,6 +169,24 @@ def test_columns_that_are_missing_or_no_text_are_named(tmp_path):
     read(tmp_path, text_field="n")
 
 
+@pytest.mark.parametrize("kind", ["dictionary", "view"])
+def test_text_in_any_of_arrows_types(tmp_path, kind, small_chunks):
+  column = pa.array(["a", None, "한\r\nb", "a"])
+  column = column.dictionary_encode() if kind == "dictionary" else column
+  column = column.cast(pa.string_view()) if kind == "view" else column
+  parquet.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+  assert parquet.read_schema(tmp_path / "a.parquet").types == [column.type]
+  assert texts(tmp_path / "a.parquet", skip_empty=True) == ["a", "", "한\nb", "a"]
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path):
+  columns = [pa.array(["a"]), pa.array(["b"])]
+  twice = pa.Table.from_arrays(columns, names=["text", "text"])
+  parquet.write_table(twice, tmp_path / "a.parquet")
+  with pytest.raises(ConfigError, match="one column 'text' in .*a.parquet.* got 2"):
+    texts(tmp_path / "a.parquet")
+
+
 def test_bytes_of_parquet_that_are_no_text_are_named(tmp_path):
   broken = pa.array([b"fine", b"ab\xffc"], pa.binary()).cast(pa.string(), safe=False)
   assert broken.type == pa.string()

@@ -133,7 +133,7 @@ def _parquet_chunks(path: pathlib.Path, index: int, source: Source) -> Iterator[
       first, size = 1, 0
       for batch in file.iter_batches(batch_size=_ROWS, columns=list(source.fields)):
         columns = [
-          batch.column(name).cast(pa.large_binary()).to_pylist()
+          _text_of(batch.column(name)).cast(pa.large_binary()).to_pylist()
           for name in source.fields
         ]
         rows += zip(*columns, strict=True)
@@ -172,12 +172,32 @@ def _check_columns(path, schema, source):
         f"expected the column {name!r} in {path}, row 1, got the columns "
         f"{schema.names}; name another field or mend the file"
       )
+    if schema.names.count(name) > 1:
+      raise ConfigError(
+        f"expected one column {name!r} in {path}, row 1, got "
+        f"{schema.names.count(name)} of this name; rename the others"
+      )
     kind = schema.field(name).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
       raise ConfigError(
         f"expected text in the column {name!r} of {path}, row 1, got {kind}; name "
         "another field or convert it"
       )
+
+
+def _is_text(kind: Any) -> bool:
+  import pyarrow as pa
+
+  is_view = pa.types.is_string_view(kind)
+  return is_view or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _text_of(column: Any) -> Any:
+  """Returns a column's texts one by one: of views, and of numbers in a dictionary."""
+  import pyarrow as pa
+
+  is_plain = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+  return column if is_plain else column.cast(pa.large_string())
 
 
 def _check_size(path: pathlib.Path, *, is_whole: bool) -> int:
