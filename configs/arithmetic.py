@@ -179,6 +179,13 @@ def _declare_methods(models: c.Config, **how: Any) -> None:
     models.max_ent, "random", label="MaxEnt + random smoothing", radius=0.01
   )
   models.max_ent_masked = c.masked(models.max_ent, label="MaxEnt on salient weights")
+  models.max_ent_attributed = c.masked(
+    models.max_ent,
+    label="MaxEnt on attributed weights",
+    by="attribution",
+    share=0.8,
+    num_batches=8,
+  )
   models.max_ent_averaged = c.averaged(
     models.max_ent, label="MaxEnt + weight averaging", begin=30
   )

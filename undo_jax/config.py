@@ -464,13 +464,15 @@ def recipe(
   # Weights that are trained, of those that optimizer.trainable names.
   entry.trained = config_dict.create(
     # forget: those with the largest squared gradients F on forget rows; ratio: with the
-    # highest F_forget / (F_forget + F_retain); random: a control; None: all.
+    # highest F_forget / (F_forget + F_retain); attribution: WAGLE's score, of mean
+    # gradients; random: a control; None: all.
     by=config_dict.placeholder(str),
     share=0.5,  # Of all weights.
     model="base",  # The entry whose gradients are squared.
     mixtures=block(forget="unlearn_forget", retain="unlearn_retain"),
     num_batches=1,  # That are averaged, of each mixture.
     batch_size=256,  # Rows of each.
+    curvature=1e-3,  # Of the retain loss, in attribution's score.
   )
   entry.smoothing = config_dict.create(
     # random, gradient_penalty, curvature (training/smoothing.py); None: off.
@@ -765,14 +767,15 @@ def masked(
   """Returns an entry that trains a share of its weights, which is not run unasked.
 
   By "forget" and one batch they are those with the largest gradients on forget rows, as
-  in SalUn (Fan et al., arXiv 2310.12508).
+  in SalUn (Fan et al., arXiv 2310.12508); by "attribution" they are WAGLE's (Jia et
+  al., arXiv 2410.17509, which trains a share of 0.8 for TOFU).
 
   Args:
     entry: of unlearning.
     label: how it is shown.
     share: of all weights.
-    by: forget, ratio or, as a control, random.
-    trained: other fields: model, mixtures, num_batches, batch_size.
+    by: forget, ratio, attribution or, as a control, random.
+    trained: other fields: model, mixtures, num_batches, batch_size, curvature.
   """
   mask = {"share": share, "by": by} | trained
   follower = like(entry, trained=mask, run=False)

@@ -94,6 +94,11 @@ class Saliency(NoiseShape):
     """Whether it needs the squared gradients of a model."""
     return self.by not in (None, "random")
 
+  @property
+  def power(self) -> int:
+    """Of the gradients that are averaged."""
+    return 2
+
 
 @record
 class ShapedNoise(Noise):

@@ -222,6 +222,7 @@ class _Translation:
         seeds=self._seeds(recipe.streams, stream),
         stream=stream,
         selection=self._selection(asked.mixtures.values()),
+        power=asked.power,
       )
     )
 

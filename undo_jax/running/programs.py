@@ -112,19 +112,21 @@ def noise(
 
 @functools.cache
 def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., Params]:
-  """Returns `(key, fisher) -> bool tree`, the weights that are trained, compiled.
+  """Returns `(key, fisher, params) -> bool tree`, which weights are trained, compiled.
 
   The share with the highest scores; of equal ones, and where there is no Fisher
-  estimate, at random.
+  estimate, at random. Attribution reads mean gradients, and the parameters there.
   """
   abstract = abstract_params(model, mesh)
 
-  def choose(key, fisher):
+  def choose(key, fisher=None, params=None):
     scores = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), abstract)
     if trained.by == "forget":
       scores = fisher["forget"]
     if trained.by == "ratio":
       scores = saliency.ratio(fisher["forget"], fisher["retain"])
+    if trained.by == "attribution":
+      scores = saliency.attribution(params, **fisher, curvature=trained.curvature)
     return saliency.highest(scores, abstract, trained.share, key)
 
   return jax.jit(choose, out_shardings=_shardings(abstract))

@@ -29,7 +29,7 @@ from undo_jax.running.run import (
   validation_of,
   writer_of,
 )
-from undo_jax.running.saliency import load_fisher
+from undo_jax.running.saliency import load_fisher, load_source
 from undo_jax.running.stopping import check_stop_rules, stop_rule
 from undo_jax.training import loop
 from undo_jax.training.profiling import Profiler
@@ -166,8 +166,10 @@ def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
     return state
   name = stage.trained_saliency
   fisher = None if name is None else load_fisher(run, name)
+  reads_model = name is not None and stage.trained.by == "attribution"
+  source = load_source(run, name) if reads_model else None
   key = streams.key(stage.seeds["noise"], "trained")
-  mask = programs.mask(stage.model, run.mesh, stage.trained)(key, fisher)
+  mask = programs.mask(stage.model, run.mesh, stage.trained)(key, fisher, source)
   return state._replace(opt_state=state.opt_state._replace(mask=mask))
 
 
