@@ -36,6 +36,8 @@ METHOD_RATES = {
   "latent_adversarial": 5e-4,
   "tamper_resistance": 5e-4,
   "distance": 1e-3,
+  "task_vector": 1e-4,
+  "weight_distortion": 1e-3,
 }
 
 
@@ -155,6 +157,7 @@ def _declare_models(models: c.Config) -> None:
   )
   models.undo.stop = c.recovered(evaluate_every=25, tolerance=0.05, relative=False)
   models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
+  models.pruned = c.pruned(models.undo, shares=(0.3, 0.6, 0.9))
 
 
 def _declare_methods(models: c.Config, **how: Any) -> None:

@@ -271,3 +271,24 @@ def test_a_vector_without_the_rule_zero_is_an_error():
 def test_a_rule_that_matches_nothing_is_an_error():
   with pytest.raises(ValueError, match="matches no parameter"):
     toward_init({"kernel": jnp.zeros((2, 2))}, KEY, alpha=0.5, beta=0.5)
+
+
+def test_normal_noise_has_its_deviation_on_every_weight_that_is_trained():
+  params, std = tree(), 0.02
+  add = jax.jit(interpolation.add_normal, static_argnames="trainable")
+  added = jax.device_get(add(params, KEY, std=std))
+  noise = jax.tree.map(lambda x, y: np.float64(x) - y, added, params)
+  flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(noise)])
+  near = 5 / np.sqrt(flat.size)
+  assert abs(flat.mean()) < near * std and abs(flat.std() / std - 1) < near
+  shares = [np.mean(abs(flat) < k * std) for k in (1, 2)]
+  np.testing.assert_allclose(shares, [0.6827, 0.9545], atol=near)
+  uniform = toward_init(params, KEY, alpha=1.0, beta=1.0)["embedding"]
+  pairs = np.corrcoef(np.ravel(noise["embedding"]), np.ravel(uniform))
+  assert abs(pairs[0, 1]) < 5 / np.sqrt(uniform.size)
+  assert_same(add(params, KEY, std=0.0), params)
+  some = add(params, KEY, std=std, trainable=(("layers/.*", 0, (1,), 1.0),))
+  kernel = some["layers"]["mlp"]["kernel"]
+  np.testing.assert_array_equal(kernel[1], added["layers"]["mlp"]["kernel"][1])
+  np.testing.assert_array_equal(kernel[::2], params["layers"]["mlp"]["kernel"][::2])
+  np.testing.assert_array_equal(some["embedding"], params["embedding"])

@@ -337,6 +337,9 @@ def optimizer(
     # more; None: at those of the last update.
     average_begin=config_dict.placeholder(int),
     average_every=1,
+    # The end is so many times as far from the start, on the same line; below 0: on the
+    # other side.
+    displacement=1.0,
     warmup_steps=warmup_steps,  # Linear from 0; update 1 then is a no-op.
     weight_decay=weight_decay,  # Decoupled, on all parameters.
     clip_norm=config_dict.placeholder(
@@ -505,13 +508,14 @@ def recipe(
 
 
 def noise() -> Config:
-  """Returns the noise of a model: none, until alpha or a rule is above 0."""
+  """Returns the noise of a model: none, until alpha, std or a rule is above 0."""
   return config_dict.create(
     alpha=0.0,  # How far toward random weights, in [0, 1].
     beta=0.1,  # Scale of these, in [0, 1]; 0: pure shrinking.
     # Other alphas: (path regex, layers, alpha), where () are all layers, as in
     # (("embedding", (), 0.0), ("layers/mlp/.*", (0, 1), 0.9)); the first decides.
     rules=(),
+    std=0.0,  # Of normal noise that is added to every weight after that.
   )
 
 
@@ -519,8 +523,8 @@ def saliency() -> Config:
   """Returns which weights a noise's alpha is for: all of them, until `by` is set."""
   return config_dict.create(
     # saliency: by squared gradients F, those with the highest F_forget / (F_forget +
-    # F_retain); random: a control; dampening: selective synaptic dampening with
-    # noise.alpha = 1 and noise.beta = 0; None: all weights.
+    # F_retain); random: a control; magnitude: the smallest; dampening: selective
+    # synaptic dampening with noise.alpha = 1 and noise.beta = 0; None: all weights.
     by=config_dict.placeholder(str),
     share=0.5,  # Of all weights, which get noise.alpha ...
     low=0.0,  # ... and the alpha of the others.
@@ -674,6 +678,8 @@ METHOD_RATES = {
   "latent_adversarial": 5e-5,
   "tamper_resistance": 2e-5,
   "distance": 1e-5,
+  "task_vector": 1e-5,
+  "weight_distortion": 1e-5,
 }
 
 
@@ -743,22 +749,97 @@ def unlearning_methods(
     },
     "distance": {**kept, "distance_weight": 1.0},
   }
+  # Of no objective but cross-entropy.
+  others = {"task_vector": task_vector, "weight_distortion": weight_distortion}
   entries = {}
   for name, learning_rate in learning_rates.items():
-    entries[name] = unlearn(
-      name,
-      start=start,
-      options=own[name],
-      optimizer=optimizer(num_steps=num_steps, learning_rate=learning_rate),
-      batch_size=batch_size,
-      num_microbatches=num_microbatches,
-    )
+    how: dict[str, Any] = {
+      "start": start,
+      "optimizer": optimizer(num_steps=num_steps, learning_rate=learning_rate),
+      "batch_size": batch_size,
+      "num_microbatches": num_microbatches,
+    }
+    if name in others:
+      entries[name] = others[name](**how)
+      continue
+    entries[name] = unlearn(name, options=own[name], **how)
     entries[name].run = False
   if "tamper_resistance" in entries:
     entries["tamper_resistance"].mixture.adversary = "unlearn_forget"
   if "distance" in entries:
     del entries["distance"].mixture.forget  # It reads none.
   return entries
+
+
+def task_vector(
+  *,
+  optimizer: Config,
+  batch_size: int,
+  scale: float = 1.0,
+  num_microbatches: int = 1,
+  start: str = "base",
+  mixture: str = "unlearn_forget",
+) -> Config:
+  """Returns a model less what finetuning on forget data adds to it, not run unasked.
+
+  theta_0 - scale * (theta - theta_0),  theta after the last update (Ilharco et al.,
+  Editing Models with Task Arithmetic, arXiv 2212.04089)
+
+  Args:
+    optimizer: see `optimizer`, of the finetuning.
+    batch_size: rows an update.
+    scale: optimizer.displacement is less this.
+    num_microbatches: gradients summed over parts of a batch.
+    start: the entry that forgets.
+    mixture: of config.mixtures, of forget data.
+  """
+  entry = recipe(
+    phase="unlearn",
+    start=start,
+    mixture=mixture,
+    optimizer=optimizer,
+    batch_size=batch_size,
+    num_microbatches=num_microbatches,
+  )
+  entry.optimizer.displacement = -scale
+  entry.run = False
+  look(entry, "negated task vector", "#9a6324", "X")
+  return entry
+
+
+def weight_distortion(
+  *,
+  optimizer: Config,
+  batch_size: int,
+  std: float = 0.02,
+  num_microbatches: int = 1,
+  start: str = "base",
+  mixture: str = "unlearn_retain",
+) -> Config:
+  """Returns a model with normal noise on all weights, finetuned on what is kept.
+
+  It is not run unasked (Siddiqui et al., From Dormant to Deleted, arXiv 2505.22310).
+
+  Args:
+    optimizer: see `optimizer`, of the finetuning.
+    batch_size: rows an update.
+    std: of the noise.
+    num_microbatches: gradients summed over parts of a batch.
+    start: the entry that forgets.
+    mixture: of config.mixtures, without forget data.
+  """
+  entry = recipe(
+    phase="unlearn",
+    start=start,
+    mixture=mixture,
+    optimizer=optimizer,
+    batch_size=batch_size,
+    num_microbatches=num_microbatches,
+  )
+  entry.noise.std = std
+  entry.run = False
+  look(entry, "weight distortion", "#4b5320", "H")
+  return entry
 
 
 def masked(
@@ -946,7 +1027,7 @@ def shaped(
     entry: of UNDO, or any that starts from a model.
     shares: of all weights that get `alpha`, a model of each.
     alpha: noise strength of these, in [0, 1].
-    by: saliency or, as a control, random.
+    by: saliency, magnitude or, as a control, random.
     saliency: other fields, see the function of that name.
     changes: other fields of the entry.
   """
@@ -955,6 +1036,22 @@ def shaped(
   follower.noise.saliency.update({"by": by} | dict(saliency or {}))
   follower.sweep = {"noise": {"saliency": {"share": shares}}}
   look(follower, f"UNDO shaped by {by}", "Oranges", "v")
+  return follower
+
+
+def pruned(entry: Config, *, shares: tuple[float, ...], **changes: object) -> Config:
+  """Returns an entry that starts without the smallest weights, not run unasked.
+
+  Prune and distill: an entry of UNDO with zeros in place of its noise.
+
+  Args:
+    entry: of UNDO, or any that starts from a model.
+    shares: of all weights that are set to zero, a model of each.
+    changes: other fields of the entry.
+  """
+  follower = shaped(entry, shares=shares, by="magnitude", run=False, **changes)
+  follower.noise.beta = 0.0
+  look(follower, "prune and distill", "Purples", "v")
   return follower
 
 

@@ -34,6 +34,14 @@ def test_the_label_budget_of_every_kind_of_model():
   assert budget["base"] == LabelBudget(tokens={}, share_of_pretraining=0.0)
 
 
+def test_of_a_task_vector_the_forget_rows_count_of_a_distortion_those_that_are_kept():
+  config = c.shipped("arithmetic:tiny")
+  config.models.task_vector.run = config.models.weight_distortion.run = True
+  found, rows = budgets(config), 60 * 128 * 16
+  assert found["task_vector"].tokens == {"forget": rows}
+  assert found["weight_distortion"].tokens == {"retain": rows}
+
+
 def without_teacher(**pretraining):
   """Returns what rows without an unlearned teacher need, after 60 updates each."""
   config = c.shipped("arithmetic:tiny")

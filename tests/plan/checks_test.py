@@ -103,6 +103,9 @@ WRONG = [
   ("models.undo.sweep.noise.alpha", (), "values in a tuple"),
   ("models.undo.noise.beta", -0.1, r"a number in \[0, 1\], got -0.1"),
   ("models.undo.noise.rules", (("head/.*", (), 0.1),), "noise.rules: .*matches no par"),
+  ("models.undo.noise.std", -0.1, "noise.std: expected a number of at least 0"),
+  ("models.undo.optimizer.displacement", -1.0, "rule: expected None, with optimizer.d"),
+  ("models.max_ent.trained.curvature", 0.0, "curvature: expected a number above 0"),
   ("models.undo.noise.rules", (("layers/.*", (7,), 0.1),), r"in \[0, 3\), got \(7,\)"),
   (
     "models.undo.noise.rules",

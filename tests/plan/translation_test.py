@@ -82,6 +82,30 @@ def test_rules_alone_are_noise_and_their_absence_changes_no_identity():
   }
 
 
+OTHERS = ("task_vector", "weight_distortion", "pruned", "max_ent_attributed")
+
+
+def test_what_other_ways_to_forget_change_of_a_stage_and_of_no_other():
+  running = {f"models__{name}__run": True for name in OTHERS}
+  found, plain, known = by_name(**running), identities(), identities(**running)
+  assert plain.items() <= known.items()
+  vector, distorted = found["task_vector"], found["weight_distortion"]
+  assert vector.parts == {"batch": {"forget": 1.0}} and vector.init == "base"
+  assert vector.optimizer.displacement == -1.0 and vector.noise is None
+  assert distorted.parts == {"batch": {"retain": 1.0}} and distorted.seeds["noise"] == 0
+  assert (distorted.noise.alpha, distorted.noise.std) == (0.0, 0.02)
+  pruned = found["pruned_share_0.6"]
+  assert (pruned.noise.alpha, pruned.noise.beta) == (1.0, 0.0)
+  assert pruned.noise_shape.by == "magnitude" and pruned.noise_shape.share == 0.6
+  assert pruned.saliency is None and pruned.frozen == {"teacher": "max_ent"}
+  masked = found["max_ent_attributed"]
+  assert masked.trained.curvature == 1e-3 and masked.trained.share == 0.8
+  assert found[masked.trained_saliency].power == 1
+  for name in OTHERS[:2]:
+    again = stages.from_json(stages.to_json(found[name]), path="config.json")
+    assert again == found[name]
+
+
 def shaped_plan(**asked):
   config = overridden(models__undo__sweep={"noise": {"alpha": (0.3,)}})
   undo = config.models.undo

@@ -329,9 +329,10 @@ def _check_stop(config: RunConfig, recipe: Recipe) -> None:
       expected = "a rule that begins the decay, with optimizer.decay_on_recovery"
       raise FieldError("stop.rule", expected, None)
     return
-  if recipe.optimizer.average_begin is not None:
-    expected = "None, with optimizer.average_begin, which counts on all updates"
-    raise FieldError("stop.rule", expected, recipe.stop.rule)
+  for name, off in (("average_begin", None), ("displacement", 1)):
+    if getattr(recipe.optimizer, name) != off:
+      expected = f"None, with optimizer.{name}, which counts on all updates"
+      raise FieldError("stop.rule", expected, recipe.stop.rule)
   if tasks.get(config.task).validation is None:
     expected = f"None, since the task {config.task} has no validation items to stop by"
     raise FieldError("stop.rule", expected, recipe.stop.rule)

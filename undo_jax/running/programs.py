@@ -83,13 +83,15 @@ def noise(
   trainable: tuple = (),
   rules: interpolation.AlphaRules = (),
   shape: NoiseShape | None = None,
+  std: float = 0.0,
 ) -> Callable[..., Params]:
   """Returns `(params, key, alpha, beta, ...) -> params`, UNDO's interpolation.
 
   Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes; what
   `rules` name has alphas of its own, see interpolation.alphas. With a shape, alpha is
   that of the weights which it chooses: by `fisher`, if it reads one, and where scores
-  are equal by `shape_key`, which is the key if there is none.
+  are equal by `shape_key`, which is the key if there is none. `std` is that of normal
+  noise which is added to all weights after that.
   """
   shardings = _shardings(abstract_params(model, mesh))
 
@@ -98,7 +100,7 @@ def noise(
       shape_key = key if shape_key is None else shape_key
       alpha = _shaped(shape, params, shape_key, alpha, fisher)
     alpha = interpolation.alphas(params, alpha, rules) if rules else alpha
-    return interpolation.toward_init(
+    moved = interpolation.toward_init(
       params,
       key,
       alpha=alpha,
@@ -106,6 +108,9 @@ def noise(
       rules=noise_rules(model),
       trainable=trainable,
     )
+    if not std:
+      return moved
+    return interpolation.add_normal(moved, key, std=std, trainable=trainable)
 
   return jax.jit(toward_init, out_shardings=shardings)
 
@@ -135,6 +140,11 @@ def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., 
 def _shaped(shape: NoiseShape, params, key, alpha, fisher: Fisher | None) -> Params:
   """Returns the alpha of every weight, in arrays that broadcast to the parameters."""
   axes = UNIT_AXES if shape.granularity == "unit" else ((".*", ()),)
+  if shape.by == "magnitude":
+    sizes = jax.tree.map(lambda leaf: jnp.abs(leaf.astype(jnp.float32)), params)
+    sizes = saliency.by_unit(sizes, axes)
+    kept = saliency.highest(sizes, params, 1.0 - shape.share, key)
+    return jax.tree.map(lambda k: jnp.where(k, shape.low, alpha), kept)
   if fisher is None:  # Equal scores choose at random.
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
     fisher = {"forget": zeros, "retain": zeros}

@@ -154,10 +154,11 @@ def _noised(run: Run, stage: TrainStage, params: Params, *, updates: int) -> Par
   first = streams.key(stage.seeds["noise"], "noise")
   key = jax.random.fold_in(first, updates) if updates else first
   fisher = None if stage.saliency is None else load_fisher(run, stage.saliency)
+  noise = stage.noise
   perturb = programs.noise(
-    stage.model, run.mesh, stage.trainable, stage.noise.rules, stage.noise_shape
+    stage.model, run.mesh, stage.trainable, noise.rules, stage.noise_shape, noise.std
   )
-  return perturb(params, key, stage.noise.alpha, stage.noise.beta, fisher, first)
+  return perturb(params, key, noise.alpha, noise.beta, fisher, first)
 
 
 def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
