@@ -36,6 +36,9 @@ METHOD_RATES = {
   "latent_adversarial": 5e-4,
   "tamper_resistance": 5e-4,
   "distance": 1e-3,
+  # Not compared.
+  "invariant": 3e-4,
+  "mudman": 0.1,
   "task_vector": 1e-4,
   "weight_distortion": 1e-3,
 }

@@ -30,6 +30,8 @@ METHOD_RATES = {
   "latent_adversarial": 3e-4,
   "tamper_resistance": 3e-4,
   "distance": 3e-4,
+  "invariant": 3e-4,
+  "mudman": 0.1,
   "task_vector": 1e-4,
   "weight_distortion": 3e-4,
 }

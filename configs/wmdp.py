@@ -39,6 +39,8 @@ METHOD_RATES = {
   "latent_adversarial": 1e-3,
   "tamper_resistance": 1e-3,
   "distance": 1e-3,
+  "invariant": 1e-3,
+  "mudman": 0.1,
   "task_vector": 1e-3,
   "weight_distortion": 1e-3,
 }

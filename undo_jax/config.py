@@ -324,7 +324,8 @@ def optimizer(
 ) -> Config:
   """Returns an optimizer with its schedule."""
   block = config_dict.create(
-    # Or lion, muon, nesterov, sgd; of undo_jax/training/optimizers.py, or MODULE:NAME.
+    # Or descent, lion, muon, nesterov, sgd; of undo_jax/training/optimizers.py, or
+    # MODULE:NAME.
     name=name,
     learning_rate=learning_rate,  # Peak.
     num_steps=num_steps,  # Updates; with a stop rule, at most.
@@ -677,6 +678,8 @@ METHOD_RATES = {
   "circuit_breakers": 1e-4,
   "latent_adversarial": 5e-5,
   "tamper_resistance": 2e-5,
+  "invariant": 5e-6,
+  "mudman": 0.1,
   "distance": 1e-5,
   "task_vector": 1e-5,
   "weight_distortion": 1e-5,
@@ -747,6 +750,27 @@ def unlearning_methods(
       "adversary_optimizer": "adamw",  # Or sgd.
       "exact": False,  # Differentiates through the adversary's steps.
     },
+    "invariant": {
+      **both,
+      "around": "npo",
+      "beta": 0.1,
+      # Of the squared derivative of the loss on each environment's rows, a part of the
+      # batch, as all weights grow alike.
+      "invariance_weight": 0.1,
+      "environments": ("environment",),
+      # Of rmu, where that is `around`.
+      "layers": (),
+      "coefficient": 0.0,
+    },
+    "mudman": {
+      # Of the running mean of retain gradients, beside forget gradients of length 1.
+      "retain_weight": 0.01 * retain,
+      "forget_weight": 1.0,
+      "retain_loss": "cross_entropy",
+      "momentum": 0.9,  # Of that mean.
+      "adversary_rate": 1e-3,  # Of the adversary's steps, one an update ...
+      "every": 32,  # ... from where the model is after so many updates.
+    },
     "distance": {**kept, "distance_weight": 1.0},
   }
   # Of no objective but cross-entropy.
@@ -766,6 +790,11 @@ def unlearning_methods(
     entries[name].run = False
   if "tamper_resistance" in entries:
     entries["tamper_resistance"].mixture.adversary = "unlearn_forget"
+  if "invariant" in entries:
+    entries["invariant"].mixture.environment = "unlearn_retain"
+  if "mudman" in entries:  # Its gradients have the length they are to have.
+    entries["mudman"].optimizer.name = "descent"
+    entries["mudman"].optimizer.clip_norm = None
   if "distance" in entries:
     del entries["distance"].mixture.forget  # It reads none.
   return entries

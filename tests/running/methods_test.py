@@ -19,7 +19,7 @@ from undo_jax.running.data import batches_of
 
 NAMES = (
   *("circuit_breakers", "tamper_resistance", "max_ent_averaged", "distance"),
-  *("max_ent_masked", "max_ent_attributed"),
+  *("max_ent_masked", "max_ent_attributed", "mudman"),
 )
 CHANGES = {
   **{f"models.{name}.run": True for name in NAMES},
@@ -78,6 +78,23 @@ def test_an_update_of_tar_costs_its_adversarys_steps(finished):
   # takes two passes, distance regularization one.
   assert flops["tamper_resistance"] == 3 * flops["max_ent_averaged"]
   assert flops["max_ent_averaged"] == 2 * flops["distance"]
+
+
+def test_mudman_carries_an_adversary_that_relearns_beside_the_model(finished):
+  run, outcomes = finished
+  first, second = rows(run, "mudman")
+  # Two passes of forget rows at the adversary, one of retain rows at the model.
+  passes = outcomes["mudman"]["compute"]["flops"]
+  assert passes == 3 * outcomes["distance"]["compute"]["flops"]
+  for row in (first, second):
+    terms = ("forget_negative_entropy", "adversary_cross_entropy")
+    total = sum(row[name] for name in (*terms, "retain_cross_entropy"))
+    np.testing.assert_allclose(row["loss"], total, rtol=1e-5)
+  before, after = (jax.device_get(params_of(run, n)) for n in ("base", "mudman"))
+  moved = np.linalg.norm(flat(after) - flat(before))
+  # Two updates at rate 0.1: what forgets is of length 1, the rest a hundredth of R's.
+  most = 0.01 * sum(row["gradient_norm"] for row in (first, second))
+  assert 0.01 < moved < 0.1 * (2 + most)
 
 
 def flat(tree):

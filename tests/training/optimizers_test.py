@@ -361,15 +361,15 @@ def test_what_is_no_optimizer_is_told_in_one_line(name):
 
 
 def test_ours_are_known_by_name():
-  assert list(RULES) == ["adamw", "lion", "muon", "nesterov", "sgd"]
+  assert list(RULES) == ["adamw", "descent", "lion", "muon", "nesterov", "sgd"]
 
 
-def sgd(params, grads_S, rate, *, decay, nesterov):
+def sgd(params, grads_S, rate, *, decay, nesterov=False, momentum=0.9):
   params, m = dict(params), dict.fromkeys(params, 0.0)
   for grads in grads_S:
     for k, g in grads.items():
-      m[k] = 0.9 * m[k] + g
-      direction = 0.9 * m[k] + g if nesterov else m[k]
+      m[k] = momentum * m[k] + g
+      direction = momentum * m[k] + g if nesterov else m[k]
       params[k] = params[k] - rate * (direction + decay * params[k])
   return params
 
@@ -385,14 +385,18 @@ def lion(params, grads_S, rate, *, decay):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-@pytest.mark.parametrize("name", ["sgd", "nesterov", "lion"])
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "lion", "descent"])
 def test_momentum_and_its_sign_are_their_formulas(name, decay):
   settings = config(name=name, weight_decay=decay, clip_norm=None)
   got = run(make_optimizer(settings), draw(0), GRADS)
   if name == "lion":
     expected = lion(draw(0), GRADS, 1e-2, decay=decay)
   else:
-    expected = sgd(draw(0), GRADS, 1e-2, decay=decay, nesterov=name == "nesterov")
+    how = {
+      "nesterov": name == "nesterov",
+      "momentum": 0.0 if name == "descent" else 0.9,
+    }
+    expected = sgd(draw(0), GRADS, 1e-2, decay=decay, **how)
   assert_close(got, expected)
 
 

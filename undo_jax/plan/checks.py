@@ -183,12 +183,13 @@ def _check_method(config: RunConfig, recipe: Recipe) -> None:
   """Checks an objective's options against the model, and by making it."""
   model = config.model
   method = objectives.method(recipe.objective, recipe.options)
-  if method.gradient_masks is not None and recipe.rho:
-    expected = f"0, since {recipe.objective} masks its gradients by source"
-    raise FieldError("rho", expected, recipe.rho)
-  if method.gradient_masks is not None and recipe.smoothing.kind:
-    expected = f"None, since {recipe.objective} masks its gradients by source"
-    raise FieldError("smoothing.kind", expected, recipe.smoothing.kind)
+  if method.gradient_masks is not None or method.joins is not None:
+    other = {"smoothing.kind": recipe.smoothing.kind, "trained.by": recipe.trained.by}
+    for field, value in ({"rho": recipe.rho or None} | other).items():
+      if value is not None:
+        off = 0 if field == "rho" else None
+        expected = f"{off}, since {recipe.objective} masks its gradients by source"
+        raise FieldError(field, expected, value)
   if method.trainable is not None and recipe.optimizer.trainable:
     expected = f"(), since {recipe.objective} says itself what is trained"
     raise FieldError("optimizer.trainable", expected, recipe.optimizer.trainable)

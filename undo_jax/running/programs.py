@@ -10,6 +10,7 @@ import zlib
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+import optax
 
 from undo_jax import attacks, interpolation, objectives, tasks
 from undo_jax.attacks import relearning
@@ -182,21 +183,27 @@ def training(
   fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
   params = abstract_params(model, mesh)
   method = objectives.REGISTRY.get(objective)
-  find = method.gradient_masks
+  find, masks, join = method.gradient_masks, None, None
   if smoothing is not None:
-    masks, gradients = None, smoothed(smoothing, trainable=optimizer.rules)
-  elif find is None:
-    masks, gradients = None, sharpness_aware(rho, trainable=optimizer.rules)
-  else:
+    gradients = smoothed(smoothing, trainable=optimizer.rules)
+  elif find is not None:
     masks = jax.device_get(find(params, **dict(options)))
     gradients = by_source(masks)
+  elif method.joins is not None:
+    join = method.joins(optimizer.rules, **dict(options))
+    gradients = by_source(join.sources)
+  else:
+    gradients = sharpness_aware(rho, trainable=optimizer.rules)
   transform = optimizers.make_optimizer(optimizer, masks, is_masked=is_masked)
+  if join is not None:
+    transform = optax.chain(join.transform, transform)
   step = make_step(
     fn,
     transform,
     num_microbatches=num_microbatches,
     gradients=gradients,
     num_steps=optimizer.num_steps if method.reads_progress else None,
+    carried=join and join.carried,
   )
   create = functools.partial(state_lib.create, optimizer=transform)
   shapes = jax.eval_shape(create, params)

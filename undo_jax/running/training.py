@@ -166,9 +166,10 @@ def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
   if stage.trained is None:
     return state
   name = stage.trained_saliency
-  fisher = None if name is None else load_fisher(run, name)
-  reads_model = name is not None and stage.trained.by == "attribution"
-  source = load_source(run, name) if reads_model else None
+  fisher = source = None
+  if name is not None:
+    fisher = load_fisher(run, name)
+    source = load_source(run, name) if stage.trained.by == "attribution" else None
   key = streams.key(stage.seeds["noise"], "trained")
   mask = programs.mask(stage.model, run.mesh, stage.trained)(key, fisher, source)
   return state._replace(opt_state=state.opt_state._replace(mask=mask))

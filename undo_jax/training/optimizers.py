@@ -61,12 +61,18 @@ def _momentum(*, nesterov: bool) -> UpdateRule:
   return UpdateRule(make=make)
 
 
+DESCENT = UpdateRule(
+  make=lambda rate, decay: optax.chain(
+    optax.add_decayed_weights(decay), optax.scale_by_learning_rate(rate)
+  )
+)
 LION = UpdateRule(make=lambda rate, decay: optax.lion(rate, weight_decay=decay))
 RULES: Registry[UpdateRule] = Registry(
   "optimizer",
   UpdateRule,
   {
     "adamw": ADAMW,
+    "descent": DESCENT,
     "lion": LION,
     "muon": MUON,
     "nesterov": _momentum(nesterov=True),
