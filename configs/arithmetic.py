@@ -192,6 +192,9 @@ def _declare_methods(models: c.Config, **how: Any) -> None:
     share=0.8,
     num_batches=8,
   )
+  layered = c.layered("layered_max_ent", models.max_ent, label="layered MaxEnt")
+  for name, entry in layered.items():
+    models[name] = entry
   models.max_ent_averaged = c.averaged(
     models.max_ent, label="MaxEnt + weight averaging", begin=30
   )

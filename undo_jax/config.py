@@ -457,6 +457,8 @@ def recipe(
   roles = {"teacher": None, "reference": None, "base": None} | dict(frozen or {})
   entry.frozen = optional(str, **roles)
   entry.teacher_predictions = teacher_predictions()
+  # Text that the teacher of a distillation reads before every row, the student not.
+  entry.teacher_prompt = config_dict.placeholder(str)
   entry.mixture = table()
   parts = {"batch": mixture} if isinstance(mixture, str) else dict(mixture)
   entry.mixture.update(parts)
@@ -478,6 +480,9 @@ def recipe(
     batch_size=256,  # Rows of each.
     curvature=1e-3,  # Of the retain loss, in attribution's score.
   )
+  # What is to be forgotten in folds: the first `forgotten` of `count` are, and of the
+  # rows that are kept a share is of the others; see `layered`.
+  entry.folds = config_dict.create(count=1, forgotten=1, share=0.5)
   entry.smoothing = config_dict.create(
     # random, gradient_penalty, curvature (training/smoothing.py); None: off.
     kind=config_dict.placeholder(str),
@@ -893,6 +898,39 @@ def masked(
   return follower
 
 
+def layered(
+  name: str, entry: Config, *, label: str, folds: int = 3, share: float = 0.5
+) -> dict[str, Config]:
+  """Returns entries that forget fold after fold, while they keep the later ones.
+
+  The first forgets fold 1, the second from there folds 1 and 2, the last all of it.
+  That one alone is attacked; the others, NAME_1 and so on, are run where it is, which
+  is not unasked.
+
+  Args:
+    name: of the last entry.
+    entry: of unlearning, which each of them is like.
+    label: how the last is shown.
+    folds: k, of the rows of what is to be forgotten.
+    share: of the rows that are kept, those of the later folds.
+
+  Reference: Qian et al., Layered Unlearning, arXiv 2505.09500.
+  """
+  names = [*(f"{name}_{k}" for k in range(1, folds)), name]
+  entries: dict[str, Config] = {}
+  for k, each in enumerate(names, 1):
+    block = {"count": folds, "forgotten": k, "share": share}
+    entries[each] = like(entry, folds=block, run=False)
+    if k > 1:
+      entries[each].start = names[k - 2]
+  last = entries[name]
+  last.look.label = label
+  for each in names[:-1]:
+    entries[each].run = last.get_oneway_ref("run")
+    entries[each].is_attacked = False
+  return entries
+
+
 def averaged(
   entry: Config, *, label: str, begin: int, every: int = 5, **changes: object
 ) -> Config:
@@ -1039,6 +1077,27 @@ def noised_finetune(
   entry.sweep = {"noise": {"alpha": alphas}}
   look(entry, "noised, finetuned", "Greens", "h")
   return entry
+
+
+def prompted(
+  entry: Config, prompt: str, *, teacher: str = "base", **changes: object
+) -> Config:
+  """Returns distillation from a teacher that reads a prompt, which is not run unasked.
+
+  The student learns to predict without the prompt what the teacher predicts with it;
+  nothing else has to forget (DUET, arXiv 2601.21283, which keeps the likeliest tokens:
+  options.teacher_top_k).
+
+  Args:
+    entry: of distillation.
+    prompt: read before every row, by the teacher alone.
+    teacher: the model that reads it.
+    changes: other fields.
+  """
+  follower = like(entry, teacher_prompt=prompt, run=False, **changes)
+  follower.frozen.teacher = teacher
+  look(follower, "prompted teacher", "Greys", "p")
+  return follower
 
 
 def shaped(

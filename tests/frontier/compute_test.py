@@ -50,6 +50,7 @@ OPTIONS = {
   "cross_entropy": {},
   "forward_kl": {},
   "forward_kl, mixed": {"base_share": 0.5},
+  "forward_kl, prompted": {"prompt": (5, 3, 4), "base_share": 0.5},
   "grad_diff": {"retain_weight": 1.0},
   "max_ent": {"retain_weight": 1.0},
   "max_ent, kl": {"retain_weight": 1.0, "retain_loss": "kl"},

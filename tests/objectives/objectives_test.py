@@ -30,6 +30,7 @@ from undo_jax.utils.types import ConfigError
 STATISTICS = {"max_ent_rep_noise", "tamper_resistance", "invariant", "invariant, rmu"}
 # Their terms are in other cases: distillation on outputs, MaxEnt with cross-entropy.
 FEWER_TERMS = {"forward_kl", "forward_kl, reversed, softened", "max_ent"}
+FEWER_TERMS |= {"forward_kl, prompted"}
 # Passes of the trained weights themselves, outside of a loop over others.
 LOOPED = {
   "latent_adversarial": ("forget", "retain"),

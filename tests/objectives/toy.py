@@ -28,6 +28,8 @@ CASES = {
     "forward_kl",
     {"divergence": "reverse_kl", "temperature": 2.0, "base_share": 0.3},
   ),
+  # Some of the rows begin with 8.
+  "forward_kl, prompted": ("forward_kl", {"prompt": (3, 1), "prompt_after": 8}),
   "grad_diff": ("grad_diff", {"retain_weight": 1.5}),
   "max_ent": ("max_ent", {"retain_weight": 0.5}),
   "max_ent, kl": (
@@ -354,6 +356,12 @@ def np_objective(name, params, frozen, batch, key=FIRST, fixed=None):
     if name == "cross_entropy":
       return [np_cross_entropy(logits, batch["targets"], mask)]
     teacher, _ = numpy_apply(frozen["teacher"], batch["inputs"])
+    if name == "forward_kl, prompted":
+      rows = np.asarray(batch["inputs"]).tolist()
+      read = [[8, 3, 1, *r[1:]] if r[0] == 8 else [3, 1, *r] for r in rows]
+      assert {8} < {r[0] for r in rows}
+      teacher = numpy_apply(frozen["teacher"], read)[0][:, 2:]
+      return [np_forward_kl(logits, teacher, mask)]
     kl = np_forward_kl(logits, teacher, mask)
     if name == "forward_kl":
       return [kl]

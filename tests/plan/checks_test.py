@@ -105,6 +105,10 @@ WRONG = [
   ("models.undo.noise.rules", (("head/.*", (), 0.1),), "noise.rules: .*matches no par"),
   ("models.undo.noise.std", -0.1, "noise.std: expected a number of at least 0"),
   ("models.undo.optimizer.displacement", -1.0, "rule: expected None, with optimizer.d"),
+  ("models.undo.teacher_prompt", "Say nothing.", "a text that the tokenizer 'charac"),
+  ("models.max_ent.teacher_prompt", "6*7=", "None, since max_ent has no teacher"),
+  ("models.max_ent.folds.forgotten", 2, "folds.forgotten: expected at most count=1"),
+  ("models.undo.folds.count", 2, "folds.count: expected 1, since its mixture has no"),
   ("models.max_ent.trained.curvature", 0.0, "curvature: expected a number above 0"),
   ("models.undo.noise.rules", (("layers/.*", (7,), 0.1),), r"in \[0, 3\), got \(7,\)"),
   (
@@ -179,6 +183,7 @@ WRONG_PREDICTIONS = [
     "options.activation_weight: expected 0 .* got 0.1",
   ),
   ("options.base_share", 0.5, "models.undo.options.base_share: expected 0 where"),
+  ("teacher_prompt", "6*7=", "teacher_prompt: expected None where teacher_predictions"),
   ("options.teacher_top_k", 33, "teacher_top_k: expected at most model.vocab_size=32"),
   ("teacher_predictions.dtype", "float8", "predictions.dtype: expected 'float32' or"),
   ("frozen.teacher", None, "frozen.teacher: expected a model, .*got None"),

@@ -60,6 +60,8 @@ class Method:
   # from the batch instead: returns how many tokens of each are kept, 0 for all, or
   # raises FieldError where options ask for more.
   kept: Callable[..., int] | None = None
+  # Tokens that stand before what is read first.
+  prompt: int = 0
   # Forgets in the outputs alone; its parts of a batch are labelled forget and retain.
   is_unlearning: bool = False
   # How a batch tells where its rows come from: not at all, by a source for each row, or

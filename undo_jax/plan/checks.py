@@ -15,7 +15,7 @@ from undo_jax.models import expansion
 from undo_jax.models.decoder import Decoder
 from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives.method import Method
-from undo_jax.plan import edit_checks, selection_checks, translation
+from undo_jax.plan import edit_checks, prompts, selection_checks, translation
 from undo_jax.plan.attack_entries import AttackEntry, EditEntry
 from undo_jax.plan.config import NAME, Recipe, RunConfig
 from undo_jax.plan.noise import Noise, Saliency
@@ -199,7 +199,8 @@ def _check_method(config: RunConfig, recipe: Recipe) -> None:
     except FieldError as error:
       raise error.below("options") from None
   options = {
-    k: tuple(v) if isinstance(v, list) else v for k, v in recipe.options.items()
+    k: tuple(v) if isinstance(v, list) else v
+    for k, v in prompts.with_prompt(config, recipe).items()
   }
   routes = method.sources != "none"
   if routes != recipe.reserve.is_on:
@@ -296,6 +297,8 @@ def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:
     )
   translation.mixture_length(config, recipe.mixture.values())
   selection_checks.check_recipe(config, recipe, method)
+  selected = translation.selection_of(config, recipe.mixture.values())
+  recipe.folds.check(recipe.mixture, is_selected=selected is not None)
   names = ", ".join(forget)
   is_filtered = recipe.labels.sorts is not None and not recipe.labels.drop_forget
   for part, weights in parts.items():
