@@ -36,6 +36,11 @@ METHOD_RATES = {
   "latent_adversarial": 5e-4,
   "tamper_resistance": 5e-4,
   "distance": 1e-3,
+  # Not compared.
+  "invariant": 3e-4,
+  "mudman": 0.1,
+  "task_vector": 1e-4,
+  "weight_distortion": 1e-3,
 }
 
 
@@ -155,6 +160,7 @@ def _declare_models(models: c.Config) -> None:
   )
   models.undo.stop = c.recovered(evaluate_every=25, tolerance=0.05, relative=False)
   models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
+  models.pruned = c.pruned(models.undo, shares=(0.3, 0.6, 0.9))
 
 
 def _declare_methods(models: c.Config, **how: Any) -> None:
@@ -179,6 +185,16 @@ def _declare_methods(models: c.Config, **how: Any) -> None:
     models.max_ent, "random", label="MaxEnt + random smoothing", radius=0.01
   )
   models.max_ent_masked = c.masked(models.max_ent, label="MaxEnt on salient weights")
+  models.max_ent_attributed = c.masked(
+    models.max_ent,
+    label="MaxEnt on attributed weights",
+    by="attribution",
+    share=0.8,
+    num_batches=8,
+  )
+  layered = c.layered("layered_max_ent", models.max_ent, label="layered MaxEnt")
+  for name, entry in layered.items():
+    models[name] = entry
   models.max_ent_averaged = c.averaged(
     models.max_ent, label="MaxEnt + weight averaging", begin=30
   )

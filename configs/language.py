@@ -30,7 +30,13 @@ METHOD_RATES = {
   "latent_adversarial": 3e-4,
   "tamper_resistance": 3e-4,
   "distance": 3e-4,
+  "invariant": 3e-4,
+  "mudman": 0.1,
+  "task_vector": 1e-4,
+  "weight_distortion": 3e-4,
 }
+# What a teacher reads that is to predict as if it had forgotten.
+PROMPT = "The following text is in a language that the reader has never learned.\n"
 
 
 def get_config(arg: str | None = None) -> c.Config:
@@ -142,6 +148,8 @@ def _tiny() -> c.Config:
   )
   models.undo.stop = c.recovered(evaluate_every=25, tolerance=0.05, relative=True)
   models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
+  models.pruned = c.pruned(models.undo, shares=(0.3, 0.6, 0.9))
+  models.prompted = c.prompted(models.undo, PROMPT)
   config.attacks.relearn = c.attack(
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     num_steps=500,

@@ -39,7 +39,13 @@ METHOD_RATES = {
   "latent_adversarial": 1e-3,
   "tamper_resistance": 1e-3,
   "distance": 1e-3,
+  "invariant": 1e-3,
+  "mudman": 0.1,
+  "task_vector": 1e-3,
+  "weight_distortion": 1e-3,
 }
+# What a teacher reads that is to predict as if it had forgotten.
+PROMPT = "The reader knows nothing about the following and guesses.\n"
 SIZES = ("tiny", "gemma2_2b_bio", "gemma2_2b_cyber")
 # What the adversary relearns, by size's kind: weights of corpora, learning rates.
 ATTACKS: dict[str, tuple[dict[str, float], tuple[float, ...]]] = {
@@ -146,6 +152,8 @@ def _tiny(attack: str) -> c.Config:
   )
   models.undo.stop = c.recovered(evaluate_every=25, tolerance=0.05, relative=False)
   models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
+  models.pruned = c.pruned(models.undo, shares=(0.3, 0.6, 0.9))
+  models.prompted = c.prompted(models.undo, PROMPT)
   config.references.update(base="base", filtered="data_filtering", unlearned="max_ent")
   # The same adversary relearns each of these; the others are not run unasked.
   relearn = c.attack(

@@ -342,3 +342,24 @@ def test_alphas_by_path_hold_along_directions():
   kernels = [x["layers"]["mlp"]["kernel"] for x in (got, uniform, plain)]
   np.testing.assert_allclose(kernels[0][1], kernels[1][1], rtol=0, atol=1e-5)
   np.testing.assert_array_equal(kernels[0][0], kernels[2][0])
+
+
+def test_normal_noise_has_its_deviation_on_every_weight_that_is_trained():
+  params, std = tree(), 0.02
+  add = jax.jit(interpolation.add_normal, static_argnames="trainable")
+  added = jax.device_get(add(params, KEY, std=std))
+  noise = jax.tree.map(lambda x, y: np.float64(x) - y, added, params)
+  flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(noise)])
+  near = 5 / np.sqrt(flat.size)
+  assert abs(flat.mean()) < near * std and abs(flat.std() / std - 1) < near
+  shares = [np.mean(abs(flat) < k * std) for k in (1, 2)]
+  np.testing.assert_allclose(shares, [0.6827, 0.9545], atol=near)
+  uniform = toward_init(params, KEY, alpha=1.0, beta=1.0)["embedding"]
+  pairs = np.corrcoef(np.ravel(noise["embedding"]), np.ravel(uniform))
+  assert abs(pairs[0, 1]) < 5 / np.sqrt(uniform.size)
+  assert_same(add(params, KEY, std=0.0), params)
+  some = add(params, KEY, std=std, trainable=(("layers/.*", 0, (1,), 1.0),))
+  kernel = some["layers"]["mlp"]["kernel"]
+  np.testing.assert_array_equal(kernel[1], added["layers"]["mlp"]["kernel"][1])
+  np.testing.assert_array_equal(kernel[::2], params["layers"]["mlp"]["kernel"][::2])
+  np.testing.assert_array_equal(some["embedding"], params["embedding"])

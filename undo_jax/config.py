@@ -328,7 +328,8 @@ def optimizer(
 ) -> Config:
   """Returns an optimizer with its schedule."""
   block = config_dict.create(
-    # Or lion, muon, nesterov, sgd; of undo_jax/training/optimizers.py, or MODULE:NAME.
+    # Or descent, lion, muon, nesterov, sgd; of undo_jax/training/optimizers.py, or
+    # MODULE:NAME.
     name=name,
     learning_rate=learning_rate,  # Peak.
     num_steps=num_steps,  # Updates; with a stop rule, at most.
@@ -341,6 +342,9 @@ def optimizer(
     # more; None: at those of the last update.
     average_begin=config_dict.placeholder(int),
     average_every=1,
+    # The end is so many times as far from the start, on the same line; below 0: on the
+    # other side.
+    displacement=1.0,
     warmup_steps=warmup_steps,  # Linear from 0; update 1 then is a no-op.
     weight_decay=weight_decay,  # Decoupled, on all parameters.
     clip_norm=config_dict.placeholder(
@@ -457,6 +461,8 @@ def recipe(
   roles = {"teacher": None, "reference": None, "base": None} | dict(frozen or {})
   entry.frozen = optional(str, **roles)
   entry.teacher_predictions = teacher_predictions()
+  # Text that the teacher of a distillation reads before every row, the student not.
+  entry.teacher_prompt = config_dict.placeholder(str)
   entry.mixture = table()
   parts = {"batch": mixture} if isinstance(mixture, str) else dict(mixture)
   entry.mixture.update(parts)
@@ -468,14 +474,19 @@ def recipe(
   # Weights that are trained, of those that optimizer.trainable names.
   entry.trained = config_dict.create(
     # forget: those with the largest squared gradients F on forget rows; ratio: with the
-    # highest F_forget / (F_forget + F_retain); random: a control; None: all.
+    # highest F_forget / (F_forget + F_retain); attribution: WAGLE's score, of mean
+    # gradients; random: a control; None: all.
     by=config_dict.placeholder(str),
     share=0.5,  # Of all weights.
     model="base",  # The entry whose gradients are squared.
     mixtures=block(forget="unlearn_forget", retain="unlearn_retain"),
     num_batches=1,  # That are averaged, of each mixture.
     batch_size=256,  # Rows of each.
+    curvature=1e-3,  # Of the retain loss, in attribution's score.
   )
+  # What is to be forgotten in folds: the first `forgotten` of `count` are, and of the
+  # rows that are kept a share is of the others; see `layered`.
+  entry.folds = config_dict.create(count=1, forgotten=1, share=0.5)
   entry.smoothing = config_dict.create(
     # random, gradient_penalty, curvature (training/smoothing.py); None: off.
     kind=config_dict.placeholder(str),
@@ -507,13 +518,14 @@ def recipe(
 
 
 def noise() -> Config:
-  """Returns the noise of a model: none, until alpha or a rule is above 0."""
+  """Returns the noise of a model: none, until alpha, std or a rule is above 0."""
   return config_dict.create(
     alpha=0.0,  # How far toward random weights, in [0, 1].
     beta=0.1,  # Scale of these, in [0, 1]; 0: pure shrinking.
     # Other alphas: (path regex, layers, alpha), where () are all layers, as in
     # (("embedding", (), 0.0), ("layers/mlp/.*", (0, 1), 0.9)); the first decides.
     rules=(),
+    std=0.0,  # Of normal noise that is added to every weight after that.
   )
 
 
@@ -521,10 +533,10 @@ def saliency() -> Config:
   """Returns which weights a noise's alpha is for: all of them, until `by` is set."""
   return config_dict.create(
     # saliency: by squared gradients F, those with the highest F_forget / (F_forget +
-    # F_retain); random: a control; dampening: selective synaptic dampening with
-    # noise.alpha = 1 and noise.beta = 0; largest_singular or smallest_singular: of
-    # each matrix the directions with the largest or smallest singular values; None:
-    # all weights.
+    # F_retain); random: a control; magnitude: the smallest; dampening: selective
+    # synaptic dampening with noise.alpha = 1 and noise.beta = 0; largest_singular or
+    # smallest_singular: of each matrix the directions with the largest or smallest
+    # singular values; None: all weights.
     by=config_dict.placeholder(str),
     share=0.5,  # Of all weights, or directions, which get noise.alpha ...
     low=0.0,  # ... and the alpha of the others.
@@ -677,7 +689,11 @@ METHOD_RATES = {
   "circuit_breakers": 1e-4,
   "latent_adversarial": 5e-5,
   "tamper_resistance": 2e-5,
+  "invariant": 5e-6,
+  "mudman": 0.1,
   "distance": 1e-5,
+  "task_vector": 1e-5,
+  "weight_distortion": 1e-5,
 }
 
 
@@ -745,24 +761,125 @@ def unlearning_methods(
       "adversary_optimizer": "adamw",  # Or sgd.
       "exact": False,  # Differentiates through the adversary's steps.
     },
+    "invariant": {
+      **both,
+      "around": "npo",
+      "beta": 0.1,
+      # Of the squared derivative of the loss on each environment's rows, a part of the
+      # batch, as all weights grow alike.
+      "invariance_weight": 0.1,
+      "environments": ("environment",),
+      # Of rmu, where that is `around`.
+      "layers": (),
+      "coefficient": 0.0,
+    },
+    "mudman": {
+      # Of the running mean of retain gradients, beside forget gradients of length 1.
+      "retain_weight": 0.01 * retain,
+      "forget_weight": 1.0,
+      "retain_loss": "cross_entropy",
+      "momentum": 0.9,  # Of that mean.
+      "adversary_rate": 1e-3,  # Of the adversary's steps, one an update ...
+      "every": 32,  # ... from where the model is after so many updates.
+    },
     "distance": {**kept, "distance_weight": 1.0},
   }
+  # Of no objective but cross-entropy.
+  others = {"task_vector": task_vector, "weight_distortion": weight_distortion}
   entries = {}
   for name, learning_rate in learning_rates.items():
-    entries[name] = unlearn(
-      name,
-      start=start,
-      options=own[name],
-      optimizer=optimizer(num_steps=num_steps, learning_rate=learning_rate),
-      batch_size=batch_size,
-      num_microbatches=num_microbatches,
-    )
+    how: dict[str, Any] = {
+      "start": start,
+      "optimizer": optimizer(num_steps=num_steps, learning_rate=learning_rate),
+      "batch_size": batch_size,
+      "num_microbatches": num_microbatches,
+    }
+    if name in others:
+      entries[name] = others[name](**how)
+      continue
+    entries[name] = unlearn(name, options=own[name], **how)
     entries[name].run = False
   if "tamper_resistance" in entries:
     entries["tamper_resistance"].mixture.adversary = "unlearn_forget"
+  if "invariant" in entries:
+    entries["invariant"].mixture.environment = "unlearn_retain"
+  if "mudman" in entries:  # Its gradients have the length they are to have.
+    entries["mudman"].optimizer.name = "descent"
+    entries["mudman"].optimizer.clip_norm = None
   if "distance" in entries:
     del entries["distance"].mixture.forget  # It reads none.
   return entries
+
+
+def task_vector(
+  *,
+  optimizer: Config,
+  batch_size: int,
+  scale: float = 1.0,
+  num_microbatches: int = 1,
+  start: str = "base",
+  mixture: str = "unlearn_forget",
+) -> Config:
+  """Returns a model less what finetuning on forget data adds to it, not run unasked.
+
+  theta_0 - scale * (theta - theta_0),  theta after the last update (Ilharco et al.,
+  Editing Models with Task Arithmetic, arXiv 2212.04089)
+
+  Args:
+    optimizer: see `optimizer`, of the finetuning.
+    batch_size: rows an update.
+    scale: optimizer.displacement is less this.
+    num_microbatches: gradients summed over parts of a batch.
+    start: the entry that forgets.
+    mixture: of config.mixtures, of forget data.
+  """
+  entry = recipe(
+    phase="unlearn",
+    start=start,
+    mixture=mixture,
+    optimizer=optimizer,
+    batch_size=batch_size,
+    num_microbatches=num_microbatches,
+  )
+  entry.optimizer.displacement = -scale
+  entry.run = False
+  look(entry, "negated task vector", "#9a6324", "X")
+  return entry
+
+
+def weight_distortion(
+  *,
+  optimizer: Config,
+  batch_size: int,
+  std: float = 0.02,
+  num_microbatches: int = 1,
+  start: str = "base",
+  mixture: str = "unlearn_retain",
+) -> Config:
+  """Returns a model with normal noise on all weights, finetuned on what is kept.
+
+  It is not run unasked (Siddiqui et al., From Dormant to Deleted, arXiv 2505.22310).
+
+  Args:
+    optimizer: see `optimizer`, of the finetuning.
+    batch_size: rows an update.
+    std: of the noise.
+    num_microbatches: gradients summed over parts of a batch.
+    start: the entry that forgets.
+    mixture: of config.mixtures, without forget data.
+  """
+  entry = recipe(
+    phase="unlearn",
+    start=start,
+    mixture=mixture,
+    optimizer=optimizer,
+    batch_size=batch_size,
+    num_microbatches=num_microbatches,
+  )
+  entry.noise.std = std
+  entry.run = False
+  look(entry, "weight distortion", "#4b5320", "H")
+  return entry
 
 
 def masked(
@@ -771,19 +888,53 @@ def masked(
   """Returns an entry that trains a share of its weights, which is not run unasked.
 
   By "forget" and one batch they are those with the largest gradients on forget rows, as
-  in SalUn (Fan et al., arXiv 2310.12508).
+  in SalUn (Fan et al., arXiv 2310.12508); by "attribution" they are WAGLE's (Jia et
+  al., arXiv 2410.17509, which trains a share of 0.8 for TOFU).
 
   Args:
     entry: of unlearning.
     label: how it is shown.
     share: of all weights.
-    by: forget, ratio or, as a control, random.
-    trained: other fields: model, mixtures, num_batches, batch_size.
+    by: forget, ratio, attribution or, as a control, random.
+    trained: other fields: model, mixtures, num_batches, batch_size, curvature.
   """
   mask = {"share": share, "by": by} | trained
   follower = like(entry, trained=mask, run=False)
   follower.look.label = label
   return follower
+
+
+def layered(
+  name: str, entry: Config, *, label: str, folds: int = 3, share: float = 0.5
+) -> dict[str, Config]:
+  """Returns entries that forget fold after fold, while they keep the later ones.
+
+  The first forgets fold 1, the second from there folds 1 and 2, the last all of it.
+  That one alone is attacked; the others, NAME_1 and so on, are run where it is, which
+  is not unasked.
+
+  Args:
+    name: of the last entry.
+    entry: of unlearning, which each of them is like.
+    label: how the last is shown.
+    folds: k, of the rows of what is to be forgotten.
+    share: of the rows that are kept, those of the later folds.
+
+  Reference: Qian et al., Layered Unlearning, arXiv 2505.09500.
+  """
+  names = [*(f"{name}_{k}" for k in range(1, folds)), name]
+  entries: dict[str, Config] = {}
+  for k, each in enumerate(names, 1):
+    block = {"count": folds, "forgotten": k, "share": share}
+    entries[each] = like(entry, folds=block, run=False)
+    if k > 1:
+      entries[each].start = names[k - 2]
+  last = entries[name]
+  last.look.label = label
+  for each in names[:-1]:
+    entries[each].run = last.get_oneway_ref("run")
+    entries[each].is_attacked = False
+  return entries
 
 
 def averaged(
@@ -934,6 +1085,27 @@ def noised_finetune(
   return entry
 
 
+def prompted(
+  entry: Config, prompt: str, *, teacher: str = "base", **changes: object
+) -> Config:
+  """Returns distillation from a teacher that reads a prompt, which is not run unasked.
+
+  The student learns to predict without the prompt what the teacher predicts with it;
+  nothing else has to forget (DUET, arXiv 2601.21283, which keeps the likeliest tokens:
+  options.teacher_top_k).
+
+  Args:
+    entry: of distillation.
+    prompt: read before every row, by the teacher alone.
+    teacher: the model that reads it.
+    changes: other fields.
+  """
+  follower = like(entry, teacher_prompt=prompt, run=False, **changes)
+  follower.frozen.teacher = teacher
+  look(follower, "prompted teacher", "Greys", "p")
+  return follower
+
+
 def shaped(
   entry: Config,
   *,
@@ -949,7 +1121,8 @@ def shaped(
     entry: of UNDO, or any that starts from a model.
     shares: of all weights that get `alpha`, a model of each.
     alpha: noise strength of these, in [0, 1].
-    by: saliency, largest_singular, smallest_singular or, as a control, random.
+    by: saliency, magnitude, largest_singular, smallest_singular or, as a control,
+      random.
     saliency: other fields, see the function of that name.
     changes: other fields of the entry.
   """
@@ -958,6 +1131,22 @@ def shaped(
   follower.noise.saliency.update({"by": by} | dict(saliency or {}))
   follower.sweep = {"noise": {"saliency": {"share": shares}}}
   look(follower, f"UNDO shaped by {by}", "Oranges", "v")
+  return follower
+
+
+def pruned(entry: Config, *, shares: tuple[float, ...], **changes: object) -> Config:
+  """Returns an entry that starts without the smallest weights, not run unasked.
+
+  Prune and distill: an entry of UNDO with zeros in place of its noise.
+
+  Args:
+    entry: of UNDO, or any that starts from a model.
+    shares: of all weights that are set to zero, a model of each.
+    changes: other fields of the entry.
+  """
+  follower = shaped(entry, shares=shares, by="magnitude", run=False, **changes)
+  follower.noise.beta = 0.0
+  look(follower, "prune and distill", "Purples", "v")
   return follower
 
 

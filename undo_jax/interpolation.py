@@ -203,5 +203,35 @@ def along_directions(
   return trees.map_with_path(moved, params, fresh, alpha, low)
 
 
+def add_normal(
+  params: Params, key: jax.Array, *, std: float, trainable: tuple = ()
+) -> Params:
+  """Adds normal noise of one standard deviation to every parameter.
+
+  theta' = theta + std * N(0, 1)
+
+  Args:
+    params: tree of float arrays.
+    key: PRNG key; every path draws from its own fold of it, as in `toward_init`, and
+      nothing that this draws.
+    std: >= 0.
+    trainable: as in `toward_init`.
+
+  Reference: Siddiqui et al., From Dormant to Deleted, arXiv 2505.22310 (weight
+  distortion, std 0.02).
+  """
+  key = jax.random.fold_in(key, zlib.crc32(b"normal"))
+
+  def added(path, leaf, mask):
+    own = jax.random.fold_in(key, zlib.crc32(path.encode()))
+    noise = std * jax.random.normal(own, leaf.shape, jnp.float32)
+    return jnp.where(mask > 0, leaf + noise.astype(leaf.dtype), leaf)
+
+  masks = jax.tree.map(lambda _: 1.0, params)
+  if trainable:
+    masks = trees.mask_from_rules(params, trainable, default=0.0)
+  return trees.map_with_path(added, params, masks)
+
+
 def _is_unit(value) -> bool:
   return bool(np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)))

@@ -134,3 +134,21 @@ def test_a_stream_is_mixed_as_one_whose_other_rows_are_left_out():
 def test_a_subset_has_the_rows_of_its_numbers():
   rows = labels.Subset(ROWS, np.array([7, 0, 49]))
   assert [int(rows[i]["tokens"][0]) for i in range(len(rows))] == [7, 0, 49]
+
+
+@pytest.mark.parametrize(("size", "count"), [(50, 3), (7, 7), (20, 1)])
+def test_folds_are_disjoint_spread_and_whole(size, count):
+  def rows_of(first, last):
+    which = labels.folds(first, last, count)
+    assert labels.Folds.are(which) and not labels.Folds.are(labels.LABELLED)
+    rows = labels.Folds(ROWS[:size], which)
+    return [int(rows[i]["tokens"][0]) for i in range(len(rows))]
+
+  each = [rows_of(k, k) for k in range(1, count + 1)]
+  assert sorted(itertools.chain(*each)) == list(range(size))
+  assert all(abs(len(fold) - size / count) < 1 for fold in each)
+  for first, last in itertools.combinations(range(1, count + 1), 2):
+    joined = itertools.chain(*each[first - 1 : last])
+    assert rows_of(first, last) == sorted(joined)
+  if (size, count) == (50, 3):  # From everywhere in the split.
+    assert all(np.diff(fold).max() <= 8 for fold in each)

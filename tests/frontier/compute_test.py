@@ -50,9 +50,11 @@ OPTIONS = {
   "cross_entropy": {},
   "forward_kl": {},
   "forward_kl, mixed": {"base_share": 0.5},
+  "forward_kl, prompted": {"prompt": (5, 3, 4), "base_share": 0.5},
   "grad_diff": {"retain_weight": 1.0},
   "max_ent": {"retain_weight": 1.0},
   "max_ent, kl": {"retain_weight": 1.0, "retain_loss": "kl"},
+  "invariant": {"around": "grad_diff", "retain_weight": 1.0},
 }
 
 
@@ -62,7 +64,7 @@ def test_training_flops_are_those_of_all_matrix_products(name):
   params, part = abstract(config, rows, length)
   name, options = name.split(",")[0], OPTIONS[name]
   method = objectives.method(name, options)
-  batch = part if method.trains == ("batch",) else {"forget": part, "retain": part}
+  batch = part if method.trains == ("batch",) else dict.fromkeys(method.trains, part)
   objective = objectives.make(name, Gemma2(config).apply, **options)
 
   def loss(params, other, batch):
@@ -73,8 +75,7 @@ def test_training_flops_are_those_of_all_matrix_products(name):
   cost = training(config, method, updates=5, batch_size=rows, length=length)
   assert cost.flops == 5 * count(jaxpr).flops
   assert cost.updates == 5
-  parts = 2 if "forget" in batch else 1
-  assert cost.tokens == 5 * rows * length * parts
+  assert cost.tokens == 5 * rows * length * len(method.trains)
   twice = training(
     config, method, updates=5, batch_size=rows, length=length, gradients=2
   )

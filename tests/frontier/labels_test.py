@@ -34,6 +34,22 @@ def test_the_label_budget_of_every_kind_of_model():
   assert budget["base"] == LabelBudget(tokens={}, share_of_pretraining=0.0)
 
 
+def test_of_a_task_vector_the_forget_rows_count_of_a_distortion_those_that_are_kept():
+  config = c.shipped("arithmetic:tiny")
+  config.models.task_vector.run = config.models.weight_distortion.run = True
+  found, rows = budgets(config), 60 * 128 * 16
+  assert found["task_vector"].tokens == {"forget": rows}
+  assert found["weight_distortion"].tokens == {"retain": rows}
+
+
+def test_of_layers_the_rows_of_all_stages_count():
+  config = c.shipped("arithmetic:tiny")
+  config.models.layered_max_ent.run = True
+  found, rows = budgets(config), 60 * 128 * 16
+  assert found["layered_max_ent_2"].tokens == {"forget": 2 * rows, "retain": 2 * rows}
+  assert found["layered_max_ent"].tokens == {"forget": 3 * rows, "retain": 3 * rows}
+
+
 def without_teacher(**pretraining):
   """Returns what rows without an unlearned teacher need, after 60 updates each."""
   config = c.shipped("arithmetic:tiny")

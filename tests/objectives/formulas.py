@@ -191,18 +191,26 @@ def latent_adversarial(given):
   return [mean(given.forget, likelihood), 1.5 * given.retain_cross_entropy]
 
 
+def squares(x, target):
+  """Returns the mean square of how far a token's state is from a target."""
+  return lambda b, t: (
+    (x[b, t] - (target if target.ndim == 1 else target[b, t])) ** 2
+  ).mean()
+
+
+def rmu(given, steered, k):
+  """Returns the terms of RMU at length 3 and weight 2, of a state k."""
+  _, _, kept, moved = given.hidden(k)
+  return [
+    mean(given.forget, squares(steered, 3.0 * given.direction)),
+    2.0 * mean(given.retain, squares(moved, kept)),
+  ]
+
+
 def latent_adversarial_rmu(given):
   added = push(given, 2, 0.3, 0.25)
   pushed = given.apply(given.params, given.forget["inputs"], added=added)[1][2]
-  _, _, kept, moved = given.hidden(2)
-
-  def steered(b, t):
-    return ((pushed[b, t] - 3.0 * given.direction) ** 2).mean()
-
-  def drift(b, t):
-    return ((moved[b, t] - kept[b, t]) ** 2).mean()
-
-  return [mean(given.forget, steered), 2.0 * mean(given.retain, drift)]
+  return rmu(given, pushed, 2)
 
 
 def tamper_resistance(given):
@@ -215,6 +223,45 @@ def tamper_resistance(given):
     2.0 * weights * mean(given.forget, of_token),
     0.5 * given.retain_cross_entropy,
   ]
+
+
+def mudman(given):
+  logits, _ = given.apply(given.adversary, given.forget["inputs"])
+  p = probabilities(logits)
+
+  def negative_entropy(b, t):
+    return (p[b, t] * np.log(p[b, t])).sum()
+
+  def surprise(b, t):
+    return -np.log(p[b, t, given.forget["targets"][b, t]])
+
+  terms = [mean(given.forget, negative_entropy), mean(given.forget, surprise)]
+  return [*terms, given.retain_cross_entropy]
+
+
+def slope(given, part):
+  """Returns the derivative of a part's loss as the toy's weights grow alike.
+
+  A state is a product of as many weights as layers have made it, and one.
+  """
+  logits, states = given.apply(given.params, part["inputs"])
+  normed, out = np.tanh(states[-1]), np.float64(given.params["out"])
+  changes = (len(states) * states[-1] * (1 - normed**2) + normed) @ out
+  p = probabilities(logits)
+
+  def of_token(b, t):
+    return (p[b, t] * changes[b, t]).sum() - changes[b, t, part["targets"][b, t]]
+
+  return mean(part, of_token)
+
+
+def invariant(given):
+  return [*npo(given), 0.2 * slope(given, given.batch["environment"]) ** 2]
+
+
+def invariant_rmu(given):
+  slopes = [slope(given, given.batch[name]) for name in ("environment", "retain")]
+  return [*rmu(given, given.hidden(1)[0], 1), 0.2 * sum(s**2 for s in slopes)]
 
 
 def distance(given):
@@ -240,5 +287,8 @@ FORMULAS = {
   "latent_adversarial": latent_adversarial,
   "latent_adversarial, rmu": latent_adversarial_rmu,
   "tamper_resistance": tamper_resistance,
+  "mudman": mudman,
+  "invariant": invariant,
+  "invariant, rmu": invariant_rmu,
   "distance": distance,
 }

@@ -27,13 +27,16 @@ from undo_jax import objectives
 from undo_jax.utils.types import ConfigError
 
 # Their terms are statistics of a microbatch.
-STATISTICS = {"max_ent_rep_noise", "tamper_resistance"}
+STATISTICS = {"max_ent_rep_noise", "tamper_resistance", "invariant", "invariant, rmu"}
 # Their terms are in other cases: distillation on outputs, MaxEnt with cross-entropy.
 FEWER_TERMS = {"forward_kl", "forward_kl, reversed, softened", "max_ent"}
+FEWER_TERMS |= {"forward_kl, prompted"}
 # Passes of the trained weights themselves, outside of a loop over others.
 LOOPED = {
   "latent_adversarial": ("forget", "retain"),
   "tamper_resistance": ("retain",),
+  "invariant": ("forget", "retain"),
+  "mudman": ("retain",),
 }
 # Has a term of the weights alone.
 OF_WEIGHTS = {"distance"}
@@ -169,7 +172,8 @@ def test_the_registry_tells_the_passes_and_the_frozen_keys(name):
 
   def counting(used, tokens, **arguments):
     names = [k for k, part in parts.items() if part["inputs"] is tokens]
-    names = names or ["forget"]  # Rows that are made of others.
+    # Rows that are made of others.
+    names = names or ["forget" if "forget" in parts else "batch"]
     if "hidden_BxLxD" in arguments:
       unembedded.extend(names)
     else:

@@ -24,7 +24,7 @@ def losses(mesh):
 
   rows = {
     name: jax.device_get(part(k))
-    for k, name in enumerate(("forget", "retain", "adversary"))
+    for k, name in enumerate(("forget", "retain", "adversary", "environment"))
   }
   everywhere = sharding.replicated(mesh)
   given = jax.tree.map(

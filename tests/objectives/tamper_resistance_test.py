@@ -15,7 +15,9 @@ from tests.objectives.toy import (
   batch_of,
   draw_params,
   numpy_apply,
+  numpy_gradient,
   run,
+  surprise,
 )
 from undo_jax import objectives, testing
 from undo_jax.objectives import tamper_resistance
@@ -25,32 +27,12 @@ NAME = "tamper_resistance"
 BATCH = batch_of(NAME)
 
 
-def numpy_gradient(params, part):
-  """Returns the gradient of a part's cross-entropy, by the toy's own backward pass."""
-  logits, states = numpy_apply(params, part["inputs"])
-  part = jax.device_get(part)
-  error = (probabilities(logits) - np.eye(V)[part["targets"]]) * part["mask"][..., None]
-  error = error / part["mask"].sum()
-  counts = np.arange(1, error.shape[1] + 1)[:, None]
-  grads = {"out": np.einsum("bld,blv->dv", np.tanh(states[2]), error)}
-  error = error @ params["out"].T * (1 - np.tanh(states[2]) ** 2)
-  grads["layers"] = np.zeros_like(params["layers"])
-  for n in (1, 0):
-    means = np.cumsum(states[n], axis=1) / counts
-    grads["layers"][n] = (error * means).sum((0, 1))
-    spread = params["layers"][n] * error / counts
-    error = np.cumsum(spread[:, ::-1], axis=1)[:, ::-1]  # Of all later means.
-  grads["embedding"] = np.zeros_like(params["embedding"])
-  np.add.at(grads["embedding"], part["inputs"], error)
-  return grads
-
-
 def numpy_attack(params, part, rate, steps):
   """Yields the weights after each step of Adam."""
   params = {k: np.float64(v) for k, v in params.items()}
   m, v = dict.fromkeys(params, 0.0), dict.fromkeys(params, 0.0)
   for s in range(1, steps + 1):
-    for name, g in numpy_gradient(params, part).items():
+    for name, g in numpy_gradient(params, part, surprise).items():
       m[name] = 0.9 * m[name] + 0.1 * g
       v[name] = 0.999 * v[name] + 0.001 * g * g
       direction = m[name] / (1 - 0.9**s) / (np.sqrt(v[name] / (1 - 0.999**s)) + 1e-8)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.objectives.formulas import FORMULAS
+from tests.objectives.formulas import FORMULAS, probabilities
 from undo_jax import objectives, testing
 from undo_jax.models.gemma2 import Output
 from undo_jax.training.gradients import loss_and_gradients
@@ -28,6 +28,8 @@ CASES = {
     "forward_kl",
     {"divergence": "reverse_kl", "temperature": 2.0, "base_share": 0.3},
   ),
+  # Some of the rows begin with 8.
+  "forward_kl, prompted": ("forward_kl", {"prompt": (3, 1), "prompt_after": 8}),
   "grad_diff": ("grad_diff", {"retain_weight": 1.5}),
   "max_ent": ("max_ent", {"retain_weight": 0.5}),
   "max_ent, kl": (
@@ -68,6 +70,17 @@ CASES = {
     {"retain_weight": 0.5, "adversary_rates": (0.0,), "resistance_weight": 2.0}
     | {"adversary_steps": 4, "every": 2, "growth": 0.1},
   ),
+  # At a fixed adversary; mudman_test.py has the way of one.
+  "mudman": ("mudman", {"retain_weight": 0.5}),
+  "invariant": (
+    "invariant",
+    {"around": "npo", "retain_weight": 0.5, "beta": 0.3, "invariance_weight": 0.2},
+  ),
+  "invariant, rmu": (
+    "invariant",
+    {"around": "rmu", "layers": (0,), "coefficient": 3.0, "retain_weight": 2.0}
+    | {"invariance_weight": 0.2, "environments": ("environment", "retain")},
+  ),
   "distance": ("distance", {"retain_weight": 1.5, "distance_weight": 0.7}),
 }
 
@@ -89,7 +102,8 @@ def apply(
   for n in range(N):
     given = layer_inputs_NxBxLxD
     read.append(states[-1] if given is None else given[n])
-    means = jnp.cumsum(read[-1], axis=1) / jnp.arange(1.0, L + 1)[:, None]
+    counts = jnp.arange(1.0, tokens.shape[1] + 1)[:, None]
+    means = jnp.cumsum(read[-1], axis=1) / counts
     written.append(params["layers"][n] * means + (added or {}).get(n + 1, 0.0))
     states.append(written[-1])
   normed = jnp.tanh(states[-1])
@@ -105,9 +119,37 @@ def numpy_apply(params, tokens, layer_inputs=None, added=None):
   states = [params["embedding"][np.asarray(tokens)]]
   for n in range(N):
     read = states[-1] if layer_inputs is None else layer_inputs[n]
-    means = np.cumsum(read, axis=1) / np.arange(1, L + 1)[:, None]
+    means = np.cumsum(read, axis=1) / np.arange(1, read.shape[1] + 1)[:, None]
     states.append(params["layers"][n] * means + (added or {}).get(n + 1, 0.0))
   return np.tanh(states[-1]) @ params["out"], states
+
+
+def numpy_gradient(params, part, of_logits):
+  """Returns the gradient of a mean over tokens, by the toy's own backward pass.
+
+  `of_logits(logits, targets)` is its gradient with respect to the logits.
+  """
+  logits, states = numpy_apply(params, part["inputs"])
+  part = jax.device_get(part)
+  error = of_logits(logits, part["targets"]) * part["mask"][..., None]
+  error = error / part["mask"].sum()
+  counts = np.arange(1, error.shape[1] + 1)[:, None]
+  grads = {"out": np.einsum("bld,blv->dv", np.tanh(states[2]), error)}
+  error = error @ params["out"].T * (1 - np.tanh(states[2]) ** 2)
+  grads["layers"] = np.zeros_like(params["layers"])
+  for n in (1, 0):
+    means = np.cumsum(states[n], axis=1) / counts
+    grads["layers"][n] = (error * means).sum((0, 1))
+    spread = params["layers"][n] * error / counts
+    error = np.cumsum(spread[:, ::-1], axis=1)[:, ::-1]  # Of all later means.
+  grads["embedding"] = np.zeros_like(params["embedding"])
+  np.add.at(grads["embedding"], part["inputs"], error)
+  return grads
+
+
+def surprise(logits, targets):
+  """Returns the gradient of a token's cross-entropy with respect to its logits."""
+  return probabilities(logits) - np.eye(V)[targets]
 
 
 def draw_params(seed: int):
@@ -136,7 +178,8 @@ def batch_of(name: str):
   if "batch" in method_of(name).trains:
     return part(0)
   parts = {"forget": part(1), "retain": part(2)}
-  return parts | ({"adversary": part(4)} if name == "tamper_resistance" else {})
+  others = {"adversary": part(4), "environment": part(5)}
+  return parts | {k: v for k, v in others.items() if k in method_of(name).trains}
 
 
 FROZEN = {
@@ -145,6 +188,7 @@ FROZEN = {
   "reference": draw_params(8),
   "direction": draw_direction(9),
   "progress": jnp.float32(0.3),
+  "adversary": draw_params(10),
 }
 
 
@@ -283,6 +327,12 @@ def np_given(params, frozen, batch, fixed):
     refused_logits=logits["mine", "refused"],
     refused_reference=logits["other", "refused"],
     fixed_logits=logits["fixed", "forget"],
+    batch=jax.device_get(batch),
+    # It follows the weights, so that gradients are those there.
+    adversary={
+      k: np.float64(v) + np.float64(params[k]) - np.float64((fixed or params)[k])
+      for k, v in frozen["adversary"].items()
+    },
     retain_logits=logits["mine", "retain"],
     retain_reference=logits["other", "retain"],
     retain_cross_entropy=np_cross_entropy(
@@ -306,6 +356,12 @@ def np_objective(name, params, frozen, batch, key=FIRST, fixed=None):
     if name == "cross_entropy":
       return [np_cross_entropy(logits, batch["targets"], mask)]
     teacher, _ = numpy_apply(frozen["teacher"], batch["inputs"])
+    if name == "forward_kl, prompted":
+      rows = np.asarray(batch["inputs"]).tolist()
+      read = [[8, 3, 1, *r[1:]] if r[0] == 8 else [3, 1, *r] for r in rows]
+      assert {8} < {r[0] for r in rows}
+      teacher = numpy_apply(frozen["teacher"], read)[0][:, 2:]
+      return [np_forward_kl(logits, teacher, mask)]
     kl = np_forward_kl(logits, teacher, mask)
     if name == "forward_kl":
       return [kl]

@@ -6,6 +6,7 @@ import pytest
 import tokenizers as hf
 from tokenizers import models
 
+from configs import wmdp
 from tests.plan.plans import (
   ABLATED,
   ATTACKS,
@@ -22,6 +23,7 @@ from tests.plan.plans import (
   routed,
 )
 from undo_jax import config as builders
+from undo_jax.data import tokenizers
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.utils.types import ConfigError
@@ -80,6 +82,69 @@ def test_rules_alone_are_noise_and_their_absence_changes_no_identity():
   assert changed(models__undo__noise__rules=rules) == {
     name for name in TINY if "undo_" in name
   }
+
+
+OTHERS = ("task_vector", "weight_distortion", "pruned", "max_ent_attributed")
+
+
+def test_what_other_ways_to_forget_change_of_a_stage_and_of_no_other():
+  running = {f"models__{name}__run": True for name in OTHERS}
+  found, plain, known = by_name(**running), identities(), identities(**running)
+  assert plain.items() <= known.items()
+  vector, distorted = found["task_vector"], found["weight_distortion"]
+  assert vector.parts == {"batch": {"forget": 1.0}} and vector.init == "base"
+  assert vector.optimizer.displacement == -1.0 and vector.noise is None
+  assert distorted.parts == {"batch": {"retain": 1.0}} and distorted.seeds["noise"] == 0
+  assert (distorted.noise.alpha, distorted.noise.std) == (0.0, 0.02)
+  pruned = found["pruned_share_0.6"]
+  assert (pruned.noise.alpha, pruned.noise.beta) == (1.0, 0.0)
+  assert pruned.noise_shape.by == "magnitude" and pruned.noise_shape.share == 0.6
+  assert pruned.saliency is None and pruned.frozen == {"teacher": "max_ent"}
+  masked = found["max_ent_attributed"]
+  assert masked.trained.curvature == 1e-3 and masked.trained.share == 0.8
+  assert found[masked.trained_saliency].power == 1
+  for name in OTHERS[:2]:
+    again = stages.from_json(stages.to_json(found[name]), path="config.json")
+    assert again == found[name]
+
+
+def test_a_prompt_is_its_ids_behind_what_begins_a_document():
+  asked = {"models__prompted__run": True, "models__prompted__sweep": {}}
+  found = by_name("wmdp:tiny", **asked)
+  stage = found["prompted"]
+  tokenizer = tokenizers.make("words:facts")
+  assert tokenizer.decode(stage.options["prompt"]) == wmdp.PROMPT
+  assert stage.options["prompt_after"] == tokenizer.bos_id == 2
+  assert stage.frozen == {"teacher": "base"} and stage.init == "base"
+  plain = identities("wmdp:tiny")
+  assert plain.items() <= identities("wmdp:tiny", **asked).items()
+
+
+def test_layers_forget_fold_after_fold_and_keep_the_later_ones():
+  asked = {"models__layered_max_ent__run": True}
+  found, plain, known = by_name(**asked), identities(), identities(**asked)
+  assert plain.items() <= known.items()
+  one, two, last = (found[f"layered_max_ent{end}"] for end in ("_1", "_2", ""))
+  assert [stage.init for stage in (one, two, last)] == ["base", one.name, two.name]
+  assert one.parts == {
+    "forget": {"forget:folds_1_to_1_of_3": 1.0},
+    "retain": {"retain": 0.5, "forget:folds_2_to_3_of_3": 0.5},
+  }
+  assert two.parts == {
+    "forget": {"forget:folds_1_to_2_of_3": 1.0},
+    "retain": {"retain": 0.5, "forget:folds_3_to_3_of_3": 0.5},
+  }
+  assert last.parts == found["max_ent"].parts
+  assert [s.name for s in stages.lineage(list(found.values()), last.name)] == [
+    *(last.name, two.name, one.name)
+  ]
+  assert set(found) - set(plain) == {
+    *(one.name, two.name, last.name, "relearn_layered_max_ent")
+  }
+  # One fold is the method itself.
+  asked |= {f"models__{stage.name}__folds__count": 1 for stage in (one, two, last)}
+  asked |= {f"models__{stage.name}__folds__forgotten": 1 for stage in (one, two, last)}
+  assert identities(**asked)[one.name] == plain["max_ent"]
 
 
 def shaped_plan(**asked):

@@ -19,7 +19,7 @@ from undo_jax.running.data import batches_of
 
 NAMES = (
   *("circuit_breakers", "tamper_resistance", "max_ent_averaged", "distance"),
-  "max_ent_masked",
+  *("max_ent_masked", "max_ent_attributed", "mudman"),
 )
 CHANGES = {
   **{f"models.{name}.run": True for name in NAMES},
@@ -29,6 +29,10 @@ CHANGES = {
   "models.max_ent_averaged.optimizer.average_every": 1,
   "models.max_ent_masked.trained.share": 0.25,
   "models.max_ent_masked.trained.batch_size": 32,
+  "models.max_ent_attributed.trained.share": 0.25,
+  "models.max_ent_attributed.trained.batch_size": 32,
+  "models.max_ent_attributed.trained.curvature": 0.1,
+  "models.max_ent_attributed.trained.num_batches": 2,
   "models.tamper_resistance.options.adversary_steps": 4,
   "models.tamper_resistance.options.adversary_rates": (1e-2,),
 }
@@ -76,28 +80,55 @@ def test_an_update_of_tar_costs_its_adversarys_steps(finished):
   assert flops["max_ent_averaged"] == 2 * flops["distance"]
 
 
-def test_the_weights_with_the_largest_gradients_on_forget_rows_are_trained(finished):
-  """Of one batch, whose gradient is taken again here."""
-  run, _ = finished
-  before, after = (
-    jax.device_get(params_of(run, name)) for name in ("base", "max_ent_masked")
-  )
-  stage = next(s for s in run.stages if s.name == "saliency_base")
-  batch = next(pipeline.iterator(batches_of(run, stage)))["forget"]
+def test_mudman_carries_an_adversary_that_relearns_beside_the_model(finished):
+  run, outcomes = finished
+  first, second = rows(run, "mudman")
+  # Two passes of forget rows at the adversary, one of retain rows at the model.
+  passes = outcomes["mudman"]["compute"]["flops"]
+  assert passes == 3 * outcomes["distance"]["compute"]["flops"]
+  for row in (first, second):
+    terms = ("forget_negative_entropy", "adversary_cross_entropy")
+    total = sum(row[name] for name in (*terms, "retain_cross_entropy"))
+    np.testing.assert_allclose(row["loss"], total, rtol=1e-5)
+  before, after = (jax.device_get(params_of(run, n)) for n in ("base", "mudman"))
+  moved = np.linalg.norm(flat(after) - flat(before))
+  # Two updates at rate 0.1: what forgets is of length 1, the rest a hundredth of R's.
+  most = 0.01 * sum(row["gradient_norm"] for row in (first, second))
+  assert 0.01 < moved < 0.1 * (2 + most)
+
+
+def flat(tree):
+  return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def moved_by_score(run, name):
+  """Returns the scores of all weights, by gradients taken again, and which moved."""
+  made = {stage.name: stage for stage in run.stages}
+  stage = made[made[name].trained_saliency]
+  before, after = (jax.device_get(params_of(run, each)) for each in ("base", name))
   decoder = Decoder(stage.model)
 
-  def lost(params):
+  @jax.jit
+  @jax.grad
+  def gradient(params, batch):
     logits = decoder.apply(params, batch["inputs"]).logits
     return cross_entropy(logits, batch["targets"], batch["mask"]).mean()
 
-  grads = jax.device_get(jax.jit(jax.grad(lost))(before))
-  sizes, moved = (
-    np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
-    for tree in (
-      jax.tree.map(np.abs, grads),
-      jax.tree.map(lambda x, y: x != y, before, after),
-    )
+  batches = pipeline.iterator(batches_of(run, stage))
+  found = [next(batches) for _ in range(stage.num_batches)]
+  forget, retain = (
+    np.mean([flat(gradient(before, batch[part])) for batch in found], axis=0)
+    for part in ("forget", "retain")
   )
+  attributed = abs((flat(before) - retain / 0.1) * forget)
+  sizes = {"forget": abs(forget), "attribution": attributed}[made[name].trained.by]
+  return sizes, flat(before) != flat(after)
+
+
+@pytest.mark.parametrize("name", ["max_ent_masked", "max_ent_attributed"])
+def test_the_weights_with_the_largest_scores_are_trained(finished, name):
+  """By gradients on one batch of forget rows, or those of two and of retain rows."""
+  sizes, moved = moved_by_score(finished[0], name)
   limit = np.sort(sizes)[::-1][round(0.25 * len(sizes)) - 1]
   assert not moved[sizes < 0.99 * limit].any()
   assert moved[sizes > 1.01 * limit].mean() > 0.98  # Adam moves all it may.

@@ -5,12 +5,14 @@ import json
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from tests import minimal
 from undo_jax import testing
 from undo_jax.distributed import sharding
 from undo_jax.models.lora import pairs
+from undo_jax.plan.noise import NoiseShape
 from undo_jax.running import programs
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import trees
@@ -129,6 +131,35 @@ def test_noise_by_rules_is_the_same_on_eight_devices():
   assert np.array_equal(moved["layers"]["mlp"]["up"]["kernel"], [0, 1])
   assert not np.any(moved["layers"]["attention"]["query"]["kernel"])
   assert np.all(moved["embedding"] > 0)
+
+
+def test_pruning_sets_the_smallest_weights_to_zero_on_any_devices():
+  before, made = minimal.params(MODEL), []
+  shape = NoiseShape(by="magnitude", share=0.3)
+  for mesh in (testing.mesh(1), testing.mesh(8, data=2, fsdp=2, tensor=2)):
+    program = programs.noise(MODEL, mesh, (), (), shape)
+    params = put_params(MODEL, mesh)
+    made.append(jax.device_get(program(params, jax.random.key(1), 1.0, 0.0)))
+  jax.tree.map(np.testing.assert_array_equal, *made)
+  flat = [
+    np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+    for tree in (before, made[0])
+  ]
+  sizes, is_zero = abs(flat[0]), flat[1] == 0
+  assert is_zero.sum() == sizes.size - round(0.7 * sizes.size)
+  assert sizes[is_zero].max() < sizes[~is_zero].min()
+  np.testing.assert_array_equal(flat[1][~is_zero], flat[0][~is_zero])
+
+
+def test_where_training_began_lies_where_the_parameters_do():
+  mesh = testing.mesh(8, data=2, fsdp=2, tensor=2)
+  displaced = OptimizerConfig(learning_rate=1.0, num_steps=2, displacement=-1.0)
+  state = programs.training(MODEL, mesh, "cross_entropy", (), displaced, 1).abstract
+  jax.tree.map(
+    lambda x, y: np.testing.assert_equal(x.sharding, y.sharding),
+    optax.tree.get(state.opt_state, "start"),
+    state.params,
+  )
 
 
 def test_a_frozen_model_is_held_in_the_compute_dtype_and_reads_the_same():

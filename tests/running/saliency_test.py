@@ -129,7 +129,7 @@ def test_a_resumed_stage_is_the_same_bit_for_bit(finished, chain, tmp_path):
   other = shaped_run(tmp_path, chain[1], run.mesh)
   stage, calls = other.stages[2], []
   directory = other.directories[stage.name]
-  program = saliency.squares(stage.model, run.mesh)
+  program = saliency.averaging(stage.model, run.mesh)
 
   def add(*args):
     calls.append(None)
@@ -139,7 +139,7 @@ def test_a_resumed_stage_is_the_same_bit_for_bit(finished, chain, tmp_path):
 
   with pytest.MonkeyPatch.context() as patch:
     broken = dataclasses.replace(program, add=add)
-    patch.setattr(saliency, "squares", lambda *_: broken)
+    patch.setattr(saliency, "averaging", lambda *_: broken)
     with pytest.raises(KeyboardInterrupt):
       run_saliency(other, stage, directory, "interrupted")
     assert run_saliency(other, stage, directory, "resumed") == outcomes[stage.name]
@@ -152,7 +152,7 @@ def test_squared_gradients_are_the_same_on_eight_devices():
   batch = jax.device_get(testing.batch(jax.random.key(1)))
   found = []
   for mesh in (testing.mesh(1), testing.mesh(8, data=2, fsdp=2, tensor=2)):
-    program = saliency.squares(model, mesh)
+    program = saliency.averaging(model, mesh)
     params = jax.tree.map(
       lambda x, s: sharding.put_whole(x, s.sharding),
       testing.weights(model),

@@ -361,15 +361,15 @@ def test_what_is_no_optimizer_is_told_in_one_line(name):
 
 
 def test_ours_are_known_by_name():
-  assert list(RULES) == ["adamw", "lion", "muon", "nesterov", "sgd"]
+  assert list(RULES) == ["adamw", "descent", "lion", "muon", "nesterov", "sgd"]
 
 
-def sgd(params, grads_S, rate, *, decay, nesterov):
+def sgd(params, grads_S, rate, *, decay, nesterov=False, momentum=0.9):
   params, m = dict(params), dict.fromkeys(params, 0.0)
   for grads in grads_S:
     for k, g in grads.items():
-      m[k] = 0.9 * m[k] + g
-      direction = 0.9 * m[k] + g if nesterov else m[k]
+      m[k] = momentum * m[k] + g
+      direction = momentum * m[k] + g if nesterov else m[k]
       params[k] = params[k] - rate * (direction + decay * params[k])
   return params
 
@@ -385,14 +385,18 @@ def lion(params, grads_S, rate, *, decay):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-@pytest.mark.parametrize("name", ["sgd", "nesterov", "lion"])
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "lion", "descent"])
 def test_momentum_and_its_sign_are_their_formulas(name, decay):
   settings = config(name=name, weight_decay=decay, clip_norm=None)
   got = run(make_optimizer(settings), draw(0), GRADS)
   if name == "lion":
     expected = lion(draw(0), GRADS, 1e-2, decay=decay)
   else:
-    expected = sgd(draw(0), GRADS, 1e-2, decay=decay, nesterov=name == "nesterov")
+    how = {
+      "nesterov": name == "nesterov",
+      "momentum": 0.0 if name == "descent" else 0.9,
+    }
+    expected = sgd(draw(0), GRADS, 1e-2, decay=decay, **how)
   assert_close(got, expected)
 
 
@@ -468,26 +472,38 @@ def test_other_optimizers_have_no_such_decay():
     config(decay_on_recovery=True)
 
 
-@pytest.mark.parametrize(("begin", "every"), [(3, 2), (1, 1), (7, 5)])
-def test_the_last_update_ends_at_the_mean_of_the_weights(begin, every):
+def way(**changes):
+  """Returns the weights from 1 on after each of seven updates."""
   how = {"learning_rate": 0.1, "num_steps": 7, "name": "sgd", "clip_norm": None}
-  plain = make_optimizer(OptimizerConfig(**how))
-  averaging = make_optimizer(
-    OptimizerConfig(**how, average_begin=begin, average_every=every)
+  optimizer = make_optimizer(OptimizerConfig(**how | changes))
+  params, found = {"w": jnp.ones(3)}, []
+  state = optimizer.init(params)
+  update = jax.jit(optimizer.update)
+  for step in range(7):
+    grads = {"w": jnp.asarray([1.0, -2.0, 0.5]) * (step + 1) * params["w"]}
+    updates, state = update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    found.append(np.asarray(params["w"]))
+  return found
+
+
+@pytest.mark.parametrize("displacement", [-1.5, 0.0, 0.3])
+def test_the_last_update_ends_on_the_line_from_the_start(displacement):
+  expected, got = way(), way(displacement=displacement)
+  np.testing.assert_array_equal(got[:-1], expected[:-1])
+  end = 1 + displacement * (np.float64(expected[-1]) - 1)
+  np.testing.assert_allclose(got[-1], end, rtol=1e-5)
+  # Of a mean it is the mean that is displaced.
+  mean = way(average_begin=3)[-1]
+  both = way(average_begin=3, displacement=displacement)[-1]
+  np.testing.assert_allclose(
+    both, 1 + displacement * (np.float64(mean) - 1), rtol=1e-5, atol=1e-6
   )
 
-  def way(optimizer):
-    params, state, found = {"w": jnp.ones(3)}, None, []
-    state = optimizer.init(params)
-    update = jax.jit(optimizer.update)
-    for step in range(7):
-      grads = {"w": jnp.asarray([1.0, -2.0, 0.5]) * (step + 1) * params["w"]}
-      updates, state = update(grads, state, params)
-      params = optax.apply_updates(params, updates)
-      found.append(np.asarray(params["w"]))
-    return found
 
-  expected, got = way(plain), way(averaging)
+@pytest.mark.parametrize(("begin", "every"), [(3, 2), (1, 1), (7, 5)])
+def test_the_last_update_ends_at_the_mean_of_the_weights(begin, every):
+  expected, got = way(), way(average_begin=begin, average_every=every)
   np.testing.assert_array_equal(got[:-1], expected[:-1])
   chosen = [
     w for s, w in enumerate(expected, 1) if s >= begin and not (s - begin) % every

@@ -36,13 +36,14 @@ def flat(tree):
   return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
-def test_squared_gradients_are_those_of_each_batchs_mean_loss():
+@pytest.mark.parametrize("power", [1, 2])
+def test_what_is_averaged_are_powers_of_each_batchs_mean_gradient(power):
   """Of a table of bigrams, whose gradient is softmax minus one-hot."""
   V, batches = 5, 3
   table = np.float32(np.random.default_rng(0).standard_normal((V, V)))
   apply = lambda params, inputs: Output(params["table"][inputs], {})  # noqa: E731
   objective = objectives.make("cross_entropy", apply)
-  add = jax.jit(functools.partial(saliency.add_squared_gradients, objective))
+  add = jax.jit(functools.partial(saliency.add_gradients, objective, power=power))
   got, expected = {"table": np.zeros((V, V), np.float32)}, np.zeros((V, V))
   for seed in range(batches):
     batch = testing.batch(jax.random.key(seed), rows=4, length=6, vocab=V)
@@ -53,7 +54,7 @@ def test_squared_gradients_are_those_of_each_batchs_mean_loss():
     for b, t in np.argwhere(batch["mask"]):
       i, target = batch["inputs"][b, t], batch["targets"][b, t]
       gradient[i] += (probs[i] - np.eye(V)[target]) / batch["mask"].sum()
-    expected += gradient**2 / batches
+    expected += gradient**power / batches
   np.testing.assert_allclose(got["table"], expected, rtol=1e-5, atol=1e-9)
 
 
@@ -71,6 +72,22 @@ def test_the_ratio_is_its_formula_and_zero_where_nothing_flows():
   assert np.array_equal(
     np.argsort(f[f * r > 0] / r[f * r > 0]), np.argsort(expected[f * r > 0])
   )
+
+
+def test_attribution_is_its_formula_and_of_a_stiff_retain_loss_forgettings_alone():
+  rng = np.random.default_rng(6)
+  theta, forget, retain = (
+    jax.tree.map(lambda x: np.float32(rng.standard_normal(x.shape)), draw(0))
+    for _ in range(3)
+  )
+  w, f, r = (np.float64(flat(tree)) for tree in (theta, forget, retain))
+  got = saliency.attribution(theta, forget, retain, curvature=0.2)
+  np.testing.assert_allclose(flat(got), abs((w - r / 0.2) * f), rtol=1e-4, atol=1e-6)
+  stiff = saliency.attribution(theta, forget, retain, curvature=1e12)
+  np.testing.assert_allclose(flat(stiff), abs(w * f), rtol=1e-5, atol=1e-9)
+  # A weight that the retain loss moves to where forgetting put it bears nothing.
+  moved = jax.tree.map(lambda x: np.float32(0.2) * x, theta)
+  assert flat(saliency.attribution(theta, forget, moved, curvature=0.2)).max() < 1e-5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.5, 0.999, 1.0])

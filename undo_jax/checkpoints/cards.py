@@ -216,12 +216,15 @@ def _what(stage: Stage) -> str:
     text += f", sharpness-aware with rho {stage.rho:g}"
   if stage.trained is not None:
     text += f", of {stage.trained.share:g} of the weights by {stage.trained.by}"
+  if stage.optimizer.displacement != 1:
+    text += f", {stage.optimizer.displacement:g} times as far from its start"
   if stage.smoothing is not None:
     how = stage.smoothing
     text += f", smoothed ({how.kind}, radius {how.radius:g}, weight {how.weight:g})"
   if stage.noise is not None:
     text += f", after noise of alpha {stage.noise.alpha:g}, beta {stage.noise.beta:g}"
     text += ", other alphas by path" if stage.noise.rules else ""
+    text += f", normal noise of std {stage.noise.std:g}" if stage.noise.std else ""
     shape, again = stage.noise_shape, stage.noise_again
     text += "" if shape is None else f", of weights chosen by {shape.by}"
     text += "" if again is None else f", and {again.times} times more in training"

@@ -6,6 +6,9 @@ evenly from everywhere in the split. So what is labelled at a smaller share is l
 at a larger one too. A selection (data/row_classifier.py) draws the rows that are
 labelled for it by a seed.
 
+In a stage the name "forget:folds_1_to_2_of_3" is of the first two of three folds that
+a split is divided into, the rows of each being a third of all ranks.
+
 In a stage the name "forget:labelled" is of a split's labelled rows, "forget:unlabelled"
 of the others, and "forget:selected" of those that a selection takes as clean. A config
 says "forget:few" for the rows that the selection `few` takes, and "forget:few:labelled"
@@ -14,6 +17,7 @@ for those that are labelled for it.
 
 from collections.abc import Collection, Mapping
 import math
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +26,7 @@ from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.types import Rows
 
 LABELLED, UNLABELLED, SELECTED = "labelled", "unlabelled", "selected"
+_FOLDS = re.compile(r"folds_(\d+)_to_(\d+)_of_(\d+)")
 _GOLDEN = (5**0.5 - 1) / 2  # Its multiples fill [0, 1) more evenly than any other's.
 
 
@@ -192,6 +197,27 @@ class Chosen(Subset):
   def __init__(self, rows: Rows, share: float, which: str):
     is_labelled = ranks(len(rows)) < count(len(rows), share)
     super().__init__(rows, np.flatnonzero(is_labelled == (which == LABELLED)))
+
+
+def folds(first: int, last: int, count: int) -> str:
+  """Returns what comes after a split's name for some of its folds, counted from 1."""
+  return f"folds_{first}_to_{last}_of_{count}"
+
+
+class Folds(Subset):
+  """The rows of some folds of a split, of which each row is in one."""
+
+  def __init__(self, rows: Rows, which: str):
+    found = _FOLDS.fullmatch(which)
+    assert found is not None, f"{which!r} names no folds"
+    first, last, count = map(int, found.groups())
+    of_row = 1 + ranks(len(rows)) * count // len(rows)
+    super().__init__(rows, np.flatnonzero((first <= of_row) & (of_row <= last)))
+
+  @staticmethod
+  def are(which: str) -> bool:
+    """Whether a name after a split's is that of folds."""
+    return _FOLDS.fullmatch(which) is not None
 
 
 class WithSource:

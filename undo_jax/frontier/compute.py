@@ -46,6 +46,9 @@ def training(
   """
   passes = 3 * len(method.trains) + len(method.reads)
   flops = passes * forward_flops(config, length)
+  if method.reads and method.prompt:
+    prompted = forward_flops(config, length + method.prompt)
+    flops += prompted - forward_flops(config, length)
   # Hidden states that are read besides the last: the embedding and every layer's.
   lens = 3 * len(method.unembeds) * (config.num_layers + 1)
   flops += lens * 2 * length * config.vocab_size * config.width

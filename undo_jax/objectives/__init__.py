@@ -13,9 +13,11 @@ from undo_jax.objectives import (
   distillation,
   grad_diff,
   idk_dpo,
+  invariant,
   jensun,
   latent_adversarial,
   max_ent,
+  mudman,
   npo,
   rep_noise,
   rmu,
@@ -46,10 +48,12 @@ REGISTRY: Registry[Method] = Registry(
     "forward_kl": distillation.METHOD,
     "grad_diff": grad_diff.METHOD,
     "idk_dpo": idk_dpo.METHOD,
+    "invariant": invariant.METHOD,
     "jensun": jensun.METHOD,
     "latent_adversarial": latent_adversarial.METHOD,
     "max_ent": max_ent.METHOD,
     "max_ent_rep_noise": rep_noise.METHOD,
+    "mudman": mudman.METHOD,
     "npo": npo.METHOD,
     "rmu": rmu.METHOD,
     "routed": routed.METHOD,
@@ -81,6 +85,11 @@ def check(name: str, options: Options) -> None:
       f"objective {name!r} takes the options {sorted(defaults)}, of which "
       f"{sorted(required)} must be given, got {sorted(options)}"
     )
+
+
+def takes(name: str, option: str) -> bool:
+  """Whether a method has an option of a name."""
+  return option in _defaults(name)
 
 
 def stated(name: str, options: Options) -> JsonObject:

@@ -59,6 +59,13 @@ def deferring(decoder: Decoder) -> Callable[..., Output]:
   return apply
 
 
+def from_position(logits: Any, start: int) -> Any:
+  """Returns the logits of positions from `start` on, an array's or Deferred."""
+  if not isinstance(logits, Deferred):
+    return logits[:, start:]
+  return dataclasses.replace(logits, hidden_BxLxD=logits.hidden_BxLxD[:, start:])
+
+
 def summed(loss: Callable[..., SumCount]) -> Callable[..., SumCount]:
   """Makes a loss of logits take Deferred ones too, chunk after chunk.
 

@@ -1,6 +1,7 @@
 """Distillation: the D of UNDO, on outputs, on activations, from one or two teachers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
 from undo_jax.utils.records import FieldError
-from undo_jax.utils.types import ConfigError, Objective, Options, SumCount
+from undo_jax.utils.types import ConfigError, Objective, Options, Params, SumCount
 
 # How a second teacher, the base model, takes its share.
 CHOICES = ("mixed", "switch")
@@ -66,6 +67,38 @@ def activation_error(
   return masked_sum(jnp.mean(error * error, axis=(0, -1)), mask_BxL)
 
 
+def prompted_logits(
+  apply: Callable,
+  params: Params,
+  inputs_BxL: jax.Array,
+  prompt: tuple[int, ...],
+  prompt_after: int | None = None,
+) -> Any:
+  """Computes the logits of rows behind a prompt, at the rows' own positions.
+
+  P tokens are read before each row or, of a row that begins with the token
+  `prompt_after`, behind that; so the logits at t are those at P + t of what is read.
+
+  Args:
+    apply: the model's.
+    params: its parameters.
+    inputs_BxL: int [B, L].
+    prompt: P token ids.
+    prompt_after: the token that begins a document; None: there is none.
+
+  Returns:
+    [B, L, V] or Deferred.
+  """
+  shape = inputs_BxL.shape[0], len(prompt)
+  prompt_BxP = jnp.broadcast_to(jnp.asarray(prompt, inputs_BxL.dtype), shape)
+  read = jnp.concatenate([prompt_BxP, inputs_BxL], axis=1)
+  if prompt_after is not None:
+    first, rest = inputs_BxL[:, :1], inputs_BxL[:, 1:]
+    behind = jnp.concatenate([first, prompt_BxP, rest], axis=1)
+    read = jnp.where(first == prompt_after, behind, read)
+  return chunked.from_position(apply(params, read).logits, len(prompt))
+
+
 def make(
   apply: Callable,
   *,
@@ -77,6 +110,8 @@ def make(
   temperature: float = 1.0,
   jsd_beta: float = 0.5,
   teacher_top_k: int = 0,
+  prompt: tuple[int, ...] = (),
+  prompt_after: int | None = None,
 ) -> Objective:
   """Returns L = kl_weight * KL + activation_weight * activation error on `batch`.
 
@@ -92,16 +127,22 @@ def make(
      hidden state and is compared with the teacher's next one, the last layer after
      the final norm. Layers equal to the teacher's add nothing. Neither embedding nor
      unembedding learns from it.
+  3. With a prompt, the teacher (not the base) reads it before the rows, which the
+     student reads without it; see prompted_logits.
 
   Raises:
     ConfigError: if a weight is negative or both are zero, base_share lies outside
-      [0, 1] or has no KL to act on, base_choice is not one of CHOICES, or divergences
-      refuses what it is given.
+      [0, 1] or has no KL to act on, base_choice is not one of CHOICES, activations
+      are to be those behind a prompt, or divergences refuses what it is given.
 
   Reference: UNDO, arXiv 2506.06278, section 3 and, for activations and for two
   teachers, the code published with it (WMDP).
   """
   _check(kl_weight, activation_weight, base_share, base_choice)
+  if prompt and activation_weight:
+    raise ConfigError(
+      f"activation_weight must be 0 with a prompt, got {activation_weight}"
+    )
   divergences.check(divergence, temperature, jsd_beta, teacher_top_k)
   if divergence == "forward_kl" and temperature == 1 and not teacher_top_k:
     between: divergences.Divergence = forward_kl
@@ -127,7 +168,11 @@ def make(
     if LOG_PROBS in batch:
       return from_kept(params, batch)
     terms: dict[str, tuple[float, SumCount]] = {}
-    if activation_weight:
+    if prompt:
+      logits = lambda: prompted_logits(  # noqa: E731
+        apply, frozen["teacher"], batch["inputs"], prompt, prompt_after
+      )
+    elif activation_weight:
       teacher = _run_all(apply, frozen["teacher"], batch["inputs"])
       logits = lambda: teacher.logits  # noqa: E731
       error = _matching(apply, params, batch, teacher.captured)
@@ -174,6 +219,7 @@ def needs(
   activation_weight: float = 0.0,
   base_share: float = 0.0,
   base_choice: str = "mixed",
+  prompt: Sequence[int] = (),
   **divergence: object,
 ) -> dict[str, object]:
   """Returns the passes and frozen trees that the options of `make` ask for.
@@ -189,6 +235,7 @@ def needs(
     "trains": ("batch",) * trained,
     "reads": ("batch",) * (2 if both else 1),
     "frozen": ("teacher", "base") if base_share else ("teacher",),
+    "prompt": len(prompt),
   }
 
 

@@ -1,26 +1,18 @@
 """Latent adversarial training: unlearn against the worst push on hidden states."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.objectives import grad_diff, rmu
+from undo_jax.objectives import around as inner
 from undo_jax.objectives.cross_entropy import cross_entropy
-from undo_jax.objectives.method import (
-  Method,
-  Pairs,
-  check_layers,
-  check_not_negative,
-)
+from undo_jax.objectives.method import Method, check_counts, check_not_negative
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import Batch, Objective, Options, Params
 
-AROUND: dict[str, Method] = {"grad_diff": grad_diff.METHOD, "rmu": rmu.METHOD}
-# Options that only one of them has.
-_OWN = {"grad_diff": ("retain_loss",), "rmu": ("layers", "coefficient")}
+AROUND = ("grad_diff", "rmu")
 
 
 def worst_push(
@@ -110,9 +102,6 @@ def make(
   Reference: Sheshadri et al., Latent Adversarial Training, arXiv 2407.15549, section
   on unlearning (radius 2, 16 steps).
   """
-  own = {"retain_loss": retain_loss, "layers": layers, "coefficient": coefficient}
-  options = {name: own[name] for name in _OWN[around]}
-  options |= {"retain_weight": retain_weight, "forget_weight": forget_weight}
 
   def objective(params, frozen, batch, key):
     forget = batch["forget"]
@@ -132,52 +121,41 @@ def make(
         how["added"] = {layer + 1: push}
       return apply(used, tokens, **how)
 
-    return AROUND[around].make(pushed, **options)(params, frozen, batch, key)
+    pushed_objective = inner.make(
+      pushed,
+      around,
+      retain_weight=retain_weight,
+      forget_weight=forget_weight,
+      retain_loss=retain_loss,
+      layers=layers,
+      coefficient=coefficient,
+    )
+    return pushed_objective(params, frozen, batch, key)
 
   return objective
 
 
-def needs(*, around: str, steps: int = 16, **options: Any) -> dict[str, object]:
+def needs(*, around: str, steps: int = 16, **options: object) -> dict[str, object]:
   """Returns what the other method needs, and a pass of forget rows for each step."""
-  method = AROUND[around]
-  asked: dict[str, object] = {
-    "reads": method.reads,
-    "frozen": method.frozen,
-    "derived": method.derived,
-  }
-  if method.needs is not None:
-    asked |= method.needs(**{k: options[k] for k in _OWN[around] if k in options})
-  return asked | {"trains": ("forget",) * steps + method.trains}
-
-
-def trainable(*, around: str, layers: tuple[int, ...] = (), **options: Any) -> Pairs:
-  """Returns what the other method trains; (): everything."""
-  del options
-  train = AROUND[around].trainable
-  return () if train is None else train(layers=layers)
+  asked = inner.needs(around, options)
+  return asked | {"trains": ("forget",) * steps + asked["trains"]}
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raises FieldError where the push, or what it stands around, cannot be."""
-  around, layer = options["around"], options["layer"]
-  if around not in AROUND:
-    raise FieldError("around", f"one of {', '.join(AROUND)}", around)
-  size = model.num_layers
+  inner.check(AROUND, model, options)
+  layer, size = options["layer"], model.num_layers
   if not isinstance(layer, int) or not 0 <= layer < size:
     raise FieldError("layer", f"a layer in [0, {size})", layer)
   check_not_negative("radius", "step_size")(model, options, is_random=is_random)
-  steps = options.get("steps", 1)
-  if not isinstance(steps, int) or steps < 1:
-    raise FieldError("steps", "an integer of at least 1", steps)
-  if around == "rmu":
-    check_layers(model, options, is_random=is_random)
+  check_counts("steps")(model, options, is_random=is_random)
 
 
 METHOD = Method(
   make=make,
   trains=("forget", "retain"),
   needs=needs,
-  trainable=trainable,
+  trainable=inner.trainable,
   check=check,
   is_unlearning=True,
   label="LAT",

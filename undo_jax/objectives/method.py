@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
+import optax
 
 from undo_jax.models.config import ModelConfig
 from undo_jax.utils import checks
@@ -13,6 +14,17 @@ from undo_jax.utils.types import Objective, Options, Params
 
 # Paths of parameters, as regexes, each with the layers that are trained; () are all.
 Pairs = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Join:
+  """How gradients that are kept apart by source become one."""
+
+  sources: tuple[str, ...]
+  transform: optax.GradientTransformation  # Of {source: gradients}.
+  # `carried(state, params)` returns what the objective reads of the frozen tree: of the
+  # state of an optimizer that the transformation is a part of, before the update.
+  carried: Callable[[Any, Params], dict[str, Params]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +60,8 @@ class Method:
   # from the batch instead: returns how many tokens of each are kept, 0 for all, or
   # raises FieldError where options ask for more.
   kept: Callable[..., int] | None = None
+  # Tokens that stand before what is read first.
+  prompt: int = 0
   # Forgets in the outputs alone; its parts of a batch are labelled forget and retain.
   is_unlearning: bool = False
   # How a batch tells where its rows come from: not at all, by a source for each row, or
@@ -58,6 +72,9 @@ class Method:
   # a method that takes its parameters by source: routing.transforms.route_sources
   # joins the gradients by them.
   gradient_masks: Callable[..., dict[str, Params]] | None = None
+  # `joins(trainable, **options)` returns the Join of a method whose gradients by source
+  # are no masked sum; `trainable` are the rules of trees.mask_from_rules.
+  joins: Callable[..., Join] | None = None
   # How its models are shown.
   label: str = ""
   color: str = "#8a7f5c"
@@ -66,26 +83,28 @@ class Method:
 
 def check_positive(*names: str) -> Callable[..., None]:
   """Returns a method's check that options, where given, are numbers above 0."""
-
-  def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-    del model, is_random
-    for name in names:
-      value = options.get(name, 1.0)
-      if not checks.is_number(value) or not value > 0:
-        raise FieldError(name, "a number above 0", value)
-
-  return check
+  is_one = lambda value: checks.is_number(value) and value > 0  # noqa: E731
+  return _check(names, "a number above 0", is_one)
 
 
 def check_not_negative(*names: str) -> Callable[..., None]:
   """Returns a method's check that options, where given, are numbers of at least 0."""
+  is_one = lambda value: checks.is_number(value) and value >= 0  # noqa: E731
+  return _check(names, "a number of at least 0", is_one)
 
+
+def check_counts(*names: str) -> Callable[..., None]:
+  """Returns a method's check that options, where given, are integers of at least 1."""
+  is_one = lambda value: isinstance(value, int) and value >= 1  # noqa: E731
+  return _check(names, "an integer of at least 1", is_one)
+
+
+def _check(names: tuple[str, ...], expected: str, fits: Callable[[Any], bool]):
   def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
     del model, is_random
     for name in names:
-      value = options.get(name, 0.0)
-      if not checks.is_number(value) or value < 0:
-        raise FieldError(name, "a number of at least 0", value)
+      if name in options and not fits(options[name]):
+        raise FieldError(name, expected, options[name])
 
   return check
 

@@ -9,7 +9,7 @@ import optax
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import chunked, retention
 from undo_jax.objectives.cross_entropy import cross_entropy, masked_sum
-from undo_jax.objectives.method import Method, check_not_negative
+from undo_jax.objectives.method import Method, check_counts, check_not_negative
 from undo_jax.objectives.terms import weighted
 from undo_jax.utils import checks
 from undo_jax.utils.records import FieldError
@@ -151,10 +151,8 @@ def needs(
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raises FieldError where the adversary's steps and rates cannot be."""
   check_not_negative("resistance_weight", "growth")(model, options, is_random=is_random)
+  check_counts("adversary_steps", "every")(model, options, is_random=is_random)
   steps, every = options.get("adversary_steps", STEPS), options.get("every", EVERY)
-  for name, value in (("adversary_steps", steps), ("every", every)):
-    if not isinstance(value, int) or value < 1:
-      raise FieldError(name, "an integer of at least 1", value)
   if steps % every:
     raise FieldError("adversary_steps", f"a multiple of every={every}", steps)
   rates = options.get("adversary_rates", (1e-5,))

@@ -15,7 +15,7 @@ from undo_jax.models import expansion
 from undo_jax.models.decoder import Decoder
 from undo_jax.models.decoder import shapes as shapes_of
 from undo_jax.objectives.method import Method
-from undo_jax.plan import edit_checks, selection_checks, translation
+from undo_jax.plan import edit_checks, prompts, selection_checks, translation
 from undo_jax.plan.attack_entries import AttackEntry, EditEntry
 from undo_jax.plan.config import NAME, Recipe, RunConfig
 from undo_jax.plan.noise import Noise, Saliency
@@ -183,12 +183,13 @@ def _check_method(config: RunConfig, recipe: Recipe) -> None:
   """Checks an objective's options against the model, and by making it."""
   model = config.model
   method = objectives.method(recipe.objective, recipe.options)
-  if method.gradient_masks is not None and recipe.rho:
-    expected = f"0, since {recipe.objective} masks its gradients by source"
-    raise FieldError("rho", expected, recipe.rho)
-  if method.gradient_masks is not None and recipe.smoothing.kind:
-    expected = f"None, since {recipe.objective} masks its gradients by source"
-    raise FieldError("smoothing.kind", expected, recipe.smoothing.kind)
+  if method.gradient_masks is not None or method.joins is not None:
+    other = {"smoothing.kind": recipe.smoothing.kind, "trained.by": recipe.trained.by}
+    for field, value in ({"rho": recipe.rho or None} | other).items():
+      if value is not None:
+        off = 0 if field == "rho" else None
+        expected = f"{off}, since {recipe.objective} masks its gradients by source"
+        raise FieldError(field, expected, value)
   if method.trainable is not None and recipe.optimizer.trainable:
     expected = f"(), since {recipe.objective} says itself what is trained"
     raise FieldError("optimizer.trainable", expected, recipe.optimizer.trainable)
@@ -198,7 +199,8 @@ def _check_method(config: RunConfig, recipe: Recipe) -> None:
     except FieldError as error:
       raise error.below("options") from None
   options = {
-    k: tuple(v) if isinstance(v, list) else v for k, v in recipe.options.items()
+    k: tuple(v) if isinstance(v, list) else v
+    for k, v in prompts.with_prompt(config, recipe).items()
   }
   routes = method.sources != "none"
   if routes != recipe.reserve.is_on:
@@ -295,6 +297,8 @@ def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:
     )
   translation.mixture_length(config, recipe.mixture.values())
   selection_checks.check_recipe(config, recipe, method)
+  selected = translation.selection_of(config, recipe.mixture.values())
+  recipe.folds.check(recipe.mixture, is_selected=selected is not None)
   names = ", ".join(forget)
   is_filtered = recipe.labels.sorts is not None and not recipe.labels.drop_forget
   for part, weights in parts.items():
@@ -329,9 +333,10 @@ def _check_stop(config: RunConfig, recipe: Recipe) -> None:
       expected = "a rule that begins the decay, with optimizer.decay_on_recovery"
       raise FieldError("stop.rule", expected, None)
     return
-  if recipe.optimizer.average_begin is not None:
-    expected = "None, with optimizer.average_begin, which counts on all updates"
-    raise FieldError("stop.rule", expected, recipe.stop.rule)
+  for name, off in (("average_begin", None), ("displacement", 1)):
+    if getattr(recipe.optimizer, name) != off:
+      expected = f"None, with optimizer.{name}, which counts on all updates"
+      raise FieldError("stop.rule", expected, recipe.stop.rule)
   if tasks.get(config.task).validation is None:
     expected = f"None, since the task {config.task} has no validation items to stop by"
     raise FieldError("stop.rule", expected, recipe.stop.rule)

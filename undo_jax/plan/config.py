@@ -18,6 +18,7 @@ from ml_collections import config_dict
 from undo_jax.models.config import ModelConfig
 from undo_jax.plan import search
 from undo_jax.plan.attack_entries import Entry
+from undo_jax.plan.folds import Folds
 from undo_jax.plan.noise import ShapedNoise
 from undo_jax.plan.predictions import TeacherPredictions
 from undo_jax.plan.search import Search
@@ -127,8 +128,10 @@ class Recipe:
   sweep: JsonObject
   # Of objectives that read a teacher's outputs alone.
   teacher_predictions: TeacherPredictions = TeacherPredictions()
+  teacher_prompt: str | None = None  # Read before every row, by the teacher alone.
   smoothing: Smoothing = Smoothing()  # Of the loss that training follows.
   trained: TrainedShare = TrainedShare()  # Beside optimizer.trainable.
+  folds: Folds = Folds()  # Of what is to be forgotten, those that are.
   family: str | None = None  # The entry that was swept; `parse` says so,
   swept: JsonObject = dataclasses.field(default_factory=dict)  # and values by path.
 

@@ -18,9 +18,12 @@ class Noise:
   beta: float = 0.1  # Scale of the random weights, in [0, 1]; 0: pure shrinking.
   # Other alphas by path and layer; the first rule that names an entry decides.
   rules: Annotated[Rules, records.later(())] = ()
+  # Standard deviation of normal noise that is added to every weight after that.
+  std: Annotated[float, records.later(0.0)] = 0.0
 
   def __post_init__(self):
     records.unit(self, "alpha", "beta")
+    records.not_negative(self, "std")
     for _, _, alpha in self.rules:
       if not 0 <= alpha <= 1:
         raise FieldError("rules", "alphas in [0, 1]", alpha)
@@ -28,7 +31,7 @@ class Noise:
   @property
   def is_on(self) -> bool:
     """Whether anything is noised."""
-    return any((self.alpha, *(alpha for _, _, alpha in self.rules)))
+    return any((self.alpha, self.std, *(alpha for _, _, alpha in self.rules)))
 
 
 @record
@@ -36,12 +39,19 @@ class NoiseShape:
   """Which weights get a noise's alpha, where it is not all of them."""
 
   # saliency: the share of all weights with the highest F_forget / (F_forget +
-  # F_retain), of squared gradients F; random: a random share; dampening: see
-  # training.saliency.damped, whose alphas are multiplied by the noise's;
+  # F_retain), of squared gradients F; random: a random share; magnitude: the smallest;
+  # dampening: see training.saliency.damped, whose alphas are multiplied by the noise's;
   # largest_singular, smallest_singular: of each matrix a share of its singular
   # directions, see interpolation.along_directions; None: all.
   by: (
-    Literal["saliency", "random", "dampening", "largest_singular", "smallest_singular"]
+    Literal[
+      "saliency",
+      "random",
+      "magnitude",
+      "dampening",
+      "largest_singular",
+      "smallest_singular",
+    ]
     | None
   ) = None
   share: float = 0.5  # Of all weights, or of each matrix's directions.
@@ -106,6 +116,11 @@ class Saliency(NoiseShape):
     """Whether it needs the squared gradients of a model."""
     return self.by in ("saliency", "dampening")
 
+  @property
+  def power(self) -> int:
+    """Of the gradients that are averaged."""
+    return 2
+
 
 @record
 class ShapedNoise(Noise):
@@ -133,4 +148,5 @@ class ShapedNoise(Noise):
   @property
   def plain(self) -> Noise:
     """The noise without its shape."""
-    return Noise(alpha=self.alpha, beta=self.beta, rules=self.rules)
+    names = Noise.__dataclass_fields__
+    return Noise(**{name: getattr(self, name) for name in names})

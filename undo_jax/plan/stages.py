@@ -100,6 +100,7 @@ class SaliencyStage(Base):
   stream: str  # Of the order of the data.
   # The stage of the selection whose rows are read; None: of none.
   selection: Annotated[str | None, records.later(None)] = None
+  power: Annotated[int, records.later(2)] = 2  # 1: mean gradients instead.
 
   @property
   def inputs(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from undo_jax import attacks, objectives, tasks
 from undo_jax.data import labels, tokenizers
 from undo_jax.objectives.method import Method
-from undo_jax.plan import stages
+from undo_jax.plan import prompts, stages
 from undo_jax.plan.attack_entries import AttackEntry, EditEntry, Entry
 from undo_jax.plan.config import TEACHER, Recipe, RunConfig
 from undo_jax.plan.noise import Saliency
@@ -222,6 +222,7 @@ class _Translation:
         seeds=self._seeds(recipe.streams, stream),
         stream=stream,
         selection=self._selection(asked.mixtures.values()),
+        power=asked.power,
       )
     )
 
@@ -280,7 +281,8 @@ class _Translation:
     return name
 
   def _train(self, name: str, recipe: Recipe) -> TrainStage:
-    method = objectives.method(recipe.objective, recipe.options)
+    options = prompts.with_prompt(self._config, recipe)
+    method = objectives.method(recipe.objective, options)
     parts, rows = self._parts(recipe, method)
     noise = recipe.noise.plain if recipe.noise.is_on and recipe.origin else None
     used = [recipe.order_stream]
@@ -296,7 +298,7 @@ class _Translation:
       init=recipe.origin,
       noise=noise,
       objective=recipe.objective,
-      options=objectives.stated(recipe.objective, recipe.options),
+      options=objectives.stated(recipe.objective, options),
       frozen={role: str(recipe.frozen[role]) for role in frozen},
       optimizer=_optimizer(recipe, method),
       batch_size=recipe.batch_size,
@@ -436,7 +438,7 @@ class _Translation:
     if recipe.labels.drop_forget:
       share = recipe.labels.share
       parts = {n: labels.dropped(w, self._forget, share) for n, w in parts.items()}
-    return parts, dict.fromkeys(parts, recipe.batch_size)
+    return recipe.folds.of(parts), dict.fromkeys(parts, recipe.batch_size)
 
 
 def _optimizer(recipe: Recipe, method: Method) -> OptimizerConfig:

@@ -256,9 +256,11 @@ def _attacked(run: Run, stage: AttackStage) -> Params:
   if stage.noise is None:
     return params
   key = streams.key(stage.seeds[stage.stream], "perturb")
-  rules = stage.noise.rules
-  noise = programs.noise(stage.model, run.mesh, stage.trainable, rules)
-  return noise(params, key, stage.noise.alpha, stage.noise.beta)
+  noise = stage.noise
+  perturb = programs.noise(
+    stage.model, run.mesh, stage.trainable, noise.rules, std=noise.std
+  )
+  return perturb(params, key, noise.alpha, noise.beta)
 
 
 def _worst(task: str, forget_RxS: np.ndarray) -> np.ndarray:

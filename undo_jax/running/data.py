@@ -64,6 +64,8 @@ def _parts(
     found = task.source(data.data, directory, split)
     if isinstance(stage, TrainStage) and stage.predictions is not None:
       found = with_predictions(run, stage.predictions, split, found)
+    if labels.Folds.are(which):
+      return labels.Folds(found, which)
     selected = _selection(stage)
     if selected is not None and which:
       return selection.rows_of(run, selected, split, which, found)

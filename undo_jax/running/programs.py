@@ -10,6 +10,7 @@ import zlib
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+import optax
 
 from undo_jax import attacks, interpolation, objectives, tasks
 from undo_jax.attacks import relearning
@@ -84,13 +85,15 @@ def noise(
   trainable: tuple = (),
   rules: interpolation.AlphaRules = (),
   shape: NoiseShape | None = None,
+  std: float = 0.0,
 ) -> Callable[..., Params]:
   """Returns `(params, key, alpha, beta, ...) -> params`, UNDO's interpolation.
 
   Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes; what
   `rules` name has alphas of its own, see interpolation.alphas. With a shape, alpha is
   that of the weights which it chooses: by `fisher`, if it reads one, and where scores
-  are equal by `shape_key`, which is the key if there is none.
+  are equal by `shape_key`, which is the key if there is none. `std` is that of normal
+  noise which is added to all weights after that.
   """
   shardings = _shardings(abstract_params(model, mesh))
 
@@ -104,7 +107,7 @@ def noise(
       trainable=trainable,
     )
     if shape is not None and shape.is_singular:
-      return interpolation.along_directions(
+      moved = interpolation.along_directions(
         params,
         interpolate(alpha=1.0),
         alpha=interpolation.alphas(params, alpha, rules),
@@ -112,30 +115,36 @@ def noise(
         share=shape.share,
         is_largest=shape.by == "largest_singular",
       )
-    if shape is not None:
-      shape_key = key if shape_key is None else shape_key
-      alpha = _shaped(shape, params, shape_key, alpha, fisher)
-    alpha = interpolation.alphas(params, alpha, rules) if rules else alpha
-    return interpolate(alpha=alpha)
+    else:
+      if shape is not None:
+        shape_key = key if shape_key is None else shape_key
+        alpha = _shaped(shape, params, shape_key, alpha, fisher)
+      alpha = interpolation.alphas(params, alpha, rules) if rules else alpha
+      moved = interpolate(alpha=alpha)
+    if not std:
+      return moved
+    return interpolation.add_normal(moved, key, std=std, trainable=trainable)
 
   return jax.jit(toward_init, out_shardings=shardings)
 
 
 @functools.cache
 def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., Params]:
-  """Returns `(key, fisher) -> bool tree`, the weights that are trained, compiled.
+  """Returns `(key, fisher, params) -> bool tree`, which weights are trained, compiled.
 
   The share with the highest scores; of equal ones, and where there is no Fisher
-  estimate, at random.
+  estimate, at random. Attribution reads mean gradients, and the parameters there.
   """
   abstract = abstract_params(model, mesh)
 
-  def choose(key, fisher):
+  def choose(key, fisher: Any = None, params=None):
     scores = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), abstract)
     if trained.by == "forget":
       scores = fisher["forget"]
     if trained.by == "ratio":
       scores = saliency.ratio(fisher["forget"], fisher["retain"])
+    if trained.by == "attribution":
+      scores = saliency.attribution(params, **fisher, curvature=trained.curvature)
     return saliency.highest(scores, abstract, trained.share, key)
 
   return jax.jit(choose, out_shardings=_shardings(abstract))
@@ -144,6 +153,11 @@ def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., 
 def _shaped(shape: NoiseShape, params, key, alpha, fisher: Fisher | None) -> Params:
   """Returns the alpha of every weight, in arrays that broadcast to the parameters."""
   axes = UNIT_AXES if shape.granularity == "unit" else ((".*", ()),)
+  if shape.by == "magnitude":
+    sizes = jax.tree.map(lambda leaf: jnp.abs(leaf.astype(jnp.float32)), params)
+    sizes = saliency.by_unit(sizes, axes)
+    kept = saliency.highest(sizes, params, 1.0 - shape.share, key)
+    return jax.tree.map(lambda k: jnp.where(k, shape.low, alpha), kept)
   if fisher is None:  # Equal scores choose at random.
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
     fisher = {"forget": zeros, "retain": zeros}
@@ -181,21 +195,27 @@ def training(
   fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
   params = abstract_params(model, mesh)
   method = objectives.REGISTRY.get(objective)
-  find = method.gradient_masks
+  find, masks, join = method.gradient_masks, None, None
   if smoothing is not None:
-    masks, gradients = None, smoothed(smoothing, trainable=optimizer.rules)
-  elif find is None:
-    masks, gradients = None, sharpness_aware(rho, trainable=optimizer.rules)
-  else:
+    gradients = smoothed(smoothing, trainable=optimizer.rules)
+  elif find is not None:
     masks = jax.device_get(find(params, **dict(options)))
     gradients = by_source(masks)
+  elif method.joins is not None:
+    join = method.joins(optimizer.rules, **dict(options))
+    gradients = by_source(join.sources)
+  else:
+    gradients = sharpness_aware(rho, trainable=optimizer.rules)
   transform = optimizers.make_optimizer(optimizer, masks, is_masked=is_masked)
+  if join is not None:
+    transform = optax.chain(join.transform, transform)
   step = make_step(
     fn,
     transform,
     num_microbatches=num_microbatches,
     gradients=gradients,
     num_steps=optimizer.num_steps if method.reads_progress else None,
+    carried=join and join.carried,
   )
   create = functools.partial(state_lib.create, optimizer=transform)
   shapes = jax.eval_shape(create, params)

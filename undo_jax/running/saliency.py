@@ -1,4 +1,4 @@
-"""Squared gradients of a model: which weights hold what is to be forgotten."""
+"""Gradients of a model, squared or not: which weights hold what is to be forgotten."""
 
 from collections.abc import Callable
 import contextlib
@@ -23,7 +23,7 @@ from undo_jax.running import programs
 from undo_jax.running.data import batches_of
 from undo_jax.running.run import Outcome, Run, checkpoints_of, load
 from undo_jax.training.checkpointing import load_params
-from undo_jax.training.saliency import add_squared_gradients
+from undo_jax.training.saliency import add_gradients
 from undo_jax.training.writers import Progress
 from undo_jax.utils import files
 from undo_jax.utils.types import Params
@@ -32,8 +32,8 @@ LOGGER = logging.getLogger("undo_jax")
 
 
 @dataclasses.dataclass(frozen=True)
-class Squares:
-  """How squared gradients are averaged, compiled."""
+class Averaging:
+  """How powers of gradients are averaged, compiled."""
 
   zeros: Callable[[], Params]
   # (estimate so far, params, batch, share) -> estimate.
@@ -46,8 +46,8 @@ def abstract_fisher(model: ModelConfig, mesh: Mesh) -> programs.Fisher:
 
 
 @functools.cache
-def squares(model: ModelConfig, mesh: Mesh) -> Squares:
-  """Returns the programs of a model's diagonal Fisher estimate; see Squares.
+def averaging(model: ModelConfig, mesh: Mesh, power: int = 2) -> Averaging:
+  """Returns the programs of a model's diagonal Fisher estimate; see Averaging.
 
   The gradients are those of the mean cross-entropy of a batch, computed in float32.
   """
@@ -57,13 +57,13 @@ def squares(model: ModelConfig, mesh: Mesh) -> Squares:
   shardings = jax.tree.map(lambda s: s.sharding, abstract)
 
   def add(total, params, batch, share):
-    return add_squared_gradients(objective, total, params, batch, share=share)
+    return add_gradients(objective, total, params, batch, share=share, power=power)
 
   def zeros():
     return jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), abstract)
 
   where = shardings, shardings, sharding.batch_sharding(mesh), None
-  return Squares(
+  return Averaging(
     zeros=jax.jit(zeros, out_shardings=shardings),
     add=jax.jit(
       placement.on(mesh, add),
@@ -77,11 +77,11 @@ def squares(model: ModelConfig, mesh: Mesh) -> Squares:
 def run_saliency(
   run: Run, stage: SaliencyStage, directory: files.Path, title: str
 ) -> Outcome:
-  """Averages the squared gradients of a model, of forget and of retain batches.
+  """Averages powers of a model's gradients, of forget and of retain batches.
 
   What is saved after i of n batches is their sum over n, so at the end the mean.
   """
-  program = squares(stage.model, run.mesh)
+  program = averaging(stage.model, run.mesh, stage.power)
   checkpoints = checkpoints_of(run, directory)
   done, total = checkpoints.latest() or 0, stage.num_batches
   if done:
@@ -112,10 +112,20 @@ def run_saliency(
 
 def load_fisher(run: Run, name: str) -> programs.Fisher:
   """Returns what a finished stage has averaged."""
+  abstract = abstract_fisher(_stage(run, name).model, run.mesh)
+  return load_params(run.directories[name] / "checkpoints", abstract)
+
+
+def load_source(run: Run, name: str) -> Params:
+  """Returns the model whose gradients a stage has averaged."""
+  stage = _stage(run, name)
+  return load(run, stage.source, stage.model)
+
+
+def _stage(run: Run, name: str) -> SaliencyStage:
   stage = next(s for s in run.stages if s.name == name)
   assert isinstance(stage, SaliencyStage), "the plan names a stage of this kind"
-  abstract = abstract_fisher(stage.model, run.mesh)
-  return load_params(run.directories[name] / "checkpoints", abstract)
+  return stage
 
 
 def cost(stage: SaliencyStage) -> compute.Compute:

@@ -30,7 +30,7 @@ from undo_jax.running.run import (
   validation_of,
   writer_of,
 )
-from undo_jax.running.saliency import load_fisher
+from undo_jax.running.saliency import load_fisher, load_source
 from undo_jax.running.stopping import check_stop_rules, stop_rule
 from undo_jax.training import loop
 from undo_jax.training.profiling import Profiler
@@ -156,10 +156,11 @@ def _noised(run: Run, stage: TrainStage, params: Params, *, updates: int) -> Par
   first = streams.key(stage.seeds["noise"], "noise")
   key = jax.random.fold_in(first, updates) if updates else first
   fisher = None if stage.saliency is None else load_fisher(run, stage.saliency)
+  noise = stage.noise
   perturb = programs.noise(
-    stage.model, run.mesh, stage.trainable, stage.noise.rules, stage.noise_shape
+    stage.model, run.mesh, stage.trainable, noise.rules, stage.noise_shape, noise.std
   )
-  return perturb(params, key, stage.noise.alpha, stage.noise.beta, fisher, first)
+  return perturb(params, key, noise.alpha, noise.beta, fisher, first)
 
 
 def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
@@ -167,9 +168,12 @@ def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
   if stage.trained is None:
     return state
   name = stage.trained_saliency
-  fisher = None if name is None else load_fisher(run, name)
+  fisher = source = None
+  if name is not None:
+    fisher = load_fisher(run, name)
+    source = load_source(run, name) if stage.trained.by == "attribution" else None
   key = streams.key(stage.seeds["noise"], "trained")
-  mask = programs.mask(stage.model, run.mesh, stage.trained)(key, fisher)
+  mask = programs.mask(stage.model, run.mesh, stage.trained)(key, fisher, source)
   return state._replace(opt_state=state.opt_state._replace(mask=mask))
 
 

@@ -61,12 +61,18 @@ def _momentum(*, nesterov: bool) -> UpdateRule:
   return UpdateRule(make=make)
 
 
+DESCENT = UpdateRule(
+  make=lambda rate, decay: optax.chain(
+    optax.add_decayed_weights(decay), optax.scale_by_learning_rate(rate)
+  )
+)
 LION = UpdateRule(make=lambda rate, decay: optax.lion(rate, weight_decay=decay))
 RULES: Registry[UpdateRule] = Registry(
   "optimizer",
   UpdateRule,
   {
     "adamw": ADAMW,
+    "descent": DESCENT,
     "lion": LION,
     "muon": MUON,
     "nesterov": _momentum(nesterov=True),
@@ -98,6 +104,9 @@ class OptimizerConfig:
   # `average_begin` + `average_every`, ...; None: at those of the last update.
   average_begin: Annotated[int | None, records.later(None)] = None
   average_every: Annotated[int, records.later(1)] = 1
+  # The last update ends so many times as far from where training began as it would, on
+  # the same line; below 0: on the other side.
+  displacement: Annotated[float, records.later(1.0)] = 1.0
 
   def __post_init__(self):
     records.at_least(self, "num_steps", smallest=1)
@@ -290,6 +299,7 @@ def _chain(config, learning_rate) -> optax.GradientTransformation:
     *([_decay_from_state(config)] if config.decay_on_recovery else []),
     *masks,  # So that decay does not move them.
     *([] if config.average_begin is None else [_ending_at_average(config)]),
+    *([] if config.displacement == 1 else [_ending_displaced(config)]),
   )
 
 
@@ -329,6 +339,39 @@ def _ending_at_average(config: OptimizerConfig) -> optax.GradientTransformation:
       lambda u, a, p: jnp.where(is_last, a - p, u), updates, average, params
     )
     return updates, _Average(count, taken, average)
+
+  return optax.GradientTransformation(init, update)
+
+
+class _Start(NamedTuple):
+  """Where training began."""
+
+  updates: jax.Array  # Done so far.
+  start: Params
+
+
+def _ending_displaced(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Leaves updates as they are but the last, which ends on the line from the start.
+
+  theta' = theta_0 + displacement * (theta - theta_0)
+
+  Reference: Ilharco et al., Editing Models with Task Arithmetic, arXiv 2212.04089,
+  where a negative displacement forgets what training taught.
+  """
+
+  def init(params):
+    return _Start(jnp.zeros([], jnp.int32), params)
+
+  def update(updates, state, params=None):
+    count = state.updates + 1
+    is_last = count == config.num_steps
+
+    def ended(u, start, p):
+      end = start + (config.displacement * (p + u - start)).astype(p.dtype)
+      return jnp.where(is_last, end - p, u)
+
+    updates = jax.tree.map(ended, updates, state.start, params)
+    return updates, _Start(count, state.start)
 
   return optax.GradientTransformation(init, update)
 

@@ -12,12 +12,18 @@ from undo_jax.utils import trees
 from undo_jax.utils.types import Batch, Objective, Params
 
 
-def add_squared_gradients(
-  objective: Objective, total: Params, params: Params, batch: Batch, *, share: float
+def add_gradients(
+  objective: Objective,
+  total: Params,
+  params: Params,
+  batch: Batch,
+  *,
+  share: float,
+  power: int = 2,
 ) -> Params:
-  """Adds the squared gradient of a batch's mean loss to a diagonal Fisher estimate.
+  """Adds the gradient of a batch's mean loss, squared, to a diagonal Fisher estimate.
 
-  total + share * g^2;  over n batches with share = 1/n: the mean of g^2
+  total + share * g^power;  over n batches with share = 1/n: the mean of g^power
 
   Args:
     objective: reads no frozen tree and no key; see types.Objective.
@@ -25,11 +31,12 @@ def add_squared_gradients(
     params: the model.
     batch: rows.
     share: of this batch.
+    power: 1: the mean gradient instead.
   """
   key = jax.random.key(0)
   _, grads, _ = loss_and_gradients(objective, params, (), batch, key)
   return jax.tree.map(
-    lambda sum, g: sum + share * jnp.square(g.astype(jnp.float32)), total, grads
+    lambda sum, g: sum + share * g.astype(jnp.float32) ** power, total, grads
   )
 
 
@@ -89,6 +96,32 @@ def damped(
     return jnp.where(chosen, 1.0 - kept, 0.0)
 
   return jax.tree.map(alpha, forget, retain)
+
+
+def attribution(
+  params: Params, forget: Params, retain: Params, *, curvature: float
+) -> Params:
+  """Returns how much each weight bears on forgetting once retaining has answered.
+
+  s = |(theta - g_retain / curvature) * g_forget|
+
+  To first order, forgetting changes by theta * g_forget where a weight is taken away,
+  and by -g_retain / curvature * g_forget where the retain loss, whose second derivative
+  is taken to be `curvature` in all weights, then moves it.
+
+  Args:
+    params: theta, the model before unlearning.
+    forget: g_forget, the mean gradient of the loss on what is to be forgotten.
+    retain: g_retain, that on what is kept.
+    curvature: > 0; as it tends to infinity s is |theta * g_forget|.
+
+  Reference: Jia et al., WAGLE, arXiv 2410.17509; by size, as the authors' code ranks.
+  """
+
+  def score(w, f, r):
+    return jnp.abs((w.astype(jnp.float32) - r / curvature) * f)
+
+  return jax.tree.map(score, params, forget, retain)
 
 
 def highest(scores: Params, params: Params, share: float, key: jax.Array) -> Params:

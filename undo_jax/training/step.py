@@ -1,6 +1,7 @@
 """The one step: every stage is this function with another objective."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import optax
 
 from undo_jax.training.gradients import GradientFunction, loss_and_gradients
 from undo_jax.training.state import TrainState
-from undo_jax.utils.types import Batch, Frozen, Objective
+from undo_jax.utils.types import Batch, Frozen, Objective, Params
 
 Step = Callable[
   [TrainState, Frozen, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]
@@ -27,6 +28,7 @@ def make_step(
   num_microbatches: int = 1,
   gradients: GradientFunction = loss_and_gradients,
   num_steps: int | None = None,
+  carried: Callable[[Any, Params], dict[str, Params]] | None = None,
 ) -> Step:
   """Returns the pure step `(state, frozen, batch, key) -> (state, metrics)`.
 
@@ -39,6 +41,8 @@ def make_step(
       gradients.sharpness_aware for other ways.
     num_steps: all updates of the stage, for an objective that reads its progress
       state.step / num_steps from the frozen tree; None: it does not.
+    carried: what an objective reads of the optimizer's state, by keys of the frozen
+      tree: a function of that state and the parameters; None: nothing.
 
   Returns:
     A function of the state, the frozen tree, a batch with leading axis B and the
@@ -50,6 +54,8 @@ def make_step(
   def step(state, frozen, batch, key):
     if num_steps is not None:
       frozen = frozen | {"progress": state.step / num_steps}
+    if carried is not None:
+      frozen = frozen | carried(state.opt_state, state.params)
     loss, grads, metrics = gradients(
       objective,
       state.params,

@@ -1,0 +1,141 @@
+"""ILU: unlearn so that finetuning on other tasks has no first step to take."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from undo_jax.models.config import ModelConfig
+from undo_jax.objectives import around as inner
+from undo_jax.objectives.cross_entropy import cross_entropy
+from undo_jax.objectives.method import Method, check_not_negative
+from undo_jax.utils.types import (
+  Batch,
+  ConfigError,
+  Objective,
+  Options,
+  Params,
+  SumCount,
+)
+
+AROUND = ("npo", "grad_diff", "rmu")
+ENVIRONMENTS = ("environment",)
+
+
+def slope(apply: Callable, params: Params, part: Batch) -> jax.Array:
+  """Computes how a part's loss changes as all weights grow alike.
+
+  d/dw CE(part; w * theta) at w = 1  =  <theta, grad CE(part; theta)>
+
+  It is 0 at theta = 0 and wherever the loss is stationary.
+
+  Args:
+    apply: the model's.
+    params: theta.
+    part: inputs, targets and mask.
+
+  Returns:
+    A float32 scalar, nats a token.
+  """
+
+  def lost(w):
+    grown = jax.tree.map(lambda leaf: w.astype(leaf.dtype) * leaf, params)
+    logits = apply(grown, part["inputs"]).logits
+    return cross_entropy(logits, part["targets"], part["mask"]).mean()
+
+  # Not a product along the weights: where activations lie has no such rule.
+  return jax.grad(lost)(jnp.float32(1))
+
+
+def make(
+  apply: Callable,
+  *,
+  around: str,
+  retain_weight: float,
+  forget_weight: float = 1.0,
+  invariance_weight: float = 0.1,
+  environments: tuple[str, ...] = ENVIRONMENTS,
+  retain_loss: str = "cross_entropy",
+  beta: float = 0.1,
+  layers: tuple[int, ...] = (),
+  coefficient: float = 0.0,
+) -> Objective:
+  """Returns L = L_around + invariance_weight * sum_i slope(environment i)^2.
+
+  An environment is a part of the batch, of rows that someone may finetune on. The
+  slope is a statistic of a microbatch: over several its square is averaged.
+
+  Args:
+    apply: the model's.
+    around: npo, grad_diff or rmu.
+    retain_weight: as of the other method.
+    forget_weight: likewise.
+    invariance_weight: >= 0; at 0 it is the other method.
+    environments: parts of the batch.
+    retain_loss: of npo and grad_diff.
+    beta: of npo.
+    layers: of rmu.
+    coefficient: of rmu.
+
+  Reference: Wang et al., Invariance Makes LLM Unlearning Resilient, arXiv 2506.01339,
+  whose published code lacks the penalty.
+  """
+  forgotten = inner.make(
+    apply,
+    around,
+    retain_weight=retain_weight,
+    forget_weight=forget_weight,
+    retain_loss=retain_loss,
+    beta=beta,
+    layers=layers,
+    coefficient=coefficient,
+  )
+
+  def objective(params, frozen, batch, key):
+    loss, metrics = forgotten(params, frozen, batch, key)
+    slopes = [slope(apply, params, batch[name]) for name in environments]
+    penalty = sum(s * s for s in slopes)
+    total = SumCount(
+      jnp.append(loss.sum, invariance_weight * penalty), jnp.append(loss.count, 1.0)
+    )
+    return total, metrics | {"invariance": SumCount(penalty, jnp.float32(1))}
+
+  return objective
+
+
+def needs(
+  *, around: str, environments: tuple[str, ...] = ENVIRONMENTS, **options: object
+) -> dict[str, object]:
+  """Returns what the other method needs, and three passes of each environment.
+
+  A product of matrices makes two more in the derivative along the weights, and each of
+  the three makes two in the gradient of that.
+  """
+  asked = inner.needs(around, options)
+  return asked | {"trains": asked["trains"] + 3 * tuple(environments)}
+
+
+def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
+  """Raises ConfigError where the derivative along the weights cannot be."""
+  inner.check(AROUND, model, options)
+  check_not_negative("invariance_weight")(model, options, is_random=is_random)
+  for field, off in (("logits_chunk", None), ("attention", "plain")):
+    value = getattr(model, field)
+    if value != off:
+      raise ConfigError(
+        f"config.model.{field}: expected {off} for the objective invariant, which "
+        f"differentiates a derivative, got {value!r}; set it in the config file"
+      )
+
+
+METHOD = Method(
+  make=make,
+  trains=("forget", "retain", *3 * ENVIRONMENTS),
+  needs=needs,
+  trainable=inner.trainable,
+  check=check,
+  is_unlearning=True,
+  label="ILU",
+  color="#5d7a1f",
+  marker="P",
+)
