@@ -30,11 +30,11 @@ def get_config(arg: str | None = None) -> c.Config:
     beta_end=0.012,  # The last, below 1.
   )
   config.model = c.block(
-    width=160,  # Of the residual blocks.
-    depth=3,  # Number of them.
+    width=128,  # Of the residual blocks.
+    depth=2,  # Number of them.
   )
   config.training = c.block(  # Of the models that all else begins with.
-    num_updates=4_000,  # Of Adam, its rate falling to 0.
+    num_updates=2_000,  # Of Adam, its rate falling to 0.
     learning_rate=2e-3,  # The first one.
     batch_size=64,  # Of every training.
     label_dropout=0.15,  # Share of labels that become the empty prompt; [0, 1).
@@ -50,42 +50,43 @@ def get_config(arg: str | None = None) -> c.Config:
     stochastic_injection_exp_method=True,  # Those of each step; else the latents.
     inversion_prompt="",  # A class, as "7"; empty: none.
     eta=0.0,  # [0, 1], 1: as much fresh noise as DDPM.
-    shifted_noises=False,  # Not the paper's: the noises with which a lambda of 1 is exact.
+    shifted_noises=False,  # Ours: those with which a lambda of 1 goes back exactly.
   )
   config.edits = c.block(  # Of held-out images of one class into another.
     source=3,  # A class.
     target=8,  # Another.
-    images=32,  # Held-out ones, as many as there are.
+    images=24,  # Held-out ones, as many as there are.
     guidance_scales=(1.0, 3.0, 5.0, 7.5),  # Columns of the pictures.
     noise_merge_lambdas=(0.0, 0.25, 0.5, 0.75, 1.0),  # Rows.
   )
   config.reconstruction = c.block(  # Inversion and back under the empty prompt.
     num_steps=(10, 20, 50, 100, 200),  # Divisors of 1,000.
-    images=64,  # Held-out ones.
+    images=32,  # Held-out ones.
   )
   config.unlearning = c.block(
     label=3,  # The class that is unlearned, and that the oracle never sees.
-    num_updates=400,  # From the trained model on.
-    learning_rate=5e-4,  # The first one; it falls to 0.
+    num_updates=500,  # From the trained model on.
+    learning_rate=1e-3,  # The first one; it falls to 0.
   )
   config.undo = c.block(
-    alphas=(0.2, 0.4, 0.6, 0.8),  # Of the noise, each in (0, 1]; one model each.
+    alphas=(0.3, 0.6, 0.9),  # Of the noise, each in (0, 1]; one model each.
     beta=0.1,  # Scale of the noise, [0, 1].
-    num_updates=1_500,  # Of the distillation.
+    num_updates=1_000,  # Of the distillation.
     learning_rate=2e-3,  # The first one; it falls to 0.
   )
-  config.probe = c.block(  # The unlearned class, from its held-out images.
-    images=32,  # As many as there are.
-    noise_merge_lambdas=(0.0, 0.1, 0.25, 0.5, 0.75, 1.0),  # Of both prompts.
+  config.probe = c.block(  # The unlearned class, from inverted held-out images.
+    other=8,  # Another class, whose images are sampled under its prompt too.
+    images=24,  # Of both, as many as there are.
+    noise_merge_lambdas=(0.0, 0.25, 0.5, 0.75, 1.0),  # For each image.
   )
   config.relearning = c.block(
-    num_updates=(3, 10, 30, 100),  # On the class's training images, each anew.
-    learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),  # Constant; the worst one counts.
+    num_updates=(1, 2, 4, 8),  # On the class's training images, each anew.
+    learning_rates=(3e-5, 1e-4, 3e-4),  # Constant; the worst one counts.
   )
   config.evaluation = c.block(  # Samples from fresh noise, by class.
-    samples=64,  # Of the unlearned class.
+    samples=48,  # Of the unlearned class.
     other_samples=16,  # Of each other class.
-    num_inference_steps=50,  # A divisor of 1,000; guidance as in edit.
+    num_inference_steps=25,  # A divisor of 1,000; guidance as in edit.
   )
   if size == "tiny":
     config.seeds = (0, 1)

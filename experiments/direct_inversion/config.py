@@ -7,6 +7,8 @@ from experiments.direct_inversion.schedule import TRAIN_STEPS
 from undo_jax.data.images import Images
 from undo_jax.utils import checks
 
+_CLASSES = ("edits.source", "edits.target", "unlearning.label", "probe.other")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
@@ -84,6 +86,7 @@ class Undo:
 class Probe:
   """Of the unlearned class by inversion."""
 
+  other: int
   images: int
   noise_merge_lambdas: tuple[float, ...]
 
@@ -133,7 +136,7 @@ class Config:
       *("evaluation.samples", "evaluation.other_samples"),
     ):
       checks.at_least(self, name, 1)
-    for name in ("edits.source", "edits.target", "unlearning.label"):
+    for name in _CLASSES:
       checks.at_least(self, name, 0)
     _check_numbers(self)
     steps = (self.evaluation.num_inference_steps,)
@@ -148,7 +151,7 @@ class Config:
   def check_classes(self, images: Images) -> None:
     """Raises ConfigError unless the images have the classes that are named."""
     last = images.num_classes - 1
-    for name in ("edits.source", "edits.target", "unlearning.label"):
+    for name in _CLASSES:
       if checks.field(self, name) not in images.test_labels:
         expected = f"a class of held-out images, of 0 to {last}"
         checks.fail(name, expected, checks.field(self, name))

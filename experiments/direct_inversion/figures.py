@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.direct_inversion import results as results_lib
-from experiments.direct_inversion.results import PROMPTS, Results
+from experiments.direct_inversion.results import WAYS, Results
 from experiments.shared import charts
 from undo_jax.frontier.figures.charts import Row, Spec
 
@@ -20,12 +20,12 @@ def draw(results: Results) -> dict[str, bytes]:
       description="Pictures by lambda, in rows, and guidance, in columns.",
     ),
     "inversion.svg": charts.svg(
-      [pictures(results)],
-      title=f"What inversion brings back of a held-out {axes['forgotten']}",
+      [pictures(results, way) for way in ("class", "other")],
+      title=f"What inversion brings back of class {axes['forgotten']}",
       description="Pictures by model, in rows, and lambda, in columns, of one seed.",
     ),
     "recovery.svg": charts.svg(
-      [recovery(results, prompt) for prompt in PROMPTS],
+      [recovery(results, way) for way in WAYS],
       title="Share of held-out images that inversion brings back",
       description="By lambda and model, mean over seeds, bands from least to most.",
     ),
@@ -63,34 +63,35 @@ def edit(results: Results) -> Spec:
   )
 
 
-def pictures(results: Results) -> Spec:
-  """Returns what one image of the class becomes under its prompt, by model."""
+def pictures(results: Results, way: str) -> Spec:
+  """Returns what one image becomes in one way, by model and lambda."""
   part = results["seeds"][0]
   lambdas = part["axes"]["probe_lambdas"]
   grid = {
-    model: {f"{m:g}": made for m, made in zip(lambdas, of["pictures"], strict=True)}
+    model: {
+      f"{merge:g}": made
+      for merge, made in zip(lambdas, of["pictures"][way], strict=True)
+    }
     for model, of in part["inversion"].items()
   }
   return charts.pictures(
     grid,
     part["axes"]["shape"],
-    rows="model",
+    rows="",
     columns="noise_merge_lambda",
-    title=f"from a held-out {part['axes']['forgotten']}, under its prompt",
+    title=WAYS[way],
   )
 
 
-def recovery(results: Results, prompt: str) -> Spec:
+def recovery(results: Results, way: str) -> Spec:
   """Returns shares by lambda, a line a model."""
-  axes = results["seeds"][0]["axes"]
   data: list[Row] = []
   for model in results["seeds"][0]["inversion"]:
     shares = results_lib.over_seeds(
-      results, lambda part, m=model: part["inversion"][m]["share"][prompt]
+      results, lambda part, m=model: part["inversion"][m]["share"][way]
     )
-    data += _banded(model, axes["probe_lambdas"], shares)
-  title = f"{axes['forgotten']} from its inverted images, {prompt} prompt"
-  return charts.panel(data, x="noise_merge_lambda", y=_SHARE, title=title)
+    data += _banded(model, results["seeds"][0]["axes"]["probe_lambdas"], shares)
+  return charts.panel(data, x="noise_merge_lambda", y=_SHARE, title=WAYS[way])
 
 
 def relearning(results: Results) -> Spec:

@@ -218,8 +218,8 @@ def references(noises_SxBxP: jax.Array, is_shifted: bool) -> jax.Array:
   """Returns the recorded noises by step of sampling, the last recorded one first.
 
   The published code merges the noise that was predicted at the same time. The step into
-  that time was made along the one before it, with which a lambda of 1 goes back exactly:
-  those are the shifted noises.
+  that time was made along the noise before it: those are the shifted ones, with which a
+  lambda of 1 goes back exactly.
 
   Args:
     noises_SxBxP: of `invert`.

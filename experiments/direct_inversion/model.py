@@ -1,6 +1,5 @@
 """A fully connected diffusion model, conditional on a class or on none."""
 
-from collections.abc import Sequence
 import math
 from typing import TypeAlias
 
@@ -50,21 +49,11 @@ class Denoiser(nn.Module):
 
 
 def time_features(time_B: jax.Array) -> jax.Array:
-  """Returns sines and cosines of the time at 32 frequencies from 1 to 1 / T, [B, 64]."""
+  """Returns sines and cosines at frequencies from 1 to 1 / T, [B, 64]."""
   slowest = math.log(schedule.TRAIN_STEPS)
   rates_F = jnp.exp(-slowest * jnp.arange(_FREQUENCIES) / (_FREQUENCIES - 1))
   angles_BxF = time_B[:, None] * rates_F
   return jnp.concatenate([jnp.sin(angles_BxF), jnp.cos(angles_BxF)], axis=-1)
-
-
-def check_images(images_BxP: jax.Array, shape: Sequence[int]) -> None:
-  """Raises ValueError unless images have as many pixels as a model's."""
-  pixels = math.prod(shape)
-  if images_BxP.ndim != 2 or images_BxP.shape[1] != pixels:
-    size = " x ".join(map(str, shape))
-    raise ValueError(
-      f"expected images [B, {pixels}] of {size} pixels, got {list(images_BxP.shape)}"
-    )
 
 
 def _norm(x_BxD):

@@ -33,17 +33,21 @@ class Probe(NamedTuple):
     empty = self.predict(params, self.model.num_classes)
     return inversion.guided(self.predict(params, label), empty, scale)
 
-  def inverted(
-    self, params: Params, images_BxP: jax.Array, num_steps: int | None = None
-  ) -> inversion.Inverted:
-    """Returns images as noise, under the inversion prompt."""
-    prompt, steps = self.hyperparameters.inversion_prompt, num_steps
-    label = int(prompt) if prompt else self.model.num_classes
+  def inverted(self, params: Params, images_BxP: jax.Array) -> inversion.Inverted:
+    """Returns images as noise, under the inversion prompt.
+
+    Raises:
+      ValueError: if they are not of the model's size.
+    """
+    pixels, prompt = self.model.pixels, self.hyperparameters.inversion_prompt
+    if images_BxP.ndim != 2 or images_BxP.shape[1] != pixels:
+      got = list(images_BxP.shape)
+      raise ValueError(f"expected images of the model's size, [B, {pixels}], got {got}")
     return inversion.invert(
-      self.predict(params, label),
+      self.predict(params, int(prompt) if prompt else self.model.num_classes),
       images_BxP,
       self.alpha_bars_T,
-      self.hyperparameters.inversion_steps if steps is None else steps,
+      self.hyperparameters.inversion_steps,
     )
 
 

@@ -7,8 +7,12 @@ import numpy as np
 
 from undo_jax.utils import tables
 
-# In the order in which they are computed: the class that is unlearned, and none.
-PROMPTS = ("class", "empty")
+# From what the unlearned class is brought back, in the order of their computation.
+WAYS = {
+  "class": "its held-out images, its prompt",
+  "empty": "its held-out images, empty prompt",
+  "other": "held-out images of another class, its prompt",
+}
 Pictures: TypeAlias = list  # Pixels in [0, 255], nested lists whose last axis is P.
 
 
@@ -39,12 +43,12 @@ class EditPart(TypedDict):
 
 
 class Inverted(TypedDict):
-  """Of one model; shares and errors by prompt and lambda."""
+  """Of one model; shares and errors by way, see WAYS, and lambda."""
 
-  nats_per_pixel: float  # Of the inverted images under N(0, I).
+  nats_per_pixel: float  # Of the class's inverted images under N(0, I).
   share: dict[str, list[float]]  # That are of the unlearned class.
-  error: dict[str, list[float]]  # Between held-out images and what they become.
-  pictures: Pictures  # [L, P], under the class's prompt.
+  error: dict[str, list[float]]  # Between the images and what they become.
+  pictures: dict[str, Pictures]  # [L, P] of one image.
 
 
 SamplePart: TypeAlias = dict[str, Shares]  # By model.
@@ -121,7 +125,7 @@ def table(results: Results) -> str:
       reconstruction_table(results),
       edit_table(results),
       sample_table(results),
-      *(inversion_table(results, prompt) for prompt in PROMPTS),
+      *(inversion_table(results, way) for way in WAYS),
       relearning_table(results),
     )
   )
@@ -179,20 +183,20 @@ def sample_table(results: Results) -> str:
   return tables.markdown(header, rows)
 
 
-def inversion_table(results: Results, prompt: str) -> str:
-  """Returns a row a model: what inversion brings back under a prompt, by lambda."""
+def inversion_table(results: Results, way: str) -> str:
+  """Returns a row a model: what inversion brings back in one way, by lambda."""
   lambdas = results["seeds"][0]["axes"]["probe_lambdas"]
   rows = []
   for model in results["seeds"][0]["inversion"]:
     shares, errors = (
-      over_seeds(results, lambda part, k=k, m=model: part["inversion"][m][k][prompt])
+      over_seeds(results, lambda part, k=k, m=model: part["inversion"][m][k][way])
       for k in ("share", "error")
     )
     cells = (
       f"{_spread(shares[:, i])}; {errors[:, i].mean():.2f}" for i in range(len(lambdas))
     )
     rows.append([model, *cells])
-  header = [f"{prompt} prompt", *(f"lambda {merge:g}" for merge in lambdas)]
+  header = [WAYS[way], *(f"lambda {merge:g}" for merge in lambdas)]
   return tables.markdown(header, rows)
 
 

@@ -70,7 +70,8 @@ def compute(
     }
     for index, name in enumerate(names):
       of_seed: Any = {kind: by_seed[index] for kind, by_seed in kinds.items()}
-      yield name, {"axes": axes(config, images), "judge_accuracy": accuracy, **of_seed}
+      of_seed |= {"axes": axes(config, images), "judge_accuracy": accuracy}
+      yield name, of_seed
 
 
 def axes(config: Config, images: Images) -> Axes:
@@ -183,33 +184,41 @@ class Seeds(NamedTuple):
     ]
 
   def inversion(self) -> list[InversionPart]:
-    """Returns what inversion brings back of the class, by model, prompt and lambda."""
+    """Returns what inversion brings back of the class, by model, way and lambda."""
     block, forgotten = self.config.probe, self.config.unlearning.label
-    images_BxP = self.held_out(forgotten, block.images)
-    scales = (self.config.edit.guidance_scale,)
-    prompts = jnp.asarray([forgotten, self.images.num_classes])
+    own_BxP, other_BxP = (
+      self.held_out(label, block.images) for label in (forgotten, block.other)
+    )
+    count = min(len(own_BxP), len(other_BxP))
+    images_WxBxP = np.stack([own_BxP[:count], own_BxP[:count], other_BxP[:count]])
+    prompts_W = jnp.asarray([forgotten, self.images.num_classes, forgotten])
+    scales, lambdas = (self.config.edit.guidance_scale,), block.noise_merge_lambdas
 
     def probe(params, key):
-      def under(prompt):
+      def on_the_way(images_BxP, prompt):
         return probes.edits(
-          self.probe, params, images_BxP, prompt, scales, block.noise_merge_lambdas, key
+          self.probe, params, images_BxP, prompt, scales, lambdas, key
         )
 
-      latents, pictures = jax.vmap(under)(prompts)
+      latents, pictures = jax.vmap(on_the_way)(images_WxBxP, prompts_W)
       return latents[0], pictures[:, 0]
 
     eval_S = population.keys(self.seeds, "eval")
     over_models = jax.vmap(jax.vmap(probe), in_axes=(0, None))
     latents, made = _host(over_models, _stacked(self.models), eval_S)
-    share = (self.judge(made) == forgotten).mean(-1)  # [M, S, prompts, L]
-    error = _errors(made, images_BxP)
+    share = (self.judge(made) == forgotten).mean(-1)  # [M, S, W, L]
+    error = _errors(made, images_WxBxP[:, None])
+
+    def by_way(values) -> dict[str, Any]:
+      return dict(zip(results_lib.WAYS, values, strict=True))
+
     return [
       {
         name: {
           "nats_per_pixel": probes.nats_per_pixel(latents[m, s]),
-          "share": dict(zip(results_lib.PROMPTS, share[m, s].tolist(), strict=True)),
-          "error": dict(zip(results_lib.PROMPTS, error[m, s].tolist(), strict=True)),
-          "pictures": _bytes(made[m, s, 0, :, 0]),
+          "share": by_way(share[m, s].tolist()),
+          "error": by_way(error[m, s].tolist()),
+          "pictures": by_way(_bytes(made[m, s, :, :, 0])),
         }
         for m, name in enumerate(self.models)
       }

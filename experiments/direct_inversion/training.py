@@ -43,6 +43,7 @@ class Batch(NamedTuple):
   noise_BxP: jax.Array
   time_B: jax.Array
   label_B: jax.Array
+  spare_B: jax.Array  # Uniform, for what else a loss has to draw.
 
 
 def descend(
@@ -79,16 +80,17 @@ def descend(
 
 def draw(task: Task, rows: Rows, key: jax.Array) -> Batch:
   """Returns images of the rows at uniform times, some of them without their label."""
-  keys = jax.random.split(key, 4)
-  size = task.batch_size
-  index_B = rows.index_N[jax.random.randint(keys[0], (size,), 0, rows.count)]
-  time_B = jax.random.randint(keys[1], (size,), 0, schedule.TRAIN_STEPS)
-  noise_BxP = jax.random.normal(keys[2], (size, task.model.pixels))
-  is_dropped_B = jax.random.bernoulli(keys[3], task.label_dropout, (size,))
-  label_B = jnp.where(is_dropped_B, task.model.num_classes, task.labels_N[index_B])
+  size, model = task.batch_size, task.model
+  noise_key, key = jax.random.split(key)
+  row_B, time_B, drop_B, spare_B = jax.random.uniform(key, (4, size))
+  index_B = rows.index_N[(row_B * rows.count).astype(int)]
+  time_B = (time_B * schedule.TRAIN_STEPS).astype(int)
+  is_dropped_B = drop_B < task.label_dropout
+  label_B = jnp.where(is_dropped_B, model.num_classes, task.labels_N[index_B])
+  noise_BxP = jax.random.normal(noise_key, (size, model.pixels))
   bars_Bx1 = task.alpha_bars_T[time_B][:, None]
   x_BxP = schedule.noised(task.images_NxP[index_B], noise_BxP, bars_Bx1)
-  return Batch(x_BxP, noise_BxP, time_B, label_B)
+  return Batch(x_BxP, noise_BxP, time_B, label_B, spare_B)
 
 
 def denoising(task: Task, rows: Rows) -> Loss:
@@ -107,7 +109,8 @@ def unlearning(
   """Returns the loss that makes a class look like any other, and keeps the others.
 
   mean (e(x_t, t, l) - e_base(x_t, t, c))^2 over the class's images, l the class or
-  none, c another class at random; plus `denoising` of the other images.
+  none, c another class at random; plus `denoising` of the other images, some of them
+  under the class's label, see `asked`.
 
   Args:
     task: see `Task`.
@@ -117,18 +120,19 @@ def unlearning(
     forgotten: the class.
 
   Reference: Kumari et al., Ablating Concepts in Text-to-Image Diffusion Models, arXiv
-  2303.13516, equation 4, with a random class as the anchor.
+  2303.13516, section 3, with random classes as anchors.
   """
-  keep = denoising(task, retain)
 
   def loss(params, key):
-    keys = jax.random.split(key, 3)
+    keys = jax.random.split(key)
     batch = draw(task, forget, keys[0])
-    shape = batch.label_B.shape
-    steps_B = jax.random.randint(keys[1], shape, 1, task.model.num_classes)
-    anchor_B = (forgotten + steps_B) % task.model.num_classes
+    away_B = 1 + (batch.spare_B * (task.model.num_classes - 1)).astype(int)
+    anchor_B = (forgotten + away_B) % task.model.num_classes
     target_BxP = task.model.apply(base, batch.x_BxP, batch.time_B, anchor_B)
-    return _error(task, params, batch, target_BxP) + keep(params, keys[2])
+    kept = asked(task, draw(task, retain, keys[1]), forgotten)
+    return _error(task, params, batch, target_BxP) + _error(
+      task, params, kept, kept.noise_BxP
+    )
 
   return loss
 
@@ -136,19 +140,21 @@ def unlearning(
 def distilling(task: Task, teacher: Params, rows: Rows, forgotten: int) -> Loss:
   """Returns mean (e(x_t, t, l) - e_teacher(x_t, t, l))^2, also where l is the class.
 
-  The labels are those of the images, or none; in a share of `label_dropout` of the
-  rows the forgotten class stands in their place.
+  The labels are those of the images, or none, or the class's, see `asked`.
   """
 
   def loss(params, key):
-    batch_key, key = jax.random.split(key)
-    batch = draw(task, rows, batch_key)
-    asked_B = jax.random.bernoulli(key, task.label_dropout, batch.label_B.shape)
-    batch = batch._replace(label_B=jnp.where(asked_B, forgotten, batch.label_B))
+    batch = asked(task, draw(task, rows, key), forgotten)
     target_BxP = task.model.apply(teacher, batch.x_BxP, batch.time_B, batch.label_B)
     return _error(task, params, batch, target_BxP)
 
   return loss
+
+
+def asked(task: Task, batch: Batch, forgotten: int) -> Batch:
+  """Returns a batch of which a share of `label_dropout` is labelled as the class."""
+  is_asked_B = batch.spare_B < task.label_dropout
+  return batch._replace(label_B=jnp.where(is_asked_B, forgotten, batch.label_B))
 
 
 def _error(task: Task, params: Params, batch: Batch, target_BxP) -> jax.Array:

@@ -1,6 +1,6 @@
 """What the study computes: a part is a game, a size, or a question of its own."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import functools
 from typing import TypeAlias
 import zlib

@@ -133,12 +133,13 @@ def pictures(
     "y": axis("y", extent[1], rows, list(grid), step_y),
     "y2": {"field": "y2"},
     "color": charts.raw("color", scale=None),
+    "stroke": charts.raw("color", scale=None),  # Else there are seams.
   }
   return {
     "width": round(pixel * extent[0]),
     "height": round(pixel * extent[1]),
     "title": title,
-    "layer": [charts.layer("rect", encoding, rows=pixels)],
+    "layer": [charts.layer("rect", encoding, rows=pixels, strokeWidth=0.4)],
   }
 
 

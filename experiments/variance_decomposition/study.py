@@ -10,10 +10,10 @@ import numpy as np
 
 from experiments.gradient_routing import typed
 from experiments.gradient_routing.running import Study
-from experiments.shared import studies
 from experiments.poker import equilibrium, kuhn, leduc
 from experiments.poker import tree as trees
 from experiments.poker.tree import CHANCE, FIRST, PLAYERS, SECOND, Profile, Tree
+from experiments.shared import studies
 from experiments.variance_decomposition import estimators, figures, sampling
 from experiments.variance_decomposition import results as results_lib
 from experiments.variance_decomposition.config import Config, Samples
