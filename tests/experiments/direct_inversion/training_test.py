@@ -93,11 +93,15 @@ def test_updates_are_adams_with_half_a_cosine(decay):
   got = training.descend(
     loss, params, KEY, num_updates=steps, learning_rate=0.1, decay=decay
   )
-  rate = optax.cosine_decay_schedule(0.1, steps) if decay else 0.1
-  optimizer = optax.adam(rate)
-  state = optimizer.init(params)
-  for index in range(steps):
+  optimizer = optax.adam(optax.cosine_decay_schedule(0.1, steps) if decay else 0.1)
+
+  @jax.jit
+  def update(params, state, index):
     grads = jax.grad(loss)(params, jax.random.fold_in(KEY, index))
     updates, state = optimizer.update(grads, state)
-    params = optax.apply_updates(params, updates)
+    return optax.apply_updates(params, updates), state
+
+  state = optimizer.init(params)
+  for index in range(steps):
+    params, state = update(params, state, index)
   np.testing.assert_allclose(got["x"], params["x"], rtol=1e-5)
