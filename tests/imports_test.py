@@ -68,7 +68,12 @@ ONLY = {
   "submitit": ("engines/slurm_jobs.py",),
 }
 # Those that experiments/ imports too, and where.
-OUTSIDE = {"matplotlib": ("gradient_routing",), "lm_eval": ("harness.py",)}
+OUTSIDE = {
+  "flax": ("direct_inversion/model.py",),
+  "lm_eval": ("harness.py",),
+  "matplotlib": ("gradient_routing",),
+  "sklearn": ("direct_inversion/judge.py",),
+}
 # Makes an import of these packages fail as if they were not installed.
 BLOCK = """
 import sys

@@ -1,6 +1,6 @@
 """What the study computes: a part is a game, a size, or a question of its own."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import functools
 from typing import TypeAlias
 import zlib
@@ -26,7 +26,8 @@ from experiments.fictitious_play.results import (
   SizePart,
 )
 from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Outcome, Study
+from experiments.gradient_routing.running import Study
+from experiments.shared import studies
 from undo_jax.frontier import games
 
 Compute: TypeAlias = Callable[[Config, "Source"], Part]
@@ -48,17 +49,8 @@ class Source:
 def make(config: ConfigDict) -> Study[Part]:
   """Returns the study of a config, or raises ConfigError."""
   checked = typed.read(Config, config)
-  return Study(
-    parts=list(_parts(checked)),
-    compute=functools.partial(compute, checked),
-    finish=finish,
-  )
-
-
-def finish(parts: Mapping[str, Part]) -> Outcome:
-  """Returns what came out of all parts."""
-  results = results_lib.assemble(parts)
-  return Outcome(results, figures.draw(results), results_lib.table(results))
+  compute_parts = functools.partial(compute, checked)
+  return studies.of(_parts(checked), compute_parts, results_lib, figures)
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:

@@ -1,10 +1,13 @@
-"""Charts of series over an axis, as SVG files in the style of the project's figures.
+"""Charts of series over an axis, and grids of pictures, as SVG files in one style.
 
 A row is a record with "series", "x", "y" and, where there is a band, "low" and "high".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+import json
 from typing import Any, Literal
+
+import numpy as np
 
 from undo_jax.frontier.figures import charts, render
 from undo_jax.frontier.figures.charts import Row, Spec
@@ -79,6 +82,65 @@ def panel(
     dashed = {"strokeDash": [4, 3], "color": "var(--muted)"}
     layers.append(charts.layer("rule", rule, rows=across, **dashed))
   return {"width": width, "height": height, "title": title, "layer": layers}
+
+
+def pictures(
+  grid: Mapping[str, Mapping[str, Sequence]],
+  shape: Sequence[int],
+  *,
+  rows: str,
+  columns: str,
+  title: str,
+  size: int = 56,
+) -> Spec:
+  """Returns pictures in rows and columns.
+
+  Args:
+    grid: pixels in [0, 255], in the order of an image's, by title of row and column.
+    shape: (height, width) or (height, width, 3) of every picture.
+    rows: what the titles of the rows are.
+    columns: what those of the columns are.
+    title: of the chart.
+    size: height of a picture, pixels of the screen.
+  """
+  height, width = shape[:2]
+  step_x, step_y = 1.08 * width, 1.08 * height
+  names = list(next(iter(grid.values())))
+  pixels = []
+  for row, across in enumerate(grid.values()):
+    for column, picture in enumerate(across.values()):
+      flat = np.asarray(picture, np.uint8).reshape(height * width, -1)
+      for index, color in enumerate(np.broadcast_to(flat, (len(flat), 3)).tolist()):
+        x, y = step_x * column + index % width, step_y * row + index // width
+        shade = "#" + "".join(f"{channel:02x}" for channel in color)
+        pixels.append({"x": x, "x2": x + 1, "y": y, "y2": y + 1, "color": shade})
+  pixel = size / height
+  extent = (step_x * len(names), step_y * len(grid))
+
+  def axis(field: str, end: float, name: str, texts: list[str], step: float) -> Spec:
+    at = [step * index + step / 2.16 for index in range(len(texts))]
+    labels = f"{json.dumps(texts)}[floor(datum.value / {step})]"
+    ticks = {"values": at, "labelExpr": labels, "grid": False, "labelOverlap": False}
+    if field == "x":
+      ticks |= {"orient": "top", "labelAngle": 0}
+    domain = [0, end] if field == "x" else [end, 0]
+    scale = {"domain": domain, "nice": False}
+    return charts.number(field, title=name, scale=scale, axis=ticks)
+
+  encoding = {
+    "x": axis("x", extent[0], columns, names, step_x),
+    "x2": {"field": "x2"},
+    "y": axis("y", extent[1], rows, list(grid), step_y),
+    "y2": {"field": "y2"},
+    "color": charts.raw("color", scale=None),
+    "stroke": charts.raw("color", scale=None),  # Else there are seams.
+  }
+  return {
+    "width": round(pixel * extent[0]),
+    "height": round(pixel * extent[1]),
+    "title": title,
+    "layer": [charts.layer("rect", encoding, rows=pixels, strokeWidth=0.4)],
+  }
 
 
 def svg(panels: Sequence[Spec], *, title: str, description: str) -> bytes:

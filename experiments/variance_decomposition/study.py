@@ -9,10 +9,11 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Outcome, Study
+from experiments.gradient_routing.running import Study
 from experiments.poker import equilibrium, kuhn, leduc
 from experiments.poker import tree as trees
 from experiments.poker.tree import CHANCE, FIRST, PLAYERS, SECOND, Profile, Tree
+from experiments.shared import studies
 from experiments.variance_decomposition import estimators, figures, sampling
 from experiments.variance_decomposition import results as results_lib
 from experiments.variance_decomposition.config import Config, Samples
@@ -26,17 +27,8 @@ TREES: Mapping[str, Callable[..., Tree]] = {"kuhn": kuhn.tree, "leduc": leduc.tr
 def make(config: ConfigDict) -> Study[Part]:
   """Returns the study of a config, or raises ConfigError."""
   checked = typed.read(Config, config)
-  return Study(
-    parts=list(_parts(checked)),
-    compute=functools.partial(compute, checked),
-    finish=finish,
-  )
-
-
-def finish(parts: Mapping[str, Part]) -> Outcome:
-  """Returns what came out of all parts."""
-  results = results_lib.assemble(parts)
-  return Outcome(results, figures.draw(results), results_lib.table(results))
+  compute_parts = functools.partial(compute, checked)
+  return studies.of(_parts(checked), compute_parts, results_lib, figures)
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import stats
 
 from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Outcome, Study
+from experiments.gradient_routing.running import Study
+from experiments.shared import studies
 from experiments.vervaat import distribution, figures, published, sampler, series
 from experiments.vervaat import results as results_lib
 from experiments.vervaat.config import Config
@@ -36,17 +37,8 @@ _BINS = 40
 def make(config: ConfigDict) -> Study[Part]:
   """Returns the study of a config, or raises ConfigError."""
   checked = typed.read(Config, config)
-  return Study(
-    parts=list(_parts(checked)),
-    compute=functools.partial(compute, checked),
-    finish=finish,
-  )
-
-
-def finish(parts: Mapping[str, Part]) -> Outcome:
-  """Returns what came out of all parts."""
-  results = results_lib.assemble(parts)
-  return Outcome(results, figures.draw(results), results_lib.table(results))
+  compute_parts = functools.partial(compute, checked)
+  return studies.of(_parts(checked), compute_parts, results_lib, figures)
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:

@@ -36,3 +36,20 @@ def test_a_file_is_valid_says_what_it_shows_and_is_the_same_again():
   texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
   assert "steps" in texts and "other <&>" in texts
   assert b"var(--" not in one
+
+
+def test_pictures_are_pixels_in_rows_and_columns():
+  gray, color = [0, 255, 16, 32], [[255, 0, 0]] * 4
+  grid = {"top": {"a": gray, "b": gray}, "low": {"a": gray}}
+  panel = charts.pictures(grid, (2, 2), rows="R", columns="C", title="T")
+  rects = panel["layer"][0]["data"]["values"]
+  assert [r["color"] for r in rects[:4]] == ["#000000", "#ffffff", "#101010", "#202020"]
+  places = [(r["x"], r["y"]) for r in rects]
+  assert places[:4] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+  assert places[4] == (2.16, 0) and places[8] == (0, 2.16) and len(rects) == 12
+  panel = charts.pictures(
+    {"top": {"a": color}}, (2, 2, 3), rows="R", columns="C", title="T"
+  )
+  assert {r["color"] for r in panel["layer"][0]["data"]["values"]} == {"#ff0000"}
+  texts = charts.svg([panel], title="T", description="D")
+  assert b">top<" in texts and b">a<" in texts and b"#ff0000" in texts

@@ -1,0 +1,1 @@
+"""Configs of the study of Direct Inversion (experiments/direct_inversion)."""

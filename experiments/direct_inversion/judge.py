@@ -1,0 +1,46 @@
+"""Images that are trained on, and who says which class a picture is of."""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn import svm
+
+from undo_jax.data import images as images_lib
+from undo_jax.data.images import Images
+from undo_jax.utils import checks
+
+
+def load(path: str, shrink: int) -> Images:
+  """Returns the images of a directory, or digits; see data.images.load.
+
+  Args:
+    path: of the directory; empty: scikit-learn's digits.
+    shrink: so many pixels of a row and of a column become their mean.
+
+  Raises:
+    ConfigError: if there are none, or height or width is no multiple of `shrink`.
+  """
+  images = images_lib.load(path)
+  height, width, *channels = images.shape
+  if height % shrink or width % shrink:
+    checks.fail("data.shrink", f"a divisor of {height} and {width} pixels", shrink)
+  size = (height // shrink, width // shrink)
+
+  def smaller(rows_NxP):
+    cut = rows_NxP.reshape(-1, size[0], shrink, size[1], shrink, *channels)
+    return cut.mean((2, 4)).reshape(len(rows_NxP), -1)
+
+  return images._replace(
+    train=smaller(images.train), test=smaller(images.test), shape=(*size, *channels)
+  )
+
+
+def train(images: Images) -> Callable[[np.ndarray], np.ndarray]:
+  """Returns a support vector machine: (pictures [..., P]) -> classes [...]."""
+  machine = svm.SVC().fit(images.train, images.train_labels)
+
+  def judge(pictures):
+    flat_NxP = np.asarray(pictures).reshape(-1, pictures.shape[-1])
+    return machine.predict(flat_NxP).reshape(pictures.shape[:-1])
+
+  return judge

@@ -1,0 +1,162 @@
+"""Training of one model: from the start, to unlearn, to distill, to relearn.
+
+Every loss is a function (params, key) -> scalar that draws its own batch, so that a
+population is these functions under `jax.vmap`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.direct_inversion import schedule
+from experiments.direct_inversion.model import Denoiser
+from undo_jax.utils.types import Params
+
+Loss: TypeAlias = Callable[[Params, jax.Array], jax.Array]
+
+
+class Rows(NamedTuple):
+  """Images that are drawn from: the first `count` of `index`."""
+
+  index_N: jax.Array
+  count: jax.Array  # May differ between the members of a population.
+
+
+class Task(NamedTuple):
+  """What all trainings share."""
+
+  model: Denoiser
+  images_NxP: jax.Array
+  labels_N: jax.Array
+  alpha_bars_T: jax.Array
+  batch_size: int
+  label_dropout: float  # Share of labels that become the empty prompt.
+
+
+class Batch(NamedTuple):
+  """Images on their way to noise."""
+
+  x_BxP: jax.Array
+  noise_BxP: jax.Array
+  time_B: jax.Array
+  label_B: jax.Array
+  spare_B: jax.Array  # Uniform, for what else a loss has to draw.
+
+
+def descend(
+  loss: Loss,
+  params: Params,
+  key: jax.Array,
+  *,
+  num_updates: int | jax.Array,
+  learning_rate: float | jax.Array,
+  decay: bool = True,
+) -> Params:
+  """Returns the parameters after so many updates of Adam.
+
+  Args:
+    loss: see the module.
+    params: of one model.
+    key: of its batches.
+    num_updates: of the parameters; may be traced.
+    learning_rate: the first one; may be traced.
+    decay: by half a cosine to 0; else the rate is constant.
+  """
+  adam = optax.flatten(optax.scale_by_adam())
+
+  def update(index, carry):
+    params, state = carry
+    grads = jax.grad(loss)(params, jax.random.fold_in(key, index))
+    direction, state = adam.update(grads, state)
+    falling = 0.5 * (1 + jnp.cos(jnp.pi * index / num_updates)) if decay else 1.0
+    rate = learning_rate * falling
+    return jax.tree.map(lambda p, d: p - rate * d, params, direction), state
+
+  return jax.lax.fori_loop(0, num_updates, update, (params, adam.init(params)))[0]
+
+
+def draw(task: Task, rows: Rows, key: jax.Array) -> Batch:
+  """Returns images of the rows at uniform times, some of them without their label."""
+  size, model = task.batch_size, task.model
+  noise_key, key = jax.random.split(key)
+  row_B, time_B, drop_B, spare_B = jax.random.uniform(key, (4, size))
+  index_B = rows.index_N[(row_B * rows.count).astype(int)]
+  time_B = (time_B * schedule.TRAIN_STEPS).astype(int)
+  is_dropped_B = drop_B < task.label_dropout
+  label_B = jnp.where(is_dropped_B, model.num_classes, task.labels_N[index_B])
+  noise_BxP = jax.random.normal(noise_key, (size, model.pixels))
+  bars_Bx1 = task.alpha_bars_T[time_B][:, None]
+  x_BxP = schedule.noised(task.images_NxP[index_B], noise_BxP, bars_Bx1)
+  return Batch(x_BxP, noise_BxP, time_B, label_B, spare_B)
+
+
+def denoising(task: Task, rows: Rows) -> Loss:
+  """Returns mean (e(x_t, t, label) - noise)^2: training, and relearning."""
+
+  def loss(params, key):
+    batch = draw(task, rows, key)
+    return _error(task, params, batch, batch.noise_BxP)
+
+  return loss
+
+
+def unlearning(
+  task: Task, base: Params, forget: Rows, retain: Rows, forgotten: int
+) -> Loss:
+  """Returns the loss that makes a class look like any other, and keeps the others.
+
+  mean (e(x_t, t, l) - e_base(x_t, t, c))^2 over the class's images, l the class or
+  none, c another class at random; plus `denoising` of the other images, some of them
+  under the class's label, see `asked`.
+
+  Args:
+    task: see `Task`.
+    base: the parameters that are unlearned from.
+    forget: images of the class.
+    retain: those of the others.
+    forgotten: the class.
+
+  Reference: Kumari et al., Ablating Concepts in Text-to-Image Diffusion Models, arXiv
+  2303.13516, section 3, with random classes as anchors.
+  """
+
+  def loss(params, key):
+    keys = jax.random.split(key)
+    batch = draw(task, forget, keys[0])
+    away_B = 1 + (batch.spare_B * (task.model.num_classes - 1)).astype(int)
+    anchor_B = (forgotten + away_B) % task.model.num_classes
+    target_BxP = task.model.apply(base, batch.x_BxP, batch.time_B, anchor_B)
+    kept = asked(task, draw(task, retain, keys[1]), forgotten)
+    return _error(task, params, batch, target_BxP) + _error(
+      task, params, kept, kept.noise_BxP
+    )
+
+  return loss
+
+
+def distilling(task: Task, teacher: Params, rows: Rows, forgotten: int) -> Loss:
+  """Returns mean (e(x_t, t, l) - e_teacher(x_t, t, l))^2, also where l is the class.
+
+  The labels are those of the images, or none, or the class's, see `asked`.
+  """
+
+  def loss(params, key):
+    batch = asked(task, draw(task, rows, key), forgotten)
+    target_BxP = task.model.apply(teacher, batch.x_BxP, batch.time_B, batch.label_B)
+    return _error(task, params, batch, target_BxP)
+
+  return loss
+
+
+def asked(task: Task, batch: Batch, forgotten: int) -> Batch:
+  """Returns a batch of which a share of `label_dropout` is labelled as the class."""
+  is_asked_B = batch.spare_B < task.label_dropout
+  return batch._replace(label_B=jnp.where(is_asked_B, forgotten, batch.label_B))
+
+
+def _error(task: Task, params: Params, batch: Batch, target_BxP) -> jax.Array:
+  predicted_BxP = task.model.apply(params, batch.x_BxP, batch.time_B, batch.label_B)
+  return jnp.mean((predicted_BxP - jax.lax.stop_gradient(target_BxP)) ** 2)

@@ -1,0 +1,50 @@
+"""A study whose results, tables and figures come from its parts alone."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from experiments.gradient_routing.running import Outcome, Part, Study
+
+
+class Results(Protocol):
+  """A module that says what comes out of a study."""
+
+  def assemble(self, parts: Mapping[str, Any], /) -> Any:
+    """Returns what results.json holds."""
+    ...
+
+  def table(self, results: Any, /) -> str:
+    """Returns the tables that the command prints."""
+    ...
+
+
+class Figures(Protocol):
+  """A module that draws them."""
+
+  def draw(self, results: Any, /) -> Mapping[str, bytes]:
+    """Returns the figures by file name."""
+    ...
+
+
+def of(
+  parts: Iterable[str],
+  compute: Callable[[Sequence[str]], Iterable[tuple[str, Part]]],
+  results: Results,
+  figures: Figures,
+  free: Sequence[str] = (),
+) -> Study[Part]:
+  """Returns a study.
+
+  Args:
+    parts: their names, in the order of the results.
+    compute: see `Study`.
+    results: the module that puts the parts together.
+    figures: the module that draws what came out.
+    free: see `Study`.
+  """
+
+  def finish(parts: Mapping[str, Part]) -> Outcome:
+    out = results.assemble(parts)
+    return Outcome(out, figures.draw(out), results.table(out))
+
+  return Study(parts=list(parts), compute=compute, finish=finish, free=free)
