@@ -85,7 +85,7 @@ def search(model, params, part, start_T, key, options: Options):
 def find(model, params, batch, strength, key, options: Options):
   """Returns the prompt of so many tokens, begun at those of the first row."""
   part = batch["forget"]
-  start_T = part["inputs"][0, : int(strength)].astype(jnp.int32)
+  start_T = jnp.asarray(part["inputs"][0, : int(strength)], jnp.int32)
   return {"prompt": search(model, params, part, start_T, key, options)[0]}
 
 
