@@ -43,7 +43,16 @@ def get_config(arg: str | None = None) -> c.Config:
   """Returns the config of a size: tiny or paper."""
   size = c.parse_size(arg, ("tiny", "paper"))
   config = _tiny() if size == "tiny" else _paper()
-  for name, entry in c.relearning(config.attacks.relearn).items():
+  relearn, num_layers = config.attacks.relearn, config.model.num_layers
+  for name, entry in c.relearning(relearn).items():
+    config.attacks[name] = entry
+  # Those that leave the weights, likewise: --config.attacks.soft_prompt.run=True.
+  for name, entry in c.frozen_weights(relearn, num_layers=num_layers).items():
+    config.attacks[name] = entry
+  for name, entry in c.beside(num_layers=num_layers).items():
+    config.attacks[name] = entry
+  # Diagnostics, which no worst case is over: --config.attacks.logit_lens.run=True.
+  for name, entry in c.reading(relearn, num_layers=num_layers).items():
     config.attacks[name] = entry
   return config
 

@@ -1144,7 +1144,7 @@ def pruned(entry: Config, *, shares: tuple[float, ...], **changes: object) -> Co
     shares: of all weights that are set to zero, a model of each.
     changes: other fields of the entry.
   """
-  follower = shaped(entry, shares=shares, by="magnitude", run=False, **changes)
+  follower = shaped(like(entry, run=False, **changes), shares=shares, by="magnitude")
   follower.noise.beta = 0.0
   look(follower, "prune and distill", "Purples", "v")
   return follower
@@ -1322,6 +1322,7 @@ def attack(
   # Linear from 0. With 1, as in the paper's code, update 1 changes nothing, and 40
   # updates are 39.
   entry.warmup_steps = warmup_steps
+  entry.still_steps = 0  # Before that at rate 0: the optimizer's moments alone move.
   entry.schedule = "constant"  # After that; or cosine, to 0 at the last update.
   entry.weight_decay = 0.0  # Decoupled.
   entry.clip_norm = config_dict.placeholder(float)  # Global gradient norm; None: none.
@@ -1378,6 +1379,13 @@ def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, C
     "cosine": like(attack, schedule="cosine", warmup_steps=num_steps // 12),
     "few_15": like(attack, samples=15),
     "few_60": like(attack, samples=60),
+    "warm_state": like(attack, still_steps=num_steps // 12),
+    "retain_state": like(
+      attack,
+      still_steps=num_steps // 12,
+      first_mixture=retain,
+      first_steps=num_steps // 12,
+    ),
     "retain_first": like(attack, first_mixture=retain, first_steps=num_steps // 2),
     "benign": like(attack, mixture=retain, is_benign=True),
     "longer": like(attack, **longer),
@@ -1390,6 +1398,8 @@ def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, C
     "cosine": "full finetuning, warm-up and cosine",
     "few_15": "full finetuning, 15 rows",
     "few_60": "full finetuning, 60 rows",
+    "warm_state": "full finetuning, moments first",
+    "retain_state": "full finetuning, moments of retain data first",
     "retain_first": "full finetuning, on retain data first",
     "benign": "full finetuning on retain data alone",
     "longer": "full finetuning, ten times as long",
@@ -1401,12 +1411,49 @@ def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, C
   return entries
 
 
+def frozen_weights(attack: Config, *, num_layers: int) -> dict[str, Config]:
+  """Returns adversaries that leave the weights as they are, by name; none is run.
+
+  They train what stands beside the model: biases of the logits, embeddings before every
+  row, a push on hidden states. Each follows `attack` in all that it does not name, at
+  a thousand times its learning rates: what is trained is about 1 in size.
+
+  Args:
+    attack: an entry of full finetuning.
+    num_layers: of the model; the latent push is on the output of that in the middle.
+  """
+  faster = tuple(float(f"{1000 * rate:g}") for rate in attack.learning_rates)
+  place = config_dict.placeholder(int)  # A layer; None: the embedding.
+  layer = num_layers // 2  # Counted from 0.
+  options: dict[str, tuple[str, dict[str, object]]] = {
+    "logit_calibration": ("logit_calibration", {}),
+    "soft_prompt": ("soft_prompt", {"tokens": 20}),  # Before every row.
+    # Within a ball around no push, its radius in units of the embeddings.
+    "embedding_push": ("push", {"layer": place, "radius": 1.0, "norm": "l2"}),
+    "latent_push": ("push", {"layer": layer, "radius": 1.0, "norm": "l2"}),
+  }
+  labels = {
+    "embedding_push": "push on the embeddings",
+    "latent_push": f"push on layer {layer}",
+  }
+  entries = {}
+  for name, (adversary, chosen) in options.items():
+    entry = like(attack, adversary=adversary, learning_rates=faster, run=False)
+    entry.options = table()
+    entry.options.update(chosen)
+    entry.label = labels.get(name)
+    entries[name] = entry
+  return entries
+
+
 def edit(
   name: str,
   *,
   strengths: tuple[float, ...],
   options: Mapping[str, object] | None = None,
   seeds: tuple[int, ...] = (),
+  mixture: Mapping[str, str] | None = None,
+  rows: int | None = None,
   run: bool = True,
 ) -> Config:
   """Returns an attack that edits the weights and trains nothing: one member a strength.
@@ -1416,6 +1463,8 @@ def edit(
     strengths: what they are, its file says.
     options: of the edit.
     seeds: of what it draws, if it draws anything; (): one.
+    mixture: by part of a batch the mixtures of the rows that it reads; None: none.
+    rows: of each part.
     run: False: as if the entry were not there.
   """
   entry = table()
@@ -1428,6 +1477,9 @@ def edit(
   entry.stream = "attack"  # Random stream of what it draws ...
   entry.seeds = seeds  # ... and seeds within it; (): one.
   entry.label = config_dict.placeholder(str)  # On the page; None: the edit's.
+  if mixture is not None:
+    entry.mixture = block(**mixture)  # By part, of config.mixtures.
+    entry.rows = rows  # Of each part, that the attacker has.
   return entry
 
 
@@ -1458,6 +1510,71 @@ def edits(*, run: bool = False) -> Config:
     ),
     difference_rank=edit("difference_rank", strengths=(1, 2, 4, 8), run=run),
   )
+
+
+def beside(
+  *,
+  num_layers: int,
+  forget: str = "attack",
+  retain: str = "unlearn_retain",
+  run: bool = False,
+) -> dict[str, Config]:
+  """Returns attacks that find what stands beside the weights in a few rows, by name.
+
+  Args:
+    num_layers: of the model, of which three are members.
+    forget: the mixture of the rows of forget data that the attacker has.
+    retain: likewise of other data.
+    run: as in `edits`.
+  """
+  layers = _some_layers(num_layers)
+  return {
+    "direction_ablation": edit(
+      "direction_ablation",
+      strengths=layers,  # Whose output the direction is read at.
+      mixture={"forget": forget, "retain": retain},
+      rows=128,
+      run=run,
+    ),
+    "gcg": edit(
+      "gcg",
+      strengths=(4, 8),  # Tokens.
+      # Steps, each of so many candidates among the best by gradient at each position.
+      options={"steps": 50, "candidates": 32, "top_k": 16},
+      mixture={"forget": forget},
+      rows=16,
+      run=run,
+    ),
+    "few_shot": edit("few_shot", strengths=(1, 5), run=run),  # Worked examples.
+  }
+
+
+def reading(attack: Config, *, num_layers: int) -> dict[str, Config]:
+  """Returns diagnostics of what layers hold, by name; none is run, or ever counted.
+
+  Linear probes of three layers follow `attack` at a thousand times its learning rates.
+
+  Args:
+    attack: an entry of full finetuning.
+    num_layers: of the model.
+  """
+  faster = tuple(float(f"{1000 * rate:g}") for rate in attack.learning_rates)
+  layers = _some_layers(num_layers)
+  entries = {
+    "logit_lens": edit("logit_lens", strengths=tuple(range(num_layers)), run=False)
+  }
+  for layer in layers:
+    entry = like(attack, adversary="probe", learning_rates=faster, run=False)
+    entry.options = table()
+    entry.options.layer = layer  # Whose output is read, counted from 0.
+    entry.label = f"linear probe of layer {layer}"
+    entries[f"probe_{layer}"] = entry
+  return entries
+
+
+def _some_layers(num_layers: int) -> tuple[int, ...]:
+  """Returns the layers at a quarter, half and three quarters of the way, from 0."""
+  return tuple(sorted({part * num_layers // 4 for part in (1, 2, 3)}))
 
 
 # The paper's grid of the relearning adversary.

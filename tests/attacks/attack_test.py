@@ -12,7 +12,9 @@ from undo_jax.utils.types import ConfigError
 
 
 def test_ours_are_known_by_name():
-  assert list(attacks.REGISTRY) == ["finetuning", "lora"]
+  assert list(attacks.REGISTRY) == [
+    *("finetuning", "lora", "logit_calibration", "soft_prompt", "push", "probe"),
+  ]
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,17 @@ def test_ours_are_known_by_name():
     ("lora", LORA | {"targets": ["head/kernel"]}, "options: .* matches no parameter"),
     ("lora", LORA | {"dropout": 0.1}, "options.dropout: there is no such field"),
     ("lora", {"rank": 2, "alpha": 4.0}, "options.targets: expected a value, got none"),
+    ("logit_calibration", {"tokens": 1}, "options: expected none"),
+    ("soft_prompt", {"tokens": 0}, "options.tokens: .* at least 1, got 0"),
+    ("soft_prompt", {}, "options.tokens: expected a value, got none"),
+    (
+      "push",
+      {"layer": 1, "radius": 0.5},
+      r"layer: expected None or .* \[0, 1\), got 1",
+    ),
+    ("probe", {"layer": -1}, r"options.layer: expected a layer in \[0, 1\), got -1"),
+    ("push", {"layer": None, "radius": 0.0}, "options.radius: .* above 0, got 0.0"),
+    ("push", {"layer": 0, "radius": 1.0, "norm": "l1"}, "options.norm: expected 'l2' "),
   ],
 )
 def test_options_that_do_not_fit_the_model_are_errors(adversary, options, message):
@@ -39,13 +52,19 @@ def test_options_that_do_not_fit_the_model_are_errors(adversary, options, messag
   [
     ("finetuning", {}, "all weights"),
     ("lora", LORA, "low-rank adapters (LoRA, rank 2)"),
+    ("soft_prompt", {"tokens": 3}, "3 embeddings before every row"),
+    (
+      *("push", {"layer": 0, "radius": 0.5}),
+      "pushes on the output of layer 0 of every token (within an l2 norm of 0.5 "
+      "embeddings)",
+    ),
   ],
 )
 def test_what_is_trained_is_told(adversary, options, subject):
   attack = attacks.REGISTRY.get(adversary)
   attack.check(MODEL, options)
   assert attack.describe(options) == subject
-  assert (attack.adapters is None) == (adversary == "finetuning")
+  assert (attack.adapters is None) == (adversary != "lora")
 
 
 THEIRS = """

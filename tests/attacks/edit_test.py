@@ -14,15 +14,27 @@ from undo_jax.utils.types import ConfigError
 def test_ours_are_known_by_name():
   assert list(attacks.EDITS) == [
     *("pruning", "quantization", "interpolation_to_base"),
-    *("difference_rank", "weight_noise"),
+    *(
+      "difference_rank",
+      "weight_noise",
+      "direction_ablation",
+      "few_shot",
+      "gcg",
+      "logit_lens",
+    ),
   ]
   read_base = [name for name in attacks.EDITS if attacks.EDITS.get(name).reads_base]
   assert read_base == ["interpolation_to_base", "difference_rank"]
   drawn = [name for name in attacks.EDITS if attacks.EDITS.get(name).is_random]
-  assert drawn == ["weight_noise"]
+  assert drawn == ["weight_noise", "few_shot", "gcg"]
+  rows = {name: attacks.EDITS.get(name).reads for name in attacks.EDITS}
+  assert {n: r for n, r in rows.items() if r} == {
+    "direction_ablation": ("forget", "retain"),
+    "gcg": ("forget",),
+  }
   # Fewer bits are no more of an attack, and who has the base can have all of it.
   goes_on = [name for name in attacks.EDITS if attacks.EDITS.get(name).goes_on]
-  assert goes_on == ["pruning", "weight_noise"]
+  assert goes_on == ["pruning", "weight_noise", "few_shot", "gcg"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +57,7 @@ def test_ours_are_known_by_name():
     ("difference_rank", {}, 1.5, "strengths: "),
     ("weight_noise", {}, 0.0, "strengths: expected numbers above 0"),
     ("weight_noise", {"of": 1}, 0.1, "options.of: there is no such field"),
-    ("gcg", {}, 0.1, "expected as edit one of pruning, .* got 'gcg'"),
+    ("suffix", {}, 0.1, "expected as edit one of pruning, .* got 'suffix'"),
     ("lora", {}, 0.1, "expected as edit one of pruning, "),
   ],
 )

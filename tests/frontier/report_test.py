@@ -397,6 +397,29 @@ def test_the_page_says_what_an_edit_does_and_what_it_takes():
   assert report.trained(results.attacks["relearn"]) == "all weights are trained"
 
 
+def test_the_page_says_what_is_a_diagnostic_and_counts_none():
+  plain = synthetic(SMALL, 100)
+  scores = dict.fromkeys(SMALL, (0.9, 0.9, 0.9))
+  results = made_up.with_edit(plain, scores, label="lens", is_reading=True)
+  page = report.page(results)
+  assert "Not counted as attacks: lens." in page
+  assert "The worst case is over full finetuning;" in page
+  assert tables.main(results) == tables.main(plain)
+
+
+def test_diagnostics_alone_get_a_page():
+  plain = synthetic(SMALL, 100)
+  for name in SMALL:
+    plain = changed_run(plain, name, attacks={})
+  plain = dataclasses.replace(plain, attacks={})
+  scores = dict.fromkeys(SMALL, (0.9, 0.9, 0.9))
+  for label in ("lens", "probe"):
+    plain = made_up.with_edit(plain, scores, label=label, is_reading=True)
+  page = report.page(plain)
+  assert "Not counted as attacks: lens, probe." in page
+  assert "The worst case is over" not in page
+
+
 def test_edits_alone_get_their_page_and_figures(tmp_path):
   plain = synthetic(SMALL, 100)
   for name in SMALL:

@@ -362,6 +362,18 @@ def test_who_has_the_base_counts_only_where_named_or_alone():
   assert rb.counted(dataclasses.replace(results, attacks=alone)) == ("to the base",)
 
 
+def test_diagnostics_count_nowhere_even_alone():
+  plain = made_up.synthetic(made_up.SMALL, 20)
+  scores = {"max_ent": (0.5, 0.7, 0.9)}
+  results = made_up.with_edit(plain, scores, label="lens", is_reading=True)
+  assert rb.counted(results) == ("relearn",)
+  assert rb.budgets(results) == rb.budgets(plain)
+  alone = dataclasses.replace(results, attacks={"lens": results.attacks["lens"]})
+  assert rb.counted(alone) == ()
+  both = made_up.with_edit(alone, scores, label="to the base", has_base=True)
+  assert rb.counted(both) == ("to the base",)
+
+
 def test_an_edit_of_one_seed_is_the_same_under_every_seed_of_others():
   first, *more = np.random.default_rng(0).random((3, 2, 4)).tolist()
   relearn = made_up.relearning(first, more_seeds=more)

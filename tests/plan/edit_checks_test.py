@@ -1,14 +1,18 @@
 """Edits in a config: what is refused, and which stages they become."""
 
+import dataclasses
+
 import pytest
 
 from tests.plan.plans import TINY, identities, overridden, plan
 from undo_jax.plan import checks, stages
 from undo_jax.plan.config import parse
 from undo_jax.plan.stages import EditStage
+from undo_jax.tasks import arithmetic
 from undo_jax.utils import records
 from undo_jax.utils.types import ConfigError
 
+TASK = dataclasses.replace(arithmetic.TASK, worked=None)
 ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
 ALL = ("pruning", "quantization", "weight_noise")
 WITH_BASE = ("interpolation_to_base", "difference_rank")
@@ -59,6 +63,65 @@ def test_an_edit_that_reads_the_base_needs_one(name):
   expected = f"config.attacks.{name}.edit: expected an edit that does without the base"
   with pytest.raises(ConfigError, match=expected):
     check(**run(name), references__base=None)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (
+      {"strengths": (3,)},
+      r"strengths: expected layers, whole numbers in \[0, 3\), got",
+    ),
+    ({"mixture__forget": "none"}, "mixture.forget: expected one of .*'none'"),
+    (
+      {"mixture__forget": "distill"},
+      "mixture.forget: expected a mixture of forget data",
+    ),
+    ({"mixture__retain": "attack"}, "mixture.retain: expected a mixture of no forget"),
+    ({"rows": 0}, "rows: expected an integer of at least 1, got 0"),
+    (
+      {"edit": "pruning", "strengths": (0.5,)},
+      "mixture: expected None, as it reads no",
+    ),
+  ],
+)
+def test_rows_that_an_edit_cannot_read_are_named(change, message):
+  changes = {f"attacks__direction_ablation__{k}": v for k, v in change.items()}
+  expected = f"config.attacks.direction_ablation.{message}"
+  with pytest.raises(ConfigError, match=expected) as error:
+    check(**run("direction_ablation"), **changes)
+  assert "\n" not in str(error.value)
+
+
+def test_rows_and_examples_are_drawn_by_the_attacks_stream():
+  made = {s.name: s for s in plan(**run("direction_ablation", "few_shot"))}
+  direction, examples = (made[f"{n}_rmu"] for n in ("direction_ablation", "few_shot"))
+  assert [*direction.seeds] == [*examples.seeds] == ["attack"]
+  assert direction.parts == {"forget": {"attack": 1.0}, "retain": {"retain": 1.0}}
+  assert direction.rows == {"forget": 128, "retain": 128} and direction.length == 16
+  assert examples.parts is None and not examples.rows
+  for stage in (direction, examples):
+    assert stages.from_json(stages.to_json(stage), path="config.json") == stage
+
+
+def test_a_task_without_worked_examples_has_no_few_shot_prompts():
+  expected = "few_shot.edit: expected another edit, since the task .* has no worked"
+  with pytest.raises(ConfigError, match=expected):
+    check(**run("few_shot"), task="tests.plan.edit_checks_test:TASK")
+
+
+def test_a_prompt_is_no_longer_than_a_row():
+  check(**run("gcg"), attacks__gcg__strengths=(4, 16))
+  expected = "gcg.strengths: expected prompts of at most 16 tokens, a row's length, got"
+  with pytest.raises(ConfigError, match=expected):
+    check(**run("gcg"), attacks__gcg__strengths=(4, 17))
+
+
+def test_no_worst_case_is_over_a_diagnostic():
+  check(**run("logit_lens", "probe_1"))
+  for name in ("logit_lens", "probe_1"):
+    with pytest.raises(ConfigError, match="worst_over: expected attacks, no diagnost"):
+      check(**run(name), report__worst_over=("relearn", name))
 
 
 def test_edits_alone_need_no_budgets():

@@ -4,23 +4,21 @@ import functools
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests import minimal
 from tests.attacks import edited
+from tests.running import drawn
 from tests.running.variants import params_of
 from undo_jax import attacks, running, tasks, testing
 from undo_jax.distributed import sharding
 from undo_jax.frontier import reading, report
 from undo_jax.models.decoder import Decoder
-from undo_jax.plan import checks, stages, translation
+from undo_jax.plan import checks
 from undo_jax.plan.config import parse
 from undo_jax.running import programs
 from undo_jax.running.run import problems_of
-from undo_jax.training.checkpointing import Checkpoints
-from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError
 
 MODELS = ("base", "max_ent")
@@ -31,12 +29,6 @@ STRENGTHS = {
   "weight_noise": (0.1, 0.3),
   "interpolation_to_base": (0.25, 0.5),
   "difference_rank": (1.0, 16.0),
-}
-TRAINED = {
-  "scores": {"retain": 0.9, "forget": 0.1},
-  "updates": 3,
-  "reason": "fixed budget",
-  "compute": {"updates": 3, "tokens": 5, "flops": 7},
 }
 
 
@@ -54,25 +46,7 @@ def declared():
 
 def made(workdir, mesh, *, damaged=False):
   """Returns a run whose models are there, drawn and not trained."""
-  run = running.Run(
-    workdir,
-    mesh,
-    checkpoint_every=100,
-    evaluation_rows=64,
-    replicas_at_once=None,
-    stages=tuple(translation.plan(declared(), 0)),
-    writers=("jsonl",),
-  )
-  for number, name in enumerate(MODELS):
-    params = jax.tree.map(np.array, testing.weights(declared().model, seed=number))
-    params["embedding"] *= np.float32(np.nan if damaged else 1.0)
-    checkpoints = Checkpoints(run.directories[name] / "checkpoints")
-    checkpoints.save(0, jax.device_put(params), {"step": jnp.zeros((), int)})
-    checkpoints.close()
-    (stage,) = (each for each in run.stages if each.name == name)
-    files.write_json(run.directories[name] / "config.json", stages.to_json(stage))
-    files.write_record(run.directories[name] / "done.json", TRAINED)
-  return run
+  return drawn.made(workdir, mesh, declared(), MODELS, damaged=damaged)
 
 
 @pytest.fixture(scope="module")

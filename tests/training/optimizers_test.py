@@ -201,6 +201,20 @@ def test_a_population_warms_up_from_zero():
   assert_close(got, adamw(draw(0), GRADS, rates, decay=0.3))
 
 
+def test_still_updates_fill_the_moments_and_move_nothing():
+  how = config(weight_decay=0.3, warmup_steps=2, still_steps=2)
+  optimizer = make_population_optimizer(how)
+  state = optax.tree.set(optimizer.init(to_jax(draw(0))), learning_rate=1e-2)
+  still = run(optimizer, draw(0), GRADS[:3], state)  # The warm-up begins at 0 too.
+  jax.tree.map(np.testing.assert_array_equal, still, to_jax(draw(0)))
+  got, rates = run(optimizer, draw(0), GRADS, state), [0.0, 0.0, 0.0, 5e-3, 1e-2]
+  assert_close(got, adamw(draw(0), GRADS, rates, decay=0.3))
+  fresh = adamw(draw(0), GRADS[3:], rates[3:], decay=0.3)
+  assert np.abs(got["vector"] - fresh["vector"]).max() > 1e-3
+  found = [float(schedule(how)(step)) for step in range(5)]
+  np.testing.assert_allclose(found, rates, rtol=1e-6)
+
+
 def test_a_populations_rate_may_fall_to_zero():
   how = {
     "learning_rate": 1.0,
@@ -422,6 +436,8 @@ def test_pairs_of_a_config_are_rules_of_layers_or_of_all():
     ({"num_steps": 0}, "num_steps: .* at least 1, got 0"),
     ({"warmup_steps": -1}, "warmup_steps: .* at least 0, got -1"),
     ({"warmup_steps": 6}, "warmup_steps: .* at most num_steps=5, got 6"),
+    ({"still_steps": 5}, "still_steps: .* less than num_steps=5 less warm.*, got 5"),
+    ({"still_steps": -1}, "still_steps: .* at least 0, got -1"),
     ({"final_learning_rate": 2e-2}, r"final_l.*: .* in \[0, 0.01\], got 0.02"),
     ({"final_learning_rate": -1e-9}, r"final_l.*: .* in \[0, 0.01\], got -1e-09"),
   ],

@@ -5,11 +5,19 @@ from collections.abc import Sequence
 from undo_jax import objectives
 from undo_jax.attacks import (
   difference_rank,
+  direction_ablation,
+  few_shot,
   finetuning,
+  gcg,
   interpolation_to_base,
+  logit_calibration,
+  logit_lens,
   lora,
+  probe,
   pruning,
+  push,
   quantization,
+  soft_prompt,
   weight_noise,
 )
 from undo_jax.attacks.attack import Attack, Members
@@ -23,7 +31,16 @@ from undo_jax.utils.types import Options
 
 # Attacks that train, and those that edit the weights.
 REGISTRY: Registry[Attack] = Registry(
-  "adversary", Attack, {"finetuning": finetuning.ATTACK, "lora": lora.ATTACK}
+  "adversary",
+  Attack,
+  {
+    "finetuning": finetuning.ATTACK,
+    "lora": lora.ATTACK,
+    "logit_calibration": logit_calibration.ATTACK,
+    "soft_prompt": soft_prompt.ATTACK,
+    "push": push.ATTACK,
+    "probe": probe.ATTACK,
+  },
 )
 EDITS: Registry[Edit] = Registry(
   "edit",
@@ -34,6 +51,10 @@ EDITS: Registry[Edit] = Registry(
     "interpolation_to_base": interpolation_to_base.EDIT,
     "difference_rank": difference_rank.EDIT,
     "weight_noise": weight_noise.EDIT,
+    "direction_ablation": direction_ablation.EDIT,
+    "few_shot": few_shot.EDIT,
+    "gcg": gcg.EDIT,
+    "logit_lens": logit_lens.EDIT,
   },
 )
 

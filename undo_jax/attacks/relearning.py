@@ -66,6 +66,16 @@ def make_program(
   return program
 
 
+def projected(step: Step, project: Callable[[Params, Frozen], Params]) -> Step:
+  """Returns a step after which what is trained is projected; see attack.Members."""
+
+  def projecting(state, frozen, batch, key):
+    state, metrics = step(state, frozen, batch, key)
+    return state._replace(params=project(state.params, frozen)), metrics
+
+  return projecting
+
+
 def over_models(program: Program) -> ProgramOfModels:
   """Returns the attack on several models as one program; on one it is `program`.
 

@@ -171,8 +171,13 @@ def _read_attack(checkpoint: pathlib.Path, learning_rate: float | None) -> Expor
   """Returns one member of an attack, as the model that it stands for."""
   stage = cards.last(checkpoint)
   assert isinstance(stage, AttackStage), "the caller has asked"
-  params = _member(checkpoint, stage, learning_rate)
   members = attacks.members_of(stage.model, stage.adversary, stage.options)
+  if members.apply is not None:
+    raise ConfigError(
+      f"{checkpoint}: expected an attack that ends in weights, got {stage.adversary}, "
+      "which leaves them as they are; export the model that is attacked"
+    )
+  params = _member(checkpoint, stage, learning_rate)
   frozen: dict[str, Params] = {}
   if members.reads_base:
     frozen["base"] = read(cards.inputs(checkpoint)["model"]).params

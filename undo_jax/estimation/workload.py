@@ -28,7 +28,7 @@ from undo_jax.plan.stages import (
   TrainStage,
   identities,
 )
-from undo_jax.running import attack, predictions, saliency, selection, training
+from undo_jax.running import attack, edit, predictions, saliency, selection, training
 from undo_jax.utils import files, tables
 
 # Of the peak, where no finished stage says how fast this machine is.
@@ -114,7 +114,7 @@ def flops_of(
     trained = steps * attack.cost(stage, members=members).flops
     return trained + (1 + steps // stage.evaluate_every * members) * scoring
   if isinstance(stage, EditStage):
-    return len(stage.strengths) * scoring
+    return edit.cost(stage).flops + len(stage.strengths) * scoring
   if not isinstance(stage, TrainStage):
     return scoring
   steps = stage.optimizer.num_steps

@@ -29,12 +29,17 @@ Problems = dict[str, np.ndarray]
 ATTACKED = "_attacked"
 
 
-def encode(tasks: Mapping[str, Sequence[Problem]], tokenizer: Tokenizer) -> Problems:
+def encode(
+  tasks: Mapping[str, Sequence[Problem]],
+  tokenizer: Tokenizer,
+  worked: Sequence[Problem] = (),
+) -> Problems:
   """Returns the problems as arrays.
 
   Args:
     tasks: the problems of each, with prompt, answer and suffix.
     tokenizer: must give every text back as it was.
+    worked: stand before each problem, as documents do in a row: BOS text EOS.
 
   Returns:
     "inputs" and "targets" int32 [P, L] (L: the longest, to a multiple of 8),
@@ -45,7 +50,9 @@ def encode(tasks: Mapping[str, Sequence[Problem]], tokenizer: Tokenizer) -> Prob
     ConfigError: if the tokenizer changes a text, or leaves no token before an answer.
   """
   problems = [problem for of_task in tasks.values() for problem in of_task]
+  before = [token for problem in worked for token in document(problem, tokenizer)]
   encoded = [prompt_and_scored(problem, tokenizer) for problem in problems]
+  encoded = [([*before, *prompt], scored) for prompt, scored in encoded]
   length = max(len(prompt) + len(scored) for prompt, scored in encoded) - 1
   length = -(-length // 8) * 8
   tokens = np.full((len(encoded), length + 1), tokenizer.pad_id, np.int32)
@@ -62,6 +69,12 @@ def encode(tasks: Mapping[str, Sequence[Problem]], tokenizer: Tokenizer) -> Prob
     "mask": mask,
     "task": task,
   }
+
+
+def document(problem: Problem, tokenizer: Tokenizer) -> list[int]:
+  """Returns the ids of a problem with its answer, as training reads it."""
+  bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  return [*bos, *tokenizer.encode(problem.text), tokenizer.eos_id]
 
 
 def prompt_and_scored(

@@ -373,6 +373,7 @@ def _adversary(entry: Entry) -> Adversary:
       has_base=edit.reads_base,
       strength=edit.strength,
       goes_on=edit.goes_on,
+      is_reading=edit.is_reading,
     )
   attack = attacks.REGISTRY.get(entry.adversary)
   return Adversary(
@@ -381,6 +382,7 @@ def _adversary(entry: Entry) -> Adversary:
     noise=entry.noise.alpha,
     paths=tuple(pattern for pattern, _ in entry.trainable),
     assumes=attack.assumes,
+    is_reading=attack.is_reading,
   )
 
 

@@ -138,6 +138,7 @@ def page(
     grid=grid(results),
     edits=[attacks[n] for n, each in results.attacks.items() if each.is_edit],
     with_base=_with_base(results),
+    readings=[attacks[n] for n, each in results.attacks.items() if each.is_reading],
     after=tables.after_budgets(results),
     main=tables.main(results),
     selected=tables.SELECTED,

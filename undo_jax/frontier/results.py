@@ -140,6 +140,8 @@ class Adversary:
   has_base: Annotated[bool, records.later(False)] = False
   # What a strength is, of an edit; None: members train, each at a learning rate.
   strength: Annotated[str | None, records.later(None)] = None
+  # Whether it is a diagnostic of what a model holds, which no worst case is over.
+  is_reading: Annotated[bool, records.later(False)] = False
   # Whether what lies beyond the grid may be worse than the worst at its end.
   goes_on: Annotated[bool, records.later(True)] = True
 

@@ -279,9 +279,10 @@ def counted(results: "Results") -> tuple[str, ...]:
   """Return the names of the attacks that the worst case is over.
 
   Those of report.worst_over; where it names none, all whose attacker lacks the base's
-  weights, or if there are no others, all. Who has the base needs no attack.
+  weights, or if there are no others, all. Who has the base needs no attack. Diagnostics
+  are never among them.
   """
-  known = results.attacks
+  known = {n: each for n, each in results.attacks.items() if not each.is_reading}
   lacking = [name for name, each in known.items() if not each.has_base]
   return results.report.worst_over or tuple(lacking or known)
 

@@ -106,6 +106,7 @@ class Decoder:
     layer_inputs_NxBxLxD: jax.Array | None = None,
     hidden_BxLxD: jax.Array | None = None,
     added: Mapping[int, jax.Array] | None = None,
+    removed_D: jax.Array | None = None,
   ) -> Output:
     """Computes the logits of the next token at every position, or at some.
 
@@ -139,6 +140,8 @@ class Decoder:
         is read. None: those of the last layer.
       added: by the index k in [0, N] of a hidden state, as in `capture`, what is added
         to it, broadcastable to [B, L, D].
+      removed_D: a direction of length 1 that is projected out of the residual stream,
+        h - (h . u) u, wherever something is added to it; None: none is.
 
     Returns:
       Output(logits [B, L, V] or [B, P, V] float32, captured {k: [B, L, D]}, cache
@@ -161,6 +164,7 @@ class Decoder:
       layer_inputs_NxBxLxD=layer_inputs_NxBxLxD,
       hidden_BxLxD=hidden_BxLxD,
       added=added,
+      removed_D=removed_D,
     )
     logits_BxLxV = self.unembed(self.unembedding(params), hidden[0])
     return Output(logits_BxLxV, *hidden[1:])
@@ -178,6 +182,7 @@ class Decoder:
     layer_inputs_NxBxLxD: jax.Array | None = None,
     hidden_BxLxD: jax.Array | None = None,
     added: Mapping[int, jax.Array] | None = None,
+    removed_D: jax.Array | None = None,
   ) -> tuple[jax.Array, dict[Any, jax.Array], Cache | None]:
     """Computes what `unembed` makes logits of: `apply` without its last product.
 
@@ -205,6 +210,7 @@ class Decoder:
       positions_BxP,
       layer_inputs_NxBxLxD,
       dict(added or {}),
+      removed_D,
     )
     return output
 
@@ -362,6 +368,7 @@ class _Decoder(nn.Module):
     positions_BxP,
     inputs_NxBxLxD,
     added=None,
+    removed_D=None,
   ):
     c, added = self.config, added or {}
     embedding_VxD = self.param(
@@ -377,6 +384,7 @@ class _Decoder(nn.Module):
       x_BxLxD *= jnp.sqrt(jnp.asarray(c.width, c.dtype))
     if 0 in added:
       x_BxLxD += added[0].astype(c.dtype)
+    x_BxLxD = _without(x_BxLxD, removed_D)
 
     if cache is not None:
       cache = _add_valid(cache, tokens_BxL.shape, valid_BxL)
@@ -389,7 +397,7 @@ class _Decoder(nn.Module):
       _remat(_Layer, c.remat),
       variable_axes={"params": 0},
       split_rngs={"params": True},
-      in_axes=(0, nn.broadcast, _route_axes(routes), 0, 0, nn.broadcast),
+      in_axes=(0, nn.broadcast, _route_axes(routes), 0, 0, *2 * (nn.broadcast,)),
       length=c.num_layers,
       unroll=layers_a_turn(c),
     )(
@@ -411,6 +419,7 @@ class _Decoder(nn.Module):
       before,
       inputs_NxBxLxD,
       added_after,
+      removed_D,
     )
     if cache is not None:
       length = cache.length + tokens_BxL.shape[1]
@@ -468,7 +477,9 @@ class _Layer(nn.Module):
   kernel: str | None  # Of models/attention.py.
 
   @nn.compact
-  def __call__(self, x_BxLxD, place, context, routes, cache, input_BxLxD, added):
+  def __call__(
+    self, x_BxLxD, place, context, routes, cache, input_BxLxD, added, removed_D
+  ):
     c, (is_local, index) = self.config, place
     if input_BxLxD is not None:
       x_BxLxD = input_BxLxD.astype(x_BxLxD.dtype)
@@ -479,7 +490,7 @@ class _Layer(nn.Module):
     )
     if c.post_norms:
       y_BxLxD = norm(name="post_attention_norm")(y_BxLxD)
-    x_BxLxD += y_BxLxD
+    x_BxLxD = _without(x_BxLxD + y_BxLxD, removed_D)
     y_BxLxD = norm(name="pre_mlp_norm")(x_BxLxD)
     y_BxLxD, hidden_BxLxF = _Mlp(c, name="mlp")(y_BxLxD, routes)
     mlp_BxLxD = y_BxLxD
@@ -489,6 +500,7 @@ class _Layer(nn.Module):
     x_BxLxD = _route_at(routes, "residual", x_BxLxD)
     for k, delta in added.items():
       x_BxLxD += jnp.where(index == k - 1, delta, 0).astype(x_BxLxD.dtype)
+    x_BxLxD = _without(x_BxLxD, removed_D)
     x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
     nodes = {"mlp/hidden": hidden_BxLxF, "mlp/out": mlp_BxLxD, "residual": x_BxLxD}
     return x_BxLxD, ({name: nodes[name] for name in self.collect}, cache)
@@ -693,6 +705,15 @@ def _matmul(x, kernel):
   """
   y = x.reshape(-1, x.shape[-1]) @ kernel
   return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _without(x_BxLxD, removed_D):
+  """Projects a direction out, in float32; None: out of nothing."""
+  if removed_D is None:
+    return x_BxLxD
+  u_D, wide_BxLxD = removed_D.astype(jnp.float32), x_BxLxD.astype(jnp.float32)
+  along_BxL = jnp.sum(wide_BxLxD * u_D, axis=-1)
+  return (wide_BxLxD - along_BxL[..., None] * u_D).astype(x_BxLxD.dtype)
 
 
 def _softcap(x, cap):

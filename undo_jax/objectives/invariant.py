@@ -94,7 +94,7 @@ def make(
   def objective(params, frozen, batch, key):
     loss, metrics = forgotten(params, frozen, batch, key)
     slopes = [slope(apply, params, batch[name]) for name in environments]
-    penalty = sum(s * s for s in slopes)
+    penalty = jnp.sum(jnp.square(jnp.stack(slopes)))
     total = SumCount(
       jnp.append(loss.sum, invariance_weight * penalty), jnp.append(loss.count, 1.0)
     )

@@ -47,6 +47,9 @@ class AttackEntry:
   schedule: Annotated[Literal["constant", "cosine"], records.later("constant")] = (
     "constant"
   )
+  # First updates at rate 0, by which the optimizer's moments are there before a weight
+  # moves; of the first mixture as far as there are updates of it.
+  still_steps: Annotated[int, records.later(0)] = 0
   # The items it is scored on: those of tables, or those that searches may read.
   scores: Annotated[Items, records.later("test")] = "test"
 
@@ -55,7 +58,7 @@ class AttackEntry:
     records.at_least(self, *names, smallest=1)
     records.at_least(self, "warmup_steps", smallest=0)
     records.at_least(self, "samples", smallest=1)
-    records.not_negative(self, "weight_decay", "first_steps")
+    records.not_negative(self, "weight_decay", "first_steps", "still_steps")
     records.above(self, "clip_norm")
     records.one_of(self, "stream", streams.NAMES)
     if (self.first_mixture is None) != (self.first_steps == 0):
@@ -70,6 +73,9 @@ class AttackEntry:
     if self.warmup_steps >= self.num_steps:
       expected = f"less than num_steps={self.num_steps}"
       raise FieldError("warmup_steps", expected, self.warmup_steps)
+    if self.still_steps and self.still_steps + self.warmup_steps >= self.num_steps:
+      expected = f"less than num_steps={self.num_steps} less warmup_steps"
+      raise FieldError("still_steps", expected, self.still_steps)
     rates = self.learning_rates
     if not rates or min(rates) <= 0:
       raise FieldError("learning_rates", "at least one number, all above 0", rates)
@@ -90,12 +96,19 @@ class EditEntry:
   # Seeds within that stream, where an edit draws; (): the stream's own.
   seeds: tuple[int, ...]
   label: str | None
+  # By part of a batch the mixtures of the rows that it reads; None: it reads none.
+  mixture: Annotated[dict[str, str] | None, records.later(None)] = None
+  rows: Annotated[int | None, records.later(None)] = None  # Of each part.
 
   def __post_init__(self):
     records.one_of(self, "stream", streams.NAMES)
     if not self.strengths:
       raise FieldError("strengths", "at least one number", self.strengths)
     records.distinct(self, "strengths", "models", "seeds")
+    records.at_least(self, "rows", smallest=1)
+    if (self.mixture is None) != (self.rows is None):
+      expected = "an integer with mixture, and None without"
+      raise FieldError("rows", expected, self.rows)
     _check_seeds(self.seeds)
 
 

@@ -47,7 +47,7 @@ def check(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
       _within(f"models.{entry}", _check_recipe, config, recipe, shards)
   for name, entry in config.attacks.items():
     if isinstance(entry, EditEntry):
-      _within(f"attacks.{name}", edit_checks.check, config, entry)
+      _within(f"attacks.{name}", edit_checks.check, config, entry, shards)
     else:
       _within(f"attacks.{name}", _check_attack, config, entry, shards, mesh_shape)
   _check_rows(config, shards)
@@ -62,7 +62,10 @@ def _check_report(config: RunConfig) -> None:
   for name in report.worst_over:
     if name not in config.attacks:
       fail("report.worst_over", f"some of {', '.join(config.attacks)}", name)
-  counted = [config.attacks[name] for name in report.worst_over or config.attacks]
+    if _is_reading(config.attacks[name]):
+      fail("report.worst_over", "attacks, no diagnostics", name)
+  named = [config.attacks[name] for name in report.worst_over or config.attacks]
+  counted = [entry for entry in named if not _is_reading(entry)]
   trained = [entry for entry in counted if isinstance(entry, AttackEntry)]
   steps = {
     step
@@ -76,6 +79,13 @@ def _check_report(config: RunConfig) -> None:
     )
     expected = f"updates after which an attack is evaluated ({evaluated})"
     fail("report.budgets", expected, unread[0])
+
+
+def _is_reading(entry: AttackEntry | EditEntry) -> bool:
+  """Whether an entry is a diagnostic, which no worst case is over."""
+  if isinstance(entry, EditEntry):
+    return attacks.EDITS.get(entry.edit).is_reading
+  return attacks.REGISTRY.get(entry.adversary).is_reading
 
 
 def fail(field: str, expected: str, got: object) -> NoReturn:
@@ -361,8 +371,9 @@ def _check_attack(
   _check_noise(config, entry.noise)
   adversary = attacks.REGISTRY.get(entry.adversary)
   adversary.check(config.model, entry.options)
-  if entry.trainable and adversary.adapters is not None:
-    expected = f"() where {entry.adversary} trains adapters"
+  if entry.trainable and (adversary.adapters or not adversary.trains_weights):
+    what = "adapters" if adversary.adapters else "no weights"
+    expected = f"() where {entry.adversary} trains {what}"
     raise FieldError("trainable", expected, entry.trainable)
   optimizers.RULES.get(entry.optimizer)
   if entry.scores == "validation" and tasks.get(config.task).validation is None:

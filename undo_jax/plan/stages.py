@@ -301,6 +301,15 @@ class EditStage(ModelStage):
   strengths: tuple[float, ...]
   seeds: dict[str, int]  # Empty where the edit draws nothing.
   stream: str
+  # The parts of the rows that it reads, how many of each, L; None: it reads none.
+  parts: Annotated[dict[str, dict[str, float]] | None, records.later(None)] = None
+  batch_size: Annotated[int, records.later(0)] = 0
+  length: Annotated[int, records.later(0)] = 0
+
+  @property
+  def rows(self) -> dict[str, int]:
+    """Rows of each part that it reads."""
+    return dict.fromkeys(self.parts or {}, self.batch_size)
 
   @property
   def inputs(self) -> dict[str, str]:

@@ -331,7 +331,7 @@ class _Translation:
     """Returns the stages of an attack on a model, one for each of its seeds."""
     is_edit = isinstance(entry, EditEntry)
     make: Any = self._edit if is_edit else self._attack
-    draws = not is_edit or attacks.EDITS.get(entry.edit).is_random
+    draws = not is_edit or attacks.EDITS.get(entry.edit).draws
     seeds = self._seeds({}, entry.stream) if draws else {}
     if not entry.seeds:
       return [make(name, entry, model, f"{name}_{model}", seeds)]
@@ -350,6 +350,8 @@ class _Translation:
     self, name: str, entry: EditEntry, model: str, stage: str, seeds: dict[str, int]
   ) -> EditStage:
     reads_base = attacks.EDITS.get(entry.edit).reads_base
+    mixture = entry.mixture or {}
+    parts = {part: _weights(self._config, name) for part, name in mixture.items()}
     return EditStage(
       name=stage,
       task=self._config.task,
@@ -362,6 +364,9 @@ class _Translation:
       strengths=entry.strengths,
       seeds=seeds,
       stream=entry.stream,
+      parts=parts or None,
+      batch_size=entry.rows or 0,
+      length=mixture_length(self._config, mixture.values()) if parts else 0,
     )
 
   def _attack(
@@ -390,6 +395,7 @@ class _Translation:
         clip_norm=entry.clip_norm,
         trainable=entry.trainable,
         final_learning_rate=0.0 if entry.schedule == "cosine" else None,
+        still_steps=entry.still_steps,
       ),
       evaluate_every=entry.evaluate_every,
       evaluations_per_call=entry.evaluations_per_call,

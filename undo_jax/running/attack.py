@@ -8,6 +8,7 @@ import logging
 import jax
 import numpy as np
 
+from undo_jax import attacks as adversaries
 from undo_jax import objectives, tasks
 from undo_jax.distributed import preemption, sharding
 from undo_jax.evaluation.metrics import higher_is_worse
@@ -241,12 +242,13 @@ def _start(
 
 def cost(stage: AttackStage, *, members: int) -> compute.Compute:
   """Returns what an update of so many members costs, evaluations left out."""
+  added = adversaries.REGISTRY.get(stage.adversary).added_tokens(stage.options)
   return compute.training(
     stage.model,
     objectives.method("cross_entropy", {}),
     updates=1,
     batch_size=stage.batch_size * members,
-    length=stage.length,
+    length=stage.length + added,
   )
 
 

@@ -16,6 +16,7 @@ from undo_jax.plan.stages import (
   BATCH,
   AttackStage,
   DataStage,
+  EditStage,
   SaliencyStage,
   TrainStage,
 )
@@ -25,7 +26,8 @@ from undo_jax.running.run import Outcome, Run
 from undo_jax.utils import files, streams
 from undo_jax.utils.types import ConfigError, Rows
 
-Reader: TypeAlias = TrainStage | SaliencyStage | AttackStage  # A stage that reads rows.
+# A stage that reads rows.
+Reader: TypeAlias = TrainStage | SaliencyStage | AttackStage | EditStage
 LOGGER = logging.getLogger("undo_jax")
 
 
@@ -85,7 +87,7 @@ def _parts(
 
 def _selection(stage: Reader) -> str | None:
   """Returns the stage of the selection whose rows another one reads, if any."""
-  return None if isinstance(stage, AttackStage) else stage.selection
+  return None if isinstance(stage, AttackStage | EditStage) else stage.selection
 
 
 def _read(run: Run, stage: Reader) -> dict[str, dict[str, float]]:
@@ -96,9 +98,9 @@ def _read(run: Run, stage: Reader) -> dict[str, dict[str, float]]:
   """
   selected = _selection(stage)
   if selected is None:
-    return stage.parts
+    return stage.parts or {}
   outcome, read = selection.outcome_of(run, selected), {}
-  for part, weights in stage.parts.items():
+  for part, weights in (stage.parts or {}).items():
     read[part] = labels.selected_weights(
       weights, outcome["rows"], outcome[labels.SELECTED]
     )

@@ -37,7 +37,7 @@ from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.training.smoothing import Smoothing, smoothed
 from undo_jax.training.step import Step, Steps, make_step, repeat
 from undo_jax.utils import records, trees
-from undo_jax.utils.types import Params
+from undo_jax.utils.types import Batch, Params
 
 Ablate = Callable[[Params], tuple[Params, jax.Array]]
 # Diagonal Fisher estimates by part: forget and retain.
@@ -144,6 +144,7 @@ def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., 
     if trained.by == "ratio":
       scores = saliency.ratio(fisher["forget"], fisher["retain"])
     if trained.by == "attribution":
+      assert trained.curvature is not None
       scores = saliency.attribution(params, **fisher, curvature=trained.curvature)
     return saliency.highest(scores, abstract, trained.share, key)
 
@@ -312,10 +313,21 @@ def evaluate(
   task: str,
   names: tuple[str, ...],
   rows_at_once: int,
+  beside: tuple[str, str, float] | None = None,
 ) -> Evaluate:
-  """Returns `(params, problems) -> scores` of a task, compiled."""
-  make_evaluate = tasks.get(task).make_evaluate
-  scores = make_evaluate(Decoder(model).apply, names, rows_at_once=rows_at_once)
+  """Returns `(params, problems) -> scores` of a task, compiled.
+
+  With an edit (its name, its options as JSON, the strength) that puts something beside
+  the weights, the params are what edit.Beside says.
+  """
+  make_evaluate, apply = tasks.get(task).make_evaluate, Decoder(model).apply
+  if beside is not None:
+    name, options, strength = beside
+    found = attacks.EDITS.get(name)
+    assert found.beside is not None, "the caller has asked"
+    parsed = found.parse(json.loads(options))
+    apply = found.beside.using(model, strength, parsed, apply)
+  scores = make_evaluate(apply, names, rows_at_once=rows_at_once)
   # Whole in every process.
   return jax.jit(placement.on(mesh, scores), out_shardings=sharding.replicated(mesh))
 
@@ -336,6 +348,24 @@ def edit(
     return found.apply(params, base, strength, key, parsed)
 
   return jax.jit(edited, out_shardings=shardings)
+
+
+@functools.cache
+def find_beside(
+  model: ModelConfig, mesh: Mesh, name: str, options: str, strength: float
+) -> Callable[[Params, Batch, jax.Array], Params]:
+  """Returns `(params, batch, key) -> what an edit puts beside the model`, compiled.
+
+  Its options are JSON.
+  """
+  edit = attacks.EDITS.get(name)
+  assert edit.beside is not None, "the caller has asked"
+  find, parsed = edit.beside.find, edit.parse(json.loads(options))
+
+  def found(params, batch, key):
+    return find(model, params, batch, strength, key, parsed)
+
+  return jax.jit(placement.on(mesh, found), out_shardings=sharding.replicated(mesh))
 
 
 def attack_of(
@@ -386,7 +416,8 @@ def attack(
   members = attacks.members_of(model, adversary[0], json.loads(adversary[1]))
   transform = optimizers.make_population_optimizer(optimizer)
   make_evaluate = tasks.get(task).make_evaluate
-  scores = make_evaluate(Decoder(model).apply, names, rows_at_once=rows_at_once)
+  apply = members.apply or Decoder(model).apply
+  scores = make_evaluate(apply, names, rows_at_once=rows_at_once)
   params, key = abstract_params(model, mesh), jax.random.key(0)
 
   def single(params, key):
@@ -403,8 +434,11 @@ def attack(
     sharding.tree_shardings(jax.eval_shape(single, params, key), rules, mesh)
   )
   rates = jax.ShapeDtypeStruct((num_replicas,), jax.numpy.float32)
+  step = make_step(members.objective, transform)
+  if members.project is not None:
+    step = relearning.projected(step, members.project)
   program = relearning.make_program(
-    make_step(members.objective, transform),
+    step,
     scores,
     weights=members.weights,
     at_once=at_once,

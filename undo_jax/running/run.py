@@ -97,6 +97,13 @@ def validation_of(run: Run) -> Problems | None:
   return None if find is None else _placed(run, find)[1]
 
 
+def worked_problems_of(run: Run, count: int, seed: int) -> Problems:
+  """Returns the test's problems, each after so many worked ones."""
+  find: Any = tasks.get(run.data.task).worked
+  assert find is not None, "the config's checks ask for worked examples"
+  return _placed(run, functools.partial(find, count=count, seed=seed))[1]
+
+
 def _placed(run: Run, find: Callable) -> tuple[tuple[str, ...], Problems]:
   data = run.data
   names, arrays = find(data.data, data.seeds, files.here(run.directories[data.name]))
@@ -104,10 +111,18 @@ def _placed(run: Run, find: Callable) -> tuple[tuple[str, ...], Problems]:
   return names, sharding.put_whole(arrays, where)
 
 
-def scorer_of(run: Run, stage: ModelStage, names: tuple[str, ...]) -> Score:
-  """Returns the compiled `(params, problems) -> scores` of the stage's task."""
+def scorer_of(
+  run: Run,
+  stage: ModelStage,
+  names: tuple[str, ...],
+  beside: tuple[str, str, float] | None = None,
+) -> Score:
+  """Returns the compiled `(params, problems) -> scores` of the stage's task.
+
+  Of what an edit puts beside the weights too, see programs.evaluate.
+  """
   rows = run.evaluation_rows
-  evaluate = programs.evaluate(stage.model, run.mesh, stage.task, names, rows)
+  evaluate = programs.evaluate(stage.model, run.mesh, stage.task, names, rows, beside)
 
   def score(params: Params, problems: Problems) -> Scores:
     scores = jax.device_get(evaluate(params, problems))

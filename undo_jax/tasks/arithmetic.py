@@ -124,6 +124,19 @@ def validation(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) ->
   return _problems(data, seeds, directory, "validation")
 
 
+def worked(
+  data: Data, seeds: Mapping[str, int], directory: pathlib.Path, count: int, seed: int
+) -> Found:
+  """Returns the test's problems after worked ones of what the attacker learns from."""
+  builder = _documents(data, seeds, directory)
+  split = ATTACK if _attack(data) else "forget"
+  known = arithmetic_dataset.read(builder, f"{split}_train")
+  examples = generated.drawn(known, count, seed)
+  names, arrays = _generated_problems(data, seeds, directory, "test", examples)
+  english = _english_problems(data, directory, "test") if _has_english(data) else None
+  return _with_english(names, arrays, english)
+
+
 def problem_shapes(
   data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> Found:
@@ -164,14 +177,15 @@ def _with_english(names, arrays, english) -> Found:
   return (*names, ENGLISH), {"arithmetic": arrays, ENGLISH: english}
 
 
-def _generated_problems(data, seeds, directory, part):
+def _generated_problems(data, seeds, directory, part, worked=()):
   """Returns the tasks and problems of a part, with what the attacker learns."""
   builder = _documents(data, seeds, directory)
   parts = {part: ""} | ({"attacked": evaluation.ATTACKED} if _attack(data) else {})
   tasks: dict[str, list[arithmetic.Problem]] = {}
   for name, ending in parts.items():
     tasks |= evaluation.by_task(_asked(data, builder, name), ending)
-  return tuple(tasks), evaluation.encode(tasks, tokenizers.make(data["tokenizer"]))
+  tokenizer = tokenizers.make(data["tokenizer"])
+  return tuple(tasks), evaluation.encode(tasks, tokenizer, worked)
 
 
 def _asked(data, builder, part) -> list[arithmetic.Problem]:
@@ -290,6 +304,7 @@ TASK = Task(
   source=source,
   problems=problems,
   validation=validation,
+  worked=worked,
   problem_shapes=problem_shapes,
   make_evaluate=make_evaluate,
 )

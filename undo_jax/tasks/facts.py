@@ -139,8 +139,18 @@ def validation(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) ->
   return _questions(data, seeds, directory, "validation")
 
 
-def _questions(data, seeds, directory, group) -> Found:
+def worked(
+  data: Data, seeds: Mapping[str, int], directory: pathlib.Path, count: int, seed: int
+) -> Found:
+  """Returns the test's questions after worked ones of what the attacker learns."""
+  known = facts.read_questions(_documents(data, seeds, directory), "attacked")["forget"]
+  examples = generated.drawn(known, count, seed)
+  return _questions(data, seeds, directory, "test", tuple(examples))
+
+
+def _questions(data, seeds, directory, group, worked=()) -> Found:
   tasks = _tasks(data, _documents(data, seeds, directory), group)
+  tasks = [task._replace(shots=worked) for task in tasks]
   tokenizer = tokenizers.make(data["tokenizer"])
   arrays = multiple_choice.encode(tasks, tokenizer, multiple=MULTIPLE)
   return tuple(task.name for task in tasks), arrays
@@ -221,5 +231,6 @@ TASK = Task(
   source=source,
   problems=problems,
   validation=validation,
+  worked=worked,
   make_evaluate=make_evaluate,
 )

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterable, Sequence
 import functools
 import pathlib
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from undo_jax.data import packing, rows, tokenizers
 from undo_jax.tasks.task import Data
 from undo_jax.training.writers import Progress
-from undo_jax.utils.types import Rows
+from undo_jax.utils.types import ConfigError, Rows
 
 DIRECTORY = "rows"
+T = TypeVar("T")
 
 
 def pack(
@@ -58,3 +61,18 @@ def pack(
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
   """Returns random access to the rows of a split."""
   return rows.source(directory / DIRECTORY, length=data["sequence_length"], split=split)
+
+
+def drawn(known: Sequence[T], count: int, seed: int) -> list[T]:
+  """Returns worked examples, drawn without repetition.
+
+  Raises:
+    ConfigError: if there are fewer.
+  """
+  if count > len(known):
+    raise ConfigError(
+      f"expected at most {len(known)} worked examples, which is all that the attacker "
+      f"has, got {count}; ask for fewer in the attack's strengths"
+    )
+  order = np.random.default_rng(seed).permutation(len(known))
+  return [known[index] for index in order[:count]]

@@ -53,6 +53,11 @@ class Task:
   # The same of items that stop rules and searches read, and no table; None: there are
   # none, so that training cannot stop by a score.
   validation: Callable[[Data, Mapping[str, int], pathlib.Path], Found] | None = None
+  # (data, seeds, directory, count, seed): `problems`, each after so many worked ones,
+  # drawn from what an attacker has; None: there are none.
+  worked: Callable[[Data, Mapping[str, int], pathlib.Path, int, int], Found] | None = (
+    None
+  )
   # As `problems` with shapes for arrays, where `problems` reads what `prepare` wrote.
   problem_shapes: Callable[[Data, Mapping[str, int], pathlib.Path], Found] | None = None
   make_evaluate: MakeEvaluate

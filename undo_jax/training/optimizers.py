@@ -107,14 +107,21 @@ class OptimizerConfig:
   # The last update ends so many times as far from where training began as it would, on
   # the same line; below 0: on the other side.
   displacement: Annotated[float, records.later(1.0)] = 1.0
+  # First updates at rate 0: moments are gathered, and no weight moves. The schedule
+  # begins after them.
+  still_steps: Annotated[int, records.later(0)] = 0
 
   def __post_init__(self):
     records.at_least(self, "num_steps", smallest=1)
     records.not_negative(self, "learning_rate", "weight_decay", "warmup_steps")
+    records.not_negative(self, "still_steps")
     records.above(self, "clip_norm")
     if self.warmup_steps > self.num_steps:
       expected = f"at most num_steps={self.num_steps}"
       raise FieldError("warmup_steps", expected, self.warmup_steps)
+    if self.still_steps and self.still_steps + self.warmup_steps >= self.num_steps:
+      expected = f"less than num_steps={self.num_steps} less warmup_steps"
+      raise FieldError("still_steps", expected, self.still_steps)
     final = self.final_learning_rate
     if final is not None and not 0 <= final <= self.learning_rate:
       expected = f"None or a number in [0, {self.learning_rate}]"
@@ -155,9 +162,16 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
   lr_end + (lr - lr_end) * (1 - sqrt(q))  (1-sqrt). With decay_on_recovery it is the
   rate before that decay, which may begin earlier: then T is its beginning plus D.
 
+  With K still_steps it is 0 while s < K, and then all this of s - K and T - K.
+
   Reference: UNDO, arXiv 2506.06278, appendix on hyper-parameters. Warm-up, stable,
   decay: Hu et al., arXiv 2404.06395; 1 - sqrt: Haegele et al., arXiv 2405.18392.
   """
+  if config.still_steps:
+    left = config.num_steps - config.still_steps
+    moving = dataclasses.replace(config, still_steps=0, num_steps=left)
+    still = optax.constant_schedule(0.0)
+    return optax.join_schedules([still, schedule(moving)], [config.still_steps])
   final = config.final_learning_rate
   if config.decay_steps is not None:
     held = dataclasses.replace(
@@ -282,7 +296,7 @@ def make_population_optimizer(config: OptimizerConfig) -> Any:
 
   def build(learning_rate):
     chain = _chain(config, learning_rate)
-    if not config.warmup_steps and final is None:
+    if not config.warmup_steps and final is None and not config.still_steps:
       return chain
     return optax.chain(chain, optax.scale_by_schedule(schedule(shape)))
 

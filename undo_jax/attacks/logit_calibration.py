@@ -1,0 +1,61 @@
+"""Logit calibration: biases of the logits are fitted, and nothing else changes."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from undo_jax.attacks import beside, finetuning
+from undo_jax.attacks.attack import Attack, Members
+from undo_jax.objectives import chunked
+
+
+def biased(apply):
+  """Returns `apply` of {"base": params, "bias": [V]} that adds the biases to logits.
+
+  logits(x) + b,  after a soft cap if there is one
+
+  The cross-entropy is convex in b; where it is smallest, the mean probability of every
+  token is its share of the targets.
+
+  Args:
+    apply: the decoder's, or one whose logits are Deferred.
+
+  Reference: Selective Gradient Masking, arXiv 2512.05648, where losses are read after
+  it.
+  """
+
+  def applied(tree, tokens_BxL, **how):
+    output = apply(tree["base"], tokens_BxL, **how)
+    return output._replace(logits=_plus(output.logits, tree["bias"]))
+
+  return applied
+
+
+def _plus(logits, bias_V):
+  if not isinstance(logits, chunked.Deferred):
+    return logits + bias_V
+  unembed = logits.unembed
+  return dataclasses.replace(
+    logits,
+    weights={"unembedding": logits.weights, "bias": bias_V},
+    unembed=lambda weights, hidden: (
+      unembed(weights["unembedding"], hidden) + weights["bias"]
+    ),
+  )
+
+
+def members(model, options, objective) -> Members:
+  """Returns members that train biases from 0, all the same."""
+  del options, objective
+  return beside.members(
+    model, start=lambda params, key: {"bias": jnp.zeros(model.vocab_size)}, using=biased
+  )
+
+
+ATTACK = Attack(
+  members=members,
+  check=finetuning.check,
+  describe=lambda options: "biases of the logits, one a token,",
+  label="logit calibration",
+  trains_weights=False,
+)
