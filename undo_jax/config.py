@@ -1127,7 +1127,7 @@ def shaped(
   return follower
 
 
-def pruned(entry: Config, *, shares: tuple[float, ...], **changes: object) -> Config:
+def pruned(entry: Config, *, shares: tuple[float, ...], **changes: Any) -> Config:
   """Returns an entry that starts without the smallest weights, not run unasked.
 
   Prune and distill: an entry of UNDO with zeros in place of its noise.
