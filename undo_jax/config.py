@@ -813,12 +813,10 @@ def unlearning_methods(
 
 def task_vector(
   *,
-  optimizer: Config,
-  batch_size: int,
   scale: float = 1.0,
-  num_microbatches: int = 1,
   start: str = "base",
   mixture: str = "unlearn_forget",
+  **finetuning: Any,
 ) -> Config:
   """Returns a model less what finetuning on forget data adds to it, not run unasked.
 
@@ -826,21 +824,12 @@ def task_vector(
   Editing Models with Task Arithmetic, arXiv 2212.04089)
 
   Args:
-    optimizer: see `optimizer`, of the finetuning.
-    batch_size: rows an update.
     scale: optimizer.displacement is less this.
-    num_microbatches: gradients summed over parts of a batch.
     start: the entry that forgets.
     mixture: of config.mixtures, of forget data.
+    finetuning: optimizer, batch_size and others, see `recipe`.
   """
-  entry = recipe(
-    phase="unlearn",
-    start=start,
-    mixture=mixture,
-    optimizer=optimizer,
-    batch_size=batch_size,
-    num_microbatches=num_microbatches,
-  )
+  entry = recipe(phase="unlearn", start=start, mixture=mixture, **finetuning)
   entry.optimizer.displacement = -scale
   entry.run = False
   look(entry, "negated task vector", "#9a6324", "X")
@@ -849,33 +838,22 @@ def task_vector(
 
 def weight_distortion(
   *,
-  optimizer: Config,
-  batch_size: int,
   std: float = 0.02,
-  num_microbatches: int = 1,
   start: str = "base",
   mixture: str = "unlearn_retain",
+  **finetuning: Any,
 ) -> Config:
   """Returns a model with normal noise on all weights, finetuned on what is kept.
 
   It is not run unasked (Siddiqui et al., From Dormant to Deleted, arXiv 2505.22310).
 
   Args:
-    optimizer: see `optimizer`, of the finetuning.
-    batch_size: rows an update.
     std: of the noise.
-    num_microbatches: gradients summed over parts of a batch.
     start: the entry that forgets.
     mixture: of config.mixtures, without forget data.
+    finetuning: optimizer, batch_size and others, see `recipe`.
   """
-  entry = recipe(
-    phase="unlearn",
-    start=start,
-    mixture=mixture,
-    optimizer=optimizer,
-    batch_size=batch_size,
-    num_microbatches=num_microbatches,
-  )
+  entry = recipe(phase="unlearn", start=start, mixture=mixture, **finetuning)
   entry.noise.std = std
   entry.run = False
   look(entry, "weight distortion", "#4b5320", "H")
@@ -1134,7 +1112,7 @@ def shaped(
   return follower
 
 
-def pruned(entry: Config, *, shares: tuple[float, ...], **changes: object) -> Config:
+def pruned(entry: Config, *, shares: tuple[float, ...], **changes: Any) -> Config:
   """Returns an entry that starts without the smallest weights, not run unasked.
 
   Prune and distill: an entry of UNDO with zeros in place of its noise.

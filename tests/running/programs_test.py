@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from tests import minimal
-from undo_jax import testing
+from undo_jax import objectives, testing
 from undo_jax.distributed import sharding
 from undo_jax.models.lora import pairs
 from undo_jax.plan.noise import NoiseShape
@@ -160,6 +160,28 @@ def test_where_training_began_lies_where_the_parameters_do():
     optax.tree.get(state.opt_state, "start"),
     state.params,
   )
+
+
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [("invariant", {"around": "grad_diff", "retain_weight": 1.0}), ("mudman", {})],
+)
+def test_derivatives_of_derivatives_and_carried_weights_lie_on_many_devices(
+  name, options
+):
+  """Traced, not compiled: where activations lie must have the rules that these need."""
+  mesh = testing.mesh(8, data=2, fsdp=2, tensor=2)
+  given = tuple(sorted(options.items()))
+  made = programs.training(MODEL, mesh, name, given, OPTIMIZER, 1)
+  parts = dict.fromkeys(objectives.method(name, options).trains, batch(0))
+  rows = sharding.put_batch(parts, mesh)
+  state, metrics = jax.eval_shape(made.step, made.abstract, {}, rows, jax.random.key(0))
+  jax.tree.map(
+    lambda x, y: np.testing.assert_equal(x.shape, y.shape),
+    state.params,
+    made.abstract.params,
+  )
+  assert {"loss", "gradient_norm"} < set(metrics)
 
 
 def test_a_frozen_model_is_held_in_the_compute_dtype_and_reads_the_same():

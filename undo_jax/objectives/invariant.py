@@ -9,6 +9,7 @@ from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import around as inner
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.method import Method, check_not_negative
+from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import (
   Batch,
   ConfigError,
@@ -93,8 +94,8 @@ def make(
 
   def objective(params, frozen, batch, key):
     loss, metrics = forgotten(params, frozen, batch, key)
-    slopes = [slope(apply, params, batch[name]) for name in environments]
-    penalty = jnp.sum(jnp.square(jnp.stack(slopes)))
+    slopes = jnp.stack([slope(apply, params, batch[name]) for name in environments])
+    penalty = jnp.sum(slopes * slopes)
     total = SumCount(
       jnp.append(loss.sum, invariance_weight * penalty), jnp.append(loss.count, 1.0)
     )
@@ -119,6 +120,9 @@ def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raises ConfigError where the derivative along the weights cannot be."""
   inner.check(AROUND, model, options)
   check_not_negative("invariance_weight")(model, options, is_random=is_random)
+  names = options.get("environments", ENVIRONMENTS)
+  if not isinstance(names, list | tuple) or not names:
+    raise FieldError("environments", "names of at least one part of the batch", names)
   for field, off in (("logits_chunk", None), ("attention", "plain")):
     value = getattr(model, field)
     if value != off:

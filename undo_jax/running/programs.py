@@ -137,14 +137,13 @@ def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., 
   """
   abstract = abstract_params(model, mesh)
 
-  def choose(key, fisher: Any = None, params=None):
+  def choose(key, fisher, params):
     scores = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), abstract)
     if trained.by == "forget":
       scores = fisher["forget"]
     if trained.by == "ratio":
       scores = saliency.ratio(fisher["forget"], fisher["retain"])
-    if trained.by == "attribution":
-      assert trained.curvature is not None
+    if trained.curvature is not None:  # By attribution.
       scores = saliency.attribution(params, **fisher, curvature=trained.curvature)
     return saliency.highest(scores, abstract, trained.share, key)
 
