@@ -1,6 +1,7 @@
 """Attacks that leave the weights as they are, as stages: trained, scored, shown."""
 
 import functools
+import re
 
 import jax
 import numpy as np
@@ -144,7 +145,9 @@ def test_a_run_is_read_and_shown_and_no_member_is_exported(finished, tmp_path):
   assert "20 embeddings before every row are trained" in page
   assert "pushes on the output of layer 1 of every token" in page
   assert "is projected out of the residual stream, in every layer" in page
-  assert "Not counted as attacks: linear probe of layer 1, logit lens." in page
+  named = re.search(r"Not counted as attacks: ([^.]*)\.", page)
+  assert named is not None
+  assert {*named[1].split(", ")} == {"linear probe of layer 1", "logit lens"}
   counted = robustness.counted(reading.read(finished.workdir, declared()))
   assert set(counted) == {*NAMES, "direction_ablation", "few_shot"} - {"probe_1"}
   directory = finished.directories["soft_prompt_max_ent"]
