@@ -91,7 +91,10 @@ def recovery(results: Results, way: str) -> Spec:
       results, lambda part, m=model: part["inversion"][m]["share"][way]
     )
     data += _banded(model, results["seeds"][0]["axes"]["probe_lambdas"], shares)
-  return charts.panel(data, x="noise_merge_lambda", y=_SHARE, title=WAYS[way])
+  ends = (0.0, 1.0)
+  return charts.panel(
+    data, x="noise_merge_lambda", y=_SHARE, title=WAYS[way], levels=ends
+  )
 
 
 def relearning(results: Results) -> Spec:

@@ -104,7 +104,8 @@ def pictures(
     size: height of a picture, pixels of the screen.
   """
   height, width = shape[:2]
-  step_x, step_y = 1.08 * width, 1.08 * height
+  gap = max(1, height // 10)  # Whole pixels: else there are seams.
+  step_x, step_y = width + gap, height + gap
   names = list(next(iter(grid.values())))
   pixels = []
   for row, across in enumerate(grid.values()):
@@ -117,8 +118,8 @@ def pictures(
   pixel = size / height
   extent = (step_x * len(names), step_y * len(grid))
 
-  def axis(field: str, end: float, name: str, texts: list[str], step: float) -> Spec:
-    at = [step * index + step / 2.16 for index in range(len(texts))]
+  def axis(field: str, end: float, name: str, texts: list[str], step: int) -> Spec:
+    at = [step * index + (step - gap) / 2 for index in range(len(texts))]
     labels = f"{json.dumps(texts)}[floor(datum.value / {step})]"
     ticks = {"values": at, "labelExpr": labels, "grid": False, "labelOverlap": False}
     if field == "x":
@@ -133,13 +134,12 @@ def pictures(
     "y": axis("y", extent[1], rows, list(grid), step_y),
     "y2": {"field": "y2"},
     "color": charts.raw("color", scale=None),
-    "stroke": charts.raw("color", scale=None),  # Else there are seams.
   }
   return {
     "width": round(pixel * extent[0]),
     "height": round(pixel * extent[1]),
     "title": title,
-    "layer": [charts.layer("rect", encoding, rows=pixels, strokeWidth=0.4)],
+    "layer": [charts.layer("rect", encoding, rows=pixels)],
   }
 
 

@@ -46,7 +46,7 @@ def test_pictures_are_pixels_in_rows_and_columns():
   assert [r["color"] for r in rects[:4]] == ["#000000", "#ffffff", "#101010", "#202020"]
   places = [(r["x"], r["y"]) for r in rects]
   assert places[:4] == [(0, 0), (1, 0), (0, 1), (1, 1)]
-  assert places[4] == (2.16, 0) and places[8] == (0, 2.16) and len(rects) == 12
+  assert places[4] == (3, 0) and places[8] == (0, 3) and len(rects) == 12
   panel = charts.pictures(
     {"top": {"a": color}}, (2, 2, 3), rows="R", columns="C", title="T"
   )
