@@ -19,7 +19,7 @@ from undo_jax.utils import checks
 
 # (x [B, P], time) -> predicted noise [B, P].
 Predict: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-Number: TypeAlias = float | jax.Array
+Number: TypeAlias = float | jax.Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ Each is a function of the parameters of one model; vmapped, of a population.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,8 @@ class Probe(NamedTuple):
 
   def predict(self, params: Params, label: Labels) -> Predict:
     """Returns the model's prediction under one label for all rows, or one a row."""
-    return lambda x_BxP, time: self.model.apply(params, x_BxP, time, label)
+    apply: Any = self.model.apply
+    return lambda x_BxP, time: apply(params, x_BxP, time, label)
 
   def guided(self, params: Params, label: Labels, scale: Number) -> Predict:
     """Returns the same with guidance away from the empty prompt."""

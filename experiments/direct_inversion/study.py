@@ -111,11 +111,11 @@ class Seeds(NamedTuple):
     models = population.make(config, images, seeds)
     return cls(config, images, judged, seeds, task, probe, models)
 
-  def held_out(self, label: int | None, count: int) -> np.ndarray:
+  def held_out(self, label: int | None, count: int) -> jax.Array:
     """Returns so many held-out images of a class, or of all; fewer if there are."""
     is_chosen = self.images.test_labels == label
     chosen = self.images.test if label is None else self.images.test[is_chosen]
-    return chosen[:count]
+    return jnp.asarray(chosen[:count])
 
   def samples(self) -> list[SamplePart]:
     """Returns how many samples from fresh noise are of the class they should be."""

@@ -19,10 +19,10 @@ Loss: TypeAlias = Callable[[Params, jax.Array], jax.Array]
 
 
 class Rows(NamedTuple):
-  """Images that are drawn from: the first `count` of `index`."""
+  """Images that are drawn from: the first `number` of `index`."""
 
   index_N: jax.Array
-  count: jax.Array  # May differ between the members of a population.
+  number: jax.Array  # May differ between the members of a population.
 
 
 class Task(NamedTuple):
@@ -83,7 +83,7 @@ def draw(task: Task, rows: Rows, key: jax.Array) -> Batch:
   size, model = task.batch_size, task.model
   noise_key, key = jax.random.split(key)
   row_B, time_B, drop_B, spare_B = jax.random.uniform(key, (4, size))
-  index_B = rows.index_N[(row_B * rows.count).astype(int)]
+  index_B = rows.index_N[(row_B * rows.number).astype(int)]
   time_B = (time_B * schedule.TRAIN_STEPS).astype(int)
   is_dropped_B = drop_B < task.label_dropout
   label_B = jnp.where(is_dropped_B, model.num_classes, task.labels_N[index_B])
