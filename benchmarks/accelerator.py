@@ -58,7 +58,7 @@ _SECONDS = flags.DEFINE_float(
 
 
 def parts(sizes: Sequence[str], tests: Sequence[str]) -> list[Part]:
-  """Returns all parts after the device's, what says most in the least time first."""
+  """Return all parts after the device's, what says most in the least time first."""
   small = "toy" if "toy" in sizes else "0.4m"
   found = [Part("small", small), *([Part("tests")] if tests else [])]
   for size in sizes:
@@ -83,7 +83,7 @@ HEADER = (
 
 
 def cells(row: Row) -> list[str]:
-  """Returns a row of the table; what was not measured is empty."""
+  """Return a row of the table; what was not measured is empty."""
 
   def of(name, form):
     return form(row[name]) if row.get(name) is not None else ""
@@ -102,7 +102,7 @@ def cells(row: Row) -> list[str]:
 
 
 def write(directory: pathlib.Path, machine: Row, device: Row, rows: list[Row]) -> None:
-  """Writes both tables."""
+  """Write both tables."""
   content = {"machine": machine, "device": device, "rows": rows}
   (directory / "results.json").write_text(json.dumps(content, indent=2) + "\n")
   text = [
@@ -117,7 +117,7 @@ def write(directory: pathlib.Path, machine: Row, device: Row, rows: list[Row]) -
 
 
 def main(argv: list[str]) -> None:
-  """Measures all parts, and writes the tables after each."""
+  """Measure all parts, and writes the tables after each."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   wrong = set(_SIZES.value) - {"toy", *SIZES}

@@ -110,13 +110,13 @@ SIZES = {
 
 
 def short(error: Exception) -> str:
-  """Returns an error in one line."""
+  """Return an error in one line."""
   text = " ".join(str(error).split())
   return f"{type(error).__name__}: {text}"[:160]
 
 
 def timed(call: Any, wait: Any, seconds: float, groups: int = 3) -> list[float]:
-  """Returns the seconds of a call, one number for each of some groups of calls.
+  """Return the seconds of a call, one number for each of some groups of calls.
 
   Args:
     call: starts the work; once has been called before.
@@ -142,7 +142,7 @@ def timed(call: Any, wait: Any, seconds: float, groups: int = 3) -> list[float]:
 def speeds(
   seconds: Sequence[float], amount: float, unit: str, flops: float, peak: float | None
 ) -> Row:
-  """Returns the fields of what takes so many seconds, does so much by so many FLOPs."""
+  """Return the fields of what takes so many seconds, does so much by so many FLOPs."""
   share = flops / statistics.median(seconds) / peak if peak else None
   return {
     "seconds": list(seconds),

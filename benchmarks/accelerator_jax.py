@@ -27,7 +27,7 @@ SCORED = 2  # Rows.
 
 
 def device(size: str, setting: Setting, report: Report) -> None:
-  """Tells what the device is."""
+  """Tell what the device is."""
   del size, setting
   import jax
 
@@ -51,7 +51,7 @@ def device(size: str, setting: Setting, report: Report) -> None:
 
 
 def tests(size: str, setting: Setting, report: Report) -> None:
-  """Runs a subset of the tests on the device, one of it."""
+  """Run a subset of the tests on the device, one of it."""
   del size
   environment = {
     # Whatever JAX finds, of CPUs one: the tests' own choice would be eight.
@@ -80,7 +80,7 @@ def tests(size: str, setting: Setting, report: Report) -> None:
 
 
 def small(size: str, setting: Setting, report: Report) -> None:
-  """Times updates of a model for which the host is the slower one."""
+  """Time updates of a model for which the host is the slower one."""
   import jax
   import numpy as np
 
@@ -110,7 +110,7 @@ def small(size: str, setting: Setting, report: Report) -> None:
 
 
 def train(size: str, setting: Setting, report: Report) -> None:
-  """Times pretraining, distillation, the attack and generation of a size."""
+  """Time pretraining, distillation, the attack and generation of a size."""
   shape = SIZES[size]
   kinds = {"pretraining": "cross_entropy", "distillation": "forward_kl"}
   for what, objective in kinds.items():
@@ -120,7 +120,7 @@ def train(size: str, setting: Setting, report: Report) -> None:
 
 
 def _first_that_fits(what, size, shape, objective, setting) -> Row:
-  """Returns the row of the first attempt that the memory suffices for."""
+  """Return the row of the first attempt that the memory suffices for."""
   refused = []
   for remat, rows in shape.attempts:
     model = dataclasses.replace(shape.model, remat=remat)
@@ -138,7 +138,7 @@ def _first_that_fits(what, size, shape, objective, setting) -> Row:
 
 
 def _timed(make, tokens, setting) -> Row:
-  """Returns the fields of a program; nothing of it is left behind."""
+  """Return the fields of a program; nothing of it is left behind."""
   work = make()
   compiling = work.compile()
   seconds = timed(work, work.wait, setting.seconds)
@@ -150,7 +150,7 @@ def _timed(make, tokens, setting) -> Row:
 
 
 def _attack(size, shape, setting) -> Row:
-  """Returns the row of relearning."""
+  """Return the row of relearning."""
   members, rows = shape.members, shape.attack_rows
   row = _row("attack", size, f"{members} x {rows} x {shape.length}")
   model = dataclasses.replace(shape.model, remat=shape.attempts[-1][0])
@@ -165,7 +165,7 @@ def _attack(size, shape, setting) -> Row:
 
 
 def _generation(size, shape, setting) -> Row:
-  """Returns the row of greedy generation."""
+  """Return the row of greedy generation."""
   import jax
   import numpy as np
 
@@ -204,7 +204,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _mesh():
-  """Returns the mesh of the first device alone."""
+  """Return the mesh of the first device alone."""
   import jax
 
   from undo_jax.distributed import sharding
@@ -221,7 +221,7 @@ class _Work:
     self.mesh, self._key = _mesh(), jax.random.key(0)
 
   def compile(self) -> float:
-    """Compiles it and runs it once; returns the seconds of both."""
+    """Compile it and runs it once; return the seconds of both."""
     import jax
 
     start = time.perf_counter()
@@ -244,11 +244,11 @@ class _Work:
     return time.perf_counter() - start
 
   def __call__(self) -> None:
-    """Starts the program once more."""
+    """Start the program once more."""
     self.state, self._answer = self._compiled(self.state, *self._rest(), self._key)
 
   def wait(self) -> None:
-    """Returns when all that was started is done."""
+    """Return when all that was started is done."""
     import jax
 
     jax.block_until_ready((self.state, self._answer))
@@ -283,7 +283,7 @@ class _Trained(_Work):
     ).flops
 
   def use(self, step: Any, batch: Any) -> None:
-    """Takes a step, and the batch or batches of one call."""
+    """Take a step, and the batch or batches of one call."""
     import jax
 
     self.step, self.batch = step, batch

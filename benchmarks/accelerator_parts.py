@@ -43,7 +43,7 @@ class Part:
 def measure(
   part: Part, setting: Setting, directory: pathlib.Path, limit: float
 ) -> list[Row]:
-  """Runs a part for at most `limit` seconds.
+  """Run a part for at most `limit` seconds.
 
   Returns:
     Its rows; the last tells what ended it, if it did not come to its end.
@@ -82,7 +82,7 @@ def _work(part: Part, setting: Setting, path: pathlib.Path, log: pathlib.Path) -
   print(f"# {part.name}", flush=True)
 
   def report(row: Row) -> None:
-    """Hands a row over at once, since the process may be stopped."""
+    """Hand a row over at once, since the process may be stopped."""
     with open(path, "a") as file:
       file.write(json.dumps(row) + "\n")
 
@@ -97,7 +97,7 @@ def _work(part: Part, setting: Setting, path: pathlib.Path, log: pathlib.Path) -
 
 
 def _read(path: pathlib.Path) -> list[Row]:
-  """Returns the rows of a part; one that was cut off is not there."""
+  """Return the rows of a part; one that was cut off is not there."""
   rows = []
   for line in path.read_text().splitlines() if path.exists() else ():
     with contextlib.suppress(json.JSONDecodeError):

@@ -23,7 +23,7 @@ ATTENTIONS = {
 
 
 def torch(size: str, setting: Setting, report: Report) -> None:
-  """Times distillation of a size by the best attention, with the most rows that fit."""
+  """Time distillation of a size by the best attention, with the most rows that fit."""
   shape, row = SIZES[size], _row(size)
   missing = [name for name in ("torch", "transformers") if not common.version(name)]
   if missing:
@@ -46,7 +46,7 @@ def _is_there(platform: str) -> bool:
 
 
 def _best(shape: Size, setting: Setting) -> Row:
-  """Returns the row of the first attention and number of rows that run."""
+  """Return the row of the first attention and number of rows that run."""
   import torch
 
   refused = []
@@ -126,7 +126,7 @@ class Distillation:
     self._loss = torch.compile(self._divergence, dynamic=False)
 
   def __call__(self) -> None:
-    """Starts an update."""
+    """Start an update."""
     import torch
 
     self._loss(self._tokens).backward()
@@ -135,7 +135,7 @@ class Distillation:
     self._optimizer.zero_grad()
 
   def wait(self) -> None:
-    """Returns when all that was started is done."""
+    """Return when all that was started is done."""
     import torch
 
     if self._device == "cuda":

@@ -30,14 +30,14 @@ class Setting:
     self.batches = _batches(num_steps)
 
   def optimizer(self, learning_rate: float) -> Any:
-    """Returns the attack's optimizer settings with a learning rate."""
+    """Return the attack's optimizer settings with a learning rate."""
     from undo_jax.training.optimizers import OptimizerConfig
 
     return OptimizerConfig(learning_rate=learning_rate, num_steps=self.num_steps)
 
 
 def _problems():
-  """Returns the tasks and the encoded evaluation problems."""
+  """Return the tasks and the encoded evaluation problems."""
   import jax
 
   from undo_jax.data import arithmetic, tokenizers
@@ -56,7 +56,7 @@ def _problems():
 
 
 def _batches(num_steps):
-  """Returns forget batches with the leading axes [evaluations, updates]."""
+  """Return forget batches with the leading axes [evaluations, updates]."""
   import jax
   import numpy as np
 

@@ -46,7 +46,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Where to write all results as JSO
 
 
 def caller(setting: Setting, num_models: int) -> Any:
-  """Returns a function that attacks so many models: (seconds, first one's weights)."""
+  """Return a function that attacks so many models: (seconds, first one's weights)."""
   import jax
   import numpy as np
 
@@ -80,7 +80,7 @@ def caller(setting: Setting, num_models: int) -> Any:
 
 
 def compare() -> list[dict[int, float]]:
-  """Returns the milliseconds of each round by the number of models."""
+  """Return the milliseconds of each round by the number of models."""
   import jax
   import numpy as np
 
@@ -110,7 +110,7 @@ def compare() -> list[dict[int, float]]:
 
 
 def row(rounds: list[dict[int, float]], size: int) -> list[str]:
-  """Returns the times of one size as a row of the table; see `HEADER`."""
+  """Return the times of one size as a row of the table; see `HEADER`."""
   times = [each[size] for each in rounds]
   gain = min(each[1] for each in rounds) / min(times)
   return [
@@ -122,7 +122,7 @@ def row(rounds: list[dict[int, float]], size: int) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-  """Prints the table of the sizes."""
+  """Print the table of the sizes."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("psutil")

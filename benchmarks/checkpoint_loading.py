@@ -29,7 +29,7 @@ WIDTH, MLP_WIDTH, VOCABULARY = 1024, 4096, 160_000
 
 
 def write(directory: pathlib.Path, size: float, dtype: str) -> None:
-  """Writes a checkpoint of at least `size` bytes."""
+  """Write a checkpoint of at least `size` bytes."""
   import jax
 
   from undo_jax.models import huggingface
@@ -56,7 +56,7 @@ def write(directory: pathlib.Path, size: float, dtype: str) -> None:
 
 
 def load(directory: str) -> dict[str, float]:
-  """Loads the checkpoint and reports bytes and seconds."""
+  """Load the checkpoint and reports bytes and seconds."""
   import jax
 
   from undo_jax.models import huggingface
@@ -71,14 +71,14 @@ def load(directory: str) -> dict[str, float]:
 
 
 def _peak() -> int:
-  """Returns the largest resident memory so far, from /proc, in bytes."""
+  """Return the largest resident memory so far, from /proc, in bytes."""
   status = pathlib.Path("/proc/self/status").read_text()
   (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
   return 1024 * int(line.split()[1])
 
 
 def main(argv: list[str]) -> None:
-  """Writes a checkpoint, loads it in another process and prints the figures."""
+  """Write a checkpoint, load it in another process and print the figures."""
   del argv
   if _WORKER.value is not None:
     print(json.dumps(load(_WORKER.value)))

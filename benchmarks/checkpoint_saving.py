@@ -59,7 +59,7 @@ class Training:
     self._batch = sharding.put_batch(common.batch_of(tokens), mesh)
 
   def update(self) -> float:
-    """Does one update to its end; returns its seconds."""
+    """Do one update to its end; return its seconds."""
     import jax
 
     start = time.perf_counter()
@@ -69,7 +69,7 @@ class Training:
 
 
 def measure(training: Training, directory: pathlib.Path) -> Iterator[dict[str, Any]]:
-  """Saves by turns in both ways; yields what each save took."""
+  """Save by turns in both ways; yield what each save took."""
   from undo_jax.training.checkpointing import Checkpoints
 
   checkpoints = Checkpoints(directory)
@@ -108,7 +108,7 @@ HEADER = (
 
 
 def row(way: str, found: list[dict[str, Any]]) -> list[str]:
-  """Returns a row of the table."""
+  """Return a row of the table."""
   own = [each for each in found if each["way"] == way]
   updates = [seconds for each in own for seconds in each["updates"]]
   return [
@@ -122,7 +122,7 @@ def row(way: str, found: list[dict[str, Any]]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-  """Prints the table of both ways."""
+  """Print the table of both ways."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("psutil")

@@ -43,7 +43,7 @@ class Stopwatch:
 
 
 def _busy_seconds():
-  """Returns the seconds that all cores together were busy since boot."""
+  """Return the seconds that all cores together were busy since boot."""
   import psutil
 
   times = psutil.cpu_times()
@@ -59,7 +59,7 @@ def _own_seconds():
 
 
 def require(*packages: str) -> None:
-  """Exits with one clear line if a package of the extra `bench` is missing."""
+  """Exit with one clear line if a package of the extra `bench` is missing."""
   missing = [name for name in packages if version(name) is None]
   if missing:
     sys.exit(
@@ -69,7 +69,7 @@ def require(*packages: str) -> None:
 
 
 def version(package: str) -> str | None:
-  """Returns the installed version of a package, or None."""
+  """Return the installed version of a package, or None."""
   try:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:
@@ -77,7 +77,7 @@ def version(package: str) -> str | None:
 
 
 def num_cores() -> int:
-  """Returns the number of cores that this process may use."""
+  """Return the number of cores that this process may use."""
   return (
     len(os.sched_getaffinity(0))
     if hasattr(os, "sched_getaffinity")
@@ -86,7 +86,7 @@ def num_cores() -> int:
 
 
 def find_tcmalloc() -> str | None:
-  """Returns what LD_PRELOAD needs to load tcmalloc, or None if it is not there."""
+  """Return what LD_PRELOAD needs to load tcmalloc, or None if it is not there."""
   found = ctypes.util.find_library("tcmalloc_minimal")
   if found:
     return found
@@ -98,7 +98,7 @@ def find_tcmalloc() -> str | None:
 
 
 def available_allocators(chosen: Sequence[str]) -> list[str]:
-  """Returns the chosen allocators that this machine has; says which it lacks."""
+  """Return the chosen allocators that this machine has; say which it lacks."""
   available = list(chosen)
   if "tcmalloc" in available and find_tcmalloc() is None:
     print(
@@ -111,7 +111,7 @@ def available_allocators(chosen: Sequence[str]) -> list[str]:
 
 
 def use_cpu() -> None:
-  """Keeps JAX in this process and in the workers to the CPU."""
+  """Keep JAX in this process and in the workers to the CPU."""
   import jax
 
   jax.config.update("jax_platforms", "cpu")
@@ -119,7 +119,7 @@ def use_cpu() -> None:
 
 
 def as_launched() -> None:
-  """Sets this process's allocator as the library's launcher does.
+  """Set this process's allocator as the library's launcher does.
 
   For the start of a process, which starts anew; see `allocator.use_huge_pages`.
   """
@@ -130,14 +130,14 @@ def as_launched() -> None:
 
 
 def draw_tokens(vocab_size: int, shape: tuple[int, ...], seed: int) -> Any:
-  """Returns token ids, int32, the same for every side."""
+  """Return token ids, int32, the same for every side."""
   import numpy as np
 
   return np.random.default_rng(seed).integers(0, vocab_size, shape, dtype=np.int32)
 
 
 def batch_of(tokens: Any) -> dict[str, Any]:
-  """Returns rows [..., L + 1] as a batch of which every target counts."""
+  """Return rows [..., L + 1] as a batch of which every target counts."""
   import numpy as np
 
   targets = tokens[..., 1:]
@@ -149,7 +149,7 @@ def batch_of(tokens: Any) -> dict[str, Any]:
 
 
 def checkpoint_directory(path: str | None) -> pathlib.Path:
-  """Returns the directory of the flag `checkpoint`.
+  """Return the directory of the flag `checkpoint`.
 
   Raises:
     UsageError: if it holds no checkpoint of Hugging Face's format.
@@ -164,7 +164,7 @@ def checkpoint_directory(path: str | None) -> pathlib.Path:
 def run_worker(
   module: str, arguments: Mapping[str, Any], *, allocator: str = "default"
 ) -> dict[str, Any]:
-  """Runs a module's worker in a fresh process and returns what it reports.
+  """Run a module's worker in a fresh process and return what it reports.
 
   Args:
     module: name of the module; it gets the arguments as flags, and the flag
@@ -200,7 +200,7 @@ def run_undisturbed(
   allocator: str = "default",
   patience: float = 0.0,
 ) -> dict[str, Any]:
-  """Runs a worker, and again while others disturb it; see `run_worker`.
+  """Run a worker, and again while others disturb it; see `run_worker`.
 
   Args:
     module: see `run_worker`, and there for the arguments and the allocator.
@@ -219,7 +219,7 @@ def run_undisturbed(
 
 
 def _wait_for_idle(end):
-  """Waits until the machine is idle for two seconds, but not longer than `end`."""
+  """Wait until the machine is idle for two seconds, but not longer than `end`."""
   import psutil
 
   idle_seconds = 0
@@ -229,12 +229,12 @@ def _wait_for_idle(end):
 
 
 def report(path: str, answer: Mapping[str, Any]) -> None:
-  """Hands a worker's answer to its parent."""
+  """Hand a worker's answer to its parent."""
   pathlib.Path(path).write_text(json.dumps(answer))
 
 
 def _environment(allocator):
-  """Returns this process's environment without what would blur a comparison."""
+  """Return this process's environment without what would blur a comparison."""
   unwanted = ("GLIBC_", "MALLOC_", "LD_PRELOAD", "JAX_COMPILATION_CACHE_", "XLA_FLAGS")
   environment = {
     name: value for name, value in os.environ.items() if not name.startswith(unwanted)
@@ -248,7 +248,7 @@ def _environment(allocator):
 
 
 def describe(packages: Sequence[str]) -> dict[str, Any]:
-  """Returns machine, versions, commit, command and date."""
+  """Return machine, versions, commit, command and date."""
   return {
     "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     "cpu": _cpu_name(),
@@ -283,7 +283,7 @@ def _memory_gib():
 
 
 def _commit():
-  """Returns the commit, marked where the measured code differs from it."""
+  """Return the commit, marked where the measured code differs from it."""
   commit = _git("rev-parse", "--short=12", "HEAD")
   changed = _git("status", "--porcelain", "undo_jax", "configs")
   return f"{commit} with uncommitted changes" if changed else commit
@@ -298,13 +298,13 @@ def _git(*arguments):
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-  """Returns "median (min..max)"."""
+  """Return "median (min..max)"."""
   median, low, high = statistics.median(values), min(values), max(values)
   return f"{median:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})"
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:
-  """Returns what `describe` found as Markdown lines."""
+  """Return what `describe` found as Markdown lines."""
   versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
   return "\n".join(
     [
@@ -318,6 +318,6 @@ def machine_text(machine: Mapping[str, Any]) -> str:
 
 
 def write_json(path: str | None, content: Mapping[str, Any]) -> None:
-  """Writes the content to the path, if there is one."""
+  """Write the content to the path, if there is one."""
   if path:
     pathlib.Path(path).write_text(json.dumps(content, indent=2) + "\n")

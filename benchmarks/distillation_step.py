@@ -88,7 +88,7 @@ _REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.
 
 
 def write_inputs(path: pathlib.Path, size: Size) -> None:
-  """Writes the weights of teacher and student and a batch, as one .npz file."""
+  """Write the weights of teacher and student and a batch, as one .npz file."""
   import jax
   import numpy as np
 
@@ -107,7 +107,7 @@ def write_inputs(path: pathlib.Path, size: Size) -> None:
 
 
 def read_inputs(path: str) -> dict[str, Any]:
-  """Returns {"teacher": weights, "student": weights, "inputs": tokens}, nested."""
+  """Return {"teacher": weights, "student": weights, "inputs": tokens}, nested."""
   import numpy as np
 
   tree: dict[str, Any] = {}
@@ -159,7 +159,7 @@ class JaxSide:
     self.state = training.create(student)
 
   def logits(self) -> Any:
-    """Returns the student's logits as a NumPy array."""
+    """Return the student's logits as a NumPy array."""
     import jax
     import numpy as np
 
@@ -169,13 +169,13 @@ class JaxSide:
     return np.asarray(apply(self.state.params, self._batch["inputs"]).logits)
 
   def weights(self) -> dict[str, Any]:
-    """Returns the student's weights under transformers' names, as NumPy arrays."""
+    """Return the student's weights under transformers' names, as NumPy arrays."""
     import jax
 
     return torch_weights(jax.device_get(self.state.params))
 
   def step(self) -> tuple[float, float]:
-    """Does one step to its end; returns the loss before it and its gradient's norm."""
+    """Do one step to its end; return the loss before it and its gradient's norm."""
     import jax
 
     self.state, metrics = self._step(self.state, self._frozen, self._batch, self._key)
@@ -204,18 +204,18 @@ class TorchSide:
       self._loss = torch.compile(self._divergence, dynamic=False)
 
   def logits(self) -> Any:
-    """Returns the student's logits as a NumPy array."""
+    """Return the student's logits as a NumPy array."""
     import torch
 
     with torch.no_grad():
       return self.student(self._tokens, use_cache=False).logits.numpy()
 
   def weights(self) -> dict[str, Any]:
-    """Returns the student's weights as NumPy arrays."""
+    """Return the student's weights as NumPy arrays."""
     return {name: x.numpy() for name, x in self.student.state_dict().items()}
 
   def step(self) -> tuple[float, float]:
-    """Does one step; returns the loss before it and its gradient's norm."""
+    """Do one step; return the loss before it and its gradient's norm."""
     loss = self._loss(self._tokens)
     return pytorch.update(loss, self.student, self._optimizer)
 
@@ -228,7 +228,7 @@ class TorchSide:
 
 
 def torch_model(config: ModelConfig, params: dict[str, Any]) -> Any:
-  """Returns transformers' Gemma 2 with the given weights."""
+  """Return transformers' Gemma 2 with the given weights."""
   import torch
   import transformers
 
@@ -241,7 +241,7 @@ def torch_model(config: ModelConfig, params: dict[str, Any]) -> Any:
 
 
 def torch_weights(params: dict[str, Any]) -> dict[str, Any]:
-  """Returns undo_jax's weights under transformers' names, matrices transposed."""
+  """Return undo_jax's weights under transformers' names, matrices transposed."""
   layers = params["layers"]
   kernels = {
     "self_attn.q_proj": layers["attention"]["query"],
@@ -275,14 +275,14 @@ def torch_weights(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def side_of(name: str, size: Size, inputs: dict[str, Any]) -> Any:
-  """Returns a side, ready for its first step."""
+  """Return a side, ready for its first step."""
   if name == "undo_jax":
     return JaxSide(size, inputs)
   return TorchSide(size, inputs, is_compiled=name == "compiled")
 
 
 def check(size: Size, inputs: dict[str, Any]) -> dict[str, dict[str, float]]:
-  """Asserts that all sides do the same work; returns the others' differences."""
+  """Assert that all sides do the same work; return the others' differences."""
   ours = side_of("undo_jax", size, inputs)
   logits = ours.logits()
   steps = [ours.step() for _ in range(CHECKED_STEPS)]
@@ -298,7 +298,7 @@ def check(size: Size, inputs: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _logits_apart(name, ours, theirs):
-  """Returns the largest difference of two sides' logits."""
+  """Return the largest difference of two sides' logits."""
   import numpy as np
 
   largest = float(np.max(np.abs(ours - theirs)))
@@ -308,7 +308,7 @@ def _logits_apart(name, ours, theirs):
 
 
 def _steps_apart(name, ours, theirs):
-  """Returns by what share losses and gradient norms of the first steps differ."""
+  """Return by what share losses and gradient norms of the first steps differ."""
   found = {}
   for index, what in enumerate(("loss", "gradient_norm")):
     pairs = [(a[index], b[index]) for a, b in zip(ours, theirs, strict=True)]
@@ -319,7 +319,7 @@ def _steps_apart(name, ours, theirs):
 
 
 def _updates_apart(name, inputs, ours, theirs):
-  """Returns the distance of two sides' weights over the way that one has gone.
+  """Return the distance of two sides' weights over the way that one has gone.
 
   Adam's first updates are nearly signs: an entry whose gradient is rounding noise may
   go either way, so it is the whole that must agree.
@@ -336,7 +336,7 @@ def _updates_apart(name, inputs, ours, theirs):
 
 
 def measure(side: Any, num_steps: int) -> dict[str, Any]:
-  """Returns the milliseconds of every step, and what others used of the machine."""
+  """Return the milliseconds of every step, and what others used of the machine."""
   for _ in range(5):  # Compilation, and the allocator's growth.
     side.step()
   times = []
@@ -368,7 +368,7 @@ def work(name: str, size: Size) -> dict[str, Any]:
 
 
 def compare(name: str, inputs: pathlib.Path, allocator: str) -> dict[str, Any]:
-  """Runs all rounds of a size with an allocator."""
+  """Run all rounds of a size with an allocator."""
   arguments = {"sizes": name, "inputs": inputs, "allocator": allocator}
   if _STEPS.value:
     arguments["steps"] = _STEPS.value
@@ -401,7 +401,7 @@ def _median(answer):
 
 
 def row(result: dict[str, Any]) -> list[str]:
-  """Returns a result as a row of the table; see `HEADER`."""
+  """Return a result as a row of the table; see `HEADER`."""
   size, rounds = SIZES[result["size"]], result["rounds"]
   medians = {side: [_median(found[side]) for found in rounds] for side in SIDES}
   ours, *others = (medians[side] for side in SIDES)
@@ -431,7 +431,7 @@ HEADER = (
 
 
 def main(argv: list[str]) -> None:
-  """Prints the table of all sizes and allocators."""
+  """Print the table of all sizes and allocators."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("torch", "transformers", "psutil")

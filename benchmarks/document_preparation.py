@@ -43,7 +43,7 @@ PACKAGES = ["numpy", "tokenizers", "tensorflow-datasets", "array-record"]
 
 
 def generate(directory: pathlib.Path, size: float, small: float) -> None:
-  """Writes all.jsonl and its beginning, small.jsonl, of at least these bytes."""
+  """Write all.jsonl and its beginning, small.jsonl, of at least these bytes."""
   rng = np.random.default_rng(0)
   letters = np.array(list("etaoinshrdlucmfwypvbgkqjxz"))
   lengths = 1 + rng.poisson(4.5, NUM_WORDS)
@@ -70,7 +70,7 @@ def generate(directory: pathlib.Path, size: float, small: float) -> None:
 
 
 def measure() -> None:
-  """Prepares the corpus and reports rate and memory; runs in a process of its own."""
+  """Prepare the corpus and reports rate and memory; runs in a process of its own."""
   common.as_launched()
   from undo_jax.data.documents import preparation
   from undo_jax.utils import environment
@@ -106,7 +106,7 @@ def measure() -> None:
 
 
 def run(directory: pathlib.Path, tokenizer: str, corpus: str, workers: int):
-  """Returns what `measure` reports, and removes what it wrote."""
+  """Return what `measure` reports, and remove what it wrote."""
   output = directory / "output"
   try:
     return common.run_worker(
@@ -124,7 +124,7 @@ def run(directory: pathlib.Path, tokenizer: str, corpus: str, workers: int):
 
 
 def train(directory: pathlib.Path) -> str:
-  """Trains a BPE tokenizer of 8000 ids on the corpus's beginning; returns its name."""
+  """Train a BPE tokenizer of 8000 ids on the corpus's beginning; return its name."""
   from undo_jax.data.tokenizers import training as tokenizer_training
 
   with open(directory / "all.jsonl") as file:
@@ -138,7 +138,7 @@ def train(directory: pathlib.Path) -> str:
 
 
 def main(argv: list[str]) -> None:
-  """Measures and prints a table."""
+  """Measure and print a table."""
   del argv
   if _REPORT.value is not None:
     measure()

@@ -25,7 +25,7 @@ SIZE = 8192
 
 
 def programs(mesh):
-  """Yields (name, program, arguments, FLOPs, bytes a chip sends, chips that share)."""
+  """Yield (name, program, arguments, FLOPs, bytes a chip sends, chips that share)."""
 
   def square(*axes, leading=()):
     where = jax.NamedSharding(mesh, jax.P(*(None for _ in leading), *axes))

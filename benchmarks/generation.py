@@ -80,7 +80,7 @@ _REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.
 
 
 def write_inputs(directory: pathlib.Path, size: Size) -> None:
-  """Writes a checkpoint of random weights, and prompts.npz beside it."""
+  """Write a checkpoint of random weights, and prompts.npz beside it."""
   import jax
   import numpy as np
 
@@ -98,7 +98,7 @@ def write_inputs(directory: pathlib.Path, size: Size) -> None:
 
 
 def read_prompts(directory: pathlib.Path) -> tuple[Any, Any]:
-  """Returns tokens [B, L] int32 and valid [B, L] bool."""
+  """Return tokens [B, L] int32 and valid [B, L] bool."""
   import numpy as np
 
   with np.load(directory / "prompts.npz") as file:
@@ -118,7 +118,7 @@ class JaxSide:
     self._generate = make_generate(Decoder(config), num_tokens=size.num_tokens)
 
   def call(self) -> Any:
-    """Generates once, to its end; returns the tokens [B, T]."""
+    """Generate once, to its end; return the tokens [B, T]."""
     import numpy as np
 
     return np.asarray(self._generate(self._params, *self._prompts).tokens_BxT)
@@ -137,12 +137,12 @@ class TorchSide:
     self._prompts = torch.from_numpy(tokens).long(), torch.from_numpy(valid).long()
 
   def call(self) -> Any:
-    """Generates once; returns the tokens [B, T]."""
+    """Generate once; return the tokens [B, T]."""
     return pytorch.generate(self._model, *self._prompts, self._num_tokens)
 
 
 def check(size: Size, directory: pathlib.Path) -> dict[str, Any]:
-  """Asserts that both sides generate the same tokens; returns how many, how varied."""
+  """Assert that both sides generate the same tokens; return how many, how varied."""
   import numpy as np
 
   ours, theirs = JaxSide(size, directory).call(), TorchSide(size, directory).call()
@@ -153,7 +153,7 @@ def check(size: Size, directory: pathlib.Path) -> dict[str, Any]:
 
 
 def measure(side: Any, num_calls: int) -> dict[str, Any]:
-  """Returns the milliseconds of every call, and what others used of the machine."""
+  """Return the milliseconds of every call, and what others used of the machine."""
   for _ in range(2):  # Compilation, and the allocator's growth.
     side.call()
   times = []
@@ -177,7 +177,7 @@ def work(name: str, size: Size) -> dict[str, Any]:
 
 
 def compare(name: str, inputs: pathlib.Path) -> dict[str, Any]:
-  """Runs all rounds of a size."""
+  """Run all rounds of a size."""
   arguments: dict[str, Any] = {"sizes": name, "inputs": inputs}
   if _CALLS.value:
     arguments["calls"] = _CALLS.value
@@ -201,7 +201,7 @@ def compare(name: str, inputs: pathlib.Path) -> dict[str, Any]:
 
 
 def row(result: dict[str, Any]) -> list[str]:
-  """Returns a result as a row of the table; see `HEADER`."""
+  """Return a result as a row of the table; see `HEADER`."""
   size = SIZES[result["size"]]
   medians = {
     side: [statistics.median(r[side]["milliseconds"]) for r in result["rounds"]]
@@ -232,7 +232,7 @@ HEADER = (
 
 
 def main(argv: list[str]) -> None:
-  """Prints the table of all sizes."""
+  """Print the table of all sizes."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("torch", "transformers", "psutil")

@@ -37,7 +37,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Where to write all results as JSO
 
 
 def environment_alone(observed: bool) -> Any:
-  """Returns a function that takes STEPS steps in all environments."""
+  """Return a function that takes STEPS steps in all environments."""
   import jax
   import jax.numpy as jnp
 
@@ -66,7 +66,7 @@ def environment_alone(observed: bool) -> Any:
 
 
 def training(size: str, members: int, updates: int) -> tuple[Any, int, int]:
-  """Returns a function that trains, its environment steps and its FLOPs."""
+  """Return a function that trains, its environment steps and its FLOPs."""
   import jax
   import jax.numpy as jnp
 
@@ -87,7 +87,7 @@ def training(size: str, members: int, updates: int) -> tuple[Any, int, int]:
 
 
 def measure() -> dict[str, list[dict[str, float]]]:
-  """Returns seconds, steps, FLOPs and the peak beside them of every round."""
+  """Return seconds, steps, FLOPs and the peak beside them of every round."""
   from undo_jax.hardware.matmul import matmul_flops_per_second
 
   steps = ENVIRONMENTS * STEPS
@@ -111,7 +111,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
 
 
 def rows(found: dict[str, list[dict[str, float]]]) -> list[list[str]]:
-  """Returns the rows of the table."""
+  """Return the rows of the table."""
   table = []
   for name, rounds in found.items():
     speeds = [r["steps"] / r["seconds"] / 1e6 for r in rounds]
@@ -127,7 +127,7 @@ HEADER = ("way", "M steps a second (min..max)", "% of the matmul peak (min..max)
 
 
 def main(argv: list[str]) -> None:
-  """Prints the table."""
+  """Print the table."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("psutil")

@@ -39,7 +39,7 @@ LOSSES = {
 
 
 def program(loss, chunk: int | None):
-  """Returns the loss of (weights, hidden states) and a teacher's, and its gradient."""
+  """Return the loss of (weights, hidden states) and a teacher's, and its gradient."""
   decoder = Decoder(PRESETS["gemma2_2b"])
 
   def logits(params, hidden):
@@ -55,7 +55,7 @@ def program(loss, chunk: int | None):
 
 
 def arguments(mesh, rows: int, length: int = 1024) -> tuple[Any, ...]:
-  """Returns the shapes of the program's arguments."""
+  """Return the shapes of the program's arguments."""
   config = PRESETS["gemma2_2b"]
 
   def shape(sizes, dtype, *axes):

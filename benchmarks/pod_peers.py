@@ -57,7 +57,7 @@ class Part:
 
 
 def ours(devices, chip) -> list[Part]:
-  """The step of UNDO's distillation in configs/pods.py."""
+  """Return the step of UNDO's distillation in configs/pods.py."""
   changes = {"remat": _REMAT.value} if _REMAT.value else {}
   lowered = slices.distillation(
     devices,
@@ -321,7 +321,7 @@ class _Nnx:
 
 
 def _place(module, mesh, shardings=None) -> None:
-  """Gives the module's shapes the places that its variables' metadata name."""
+  """Give the module's shapes the places that its variables' metadata name."""
   from flax import nnx
 
   state = nnx.state(module)
@@ -341,7 +341,7 @@ def _place(module, mesh, shardings=None) -> None:
 
 
 def _held(module) -> int:
-  """Returns the bytes of a chip in which a module's arrays lie."""
+  """Return the bytes of a chip in which a module's arrays lie."""
   from flax import nnx
 
   return sum(
@@ -362,12 +362,12 @@ def _size(shape) -> int:
 
 
 def line(small: float, large: float, steps: float) -> float:
-  """Returns the value after `steps` times the way from `small` to `large`."""
+  """Return the value after `steps` times the way from `small` to `large`."""
   return small + steps * (large - small)
 
 
 def continued(small: Estimate, large: Estimate, steps: float) -> Estimate:
-  """Returns the estimate that goes on in a line from two others.
+  """Return the estimate that goes on in a line from two others.
 
   Raises:
     ValueError: if one of them was refused: then the whole is too.
@@ -415,7 +415,7 @@ def main(argv):
 
 
 def summary(parts: list[Part]) -> str:
-  """Returns what an update takes with all its programs."""
+  """Return what an update takes with all its programs."""
   refused = [part.found.refusal for part in parts if part.found.refusal]
   if refused:
     return f"an update: does not fit: {refused[0]}"

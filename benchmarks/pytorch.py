@@ -8,7 +8,7 @@ from undo_jax.models.config import ModelConfig
 
 
 def load(directory: pathlib.Path) -> Any:
-  """Returns transformers' model of a checkpoint, float32, on all cores."""
+  """Return transformers' model of a checkpoint, float32, on all cores."""
   import torch
   import transformers
 
@@ -19,7 +19,7 @@ def load(directory: pathlib.Path) -> Any:
 
 
 def gemma2_config(config: ModelConfig, attention: str = "eager") -> Any:
-  """Returns transformers' config of a model, with one of its kinds of attention."""
+  """Return transformers' config of a model, with one of its kinds of attention."""
   import transformers
 
   c = config
@@ -44,12 +44,12 @@ def gemma2_config(config: ModelConfig, attention: str = "eager") -> Any:
 
 
 def logits(model: Any, tokens: Any) -> Any:
-  """Returns the logits [B, L, V] of tokens [B, L]."""
+  """Return the logits [B, L, V] of tokens [B, L]."""
   return model(input_ids=tokens, use_cache=False).logits
 
 
 def cross_entropy(model: Any, rows: Any, reduction: str = "mean") -> Any:
-  """Returns the cross-entropy of rows [B, L + 1], or that of every token [B * L]."""
+  """Return the cross-entropy of rows [B, L + 1], or that of every token [B * L]."""
   from torch.nn import functional
 
   return functional.cross_entropy(
@@ -60,7 +60,7 @@ def cross_entropy(model: Any, rows: Any, reduction: str = "mean") -> Any:
 
 
 def forward_kl(student: Any, teacher: Any) -> Any:
-  """Returns KL(teacher || student) of logits [B, L, V], the mean over positions."""
+  """Return KL(teacher || student) of logits [B, L, V], the mean over positions."""
   from torch.nn import functional
 
   log_p_T = functional.log_softmax(teacher, dim=-1)
@@ -70,7 +70,7 @@ def forward_kl(student: Any, teacher: Any) -> Any:
 
 
 def update(loss: Any, model: Any, optimizer: Any) -> tuple[float, float]:
-  """Trains on a loss, clipped to norm 1; returns the loss and its gradient's norm."""
+  """Train on a loss, clipped to norm 1; return the loss and its gradient's norm."""
   import torch
 
   loss.backward()
@@ -81,7 +81,7 @@ def update(loss: Any, model: Any, optimizer: Any) -> tuple[float, float]:
 
 
 def generate(model: Any, tokens: Any, valid: Any, num_tokens: int, **how: Any) -> Any:
-  """Appends tokens greedily to prompts [B, L]; returns them as NumPy's [B, T].
+  """Append tokens greedily to prompts [B, L]; return them as NumPy's [B, T].
 
   Args:
     model: transformers'; its generation_config must name no token that ends a row.

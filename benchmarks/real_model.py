@@ -135,7 +135,7 @@ class JaxSide:
     self._inputs = Inputs(self._model.vocab_size)
 
   def unlearn(self) -> Call:
-    """Returns an update of GradDiff, which answers its loss."""
+    """Return an update of GradDiff, which answers its loss."""
     batch = {
       name: common.batch_of(getattr(self._inputs, name))
       for name in ("forget", "retain")
@@ -144,7 +144,7 @@ class JaxSide:
     return self._training("grad_diff", options, self._load(), {}, batch)
 
   def distill(self) -> Call:
-    """Returns an update of distillation, which answers its loss."""
+    """Return an update of distillation, which answers its loss."""
     import jax
 
     from undo_jax.running import programs
@@ -156,7 +156,7 @@ class JaxSide:
     return self._training("forward_kl", (), student, frozen, batch)
 
   def attack(self) -> Call:
-    """Returns updates of relearning with their scores, which are the answer."""
+    """Return updates of relearning with their scores, which are the answer."""
     import jax
 
     from undo_jax.distributed import sharding
@@ -180,7 +180,7 @@ class JaxSide:
     return call
 
   def evaluate(self) -> Call:
-    """Returns the scores of held-out rows, which are the answer."""
+    """Return the scores of held-out rows, which are the answer."""
     from undo_jax.running import programs
 
     evaluate = programs.evaluate(self._model, self._mesh, "language", (), 2 * ROWS)
@@ -193,7 +193,7 @@ class JaxSide:
     return call
 
   def generate(self) -> Call:
-    """Returns greedy generation, which answers the tokens [B, T]."""
+    """Return greedy generation, which answers the tokens [B, T]."""
     import numpy as np
 
     from undo_jax.models.decoder import Decoder
@@ -265,13 +265,13 @@ class TorchSide:
     )
 
   def unlearn(self) -> Call:
-    """Returns an update of GradDiff, which answers its loss."""
+    """Return an update of GradDiff, which answers its loss."""
     loss = self._compile(functools.partial(pytorch.cross_entropy, self._model))
     forget, retain = _tensor(self._inputs.forget), _tensor(self._inputs.retain)
     return lambda: [self._update(loss(retain) - loss(forget))]
 
   def distill(self) -> Call:
-    """Returns an update of distillation, which answers its loss."""
+    """Return an update of distillation, which answers its loss."""
     import torch
 
     teacher = pytorch.load(self._directory).eval()
@@ -288,7 +288,7 @@ class TorchSide:
     return lambda: [self._update(loss(tokens))]
 
   def attack(self) -> Call:
-    """Returns updates of relearning with their scores, which are the answer."""
+    """Return updates of relearning with their scores, which are the answer."""
     loss = self._compile(functools.partial(pytorch.cross_entropy, self._model))
     batches, score = _tensor(self._inputs.relearned), self._scores(self._inputs.scored)
 
@@ -300,12 +300,12 @@ class TorchSide:
     return call
 
   def evaluate(self) -> Call:
-    """Returns the scores of held-out rows, which are the answer."""
+    """Return the scores of held-out rows, which are the answer."""
     self._model.eval()
     return self._scores(self._inputs.held_out)
 
   def generate(self) -> Call:
-    """Returns greedy generation, which answers the tokens [B, T]."""
+    """Return greedy generation, which answers the tokens [B, T]."""
     import torch
 
     self._model.eval().generation_config.eos_token_id = None  # Rows of full length.
@@ -322,7 +322,7 @@ class TorchSide:
     return torch.compile(function, dynamic=False) if self._is_compiled else function
 
   def _scores(self, groups):
-    """Returns what computes the mean cross-entropy of each group of rows."""
+    """Return what computes the mean cross-entropy of each group of rows."""
     import numpy as np
     import torch
 
@@ -343,7 +343,7 @@ def _tensor(tokens):
 
 
 def _static():
-  """Returns the arguments by which transformers compiles the steps of `generate`."""
+  """Return the arguments by which transformers compiles the steps of `generate`."""
   import transformers
 
   config: Any = transformers.CompileConfig(mode="default")
@@ -369,7 +369,7 @@ def work(side: str, kind: str, directory: pathlib.Path) -> dict[str, Any]:
 
 
 def measure(call: Call) -> dict[str, Any]:
-  """Returns the seconds of every call, what compiling took, and all answers."""
+  """Return the seconds of every call, what compiling took, and all answers."""
   first, answers = timed(call, WARM_UP)
   with common.Stopwatch() as watch:
     seconds, more = timed(call, int(_CALLS.value or 0))
@@ -382,7 +382,7 @@ def measure(call: Call) -> dict[str, Any]:
 
 
 def timed(call: Call, num_calls: int) -> tuple[list[float], list[Any]]:
-  """Returns the seconds and the answer of every call."""
+  """Return the seconds and the answer of every call."""
   import numpy as np
 
   seconds, answers = [], []
@@ -398,7 +398,7 @@ def timed(call: Call, num_calls: int) -> tuple[list[float], list[Any]]:
 
 
 def compare(kind: str) -> list[dict[str, Any]]:
-  """Runs all rounds of a kind; returns for each the answer of every side."""
+  """Run all rounds of a kind; return for each the answer of every side."""
   arguments = {
     "checkpoint": pathlib.Path(str(_CHECKPOINT.value)).resolve(),
     "kinds": kind,
@@ -419,7 +419,7 @@ def compare(kind: str) -> list[dict[str, Any]]:
 
 
 def summary(kind: str, found: dict[str, dict[str, Any]]) -> str:
-  """Returns a round in one line; asserts that all sides did the same work."""
+  """Return a round in one line; assert that all sides did the same work."""
   speeds = ", ".join(f"{side} {speed(kind, x):,.1f}" for side, x in found.items())
   others = max(answer["others"] for answer in found.values())
   return (
@@ -429,7 +429,7 @@ def summary(kind: str, found: dict[str, dict[str, Any]]) -> str:
 
 
 def apart(kind: str, found: dict[str, dict[str, Any]]) -> float:
-  """Returns by how much the sides' answers differ at most.
+  """Return by how much the sides' answers differ at most.
 
   Raises:
     AssertionError: if that is more than TOLERANCE, or of tokens 1 - EQUAL.
@@ -451,7 +451,7 @@ def apart(kind: str, found: dict[str, dict[str, Any]]) -> float:
 
 
 def speed(kind: str, answer: dict[str, Any]) -> float:
-  """Returns the tokens a second of a process, by its median call."""
+  """Return the tokens a second of a process, by its median call."""
   return TOKENS[kind] / statistics.median(answer["seconds"])
 
 
@@ -467,7 +467,7 @@ HEADER = (
 
 
 def rows_of(kind: str, rounds: list[dict[str, Any]]) -> list[list[str]]:
-  """Returns the rows of the table, a side each; see HEADER."""
+  """Return the rows of the table, a side each; see HEADER."""
   most = max(apart(kind, found) for found in rounds)
   return [
     [
@@ -484,7 +484,7 @@ def rows_of(kind: str, rounds: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def ratios(kind: str, rounds: list[dict[str, Any]]) -> str:
-  """Returns our speed over that of the round's faster other side, with its spread."""
+  """Return our speed over that of the round's faster other side, with its spread."""
   values = []
   for found in rounds:
     speeds = {side: speed(kind, answer) for side, answer in found.items()}
@@ -495,7 +495,7 @@ def ratios(kind: str, rounds: list[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str]) -> None:
-  """Prints the table of all kinds and sides."""
+  """Print the table of all kinds and sides."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   directory = common.checkpoint_directory(_CHECKPOINT.value)

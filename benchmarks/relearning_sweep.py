@@ -58,7 +58,7 @@ _REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.
 
 
 def one_program(setting: Setting) -> Any:
-  """Returns the sweep as the library's attack stage runs it."""
+  """Return the sweep as the library's attack stage runs it."""
   import jax
   import numpy as np
 
@@ -86,7 +86,7 @@ def one_program(setting: Setting) -> Any:
 
 
 def loop(setting: Setting) -> Any:
-  """Returns a loop over rates; the step takes the rate in its state."""
+  """Return a loop over rates; the step takes the rate in its state."""
   import jax
   import optax
 
@@ -106,7 +106,7 @@ def loop(setting: Setting) -> Any:
 
 
 def recompiling(setting: Setting) -> Any:
-  """Returns a loop over rates; each compiles a step of its own, once."""
+  """Return a loop over rates; each compiles a step of its own, once."""
   import jax
 
   from undo_jax.training import optimizers
@@ -137,7 +137,7 @@ def _jitted_step(setting, transform):
 
 
 def _sweep(setting, start):
-  """Returns the loop: `start(rate)` gives the step and the state of a rate."""
+  """Return the loop: `start(rate)` gives the step and the state of a rate."""
   import jax
   import numpy as np
 
@@ -170,7 +170,7 @@ def _sweep(setting, start):
 
 
 def _distances(setting, population):
-  """Returns how far each member went from the start, in parameter space."""
+  """Return how far each member went from the start, in parameter space."""
   import jax
   import numpy as np
 
@@ -210,7 +210,7 @@ def work(way: str) -> dict[str, Any]:
 
 
 def check(found: dict[str, Any]) -> dict[str, float]:
-  """Asserts that the three ways did the same work; returns the differences.
+  """Assert that the three ways did the same work; return the differences.
 
   Training amplifies rounding, the more the larger the learning rate: the distance
   that the weights went is compared, not the weights.
@@ -231,7 +231,7 @@ def check(found: dict[str, Any]) -> dict[str, float]:
 
 
 def compare() -> list[dict[str, Any]]:
-  """Runs all rounds."""
+  """Run all rounds."""
   rounds = []
   for number in range(_ROUNDS.value):
     found = {
@@ -257,7 +257,7 @@ def compare() -> list[dict[str, Any]]:
 
 
 def row(rounds: list[dict[str, Any]], way: str) -> list[str]:
-  """Returns the times of one way as a row of the table; see `HEADER`."""
+  """Return the times of one way as a row of the table; see `HEADER`."""
   cells = [way]
   for time in ("first", "again"):
     ours = [found["one_program"][time] for found in rounds]
@@ -279,7 +279,7 @@ HEADER = (
 
 
 def main(argv: list[str]) -> None:
-  """Prints the table of the three ways."""
+  """Print the table of the three ways."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("psutil")

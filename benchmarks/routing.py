@@ -71,7 +71,7 @@ class Setting:
 
 
 def masked(setting: Setting, kind: str) -> Any:
-  """Returns the step without masks, or with masks in factors or dense ones."""
+  """Return the step without masks, or with masks in factors or dense ones."""
   import jax
   import jax.numpy as jnp
 
@@ -108,7 +108,7 @@ def masked(setting: Setting, kind: str) -> Any:
 
 
 def by_parameters(setting: Setting) -> Any:
-  """Returns the step of two sources with rows of their own."""
+  """Return the step of two sources with rows of their own."""
   import jax
 
   from undo_jax.objectives.cross_entropy import cross_entropy
@@ -133,7 +133,7 @@ def by_parameters(setting: Setting) -> Any:
 
 
 def by_source(setting: Setting, num_sources: int) -> Any:
-  """Returns the step of gradients by source, all over the same rows."""
+  """Return the step of gradients by source, all over the same rows."""
   import jax
 
   from undo_jax.objectives.cross_entropy import cross_entropy
@@ -153,7 +153,7 @@ def by_source(setting: Setting, num_sources: int) -> Any:
 
 
 def make_step(setting: Setting, way: str) -> Any:
-  """Returns a function without arguments that does one step of a way."""
+  """Return a function without arguments that does one step of a way."""
   import jax
   import optax
 
@@ -200,7 +200,7 @@ WAYS += ("sources_2", "sources_3")
 
 
 def compare(name: str) -> dict[str, list[float]]:
-  """Returns the median milliseconds of each way's step in every round."""
+  """Return the median milliseconds of each way's step in every round."""
   setting = Setting(name)
   steps = {way: make_step(setting, way) for way in WAYS}
   for step in steps.values():
@@ -221,7 +221,7 @@ def compare(name: str) -> dict[str, list[float]]:
 
 
 def rows(name: str, medians: dict[str, list[float]]) -> list[list[str]]:
-  """Returns the rows of the table for one size."""
+  """Return the rows of the table for one size."""
   size = f"{num_params(MODELS[name]) / 1e6:.1f} M, {SIZES[name][0]} x {SIZES[name][1]}"
   found = []
   for way in WAYS:
@@ -237,7 +237,7 @@ HEADER = ("parameters, rows x tokens", "way", "ms a step", "times unrouted (min.
 
 
 def main(argv: list[str]) -> None:
-  """Prints the table of all sizes."""
+  """Print the table of all sizes."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.require("psutil")

@@ -58,7 +58,7 @@ class Case(NamedTuple):
 
 
 def cases() -> Iterator[Case]:
-  """Yields the rows that the flags ask for."""
+  """Yield the rows that the flags ask for."""
   rows = [*_ROWS.value, *(f"{number} a chip" for number in _ROWS_A_CHIP.value)]
   if not rows:
     raise ConfigError("give --rows or --rows_a_chip, one or more numbers")
@@ -69,7 +69,7 @@ def cases() -> Iterator[Case]:
 
 
 def axes(mesh: str, num_chips: int) -> dict[str, int]:
-  """Returns the sizes of a mesh written as "16", "16x2" or "all".
+  """Return the sizes of a mesh written as "16", "16x2" or "all".
 
   Of fewer chips than fsdp asks for, all are fsdp.
   """
@@ -81,7 +81,7 @@ def axes(mesh: str, num_chips: int) -> dict[str, int]:
 
 
 def compiled(case: Case) -> tuple[Estimate, dict[str, int], int]:
-  """Returns the estimate of a row, its mesh and its rows of an update."""
+  """Return the estimate of a row, its mesh and its rows of an update."""
   devices, chip = topologies.get(case.topology)
   number, _, per = case.rows.partition(" ")
   rows = int(number) * (len(devices) if per else 1)
@@ -101,7 +101,7 @@ def compiled(case: Case) -> tuple[Estimate, dict[str, int], int]:
 
 
 def row(case: Case) -> list[str]:
-  """Returns a case's row of the table."""
+  """Return a case's row of the table."""
   try:
     found, mesh, rows = compiled(case)
   except ConfigError as error:

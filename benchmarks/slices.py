@@ -21,7 +21,7 @@ def distillation(
   mesh: dict[str, int] | None = None,
   **model: Any,
 ) -> programs.Lowered:
-  """Returns the step of UNDO's distillation of configs/pods.py.
+  """Return the step of UNDO's distillation of configs/pods.py.
 
   Args:
     devices: to compile for.
@@ -57,7 +57,7 @@ def distillation(
 
 
 def versions(*packages: str) -> str:
-  """Returns the versions of the compiler and of packages, of those that are here."""
+  """Return the versions of the compiler and of packages, of those that are here."""
   found = []
   for name in ("jax", "libtpu", *packages):
     try:

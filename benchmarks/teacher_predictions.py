@@ -44,7 +44,7 @@ FIELDS = {
 
 
 def declare(workdir: pathlib.Path, k: int | None) -> Any:
-  """Returns a run of a student and what it needs; k None: the teacher in its step."""
+  """Return a run of a student and what it needs; k None: the teacher in its step."""
   from undo_jax import config as builders
   from undo_jax import running
   from undo_jax.distributed import sharding
@@ -70,14 +70,14 @@ def declare(workdir: pathlib.Path, k: int | None) -> Any:
 
 
 def make(run: Any) -> None:
-  """Makes the data and the teacher."""
+  """Make the data and the teacher."""
   from undo_jax import running
 
   running.run_stages(dataclasses.replace(run, stages=run.stages[:2]))
 
 
 def keep(run: Any) -> float:
-  """Keeps the teacher's predictions; returns the stage's seconds without compiling."""
+  """Keep the teacher's predictions; return the stage's seconds without compiling."""
   from undo_jax import running
   from undo_jax.running import predictions
 
@@ -90,7 +90,7 @@ def keep(run: Any) -> float:
 
 
 def batches(run: Any) -> Any:
-  """Returns an endless iterator over the student's batches, on the host."""
+  """Return an endless iterator over the student's batches, on the host."""
   from undo_jax.data import pipeline
   from undo_jax.running.data import batches_of
 
@@ -98,7 +98,7 @@ def batches(run: Any) -> Any:
 
 
 def errors(run: Any) -> dict[int, tuple[float, float, float]]:
-  """Returns for each k the mean and largest error, and the share of the loss."""
+  """Return for each k the mean and largest error, and the share of the loss."""
   import jax
   import numpy as np
 
@@ -133,7 +133,7 @@ def errors(run: Any) -> dict[int, tuple[float, float, float]]:
 
 
 def read_seconds(run: Any, k: int) -> float:
-  """Returns the seconds of reading the predictions of a batch's rows, in any order."""
+  """Return the seconds of reading the predictions of a batch's rows, in any order."""
   import numpy as np
 
   from undo_jax.data import predictions
@@ -157,7 +157,7 @@ def read_seconds(run: Any, k: int) -> float:
 
 
 def updater(run: Any) -> Any:
-  """Returns a function that trains the student by UPDATES; seconds of each."""
+  """Return a function that trains the student by UPDATES; seconds of each."""
   import jax
 
   from undo_jax.distributed import sharding
@@ -184,7 +184,7 @@ def updater(run: Any) -> Any:
 
 
 def measure(workdir: pathlib.Path) -> None:
-  """Prints both tables."""
+  """Print both tables."""
   runs = {k: declare(workdir, k) for k in (None, *TOKENS)}
   make(runs[None])
   lost, stage = errors(runs[None]), runs[None].stages[-1]
@@ -213,7 +213,7 @@ def measure(workdir: pathlib.Path) -> None:
 
 
 def main(argv: list[str]) -> None:
-  """Measures in a directory that is gone afterwards."""
+  """Measure in a directory that is gone afterwards."""
   del argv
   logging.set_verbosity(logging.ERROR)
   common.use_cpu()

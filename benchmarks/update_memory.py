@@ -51,7 +51,7 @@ _REPORT = flags.DEFINE_string("report", None, "Internal: where a worker answers.
 
 
 def draw_rows(vocab_size: int, seed: int) -> Any:
-  """Returns int32 [rows, length + 1]."""
+  """Return int32 [rows, length + 1]."""
   shape = (int(_ROWS.value or 0), 1 + int(_LENGTH.value or 0))
   return common.draw_tokens(vocab_size, shape, seed)
 
@@ -90,7 +90,7 @@ class JaxSide:
     allocator.return_freed_memory()
 
   def update(self) -> float:
-    """Trains once, to its end; returns the loss before it."""
+    """Train once, to its end; return the loss before it."""
     import jax
 
     self._state, metrics = self._step(self._state, (), self._batch, jax.random.key(0))
@@ -118,7 +118,7 @@ class TorchSide:
     self._loss = torch.compile(mean) if compiled else mean
 
   def update(self) -> float:
-    """Trains once; returns the loss before it."""
+    """Train once; return the loss before it."""
     loss: Any = 0.0
     for sign, rows in self._parts:
       loss = loss + sign * self._loss(rows)
@@ -152,7 +152,7 @@ def work(side: str) -> dict[str, Any]:
 
 
 def compare(update: str) -> list[dict[str, Any]]:
-  """Runs all rounds of an update; returns for each the answer of every side."""
+  """Run all rounds of an update; return for each the answer of every side."""
   arguments = {
     "checkpoint": _CHECKPOINT.value,
     "updates": update,
@@ -173,7 +173,7 @@ def compare(update: str) -> list[dict[str, Any]]:
 
 
 def check(answers: dict[str, dict[str, Any]]) -> None:
-  """Asserts that all sides had the same losses."""
+  """Assert that all sides had the same losses."""
   first = next(iter(answers.values()))["losses"]
   for side, answer in answers.items():
     for step, (one, two) in enumerate(zip(first, answer["losses"], strict=True)):
@@ -192,7 +192,7 @@ HEADER = (
 
 
 def rows_of(update: str, rounds: list[dict[str, Any]]) -> list[list[str]]:
-  """Returns the rows of the table, a side each; see HEADER."""
+  """Return the rows of the table, a side each; see HEADER."""
   rows = []
   for side in rounds[0]:
     answers = [answers[side] for answers in rounds]
@@ -211,7 +211,7 @@ def rows_of(update: str, rounds: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def main(argv: list[str]) -> None:
-  """Prints the table of all updates and sides."""
+  """Print the table of all updates and sides."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {argv[1:]}")
   common.checkpoint_directory(_CHECKPOINT.value)

@@ -45,7 +45,7 @@ METHOD_RATES = {
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: tiny, small or paper."""
+  """Return the config of a size: tiny, small or paper."""
   size = c.parse_size(arg, ("tiny", "small", "paper"))
   config = _tiny()
   if size == "small":
@@ -263,7 +263,7 @@ def _make_small(config: c.Config) -> None:
 
 
 def _make_paper(config: c.Config) -> None:
-  """The 0.3 B model at the paper's batch sizes and schedules."""
+  """Make it the 0.3 B model at the paper's batch sizes and schedules."""
   config.checkpoint_every = 50
   config.evaluation_rows = 64
   config.replicas_at_once = 1

@@ -26,7 +26,7 @@ from undo_jax import config as c
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: tiny, quick or variance."""
+  """Return the config of a size: tiny, quick or variance."""
   size = c.parse_size(arg, ("tiny", "quick", "variance"))
   config = c.shipped("arithmetic:tiny")
   config.seeds = (0, 1, 2)
@@ -79,7 +79,7 @@ def _declare_attacks(config: c.Config) -> None:
 
 
 def _declare_search(config: c.Config) -> None:
-  """The search before the tables, for each model over what its recipe depends on."""
+  """Declare the search before the tables, of each model over what it depends on."""
   config.attacks.search = c.like(
     config.attacks.relearn,
     run=False,

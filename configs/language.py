@@ -40,7 +40,7 @@ PROMPT = "The following text is in a language that the reader has never learned.
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: tiny or paper."""
+  """Return the config of a size: tiny or paper."""
   size = c.parse_size(arg, ("tiny", "paper"))
   config = _tiny() if size == "tiny" else _paper()
   relearn, num_layers = config.attacks.relearn, config.model.num_layers
@@ -174,7 +174,7 @@ def _tiny() -> c.Config:
 
 
 def _paper() -> c.Config:
-  """The 0.1 B model at the paper's batch sizes and schedules."""
+  """Return the 0.1 B model at the paper's batch sizes and schedules."""
   config = _language(
     directory="data/fineweb",
     files=("english/*.parquet", "korean/*.parquet"),

@@ -26,7 +26,7 @@ _SIZES = ("gemma2_2b", "gemma2_2b_pod", *_ARITHMETIC, "gemma2_0.1b", "tiny")
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: one of gemma2_2b, gemma2_2b_pod, ..., tiny."""
+  """Return the config of a size: one of gemma2_2b, gemma2_2b_pod, ..., tiny."""
   size = c.parse_size(arg, _SIZES)
   config = c.shipped("arithmetic:tiny")
   config.data.update(
@@ -82,7 +82,7 @@ def _use(
 
 
 def _use_paper_attack(config: c.Config, *, unlearn_rows: int) -> None:
-  """Sets the smaller models' unlearning batch and the ten learning rates."""
+  """Set the smaller models' unlearning batch and the ten learning rates."""
   for name in _UNLEARNED:
     config.models[name].batch_size = unlearn_rows
   config.attacks.relearn.learning_rates = c.PAPER_RATES

@@ -24,7 +24,7 @@ CLEAN = "data_filtering"  # The mixture without forget data.
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: tiny, quick or labels."""
+  """Return the config of a size: tiny, quick or labels."""
   size = c.parse_size(arg, ("tiny", "quick", "labels"))
   config = c.shipped("arithmetic:tiny")
   config.seeds = (0,) if size == "quick" else (0, 1, 2, 3, 4)
@@ -56,7 +56,7 @@ def get_config(arg: str | None = None) -> c.Config:
 
 
 def _keep_labels(config: c.Config) -> None:
-  """Leaves the references, and the recipes of clean rows by shares of labels."""
+  """Leave the references, and the recipes of clean rows by shares of labels."""
   models, mixtures = config.models, config.mixtures
   kept = ("base", "data_filtering", "filtering", "max_ent", "noised_finetune")
   for name in models:
@@ -85,7 +85,7 @@ def _keep_labels(config: c.Config) -> None:
 
 
 def _declare_knobs(models: c.Config) -> None:
-  """The paper's recipe at alpha .5, each with one thing changed."""
+  """Declare the paper's recipe at alpha .5, each with one thing changed."""
   half = {"sweep": {"noise": {"alpha": (0.5,)}}}
   models.undo_clean = c.like(models.undo, mixture={"batch": CLEAN}, **half)
   c.look(models.undo_clean, "UNDO, retain data", "#56b4e9", "o")
@@ -177,7 +177,7 @@ def _declare_rivals(models: c.Config) -> None:
 
 
 def _budgeted(entry: c.Config, *, alpha: float, num_steps: int) -> c.Config:
-  """Returns an entry without a stop rule, its schedule as long as its budget."""
+  """Return an entry without a stop rule, its schedule as long as its budget."""
   return c.like(
     entry,
     sweep={"noise": {"alpha": (alpha,)}},

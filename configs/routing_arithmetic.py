@@ -23,7 +23,7 @@ from undo_jax import config as c
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: tiny, or labelled, the same with partial labels."""
+  """Return the config of a size: tiny, or labelled, the same with partial labels."""
   size = c.parse_size(arg, ("tiny", "labelled"))
   config = c.shipped("arithmetic:tiny")
   config.model.num_kv_heads = 4  # So that a single head can be set aside.

@@ -24,7 +24,7 @@ SIZES = ("tiny", "full", "tofu_tiny", "tofu")
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size, see SIZES."""
+  """Return the config of a size, see SIZES."""
   size = c.parse_size(arg, SIZES)
   if size.startswith("tofu"):
     return _tofu(tiny=size == "tofu_tiny")
@@ -32,7 +32,7 @@ def get_config(arg: str | None = None) -> c.Config:
 
 
 def _run(task: str, *, tiny: bool) -> c.Config:
-  """Returns what all sizes have: the model, and how it is computed."""
+  """Return what all sizes have: the model, and how it is computed."""
   config = c.run(task)
   config.model = c.preset("smollm2_135m")
   if tiny:  # On a CPU bfloat16 is slow, and so is what is recomputed.
@@ -83,7 +83,7 @@ def _declare(
   rates: tuple[float, float, float],
   layers: tuple[int, ...],
 ) -> None:
-  """Declares the unlearned models: so many updates of so many rows of each kind.
+  """Declare the unlearned models: so many updates of so many rows of each kind.
 
   Args:
     config: of the run.
@@ -164,7 +164,7 @@ def _attack(
 def _small(
   config: c.Config, *, layers: tuple[int, ...], alphas: tuple[float, ...], steps: int
 ) -> None:
-  """Declares models and attacks that are few and short enough for 2 cores.
+  """Declare models and attacks that are few and short enough for 2 cores.
 
   Args:
     config: of the run.
@@ -222,7 +222,7 @@ def _full() -> c.Config:
 
 
 def _authors(*, tiny: bool) -> c.Config:
-  """Returns a run on TOFU's authors, without what is done to the model."""
+  """Return a run on TOFU's authors, without what is done to the model."""
   config = _run("tofu", tiny=tiny)
   config.data = c.block(
     directory="data/tofu",  # Holds the files.

@@ -67,7 +67,7 @@ TINY_ATTACKS: dict[str, dict[str, float]] = {
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of SIZE or SIZE-ATTACK."""
+  """Return the config of SIZE or SIZE-ATTACK."""
   known = [
     name
     for size in SIZES
@@ -313,7 +313,7 @@ def _corpora(domain: str) -> dict[str, c.Config]:
 
 
 def _corpus(path: str, text_field: str | None = "text") -> c.Config:
-  """Returns a corpus; without a text field it holds questions and answers.
+  """Return a corpus; without a text field it holds questions and answers.
 
   No paths (an empty tuple) leave a corpus out; then no mixture may read it.
   """

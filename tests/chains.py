@@ -8,7 +8,7 @@ from undo_jax.running.runs import run_single
 
 
 def make(root):
-  """Returns the root of both runs, the base's directory, the second run's outcomes."""
+  """Return the root of both runs, the base's directory, the second run's outcomes."""
   run_single("pretrain", minimal.config(), root / "base", models=["base"])
   base = directory(root / "base", "base")
   outcomes = run_single(
@@ -22,11 +22,11 @@ def model_of(**changes):
 
 
 def directory(workdir, name):
-  """Returns the directory of a stage."""
+  """Return the directory of a stage."""
   (found,) = (workdir / "stages").glob(f"{name}-*")
   return found
 
 
 def stages_abstract(source):
-  """Returns the shapes of a source's parameters, on one device."""
+  """Return the shapes of a source's parameters, on one device."""
   return programs.abstract_params(source.model, testing.mesh(1))

@@ -108,29 +108,29 @@ class Child:
     self._status: int | None = None
 
   def poll(self) -> int | None:
-    """Returns the exit status, None while it runs."""
+    """Return the exit status, None while it runs."""
     if self._status is None:
       self._status = _ask("poll", self.number)
     return self._status
 
   def wait(self) -> int:
-    """Returns the exit status once it has ended."""
+    """Return the exit status once it has ended."""
     while (status := self.poll()) is None:
       time.sleep(0.02)
     return status
 
   def kill(self) -> None:
-    """Kills it, unless it has ended."""
+    """Kill it, unless it has ended."""
     if self.poll() is None:
       os.kill(self.number, signal.SIGKILL)
 
   def terminate(self) -> None:
-    """Asks it to end, unless it has."""
+    """Ask it to end, unless it has."""
     if self.poll() is None:
       os.kill(self.number, signal.SIGTERM)
 
   def printed(self) -> tuple[str, str]:
-    """Returns stdout and stderr so far."""
+    """Return stdout and stderr so far."""
     out, error = (pathlib.Path(x.name).read_text() for x in self._written)
     return out, error
 
@@ -138,14 +138,14 @@ class Child:
 def start(
   *command: str, cwd: str | os.PathLike[str] = ROOT, **environment: str
 ) -> Child:
-  """Starts a command of `undo-jax` in a directory."""
+  """Start a command of `undo-jax` in a directory."""
   return Child(command, environment, cwd)
 
 
 def run(
   *command: str, cwd: str | os.PathLike[str] = ROOT, **environment: str
 ) -> tuple[int, str, str]:
-  """Returns a command's exit status, stdout and stderr."""
+  """Return a command's exit status, stdout and stderr."""
   child = start(*command, cwd=cwd, **environment)
   status = child.wait()
   return status, *child.printed()

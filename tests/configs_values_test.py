@@ -37,7 +37,7 @@ VALUES = st.one_of(
 
 @functools.cache
 def fields(name):
-  """Returns the paths of a config's blocks and fields, those of what is run."""
+  """Return the paths of a config's blocks and fields, those of what is run."""
 
   def below(block, before):
     for key, value in block.items():
@@ -61,7 +61,7 @@ def changes(draw):
 
 
 def changed(name, path, value):
-  """Returns the shipped config with one field of another value, of any type."""
+  """Return the shipped config with one field of another value, of any type."""
   config = builders.shipped(name)
   block = functools.reduce(lambda block, key: block[key], path[:-1], config)
   with block.unlocked(), block.ignore_type():

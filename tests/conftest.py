@@ -33,14 +33,14 @@ flags.FLAGS.mark_as_parsed()
 
 
 def pytest_ignore_collect(collection_path):
-  """Leaves files unread that have no test for optimized programs, where those run."""
+  """Leave files unread that have no test for optimized programs, where those run."""
   if QUICK or collection_path.suffix != ".py":
     return None
   return "mark.optimized" not in collection_path.read_text() or None
 
 
 def pytest_collection_modifyitems(config, items):
-  """Keeps the tests meant for programs compiled as they are here, long files first."""
+  """Keep the tests meant for programs compiled as they are here, long files first."""
 
   def is_meant(item):
     return (item.get_closest_marker("optimized") is None) == QUICK
@@ -54,13 +54,13 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish():
-  """Leaves all that is held to the end; pytest would look through it five times."""
+  """Leave all that is held to the end; pytest would look through it five times."""
   gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_forgotten():
-  """Clears JAX's caches after a file once they have grown large."""
+  """Clear JAX's caches after a file once they have grown large."""
   yield
   if psutil.Process().memory_info().rss > HELD_BYTES:
     jax.clear_caches()
@@ -83,7 +83,7 @@ def compiled_by_children(shared):
 
 @contextlib.contextmanager
 def one_worker_at_a_time(path):
-  """Holds a lock: what the first worker has run is finished for the next ones."""
+  """Hold a lock: what the first worker has run is finished for the next ones."""
   with open(path, "w") as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     yield

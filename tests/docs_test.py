@@ -27,7 +27,7 @@ RUN = [n for n in NAMES if BLOCKS[n] and n != "docs/your_own_method.md"]
 
 
 def _commands(page):
-  """Returns the words of each command of ours in a page's blocks of code."""
+  """Return the words of each command of ours in a page's blocks of code."""
   text, found = page.read_text().replace("\\\n", " "), []
   for line in re.findall(r"^(?: {4,}|\$ )(.*)$", text, re.MULTILINE):
     line = re.split(r" +# |; done| && | & ", line)[0].strip()
@@ -69,7 +69,7 @@ def test_pages_with_blocks_of_python():
 
 
 def _flags():
-  """Returns all strings of our commands' files, among them the names of their flags."""
+  """Return all strings of our commands' files, among them the names of their flags."""
   found = {"help", "config"}
   for folder in ("undo_jax/cli", "experiments", "benchmarks"):
     for path in (ROOT / folder).rglob("*.py"):
@@ -150,7 +150,7 @@ def test_commands_of_the_first_page_run(tmp_path):
 
 
 def _cells():
-  """Returns kind and text of the notebook's cells."""
+  """Return kind and text of the notebook's cells."""
   notebook = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text())
   return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
 

@@ -118,7 +118,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 @functools.cache
 def imported(path):
-  """Returns the modules a file imports, `from a import b` as a and a.b."""
+  """Return the modules a file imports, `from a import b` as a and a.b."""
   modules = []
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):

@@ -81,7 +81,7 @@ def test_alpha_and_beta_one_hold_nothing_of_the_parameters():
 
 
 def check_moments(noise, std):
-  """Checks mean, standard deviation and kurtosis of uniform noise at 5 sigma."""
+  """Check mean, standard deviation and kurtosis of uniform noise at 5 sigma."""
   noise = np.asarray(noise, np.float64) / std
   n = noise.size
   assert abs(noise.mean()) < 5 / np.sqrt(n)

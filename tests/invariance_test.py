@@ -31,7 +31,7 @@ STAGES = {
 
 
 def put(tree, abstract):
-  """Places a tree as the shapes of a program say; nothing is compiled for it."""
+  """Place a tree as the shapes of a program say; nothing is compiled for it."""
   return jax.tree.map(lambda x, s: sharding.put_whole(x, s.sharding), tree, abstract)
 
 
@@ -45,7 +45,7 @@ def batch(step, parts):
 
 
 def train(stage, mesh, num_microbatches=1):
-  """Returns losses, parameters after one and after ten updates."""
+  """Return losses, parameters after one and after ten updates."""
   options = STAGES[stage]
   method = objectives.method(stage, options)
   optimizer = OPTIMIZER
@@ -81,7 +81,7 @@ def train(stage, mesh, num_microbatches=1):
 
 
 def attack(mesh):
-  """Returns scores and parameters of a population after ten updates."""
+  """Return scores and parameters of a population after ten updates."""
   rates = np.array([RATE, 3 * RATE], np.float32)
   batches = [batch(step, ("batch",)) for step in range(STEPS)]
   stacked = jax.tree.map(lambda *x: np.stack(x).reshape(2, 5, *x[0].shape), *batches)
@@ -99,7 +99,7 @@ def attack(mesh):
 
 
 def differences(found, expected):
-  """Yields of each array the errors and the size of what is expected."""
+  """Yield of each array the errors and the size of what is expected."""
   for x, y in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
     yield np.abs(x - y), np.abs(y)
 

@@ -60,7 +60,7 @@ OVERRIDES = {
 
 
 def config(**changes: object) -> builders.Config:
-  """Returns the config, with further changes by field ("__" for a dot)."""
+  """Return the config, with further changes by field ("__" for a dot)."""
   made = builders.shipped(CONFIG)
   named = {name.replace("__", "."): value for name, value in changes.items()}
   made.update_from_flattened_dict(OVERRIDES | named)
@@ -68,14 +68,14 @@ def config(**changes: object) -> builders.Config:
 
 
 def flags(**changes: object) -> list[str]:
-  """Returns the same as flags of a command."""
+  """Return the same as flags of a command."""
   named = {name.replace("__", "."): value for name, value in changes.items()}
   values = (OVERRIDES | named).items()
   return [f"--config={CONFIG}", *(f"--config.{name}={value}" for name, value in values)]
 
 
 def only(config: builders.Config, names: Iterable[str]) -> builders.Config:
-  """Leaves of a config's models those of these entries; returns it."""
+  """Leave of a config's models those of these entries; return it."""
   kept = set(names)
   for name, entry in config.models.items():
     entry.run = name in kept
@@ -83,14 +83,14 @@ def only(config: builders.Config, names: Iterable[str]) -> builders.Config:
 
 
 def params(model: ModelConfig) -> Params:
-  """Returns random parameters near zero; nothing is compiled for them."""
+  """Return random parameters near zero; nothing is compiled for them."""
   normal = np.random.default_rng(0).standard_normal
   return jax.tree.map(lambda s: np.float32(0.02 * normal(s.shape)), shapes(model))
 
 
 @contextlib.contextmanager
 def one_device() -> Iterator[None]:
-  """Runs get a mesh of one device: programs for eight take twice as long to make."""
+  """Run get a mesh of one device: programs for eight take twice as long to make."""
   alone = functools.partial(sharding.make_mesh, devices=jax.devices()[:1])
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sharding, "make_mesh", alone)

@@ -47,7 +47,7 @@ LONGEST = datetime.timedelta(seconds=10)
 
 
 def changes(data: bytes, *, is_json: bool = False, examples: int = 30):
-  """Gives a test the bytes of a file with changes, as `data`."""
+  """Give a test the bytes of a file with changes, as `data`."""
   drawn = mutations.changed_bytes(data)
   if is_json:
     drawn = st.one_of(drawn, mutations.changed_json(data))
@@ -66,7 +66,7 @@ def changes(data: bytes, *, is_json: bool = False, examples: int = 30):
 
 
 def read(make):
-  """Returns what is read, or None: it was refused as it should be."""
+  """Return what is read, or None: it was refused as it should be."""
   try:
     return make()
   except ConfigError as error:
@@ -204,7 +204,7 @@ def test_a_config_of_generation(folder, data):
 
 @functools.cache
 def gguf_file():
-  """Returns a file and how many of its bytes are no values of tensors."""
+  """Return a file and how many of its bytes are no values of tensors."""
   with tempfile.TemporaryDirectory() as directory:
     data = made_up_gguf.write(pathlib.Path(directory) / "a.gguf").read_bytes()
     return data, len(data) - sum(x.nbytes for x in made_up_gguf.weights().values())
@@ -231,7 +231,7 @@ def test_a_gguf_file(folder, data):
 
 @functools.cache
 def pieces():
-  """Returns a small SentencePiece model."""
+  """Return a small SentencePiece model."""
   written = io.BytesIO()
   sentencepiece.SentencePieceTrainer.Train(
     sentence_iterator=iter([TEXT, "3 + 4 = 7, 12."] * 20),
@@ -250,14 +250,14 @@ def tokenizer(folder):
 
 
 def characters(name):
-  """Returns a file of the tokenizer of characters, of which nothing is random."""
+  """Return a file of the tokenizer of characters, of which nothing is random."""
   with tempfile.TemporaryDirectory() as directory:
     tokenizer_export.write("characters:arithmetic", pathlib.Path(directory))
     return (pathlib.Path(directory) / name).read_bytes()
 
 
 def encoded(folder):
-  """Returns ids, or None where the documents' reader names the text in an error."""
+  """Return ids, or None where the documents' reader names the text in an error."""
   made = tokenizers.make(f"huggingface:{folder}")
   try:
     return made.encode(TEXT)

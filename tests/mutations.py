@@ -28,7 +28,7 @@ VALUES = st.one_of(
 
 @st.composite
 def changed_bytes(draw, data: bytes) -> bytes:
-  """Draws bytes a few changes away: of bits, runs and words, cut off or doubled."""
+  """Draw bytes a few changes away: of bits, runs and words, cut off or doubled."""
   for _ in range(draw(st.integers(1, 3))):
     begin = draw(st.integers(0, len(data)))
     end = min(len(data), begin + draw(st.integers(0, 40)))
@@ -51,7 +51,7 @@ def changed_bytes(draw, data: bytes) -> bytes:
 
 
 def _places(value, before=()):
-  """Yields the paths of all values in JSON."""
+  """Yield the paths of all values in JSON."""
   items = value.items() if isinstance(value, dict) else enumerate(value)
   for key, item in items:
     yield (*before, key)
@@ -61,7 +61,7 @@ def _places(value, before=()):
 
 @st.composite
 def changed_json(draw, data: bytes) -> bytes:
-  """Draws JSON in which one value is another, is gone, or has another name."""
+  """Draw JSON in which one value is another, is gone, or has another name."""
   value = copy.deepcopy(json.loads(data))
   *path, last = draw(st.sampled_from(list(_places(value))))
   inner = value

@@ -27,7 +27,7 @@ class ObjectStore:
     threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
   def environment(self) -> dict[str, str]:
-    """Returns the variables by which the clients find the server."""
+    """Return the variables by which the clients find the server."""
     url = f"http://localhost:{self._server.server_address[1]}"
     return {
       "STORAGE_EMULATOR_HOST": url,
@@ -38,16 +38,16 @@ class ObjectStore:
     }
 
   def names(self, bucket: str) -> list[str]:
-    """Returns the names of a bucket's objects."""
+    """Return the names of a bucket's objects."""
     return sorted(name for owner, name in self.objects if owner == bucket)
 
   def close(self) -> None:
-    """Ends the server."""
+    """End the server."""
     self._server.shutdown()
     self._server.server_close()
 
   def put(self, bucket, name, data, conditions):
-    """Stores an object; returns its metadata, None if a condition does not hold."""
+    """Store an object; return its metadata, None if a condition does not hold."""
     with self.lock:
       there = self.objects.get((bucket, name), (b"", 0))[1]
       if int(conditions.get("ifGenerationMatch", there)) != there:
@@ -90,7 +90,7 @@ class ObjectStore:
 
 class _Server(ThreadingHTTPServer):
   def handle_error(self, request, client_address):
-    """Says nothing: clients leave when they want no more."""
+    """Say nothing: clients leave when they want no more."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -19,7 +19,7 @@ from undo_jax.utils.types import SumCount
 
 
 def make(apply, *, weight: float = 1.0):
-  """Returns L = -weight * CE(forget)."""
+  """Return L = -weight * CE(forget)."""
 
   def objective(params, frozen, batch, key):
     del frozen, key
@@ -37,7 +37,7 @@ METHOD = Method(
 
 
 def members(model, options, objective) -> Members:
-  """Returns members that train a copy of the embedding."""
+  """Return members that train a copy of the embedding."""
   del options
   rules = [(path, axes) for path, axes in partition_rules(model) if "embedding" in path]
 
@@ -82,16 +82,16 @@ class Lines:
   """Writes a line a row."""
 
   def __init__(self, mirror, resume_step):
-    """Opens the file."""
+    """Open the file."""
     del resume_step
     self._file = open(mirror.local / "lines.txt", "a", encoding="utf-8")
 
   def write(self, step, kind, **values):
-    """Writes the row."""
+    """Write the row."""
     self._file.write(json.dumps([step, kind, sorted(values)]) + "\n")
 
   def close(self):
-    """Closes the file."""
+    """Close the file."""
     self._file.close()
 
 
@@ -99,7 +99,7 @@ WRITER = WriterKind(open=Lines)
 
 
 def draw(results, width):
-  """Draws nothing but the number of models."""
+  """Draw nothing but the number of models."""
   text = {"type": "text", "text": str(len(results.models))}
   return {"data": {"values": [{}]}, "mark": text, "width": width // 2}
 

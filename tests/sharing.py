@@ -19,13 +19,13 @@ STAGES = ("data", "base", "max_ent", "relearn_base", "relearn_max_ent")
 
 
 def command(workdir, *flags: str, **changes: object) -> list[str]:
-  """Returns the run's command."""
+  """Return the run's command."""
   config = minimal.flags(**(CHANGES | changes))
   return ["undo", f"--workdir={workdir}", *config, *flags]
 
 
 def make(workdir: pathlib.Path) -> pathlib.Path:
-  """Runs it by one driver; returns the workdir."""
+  """Run it by one driver; return the workdir."""
   status, _, said = children.run(*command(workdir))
   assert status == 0, said
   return workdir
@@ -34,20 +34,20 @@ def make(workdir: pathlib.Path) -> pathlib.Path:
 def copied(
   workdir: pathlib.Path, other: pathlib.Path, without: Sequence[str]
 ) -> pathlib.Path:
-  """Returns a copy of a run that has lost stages and what came of them."""
+  """Return a copy of a run that has lost stages and what came of them."""
   left_out = [f"{name}-*" for name in without]
   patterns = ("results.json", "report.html", "figures", *left_out)
   return shutil.copytree(workdir, other, ignore=shutil.ignore_patterns(*patterns))
 
 
 def stage(workdir: pathlib.Path, name: str) -> pathlib.Path:
-  """Returns a stage's directory."""
+  """Return a stage's directory."""
   (found,) = workdir.glob(f"stages/{name}-{'[0-9a-f]' * 12}")
   return found
 
 
 def checkpoint(workdir: pathlib.Path, name: str) -> dict[str, np.ndarray]:
-  """Returns the arrays of a stage's last checkpoint, by item and path."""
+  """Return the arrays of a stage's last checkpoint, by item and path."""
   steps = stage(workdir, name).glob("checkpoints/[0-9]*")
   (last,) = (path for path in steps if path.name.isdigit())
   return {
@@ -73,7 +73,7 @@ def wait_for_holder(
   driver: children.Child,
   other_than: Container[int] = (),
 ) -> int:
-  """Returns the number of the process that runs a stage, once one does."""
+  """Return the number of the process that runs a stage, once one does."""
   directory = workdir / "stages" / stage(alone, name).name / "leases"
   while True:
     assert driver.poll() is None, driver.printed()[1]
@@ -85,7 +85,7 @@ def wait_for_holder(
 
 
 def assert_equal(workdir: pathlib.Path, other: pathlib.Path) -> None:
-  """Asserts that two runs came to the same, byte for byte."""
+  """Assert that two runs came to the same, byte for byte."""
   assert (workdir / "results.json").read_bytes() == (
     other / "results.json"
   ).read_bytes()

@@ -8,7 +8,7 @@ WORDS = ("red", "tall", "old", "calm", "loud", "wet")
 
 
 def record(author: str, number: int, *, perturbed: bool = True):
-  """Returns a line about an author; answers differ in length."""
+  """Return a line about an author; answers differ in length."""
   word = WORDS[number % len(WORDS)]
   row = {"question": f"{author} {number}?", "answer": f"It is {word * (number % 3)}."}
   if perturbed:
@@ -19,7 +19,7 @@ def record(author: str, number: int, *, perturbed: bool = True):
 
 
 def write(directory, *, forget=3, retain=4, others=2):
-  """Writes the six files; of retain_perturbed the first `others` authors."""
+  """Write the six files; of retain_perturbed the first `others` authors."""
   directory.mkdir(parents=True, exist_ok=True)
 
   def authors(kind, count, **how):
@@ -42,7 +42,7 @@ def write(directory, *, forget=3, retain=4, others=2):
 
 
 def data(directory, **changes):
-  """Returns a config's block of data; changes by field."""
+  """Return a config's block of data; changes by field."""
   names = ("forget", "forget_perturbed", "retain", "retain_perturbed")
   files = {name: f"{name}.json" for name in (*names, "real_authors", "world_facts")}
   sets = ("forget", "retain", "forget_attacked", "real_authors", "world_facts")

@@ -38,7 +38,7 @@ Config: TypeAlias = Any
 
 
 def parse_size(arg: str | None, sizes: tuple[str, ...]) -> str:
-  """Returns the size that follows the colon in --config=FILE:SIZE.
+  """Return the size that follows the colon in --config=FILE:SIZE.
 
   Raises:
     ValueError: if it is not one of `sizes`; no argument means the first.
@@ -53,7 +53,7 @@ def parse_size(arg: str | None, sizes: tuple[str, ...]) -> str:
 
 
 def shipped(name: str) -> Config:
-  """Returns a config of the project by FILE:SIZE, as in "arithmetic:tiny".
+  """Return a config of the project by FILE:SIZE, as in "arithmetic:tiny".
 
   Raises:
     ConfigError: if there is no such file or size.
@@ -62,14 +62,14 @@ def shipped(name: str) -> Config:
 
 
 def fact_splits() -> tuple[str, ...]:
-  """Returns the splits of the task `facts`."""
+  """Return the splits of the task `facts`."""
   from undo_jax.data import facts  # Here, since it imports the datasets' library.
 
   return facts.SPLITS
 
 
 def standard_library(letters: str) -> tuple[str, ...]:
-  """Returns globs of this Python's own modules, source code that every machine has.
+  """Return globs of this Python's own modules, source code that every machine has.
 
   Args:
     letters: with which their names begin, as a glob has them: "a-m".
@@ -78,7 +78,7 @@ def standard_library(letters: str) -> tuple[str, ...]:
 
 
 def run(task: str) -> Config:
-  """Returns a config with what every run has, its tables empty.
+  """Return a config with what every run has, its tables empty.
 
   Args:
     task: of undo_jax/tasks, or MODULE:NAME.
@@ -112,12 +112,12 @@ def run(task: str) -> Config:
 
 
 def table() -> Config:
-  """Returns an empty block that keeps the order of its fields."""
+  """Return an empty block that keeps the order of its fields."""
   return config_dict.ConfigDict(sort_keys=False)
 
 
 def block(**fields: object) -> Config:
-  """Returns a block with these fields, in their order."""
+  """Return a block with these fields, in their order."""
   made = table()
   for name, value in fields.items():
     made[name] = value
@@ -125,7 +125,7 @@ def block(**fields: object) -> Config:
 
 
 def maybe(kind: type) -> Config:
-  """Returns the value of a field that is None, or of a type once it is set."""
+  """Return the value of a field that is None, or of a type once it is set."""
   return config_dict.placeholder(kind)
 
 
@@ -135,7 +135,7 @@ def references(
   filtered: str | None = None,
   unlearned: str | None = None,
 ) -> Config:
-  """Returns which models the others are held against, each optional.
+  """Return which models the others are held against, each optional.
 
   Args:
     base: was there before unlearning, and costs nothing.
@@ -146,7 +146,7 @@ def references(
 
 
 def optional(kind: type, **values: object) -> Config:
-  """Returns a block whose fields are of one type or None."""
+  """Return a block whose fields are of one type or None."""
   block = table()
   for name, value in values.items():
     block[name] = config_dict.placeholder(kind)
@@ -155,7 +155,7 @@ def optional(kind: type, **values: object) -> Config:
 
 
 def streams() -> Config:
-  """Returns the overrides of the random streams: None means the run's seed."""
+  """Return the overrides of the random streams: None means the run's seed."""
   return config_dict.create(
     init=config_dict.placeholder(int),  # Fresh weights of base and filtering.
     data=config_dict.placeholder(int),  # Generated documents; order in training.
@@ -167,7 +167,7 @@ def streams() -> Config:
 
 
 def mixtures(**weights: dict[str, float]) -> Config:
-  """Returns what each use of the data draws its rows from: weights by split.
+  """Return what each use of the data draws its rows from: weights by split.
 
   Every use names every split, so that each weight can be overridden: 0 leaves out.
 
@@ -192,7 +192,7 @@ def selection(
   keep: float | None = None,
   seed: int | None = None,
 ) -> Config:
-  """Returns an entry of config.selections: rows that a classifier takes as clean.
+  """Return an entry of config.selections: rows that a classifier takes as clean.
 
   Some rows of a mixture's splits are labelled, forget or retain. A classifier learns
   from them and takes rows of these splits, which mixtures may name; see `selected`.
@@ -215,7 +215,7 @@ def selection(
 
 
 def selected(selection: str, mixture: Config) -> Config:
-  """Returns a mixture without the rows that a selection does not take.
+  """Return a mixture without the rows that a selection does not take.
 
   Of a split with the weight w, of whose n rows m are taken, come w * m / n of the rows:
   the stream of the other mixture, but for what the classifier leaves out. What it takes
@@ -229,7 +229,7 @@ def selected(selection: str, mixture: Config) -> Config:
 
 
 def labelled(selection: str, mixture: Config) -> Config:
-  """Returns a mixture of the rows alone that are labelled for a selection.
+  """Return a mixture of the rows alone that are labelled for a selection.
 
   Args:
     selection: of config.selections.
@@ -251,7 +251,7 @@ def documents(
   test_fraction: float = 0.0,
   paths: tuple[str, ...] = (),
 ) -> Config:
-  """Returns a corpus of local files; see undo_jax/data/documents/source.py."""
+  """Return a corpus of local files; see undo_jax/data/documents/source.py."""
   return config_dict.create(
     paths=paths,  # Files, folders, globs: .txt, .jsonl, .parquet, .html, .py.
     text_field="text",  # The field of a JSON line or Parquet column.
@@ -284,7 +284,7 @@ def report(
   smallest_retain: float = 0.9,
   figures: tuple[str, ...] = FIGURES,
 ) -> Config:
-  """Returns what the report compares, which changes no other result."""
+  """Return what the report compares, which changes no other result."""
   report = config_dict.create(
     budgets=budgets,  # Relearning updates; those that are evaluated.
     # Attacks that the worst case is taken over; (): all whose attacker lacks the base.
@@ -301,7 +301,7 @@ def report(
 
 
 def mesh() -> Config:
-  """Returns the mesh: devices along each axis; one may be -1, all the others."""
+  """Return the mesh: devices along each axis; one may be -1, all the others."""
   return config_dict.create(
     replica=1,  # Members of the attack's population.
     data=-1,  # Rows of a batch.
@@ -326,7 +326,7 @@ def optimizer(
   decay: str = "linear",
   decay_on_recovery: bool = False,
 ) -> Config:
-  """Returns an optimizer with its schedule."""
+  """Return an optimizer with its schedule."""
   block = config_dict.create(
     # Or descent, lion, muon, nesterov, sgd; of undo_jax/training/optimizers.py, or
     # MODULE:NAME.
@@ -366,7 +366,7 @@ def cosine(
   warmup_steps: int = 20,
   weight_decay: float = 0.0,
 ) -> Config:
-  """Returns an optimizer with a warm-up and a cosine down to a tenth of the peak."""
+  """Return an optimizer with a warm-up and a cosine down to a tenth of the peak."""
   return optimizer(
     num_steps=num_steps,
     learning_rate=learning_rate,
@@ -387,7 +387,7 @@ def warmup_stable_decay(
   weight_decay: float = 0.0,
   on_recovery: bool = False,
 ) -> Config:
-  """Returns an optimizer whose rate is held, and decays in the last updates alone.
+  """Return an optimizer whose rate is held, and decays in the last updates alone.
 
   Args:
     num_steps: updates, warm-up and decay among them.
@@ -429,7 +429,7 @@ def recipe(
   init_stream: str = "init",
   order_stream: str = "data",
 ) -> Config:
-  """Returns how a model is made, of which the functions below set what they are about.
+  """Return how a model is made, of which the functions below set what they are about.
 
   Args:
     phase: pretrain, unlearn or distill: which command makes it alone; other: none.
@@ -518,7 +518,7 @@ def recipe(
 
 
 def noise() -> Config:
-  """Returns the noise of a model: none, until alpha, std or a rule is above 0."""
+  """Return the noise of a model: none, until alpha, std or a rule is above 0."""
   return config_dict.create(
     alpha=0.0,  # How far toward random weights, in [0, 1].
     beta=0.1,  # Scale of these, in [0, 1]; 0: pure shrinking.
@@ -530,7 +530,7 @@ def noise() -> Config:
 
 
 def saliency() -> Config:
-  """Returns which weights a noise's alpha is for: all of them, until `by` is set."""
+  """Return which weights a noise's alpha is for: all of them, until `by` is set."""
   return config_dict.create(
     # saliency: by squared gradients F, those with the highest F_forget / (F_forget +
     # F_retain); random: a control; magnitude: the smallest; dampening: selective
@@ -551,7 +551,7 @@ def saliency() -> Config:
 
 
 def teacher_predictions(*, keep: bool = False, dtype: str = "float32") -> Config:
-  """Returns whether a teacher's predictions are kept; of distillation of outputs.
+  """Return whether a teacher's predictions are kept; of distillation of outputs.
 
   Args:
     keep: the teacher runs once over all rows of the mixture's splits, before any
@@ -563,7 +563,7 @@ def teacher_predictions(*, keep: bool = False, dtype: str = "float32") -> Config
 
 
 def like(entry: Config, **changes: object) -> Config:
-  """Returns an entry that follows another in every field but those that differ.
+  """Return an entry that follows another in every field but those that differ.
 
   A field that is overridden in the other one, on the command line too, changes here as
   well, unless it was changed here. Whether it is run and attacked, its checkpoint and
@@ -597,7 +597,7 @@ def _follow(block: Config) -> Config:
 def pretrain(
   *, mixture: str, optimizer: Config, batch_size: int, num_microbatches: int = 1
 ) -> Config:
-  """Returns pretraining from random weights; it is given, so it costs nothing."""
+  """Return pretraining from random weights; it is given, so it costs nothing."""
   entry = recipe(
     phase="pretrain",
     mixture=mixture,
@@ -611,7 +611,7 @@ def pretrain(
 
 
 def given(checkpoint: str) -> Config:
-  """Returns a model that is taken from a checkpoint: a stage's, or Hugging Face's."""
+  """Return a model that is taken from a checkpoint: a stage's, or Hugging Face's."""
   unused = optimizer(num_steps=1, learning_rate=0.0)
   entry = recipe(phase="pretrain", mixture={}, optimizer=unused, batch_size=1)
   entry.checkpoint = checkpoint
@@ -621,7 +621,7 @@ def given(checkpoint: str) -> Config:
 
 
 def finetune(*, start: str, mixture: str, optimizer: Config, batch_size: int) -> Config:
-  """Returns training by cross-entropy that goes on from another model.
+  """Return training by cross-entropy that goes on from another model.
 
   It teaches what is then to be forgotten, so it costs nothing, as pretraining.
   """
@@ -631,7 +631,7 @@ def finetune(*, start: str, mixture: str, optimizer: Config, batch_size: int) ->
 
 
 def data_filtering(base: Config, *, mixture: str, **changes: object) -> Config:
-  """Returns pretraining as another entry's, on a mixture without forget data.
+  """Return pretraining as another entry's, on a mixture without forget data.
 
   To make the mixture, what the model `base` is pretrained on had to be labelled; where
   it is one of selected rows, those that the selection labels.
@@ -654,7 +654,7 @@ def unlearn(
   forget: str = "unlearn_forget",
   retain: str = "unlearn_retain",
 ) -> Config:
-  """Returns unlearning of a model by an objective of forget and retain rows."""
+  """Return unlearning of a model by an objective of forget and retain rows."""
   return recipe(
     phase="unlearn",
     start=start,
@@ -669,7 +669,7 @@ def unlearn(
 
 
 def sharpness_aware(entry: Config, *, rho: float = 0.01, **changes: object) -> Config:
-  """Returns an entry under sharpness-aware minimization, which is not run unasked."""
+  """Return an entry under sharpness-aware minimization, which is not run unasked."""
   follower = like(entry, rho=rho, run=False, **changes)
   look(follower, "MaxEnt + SAM", "#882255", ">")
   return follower
@@ -708,7 +708,7 @@ def unlearning_methods(
   num_microbatches: int = 1,
   start: str = "base",
 ) -> dict[str, Config]:
-  """Returns an entry for each of some methods, none of which is run unasked.
+  """Return an entry for each of some methods, none of which is run unasked.
 
   What a method has of its own is as its paper has it; --config.models.NAME.run=True
   runs it, and any value may be changed like any other.
@@ -818,7 +818,7 @@ def task_vector(
   mixture: str = "unlearn_forget",
   **finetuning: Any,
 ) -> Config:
-  """Returns a model less what finetuning on forget data adds to it, not run unasked.
+  """Return a model less what finetuning on forget data adds to it, not run unasked.
 
   theta_0 - scale * (theta - theta_0),  theta after the last update (Ilharco et al.,
   Editing Models with Task Arithmetic, arXiv 2212.04089)
@@ -843,7 +843,7 @@ def weight_distortion(
   mixture: str = "unlearn_retain",
   **finetuning: Any,
 ) -> Config:
-  """Returns a model with normal noise on all weights, finetuned on what is kept.
+  """Return a model with normal noise on all weights, finetuned on what is kept.
 
   It is not run unasked (Siddiqui et al., From Dormant to Deleted, arXiv 2505.22310).
 
@@ -863,7 +863,7 @@ def weight_distortion(
 def masked(
   entry: Config, *, label: str, share: float = 0.5, by: str = "forget", **trained: Any
 ) -> Config:
-  """Returns an entry that trains a share of its weights, which is not run unasked.
+  """Return an entry that trains a share of its weights, which is not run unasked.
 
   By "forget" and one batch they are those with the largest gradients on forget rows, as
   in SalUn (Fan et al., arXiv 2310.12508); by "attribution" they are WAGLE's (Jia et
@@ -885,7 +885,7 @@ def masked(
 def layered(
   name: str, entry: Config, *, label: str, folds: int = 3, share: float = 0.5
 ) -> dict[str, Config]:
-  """Returns entries that forget fold after fold, while they keep the later ones.
+  """Return entries that forget fold after fold, while they keep the later ones.
 
   The first forgets fold 1, the second from there folds 1 and 2, the last all of it.
   That one alone is attacked; the others, NAME_1 and so on, are run where it is, which
@@ -918,7 +918,7 @@ def layered(
 def averaged(
   entry: Config, *, label: str, begin: int, every: int = 5, **changes: object
 ) -> Config:
-  """Returns an entry that ends at the mean of its last weights, not run unasked.
+  """Return an entry that ends at the mean of its last weights, not run unasked.
 
   Args:
     entry: of unlearning, without a stop rule.
@@ -934,7 +934,7 @@ def averaged(
 
 
 def smoothed(entry: Config, kind: str, *, label: str, **smoothing: object) -> Config:
-  """Returns an entry whose loss is smoothed, which is not run unasked.
+  """Return an entry whose loss is smoothed, which is not run unasked.
 
   Args:
     entry: of unlearning.
@@ -950,7 +950,7 @@ def smoothed(entry: Config, kind: str, *, label: str, **smoothing: object) -> Co
 def rep_noise(
   max_ent: Config, *, alpha: float = 1.0, beta: float = 0.001, **changes: object
 ) -> Config:
-  """Returns MaxEnt with representation noise, which is not run unasked.
+  """Return MaxEnt with representation noise, which is not run unasked.
 
   Args:
     max_ent: an entry of MaxEnt.
@@ -976,7 +976,7 @@ def distill(
   options: Mapping[str, object] | None = None,
   predictions: Config | None = None,
 ) -> Config:
-  """Returns distillation of a teacher's outputs into a student.
+  """Return distillation of a teacher's outputs into a student.
 
   Args:
     teacher: the model that teaches.
@@ -1009,7 +1009,7 @@ def distill(
 def undo(
   *, teacher: str, alphas: tuple[float, ...], beta: float = 0.1, **distilling: Any
 ) -> Config:
-  """Returns UNDO: an unlearned model, noised and distilled from itself.
+  """Return UNDO: an unlearned model, noised and distilled from itself.
 
   Args:
     teacher: the unlearned model.
@@ -1034,7 +1034,7 @@ def noised_finetune(
   beta: float = 0.1,
   num_microbatches: int = 1,
 ) -> Config:
-  """Returns a model that is noised and trained by cross-entropy: no teacher.
+  """Return a model that is noised and trained by cross-entropy: no teacher.
 
   What the mixture leaves out is not relearned; its rows are known, which counts as
   labels. (A base that teaches its noised self is `undo` with teacher="base".)
@@ -1066,7 +1066,7 @@ def noised_finetune(
 def prompted(
   entry: Config, prompt: str, *, teacher: str = "base", **changes: object
 ) -> Config:
-  """Returns distillation from a teacher that reads a prompt, which is not run unasked.
+  """Return distillation from a teacher that reads a prompt, which is not run unasked.
 
   The student learns to predict without the prompt what the teacher predicts with it;
   nothing else has to forget (DUET, arXiv 2601.21283, which keeps the likeliest tokens:
@@ -1093,7 +1093,7 @@ def shaped(
   saliency: Mapping[str, object] | None = None,
   **changes: object,
 ) -> Config:
-  """Returns an entry whose noise falls on a share of the weights, those with most F.
+  """Return an entry whose noise falls on a share of the weights, those with most F.
 
   Args:
     entry: of UNDO, or any that starts from a model.
@@ -1113,7 +1113,7 @@ def shaped(
 
 
 def pruned(entry: Config, *, shares: tuple[float, ...], **changes: Any) -> Config:
-  """Returns an entry that starts without the smallest weights, not run unasked.
+  """Return an entry that starts without the smallest weights, not run unasked.
 
   Prune and distill: an entry of UNDO with zeros in place of its noise.
 
@@ -1129,7 +1129,7 @@ def pruned(entry: Config, *, shares: tuple[float, ...], **changes: Any) -> Confi
 
 
 def unlearn_and_distill(student: Config, **changes: object) -> Config:
-  """Returns distillation as another entry's, into a random student."""
+  """Return distillation as another entry's, into a random student."""
   entry = like(student, start="random", **changes)
   entry.sweep = table()
   entry.optimizer.trainable = ()  # A random student learns everything.
@@ -1140,7 +1140,7 @@ def unlearn_and_distill(student: Config, **changes: object) -> Config:
 def oracle_matching(
   *, optimizer: Config, batch_size: int, num_microbatches: int = 1
 ) -> Config:
-  """Returns the base trained to imitate data filtering, for a fixed budget."""
+  """Return the base trained to imitate data filtering, for a fixed budget."""
   entry = distill(
     teacher="data_filtering",
     start="base",
@@ -1155,7 +1155,7 @@ def oracle_matching(
 
 
 def recovered(*, evaluate_every: int, tolerance: float, relative: bool) -> Config:
-  """Returns the stop rule: a student has recovered its teacher's retain score."""
+  """Return the stop rule: a student has recovered its teacher's retain score."""
   options = config_dict.create(
     tolerance=tolerance,  # Largest part of the score that may be missing ...
     relative=relative,  # ... as a share of the teacher's, or else absolute.
@@ -1178,7 +1178,7 @@ def routed(
   options: Mapping[str, object] | None = None,
   **changes: object,
 ) -> Config:
-  """Returns an entry whose gradients are routed to reserved units, then ablated.
+  """Return an entry whose gradients are routed to reserved units, then ablated.
 
   Args:
     entry: pretraining or distillation.
@@ -1199,7 +1199,7 @@ def routed(
 
 
 def coherence(*, weight: float = 0.2, trusted: bool = True) -> Config:
-  """Returns the options of the routed objectives."""
+  """Return the options of the routed objectives."""
   return config_dict.create(
     coherence_weight=weight,  # Of the ablated model's loss on other rows; 0: no pass.
     trusted=trusted,  # That loss reads rows labelled retain, and none without a label.
@@ -1207,14 +1207,14 @@ def coherence(*, weight: float = 0.2, trusted: bool = True) -> Config:
 
 
 def look(entry: Config, label: str, color: str, marker: str) -> None:
-  """Sets how an entry is shown on the page; a sweep has shades of its color."""
+  """Set how an entry is shown on the page; a sweep has shades of its color."""
   entry.look.update({"label": label, "color": color, "marker": marker})
 
 
 def rmu(
   *, layers: tuple[int, ...], coefficient: float, retain: float, forget: float = 1.0
 ) -> Config:
-  """Returns the options of RMU."""
+  """Return the options of RMU."""
   return config_dict.create(
     layers=layers,  # Trained down-projections; the last one's output is steered.
     coefficient=coefficient,  # Length of the steering target.
@@ -1226,7 +1226,7 @@ def rmu(
 def weights(
   *, retain: float, forget: float = 1.0, retain_loss: str = "cross_entropy"
 ) -> Config:
-  """Returns the options of unlearning by a forget and a retain term."""
+  """Return the options of unlearning by a forget and a retain term."""
   return config_dict.create(
     retain_weight=retain,  # Of the retain term; the paper's a for WMDP ...
     forget_weight=forget,  # ... and 1 - a of the forget term.
@@ -1242,7 +1242,7 @@ def distillation(
   jsd_beta: float = 0.5,
   teacher_top_k: int = 0,
 ) -> Config:
-  """Returns the options of distillation: on outputs, from the unlearned model.
+  """Return the options of distillation: on outputs, from the unlearned model.
 
   Args:
     divergence: forward_kl, reverse_kl or jsd, the generalized Jensen-Shannon one.
@@ -1277,7 +1277,7 @@ def attack(
   warmup_steps: int = 0,
   seeds: tuple[int, ...] = (),
 ) -> Config:
-  """Returns the relearning adversary: one member for each learning rate and seed."""
+  """Return the relearning adversary: one member for each learning rate and seed."""
   entry = table()
   entry.run = True  # False: as if the entry were not there.
   entry.adversary = "finetuning"  # Or lora; of undo_jax/attacks, or MODULE:NAME.
@@ -1327,7 +1327,7 @@ def lora(
   targets: tuple[str, ...] = ALL_KERNELS,
   **changes: object,
 ) -> Config:
-  """Returns an attack as another entry's that trains low-rank adapters."""
+  """Return an attack as another entry's that trains low-rank adapters."""
   follower = like(entry, adversary="lora", **changes)
   follower.options = config_dict.create(
     rank=rank,  # r of the adapters.
@@ -1338,7 +1338,7 @@ def lora(
 
 
 def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, Config]:
-  """Returns other adversaries that relearn, by name; none of them is run unasked.
+  """Return other adversaries that relearn, by name; none of them is run unasked.
 
   As entries of config.attacks, one is run by --config.attacks.muon.run=True. Each
   follows `attack` in all that it does not name; that one's learning rates bracket the
@@ -1390,7 +1390,7 @@ def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, C
 
 
 def frozen_weights(attack: Config, *, num_layers: int) -> dict[str, Config]:
-  """Returns adversaries that leave the weights as they are, by name; none is run.
+  """Return adversaries that leave the weights as they are, by name; none is run.
 
   They train what stands beside the model: biases of the logits, embeddings before every
   row, a push on hidden states. Each follows `attack` in all that it does not name, at
@@ -1434,7 +1434,7 @@ def edit(
   rows: int | None = None,
   run: bool = True,
 ) -> Config:
-  """Returns an attack that edits the weights and trains nothing: one member a strength.
+  """Return an attack that edits the weights and trains nothing: one member a strength.
 
   Args:
     name: of undo_jax/attacks, or MODULE:NAME.
@@ -1462,7 +1462,7 @@ def edit(
 
 
 def edits(*, run: bool = False) -> Config:
-  """Returns our edits by name; `config.attacks.update(c.edits())` declares them.
+  """Return our edits by name; `config.attacks.update(c.edits())` declares them.
 
   They are run where asked for: --config.attacks.pruning.run=True. The worst case leaves
   out those whose attacker has the base's weights, unless report.worst_over names them.
@@ -1497,7 +1497,7 @@ def beside(
   retain: str = "unlearn_retain",
   run: bool = False,
 ) -> dict[str, Config]:
-  """Returns attacks that find what stands beside the weights in a few rows, by name.
+  """Return attacks that find what stands beside the weights in a few rows, by name.
 
   Args:
     num_layers: of the model, of which three are members.
@@ -1528,7 +1528,7 @@ def beside(
 
 
 def reading(attack: Config, *, num_layers: int) -> dict[str, Config]:
-  """Returns diagnostics of what layers hold, by name; none is run, or ever counted.
+  """Return diagnostics of what layers hold, by name; none is run, or ever counted.
 
   Linear probes of three layers follow `attack` at a thousand times its learning rates.
 
@@ -1551,7 +1551,7 @@ def reading(attack: Config, *, num_layers: int) -> dict[str, Config]:
 
 
 def _some_layers(num_layers: int) -> tuple[int, ...]:
-  """Returns the layers at a quarter, half and three quarters of the way, from 0."""
+  """Return the layers at a quarter, half and three quarters of the way, from 0."""
   return tuple(sorted({part * num_layers // 4 for part in (1, 2, 3)}))
 
 
@@ -1573,7 +1573,7 @@ def search(
   smallest_retain: float = 0.95,
   largest_compute: float | None = 1.0,
 ) -> Config:
-  """Returns the search that `undo-jax search` makes before the tables are run.
+  """Return the search that `undo-jax search` makes before the tables are run.
 
   Args:
     models: entries of models with the ranges of their fields: `uniform`,
@@ -1606,14 +1606,14 @@ def search(
 
 
 def uniform(path: str, low: float, high: float) -> Config:
-  """Returns a field's range, of which all is as likely: "noise.alpha", 0.2, 0.8."""
+  """Return a field's range, of which all is as likely: "noise.alpha", 0.2, 0.8."""
   return block(path=path, kind="uniform", low=low, high=high)
 
 
 def log_uniform(
   path: str, low: float, high: float, *, tied: tuple[str, ...] = ()
 ) -> Config:
-  """Returns the range of a field whose logarithm is uniform.
+  """Return the range of a field whose logarithm is uniform.
 
   Args:
     path: of the field.
@@ -1625,12 +1625,12 @@ def log_uniform(
 
 
 def integers(path: str, low: int, high: int) -> Config:
-  """Returns the range of a field of whole numbers, both ends included."""
+  """Return the range of a field of whole numbers, both ends included."""
   return block(path=path, kind="integers", low=low, high=high)
 
 
 def choices(path: str, *values: object) -> Config:
-  """Returns the values that a field is chosen from."""
+  """Return the values that a field is chosen from."""
   return block(path=path, kind="choices", choices=values)
 
 
@@ -1638,7 +1638,7 @@ def choices(path: str, *values: object) -> Config:
 
 
 def preset(name: str, **changes: object) -> Config:
-  """Returns a named size of undo_jax/models/presets.py, computed in bfloat16."""
+  """Return a named size of undo_jax/models/presets.py, computed in bfloat16."""
   model = dataclasses.replace(
     presets.PRESETS[name], dtype="bfloat16", remat="full", **changes
   )
@@ -1646,7 +1646,7 @@ def preset(name: str, **changes: object) -> Config:
 
 
 def plain_decoder(**sizes: Any) -> Config:
-  """Returns a small decoder as GPT's are; see models/presets.py."""
+  """Return a small decoder as GPT's are; see models/presets.py."""
   model = presets.plain_decoder(**sizes)
   return config_dict.ConfigDict(dataclasses.asdict(model))
 
@@ -1662,7 +1662,7 @@ def small_model(
   num_kv_heads: int = 2,
   scan_unroll: int | None = None,
 ) -> Config:
-  """Returns a small Gemma-2 without its attention's softcap, in float32."""
+  """Return a small Gemma-2 without its attention's softcap, in float32."""
   head_dim = width // num_heads
   model = config_dict.create(
     vocab_size=vocab_size,  # At least the tokenizer's; a multiple of mesh.tensor.

@@ -17,7 +17,7 @@ AlphaRules = Sequence[tuple[str, tuple[int, ...], float]]
 
 
 def xavier_uniform(key: jax.Array, leaf: jax.Array) -> jax.Array:
-  """Draws U(-a, a), a = sqrt(6 / (fan_in + fan_out)), of the shape of `leaf`.
+  """Draw U(-a, a), a = sqrt(6 / (fan_in + fan_out)), of the shape of `leaf`.
 
   The fans are the last two axes; leading axes (stacked layers) are independent
   matrices.
@@ -35,13 +35,13 @@ def xavier_uniform(key: jax.Array, leaf: jax.Array) -> jax.Array:
 
 
 def zero(key: jax.Array, leaf: jax.Array) -> jax.Array:
-  """Returns zeros: the parameter only shrinks, to 0 at alpha = 1."""
+  """Return zeros: the parameter only shrinks, to 0 at alpha = 1."""
   del key
   return jnp.zeros_like(leaf)
 
 
 def one(key: jax.Array, leaf: jax.Array) -> jax.Array:
-  """Marks scales whose fresh value is one: (1 - alpha) * theta + alpha, whatever beta.
+  """Mark scales whose fresh value is one: (1 - alpha) * theta + alpha, whatever beta.
 
   Beta scales what is random; a norm without offset is initialized to the identity.
   """
@@ -49,7 +49,7 @@ def one(key: jax.Array, leaf: jax.Array) -> jax.Array:
 
 
 def untouched(key: jax.Array, leaf: jax.Array) -> jax.Array:
-  """Marks parameters that keep their value at every alpha (frozen ones)."""
+  """Mark parameters that keep their value at every alpha (frozen ones)."""
   raise AssertionError("a marker, never called")
 
 
@@ -61,7 +61,7 @@ XAVIER = ((r"(.*/)?scale", zero), (r".*", xavier_uniform))
 def alphas(
   params: Params, alpha: float | jax.Array | Params, rules: AlphaRules
 ) -> Params:
-  """Returns the noise strength of every entry: of the first rule that names it.
+  """Return the noise strength of every entry: of the first rule that names it.
 
   Args:
     params: tree of arrays or ShapeDtypeStructs.
@@ -99,7 +99,7 @@ def toward_init(
   rules: trees.Rules = XAVIER,
   trainable: tuple = (),
 ) -> Params:
-  """Interpolates every parameter toward random initialization.
+  """Interpolate every parameter toward random initialization.
 
   theta' = (1 - alpha) * theta + alpha * beta * N
 
@@ -159,7 +159,7 @@ def along_directions(
   share: float,
   is_largest: bool,
 ) -> Params:
-  """Interpolates matrices toward fresh ones in some of their singular directions.
+  """Interpolate matrices toward fresh ones in some of their singular directions.
 
   theta' = theta + M (fresh - theta),  M = low * I + (alpha - low) * P
 
@@ -206,7 +206,7 @@ def along_directions(
 def add_normal(
   params: Params, key: jax.Array, *, std: float, trainable: tuple = ()
 ) -> Params:
-  """Adds normal noise of one standard deviation to every parameter.
+  """Add normal noise of one standard deviation to every parameter.
 
   theta' = theta + std * N(0, 1)
 

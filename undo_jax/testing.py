@@ -26,12 +26,12 @@ CONFIG = ModelConfig(
 
 
 def config(**changes: object) -> ModelConfig:
-  """Returns a model config of about 7 thousand parameters, with changes."""
+  """Return a model config of about 7 thousand parameters, with changes."""
   return dataclasses.replace(CONFIG, **changes)
 
 
 def params(config: ModelConfig = CONFIG, seed: int = 0) -> Params:
-  """Returns fresh parameters of a decoder, float32, without compiling anything.
+  """Return fresh parameters of a decoder, float32, without compiling anything.
 
   Distributed as those of `Decoder.init`, but other ones: matrices ~ N(0, init_std^2),
   biases zero, norms as the identity. Drawn once for each config and seed.
@@ -54,7 +54,7 @@ def _params(config: ModelConfig, seed: int) -> Params:
 
 
 def weights(config: ModelConfig = CONFIG, seed: int = 0) -> Params:
-  """Returns parameters of a model that are drawn by numpy, 0.3 times normal numbers.
+  """Return parameters of a model that are drawn by numpy, 0.3 times normal numbers.
 
   Nothing is compiled for them, and gradients are well above rounding.
   """
@@ -70,7 +70,7 @@ def _weights(config, seed):
 
 
 def batch(key: jax.Array, *, rows: int = 8, length: int = 12, vocab: int = 16) -> Batch:
-  """Returns a random batch whose rows end in pads of varying number.
+  """Return a random batch whose rows end in pads of varying number.
 
   "inputs" and "targets" int32 [rows, length], "mask" float32, at least one
   position a row set. NumPy draws them, so a compiled function cannot.
@@ -85,6 +85,6 @@ def batch(key: jax.Array, *, rows: int = 8, length: int = 12, vocab: int = 16) -
 
 
 def mesh(num_devices: int = 1, **axes: int):
-  """Returns a mesh over the first devices; all of them along data unless given."""
+  """Return a mesh over the first devices; all of them along data unless given."""
   axes = {"data": -1} | axes
   return make_mesh(**axes, devices=jax.devices()[:num_devices])

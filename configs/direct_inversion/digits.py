@@ -16,7 +16,7 @@ from undo_jax import config as c
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: digits, tiny or mnist."""
+  """Return the config of a size: digits, tiny or mnist."""
   size = c.parse_size(arg, ("digits", "tiny", "mnist"))
   config = c.table()
   config.seeds = (0, 1, 2)  # Each a training of its own of all models.

@@ -17,7 +17,7 @@ from undo_jax import config as c
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: small, tiny or paper."""
+  """Return the config of a size: small, tiny or paper."""
   size = c.parse_size(arg, ("small", "tiny", "paper"))
   config = c.table()
   config.seeds = (0, 1, 2)  # Each a training of its own in every method and level.

@@ -24,7 +24,7 @@ _L1, _CORRELATION = (3e-3, 3e-3), 0.1
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: digits, tiny or paper."""
+  """Return the config of a size: digits, tiny or paper."""
   size = c.parse_size(arg, ("digits", "tiny", "paper"))
   config = c.table()
   config.seeds = (0, 1, 2, 3, 4)  # Each a training of its own in every setting.

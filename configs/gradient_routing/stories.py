@@ -19,7 +19,7 @@ PAPER_WORDS = tuple("tree trees forest forests woodland woodlands".split())
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: small, tiny or paper."""
+  """Return the config of a size: small, tiny or paper."""
   size = c.parse_size(arg, ("small", "tiny", "paper"))
   return {"small": _small, "tiny": _tiny, "paper": _paper}[size]()
 
@@ -123,7 +123,7 @@ def _tiny() -> c.Config:
 
 
 def _paper() -> c.Config:
-  """The paper's model, data and schedules, in our decoder."""
+  """Return the paper's model, data and schedules, in our decoder."""
   config = _small()
   config.seeds = (0, 1, 2, 3, 4)
   config.labelled = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -14,7 +14,7 @@ from undo_jax import config as c
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: small or tiny."""
+  """Return the config of a size: small or tiny."""
   size = c.parse_size(arg, ("small", "tiny"))
   config = c.table()
   config.seeds = (0, 1, 2)  # Of weights and batches; more may be added.
@@ -54,7 +54,7 @@ def get_config(arg: str | None = None) -> c.Config:
 
 
 def _way(**changes: float) -> c.Config:
-  """Returns a way to train; by default nothing is routed."""
+  """Return a way to train; by default nothing is routed."""
   way = c.block(
     old_units=1.0,  # Mask of old units' activations for forget data.
     old_parameters=1.0,  # Mask of old parameters for forget data.

@@ -15,7 +15,7 @@ from undo_jax import config as c
 
 
 def get_config(arg: str | None = None) -> c.Config:
-  """Returns the config of a size: small or tiny."""
+  """Return the config of a size: small or tiny."""
   size = c.parse_size(arg, ("small", "tiny"))
   config = c.table()
   config.seed = 0  # Of all draws.

@@ -149,7 +149,7 @@ class Config:
     checks.integers(self, "relearning.num_updates", 1)
 
   def check_classes(self, images: Images) -> None:
-    """Raises ConfigError unless the images have the classes that are named."""
+    """Raise ConfigError unless the images have the classes that are named."""
     last = images.num_classes - 1
     for name in _CLASSES:
       if checks.field(self, name) not in images.test_labels:
@@ -161,7 +161,7 @@ class Config:
 
 
 def _check_numbers(config: Config) -> None:
-  """Raises ConfigError unless all that is no integer lies in its range."""
+  """Raise ConfigError unless all that is no integer lies in its range."""
   first, last = config.schedule.beta_start, config.schedule.beta_end
   if not 0 < first < last < 1:
     expected = "0 < beta_start < beta_end < 1"

@@ -11,7 +11,7 @@ _SHARE = "share judged to be of the class"
 
 
 def draw(results: Results) -> dict[str, bytes]:
-  """Returns SVG bytes by file name; `results` are those of results.json."""
+  """Return SVG bytes by file name; `results` are those of results.json."""
   axes = results["seeds"][0]["axes"]
   return {
     "edit.svg": charts.svg(
@@ -43,7 +43,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def edit(results: Results) -> Spec:
-  """Returns one image, edited, by lambda and guidance; the source is the last row."""
+  """Return one image, edited, by lambda and guidance; the source is the last row."""
   part = results["seeds"][0]
   axes, edited = part["axes"], part["edit"]
   grid = {
@@ -64,7 +64,7 @@ def edit(results: Results) -> Spec:
 
 
 def pictures(results: Results, way: str) -> Spec:
-  """Returns what one image becomes in one way, by model and lambda."""
+  """Return what one image becomes in one way, by model and lambda."""
   part = results["seeds"][0]
   lambdas = part["axes"]["probe_lambdas"]
   grid = {
@@ -84,7 +84,7 @@ def pictures(results: Results, way: str) -> Spec:
 
 
 def recovery(results: Results, way: str) -> Spec:
-  """Returns shares by lambda, a line a model."""
+  """Return shares by lambda, a line a model."""
   data: list[Row] = []
   for model in results["seeds"][0]["inversion"]:
     shares = results_lib.over_seeds(
@@ -98,7 +98,7 @@ def recovery(results: Results, way: str) -> Spec:
 
 
 def relearning(results: Results) -> Spec:
-  """Returns shares by updates, a line a model."""
+  """Return shares by updates, a line a model."""
   axes = results["seeds"][0]["axes"]
   data: list[Row] = []
   for model in results["seeds"][0]["relearning"]:
@@ -114,7 +114,7 @@ def relearning(results: Results) -> Spec:
 
 
 def reconstruction(results: Results) -> Spec:
-  """Returns errors by steps, beside 1 / n."""
+  """Return errors by steps, beside 1 / n."""
   steps = results["seeds"][0]["reconstruction"]["num_steps"]
   errors = results_lib.over_seeds(results, lambda part: part["reconstruction"]["plain"])
   through = errors.mean(0)[0] * steps[0]

@@ -68,7 +68,7 @@ class Inverted(NamedTuple):
 
 
 def guided(conditional: Predict, unconditional: Predict, scale: Number) -> Predict:
-  """Returns e_0 + max(g, 1) (e_c - e_0): a scale of 1 or less guides nothing.
+  """Return e_0 + max(g, 1) (e_c - e_0): a scale of 1 or less guides nothing.
 
   Args:
     conditional: predicts e_c, under the prompt.
@@ -87,7 +87,7 @@ def guided(conditional: Predict, unconditional: Predict, scale: Number) -> Predi
 def invert(
   predict: Predict, images_BxP: jax.Array, alpha_bars_T: np.ndarray, num_steps: int
 ) -> Inverted:
-  """Returns images as noise, with the noises that were predicted on the way.
+  """Return images as noise, with the noises that were predicted on the way.
 
   The step at time t moves to t + k along the noise predicted at t; the last one, whose
   goal would lie beyond the schedule, stays.
@@ -124,7 +124,7 @@ def sample(
   eta: float = 0.0,
   key: jax.Array | None = None,
 ) -> jax.Array:
-  """Returns images by DDIM, whose noises are pulled toward given ones.
+  """Return images by DDIM, whose noises are pulled toward given ones.
 
   e <- e + lambda_s (reference_s - e), before step s from T - k down to 0. The last step
   goes to abar_0, at which it is: it stays.
@@ -176,7 +176,7 @@ def edit(
   key: jax.Array,
   noise_merge_lambda: Number | None = None,
 ) -> jax.Array:
-  """Returns inverted images, sampled again under another prompt.
+  """Return inverted images, sampled again under another prompt.
 
   Args:
     inverted: by `invert` with hyperparameters.inversion_steps.
@@ -215,7 +215,7 @@ def edit(
 
 
 def references(noises_SxBxP: jax.Array, is_shifted: bool) -> jax.Array:
-  """Returns the recorded noises by step of sampling, the last recorded one first.
+  """Return the recorded noises by step of sampling, the last recorded one first.
 
   The published code merges the noise that was predicted at the same time. The step into
   that time was made along the noise before it: those are the shifted ones, with which a

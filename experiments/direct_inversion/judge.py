@@ -11,7 +11,7 @@ from undo_jax.utils import checks
 
 
 def load(path: str, shrink: int) -> Images:
-  """Returns the images of a directory, or digits; see data.images.load.
+  """Return the images of a directory, or digits; see data.images.load.
 
   Args:
     path: of the directory; empty: scikit-learn's digits.
@@ -36,7 +36,7 @@ def load(path: str, shrink: int) -> Images:
 
 
 def train(images: Images) -> Callable[[np.ndarray], np.ndarray]:
-  """Returns a support vector machine: (pictures [..., P]) -> classes [...]."""
+  """Return a support vector machine: (pictures [..., P]) -> classes [...]."""
   machine = svm.SVC().fit(images.train, images.train_labels)
 
   def judge(pictures):

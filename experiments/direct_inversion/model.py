@@ -33,7 +33,7 @@ class Denoiser(nn.Module):
 
   @nn.compact
   def __call__(self, x_BxP: jax.Array, time: jax.Array, label: Labels) -> jax.Array:
-    """Returns the predicted noise [B, P]; time and label are [B] or one for all."""
+    """Return the predicted noise [B, P]; time and label are [B] or one for all."""
     angles = time_features(jnp.atleast_1d(time))
     embed = nn.Embed(self.num_classes + 1, self.width, name="label")
     label_BxD = embed(jnp.atleast_1d(label))
@@ -49,7 +49,7 @@ class Denoiser(nn.Module):
 
 
 def time_features(time_B: jax.Array) -> jax.Array:
-  """Returns sines and cosines at frequencies from 1 to 1 / T, [B, 64]."""
+  """Return sines and cosines at frequencies from 1 to 1 / T, [B, 64]."""
   slowest = math.log(schedule.TRAIN_STEPS)
   rates_F = jnp.exp(-slowest * jnp.arange(_FREQUENCIES) / (_FREQUENCIES - 1))
   angles_BxF = time_B[:, None] * rates_F
@@ -57,6 +57,6 @@ def time_features(time_B: jax.Array) -> jax.Array:
 
 
 def _norm(x_BxD):
-  """Returns rows of mean 0 and variance 1."""
+  """Return rows of mean 0 and variance 1."""
   centred_BxD = x_BxD - x_BxD.mean(-1, keepdims=True)
   return centred_BxD * jax.lax.rsqrt(jnp.mean(centred_BxD**2, -1, keepdims=True) + 1e-6)

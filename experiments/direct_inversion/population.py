@@ -31,18 +31,18 @@ class Groups(NamedTuple):
 
 
 def undo_name(alpha: float) -> str:
-  """Returns the name of the model that was noised so much."""
+  """Return the name of the model that was noised so much."""
   return f"UNDO, alpha {alpha:g}"
 
 
 def names(config: Config) -> list[str]:
-  """Returns the names of all models, in the order of the tables."""
+  """Return the names of all models, in the order of the tables."""
   undone = [undo_name(alpha) for alpha in config.undo.alphas]
   return [BASE, UNLEARNED, *undone, ORACLE]
 
 
 def make_task(config: Config, images: Images) -> Task:
-  """Returns what all trainings share."""
+  """Return what all trainings share."""
   bars_T = schedule.alpha_bars(config.schedule.beta_start, config.schedule.beta_end)
   return Task(
     model=model_lib.Denoiser(
@@ -60,7 +60,7 @@ def make_task(config: Config, images: Images) -> Task:
 
 
 def groups(images: Images, forgotten: int) -> Groups:
-  """Returns which rows are of which group, filled up to the same length."""
+  """Return which rows are of which group, filled up to the same length."""
   total = len(images.train_labels)
 
   def rows(is_in_N):
@@ -73,12 +73,12 @@ def groups(images: Images, forgotten: int) -> Groups:
 
 
 def keys(seeds: Sequence[int], stream: str) -> jax.Array:
-  """Returns the keys of a stream, [S]."""
+  """Return the keys of a stream, [S]."""
   return jnp.stack([streams.key(seed, stream) for seed in seeds])
 
 
 def make(config: Config, images: Images, seeds: Sequence[int]) -> dict[str, Params]:
-  """Trains all models of some seeds; returns them by name, see `names`.
+  """Train all models of some seeds; return them by name, see `names`.
 
   Models of a seed begin with the same weights; those of UNDO have the same noise
   direction, batches and teacher, whose predictions are computed once for all alphas.
@@ -95,7 +95,7 @@ def make(config: Config, images: Images, seeds: Sequence[int]) -> dict[str, Para
 
 
 def _train(config, task, of, init_S, data_S) -> tuple[Params, Params]:
-  """Returns the models that see all classes, and those that lack one."""
+  """Return the models that see all classes, and those that lack one."""
   block = config.training
 
   def train(init_key, data_key, rows):
@@ -133,7 +133,7 @@ def _unlearn(config, task, of, base, data_S) -> Params:
 
 
 def _undo(config, task, of, unlearned, noise_S, data_S) -> dict[str, Params]:
-  """Returns students by name: noised toward random weights, then distilled."""
+  """Return students by name: noised toward random weights, then distilled."""
   block = config.undo
 
   def undo(teacher, noise_key, data_key, alpha):

@@ -25,17 +25,17 @@ class Probe(NamedTuple):
   hyperparameters: Hyperparameters
 
   def predict(self, params: Params, label: Labels) -> Predict:
-    """Returns the model's prediction under one label for all rows, or one a row."""
+    """Return the model's prediction under one label for all rows, or one a row."""
     apply: Any = self.model.apply
     return lambda x_BxP, time: apply(params, x_BxP, time, label)
 
   def guided(self, params: Params, label: Labels, scale: Number) -> Predict:
-    """Returns the same with guidance away from the empty prompt."""
+    """Return the same with guidance away from the empty prompt."""
     empty = self.predict(params, self.model.num_classes)
     return inversion.guided(self.predict(params, label), empty, scale)
 
   def inverted(self, params: Params, images_BxP: jax.Array) -> inversion.Inverted:
-    """Returns images as noise, under the inversion prompt.
+    """Return images as noise, under the inversion prompt.
 
     Raises:
       ValueError: if they are not of the model's size.
@@ -55,7 +55,7 @@ class Probe(NamedTuple):
 def samples(
   probe: Probe, params: Params, label_B: jax.Array, key: jax.Array, num_steps: int
 ) -> jax.Array:
-  """Returns guided samples of the classes from fresh noise, [B, P]."""
+  """Return guided samples of the classes from fresh noise, [B, P]."""
   latents_BxP = jax.random.normal(key, (len(label_B), probe.model.pixels))
   predict = probe.guided(params, label_B, probe.hyperparameters.guidance_scale)
   return inversion.sample(predict, latents_BxP, probe.alpha_bars_T, num_steps)
@@ -64,7 +64,7 @@ def samples(
 def reconstructions(
   probe: Probe, params: Params, images_BxP: jax.Array, num_steps: int
 ) -> jax.Array:
-  """Returns the error of images that are inverted and sampled under the empty prompt.
+  """Return the error of images that are inverted and sampled under the empty prompt.
 
   Without injected noises, with those of the published code at a lambda of 1, and with
   the shifted ones.
@@ -99,7 +99,7 @@ def edits(
   lambdas_L: Sequence[float],
   key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns images inverted, then sampled under a label by guidance and lambda.
+  """Return images inverted, then sampled under a label by guidance and lambda.
 
   Args:
     probe: see `Probe`.
@@ -139,7 +139,7 @@ def relearned(
   rates_L: Sequence[float],
   num_updates: int | jax.Array,
 ) -> Params:
-  """Returns the model after updates on the rows alone, by learning rate, [L, ...]."""
+  """Return the model after updates on the rows alone, by learning rate, [L, ...]."""
 
   def relearn(rate):
     loss = training.denoising(task, rows)
@@ -151,7 +151,7 @@ def relearned(
 
 
 def nats_per_pixel(latents: np.ndarray) -> float:
-  """Returns the mean negative log-likelihood of latents under N(0, I), by pixel.
+  """Return the mean negative log-likelihood of latents under N(0, I), by pixel.
 
   1/2 (log 2 pi + z^2); 1.419 of normal draws
   """

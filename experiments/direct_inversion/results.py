@@ -89,22 +89,22 @@ class Results(TypedDict):
 
 
 def assemble(parts: Mapping[str, Part]) -> Results:
-  """Returns the parts of all seeds."""
+  """Return the parts of all seeds."""
   return {"seeds": list(parts.values())}
 
 
 def slope(num_steps: Sequence[int], errors: Sequence[float]) -> float:
-  """Returns the slope of log error by log steps, by least squares."""
+  """Return the slope of log error by log steps, by least squares."""
   return float(np.polyfit(np.log(num_steps), np.log(errors), 1)[0])
 
 
 def over_seeds(results: Results, get: Callable[[Part], Any]) -> np.ndarray:
-  """Returns what is read of each part, with the seeds as the first axis."""
+  """Return what is read of each part, with the seeds as the first axis."""
   return np.array([get(part) for part in results["seeds"]])
 
 
 def worst_shares(results: Results, model: str) -> np.ndarray:
-  """Returns the share of samples of the class after updates at the worst rate, [S, K].
+  """Return the share of samples of the class after updates at the worst rate, [S, K].
 
   The first of K is before any update.
   """
@@ -117,7 +117,7 @@ def worst_shares(results: Results, model: str) -> np.ndarray:
 
 
 def table(results: Results) -> str:
-  """Returns all tables in Markdown."""
+  """Return all tables in Markdown."""
   accuracy = results["seeds"][0]["judge_accuracy"]
   return "\n\n".join(
     (
@@ -132,7 +132,7 @@ def table(results: Results) -> str:
 
 
 def reconstruction_table(results: Results) -> str:
-  """Returns a row a number of steps: errors of inversion and back."""
+  """Return a row a number of steps: errors of inversion and back."""
   kinds = ("plain", "same_time", "shifted")
   errors = [over_seeds(results, lambda p, k=k: p["reconstruction"][k]) for k in kinds]
   steps = results["seeds"][0]["reconstruction"]["num_steps"]
@@ -147,7 +147,7 @@ def reconstruction_table(results: Results) -> str:
 
 
 def edit_table(results: Results) -> str:
-  """Returns a row a lambda: by guidance the share of the other class, and the error."""
+  """Return a row a lambda: by guidance the share of the other class, and the error."""
   axes = results["seeds"][0]["axes"]
   share, error = (
     over_seeds(results, lambda part, k=k: part["edit"][k]) for k in ("share", "error")
@@ -169,7 +169,7 @@ def edit_table(results: Results) -> str:
 
 
 def sample_table(results: Results) -> str:
-  """Returns a row a model: samples that are of their class, and inverted images."""
+  """Return a row a model: samples that are of their class, and inverted images."""
   rows = []
   for model in results["seeds"][0]["samples"]:
     shares = (
@@ -184,7 +184,7 @@ def sample_table(results: Results) -> str:
 
 
 def inversion_table(results: Results, way: str) -> str:
-  """Returns a row a model: what inversion brings back in one way, by lambda."""
+  """Return a row a model: what inversion brings back in one way, by lambda."""
   lambdas = results["seeds"][0]["axes"]["probe_lambdas"]
   rows = []
   for model in results["seeds"][0]["inversion"]:
@@ -201,7 +201,7 @@ def inversion_table(results: Results, way: str) -> str:
 
 
 def relearning_table(results: Results) -> str:
-  """Returns a row a model: samples of the class by updates, at the worst rate."""
+  """Return a row a model: samples of the class by updates, at the worst rate."""
   rows = []
   for model in results["seeds"][0]["relearning"]:
     shares = worst_shares(results, model)
@@ -211,7 +211,7 @@ def relearning_table(results: Results) -> str:
 
 
 def _spread(values: Iterable[float], style: str = ".2f") -> str:
-  """Formats the mean over seeds and their standard deviation."""
+  """Format the mean over seeds and their standard deviation."""
   values = np.asarray(list(values))
   if len(values) == 1:
     return f"{values[0]:{style}}"

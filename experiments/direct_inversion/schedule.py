@@ -15,7 +15,7 @@ TRAIN_STEPS = 1000  # T
 
 
 def alpha_bars(beta_start: float = 0.00085, beta_end: float = 0.012) -> np.ndarray:
-  """Returns the signal's share of the variance by time.
+  """Return the signal's share of the variance by time.
 
   abar_t = prod_{s <= t} (1 - beta_s), where sqrt(beta_s) is linear in s
 
@@ -31,7 +31,7 @@ def alpha_bars(beta_start: float = 0.00085, beta_end: float = 0.012) -> np.ndarr
 
 
 def times(num_steps: int) -> np.ndarray:
-  """Returns 0, k, 2k, ..., T - k for k = T / num_steps, int [num_steps].
+  """Return 0, k, 2k, ..., T - k for k = T / num_steps, int [num_steps].
 
   Raises:
     ConfigError: if the number of steps does not divide T.
@@ -46,7 +46,7 @@ def times(num_steps: int) -> np.ndarray:
 def noised(
   images_BxP: jax.Array, noise_BxP: jax.Array, alpha_bar: jax.Array
 ) -> jax.Array:
-  """Returns x_t of images and noise; alpha_bar is a number or [B, 1]."""
+  """Return x_t of images and noise; alpha_bar is a number or [B, 1]."""
   return jnp.sqrt(alpha_bar) * images_BxP + jnp.sqrt(1 - alpha_bar) * noise_BxP
 
 
@@ -57,7 +57,7 @@ def move(
   alpha_bar_next: jax.Array,
   sigma: float | jax.Array = 0.0,
 ) -> jax.Array:
-  """Returns x at another time, as the predicted noise says.
+  """Return x at another time, as the predicted noise says.
 
   x_0 = (x - sqrt(1 - abar) e) / sqrt(abar)
   x' = sqrt(abar') x_0 + sqrt(1 - abar' - sigma^2) e
@@ -81,7 +81,7 @@ def move(
 def sigma(
   eta: float | jax.Array, alpha_bar: jax.Array, alpha_bar_next: jax.Array
 ) -> jax.Array:
-  """Returns how much fresh noise a step of DDIM adds; eta = 1 is DDPM's.
+  """Return how much fresh noise a step of DDIM adds; eta = 1 is DDPM's.
 
   eta sqrt((1 - abar') / (1 - abar)) sqrt(1 - abar / abar')
   """

@@ -37,7 +37,7 @@ Judge: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 def make(config: ConfigDict) -> Study[Part]:
-  """Returns the study of a config, or raises ConfigError."""
+  """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   images = judge.load(checked.data.path, checked.data.shrink)
   checked.check_classes(images)
@@ -53,7 +53,7 @@ def make(config: ConfigDict) -> Study[Part]:
 def compute(
   config: Config, images: Images, missing: Sequence[str]
 ) -> Iterator[tuple[str, Part]]:
-  """Yields the seeds that are asked for, trained together as populations."""
+  """Yield the seeds that are asked for, trained together as populations."""
   by_name = running.seed_parts(config.seeds)
   judged = judge.train(images)
   accuracy = float(np.mean(judged(images.test) == images.test_labels))
@@ -75,7 +75,7 @@ def compute(
 
 
 def axes(config: Config, images: Images) -> Axes:
-  """Returns what the numbers of a part stand for."""
+  """Return what the numbers of a part stand for."""
   return {
     "shape": list(images.shape),
     "forgotten": config.unlearning.label,
@@ -104,21 +104,21 @@ class Seeds(NamedTuple):
   def train(
     cls, config: Config, images: Images, judged: Judge, seeds: Sequence[int]
   ) -> "Seeds":
-    """Returns the models of some seeds, trained."""
+    """Return the models of some seeds, trained."""
     task = population.make_task(config, images)
     bars_T = schedule.alpha_bars(config.schedule.beta_start, config.schedule.beta_end)
     probe = Probe(task.model, bars_T, config.edit)
     models = population.make(config, images, seeds)
     return cls(config, images, judged, seeds, task, probe, models)
 
-  def held_out(self, label: int | None, count: int) -> jax.Array:
-    """Returns so many held-out images of a class, or of all; fewer if there are."""
+  def held_out(self, label: int | None, count: int) -> np.ndarray:
+    """Return so many held-out images of a class, or of all; fewer if there are."""
     is_chosen = self.images.test_labels == label
     chosen = self.images.test if label is None else self.images.test[is_chosen]
-    return jnp.asarray(chosen[:count])
+    return chosen[:count]
 
   def samples(self) -> list[SamplePart]:
-    """Returns how many samples from fresh noise are of the class they should be."""
+    """Return how many samples from fresh noise are of the class they should be."""
     block, forgotten = self.config.evaluation, self.config.unlearning.label
     others = [c for c in range(self.images.num_classes) if c != forgotten]
     label_B = np.repeat(
@@ -137,9 +137,9 @@ class Seeds(NamedTuple):
     ]
 
   def reconstruction(self) -> list[ReconstructionPart]:
-    """Returns how far images are off after inversion and back, by steps."""
+    """Return how far images are off after inversion and back, by steps."""
     block = self.config.reconstruction
-    images_BxP = self.held_out(None, block.images)
+    images_BxP = jnp.asarray(self.held_out(None, block.images))
     errors = []
     for steps in block.num_steps:
       function = functools.partial(
@@ -159,14 +159,15 @@ class Seeds(NamedTuple):
     ]
 
   def edit(self) -> list[EditPart]:
-    """Returns what becomes of one class under the prompt of another."""
+    """Return what becomes of one class under the prompt of another."""
     block = self.config.edits
     images_BxP = self.held_out(block.source, block.images)
+    given_BxP = jnp.asarray(images_BxP)
 
     def edit(params, key):
       scales, lambdas = block.guidance_scales, block.noise_merge_lambdas
       return probes.edits(
-        self.probe, params, images_BxP, block.target, scales, lambdas, key
+        self.probe, params, given_BxP, block.target, scales, lambdas, key
       )[1]
 
     eval_S = population.keys(self.seeds, "eval")
@@ -184,7 +185,7 @@ class Seeds(NamedTuple):
     ]
 
   def inversion(self) -> list[InversionPart]:
-    """Returns what inversion brings back of the class, by model, way and lambda."""
+    """Return what inversion brings back of the class, by model, way and lambda."""
     block, forgotten = self.config.probe, self.config.unlearning.label
     own_BxP, other_BxP = (
       self.held_out(label, block.images) for label in (forgotten, block.other)
@@ -226,7 +227,7 @@ class Seeds(NamedTuple):
     ]
 
   def relearning(self) -> list[RelearningPart]:
-    """Returns the share of samples of the class after updates on it, by rate."""
+    """Return the share of samples of the class after updates on it, by rate."""
     block, forgotten = self.config.relearning, self.config.unlearning.label
     rows = population.groups(self.images, forgotten).forget
     attacked = {name: p for name, p in self.models.items() if name != BASE}
@@ -254,7 +255,7 @@ class Seeds(NamedTuple):
   def _sampled(
     self, params: Params, label_B: np.ndarray, *, by_rate: bool = False
   ) -> np.ndarray:
-    """Returns samples [M, S, B, P] of models; by learning rate [M, S, L, B, P]."""
+    """Return samples [M, S, B, P] of models; by learning rate [M, S, L, B, P]."""
     steps = self.config.evaluation.num_inference_steps
 
     def sample(params, key):
@@ -266,7 +267,7 @@ class Seeds(NamedTuple):
 
 
 def _stacked(models: dict[str, Params]) -> Params:
-  """Returns the weights of all models as one tree, [M, S, ...]."""
+  """Return the weights of all models as one tree, [M, S, ...]."""
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models.values())
 
 
@@ -275,10 +276,10 @@ def _host(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _errors(made: np.ndarray, images_BxP: np.ndarray) -> np.ndarray:
-  """Returns the root of the mean squared error over images and pixels."""
+  """Return the root of the mean squared error over images and pixels."""
   return np.sqrt(np.mean((made - images_BxP) ** 2, axis=(-2, -1)))
 
 
 def _bytes(pictures: np.ndarray) -> Pictures:
-  """Returns pixels of [-1, 1] as integers of [0, 255]."""
+  """Return pixels of [-1, 1] as integers of [0, 255]."""
   return np.clip((pictures + 1) * 127.5, 0, 255).round().astype(int).tolist()

@@ -55,7 +55,7 @@ def descend(
   learning_rate: float | jax.Array,
   decay: bool = True,
 ) -> Params:
-  """Returns the parameters after so many updates of Adam.
+  """Return the parameters after so many updates of Adam.
 
   Args:
     loss: see the module.
@@ -79,7 +79,7 @@ def descend(
 
 
 def draw(task: Task, rows: Rows, key: jax.Array) -> Batch:
-  """Returns images of the rows at uniform times, some of them without their label."""
+  """Return images of the rows at uniform times, some of them without their label."""
   size, model = task.batch_size, task.model
   noise_key, key = jax.random.split(key)
   row_B, time_B, drop_B, spare_B = jax.random.uniform(key, (4, size))
@@ -94,7 +94,7 @@ def draw(task: Task, rows: Rows, key: jax.Array) -> Batch:
 
 
 def denoising(task: Task, rows: Rows) -> Loss:
-  """Returns mean (e(x_t, t, label) - noise)^2: training, and relearning."""
+  """Return mean (e(x_t, t, label) - noise)^2: training, and relearning."""
 
   def loss(params, key):
     batch = draw(task, rows, key)
@@ -106,7 +106,7 @@ def denoising(task: Task, rows: Rows) -> Loss:
 def unlearning(
   task: Task, base: Params, forget: Rows, retain: Rows, forgotten: int
 ) -> Loss:
-  """Returns the loss that makes a class look like any other, and keeps the others.
+  """Return the loss that makes a class look like any other, and keeps the others.
 
   mean (e(x_t, t, l) - e_base(x_t, t, c))^2 over the class's images, l the class or
   none, c another class at random; plus `denoising` of the other images, some of them
@@ -138,7 +138,7 @@ def unlearning(
 
 
 def distilling(task: Task, teacher: Params, rows: Rows, forgotten: int) -> Loss:
-  """Returns mean (e(x_t, t, l) - e_teacher(x_t, t, l))^2, also where l is the class.
+  """Return mean (e(x_t, t, l) - e_teacher(x_t, t, l))^2, also where l is the class.
 
   The labels are those of the images, or none, or the class's, see `asked`.
   """
@@ -152,7 +152,7 @@ def distilling(task: Task, teacher: Params, rows: Rows, forgotten: int) -> Loss:
 
 
 def asked(task: Task, batch: Batch, forgotten: int) -> Batch:
-  """Returns a batch of which a share of `label_dropout` is labelled as the class."""
+  """Return a batch of which a share of `label_dropout` is labelled as the class."""
   is_asked_B = batch.spare_B < task.label_dropout
   return batch._replace(label_B=jnp.where(is_asked_B, forgotten, batch.label_B))
 

@@ -63,7 +63,7 @@ class Certificates:
   plays: int
 
   def chosen(self) -> dict[str, matrix_games.Game]:
-    """Returns the games by name; "all" stands for all of them."""
+    """Return the games by name; "all" stands for all of them."""
     named = matrix_games.NAMED
     return named if self.games == ("all",) else {n: named[n] for n in self.games}
 
@@ -85,7 +85,7 @@ class Own:
   column_payoffs: tuple[tuple[float, ...], ...]
 
   def game(self) -> matrix_games.Game | None:
-    """Returns the game, if there is one; raises ConfigError if it is not zero-sum."""
+    """Return the game, if there is one; raise ConfigError if it is not zero-sum."""
     if not self.payoffs:
       return None
     return matrix_games.zero_sum(self.payoffs, self.column_payoffs or None)
@@ -132,7 +132,7 @@ class Config:
 
 
 def _at_least_one(config: Config) -> None:
-  """Raises ConfigError unless all counts are positive, and those that must be more."""
+  """Raise ConfigError unless all counts are positive, and those that must be more."""
   for block, names in (
     ("single", ("repetitions", "responses")),
     ("sizes", ("games", "responses")),

@@ -11,7 +11,7 @@ _PAYOFF = "worst-case payoff"
 
 
 def draw(results: Results) -> dict[str, bytes]:
-  """Returns SVG bytes by file name; `results` are those of results.json."""
+  """Return SVG bytes by file name; `results` are those of results.json."""
   drawn = {
     "single.svg": charts.svg(
       single(results),
@@ -46,7 +46,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def single(results: Results) -> list[Spec]:
-  """Returns a panel a game."""
+  """Return a panel a game."""
   panels = []
   for part in results["single"]:
     data: list[Row] = []
@@ -58,7 +58,7 @@ def single(results: Results) -> list[Spec]:
 
 
 def sizes(results: Results) -> Spec:
-  """Returns worst-case payoffs by the number of moves."""
+  """Return worst-case payoffs by the number of moves."""
   parts = results["size"]
   data: list[Row] = []
   for play in parts[0]["by_play"]:
@@ -78,7 +78,7 @@ def sizes(results: Results) -> Spec:
 
 
 def ahead(results: Results) -> Spec:
-  """Returns the share of games in which anticipation is ahead."""
+  """Return the share of games in which anticipation is ahead."""
   data: list[Row] = []
   for part in results["ahead"]:
     series = f"{part['moves']} x {part['moves']}"
@@ -94,7 +94,7 @@ def ahead(results: Results) -> Spec:
 
 
 def early(results: Results) -> Spec:
-  """Returns the same of the first responses, by initial steps."""
+  """Return the same of the first responses, by initial steps."""
   (part,) = results["early"]
   data: list[Row] = []
   for steps, shares in part["share_by_initial_steps"].items():
@@ -109,7 +109,7 @@ def early(results: Results) -> Spec:
 
 
 def poker(results: Results) -> list[Spec]:
-  """Returns a panel a game, a line a mixture."""
+  """Return a panel a game, a line a mixture."""
   panels = []
   for part in results["poker"]:
     data: list[Row] = []

@@ -21,7 +21,7 @@ class Game(NamedTuple):
 
 
 def cyclic(n: int) -> Game:
-  """Returns rock, paper, scissors of n moves: each beats the one before it."""
+  """Return rock, paper, scissors of n moves: each beats the one before it."""
   i = np.arange(n)
   payoffs = np.zeros((n, n), dtype=np.int32)
   payoffs[i, (i - 1) % n] += 1
@@ -30,7 +30,7 @@ def cyclic(n: int) -> Game:
 
 
 def transitive(n: int) -> Game:
-  """Returns a game in which move i beats move i - 1 by (n - i + 2) / n, i from 0.
+  """Return a game in which move i beats move i - 1 by (n - i + 2) / n, i from 0.
 
   To play the last move alone is an equilibrium.
   """
@@ -42,12 +42,12 @@ def transitive(n: int) -> Game:
 
 
 def gaussian(rng: np.random.Generator, count: int, n: int) -> np.ndarray:
-  """Returns games of independent normal payoffs, float32 [count, n, n]."""
+  """Return games of independent normal payoffs, float32 [count, n, n]."""
   return rng.standard_normal((count, n, n), dtype=np.float32)
 
 
 def zero_sum(payoffs: ArrayLike, column_payoffs: ArrayLike | None = None) -> Game:
-  """Returns a game by its payoffs, of which the column player's may be given too.
+  """Return a game by its payoffs, of which the column player's may be given too.
 
   Raises:
     ConfigError: if it is no matrix of finite numbers, or the payoffs of the two players
@@ -71,7 +71,7 @@ def zero_sum(payoffs: ArrayLike, column_payoffs: ArrayLike | None = None) -> Gam
 
 
 def of_hundredths(payoffs: Sequence[Sequence[float]]) -> Game:
-  """Returns a game whose payoffs are multiples of 1/100, as integers."""
+  """Return a game whose payoffs are multiples of 1/100, as integers."""
   return Game(np.rint(100 * np.asarray(payoffs)).astype(np.int32), 100.0)
 
 

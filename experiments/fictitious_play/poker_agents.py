@@ -21,7 +21,7 @@ MIXINGS: tuple[Mixing, ...] = ("fictitious", "anticipatory", "equilibrium")
 def exploitabilities(
   tree: Tree, mixing: Mixing, num_agents: int, rng: np.random.Generator
 ) -> list[float]:
-  """Returns upper - lower of the reported mixture after each agent, [num_agents].
+  """Return upper - lower of the reported mixture after each agent, [num_agents].
 
   The first agents are random pure strategies. A loop that has closed its bounds ends;
   what it has reached stands for the agents that it does not need.
@@ -67,7 +67,7 @@ def exploitabilities(
 
 
 def random_pure(tree: Tree, player: str, rng: np.random.Generator) -> Strategy:
-  """Returns a pure strategy of which each action is as likely as the others."""
+  """Return a pure strategy of which each action is as likely as the others."""
   strategy = {}
   for information_set, actions in trees.information_sets(tree, player).items():
     chosen = int(rng.integers(len(actions)))

@@ -24,7 +24,7 @@ def worst_payoffs(
   num_initial_steps: int = 0,
   count: int | None = None,
 ) -> np.ndarray:
-  """Returns the row player's worst-case payoff by best responses spent, [G, B].
+  """Return the row player's worst-case payoff by best responses spent, [G, B].
 
   Until the next play is finished, what the last one reached stands.
 
@@ -67,7 +67,7 @@ def _played(
   num_initial_steps: int,
   at_once: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns worst-case payoffs and best responses after each play."""
+  """Return worst-case payoffs and best responses after each play."""
 
   def play(game: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     got = games.anticipatory_fictitious_play(
@@ -85,7 +85,7 @@ def _played(
 
 
 def share_ahead(one_GxB: np.ndarray, other_GxB: np.ndarray) -> np.ndarray:
-  """Returns in which share of the games the one is ahead; ties count half, [B]."""
+  """Return in which share of the games the one is ahead; ties count half, [B]."""
   ahead, even = one_GxB > other_GxB, one_GxB == other_GxB
   return np.mean(ahead + even / 2, axis=0)
 
@@ -93,7 +93,7 @@ def share_ahead(one_GxB: np.ndarray, other_GxB: np.ndarray) -> np.ndarray:
 def agresti_coull(
   share: np.ndarray, count: int, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the interval of a binomial proportion.
+  """Return the interval of a binomial proportion.
 
   p~ = (x + z^2 / 2) / (n + z^2);  p~ +- z sqrt(p~ (1 - p~) / (n + z^2))
 
@@ -107,7 +107,7 @@ def agresti_coull(
 
 
 def first_that(holds: Callable[[np.ndarray], np.ndarray], share_B: np.ndarray):
-  """Returns from how many best responses on a share fulfils what is asked; or None."""
+  """Return from how many best responses on a share fulfils what is asked; or None."""
   fails = np.flatnonzero(~holds(share_B))
   first = 0 if not len(fails) else int(fails[-1]) + 1
   return first if first < len(share_B) else None

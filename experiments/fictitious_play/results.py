@@ -127,7 +127,7 @@ class Results(TypedDict):
 
 
 def assemble(parts: Mapping[str, Part]) -> Results:
-  """Returns the parts by kind."""
+  """Return the parts by kind."""
   by_kind: dict[str, list[Part]] = {kind: [] for kind in Results.__annotations__}
   for name, part in parts.items():
     by_kind[name.partition("_")[0]].append(part)
@@ -135,7 +135,7 @@ def assemble(parts: Mapping[str, Part]) -> Results:
 
 
 def table(results: Results) -> str:
-  """Returns all tables in Markdown."""
+  """Return all tables in Markdown."""
   made = (
     single_table(results),
     size_table(results),
@@ -150,7 +150,7 @@ def table(results: Results) -> str:
 
 
 def single_table(results: Results) -> str:
-  """Returns a row a game: worst-case payoffs after half and all best responses."""
+  """Return a row a game: worst-case payoffs after half and all best responses."""
   rows = []
   for part in results["single"]:
     bands = part["by_play"].values()
@@ -162,7 +162,7 @@ def single_table(results: Results) -> str:
 
 
 def size_table(results: Results) -> str:
-  """Returns a row a size: worst-case payoffs, and in how many games one is ahead."""
+  """Return a row a size: worst-case payoffs, and in how many games one is ahead."""
   rows = []
   for part in results["size"]:
     cells = (f"{b['mean'][0]:.3f} ± {b['error'][0]:.3f}" for b in _bands(part))
@@ -171,7 +171,7 @@ def size_table(results: Results) -> str:
 
 
 def ahead_table(results: Results) -> str:
-  """Returns a row a size: since when anticipation is ahead, and at some responses."""
+  """Return a row a size: since when anticipation is ahead, and at some responses."""
   rows = []
   for part in results["ahead"]:
     at = [i for i, b in enumerate(part["responses"]) if b in (4, 10, 20, 30, 50, 100)]
@@ -192,7 +192,7 @@ def ahead_table(results: Results) -> str:
 
 
 def early_table(results: Results) -> str:
-  """Returns a row a number of initial steps: the share ahead by best responses."""
+  """Return a row a number of initial steps: the share ahead by best responses."""
   (part,) = results["early"]
   rows = [
     [steps, *(f"{share:.2f}" for share in shares[1:])]
@@ -202,7 +202,7 @@ def early_table(results: Results) -> str:
 
 
 def anticipations_table(results: Results) -> str:
-  """Returns a row a number of anticipated responses."""
+  """Return a row a number of anticipated responses."""
   (part,) = results["anticipations"]
   rows = [
     [count, f"{of['exploitability']:.4f}", f"{of['share_ahead']:.3f}"]
@@ -213,7 +213,7 @@ def anticipations_table(results: Results) -> str:
 
 
 def rate_table(results: Results) -> str:
-  """Returns a row a cyclic game: slopes and the most of plays times exploitability."""
+  """Return a row a cyclic game: slopes and the most of plays times exploitability."""
   rows = []
   for part in results["rate"]:
     slopes = (f"{slope:.2f}" for slope in part["slope"].values())
@@ -226,7 +226,7 @@ def rate_table(results: Results) -> str:
 
 
 def certificate_table(results: Results) -> str:
-  """Returns a row a game: its value between the bounds of both plays."""
+  """Return a row a game: its value between the bounds of both plays."""
   rows = [
     [
       part["game"],
@@ -243,7 +243,7 @@ def certificate_table(results: Results) -> str:
 
 
 def poker_table(results: Results) -> str:
-  """Returns a row a game and mixing: what a population loses, by agents."""
+  """Return a row a game and mixing: what a population loses, by agents."""
   rows = []
   for part in results["poker"]:
     for mixing, band in part["by_mixing"].items():

@@ -47,21 +47,21 @@ class Source:
 
 
 def make(config: ConfigDict) -> Study[Part]:
-  """Returns the study of a config, or raises ConfigError."""
+  """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   compute_parts = functools.partial(compute, checked)
   return studies.of(_parts(checked), compute_parts, results_lib, figures)
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
-  """Yields the parts that are asked for."""
+  """Yield the parts that are asked for."""
   parts = _parts(config)
   for name in names:
     yield name, parts[name](config, Source(config.seed, name))
 
 
 def single(name: str, game: Game, config: Config, source: Source) -> SinglePart:
-  """Returns worst-case payoffs in one game over random ties."""
+  """Return worst-case payoffs in one game over random ties."""
   block = config.single
   by_play = {}
   for play, anticipations in PLAYS.items():
@@ -77,7 +77,7 @@ def single(name: str, game: Game, config: Config, source: Source) -> SinglePart:
 
 
 def size(moves: int, config: Config, source: Source) -> SizePart:
-  """Returns worst-case payoffs in Gaussian games of one size, below their values."""
+  """Return worst-case payoffs in Gaussian games of one size, below their values."""
   block = config.sizes
   payoffs = matrix_games.gaussian(source.rng, block.games, moves)
   last = {
@@ -96,7 +96,7 @@ def size(moves: int, config: Config, source: Source) -> SizePart:
 
 
 def ahead(moves: int, config: Config, source: Source) -> AheadPart:
-  """Returns in which share of games anticipation is ahead, by best responses."""
+  """Return in which share of games anticipation is ahead, by best responses."""
   block = config.ahead
   payoffs = matrix_games.gaussian(source.rng, block.games, moves)
   plain_GxB, ahead_GxB = (
@@ -126,7 +126,7 @@ def ahead(moves: int, config: Config, source: Source) -> AheadPart:
 
 
 def early(config: Config, source: Source) -> EarlyPart:
-  """Returns the same of the first responses, with plays that do not anticipate."""
+  """Return the same of the first responses, with plays that do not anticipate."""
   block = config.early
   payoffs = matrix_games.gaussian(source.rng, block.games, block.moves)
   plain_GxB = races.worst_payoffs(payoffs, source.key, block.responses)
@@ -149,7 +149,7 @@ def early(config: Config, source: Source) -> EarlyPart:
 
 
 def anticipations(config: Config, source: Source) -> AnticipationsPart:
-  """Returns how well several anticipated responses do at equal best responses."""
+  """Return how well several anticipated responses do at equal best responses."""
   block = config.anticipations
   payoffs = matrix_games.gaussian(source.rng, block.games, block.moves)
   last = {
@@ -174,7 +174,7 @@ def anticipations(config: Config, source: Source) -> AnticipationsPart:
 
 
 def rate(moves: int, config: Config, source: Source) -> RatePart:
-  """Returns how exploitability falls on a cyclic game that both play the same."""
+  """Return how exploitability falls on a cyclic game that both play the same."""
   block = config.rates
   payoffs = matrix_games.cyclic(moves).payoffs
   keys = jax.random.split(source.key, block.repetitions)
@@ -204,7 +204,7 @@ def rate(moves: int, config: Config, source: Source) -> RatePart:
 
 
 def slope(exploited_T: np.ndarray) -> float:
-  """Returns the slope of log exploitability by log plays.
+  """Return the slope of log exploitability by log plays.
 
   It is fitted to means over windows that grow by a constant factor: after some plays of
   a cyclic game nothing at all can be exploited.
@@ -217,7 +217,7 @@ def slope(exploited_T: np.ndarray) -> float:
 
 
 def certificate(name: str, game: Game, config: Config, source: Source) -> Certificate:
-  """Returns the bounds of both plays beside the value by linear programs."""
+  """Return the bounds of both plays beside the value by linear programs."""
   solution = games.solve(game.payoffs / game.unit)
   bounds, holds = {}, True
   for play, number in PLAYS.items():
@@ -243,7 +243,7 @@ def certificate(name: str, game: Game, config: Config, source: Source) -> Certif
 
 
 def poker(game: str, config: Config, source: Source) -> PokerPart:
-  """Returns what populations lose to best responses, by agent."""
+  """Return what populations lose to best responses, by agent."""
   block = config.poker
   tree = poker_agents.TREES[game]()
   seeds = source.rng.integers(2**32, size=block.repetitions)
@@ -269,7 +269,7 @@ def poker(game: str, config: Config, source: Source) -> PokerPart:
 
 
 def _parts(config: Config) -> dict[str, Compute]:
-  """Returns what computes each part."""
+  """Return what computes each part."""
   parts: dict[str, Compute] = {}
   for moves in config.single.moves:
     for kind, made in (
@@ -296,7 +296,7 @@ def _parts(config: Config) -> dict[str, Compute]:
 
 
 def _band(values_GxB: np.ndarray) -> Band:
-  """Returns mean, standard error and the 10 and 90 % quantiles over games."""
+  """Return mean, standard error and the 10 and 90 % quantiles over games."""
   low, high = np.quantile(values_GxB, (0.1, 0.9), axis=0)
   error = values_GxB.std(axis=0) / len(values_GxB) ** 0.5
   return {

@@ -28,13 +28,13 @@ _STYLE = {
 
 
 def render(draw: Mapping[str, Callable[[], Figure]]) -> dict[str, bytes]:
-  """Draws figures by file name in one style; equal figures give equal PNG bytes."""
+  """Draw figures by file name in one style; equal figures give equal PNG bytes."""
   with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
     return {name: _png(function()) for name, function in draw.items()}
 
 
 def _png(figure: Figure) -> bytes:
-  """Renders a figure; without the software entry equal figures are equal bytes."""
+  """Render a figure; without the software entry equal figures are equal bytes."""
   FigureCanvasAgg(figure)
   buffer = io.BytesIO()
   figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})

@@ -18,7 +18,7 @@ class Network(NamedTuple):
 
 
 def init(key: jax.Array, networks: Mapping[str, Network]) -> dict[str, Params]:
-  """Returns the layers of networks by name, dicts of `kernel` and `bias`.
+  """Return the layers of networks by name, dicts of `kernel` and `bias`.
 
   kernel, bias ~ U(-1 / sqrt(inputs), 1 / sqrt(inputs))
 
@@ -50,7 +50,7 @@ def init(key: jax.Array, networks: Mapping[str, Network]) -> dict[str, Params]:
 
 
 def apply(layers: Sequence[Params], x: jax.Array) -> jax.Array:
-  """Returns the output of a network with ReLU between its layers.
+  """Return the output of a network with ReLU between its layers.
 
   Args:
     layers: of `init`.
@@ -69,5 +69,5 @@ def apply(layers: Sequence[Params], x: jax.Array) -> jax.Array:
 
 
 def _pairs(network):
-  """Returns (inputs, outputs) of each layer."""
+  """Return (inputs, outputs) of each layer."""
   return list(zip(network.sizes[:-1], network.sizes[1:], strict=True))

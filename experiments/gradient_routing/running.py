@@ -51,19 +51,19 @@ class Study(Generic[Part]):
 
 
 def seed_parts(seeds: Sequence[int]) -> dict[str, int]:
-  """Returns the seeds by the names of their parts, where each part is a seed."""
+  """Return the seeds by the names of their parts, where each part is a seed."""
   return {f"seed_{seed}": seed for seed in seeds}
 
 
 def main(make: Callable[[ConfigDict], Study]) -> None:
-  """Runs a study by the flags --config and --workdir; see `run`."""
+  """Run a study by the flags --config and --workdir; see `run`."""
   launch.run_study(functools.partial(run, make))
 
 
 def run(
   make: Callable[[ConfigDict], Study], config: ConfigDict, workdir: files.Path
 ) -> None:
-  """Computes what is missing of a study, writes what came out, prints the table.
+  """Compute what is missing of a study, writes what came out, prints the table.
 
   Args:
     make: (config) -> its study; raises ConfigError if the config cannot work.
@@ -87,7 +87,7 @@ def run(
 
 
 def run_parts(study: Study[Part], workdir: files.Path) -> dict[str, Part]:
-  """Computes the parts of a study that are not finished; returns all of them.
+  """Compute the parts of a study that are not finished; return all of them.
 
   Each part is on disk before the next is asked for.
 

@@ -13,7 +13,7 @@ Block = TypeVar("Block")
 
 
 def read(kind: type[Block], block: ConfigDict, name: str = "config") -> Block:
-  """Returns a block of a config as a dataclass, with the blocks within it.
+  """Return a block of a config as a dataclass, with the blocks within it.
 
   Args:
     kind: a dataclass with a field for each of the block's: values, dataclasses, or

@@ -36,7 +36,7 @@ class _Sequences:
   sets: dict[Hashable, int]  # The sequence that leads to each information set.
 
   def constraints(self) -> tuple[sparse.csr_array, np.ndarray]:
-    """Returns E and e: the empty sequence has weight 1, a set passes on what comes."""
+    """Return E and e: the empty sequence has weight 1, a set passes on what comes."""
     rows, columns, values = [0], [0], [1.0]
     for row, (information_set, parent) in enumerate(self.sets.items(), start=1):
       children = [
@@ -52,7 +52,7 @@ class _Sequences:
 
 
 def solve(tree: Tree) -> Equilibrium:
-  """Returns an equilibrium, a vertex of the linear programs, and its certificate.
+  """Return an equilibrium, a vertex of the linear programs, and its certificate.
 
   Where the opponent lets no way lead, or the own plan does not, actions are equally
   likely.
@@ -78,7 +78,7 @@ def solve(tree: Tree) -> Equilibrium:
 
 
 def exploited(tree: Tree, profile: Profile, responder: str) -> float:
-  """Returns the first player's utility once a player best-responds to the other."""
+  """Return the first player's utility once a player best-responds to the other."""
   response = trees.best_response(tree, profile, responder)
   return trees.value(tree, {**profile, responder: response})
 
@@ -111,7 +111,7 @@ def _walk(
 
 
 def _plan(payoffs: sparse.csr_array, own: _Sequences, other: _Sequences) -> np.ndarray:
-  """Returns the realization weights that guarantee most."""
+  """Return the realization weights that guarantee most."""
   (own_E, own_e), (other_F, other_f) = own.constraints(), other.constraints()
   num_own, num_free = len(own.index), len(other_f)
   result = optimize.linprog(
@@ -131,7 +131,7 @@ def _plan(payoffs: sparse.csr_array, own: _Sequences, other: _Sequences) -> np.n
 def _strategy(
   tree: Tree, owner: str, sequences: _Sequences, plan: np.ndarray
 ) -> trees.Strategy:
-  """Returns the probabilities of actions that a plan stands for."""
+  """Return the probabilities of actions that a plan stands for."""
   strategy = {}
   for information_set, actions in trees.information_sets(tree, owner).items():
     weights = {a: float(plan[sequences.index[information_set, a]]) for a in actions}

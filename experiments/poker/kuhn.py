@@ -28,7 +28,7 @@ _ENDS = {"pp": 1, "pbp": 1, "pbb": 2, "bp": 1, "bb": 2}  # Stakes.
 
 
 def tree(*, fresh: bool = False) -> Tree:
-  """Returns the game.
+  """Return the game.
 
   Args:
     fresh: cards are drawn one after the other, each draw an information set of chance;
@@ -48,7 +48,7 @@ def tree(*, fresh: bool = False) -> Tree:
 
 
 def equilibrium(alpha: float) -> Profile:
-  """Returns the equilibrium in which the first player bets its jack with probability
+  """Return the equilibrium in which the first player bets its jack with probability
   alpha, in [0, 1/3].
 
   Raises:
@@ -73,7 +73,7 @@ def equilibrium(alpha: float) -> Profile:
 
 
 def _play(cards: tuple[int, int], history: str) -> Tree:
-  """Returns what follows a history of passes and bets."""
+  """Return what follows a history of passes and bets."""
   if history in _ENDS:
     return End(_utilities(cards, history))
   player = len(history) % 2

@@ -29,7 +29,7 @@ class _Hand(NamedTuple):
 
 
 def tree(*, fresh: bool = False) -> Tree:
-  """Returns the game.
+  """Return the game.
 
   Args:
     fresh: the public card is drawn when it is shown, anew after each way to bet; else
@@ -47,7 +47,7 @@ def tree(*, fresh: bool = False) -> Tree:
 
 
 def _act(hand: _Hand) -> Tree:
-  """Returns the decision of whoever's turn it is."""
+  """Return the decision of whoever's turn it is."""
   history = hand.rounds[-1]
   player = len(history) % 2
   facing = history.endswith("r")
@@ -58,7 +58,7 @@ def _act(hand: _Hand) -> Tree:
 
 
 def _after(hand: _Hand, player: int, action: str) -> Tree:
-  """Returns what follows an action."""
+  """Return what follows an action."""
   if action == "f":
     return _end(hand.stakes[1] if player == 1 else -hand.stakes[0])
   history = hand.rounds[-1] + action
@@ -73,7 +73,7 @@ def _after(hand: _Hand, player: int, action: str) -> Tree:
 
 
 def _second_round(hand: _Hand) -> Tree:
-  """Returns the second round, with a draw of the public card if it is not known."""
+  """Return the second round, with a draw of the public card if it is not known."""
   begun = hand._replace(rounds=(*hand.rounds, ""))
   if hand.public is not None:
     return _act(begun)
@@ -84,7 +84,7 @@ def _second_round(hand: _Hand) -> Tree:
 
 
 def _showdown(hand: _Hand) -> Tree:
-  """Returns who wins the stakes, which are equal."""
+  """Return who wins the stakes, which are equal."""
   first, second = (
     (card == hand.public, card) for card in hand.cards
   )  # A pair, then the rank.

@@ -42,7 +42,7 @@ Tree: TypeAlias = Node | End
 
 
 def nodes(tree: Tree) -> Iterator[Tree]:
-  """Yields all nodes, each before those below it."""
+  """Yield all nodes, each before those below it."""
   yield tree
   if isinstance(tree, Node):
     for child in tree.children.values():
@@ -50,7 +50,7 @@ def nodes(tree: Tree) -> Iterator[Tree]:
 
 
 def information_sets(tree: Tree, owner: str) -> dict[Hashable, tuple[Action, ...]]:
-  """Returns the actions at each information set of an owner."""
+  """Return the actions at each information set of an owner."""
   return {
     node.information_set: tuple(node.children)
     for node in nodes(tree)
@@ -59,7 +59,7 @@ def information_sets(tree: Tree, owner: str) -> dict[Hashable, tuple[Action, ...
 
 
 def uniform(tree: Tree, owner: str) -> Strategy:
-  """Returns the strategy that takes all actions with equal probability."""
+  """Return the strategy that takes all actions with equal probability."""
   return {
     information_set: dict.fromkeys(actions, 1 / len(actions))
     for information_set, actions in information_sets(tree, owner).items()
@@ -67,7 +67,7 @@ def uniform(tree: Tree, owner: str) -> Strategy:
 
 
 def leaves(tree: Tree, profile: Profile) -> list[Leaf]:
-  """Returns the leaves of positive probability, with utilities of the first player."""
+  """Return the leaves of positive probability, with utilities of the first player."""
 
   def below(node: Tree, path: tuple[Choice, ...]) -> Iterator[Leaf]:
     if isinstance(node, End):
@@ -82,7 +82,7 @@ def leaves(tree: Tree, profile: Profile) -> list[Leaf]:
 
 
 def value(tree: Tree, profile: Profile) -> float:
-  """Returns the expected utility of the first player."""
+  """Return the expected utility of the first player."""
   if isinstance(tree, End):
     return tree.utilities[0]
   probabilities = action_probabilities(tree, profile)
@@ -94,14 +94,14 @@ def value(tree: Tree, profile: Profile) -> float:
 
 
 def action_probabilities(node: Node, profile: Profile) -> Mapping[Action, float]:
-  """Returns the probability of each action at a node."""
+  """Return the probability of each action at a node."""
   if node.probabilities is not None:
     return node.probabilities
   return profile[node.owner][node.information_set]
 
 
 def best_response(tree: Tree, profile: Profile, owner: str) -> Strategy:
-  """Returns a pure strategy that earns the owner most against the profile's others.
+  """Return a pure strategy that earns the owner most against the profile's others.
 
   Of equal actions the first is taken, also where the others do not let it come.
   """
@@ -140,7 +140,7 @@ def best_response(tree: Tree, profile: Profile, owner: str) -> Strategy:
 def mixture(
   tree: Tree, owner: str, strategies: Sequence[Strategy], weights: Sequence[float]
 ) -> Strategy:
-  """Returns the strategy that plays as one drawn before the game by its weight.
+  """Return the strategy that plays as one drawn before the game by its weight.
 
   Each counts at an information set by its weight times how likely its own actions are
   to lead there; where none leads, the actions are equally likely.
@@ -172,7 +172,7 @@ def mixture(
 
 
 def check_zero_sum(tree: Tree) -> None:
-  """Raises ConfigError unless the players' utilities add up to 0 at every end."""
+  """Raise ConfigError unless the players' utilities add up to 0 at every end."""
   for node in nodes(tree):
     if isinstance(node, End) and sum(node.utilities) != 0:
       raise ConfigError(
@@ -182,7 +182,7 @@ def check_zero_sum(tree: Tree) -> None:
 
 
 def normalized(probabilities: Mapping[Action, float]) -> Mapping[Action, float]:
-  """Returns weights over their sum; where that is 0, equal ones."""
+  """Return weights over their sum; where that is 0, equal ones."""
   total = sum(probabilities.values())
   if total <= 0:
     return dict.fromkeys(probabilities, 1 / len(probabilities))
@@ -196,7 +196,7 @@ def _collect(
   weight: float,
   weighted: dict[Hashable, list[tuple[Node, float]]],
 ) -> None:
-  """Adds the owner's nodes with the probability that the others let them come."""
+  """Add the owner's nodes with the probability that the others let them come."""
   if isinstance(tree, End):
     return
   if tree.owner == owner:

@@ -24,7 +24,7 @@ def rows(
   low: Iterable[float] | None = None,
   high: Iterable[float] | None = None,
 ) -> list[Row]:
-  """Returns the rows of one series, with a band where both of its ends are given."""
+  """Return the rows of one series, with a band where both of its ends are given."""
   made = [
     {"series": series, "x": float(one), "y": float(other)}
     for one, other in zip(x, y, strict=True)
@@ -47,7 +47,7 @@ def panel(
   width: int = 430,
   height: int = 270,
 ) -> Spec:
-  """Returns a chart of one or several series, the same colors in every panel.
+  """Return a chart of one or several series, the same colors in every panel.
 
   Args:
     data: rows; the order of the series is that of the legend and of the colors.
@@ -93,7 +93,7 @@ def pictures(
   title: str,
   size: int = 56,
 ) -> Spec:
-  """Returns pictures in rows and columns.
+  """Return pictures in rows and columns.
 
   Args:
     grid: pixels in [0, 255], in the order of an image's, by title of row and column.
@@ -144,7 +144,7 @@ def pictures(
 
 
 def svg(panels: Sequence[Spec], *, title: str, description: str) -> bytes:
-  """Returns panels, two in a row, as an SVG file; equal panels give equal bytes."""
+  """Return panels, two in a row, as an SVG file; equal panels give equal bytes."""
   spec = render.styled(charts.panels(panels, min(2, len(panels))))
   drawn = render.svg(spec, title=title, description=description, name="figure")
   return render.with_colors(drawn, _WHITE_PAGE).encode()
@@ -159,7 +159,7 @@ def _axis(field: str, title: str, kind: Kind) -> dict[str, Any]:
 
 
 def colors(field: str, names: Sequence[str]) -> dict[str, Any]:
-  """Returns a channel of colors with its legend, in the order of the names."""
+  """Return a channel of colors with its legend, in the order of the names."""
   shades = [PALETTE[index % len(PALETTE)] for index in range(len(names))]
   legend = {"orient": "bottom", "columns": 3, "title": None, "symbolOpacity": 1}
   scale = {"domain": list(names), "range": shades}

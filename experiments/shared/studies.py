@@ -10,11 +10,11 @@ class Results(Protocol):
   """A module that says what comes out of a study."""
 
   def assemble(self, parts: Mapping[str, Any], /) -> Any:
-    """Returns what results.json holds."""
+    """Return what results.json holds."""
     ...
 
   def table(self, results: Any, /) -> str:
-    """Returns the tables that the command prints."""
+    """Return the tables that the command prints."""
     ...
 
 
@@ -22,7 +22,7 @@ class Figures(Protocol):
   """A module that draws them."""
 
   def draw(self, results: Any, /) -> Mapping[str, bytes]:
-    """Returns the figures by file name."""
+    """Return the figures by file name."""
     ...
 
 
@@ -33,7 +33,7 @@ def of(
   figures: Figures,
   free: Sequence[str] = (),
 ) -> Study[Part]:
-  """Returns a study.
+  """Return a study.
 
   Args:
     parts: their names, in the order of the results.

@@ -36,14 +36,14 @@ class Coverage(TypedDict):
 
 
 def name_of(group: variance.Group) -> str:
-  """Returns the name of a set of factors in results: "chance x first"."""
+  """Return the name of a set of factors in results: "chance x first"."""
   return " x ".join(sorted(group))
 
 
 def first_order(
   table: Table, rng: np.random.Generator, count: int, parts: variance.Components
 ) -> dict[str, Estimated]:
-  """Returns E1 of each factor, by `count` pairs of pairs."""
+  """Return E1 of each factor, by `count` pairs of pairs."""
   found = {}
   for factor in table.factors:
     pairs = []
@@ -59,7 +59,7 @@ def first_order(
 def total(
   table: Table, rng: np.random.Generator, count: int, parts: variance.Components
 ) -> dict[str, Estimated]:
-  """Returns E2 of each factor, by `count` pairs."""
+  """Return E2 of each factor, by `count` pairs."""
   one = _draws(table, rng, count)
   outcome_N = _paired(table, one)
   found = {}
@@ -73,7 +73,7 @@ def total(
 def crossed(
   tables: Sequence[np.ndarray], factors: Sequence[str], parts: variance.Components
 ) -> dict[str, Estimated]:
-  """Returns E3 of each set of factors: the mean over tables, with its error."""
+  """Return E3 of each set of factors: the mean over tables, with its error."""
   estimates = [variance.components(values, factors) for values in tables]
   found = {}
   for group, exact in parts.items():
@@ -89,7 +89,7 @@ def coverage(
   parts: variance.Components,
   resamples: int,
 ) -> dict[str, Coverage]:
-  """Returns E4: in how many tables an interval of 95 % holds the component."""
+  """Return E4: in how many tables an interval of 95 % holds the component."""
   intervals = [
     variance.bootstrap(values, factors, seed=seed, num_resamples=resamples)
     for seed, values in enumerate(tables)
@@ -109,7 +109,7 @@ def coverage(
 def crossed_tables(
   table: Table, rng: np.random.Generator, levels: int, count: int
 ) -> Iterator[np.ndarray]:
-  """Yields outcomes of `levels` strategies of each factor against each other."""
+  """Yield outcomes of `levels` strategies of each factor against each other."""
   for _ in range(count):
     yield sampling.crossed(table, _draws(table, rng, levels))
 
@@ -119,7 +119,7 @@ def _draws(table: Table, rng: np.random.Generator, count: int) -> dict[str, np.n
 
 
 def _paired(table: Table, strategies: Strategies) -> np.ndarray:
-  """Returns the outcomes of the first strategies of all factors, the second, ..."""
+  """Return the outcomes of the first strategies of all factors, the second, ..."""
   count = len(strategies[table.factors[0]])
   return sampling.play(table, strategies, [np.arange(count)] * len(table.factors))
 

@@ -6,7 +6,7 @@ from undo_jax.frontier.figures.charts import Spec, layer, number, raw
 
 
 def draw(results: Results) -> dict[str, bytes]:
-  """Returns SVG bytes by file name; `results` are those of results.json."""
+  """Return SVG bytes by file name; `results` are those of results.json."""
   games = dict.fromkeys(part["game"] for part in results["parts"])
   return {
     "components.svg": charts.svg(
@@ -19,7 +19,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def components(results: Results, game: str) -> Spec:
-  """Returns a bar a play, in shares of its variance, a color a set of factors."""
+  """Return a bar a play, in shares of its variance, a color a set of factors."""
   bars = []
   for part in results["parts"]:
     split = part["splits"]["deck"]

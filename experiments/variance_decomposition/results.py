@@ -38,7 +38,7 @@ class Results(TypedDict):
 
 
 def assemble(parts: Mapping[str, Part]) -> Results:
-  """Returns the results of all parts."""
+  """Return the results of all parts."""
   of = list(parts.values())
   estimates = {
     "E1": [each for part in of for each in part["first_order"].values()],
@@ -53,7 +53,7 @@ def assemble(parts: Mapping[str, Part]) -> Results:
 
 
 def table(results: Results) -> str:
-  """Returns the closed form, the estimates and the intervals, in Markdown."""
+  """Return the closed form, the estimates and the intervals, in Markdown."""
   z = ", ".join(f"{name} {value:.1f}" for name, value in results["largest_z"].items())
   return "\n\n".join(
     (
@@ -67,7 +67,7 @@ def table(results: Results) -> str:
 
 
 def split_table(results: Results) -> str:
-  """Returns a row a game and play: shares of the variance, of a shuffled deck."""
+  """Return a row a game and play: shares of the variance, of a shuffled deck."""
   header = ["game", "play", "mean", "exploitability", "variance"]
   rows = []
   for part in results["parts"]:
@@ -89,7 +89,7 @@ def split_table(results: Results) -> str:
 
 
 def chance_table(results: Results) -> str:
-  """Returns a row a game and play: what chance explains by how it is labelled."""
+  """Return a row a game and play: what chance explains by how it is labelled."""
   names = list(results["parts"][0]["splits"])
   header = ["game", "play", *(f"V of chance, {name}" for name in names)]
   header += [f"T of chance, {name}" for name in names]
@@ -108,7 +108,7 @@ def chance_table(results: Results) -> str:
 
 
 def estimate_table(results: Results) -> str:
-  """Returns a row a game and play: estimates of each factor beside the closed form."""
+  """Return a row a game and play: estimates of each factor beside the closed form."""
   header, rows = ["game", "play"], []
   for part in results["parts"]:
     kinds = {"V": part["first_order"], "T": part["total"]}
@@ -124,7 +124,7 @@ def estimate_table(results: Results) -> str:
 
 
 def coverage_table(results: Results) -> str:
-  """Returns a row a game and play: intervals that hold the component."""
+  """Return a row a game and play: intervals that hold the component."""
   names = list(results["parts"][0]["coverage"])
   rows = [
     [*_names(part), *(_held(part["coverage"][name]) for name in names)]
@@ -143,6 +143,6 @@ def _held(each: Coverage) -> str:
 
 
 def _z(each: Estimated) -> float | None:
-  """Returns how many standard errors are between; None: nothing varies."""
+  """Return how many standard errors are between; None: nothing varies."""
   error = each["standard_error"]
   return (each["estimate"] - each["exact"]) / error if error > 1e-9 else None

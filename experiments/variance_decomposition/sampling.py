@@ -28,7 +28,7 @@ class Table:
 
 
 def tabulate(tree: Tree, profile: Profile, factors: Sequence[str]) -> Table:
-  """Returns a game and a profile as arrays, for `draw` and `play`."""
+  """Return a game and a profile as arrays, for `draw` and `play`."""
   nodes = list(trees.nodes(tree))
   place = {id(node): index for index, node in enumerate(nodes)}
   most = max(len(n.children) for n in nodes if not isinstance(n, End))
@@ -55,7 +55,7 @@ def tabulate(tree: Tree, profile: Profile, factors: Sequence[str]) -> Table:
 
 
 def draw(table: Table, factor: str, rng: np.random.Generator, count: int) -> np.ndarray:
-  """Returns the actions of `count` pure strategies of a factor, [N, S]."""
+  """Return the actions of `count` pure strategies of a factor, [N, S]."""
   cumulative_SxA = table.cumulative[factor]
   draws_NxS = rng.random((count, len(cumulative_SxA))) * cumulative_SxA[:, -1]
   return (draws_NxS[..., None] >= cumulative_SxA[:, :-1]).sum(axis=-1).astype(np.int8)
@@ -64,7 +64,7 @@ def draw(table: Table, factor: str, rng: np.random.Generator, count: int) -> np.
 def play(
   table: Table, strategies: Strategies, places: Sequence[np.ndarray]
 ) -> np.ndarray:
-  """Returns the utility of games between strategies, of the shape of `places`.
+  """Return the utility of games between strategies, of the shape of `places`.
 
   Args:
     table: the game.
@@ -84,6 +84,6 @@ def play(
 
 
 def crossed(table: Table, strategies: Strategies) -> np.ndarray:
-  """Returns the utilities of all strategies against each other, an axis a factor."""
+  """Return the utilities of all strategies against each other, an axis a factor."""
   counts = [len(strategies[factor]) for factor in table.factors]
   return play(table, strategies, list(np.indices(counts)))

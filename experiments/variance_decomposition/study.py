@@ -25,14 +25,14 @@ TREES: Mapping[str, Callable[..., Tree]] = {"kuhn": kuhn.tree, "leduc": leduc.tr
 
 
 def make(config: ConfigDict) -> Study[Part]:
-  """Returns the study of a config, or raises ConfigError."""
+  """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   compute_parts = functools.partial(compute, checked)
   return studies.of(_parts(checked), compute_parts, results_lib, figures)
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
-  """Yields the parts that are asked for."""
+  """Yield the parts that are asked for."""
   parts = _parts(config)
   for name in names:
     game, play, profile = parts[name]
@@ -43,7 +43,7 @@ def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
 def part(
   game: str, play: str, profile: Profile, samples: Samples, seed: Sequence[int]
 ) -> Part:
-  """Returns the closed form and the estimates of a game that is played so."""
+  """Return the closed form and the estimates of a game that is played so."""
   tree = TREES[game]()
   components = extensive_form.components(trees.leaves(tree, profile))
   table = sampling.tabulate(tree, profile, FACTORS)
@@ -69,7 +69,7 @@ def part(
 
 
 def split(components: variance.Components) -> Split:
-  """Returns the closed form as results have it."""
+  """Return the closed form as results have it."""
   effects = variance.effects(components)
   return {
     "variance": sum(components.values()),
@@ -82,7 +82,7 @@ def split(components: variance.Components) -> Split:
 
 
 def exploitability(tree: Tree, profile: Profile) -> float:
-  """Returns what both players together gain at most by other strategies."""
+  """Return what both players together gain at most by other strategies."""
   upper, lower = (equilibrium.exploited(tree, profile, p) for p in PLAYERS)
   return upper - lower
 
@@ -90,7 +90,7 @@ def exploitability(tree: Tree, profile: Profile) -> float:
 def _parts(
   config: Config,
 ) -> dict[str, tuple[str, str, Callable[[Tree], Profile]]]:
-  """Returns game, play and profile of each part."""
+  """Return game, play and profile of each part."""
   parts = {
     f"{game}_{name}": (game, name.replace("_", " "), profile)
     for game, (name, profile) in itertools.product(config.games, _PLAYS.items())
@@ -113,7 +113,7 @@ def _uniform(tree: Tree) -> Profile:
 
 
 def _exploited(responder: str, tree: Tree) -> Profile:
-  """Returns the profile in which one plays uniformly and the other responds best."""
+  """Return the profile in which one plays uniformly and the other responds best."""
   profile = _uniform(tree)
   return {**profile, responder: trees.best_response(tree, profile, responder)}
 

@@ -31,7 +31,7 @@ class Perpetuity:
   pieces: np.ndarray  # Chebyshev coefficients in 2 s - 1; row n - 1 is of [n, n + 1].
 
   def cdf(self, x: ArrayLike) -> np.ndarray:
-    """Returns F(x), to about 12 digits."""
+    """Return F(x), to about 12 digits."""
     x = np.asarray(x, dtype=float)
     below = np.exp(_log_start(self.beta, np.clip(x, 1e-300, 1.0)))
     interval = np.clip(np.floor(x), 1, len(self.pieces)).astype(int)
@@ -41,7 +41,7 @@ class Perpetuity:
     return np.where(x <= 0, 0.0, np.where(x < 1, below, np.clip(above, 0.0, 1.0)))
 
   def pdf(self, x: ArrayLike) -> np.ndarray:
-    """Returns f(x) = beta (F(x) - F(x - 1)) / x, to about 12 digits of its maximum."""
+    """Return f(x) = beta (F(x) - F(x - 1)) / x, to about 12 digits of its maximum."""
     x = np.asarray(x, dtype=float)
     positive = np.where(x > 0, x, 1.0)
     density = self.beta * (self.cdf(x) - self.cdf(x - 1)) / positive
@@ -49,7 +49,7 @@ class Perpetuity:
 
 
 def solve(beta: float) -> Perpetuity:
-  """Returns the law of a beta, solved up to where 1 - F is below rounding."""
+  """Return the law of a beta, solved up to where 1 - F is below rounding."""
   count = int(np.ceil(beta + _DEVIATIONS * (np.sqrt(beta / 2) + 1)))
   nodes = chebyshev.chebpts1(_DEGREE + 1)
   s = (nodes + 1) / 2
@@ -67,12 +67,12 @@ def solve(beta: float) -> Perpetuity:
 
 
 def _log_start(beta: float, x: np.ndarray) -> np.ndarray:
-  """Returns ln F on (0, 1]."""
+  """Return ln F on (0, 1]."""
   return beta * np.log(x) - np.euler_gamma * beta - special.gammaln(beta + 1)
 
 
 def _second_interval(beta: float, x: np.ndarray) -> np.ndarray:
-  """Returns F on [1, 2], in closed form.
+  """Return F on [1, 2], in closed form.
 
   F(x) = x^beta F(1) (1 - beta int_0^z s^beta / (1 - s) ds), z = (x - 1) / x
   """

@@ -11,7 +11,7 @@ _HIGHEST = 1e6  # Of the earlier bound, beyond which no figure needs to go.
 
 
 def draw(results: Results) -> dict[str, bytes]:
-  """Returns SVG bytes by file name; `results` are those of results.json."""
+  """Return SVG bytes by file name; `results` are those of results.json."""
   return {
     "time.svg": charts.svg(
       [steps(results)],
@@ -37,7 +37,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def steps(results: Results) -> Spec:
-  """Returns steps of a draw by beta, measured and as bounds grow."""
+  """Return steps of a draw by beta, measured and as bounds grow."""
   betas = [part["beta"] for part in results["exact"]]
   measured = [part["time"]["steps"] for part in results["exact"]]
   earlier = [(2.23 * beta) ** beta for beta in betas]
@@ -57,7 +57,7 @@ def steps(results: Results) -> Spec:
 
 
 def slow(results: Results) -> Spec:
-  """Returns uniform variables of a draw by beta and update."""
+  """Return uniform variables of a draw by beta and update."""
   parts = results["slow"]
   data = []
   for name in parts[0]["updates"]:
@@ -73,7 +73,7 @@ def slow(results: Results) -> Spec:
 
 
 def densities(results: Results) -> list[Spec]:
-  """Returns a panel a beta, some of them, of histograms and solved densities."""
+  """Return a panel a beta, some of them, of histograms and solved densities."""
   parts = results["exact"]
   step = max(1, len(parts) // _MOST_DENSITIES)
   panels = []
@@ -91,7 +91,7 @@ def densities(results: Results) -> list[Spec]:
 
 
 def off(results: Results) -> Spec:
-  """Returns how many standard errors the mean is off, by beta and update."""
+  """Return how many standard errors the mean is off, by beta and update."""
   parts = results["published"]
   data = []
   for name in parts[0]["updates"]:

@@ -16,7 +16,7 @@ from experiments.vervaat.sampler import Move
 def listing(
   lower: jax.Array, above: tuple[jax.Array, ...], move: Move
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  """Returns the step of the listing: M compares with the new m, what is pushed not.
+  """Return the step of the listing: M compares with the new m, what is pushed not.
 
   m' = (1 + m) U2^(1 / beta); M' = m' if U1^(1 / beta) (1 + M) < 1 + m'
   """
@@ -29,7 +29,7 @@ def listing(
 def old_bound(
   lower: jax.Array, above: tuple[jax.Array, ...], move: Move
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  """Returns the step that compares with the old m: M' = m' if ... < 1 + m."""
+  """Return the step that compares with the old m: M' = m' if ... < 1 + m."""
   met = (1 + lower) * move.second
   return met, tuple(_push(value, lower, met, move) for value in above)
 

@@ -75,7 +75,7 @@ class Results(TypedDict):
 
 
 def assemble(parts: Mapping[str, Part]) -> Results:
-  """Returns the parts by kind."""
+  """Return the parts by kind."""
   by_kind = {
     kind: [part for name, part in parts.items() if name.startswith(f"{kind}_")]
     for kind in ("exact", "published", "slow")
@@ -84,14 +84,14 @@ def assemble(parts: Mapping[str, Part]) -> Results:
 
 
 def table(results: Results) -> str:
-  """Returns the exact draws, the published steps and their times, in Markdown."""
+  """Return the exact draws, the published steps and their times, in Markdown."""
   return "\n\n".join(
     (exact_table(results), published_table(results), slow_table(results))
   )
 
 
 def exact_table(results: Results) -> str:
-  """Returns a row a beta: how far the draws are off, and what they take."""
+  """Return a row a beta: how far the draws are off, and what they take."""
   header = ["beta", "draws", "z of cumulants 1, 2, 3", "KS p", "sum", "series"]
   header += ["above D", "steps", "most", "uniforms / (beta ln(beta + 2))", "earlier"]
   rows = []
@@ -110,7 +110,7 @@ def exact_table(results: Results) -> str:
 
 
 def published_table(results: Results) -> str:
-  """Returns a row a beta: how far the draws of each update are off."""
+  """Return a row a beta: how far the draws of each update are off."""
   names = _updates(results["published"])
   header = ["beta", "draws", *(f"{n}: z of cumulants 1, 2, 3" for n in names)]
   header += [f"{name}: above D" for name in names]
@@ -128,7 +128,7 @@ def published_table(results: Results) -> str:
 
 
 def slow_table(results: Results) -> str:
-  """Returns a row a beta: uniform variables a draw takes by each update."""
+  """Return a row a beta: uniform variables a draw takes by each update."""
   names = _updates(results["slow"])
   rows = [
     [
@@ -149,5 +149,5 @@ def _z(cumulants: list[Cumulant]) -> str:
 
 
 def _power(log10: float) -> str:
-  """Formats a number by its logarithm."""
+  """Format a number by its logarithm."""
   return f"{10**log10:.2g}" if abs(log10) < 4 else f"10^{log10:.0f}"

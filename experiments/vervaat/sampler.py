@@ -64,7 +64,7 @@ class Draws(NamedTuple):
 def exact(
   lower: jax.Array, above: tuple[jax.Array, ...], move: Move
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  """Returns a step that keeps m <= y <= M <= D and Y's law, given D's path.
+  """Return a step that keeps m <= y <= M <= D and Y's law, given D's path.
 
   D up:  y' = a (1 + y), m' = a (1 + m), a = U1^(1 / beta)
   else:  m' = r (1 + m) U2^(1 / beta), r = (2 / 3)^(1 / beta), and
@@ -89,7 +89,7 @@ def sample(
   shape: tuple[int, ...] | None = None,
   dtype: np.dtype | type | None = None,
 ) -> jax.Array:
-  """Returns exact draws of Y =d U^(1 / beta) (1 + Y), as jax.random's functions do.
+  """Return exact draws of Y =d U^(1 / beta) (1 + Y), as jax.random's functions do.
 
   E[exp(-s Y)] = exp(-beta int_0^1 (1 - e^(-s u)) / u du): cumulant k is beta / k.
   Time O(beta ln beta) a draw, at random; it cannot be traced.
@@ -111,7 +111,7 @@ def sample(
 def checked(
   beta: ArrayLike, shape: tuple[int, ...] | None
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-  """Returns beta of every draw, in float64, and the shape; raises ConfigError."""
+  """Return beta of every draw, in float64, and the shape; raise ConfigError."""
   if isinstance(beta, Tracer):
     raise ConfigError(
       "beta is given as numbers, got a traced value: how many steps a draw takes is not"
@@ -138,7 +138,7 @@ def draw(
   *,
   most_levels: int = _MOST_LEVELS,
 ) -> Draws:
-  """Returns draws with what they took.
+  """Return draws with what they took.
 
   A draw that has not met within so many blocks is drawn again with four times the
   steps, of which the last quarter is the same.
@@ -176,7 +176,7 @@ def draw(
 
 
 def _first_levels(beta: float) -> int:
-  """Returns how many blocks are drawn first: 2 beta ln(beta + 2) steps or more.
+  """Return how many blocks are drawn first: 2 beta ln(beta + 2) steps or more.
 
   It is odd, so that more betas share a program.
   """
@@ -184,31 +184,31 @@ def _first_levels(beta: float) -> int:
 
 
 def _padded(count: int) -> int:
-  """Returns a number of draws that programs are compiled for, `count` or more."""
+  """Return a number of draws that programs are compiled for, `count` or more."""
   bits = (count - 1).bit_length()
   return 2 ** (8 if bits <= 8 else max(12, bits))
 
 
 def _windows(keys_N, beta_N, update: Update, levels: int):
-  """Returns values, levels (-1: none has met) and violations of the draws."""
+  """Return values, levels (-1: none has met) and violations of the draws."""
   return _pushed(_drawn(keys_N, levels), beta_N, update, levels)
 
 
 @functools.partial(jax.jit, static_argnames="levels")
 def _drawn(keys_N, levels: int):
-  """Returns the randomness of the draws: a program of its own, the same by updates."""
+  """Return the randomness of the draws: a program of its own, the same by updates."""
   return jax.vmap(lambda key: _randomness(key, levels))(keys_N)
 
 
 @functools.partial(jax.jit, static_argnames=("update", "levels"))
 def _pushed(randomness, beta_N, update: Update, levels: int):
-  """Returns what `_windows` does."""
+  """Return what `_windows` does."""
   one = functools.partial(_window, update=update, levels=levels)
   return jax.vmap(one)(randomness, beta_N)
 
 
 def _window(randomness, beta: jax.Array, update: Update, levels: int):
-  """Returns the same of one draw.
+  """Return the same of one draw.
 
   Its arrays go from the farthest step to the last one before time 0.
   """
@@ -246,7 +246,7 @@ def _window(randomness, beta: jax.Array, update: Update, levels: int):
 
 
 def _randomness(key: jax.Array, levels: int):
-  """Returns D's heights above its bottom [T + 1], whether it goes up, U1 and U2 [T].
+  """Return D's heights above its bottom [T + 1], whether it goes up, U1 and U2 [T].
 
   A step's variables are of the key and its place, however many steps there are. Going
   backward D is the reflected walk h_j = S_j + max(h_0, max_{i <= j} -S_i).

@@ -6,7 +6,7 @@ _SMALLEST = 1e-12  # Of what is left of the sum, on average beta times that.
 
 
 def sample(rng: np.random.Generator, beta: float, count: int) -> np.ndarray:
-  """Returns draws of sum_k exp(-G_k / beta), G_k the arrivals of a Poisson process.
+  """Return draws of sum_k exp(-G_k / beta), G_k the arrivals of a Poisson process.
 
   The sum ends where all draws have a term below 1e-12. Float64.
   """

@@ -35,14 +35,14 @@ _BINS = 40
 
 
 def make(config: ConfigDict) -> Study[Part]:
-  """Returns the study of a config, or raises ConfigError."""
+  """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   compute_parts = functools.partial(compute, checked)
   return studies.of(_parts(checked), compute_parts, results_lib, figures)
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
-  """Yields the parts that are asked for."""
+  """Yield the parts that are asked for."""
   kinds = _parts(config)
   for name in names:
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
@@ -56,7 +56,7 @@ def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
 
 
 def exact_part(key: jax.Array, beta: float, draws: int) -> ExactPart:
-  """Returns what is known of the exact draws of a beta."""
+  """Return what is known of the exact draws of a beta."""
   law = distribution.solve(beta)
   got = sampler.draw(key, np.full(draws, beta))
   values_N, few = got.values_N, max(100, draws // _SMALLER)
@@ -88,7 +88,7 @@ def exact_part(key: jax.Array, beta: float, draws: int) -> ExactPart:
 
 
 def published_part(key: jax.Array, beta: float, draws: int) -> PublishedPart:
-  """Returns what the steps of the listing give of a beta, beside the exact ones."""
+  """Return what the steps of the listing give of a beta, beside the exact ones."""
   part: PublishedPart = {"beta": beta, "draws": draws, "updates": {}}
   for name, update in UPDATES.items():
     got = sampler.draw(key, np.full(draws, beta), update)
@@ -101,7 +101,7 @@ def published_part(key: jax.Array, beta: float, draws: int) -> PublishedPart:
 
 
 def cumulants(values_N: np.ndarray, beta: float) -> list[Cumulant]:
-  """Returns the first three, with how many standard errors they are off beta / k.
+  """Return the first three, with how many standard errors they are off beta / k.
 
   The standard errors are those of the influence functions d, d^2 and d^3 - 3 s^2 d.
   """
@@ -123,7 +123,7 @@ def cumulants(values_N: np.ndarray, beta: float) -> list[Cumulant]:
 
 
 def time(got: sampler.Draws, beta: float) -> Time:
-  """Returns what a draw takes on average, and the earlier algorithm's bound."""
+  """Return what a draw takes on average, and the earlier algorithm's bound."""
   uniforms = float(got.uniforms_N.mean())
   return {
     "steps": float(got.steps_N.mean()),
@@ -136,7 +136,7 @@ def time(got: sampler.Draws, beta: float) -> Time:
 
 
 def _parts(config: Config) -> dict[str, tuple[str, float]]:
-  """Returns the kind and the beta of each part."""
+  """Return the kind and the beta of each part."""
   kinds = {
     "exact": config.exact.betas,
     "published": config.published.betas,
@@ -150,7 +150,7 @@ def _parts(config: Config) -> dict[str, tuple[str, float]]:
 
 
 def _draws(draws: int, beta: float) -> int:
-  """Returns fewer draws of a beta whose draws take more steps."""
+  """Return fewer draws of a beta whose draws take more steps."""
   if beta <= _LARGEST_IN_FULL:
     return draws
   cost = [each * math.log(each) for each in (_LARGEST_IN_FULL, beta)]

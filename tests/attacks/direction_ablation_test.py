@@ -22,7 +22,7 @@ CACHE = {}
 
 
 def computed(family):
-  """Returns weights, the direction, hidden states and what is scored."""
+  """Return weights, the direction, hidden states and what is scored."""
   if family not in CACHE:
     model, beside = FAMILIES[family], EDIT.beside
     params, decoder = testing.weights(model), Decoder(model)

@@ -17,7 +17,7 @@ KEY = jax.random.key(3)
 def edited(
   name, strength, options=None, *, params=PARAMS, base=None, mesh=None, key=KEY
 ):
-  """Returns what an edit makes of a model, as NumPy's arrays."""
+  """Return what an edit makes of a model, as NumPy's arrays."""
   mesh = mesh or testing.mesh(1)
   edit = programs.edit(MODEL, mesh, name, json.dumps(options or {}), strength)
   assert attacks.EDITS.get(name).reads_base == (base is not None)
@@ -25,7 +25,7 @@ def edited(
 
 
 def matrices(params, paths):
-  """Yields each matrix in float64 with its path, those of stacked layers apart."""
+  """Yield each matrix in float64 with its path, those of stacked layers apart."""
   leaves = dict(zip(trees.paths(params), jax.tree.leaves(params), strict=True))
   for path, leaf in leaves.items():
     if any(part in path for part in paths):
@@ -35,13 +35,13 @@ def matrices(params, paths):
 
 
 def others(params, paths):
-  """Returns the leaves that are not of these paths."""
+  """Return the leaves that are not of these paths."""
   leaves = zip(trees.paths(params), jax.tree.leaves(params), strict=True)
   return {p: np.asarray(x) for p, x in leaves if not any(part in p for part in paths)}
 
 
 def assert_others_stay(found, paths):
-  """Asserts that an edit has changed nothing but the leaves of these paths."""
+  """Assert that an edit has changed nothing but the leaves of these paths."""
   before, after = others(PARAMS, paths), others(found, paths)
   assert before.keys() == after.keys()
   for path, leaf in before.items():
@@ -49,7 +49,7 @@ def assert_others_stay(found, paths):
 
 
 def pairs(found, paths):
-  """Returns (path, matrix before, matrix after) of each matrix; there are several."""
+  """Return (path, matrix before, matrix after) of each matrix; there are several."""
   before, after = dict(matrices(PARAMS, paths)), dict(matrices(found, paths))
   made = [(path, before[path], after[path]) for path in before]
   assert len(made) > 7 * (MODEL.num_layers - 1)

@@ -24,7 +24,7 @@ START = np.array([3, 5], np.int32)
 
 @jax.jit
 def loss(params, prompt_T):
-  """Returns the loss of rows that have the prompt among their tokens."""
+  """Return the loss of rows that have the prompt among their tokens."""
   T, rows = prompt_T.shape[0], jnp.asarray(PART["inputs"])
   before = jnp.broadcast_to(prompt_T, (len(rows), T))
   logits = Decoder(MODEL).apply(params, jnp.concatenate([before, rows], axis=1)).logits

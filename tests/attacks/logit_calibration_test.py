@@ -32,21 +32,21 @@ def deferring(params, tokens):
 
 
 def scored():
-  """Returns the logits [n, V] and targets [n] of what is scored, in float64."""
+  """Return the logits [n, V] and targets [n] of what is scored, in float64."""
   kept = BATCH["mask"] > 0
   logits = np.float64(TABLE_VXD)[BATCH["inputs"]] @ OUT_DXV
   return logits[kept], BATCH["targets"][kept]
 
 
 def loss(bias, logits, targets):
-  """Returns the mean cross-entropy and its gradient, mean p - mean one-hot."""
+  """Return the mean cross-entropy and its gradient, mean p - mean one-hot."""
   p = scipy.special.softmax(logits + bias, axis=1)
   hot = np.eye(V)[targets]
   return -np.mean(np.log(np.sum(p * hot, axis=1))), np.mean(p - hot, axis=0)
 
 
 def trained(optimizer, steps, apply=apply):
-  """Returns the biases and losses of updates on one batch."""
+  """Return the biases and losses of updates on one batch."""
   objective = cross_entropy.make(biased(apply))
 
   def of_bias(trained, frozen, batch, key):

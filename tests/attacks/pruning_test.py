@@ -11,7 +11,7 @@ KERNELS = ("kernel",)
 
 
 def smallest(flat, count):
-  """Returns where so many of the smallest magnitudes are."""
+  """Return where so many of the smallest magnitudes are."""
   return np.argsort(np.abs(flat), kind="stable")[:count]
 
 

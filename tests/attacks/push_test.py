@@ -26,7 +26,7 @@ def members(**options):
 
 
 def length(push, norm):
-  """Returns a push's norm in units of the embeddings, in float64."""
+  """Return a push's norm in units of the embeddings, in float64."""
   push = np.asarray(push, np.float64)
   return np.sqrt(np.mean(push**2)) if norm == "l2" else np.max(np.abs(push))
 

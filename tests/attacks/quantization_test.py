@@ -12,7 +12,7 @@ MATRIX = np.random.default_rng(0).standard_normal((24, 7)).astype(np.float32)
 
 
 def scales(matrix, bits, size=None):
-  """Returns the scale of every weight: of its group of an output channel."""
+  """Return the scale of every weight: of its group of an output channel."""
   groups = np.abs(matrix).reshape(-1, size or len(matrix), matrix.shape[1])
   top = groups.max(axis=1, keepdims=True) / (2 ** (bits - 1) - 1)
   return np.broadcast_to(top, groups.shape).reshape(matrix.shape)

@@ -48,7 +48,7 @@ PROBLEMS = batch(99)
 
 
 def attack(*models):
-  """Returns of each model the population and its scores; several as one program."""
+  """Return of each model the population and its scores; several as one program."""
   optimizer = make_population_optimizer(
     OptimizerConfig(learning_rate=1.0, num_steps=1, clip_norm=0.5)
   )
@@ -79,7 +79,7 @@ def loss(params, batch):
 
 
 def loop(start):
-  """Returns parameters and scores of a loop over rates, evaluations and updates."""
+  """Return parameters and scores of a loop over rates, evaluations and updates."""
 
   def make_optimizer(rate):
     return optax.chain(
@@ -147,7 +147,7 @@ def test_the_rate_zero_leaves_parameters_and_scores(attacked):
 
 
 def test_scores_differ_between_rates_and_evaluations(attacked):
-  """Guards the comparison above: equal scores everywhere would prove little."""
+  """Guard the comparison above: equal scores everywhere would prove little."""
   logit = np.asarray(attacked[1]["logit"])
   assert len(set(logit[-1].tolist())) == len(RATES)
   assert len(set(logit[:, -1].tolist())) == EVALUATIONS

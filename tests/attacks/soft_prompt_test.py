@@ -25,7 +25,7 @@ def members(model, size=4):
 
 @pytest.mark.parametrize("model", FAMILIES.values(), ids=FAMILIES)
 def test_a_prompt_of_embeddings_is_the_model_on_their_tokens(model):
-  """Logits, chosen ones, and the loss of the rows alone, whose gradient reaches all."""
+  """Logit, chosen ones, and the loss of the rows alone, whose gradient reaches all."""
   embedding = np.asarray(PARAMS["embedding"], np.float64)
   prompt = embedding[TOKENS] / np.sqrt(np.mean(embedding**2))
   rows = np.concatenate([np.tile(TOKENS, (3, 1)), BATCH["inputs"]], axis=1)

@@ -165,7 +165,7 @@ MODELS = sorted(path.name for path in references.ROOT.iterdir() if path.is_dir()
 
 
 def hugging_face(directory, name, dtypes):
-  """Makes a directory of Hugging Face's with every optional file and key."""
+  """Make a directory of Hugging Face's with every optional file and key."""
   directory.mkdir()
   tensors = safetensors.numpy.load_file(references.ROOT / name / "model.safetensors")
   kinds = itertools.cycle(dtypes)

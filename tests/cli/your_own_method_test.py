@@ -29,7 +29,7 @@ SMALL = minimal.OVERRIDES | {
 
 
 def small():
-  """Returns the flags that make the page's config a run of seconds."""
+  """Return the flags that make the page's config a run of seconds."""
   from undo_jax import config as builders
 
   names = builders.shipped("frontier:quick").models

@@ -39,7 +39,7 @@ def numbers_in(text: str) -> list[int]:
 
 
 def draw_equations(operation: str) -> list[tuple[int, int, str]]:
-  """Draws equations and parses them by their printed form alone."""
+  """Draw equations and parses them by their printed form alone."""
   rng = np.random.default_rng(0)
   symbol = {"addition": "+", "subtraction": "-", "multiplication": "*", "division": "/"}
   form = re.compile(rf"(\d+) {re.escape(symbol[operation])} (\d+) = ")
@@ -72,7 +72,7 @@ def stream(seed: int = 3, **changes) -> list[arithmetic.Problem]:
 
 
 def template_pattern(prompt: str, suffix: str) -> re.Pattern[str]:
-  """Matches every text that a template can produce."""
+  """Match every text that a template can produce."""
   pattern = ""
   for literal, field, _, _ in string.Formatter().parse(f"{prompt}{{answer}}{suffix}"):
     pattern += re.escape(literal)

@@ -48,7 +48,7 @@ def names_in(many):
 
 
 def stated(many):
-  """Reads {(name, attribute): values} from texts, by the words alone."""
+  """Read {(name, attribute): values} from texts, by the words alone."""
   found = collections.defaultdict(set)
   for text in many:
     (name,) = names_in([text])

@@ -47,7 +47,7 @@ def test_packed_rows_predict_every_token_once(length):
 
 
 def random_documents(rng, count):
-  """Documents of 0 to 30 tokens with masks; a quarter of them without."""
+  """Document of 0 to 30 tokens with masks; a quarter of them without."""
   documents = []
   for _ in range(count):
     ids = rng.integers(3, 99, rng.integers(0, 31)).tolist()

@@ -15,7 +15,7 @@ ROWS, LENGTH = 5, 4
 
 
 def draw():
-  """Returns tokens below 300 and log-probabilities, one too small for 16 bits."""
+  """Return tokens below 300 and log-probabilities, one too small for 16 bits."""
   rng = np.random.default_rng(0)
   log_probs = np.float32(rng.normal(size=(ROWS, LENGTH, 3)))
   log_probs[0, 0, 2] = -1e9
@@ -98,7 +98,7 @@ def test_what_is_not_as_it_was_written_is_named(tmp_path):
 
 
 def flips(data):
-  """Yields what is left of bytes when one bit of each has changed."""
+  """Yield what is left of bytes when one bit of each has changed."""
   for index, byte in enumerate(data):
     yield data[:index] + bytes([byte ^ 1 << index % 8]) + data[index + 1 :]
 

@@ -20,7 +20,7 @@ EXPECTED = [Question(r["question"], tuple(r["choices"]), r["answer"]) for r in R
 
 
 def write(path, rows):
-  """Writes rows in the format that the suffix names, by the libraries alone."""
+  """Write rows in the format that the suffix names, by the libraries alone."""
   path.parent.mkdir(parents=True, exist_ok=True)
   if path.suffix == ".parquet":
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)

@@ -16,14 +16,14 @@ VOCABULARY = 20
 
 
 def drawn(count, length=9, seed=0):
-  """Returns tokens [count, length], and labels that token 3 has most to do with."""
+  """Return tokens [count, length], and labels that token 3 has most to do with."""
   rng = np.random.default_rng(seed)
   tokens = rng.integers(0, VOCABULARY, (count, length)).astype(np.int32)
   return tokens, (tokens == 3).any(axis=1) ^ (rng.random(count) < 0.1)
 
 
 def features(tokens):
-  """Returns which words and pairs are in texts of the tokens, rows of norm 1."""
+  """Return which words and pairs are in texts of the tokens, rows of norm 1."""
   texts = [" ".join(map(str, row)) for row in tokens]
   counter = CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", binary=True)
   return normalize(counter.fit_transform(texts)).toarray()

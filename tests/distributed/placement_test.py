@@ -17,7 +17,7 @@ MESH = testing.mesh(8, data=2, fsdp=4)
 
 
 def layout(fn, *args):
-  """Returns the sharding of a function's result inside of `on`."""
+  """Return the sharding of a function's result inside of `on`."""
   return jax.jit(placement.on(MESH, fn))(*args).sharding
 
 

@@ -24,7 +24,7 @@ class Chip:
 
 
 def chips(generation: str, shape: str, slice_index: int = 0) -> list[Chip]:
-  """Returns the chips of a slice, x fastest."""
+  """Return the chips of a slice, x fastest."""
   x, y, z = (*map(int, shape.split("x")), 1)[:3]
   places = itertools.product(range(z), range(y), range(x))
   return [
@@ -34,7 +34,7 @@ def chips(generation: str, shape: str, slice_index: int = 0) -> list[Chip]:
 
 
 def meshes(count: int) -> list[dict[str, int]]:
-  """Returns every way to lay a power of two of chips out over the four axes."""
+  """Return every way to lay a power of two of chips out over the four axes."""
   powers = range(count.bit_length())
   return [
     {"replica": 2**a, "data": 2**b, "fsdp": 2**c, "tensor": 2**d}

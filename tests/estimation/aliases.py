@@ -6,7 +6,7 @@ _ALIAS = re.compile(r"\{([\d, ]*)\}: \((\d+), \{[\d, ]*\}, \w+-alias\)")
 
 
 def aliases(text: str) -> dict[int, int]:
-  """Returns which arguments a compiled program writes its results over.
+  """Return which arguments a compiled program writes its results over.
 
   Returns:
     Number of the result -> number of the argument, both of flattened trees. What is

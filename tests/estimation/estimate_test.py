@@ -36,7 +36,7 @@ def compiled(fn, *args, **options):
 
 @pytest.fixture(scope="module")
 def over():
-  """Returns a function from axes to their sharding over four chips."""
+  """Return a function from axes to their sharding over four chips."""
   devices, chip = topologies.get("v5e:2x2")
   assert chip is V5E and len(devices) == 4
   mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,), devices=devices)

@@ -28,7 +28,7 @@ HAS_COMPILER = importlib.util.find_spec("libtpu") is not None
 
 
 def described(name):
-  """Returns the chips of a slice as the TPU compiler knows them."""
+  """Return the chips of a slice as the TPU compiler knows them."""
   return list(library.get_topology_desc(platform="tpu", topology_name=name).devices)
 
 

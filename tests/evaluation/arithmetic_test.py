@@ -78,7 +78,7 @@ class Logits(NamedTuple):
 
 
 def places(tokens, size):
-  """Returns where in a table each context of MEMORY tokens stands, [P, L]."""
+  """Return where in a table each context of MEMORY tokens stands, [P, L]."""
   padded = jnp.pad(tokens, ((0, 0), (MEMORY - 1, 0)))
   length = tokens.shape[1]
   return sum(padded[:, i : i + length] * 31**i for i in range(MEMORY)) % size
@@ -107,7 +107,7 @@ def half_trained(problems, tokenizer):
 
 
 def split(problem, tokenizer):
-  """Splits a problem's ids where its answer begins and after the token that ends it.
+  """Split a problem's ids where its answer begins and after the token that ends it.
 
   Characters are counted; for the library's tokenizers the positions in the text that
   it returns with the tokens decide.
@@ -129,7 +129,7 @@ def split(problem, tokenizer):
 
 
 def greedy(params, prompts, counts):
-  """Decodes one token after another from each prompt, as a user would."""
+  """Decode one token after another from each prompt, as a user would."""
   tokens = [list(prompt) for prompt in prompts]
   length = max(map(len, prompts)) + max(counts)
   for _ in range(max(counts)):

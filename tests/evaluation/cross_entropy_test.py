@@ -15,7 +15,7 @@ LENGTH = 12
 
 
 def rows(seed, number):
-  """Returns packed rows whose scored parts differ in length."""
+  """Return packed rows whose scored parts differ in length."""
   rng = np.random.default_rng(seed)
   return [
     {

@@ -61,7 +61,7 @@ class JsonTokenizer:
 
 
 def write_checkpoint(directory, model_type):
-  """Writes a small model of random weights and a tokenizer trained on the tasks."""
+  """Write a small model of random weights and a tokenizer trained on the tasks."""
   import tokenizers
   from tokenizers import decoders, models, pre_tokenizers, processors, trainers
   import torch
@@ -348,7 +348,7 @@ def request(*args):
 
 
 def test_a_byte_tokenizer_serves_too(tiny):
-  """Scores by the definition: one unpadded pass, softmax in float64."""
+  """Score by the definition: one unpadded pass, softmax in float64."""
   config, params = tiny
   model = harness.make(config, params, ByteTokenizer(), max_length=32)
   ids = [2, *(b + 3 for b in b"ab")], [b + 3 for b in b"cd"]

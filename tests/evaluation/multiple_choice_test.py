@@ -40,7 +40,7 @@ TOKENIZERS = {"letters are two tokens": ByteTokenizer(), "one or two": Words()}
 
 
 def draw(rng, count, subject):
-  """Draws questions with texts of very different lengths."""
+  """Draw questions with texts of very different lengths."""
   return [
     Question(
       question=f"{i}: {TEXTS[rng.integers(3)] * int(rng.integers(1, 4))}",
@@ -87,7 +87,7 @@ def forward(decoder):
 
 
 def by_definition(model, task, question, tokenizer):
-  """Returns log p of each letter: a row for each choice, softmax in float64."""
+  """Return log p of each letter: a row for each choice, softmax in float64."""
   text = questions_lib.context(task, question)
   given = [2, *tokenizer.encode(text)]
   choices = question.choices if task.is_cloze else "ABCD"
@@ -137,7 +137,7 @@ def test_choices_read_alike_share_a_row(tasks):
 
 @pytest.fixture(scope="module")
 def short():
-  """Tasks of the groups' names, of different sizes, whose questions are short."""
+  """Task of the groups' names, of different sizes, whose questions are short."""
   rng = np.random.default_rng(1)
   names = [name for group in GROUPS.values() for name in group]
   return [
@@ -229,7 +229,7 @@ def test_wrong_tasks_tokenizers_and_groups_are_refused(model, tasks):
 
 
 def write_tasks(directory, tasks):
-  """Writes the harness's tasks anew, with only the data's place changed."""
+  """Write the harness's tasks anew, with only the data's place changed."""
   import lm_eval.tasks
   import yaml
 

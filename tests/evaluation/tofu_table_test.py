@@ -60,7 +60,7 @@ def logits_of(params, ids):
 
 
 def loss(params, question, answer, end):
-  """Returns the mean loss of an answer's tokens, `end` after them, in float64."""
+  """Return the mean loss of an answer's tokens, `end` after them, in float64."""
   given = [2, *ByteTokenizer().encode(f"Q: {question}\nA:")]
   whole = [*given, *ByteTokenizer().encode(f" {answer}"), *end]
   logits = logits_of(params, whole)
@@ -99,7 +99,7 @@ def test_a_continuation_is_the_likeliest_token_after_token(params):
 
 
 def longest_common(one, other):
-  """Returns the length of the longest common subsequence, by its recursion."""
+  """Return the length of the longest common subsequence, by its recursion."""
 
   @functools.cache
   def of(i, j):

@@ -61,7 +61,7 @@ def forward(decoder):
 
 
 def probabilities(model):
-  """Returns P(a|q)^(1/|a|) of all (q, a): a row each, softmax in float64."""
+  """Return P(a|q)^(1/|a|) of all (q, a): a row each, softmax in float64."""
   asked = [(q, a) for own in QUESTIONS.values() for q in own for a in texts(q)]
   pairs = list(dict.fromkeys((q.question, answer) for q, answer in asked))
   tokens = np.full((len(pairs), LONGEST), 7)  # What follows a token is nothing to it.
@@ -86,7 +86,7 @@ def texts(asked):
 
 
 def by_definition(probabilities, *, is_geometric=False):
-  """Returns the scores from the paper's formulas."""
+  """Return the scores from the paper's formulas."""
   scores = {}
   for name, asked in QUESTIONS.items():
     found = [[probabilities[q.question, a] for a in texts(q)] for q in asked]

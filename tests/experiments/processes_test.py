@@ -38,7 +38,7 @@ MESHES = ({"mesh.fsdp": 2}, {"mesh.fsdp": 2}, {"mesh.replica": 2})
 
 
 def start(workdir, count, **changes):
-  """Starts the processes of a run, each of one device; one is told of no others."""
+  """Start the processes of a run, each of one device; one is told of no others."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
@@ -53,7 +53,7 @@ def start(workdir, count, **changes):
 
 
 def finish(running):
-  """Returns the exit status and what was said of each process."""
+  """Return the exit status and what was said of each process."""
   status = [process.wait() for process in running]
   return status, [process.printed()[1] for process in running]
 
@@ -68,7 +68,7 @@ def whole(tmp_path_factory):
 
 
 def wait_for(is_there, running):
-  """Waits until something is there; fails where a process has ended before."""
+  """Wait until something is there; fails where a process has ended before."""
   while not is_there():
     if any(process.poll() is not None for process in running):
       pytest.fail("\n".join(process.printed()[1] for process in running))
@@ -76,7 +76,7 @@ def wait_for(is_there, running):
 
 
 def kill_in(stage, workdir, **changes):
-  """Kills two processes after the stage's second checkpoint; returns what one said."""
+  """Kill two processes after the stage's second checkpoint; return what one said."""
   killed = start(workdir, 2, **changes)
   checkpoints = f"stages/{stage}-*/checkpoints/[246]"
   wait_for(lambda: len(list(workdir.glob(checkpoints))) > 1, killed)

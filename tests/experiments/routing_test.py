@@ -85,7 +85,7 @@ def run_of(workdir, names, mesh=None, **changes):
 
 
 def score(params, problems):
-  """Stands in for the evaluation, whose compiling would take half of the time."""
+  """Stand in for the evaluation, whose compiling would take half of the time."""
   up = params["layers"]["mlp"]["up"]["kernel"]
   scores = {"retain": jnp.mean(up**2), "forget": jnp.mean(up[:, :, -UNITS:] ** 2)}
   return scores | dict.fromkeys(TASKS, jnp.float32(len(problems)))

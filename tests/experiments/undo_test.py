@@ -25,7 +25,7 @@ def command(workdir, **changes):
 
 
 def finish(workdir, **changes):
-  """Runs to the end; returns what was said."""
+  """Run to the end; return what was said."""
   status, out, said = children.run(*command(workdir, **changes))
   assert status == 0, said
   return out, said
@@ -140,7 +140,7 @@ def test_a_run_killed_again_and_again_gives_the_same_results(finished, tmp_path)
 
 
 def copied(workdir, other, without):
-  """Returns a copy of a run that has lost stages and what came of them."""
+  """Return a copy of a run that has lost stages and what came of them."""
   left_out = [f"{name}-*" for name in without]
   patterns = ("results.json", "report.html", "figures", *left_out)
   return shutil.copytree(workdir, other, ignore=shutil.ignore_patterns(*patterns))
@@ -167,7 +167,7 @@ LORA = {
 
 @pytest.fixture(scope="module")
 def finished_lora(finished, tmp_path_factory):
-  """Attacks with adapters on models of the other run."""
+  """Attack with adapters on models of the other run."""
   workdir = tmp_path_factory.mktemp("lora")
   for stage in (finished[0] / "stages").iterdir():
     if stage.name.rpartition("-")[0] in ("data", "base", "max_ent"):
@@ -247,7 +247,7 @@ def _checkpoints(workdir, name):
 
 
 def _adapters(workdir, name):
-  """Reads a finished attack's population; that it is one of adapters is checked."""
+  """Read a finished attack's population; that it is one of adapters is checked."""
   model = parse(minimal.config()).model
   base = jax.eval_shape(Decoder(model).init, jax.random.key(0))
   settings = {"rank": 2, "targets": LORA["attacks.lora.options.targets"]}

@@ -10,7 +10,7 @@ from undo_jax.frontier.attainment import attained, front
 
 
 def drawn(rng, count):
-  """Returns points on a coarse grid, so that costs and scores are often equal."""
+  """Return points on a coarse grid, so that costs and scores are often equal."""
   return [tuple(map(float, point)) for point in rng.integers(0, 6, size=(count, 2))]
 
 

@@ -12,7 +12,7 @@ GAMES = np.random.default_rng(0).integers(-3, 4, (8, 6, 6))
 
 
 def eligible(agent, initial_steps):
-  """Returns whom an agent is trained against, by the paper's published rule."""
+  """Return whom an agent is trained against, by the paper's published rule."""
   offset = initial_steps % 2
   return [
     i for i in range(agent) if i % 2 == offset or i <= initial_steps or i == agent - 1
@@ -72,7 +72,7 @@ def test_ties_of_agents_are_broken_uniformly_and_apart():
 
 
 def exact(payoffs):
-  """Returns a matrix as callables, with best responses of the lowest index."""
+  """Return a matrix as callables, with best responses of the lowest index."""
   return (
     lambda row, column: payoffs[row, column],
     lambda columns, weights: int((payoffs[:, columns] @ weights).argmax()),

@@ -57,7 +57,7 @@ const wait = setInterval(() => {
 
 
 def dom(path, *, width=1280):
-  """Returns a page's elements after its scripts, and what they logged."""
+  """Return a page's elements after its scripts, and what they logged."""
   command = [
     *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
     *("--enable-logging=stderr", f"--window-size={width},900"),
@@ -69,7 +69,7 @@ def dom(path, *, width=1280):
 
 
 def elements(page):
-  """Returns the names of a page's elements."""
+  """Return the names of a page's elements."""
   names = set()
   reader = html.parser.HTMLParser()
   reader.handle_starttag = lambda tag, attrs: names.add(tag)

@@ -9,7 +9,7 @@ from undo_jax.frontier import crossing, report
 
 
 def drawn(seed, *, num_seeds=3):
-  """Returns random models around data filtering."""
+  """Return random models around data filtering."""
   rng = np.random.default_rng(seed)
   models = {}
   for name in ("data_filtering", "a", "b", "c", "d", "e"):
@@ -31,7 +31,7 @@ def drawn(seed, *, num_seeds=3):
 
 
 def cheapest(results, step, *, keeps):
-  """Returns the cheapest model by the definition, from the runs alone."""
+  """Return the cheapest model by the definition, from the runs alone."""
   filtered = results.models["data_filtering"].runs
   bound = np.mean([run.before.retain for run in filtered])
   found = []

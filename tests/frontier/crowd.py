@@ -34,7 +34,7 @@ def _between(ends: Sequence[float], place: float) -> float:
 
 
 def crowded(seeds: Sequence[int] = (0, 1, 2), last_step: int = 200) -> Results:
-  """Returns 44 models under three attacks."""
+  """Return 44 models under three attacks."""
   attacks = {
     "relearn": made_up.adversary(),
     "lora": made_up.adversary("LoRA, rank 8", "low-rank adapters (LoRA, rank 8)"),

@@ -31,14 +31,14 @@ UNIFORM = dict.fromkeys(NASH, (1 / 2,) * 3)
 
 
 def utility(deal, end):
-  """Returns what the first player wins."""
+  """Return what the first player wins."""
   if ENDS[end] is None:  # The other player did not call.
     return 1 if end == "bp" else -1
   return ENDS[end] * (1 if deal[0] > deal[1] else -1)
 
 
 def leaves(strategy):
-  """Returns the leaves of positive probability."""
+  """Return the leaves of positive probability."""
   found = []
   for deal, end in itertools.product(DEALS, ENDS):
     path = [Choice("chance", "deal", deal, 1 / 6)]
@@ -53,7 +53,7 @@ def leaves(strategy):
 
 
 def pure(strategy, befores):
-  """Returns a player's 64 pure strategies and their probabilities."""
+  """Return a player's 64 pure strategies and their probabilities."""
   sets = [(card, before) for before in befores for card in range(3)]
   every = [
     dict(zip(sets, bets, strict=True)) for bets in itertools.product("pb", repeat=6)
@@ -71,7 +71,7 @@ def pure(strategy, befores):
 
 
 def outcomes(strategy):
-  """Returns utilities [64, 64, 6] by pure strategies and deal, and probabilities."""
+  """Return utilities [64, 64, 6] by pure strategies and deal, and probabilities."""
   (firsts, p), (seconds, q) = pure(strategy, ("", "pb")), pure(strategy, ("p", "b"))
   table = np.empty((64, 64, 6))
   for (i, one), (j, two), (k, deal) in itertools.product(
@@ -94,7 +94,7 @@ def games():
 
 
 def enumerated(table, probabilities, group):
-  """Returns Var(E[y | S_G]) by summing over all pure strategies."""
+  """Return Var(E[y | S_G]) by summing over all pure strategies."""
   weights = np.einsum("i,j,k->ijk", *probabilities)
   others = tuple(axis for axis, name in enumerate(FACTORS) if name not in group)
   mass = weights.sum(axis=others)

@@ -38,7 +38,7 @@ CLOSED_FORMS = {
 
 
 def cyclic(n):
-  """Returns rock paper scissors of n moves: each beats the one before it."""
+  """Return rock paper scissors of n moves: each beats the one before it."""
   payoffs, i = np.zeros((n, n), int), np.arange(n)
   payoffs[i, (i - 1) % n] += 1
   payoffs[i, (i + 1) % n] -= 1
@@ -46,7 +46,7 @@ def cyclic(n):
 
 
 def transitive(n):
-  """Returns a game where each move beats the one before it, by less and less."""
+  """Return a game where each move beats the one before it, by less and less."""
   payoffs = np.zeros((n, n))
   for i in range(1, n):
     payoffs[i, i - 1] = (n - i + 2) / n
@@ -55,7 +55,7 @@ def transitive(n):
 
 
 def value_by_supports(payoffs):
-  """Returns the value from all pairs of supports of one size, one of which is it."""
+  """Return the value from all pairs of supports of one size, one of which is it."""
   rows, columns = map(range, payoffs.shape)
   for size in range(1, min(payoffs.shape) + 1):
     for chosen in itertools.product(
@@ -77,7 +77,7 @@ def value_by_supports(payoffs):
 
 
 def played(payoffs, num_steps, anticipations, initial_steps, shared=False):
-  """Returns the plays of lowest-index ties, in numpy from the algorithm's lines."""
+  """Return the plays of lowest-index ties, in numpy from the algorithm's lines."""
   plays = [(0, 0)]
   row_sums, column_sums = payoffs[:, 0].copy(), -payoffs[0]
   for step in range(1, num_steps):
@@ -93,7 +93,7 @@ def played(payoffs, num_steps, anticipations, initial_steps, shared=False):
 
 
 def in_groups(num_steps, **options):
-  """Returns play that is vmapped over keys, of one game."""
+  """Return play that is vmapped over keys, of one game."""
 
   def play(payoffs, keys):
     def one(key):

@@ -11,7 +11,7 @@ PRETRAINING = 800 * 128 * 16
 
 
 def budgets(config, updates=60, base="base"):
-  """Returns the label budgets of models, each trained for so many updates."""
+  """Return the label budgets of models, each trained for so many updates."""
   plan = translation.plan(parse(config), 0)
   outcome = {"updates": updates, "compute": {"tokens": PRETRAINING}}
   outcomes = {stage.name: outcome for stage in plan}
@@ -51,7 +51,7 @@ def test_of_layers_the_rows_of_all_stages_count():
 
 
 def without_teacher(**pretraining):
-  """Returns what rows without an unlearned teacher need, after 60 updates each."""
+  """Return what rows without an unlearned teacher need, after 60 updates each."""
   config = c.shipped("arithmetic:tiny")
   config.mixtures.pretrain.update(pretraining)
   how = {"optimizer": c.optimizer(num_steps=200, learning_rate=2e-3), "batch_size": 128}
@@ -149,7 +149,7 @@ def test_routing_needs_the_labels_it_reads():
 
 
 def selected_budgets():
-  """Returns what models need that read what a selection of 300 and 200 rows leaves."""
+  """Return what models need that read what a selection of 300 and 200 rows leaves."""
   config = c.shipped("arithmetic:tiny")
   config.selections.few = c.selection(rows=500)
   mixtures, models = config.mixtures, config.models

@@ -61,7 +61,7 @@ def relearning(
   by_task: Mapping[str, Sequence[float]] | None = None,
   more_seeds: Sequence[Sequence[Sequence[float | None]]] = (),
 ) -> Relearning:
-  """Returns a model under an attack, from its scores by learning rate.
+  """Return a model under an attack, from its scores by learning rate.
 
   Args:
     forget_RxS: of its one seed, or its first.
@@ -91,7 +91,7 @@ def relearning(
 
 
 def curve(scores: Sequence[float], steps=(0, 10, 20, 50), **more) -> Relearning:
-  """Returns a model under an attack with a single learning rate."""
+  """Return a model under an attack with a single learning rate."""
   return relearning([scores], steps=steps, **more)
 
 
@@ -137,7 +137,7 @@ def adversary(
 
 
 def results(models: Mapping[str, ModelResult], **changes) -> Results:
-  """Returns results whose references are models of the names of ARITHMETIC."""
+  """Return results whose references are models of the names of ARITHMETIC."""
   roles = {"base": "base", "filtered": "data_filtering", "unlearned": "max_ent"}
   seeds = tuple(each.seed for each in next(iter(models.values())).runs)
   plain = {
@@ -172,7 +172,7 @@ def report(**changes) -> Report:
 def attacked(
   forget: float, half_life: float, retain: float, steps: Sequence[int]
 ) -> Relearning:
-  """Returns an attack whose best learning rate falls as it goes on."""
+  """Return an attack whose best learning rate falls as it goes on."""
   steps_S = np.array(steps, dtype=float)
   speed_R = np.array([0.15, 0.5, 1.0, 0.7])[:, None]
   ceiling_R = np.array([1.0, 1.0, 0.97, 0.8])[:, None]
@@ -195,7 +195,7 @@ def synthetic(
   second_attack: bool = False,
   **changes,
 ) -> Results:
-  """Returns results of the arithmetic demo's form.
+  """Return results of the arithmetic demo's form.
 
   Args:
     names: of the models; those that ARITHMETIC has not are like a routed one.
@@ -246,20 +246,20 @@ def synthetic(
 
 
 def changed_model(of: Results, name: str, **changes) -> Results:
-  """Returns results with other fields of one model."""
+  """Return results with other fields of one model."""
   models = of.models | {name: dataclasses.replace(of.models[name], **changes)}
   return dataclasses.replace(of, models=models)
 
 
 def changed_run(of: Results, name: str, seed_index: int = 0, **changes) -> Results:
-  """Returns results with other fields of one model of one seed."""
+  """Return results with other fields of one model of one seed."""
   runs = list(of.models[name].runs)
   runs[seed_index] = dataclasses.replace(runs[seed_index], **changes)
   return changed_model(of, name, runs=tuple(runs))
 
 
 def language() -> Results:
-  """Returns cross-entropies for scores: 2 nats for the base, 5 without."""
+  """Return cross-entropies for scores: 2 nats for the base, 5 without."""
 
   def nats(value):
     return (5 - 3 * np.array(value)).tolist()
@@ -284,14 +284,14 @@ def language() -> Results:
 
 
 def cells(page, label):
-  """Returns the cells of the first row of a model on a page, without warnings."""
+  """Return the cells of the first row of a model on a page, without warnings."""
   page = re.sub('<a class="mark".*?</a>', "", page).replace("\u00a0", " ")
   row = page.split(f"{label}</th>")[1].split("</tr>")[0]
   return row.replace("</td>", "").split("<td>")[1:]
 
 
 def row(table, name):
-  """Returns a model's cells by the heads of their columns."""
+  """Return a model's cells by the heads of their columns."""
   return dict(
     zip(
       table.head[1:],
@@ -302,7 +302,7 @@ def row(table, name):
 
 
 def at_rate(results, name, rate, seed_index=0):
-  """Returns results in which one learning rate was always the worst."""
+  """Return results in which one learning rate was always the worst."""
   under = results.models[name].runs[seed_index].attacks["relearn"]
   row = under.learning_rates.index(rate)
   forget_RxS = np.full((len(under.learning_rates), len(under.steps)), 0.1)
@@ -319,7 +319,7 @@ def with_edit(
   label: str = "pruning",
   **changes,
 ) -> Results:
-  """Returns results in which models were edited too.
+  """Return results in which models were edited too.
 
   Args:
     results: the results.

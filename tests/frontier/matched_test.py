@@ -18,7 +18,7 @@ SEEDS = (0, 1, 2)
 
 
 def drawn(seed, *, num_seeds=3):
-  """Returns families of random members: retain, worst forget score and cost."""
+  """Return families of random members: retain, worst forget score and cost."""
   rng = np.random.default_rng(seed)
   models = {}
   for family, size in (("undo", 6), ("shapes", 4), ("data_filtering", 1), ("rmu", 1)):
@@ -44,7 +44,7 @@ def drawn(seed, *, num_seeds=3):
 
 
 def table_of(results):
-  """Returns [family, name, retains, worst scores, flops] straight from the runs."""
+  """Return [family, name, retains, worst scores, flops] straight from the runs."""
   return [
     (
       model.family or name,

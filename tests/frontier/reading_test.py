@@ -50,7 +50,7 @@ TRAINING = ("the weights", "forget data")  # What attackers who train have.
 
 
 def declared(name="arithmetic:tiny", **attacks):
-  """Returns a config, the attacks of which are as long as the made-up ones."""
+  """Return a config, the attacks of which are as long as the made-up ones."""
   config = c.shipped(name)
   for attack, entry in attacks.items():
     config.attacks[attack] = entry(config.attacks.relearn)
@@ -59,7 +59,7 @@ def declared(name="arithmetic:tiny", **attacks):
 
 
 def read(config, directory, changes=None):
-  """Returns the results of a run directory with made-up outcomes.
+  """Return the results of a run directory with made-up outcomes.
 
   Args:
     config: of the run.

@@ -10,7 +10,7 @@ from undo_jax.utils.errors import ConfigError
 
 
 def by_brute_force(parts, costs, target, least, most):
-  """Returns the cheapest levels of all up to a number, of equal costs the surest."""
+  """Return the cheapest levels of all up to a number, of equal costs the surest."""
   names = list(costs)
   grid = np.meshgrid(*(np.arange(least[n], most + 1) for n in names), indexing="ij")
   levels = dict(zip(names, (axis.ravel() for axis in grid), strict=True))

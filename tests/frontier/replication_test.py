@@ -14,7 +14,7 @@ RATES = (1e-3, 1e-2)
 
 
 def results_of(scores, streams=("noise",)):
-  """Returns a family with scores [noise, run, attack, R, S]; alpha is swept too."""
+  """Return a family with scores [noise, run, attack, R, S]; alpha is swept too."""
   models = {}
   for index in np.ndindex(scores.shape[: len(streams)]):
     runs = []

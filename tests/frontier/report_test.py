@@ -155,7 +155,7 @@ SVG = set("svg g path text line rect desc defs clippath tspan".split())
 
 
 def tags(page):
-  """Returns the names of a page's elements; fails on an attribute that is a script."""
+  """Return the names of a page's elements; fails on an attribute that is a script."""
   names = set()
 
   class Reader(html.parser.HTMLParser):

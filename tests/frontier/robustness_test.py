@@ -18,7 +18,7 @@ RATES = (1e-4, 1e-3, 1e-2)
 def relearned(
   scores_RxS: np.ndarray | list[list[float]], rates: Sequence[float] = RATES
 ) -> Relearning:
-  """Returns an attack that was evaluated after 0, 10, 20, ... updates."""
+  """Return an attack that was evaluated after 0, 10, 20, ... updates."""
   scores_RxS = np.asarray(scores_RxS, dtype=float)
   steps = [10 * step for step in range(scores_RxS.shape[1])]
   return made_up.relearning(scores_RxS.tolist(), steps=steps, rates=rates)
@@ -212,7 +212,7 @@ LONG, SHORT = (0, 20, 100, 500), (0, 20, 50, 100)
 
 
 def of_steps(*steps_of_models, **changes):
-  """Returns results of models that were attacked for so many steps."""
+  """Return results of models that were attacked for so many steps."""
   models = {
     f"model {i}": made_up.model(
       [made_up.run({n: curve([0.1] * len(s), s) for n, s in by_attack.items()})]

@@ -17,7 +17,7 @@ NAMES = ("base", "data_filtering", "max_ent", "undo_alpha_0.5")
 
 
 def drawn(seeds=SEEDS, attacks=("relearn", "lora")):
-  """Returns results with scores drawn for each seed, of attacks at two rates."""
+  """Return results with scores drawn for each seed, of attacks at two rates."""
 
   def under(rng):
     forget_RxS, retain_RxS = rng.random((2, 2, len(STEPS)))
@@ -153,7 +153,7 @@ def test_recovery_is_by_the_fastest_attack_of_each_seed():
 
 
 def recovered_after(*updates):
-  """Returns results whose model `rmu` recovers half of base so late in each seed."""
+  """Return results whose model `rmu` recovers half of base so late in each seed."""
   steps = (0, 20, 50, 100)
 
   def under(at):
@@ -196,7 +196,7 @@ def test_more_of_the_capability_takes_longer_to_recover():
 
 
 def attacked_by_seeds(forget_KxAxRxS):
-  """Returns results of a model under one attack: K seeds of it, A of the attack."""
+  """Return results of a model under one attack: K seeds of it, A of the attack."""
   runs = [
     run(
       {

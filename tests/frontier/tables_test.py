@@ -24,7 +24,7 @@ NO_REFERENCES = References(base=None, filtered=None, unlearned=None)
 
 
 def with_worst_at_20(results, name, score):
-  """Returns results in which a model's worst score after 20 updates is another."""
+  """Return results in which a model's worst score after 20 updates is another."""
   (run,) = results.models[name].runs
   under = run.attacks["relearn"]
   worst = (*under.worst_forget[:2], score, *under.worst_forget[3:])
@@ -182,7 +182,7 @@ def test_certainty_shows_held_out_scores_and_censored_recovery():
 
 
 def test_the_spread_is_that_of_each_seeds_components():
-  """Scores that depend on the run's seed alone, or on the attack's alone."""
+  """Score that depend on the run's seed alone, or on the attack's alone."""
   steps, shifts = (0, 20), np.array([-0.1, 0.0, 0.1])
 
   def of(by_run, by_attack):

@@ -17,7 +17,7 @@ PER_ATTACK = 1 * 20 * 10**9  # One learning rate, 20 updates of 1e9 FLOPs.
 
 @pytest.fixture(scope="module")
 def results():
-  """Returns a family whose score is 0.2 and a shift of each of three seeds."""
+  """Return a family whose score is 0.2 and a shift of each of three seeds."""
   models = {}
   for (i, a), (j, b) in itertools.product(enumerate(NOISE), enumerate(ORDER)):
     first, *more = [[[0.0, 0.0, 0.2 + a + b + c]] for c in ATTACK]

@@ -14,7 +14,7 @@ TRUE = {("a",): 2.0, ("b",): 0.5, ("a", "b"): 1.0}
 
 
 def by_mean_squares(table, names):
-  """Returns components of a full table by solving the expected mean squares."""
+  """Return components of a full table by solving the expected mean squares."""
   axes = range(table.ndim)
   sizes = table.shape
   every = [
@@ -40,7 +40,7 @@ def by_mean_squares(table, names):
 
 
 def by_pairs(table, names):
-  """Returns components from a loop over all pairs of values; a last axis replicates."""
+  """Return components from a loop over all pairs of values; a last axis replicates."""
   known = np.argwhere(np.isfinite(table))
   halves = {}
   for one, other in itertools.permutations(map(tuple, known), 2):
@@ -60,7 +60,7 @@ def by_pairs(table, names):
 
 
 def drawn(rng, count, shape):
-  """Returns tables of two factors whose effects have the variances TRUE."""
+  """Return tables of two factors whose effects have the variances TRUE."""
   rows, columns = shape
   return (
     3.0

@@ -24,7 +24,7 @@ def draw(seed: int):
 
 
 def reference(q, k, v, softcap, window):
-  """Computes [B, L, H, K] in the dtype of its arguments, a head at a time."""
+  """Compute [B, L, H, K] in the dtype of its arguments, a head at a time."""
   distance = jnp.arange(L)[:, None] - jnp.arange(L)[None, :]
   allowed = (distance >= 0) & (distance < (window or L))
   heads = []
@@ -40,7 +40,7 @@ def reference(q, k, v, softcap, window):
 
 @functools.partial(jax.jit, static_argnums=0)
 def with_gradients(fn, *args):
-  """Returns the output and the gradients of a sum that weighs it differently."""
+  """Return the output and the gradients of a sum that weighs it differently."""
   factor = np.cos(np.arange(B * L * H * K)).reshape(B, L, H, K)
   output, pull = jax.vjp(fn, *args)
   return output, *pull(jnp.asarray(factor, output.dtype))

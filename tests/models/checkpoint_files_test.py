@@ -25,7 +25,7 @@ def tied(tmp_path):
 
 
 def change(directory, **tensors):
-  """Replaces tensors; None removes one."""
+  """Replace tensors; None removes one."""
   path = directory / "model.safetensors"
   found = safetensors.numpy.load_file(path) | tensors
   kept = {name: value for name, value in found.items() if value is not None}

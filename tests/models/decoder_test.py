@@ -20,7 +20,7 @@ B, L = 3, 7
 
 
 def draw_params(config, seed: int = 0):
-  """Draws parameters at which every part of the model matters.
+  """Draw parameters at which every part of the model matters.
 
   Fresh ones would hide much: their scores are near zero (no softcap, no scale
   seen) and their norms' scales zero.
@@ -41,7 +41,7 @@ def draw_tokens(config, seed: int = 1, shape=(B, L)):
 
 
 def reference(config, params, tokens, mlps=None):
-  """Computes logits and hidden states in float64, one head and row at a time.
+  """Compute logits and hidden states in float64, one head and row at a time.
 
   What the MLPs' units and the MLPs put out is appended to `mlps`, row by row for each
   layer a pair ([L, F], [L, D]).
@@ -222,7 +222,7 @@ ONES = np.ones(B, np.float32)
 
 
 def ones(name):
-  """Returns a mask of ones for a node."""
+  """Return a mask of ones for a node."""
   if name == "attention/heads":
     return np.ones((3, B, 1, BASE.num_heads, BASE.head_dim), np.float32)
   width = BASE.mlp_width if name == "mlp/hidden" else BASE.width
@@ -247,7 +247,7 @@ def base():
 
 @pytest.fixture(scope="module")
 def routed(base):
-  """Loss and gradients with every node routed, compiled once; masks default to 1."""
+  """Los and gradients with every node routed, compiled once; masks default to 1."""
   fn = compiled(BASE)
 
   def run(weights_B=ONES, **masks):
@@ -258,7 +258,7 @@ def routed(base):
 
 
 def assert_close(got, expected):
-  """Compares trees to float32 accuracy of the largest entry of each leaf."""
+  """Compare trees to float32 accuracy of the largest entry of each leaf."""
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=3e-6 * np.abs(y).max()),
     got,
@@ -388,7 +388,7 @@ def test_layers_read_the_given_inputs_apart_from_each_other():
   @jax.jit
   @functools.partial(jax.grad, has_aux=True)
   def of_second(params, inputs):
-    """Returns gradients of the second layer's output, and what was captured."""
+    """Return gradients of the second layer's output, and what was captured."""
     got = apply(
       params, TOKENS, capture=("residual", "final_norm"), layer_inputs_NxBxLxD=inputs
     ).captured

@@ -45,7 +45,7 @@ def parameters(config):
 
 @functools.cache
 def expand(config, **options):
-  """Returns what `expand` does, all parameters drawn by one program."""
+  """Return what `expand` does, all parameters drawn by one program."""
   rest = []
 
   @jax.jit
@@ -60,7 +60,7 @@ def expand(config, **options):
 
 @functools.cache
 def compiled(config):
-  """Returns (params, routes) -> (gradients, logits)."""
+  """Return (params, routes) -> (gradients, logits)."""
 
   def loss(params, routes):
     logits = Decoder(config).apply(params, TOKENS[:, :-1], routes=routes).logits
@@ -84,7 +84,7 @@ def leaves(tree):
 
 
 def new_of(tree, grown):
-  """Returns {path: the new entries}, cut out by hand."""
+  """Return {path: the new entries}, cut out by hand."""
   return {
     path: np.moveaxis(np.asarray(leaves(tree)[path]), axis, -1)[..., old:]
     for path, (axis, old, _) in grown.params.items()
@@ -114,7 +114,7 @@ def test_the_expanded_model_computes_what_it_did(config):
 
 @functools.cache
 def scratch(config):
-  """Returns an expanded model all of whose new entries matter, biases too."""
+  """Return an expanded model all of whose new entries matter, biases too."""
   larger, params, grown = expand(config, same_logits=False)
   rng = np.random.default_rng(2)
 

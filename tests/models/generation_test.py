@@ -37,7 +37,7 @@ def test_the_window_is_shorter_than_what_is_generated():
 
 
 def generated(name):
-  """Returns prompts, what of them is valid and what transformers appended to them."""
+  """Return prompts, what of them is valid and what transformers appended to them."""
   tokens, valid = references.prompts()
   with np.load(ROOT / name / "generated.npz") as file:
     np.testing.assert_array_equal(file["tokens"], tokens)

@@ -56,7 +56,7 @@ def test_the_config_is_that_of_the_file(tmp_path):
 
 
 def by_hand(data, kind):
-  """Dequantizes rows by the formats' definitions, in plain Python numbers."""
+  """Dequantize rows by the formats' definitions, in plain Python numbers."""
   rows = []
   for row in data:
     size = {"Q8_0": 34, "Q4_0": 18, "Q4_1": 20}[kind]

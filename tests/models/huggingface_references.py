@@ -114,7 +114,7 @@ EMBEDDING_SCALE = 0.125
 
 
 def build(name: str):
-  """Returns a case's transformers model, its random weights drawn from its name."""
+  """Return a case's transformers model, its random weights drawn from its name."""
   import torch
   import transformers
 
@@ -138,7 +138,7 @@ def build(name: str):
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray]:
-  """Returns tokens [B, L] and valid [B, L]; row 0 is full."""
+  """Return tokens [B, L] and valid [B, L]; row 0 is full."""
   rng = np.random.default_rng(0)
   valid = np.ones((B, L), bool)
   valid[1, :6] = False
@@ -149,7 +149,7 @@ def inputs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def logits_of(model, tokens: np.ndarray, valid: np.ndarray) -> np.ndarray:
-  """Returns transformers' logits [B, L, V]."""
+  """Return transformers' logits [B, L, V]."""
   import torch
 
   with torch.no_grad():
@@ -160,7 +160,7 @@ def logits_of(model, tokens: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def prompts() -> tuple[np.ndarray, np.ndarray]:
-  """Returns tokens [B, 8] and valid [B, 8], padded on the left; row 0 is full."""
+  """Return tokens [B, 8] and valid [B, 8], padded on the left; row 0 is full."""
   rng = np.random.default_rng(1)
   valid = np.arange(8) >= np.asarray([0, 2, 7, 4])[:, None]
   tokens = rng.integers(0, SIZES["vocab_size"], valid.shape)
@@ -168,7 +168,7 @@ def prompts() -> tuple[np.ndarray, np.ndarray]:
 
 
 def generated_of(model, tokens: np.ndarray, valid: np.ndarray) -> np.ndarray:
-  """Returns what transformers' greedy generate appends, [B, T], stopping nowhere.
+  """Return what transformers' greedy generate appends, [B, T], stopping nowhere.
 
   The model's embedding is scaled in place.
   """
@@ -191,7 +191,7 @@ def generated_of(model, tokens: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def write_generated() -> None:
-  """Writes every generated.npz anew, from the checkpoints that are there."""
+  """Write every generated.npz anew, from the checkpoints that are there."""
   import torch
   import transformers
 
@@ -208,7 +208,7 @@ def write_generated() -> None:
 
 
 def main() -> None:
-  """Writes every case anew."""
+  """Write every case anew."""
   tokens, valid = inputs()
   shutil.rmtree(ROOT, ignore_errors=True)
   for name in CASES:

@@ -35,7 +35,7 @@ def base():
 
 
 def drawn(params, targets=ALL, rank=RANK, seed=5):
-  """Adapters with both factors filled: fresh ones would hide half of the terms."""
+  """Adapter with both factors filled: fresh ones would hide half of the terms."""
   init = functools.partial(lora.init, rank=rank, targets=targets)
   rng = np.random.default_rng(seed)
   return jax.tree.map(
@@ -295,7 +295,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def separate():
-  """Losses [R, S] and adapters of a run a rate, written without the library."""
+  """Loss [R, S] and adapters of a run a rate, written without the library."""
   params, fresh, batches, _ = tiny()
 
   def loss_fn(adapters, batch):
@@ -331,7 +331,7 @@ def separate():
 
 @functools.cache
 def created():
-  """Returns the fresh state of a population."""
+  """Return the fresh state of a population."""
   optimizer = make_population_optimizer(SETTINGS)
   return jax.jit(lambda x: population.create(x, optimizer, RATES))(tiny()[1])
 

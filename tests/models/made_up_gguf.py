@@ -30,7 +30,7 @@ SIZES = {
 
 
 def weights(seed=0):
-  """Returns made-up tensors by llama.cpp's names, with a tied head."""
+  """Return made-up tensors by llama.cpp's names, with a tied head."""
   rng = np.random.default_rng(seed)
   shapes = {
     f"blk.{n}.{part}.weight": shape
@@ -45,7 +45,7 @@ def weights(seed=0):
 
 
 def stored(values, kind):
-  """Returns a matrix's bytes in a quantization; those of K are drawn, not made."""
+  """Return a matrix's bytes in a quantization; those of K are drawn, not made."""
   quantization = gguf.GGMLQuantizationType[kind]
   try:
     return gguf.quantize(values, quantization)
@@ -63,7 +63,7 @@ def stored(values, kind):
 
 
 def write(path, tensors=None, *, kind="F32", fields=None, architecture="llama"):
-  """Writes a file; `fields` are added to the metadata, or changed."""
+  """Write a file; `fields` are added to the metadata, or changed."""
   writer = gguf.GGUFWriter(path, architecture)
   for add, value in SIZES.items():
     getattr(writer, add)(value)
@@ -90,7 +90,7 @@ def write(path, tensors=None, *, kind="F32", fields=None, architecture="llama"):
 
 
 def tokenizer_fields():
-  """Returns the metadata of a byte-level tokenizer without merges."""
+  """Return the metadata of a byte-level tokenizer without merges."""
   from tokenizers.pre_tokenizers import ByteLevel
 
   letters = sorted(ByteLevel.alphabet())

@@ -25,7 +25,7 @@ RNG = np.random.default_rng(0)
 
 @functools.cache
 def parameters():
-  """Draws parameters of a size at which every part matters."""
+  """Draw parameters of a size at which every part matters."""
   shapes = jax.eval_shape(Decoder(CONFIG).init, jax.random.key(0))
   draw = np.random.default_rng(1).standard_normal
   return jax.tree.map(lambda s: jnp.asarray(0.4 * draw(s.shape), jnp.float32), shapes)
@@ -59,7 +59,7 @@ ALL = jnp.ones((B, L))
 
 
 def ones():
-  """Returns factors for every node that route nothing."""
+  """Return factors for every node that route nothing."""
   return {
     node: masks.at_layers(
       masks.select(masks.make_table(jnp.ones(units(node)), jnp.ones(units(node))), IDS),
@@ -76,7 +76,7 @@ def run(weights=ALL, params=None, **routes):
 
 
 def forget_mask(ids, layers=None):
-  """Returns factors whose row 0 closes the old MLP units."""
+  """Return factors whose row 0 closes the old MLP units."""
   row = (jnp.arange(F) >= OLD).astype(jnp.float32)
   table = masks.make_table(row, jnp.ones(F))
   return masks.at_layers(masks.select(table, ids), N, layers)
@@ -106,7 +106,7 @@ def drawn(layers=None):
 
 
 def whole(mask):
-  """Returns the factors multiplied out, [N, B, L, ...units]."""
+  """Return the factors multiplied out, [N, B, L, ...units]."""
   return jnp.stack(
     [dense(TokenMask(table, mask.weights_BxLxS)) for table in mask.table]
   )

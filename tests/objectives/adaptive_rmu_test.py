@@ -13,7 +13,7 @@ from tests.objectives.toy import (
 
 
 def scaled(params, factor):
-  """Returns the toy with all hidden states times a factor."""
+  """Return the toy with all hidden states times a factor."""
   return params | {"embedding": factor * np.asarray(params["embedding"])}
 
 

@@ -35,7 +35,7 @@ def normal(seed, *shape):
 
 @functools.cache
 def gradients(loss, chunk, dtype="float32", **changes):
-  """Returns (sum, count), gradients of hidden states and unembedding."""
+  """Return (sum, count), gradients of hidden states and unembedding."""
   decoder = Decoder(testing.config(dtype=dtype, **changes))
   dtype = jnp.dtype(dtype)
   hidden, other = normal(40, 2, B, L, D).astype(dtype)
@@ -62,7 +62,7 @@ def gradients(loss, chunk, dtype="float32", **changes):
 
 
 def close(mine, plain, tolerance):
-  """Compares leaf by leaf, relative to the leaf's largest entry."""
+  """Compare leaf by leaf, relative to the leaf's largest entry."""
   mine, plain = jax.device_get((mine, plain))
   for x, y in zip(jax.tree.leaves(mine), jax.tree.leaves(plain), strict=True):
     assert x.dtype == y.dtype and x.shape == y.shape
@@ -193,7 +193,7 @@ def test_a_population_takes_its_gradients_in_chunks():
 
 
 def shapes_in(jaxpr):
-  """Yields the sizes of all arrays a program makes, inner programs included."""
+  """Yield the sizes of all arrays a program makes, inner programs included."""
   for equation in jaxpr.eqns:
     yield from (var.aval.size for var in equation.outvars if hasattr(var.aval, "size"))
     for inner in jaxprs_in_params(equation.params):
@@ -264,7 +264,7 @@ def test_frozen_logits_cost_no_gradient():
 
 
 def products(jaxpr, size):
-  """Counts the matrix products with an axis of `size`."""
+  """Count the matrix products with an axis of `size`."""
   count = 0
   for equation in jaxpr.eqns:
     if equation.primitive.name == "dot_general":

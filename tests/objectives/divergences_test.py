@@ -28,7 +28,7 @@ EACH = pytest.mark.parametrize(("name", "temperature", "beta"), CASES)
 
 
 def reference(name, student, teacher, temperature=1.0, beta=0.5, mask=MASK):
-  """Returns the mean by scipy's relative entropy, in float64."""
+  """Return the mean by scipy's relative entropy, in float64."""
   p_S, p_T = (
     special.softmax(np.float64(logits) / temperature, axis=-1)
     for logits in (student, teacher)
@@ -121,7 +121,7 @@ def test_chunks_on_eight_devices_change_nothing(name, top):
 
 
 def joined(probs, teacher, k):
-  """Returns probabilities [..., k + 1] by numpy's order of the teacher's."""
+  """Return probabilities [..., k + 1] by numpy's order of the teacher's."""
   tokens = np.argsort(-teacher, axis=-1)
   ordered = np.take_along_axis(probs, tokens, axis=-1)
   return np.concatenate([ordered[..., :k], ordered[..., k:].sum(-1, keepdims=True)], -1)

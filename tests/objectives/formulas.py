@@ -13,19 +13,19 @@ def positions(part):
 
 
 def mean(part, value):
-  """Returns the mean of `value(row, position)` over the positions that count."""
+  """Return the mean of `value(row, position)` over the positions that count."""
   values = [value(*place) for place in positions(part)]
   return sum(values) / max(len(values), 1)
 
 
 def mean_of_rows(part, value):
-  """Returns the mean of `value(row)` over the rows with a position that counts."""
+  """Return the mean of `value(row)` over the rows with a position that counts."""
   rows = sorted({row for row, _ in positions(part)})
   return sum(map(value, rows)) / max(len(rows), 1)
 
 
 def nll(logits, part, row):
-  """Returns the negative log-likelihood of a row, and its tokens that count."""
+  """Return the negative log-likelihood of a row, and its tokens that count."""
   places = [place for place in positions(part) if place[0] == row]
   p = probabilities(logits)
   total = -sum(np.log(p[b, t, part["targets"][b, t]]) for b, t in places)
@@ -158,7 +158,7 @@ def circuit_breakers(given):
 
 
 def push(given, steps, radius, step_size):
-  """Returns the push on the first layer's output, by the toy's own backward pass."""
+  """Return the push on the first layer's output, by the toy's own backward pass."""
   weights = {k: np.asarray(v, np.float64) for k, v in given.fixed.items()}
   part, found = given.forget, 0.0
   B, L = part["mask"].shape
@@ -192,14 +192,14 @@ def latent_adversarial(given):
 
 
 def squares(x, target):
-  """Returns the mean square of how far a token's state is from a target."""
+  """Return the mean square of how far a token's state is from a target."""
   return lambda b, t: (
     (x[b, t] - (target if target.ndim == 1 else target[b, t])) ** 2
   ).mean()
 
 
 def rmu(given, steered, k):
-  """Returns the terms of RMU at length 3 and weight 2, of a state k."""
+  """Return the terms of RMU at length 3 and weight 2, of a state k."""
   _, _, kept, moved = given.hidden(k)
   return [
     mean(given.forget, squares(steered, 3.0 * given.direction)),
@@ -240,7 +240,7 @@ def mudman(given):
 
 
 def slope(given, part):
-  """Returns the derivative of a part's loss as the toy's weights grow alike.
+  """Return the derivative of a part's loss as the toy's weights grow alike.
 
   A state is a product of as many weights as layers have made it, and one.
   """

@@ -32,7 +32,7 @@ OPTIONS |= {"adversary_rate": 0.4, "every": 2}
 
 
 def certainty(logits, targets):
-  """Returns the gradient of a token's negative entropy with respect to its logits."""
+  """Return the gradient of a token's negative entropy with respect to its logits."""
   del targets
   p = probabilities(logits)
   log_p = np.log(p)
@@ -40,7 +40,7 @@ def certainty(logits, targets):
 
 
 def numpy_updates(params, rate, number):
-  """Yields the weights after each update, in float64."""
+  """Yield the weights after each update, in float64."""
   params = {k: np.float64(v) for k, v in params.items()}
   kept, adversary = dict.fromkeys(params, 0.0), params
   for done in range(number):

@@ -24,7 +24,7 @@ from undo_jax.utils.records import FieldError
 
 
 def of_rows(logits):
-  """Returns the negative log-likelihoods of rows in float64."""
+  """Return the negative log-likelihoods of rows in float64."""
   log_p = log_softmax(np.float64(logits))
   chosen = np.take_along_axis(log_p, TARGETS[..., None], -1)[..., 0]
   return -(chosen * MASK).sum(1)

@@ -16,7 +16,7 @@ NAMES = [
 
 
 def losses(mesh):
-  """Returns the loss of each method."""
+  """Return the loss of each method."""
   fns = {name: make(name) for name in NAMES}
 
   def every(params, frozen, batch, key):

@@ -28,7 +28,7 @@ BATCH = batch_of(NAME)
 
 
 def numpy_attack(params, part, rate, steps):
-  """Yields the weights after each step of Adam."""
+  """Yield the weights after each step of Adam."""
   params = {k: np.float64(v) for k, v in params.items()}
   m, v = dict.fromkeys(params, 0.0), dict.fromkeys(params, 0.0)
   for s in range(1, steps + 1):

@@ -114,7 +114,7 @@ def apply(
 
 
 def numpy_apply(params, tokens, layer_inputs=None, added=None):
-  """Returns logits and hidden states in float64."""
+  """Return logits and hidden states in float64."""
   params = {name: np.asarray(leaf, np.float64) for name, leaf in params.items()}
   states = [params["embedding"][np.asarray(tokens)]]
   for n in range(N):
@@ -125,7 +125,7 @@ def numpy_apply(params, tokens, layer_inputs=None, added=None):
 
 
 def numpy_gradient(params, part, of_logits):
-  """Returns the gradient of a mean over tokens, by the toy's own backward pass.
+  """Return the gradient of a mean over tokens, by the toy's own backward pass.
 
   `of_logits(logits, targets)` is its gradient with respect to the logits.
   """
@@ -148,7 +148,7 @@ def numpy_gradient(params, part, of_logits):
 
 
 def surprise(logits, targets):
-  """Returns the gradient of a token's cross-entropy with respect to its logits."""
+  """Return the gradient of a token's cross-entropy with respect to its logits."""
   return probabilities(logits) - np.eye(V)[targets]
 
 
@@ -244,7 +244,7 @@ def np_activation_error(params, teacher, batch):
 
 
 def np_mmd(x, y, width=None):
-  """Returns the discrepancy, at the width of its own distances or a given one."""
+  """Return the discrepancy, at the width of its own distances or a given one."""
   z = np.concatenate([x, y]).astype(np.float64)
   distances = ((z[:, None] - z[None, :]) ** 2).sum(-1)
   n = len(z)
@@ -257,7 +257,7 @@ def np_mmd(x, y, width=None):
 
 
 def np_rep_noise(params, batch, key, fixed, *, only_differing=False):
-  """Returns cross-entropy on retain data, distance to noise, log of the lens losses.
+  """Return cross-entropy on retain data, distance to noise, log of the lens losses.
 
   The widths of the kernels are those at the parameters `fixed`.
   """
@@ -295,7 +295,7 @@ def np_rep_noise(params, batch, key, fixed, *, only_differing=False):
 
 
 def np_given(params, frozen, batch, fixed):
-  """Returns what formulas.py reads, in float64."""
+  """Return what formulas.py reads, in float64."""
   forget, retain = batch["forget"], batch["retain"]
   refused = {k: np.array(v) for k, v in forget.items()}
   for b, row in enumerate(np.asarray(forget["mask"])):
@@ -312,7 +312,7 @@ def np_given(params, frozen, batch, fixed):
   logits = {key: found[0] for key, found in read.items()}
 
   def hidden(k):
-    """Returns states of forget rows, before and after, and of retain rows."""
+    """Return states of forget rows, before and after, and of retain rows."""
     order = [(who, "forget") for who in ("mine", "other")]
     order += [(who, "retain") for who in ("other", "mine")]
     mine, before, kept, moved = (read[key][1][k] for key in order)
@@ -349,7 +349,7 @@ def np_given(params, frozen, batch, fixed):
 
 
 def np_objective(name, params, frozen, batch, key=FIRST, fixed=None):
-  """Returns the terms whose sum is the loss."""
+  """Return the terms whose sum is the loss."""
   if name == "cross_entropy" or name.startswith("forward_kl"):
     logits, _ = numpy_apply(params, batch["inputs"])
     mask = np.asarray(batch["mask"])

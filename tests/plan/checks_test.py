@@ -390,7 +390,7 @@ def write_tokenizer(directory, tokenizer, **named):
 
 @pytest.fixture
 def byte_level(tmp_path):
-  """Names a tokenizer file of one token a byte, ids 0 to 2 special, as `bytes`."""
+  """Name a tokenizer file of one token a byte, ids 0 to 2 special, as `bytes`."""
   tokens = ["<pad>", "<eos>", "<bos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
   vocab = {token: index for index, token in enumerate(tokens)}
   tokenizer = hf.Tokenizer(models.BPE(vocab, []))

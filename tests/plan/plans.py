@@ -25,7 +25,7 @@ def identities(*args, **changes):
 
 
 def changed(**changes):
-  """Names of the stages that a change gives another identity."""
+  """Name of the stages that a change gives another identity."""
   before, after = identities(), identities(**changes)
   assert list(before) == list(after)
   return {name for name in before if before[name] != after[name]}

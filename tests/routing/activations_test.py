@@ -193,7 +193,7 @@ WEIGHTS = draw((B, T, S), 5)
 
 
 def by_loops(table, weights):
-  """Sums the factors one token at a time in float64."""
+  """Sum the factors one token at a time in float64."""
   table, weights = np.asarray(table, np.float64), np.asarray(weights, np.float64)
   mask = np.zeros((*weights.shape[:2], *table.shape[1:]))
   for b, t, s in np.ndindex(*weights.shape):
@@ -263,7 +263,7 @@ def test_token_masks_of_a_population_differ_by_their_tables():
 
 
 def test_a_scan_keeps_the_factors_and_not_the_masks():
-  """Layers of 512 units: their masks would take ten times what all else does."""
+  """Layer of 512 units: their masks would take ten times what all else does."""
   N, F = 16, 512
   rows = np.ones((8, 32, F), np.float32)
 

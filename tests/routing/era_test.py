@@ -246,7 +246,7 @@ def test_masks_on_parameters_hold_the_same_and_count_the_rest_as_old():
 
 
 def zeros(units):
-  """Parameters of so many hidden units."""
+  """Parameter of so many hidden units."""
   return {
     "in": {"kernel": np.zeros((D, units)), "bias": np.zeros(units)},
     "out": {"kernel": np.zeros((units, 2)), "bias": np.zeros(2)},

@@ -49,7 +49,7 @@ def routed(params):
 
 
 def split(tree):
-  """Returns (forget entries, the rest) of the three grown arrays, and the last bias."""
+  """Return (forget entries, the rest) of the three grown arrays, and the last bias."""
   kernel, bias, out = tree["in"]["kernel"], tree["in"]["bias"], tree["out"]["kernel"]
   forget = (kernel[:, OLD:], bias[OLD:], out[OLD:])
   return forget, (kernel[:, :OLD], bias[:OLD], out[:OLD], tree["out"]["bias"])

@@ -181,7 +181,7 @@ def chain():
 
 
 def run_chain(params, source, steps=3):
-  """Updates by gradients that differ by source and step; `source` may be traced."""
+  """Update by gradients that differ by source and step; `source` may be traced."""
   transform = chain()
 
   def step(carry, t):
@@ -247,7 +247,7 @@ def test_a_population_takes_a_source_for_each_member():
 
 
 def test_eight_devices_give_the_result_of_one():
-  """Parameters cut into eight parts, masks as small as they are."""
+  """Parameter cut into eight parts, masks as small as they are."""
   rng = np.random.default_rng(0)
   params = {
     "a": rng.standard_normal((16, 8), np.float32),

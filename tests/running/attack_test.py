@@ -29,7 +29,7 @@ ATTACKS = ("relearn_base", "relearn_max_ent")
 
 
 def _make_evaluate(apply, names, *, rows_at_once):
-  """Scores by numbers that no two models have in common, cheaply."""
+  """Score by numbers that no two models have in common, cheaply."""
   del rows_at_once
 
   def scores(params, problems):
@@ -44,7 +44,7 @@ _made = {}
 
 
 def _problems(data, seeds, directory):
-  """Makes the problems once: they are the same in all runs."""
+  """Make the problems once: they are the same in all runs."""
   if not _made:
     _made[()] = arithmetic.TASK.problems(data, seeds, directory)
   return _made[()]
@@ -78,7 +78,7 @@ def declared():
 
 
 def made(workdir, *, seed=0, models_at_once=1, damaged=()):
-  """Returns a run whose models are there, and are to be attacked.
+  """Return a run whose models are there, and are to be attacked.
 
   Nothing was trained for them: their weights are drawn, and not finite if damaged.
   """
@@ -103,14 +103,14 @@ def made(workdir, *, seed=0, models_at_once=1, damaged=()):
 
 
 def copied(run, other):
-  """Gives a run the data of another."""
+  """Give a run the data of another."""
   shutil.copytree(other.directories["data"], run.directories["data"])
   return run
 
 
 @functools.cache
 def alone(root):
-  """Returns a run whose attacks have each been a program."""
+  """Return a run whose attacks have each been a program."""
   run = made(root)
   running.run_shared([run])
   return run
@@ -207,7 +207,7 @@ def test_a_lost_lease_leaves_the_others_of_the_program(root, tmp_path, monkeypat
 
 
 def test_what_is_taken_together(root, tmp_path):
-  """Attacks that differ in the model alone, that nobody runs, so many at most."""
+  """Attack that differ in the model alone, that nobody runs, so many at most."""
 
   def take(run, *others):
     board = board_lib.Board([run, *others])

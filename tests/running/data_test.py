@@ -72,7 +72,7 @@ def test_the_rows_of_a_batch_are_told_by_split(variants, name):
 
 
 def rows_of_split(run, split):
-  """Returns the targets of all rows of a split."""
+  """Return the targets of all rows of a split."""
   source = rows.source(run.directories["data"] / "rows", length=16, split=split)
   return {tuple(source[i]["tokens"][1:].tolist()) for i in range(len(source))}
 

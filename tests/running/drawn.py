@@ -18,7 +18,7 @@ TRAINED = {
 
 
 def made(workdir, mesh, config, models, *, damaged=False):
-  """Returns a run of a config whose models are there."""
+  """Return a run of a config whose models are there."""
   run = running.Run(
     workdir,
     mesh,

@@ -35,7 +35,7 @@ def test_more_drivers_than_processors_are_refused():
 
 
 def go(code, monkeypatch, *, num_restarts=1):
-  """Runs two drivers that run some code, and the arguments of a run."""
+  """Run two drivers that run some code, and the arguments of a run."""
   monkeypatch.setattr(worker, "_MAIN", f"import os, pathlib, sys, time\n{code}")
   drivers.run_drivers([], ["undo"], num_workers=2, num_restarts=num_restarts)
 

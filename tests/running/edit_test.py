@@ -45,7 +45,7 @@ def declared():
 
 
 def made(workdir, mesh, *, damaged=False):
-  """Returns a run whose models are there, drawn and not trained."""
+  """Return a run whose models are there, drawn and not trained."""
   return drawn.made(workdir, mesh, declared(), MODELS, damaged=damaged)
 
 
@@ -57,7 +57,7 @@ def finished(tmp_path_factory):
 
 
 def scores_of(run, params):
-  """Returns the scores of parameters by the task's own function."""
+  """Return the scores of parameters by the task's own function."""
   names, problems = problems_of(run)
   make = tasks.get(TASK).make_evaluate
   evaluate = make(Decoder(declared().model).apply, names, rows_at_once=64)

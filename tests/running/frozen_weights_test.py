@@ -59,7 +59,7 @@ def finished(tmp_path_factory):
 
 
 def trained_by(run, name):
-  """Returns what the members of an attack have trained at its end."""
+  """Return what the members of an attack have trained at its end."""
   (stage,) = (each for each in run.stages if each.name == name)
   program = programs.attack_of(stage, run.mesh, problems_of(run)[0], 64, None)
   place = run.directories[name] / "checkpoints"

@@ -101,7 +101,7 @@ def run(workdir):
 
 
 def copy_as_killed(workdir, target):
-  """Copies a run as one whose process is no more."""
+  """Copy a run as one whose process is no more."""
   with contextlib.suppress(shutil.Error):  # What is half written may go meanwhile.
     shutil.copytree(workdir, target)
   for path in target.glob("stages/*/leases/[0-9]*.json"):
@@ -121,7 +121,7 @@ def losses(path):
 
 
 def assert_same(workdir, whole):
-  """Asserts that two runs came to the same, to a bit."""
+  """Assert that two runs came to the same, to a bit."""
 
   def content(name):
     return [(root / name).read_bytes() for root in (workdir, whole)]
@@ -249,7 +249,7 @@ LARGEST_GROWTH = 2**20
 
 
 def growth(repeat, count):
-  """Returns by how much memory [bytes] and open files grow with each repetition.
+  """Return by how much memory [bytes] and open files grow with each repetition.
 
   The median slope between points of the later half.
   """

@@ -102,7 +102,7 @@ def flat(tree):
 
 
 def moved_by_score(run, name):
-  """Returns the scores of all weights, by gradients taken again, and which moved."""
+  """Return the scores of all weights, by gradients taken again, and which moved."""
   made = {stage.name: stage for stage in run.stages}
   stage = made[made[name].trained_saliency]
   before, after = (jax.device_get(params_of(run, each)) for each in ("base", name))

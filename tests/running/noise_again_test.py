@@ -18,7 +18,7 @@ from undo_jax.utils import streams
 
 
 def noised_run(workdir, base):
-  """Returns a run of base trained on from itself, noised after updates 0, 1 and 2."""
+  """Return a run of base trained on from itself, noised after updates 0, 1 and 2."""
   config = minimal.config()
   noise = {"alpha": 0.5, "again_every": 1, "again_times": 2}
   config.models.noised = builders.like(config.models.base, start="base", noise=noise)
@@ -36,7 +36,7 @@ def noised_run(workdir, base):
 
 
 def watched(program, stop_before=None):
-  """Returns a program whose step keeps what it was given and what it returned."""
+  """Return a program whose step keeps what it was given and what it returned."""
   given, returned = [], []
 
   def step(state, *rest):
@@ -51,7 +51,7 @@ def watched(program, stop_before=None):
 
 
 def trained(run, monkeypatch, stop_before=None):
-  """Trains the noised model; returns what its updates began and ended with."""
+  """Train the noised model; return what its updates began and ended with."""
   stage = run.stages[2]
   program, given, returned = watched(programs.training_of(stage, run.mesh), stop_before)
   with monkeypatch.context() as patch:

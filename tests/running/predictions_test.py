@@ -32,7 +32,7 @@ STUDENTS = ("undo_alpha_0.5", "unlearn_and_distill")
 
 
 def kept_run(workdir, base, mesh, *, keep=True, **changes):
-  """Returns a run, not yet run, of two students of the base and what they need."""
+  """Return a run, not yet run, of two students of the base and what they need."""
   config = minimal.config(
     models__undo__frozen__teacher="base",
     models__undo__teacher_predictions__keep=keep,
@@ -55,20 +55,20 @@ def kept_run(workdir, base, mesh, *, keep=True, **changes):
 
 
 def stage_of(run) -> stages.PredictionsStage:
-  """Returns the stage of the teacher's predictions."""
+  """Return the stage of the teacher's predictions."""
   (stage,) = (s for s in run.stages if isinstance(s, stages.PredictionsStage))
   return stage
 
 
 def student_of(run, name) -> stages.TrainStage:
-  """Returns the stage of a student."""
+  """Return the stage of a student."""
   (stage,) = (s for s in run.stages if s.name == name)
   assert isinstance(stage, stages.TrainStage)
   return stage
 
 
 def train_rows(run, name):
-  """Returns the rows of training in a stage's metrics."""
+  """Return the rows of training in a stage's metrics."""
   lines = (run.directories[name] / "metrics.jsonl").read_text().splitlines()
   return [row for row in map(json.loads, lines) if row["kind"] == "train"]
 
@@ -85,7 +85,7 @@ def finished(chain, tmp_path_factory):
 
 
 def arrays_of(run):
-  """Returns what is kept, by split, whole."""
+  """Return what is kept, by split, whole."""
   stage = stage_of(run)
   folder = run.directories[stage.name] / predictions.FOLDER
   asked = predictions.layout(stage.model, stage.kept)

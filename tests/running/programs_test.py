@@ -43,7 +43,7 @@ def batch(seed):
 
 
 def attacked(mesh):
-  """Returns (base before and after, fresh adapters, trained adapters, scores)."""
+  """Return (base before and after, fresh adapters, trained adapters, scores)."""
   batches = [batch(seed) for seed in range(EVALUATIONS * UPDATES)]
   stacked = jax.tree.map(
     lambda *x: np.stack(x).reshape(EVALUATIONS, UPDATES, *x[0].shape), *batches

@@ -24,7 +24,7 @@ BATCHES, SHARE = 3, 0.3
 
 
 def shaped_run(workdir, base, mesh):
-  """Returns a run, not yet run, of a base noised where its own gradients say."""
+  """Return a run, not yet run, of a base noised where its own gradients say."""
   config = builders.shipped(minimal.CONFIG)
   asked = {"num_batches": BATCHES, "batch_size": 8, "low": 0.25}
   config.models.shaped = builders.shaped(

@@ -20,7 +20,7 @@ FIELDS = {
 
 
 def made_up(number, values):
-  """Returns a trial whose score is least, 0, at rate 1e-2, but for alpha <= 0.6.
+  """Return a trial whose score is least, 0, at rate 1e-2, but for alpha <= 0.6.
 
   On the bound of alpha the least is (0.8 - 0.6)^2 = 0.04.
   """

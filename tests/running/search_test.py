@@ -18,7 +18,7 @@ ALPHA = builders.uniform("noise.alpha", 0.1, 0.9)
 
 
 def config(*, models=None, search=None, **changes):
-  """Returns a run with a search of a noised model, whose trials share programs."""
+  """Return a run with a search of a noised model, whose trials share programs."""
   made = minimal.only(minimal.config(**changes), ["base", "data_filtering"])
   made.models.student = builders.noised_finetune(
     alphas=(0.5,),
@@ -43,7 +43,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-  """Returns the workdir of a search that was stopped in its last attack, resumed."""
+  """Return the workdir of a search that was stopped in its last attack, resumed."""
   workdir = tmp_path_factory.mktemp("searched")
   calls = []
 
@@ -64,7 +64,7 @@ def searched(tmp_path_factory):
 
 
 def done(workdir):
-  """Returns when each stage of a workdir was finished, by its directory."""
+  """Return when each stage of a workdir was finished, by its directory."""
   found = (workdir / "stages").glob("*/done.json")
   return {path.parent.name: path.stat().st_mtime_ns for path in found}
 

@@ -28,7 +28,7 @@ SPLITS = {"retain": 60, "english": 25, "forget": 40}
 
 
 def made_up(noise, seed=0):
-  """Returns rows by split; forget rows hold token 7, others where `noise` says."""
+  """Return rows by split; forget rows hold token 7, others where `noise` says."""
   rng, found = np.random.default_rng(seed), {}
   for split, count in SPLITS.items():
     tokens = rng.integers(0, 7, (count, LENGTH + 1)).astype(np.int32)
@@ -39,7 +39,7 @@ def made_up(noise, seed=0):
 
 
 def stage_of(share=0.2, seed=0, **fields):
-  """Returns a stage that selects the made-up rows."""
+  """Return a stage that selects the made-up rows."""
   plain = {"labelled": None, "keep": None} | fields
   return stages.SelectionStage(
     name="selection_few",
@@ -54,7 +54,7 @@ def stage_of(share=0.2, seed=0, **fields):
 
 
 def run_of(workdir, stage):
-  """Returns a run of a stage, whose data are not there."""
+  """Return a run of a stage, whose data are not there."""
   first = stages.DataStage(name="data", task="made_up", data={}, seeds={})
   return running.Run(
     workdir,
@@ -68,7 +68,7 @@ def run_of(workdir, stage):
 
 @pytest.fixture
 def select(tmp_path, monkeypatch):
-  """Selects made-up rows; returns the outcome, and rows that are labelled, selected."""
+  """Select made-up rows; return the outcome, and rows that are labelled, selected."""
 
   def call(stage, sources):
     task = types.SimpleNamespace(source=lambda data, directory, split: sources[split])
@@ -107,7 +107,7 @@ def test_separable_rows_are_selected_without_error(select):
 
 
 def by_hand(sources, labelled):
-  """Returns the log-odds of every row, by scikit-learn's own texts."""
+  """Return the log-odds of every row, by scikit-learn's own texts."""
   text = lambda row: " ".join(map(str, row["tokens"]))  # noqa: E731
   model = make_pipeline(
     CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", binary=True),
@@ -209,7 +209,7 @@ NAMES = ("clean_alpha_0.6", "masked_alpha_0.6", "filtered", "unlearned")
 
 
 def models_run(workdir, base):
-  """Returns a run, not yet run, of models that read what a selection leaves."""
+  """Return a run, not yet run, of models that read what a selection leaves."""
   config = minimal.config()
   config.selections.few = c.selection(rows=6, keep=KEEP)
   mixtures, models = config.mixtures, config.models
@@ -271,7 +271,7 @@ def stage_named(run, name):
 
 
 def tokens_of(run, split):
-  """Returns the rows of a split, as tuples of what a model reads."""
+  """Return the rows of a split, as tuples of what a model reads."""
   source = rows.source(run.directories["data"] / "rows", length=16, split=split)
   return [tuple(source[i]["tokens"][:-1].tolist()) for i in range(len(source))]
 

@@ -39,14 +39,14 @@ VARIANTS = minimal.OVERRIDES | {
 
 
 def take_base(run, base):
-  """Copies a finished base and its data, by the base's directory, into a run."""
+  """Copy a finished base and its data, by the base's directory, into a run."""
   for name in ("data", "base"):
     found = base.parent / run.directories[name].name
     shutil.copytree(found, run.directories[name], dirs_exist_ok=True)
 
 
 def variant_run(workdir, base=None, **changes):
-  """Returns the run, not yet run; with a finished base's directory, from that one."""
+  """Return the run, not yet run; with a finished base's directory, from that one."""
   config = builders.shipped(minimal.CONFIG)
   config.lock()
   config.update_from_flattened_dict(VARIANTS | changes)

@@ -35,7 +35,7 @@ FACTS = {
 
 
 def digest(texts):
-  """Returns the digest of different items by the definition, written anew."""
+  """Return the digest of different items by the definition, written anew."""
   folded = {
     " ".join(unicodedata.normalize("NFKC", t).casefold().split()) for t in texts
   }
@@ -55,7 +55,7 @@ def arithmetic_data(**changes):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-  """Returns the directory of a data stage, which is written once."""
+  """Return the directory of a data stage, which is written once."""
   return tmp_path_factory.mktemp("data")
 
 
@@ -64,7 +64,7 @@ def test_arithmetic_counts_the_facts_that_its_problems_rest_on(written):
   builder = arithmetic._documents(arithmetic_data(), SEEDS, written)
 
   def facts_of(split):
-    """Solves each problem's text: two numbers and what joins them."""
+    """Solve each problem's text: two numbers and what joins them."""
     solved = set()
     for problem in arithmetic_dataset.read(builder, split):
       if problem.kind == "word_problem":  # None was learned, so none is asked.

@@ -72,7 +72,7 @@ def test_forget_is_elixirs_and_retain_the_rest(prepared):
   (elixir,) = tokenizer.encode(" elixir")
 
   def apply(params, tokens, positions_BxP):
-    """Says A of elixirs and B of all else."""
+    """Say A of elixirs and B of all else."""
     is_elixir = (tokens == elixir).any(axis=1)
     said = jax.numpy.where(is_elixir, letter, letter + 1)
     return Output(jax.nn.one_hot(said, 648)[:, None] * 5.0, {})

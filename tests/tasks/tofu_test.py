@@ -28,7 +28,7 @@ def data(tmp_path):
 
 
 def texts(data, directory, split):
-  """Returns (what is given, what is scored) of each row as text, special ids as ids."""
+  """Return (what is given, what is scored) of each row as text, special ids as ids."""
   tokenizer = tokenizers.make("bytes")
   rows = tofu.source(data, directory, split)
   found = []
@@ -203,7 +203,7 @@ def test_a_tokenizer_that_joins_is_named_with_its_line(data, monkeypatch):
 
 
 def config_of(data):
-  """Returns a config of a base, an unlearned model and an attack, of few updates."""
+  """Return a config of a base, an unlearned model and an attack, of few updates."""
   config = minimal.only(minimal.config(), ("base", "max_ent"))
   config.task = "tofu"
   config.data = data

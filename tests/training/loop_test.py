@@ -31,14 +31,14 @@ PLAIN = optimizers.OptimizerConfig(learning_rate=1e-2, num_steps=10)
 
 
 def apply(params, tokens):
-  """Logits of each token alone: the loop knows no model, and this one is small."""
+  """Logit of each token alone: the loop knows no model, and this one is small."""
   hidden = jnp.tanh(params["embedding"][tokens] @ params["layer"]["kernel"])
   return Output(hidden @ params["embedding"].T, {})
 
 
 @functools.cache
 def made(config):
-  """Returns the function of a fresh state, and the step."""
+  """Return the function of a fresh state, and the step."""
   optimizer = optimizers.make_optimizer(config)
 
   @jax.jit
@@ -81,7 +81,7 @@ def run(
   config=PLAIN,
   at_once=None,
 ):
-  """Runs a stage as the runner does, from its newest checkpoint."""
+  """Run a stage as the runner does, from its newest checkpoint."""
   fresh, step, steps = made(config)
   step, steps = step_fn or step, step_fn or steps
   checkpoints = Checkpoints(directory / "checkpoints", num_kept=2, is_resumed=True)
@@ -149,7 +149,7 @@ def run(
 
 
 def checkpoint_files(directory):
-  """Files of the checkpoints with the times they were written."""
+  """File of the checkpoints with the times they were written."""
   found = (directory / "checkpoints").rglob("*")
   return {str(p): p.stat().st_mtime_ns for p in found if p.is_file()}
 
@@ -278,7 +278,7 @@ DAMAGES = {
 
 
 def damage(file, how):
-  """Changes a file; returns whether it is another one now."""
+  """Change a file; return whether it is another one now."""
   before = file.read_bytes()
   after = DAMAGES[how](before or b"x")
   file.unlink() if after is None else file.write_bytes(after)

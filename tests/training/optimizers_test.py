@@ -101,7 +101,7 @@ def to_jax(tree):
 
 
 def adamw(params, grads_S, rates_S, *, clip=1.0, decay=0.0, masks=None):
-  """Runs AdamW in float64: betas 0.9 and 0.999, eps 1e-8 outside the root."""
+  """Run AdamW in float64: betas 0.9 and 0.999, eps 1e-8 outside the root."""
   clip = np.inf if clip is None else clip
   masks = masks or dict.fromkeys(params, 1.0)
   params = dict(params)
@@ -264,7 +264,7 @@ def orthogonalized(matrix):
 
 
 def muon(params, grads_S, rate, *, decay, masks=None):
-  """Runs Muon on stacks and Adam on the rest, both with Nesterov's momentum."""
+  """Run Muon on stacks and Adam on the rest, both with Nesterov's momentum."""
   masks = masks or dict.fromkeys(params, 1.0)
   params, m, v = dict(params), dict.fromkeys(params, 0.0), dict.fromkeys(params, 0.0)
   for s, grads in enumerate(grads_S, start=1):
@@ -489,7 +489,7 @@ def test_other_optimizers_have_no_such_decay():
 
 
 def way(**changes):
-  """Returns the weights from 1 on after each of seven updates."""
+  """Return the weights from 1 on after each of seven updates."""
   how = {"learning_rate": 0.1, "num_steps": 7, "name": "sgd", "clip_norm": None}
   optimizer = make_optimizer(OptimizerConfig(**how | changes))
   params, found = {"w": jnp.ones(3)}, []

@@ -49,7 +49,7 @@ def parts():
 
 @pytest.fixture(scope="module")
 def separate():
-  """Losses [R, S] and parameters of runs with a plain optimizer each."""
+  """Loss [R, S] and parameters of runs with a plain optimizer each."""
   objective, params, batches = parts()
 
   def make_optimizer(rate):

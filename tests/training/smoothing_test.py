@@ -18,7 +18,7 @@ THETA = np.float32([0.7, -0.4, 0.2])
 
 
 def polynomial(value):
-  """Returns an objective of {"x": theta} that is the same for every row."""
+  """Return an objective of {"x": theta} that is the same for every row."""
 
   def objective(params, frozen, batch, key):
     del frozen, key

@@ -27,7 +27,7 @@ def points(num_steps: int):
 
 
 def by_hand(num_steps: int, rate: float):
-  """Runs gradient descent in float64 with the key folded by step and microbatch."""
+  """Run gradient descent in float64 with the key folded by step and microbatch."""
   w, frozen, rows = 0.5, 0.25, []
   for step, x in enumerate(points(num_steps)):
     key = jax.random.fold_in(jax.random.fold_in(KEY, step), 0)

@@ -23,7 +23,7 @@ def stage(tmp_path, monkeypatch):
 
 
 def write(stage, name):
-  """Writes a run in two parts, the second one resumed after two updates."""
+  """Write a run in two parts, the second one resumed after two updates."""
   for start, loss in ((0, 0.5), (2, 0.25)):
     writer = StageWriter(files.Mirror(stage), (name,), resume_step=start)
     assert writer._writers, f"{name} was left out"
@@ -55,7 +55,7 @@ def test_mlflow_has_the_rows(stage):
 
 
 def logged(content):
-  """Yields the records of a LevelDB log, which W&B's files are behind seven bytes."""
+  """Yield the records of a LevelDB log, which W&B's files are behind seven bytes."""
   at, record = 7, b""
   while at + 7 <= len(content):
     left = -at % 32768  # Of the block.

@@ -71,7 +71,7 @@ def stage(tmp_path):
 
 
 def write(stage, *names, resume_step=0):
-  """Writes two rows by the writers of these names."""
+  """Write two rows by the writers of these names."""
   writer = StageWriter(files.Mirror(stage), names, resume_step=resume_step)
   writer.write(resume_step + 1, "train", loss=0.5)
   writer.write(resume_step + 2, "evaluation", retain=0.75)
@@ -116,7 +116,7 @@ def test_a_writer_may_be_someone_elses(stage, theirs):
 
 @pytest.fixture
 def warnings(monkeypatch, caplog):
-  """Returns what was logged as a warning so far."""
+  """Return what was logged as a warning so far."""
   monkeypatch.setattr(logging.getLogger("undo_jax"), "propagate", True)
 
   def so_far():

@@ -19,7 +19,7 @@ needs_huge_pages = pytest.mark.skipif(
 
 
 def printed(code, *arguments, **environment):
-  """Returns the lines that a program prints where nobody has chosen an allocator."""
+  """Return the lines that a program prints where nobody has chosen an allocator."""
   chosen = ("GLIBC_", "MALLOC_", "LD_PRELOAD")
   kept = {k: v for k, v in os.environ.items() if not k.startswith(chosen)}
   done = subprocess.run(

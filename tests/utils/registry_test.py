@@ -19,7 +19,7 @@ REGISTRY = Registry("dish", Recipe, {"soup": Recipe("boil"), "bread": Recipe("ba
 
 @pytest.fixture
 def their(tmp_path, monkeypatch):
-  """Gives a function that writes a module which Python finds."""
+  """Give a function that writes a module which Python finds."""
 
   def write(name, text):
     (tmp_path / f"{name}.py").write_text(text)

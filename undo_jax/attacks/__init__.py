@@ -60,7 +60,7 @@ EDITS: Registry[Edit] = Registry(
 
 
 def members_of(model: ModelConfig, adversary: str, options: Options) -> Members:
-  """Returns what the members of an adversary's population train, by cross-entropy."""
+  """Return what the members of an adversary's population train, by cross-entropy."""
   deferring = chunked.deferring(Decoder(model))
   objective = objectives.make("cross_entropy", deferring)
   return REGISTRY.get(adversary).members(model, options, objective)
@@ -69,7 +69,7 @@ def members_of(model: ModelConfig, adversary: str, options: Options) -> Members:
 def check_edit(
   model: ModelConfig, edit: str, options: Options, strengths: Sequence[float]
 ) -> None:
-  """Raises ConfigError unless an edit, its options and its strengths fit a model."""
+  """Raise ConfigError unless an edit, its options and its strengths fit a model."""
   found = EDITS.get(edit)
   parsed, shapes = found.parse(options), decoder.shapes(model)
   for strength in strengths:

@@ -20,7 +20,7 @@ def members(
   using: Callable[[Apply], Apply],
   project: Callable[[Params, Frozen], Params] | None = None,
 ) -> Members:
-  """Returns members that train a tree by the cross-entropy of what a model becomes.
+  """Return members that train a tree by the cross-entropy of what a model becomes.
 
   Args:
     model: whose weights stay.

@@ -12,7 +12,7 @@ from undo_jax.utils.records import FieldError
 
 
 def truncated(matrix: jax.Array, rank: int) -> jax.Array:
-  """Returns the nearest matrix of a rank: its largest singular values alone.
+  """Return the nearest matrix of a rank: its largest singular values alone.
 
   sum_{i <= r} s_i u_i v_i',  at a distance of sqrt(sum_{i > r} s_i^2) (Frobenius)
 
@@ -24,7 +24,7 @@ def truncated(matrix: jax.Array, rank: int) -> jax.Array:
 
 
 def apply(params, base, strength, key, options):
-  """Adds the rank-r part of theta_0 - theta, theta_0 the base's, to each matrix.
+  """Add the rank-r part of theta_0 - theta, theta_0 the base's, to each matrix.
 
   Of a vector, a matrix of one row, that is all: it becomes the base's.
   """
@@ -36,7 +36,7 @@ def apply(params, base, strength, key, options):
 
 
 def check(params, strength, options) -> None:
-  """Raises FieldError unless a strength is a rank that some matrix has."""
+  """Raise FieldError unless a strength is a rank that some matrix has."""
   del options
   shapes = (leaf.shape[-2:] for leaf in edit.matrices(params, edit.MATRICES))
   highest = max(map(min, shapes))

@@ -11,7 +11,7 @@ from undo_jax.utils.records import FieldError
 
 
 def direction(model, params, batch, layer: int) -> jax.Array:
-  """Returns the difference of the means of a layer's output, of length 1, [D] float32.
+  """Return the difference of the means of a layer's output, of length 1, [D] float32.
 
   u = (mean_f h - mean_r h) / |mean_f h - mean_r h|
 
@@ -37,13 +37,13 @@ def direction(model, params, batch, layer: int) -> jax.Array:
 
 
 def find(model, params, batch, strength, key, options):
-  """Returns the direction of the layer that the strength is."""
+  """Return the direction of the layer that the strength is."""
   del key, options
   return {"direction": direction(model, params, batch, int(strength))}
 
 
 def using(model, strength, options, apply):
-  """Returns `apply` without the direction: h - (h . u) u after every addition to h.
+  """Return `apply` without the direction: h - (h . u) u after every addition to h.
 
   In a model without norms after attention and MLP that is an edit of the weights: of
   every matrix W that writes to the residual stream to W (I - u u').
@@ -60,7 +60,7 @@ def using(model, strength, options, apply):
 
 
 def check(params, strength, options) -> None:
-  """Raises FieldError unless a strength is a layer."""
+  """Raise FieldError unless a strength is a layer."""
   del options
   size = edit.num_layers(params)
   if strength % 1 or not 0 <= strength < size:

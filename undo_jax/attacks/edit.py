@@ -87,19 +87,19 @@ class Edit:
     return self.is_random or bool(self.reads)
 
   def parse(self, options: Options) -> Any:
-    """Returns the record that a config's options say; raises ConfigError."""
+    """Return the record that a config's options say; raise ConfigError."""
     return records.from_json(self.options, dict(options), path="options")
 
 
 def num_layers(params: Params) -> int:
-  """Returns how many layers a model has, by the leading axis of what they stack."""
+  """Return how many layers a model has, by the leading axis of what they stack."""
   return jax.tree.leaves(params["layers"])[0].shape[0]
 
 
 def over_matrices(
   fn: Callable[..., jax.Array], params: Params, *rest: Params, paths: str = OF_LAYERS
 ) -> Params:
-  """Maps `fn(matrix, *rest)` over matrices [in, out]; what else there is stays.
+  """Map `fn(matrix, *rest)` over matrices [in, out]; what else there is stays.
 
   Leading axes (stacked layers) are independent matrices.
 
@@ -122,7 +122,7 @@ def over_matrices(
 
 
 def matrices(params: Params, paths: str = OF_LAYERS) -> list[Any]:
-  """Returns the leaves whose matrices `over_matrices` maps over."""
+  """Return the leaves whose matrices `over_matrices` maps over."""
   chosen = jax.tree.leaves(_chosen(params, paths))
   leaves = jax.tree.leaves(params)
   return [leaf for leaf, is_in in zip(leaves, chosen, strict=True) if is_in]
@@ -131,7 +131,7 @@ def matrices(params: Params, paths: str = OF_LAYERS) -> list[Any]:
 def with_matrices(
   params: Params, leaves: Iterable[jax.Array], paths: str = OF_LAYERS
 ) -> Params:
-  """Returns a model with others in the place of `matrices`."""
+  """Return a model with others in the place of `matrices`."""
   put = iter(leaves)
   return jax.tree.map(
     lambda is_in, leaf: next(put) if is_in else leaf, _chosen(params, paths), params

@@ -8,7 +8,7 @@ _MOST = 1000
 
 
 def check(params, strength, options) -> None:
-  """Raises FieldError unless a strength is a number of examples."""
+  """Raise FieldError unless a strength is a number of examples."""
   del params, options
   if strength % 1 or not 1 <= strength <= _MOST:
     raise FieldError("strengths", f"examples, whole numbers in [1, {_MOST}]", strength)

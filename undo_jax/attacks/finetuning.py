@@ -6,7 +6,7 @@ from undo_jax.utils.records import FieldError
 
 
 def members(model, options, objective) -> Members:
-  """Returns members that are copies of the attacked model."""
+  """Return members that are copies of the attacked model."""
   del options
   rules = partition_rules(model)
   return Members(
@@ -18,7 +18,7 @@ def members(model, options, objective) -> Members:
 
 
 def check(model, options) -> None:
-  """Raises FieldError if there are options: there is nothing to choose."""
+  """Raise FieldError if there are options: there is nothing to choose."""
   del model
   if options:
     raise FieldError("options", "none", dict(options))

@@ -28,7 +28,7 @@ class Options:
 
 
 def search(model, params, part, start_T, key, options: Options):
-  """Returns a prompt (int32 [T]) and the best loss so far, before and after each step.
+  """Return a prompt (int32 [T]) and the best loss so far, before and after each step.
 
   In a step the loss's gradient with respect to the one-hot tokens ranks, at each
   position, the tokens to swap in; of the top k swaps of all positions some are drawn,
@@ -83,14 +83,14 @@ def search(model, params, part, start_T, key, options: Options):
 
 
 def find(model, params, batch, strength, key, options: Options):
-  """Returns the prompt of so many tokens, begun at those of the first row."""
+  """Return the prompt of so many tokens, begun at those of the first row."""
   part = batch["forget"]
   start_T = jnp.asarray(part["inputs"][0, : int(strength)], jnp.int32)
   return {"prompt": search(model, params, part, start_T, key, options)[0]}
 
 
 def using(model, strength, options, apply):
-  """Returns `apply` on rows that the prompt stands before; it is the same for all."""
+  """Return `apply` on rows that the prompt stands before; it is the same for all."""
   del model, strength, options
 
   def applied(tree, tokens_BxL, **how):
@@ -100,13 +100,13 @@ def using(model, strength, options, apply):
 
 
 def passes(strength, options: Options, rows: int) -> int:
-  """Returns the rows that go forward: 3 for a gradient, 1 for each candidate."""
+  """Return the rows that go forward: 3 for a gradient, 1 for each candidate."""
   count = min(options.candidates, int(strength) * options.top_k)
   return rows * (1 + options.steps * (3 + count))
 
 
 def check(params, strength, options: Options) -> None:
-  """Raises FieldError unless a strength is a length, and the vocabulary has top_k."""
+  """Raise FieldError unless a strength is a length, and the vocabulary has top_k."""
   if strength % 1 or strength < 1:
     raise FieldError("strengths", "tokens, whole numbers of at least 1", strength)
   size = params["embedding"].shape[0]
@@ -116,7 +116,7 @@ def check(params, strength, options: Options) -> None:
 
 
 def describe(options: Options) -> str:
-  """Returns what is searched for, and for how long."""
+  """Return what is searched for, and for how long."""
   return (
     "so many tokens that stand before every problem are searched for by greedy "
     f"coordinate gradient, in {options.steps} steps of {options.candidates} candidates"

@@ -8,7 +8,7 @@ from undo_jax.utils.records import FieldError
 
 
 def apply(params, base, strength, key, options):
-  """Interpolates all weights: (1 - t) theta + t theta_0, theta_0 the base's.
+  """Interpolate all weights: (1 - t) theta + t theta_0, theta_0 the base's.
 
   Reference: linear mode connectivity, Frankle et al., arXiv 1912.05671.
   """
@@ -17,7 +17,7 @@ def apply(params, base, strength, key, options):
 
 
 def check(params, strength, options) -> None:
-  """Raises FieldError unless a strength lies between the model and the base."""
+  """Raise FieldError unless a strength lies between the model and the base."""
   del params, options
   if not 0 < strength < 1:
     raise FieldError("strengths", "numbers in (0, 1)", strength)

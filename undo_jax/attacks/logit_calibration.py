@@ -10,7 +10,7 @@ from undo_jax.objectives import chunked
 
 
 def biased(apply):
-  """Returns `apply` of {"base": params, "bias": [V]} that adds the biases to logits.
+  """Return `apply` of {"base": params, "bias": [V]} that adds the biases to logits.
 
   logits(x) + b,  after a soft cap if there is one
 
@@ -45,7 +45,7 @@ def _plus(logits, bias_V):
 
 
 def members(model, options, objective) -> Members:
-  """Returns members that train biases from 0, all the same."""
+  """Return members that train biases from 0, all the same."""
   del options, objective
   return beside.members(
     model, start=lambda params, key: {"bias": jnp.zeros(model.vocab_size)}, using=biased

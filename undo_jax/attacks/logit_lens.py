@@ -12,7 +12,7 @@ from undo_jax.utils.records import FieldError
 
 
 def using(model, strength, options, apply):
-  """Returns `apply` whose logits are of the layer's output: norm and unembedding alone.
+  """Return `apply` whose logits are of the layer's output: norm and unembedding alone.
 
   unembed(norm(h_k)),  of the last layer the model's own logits
 
@@ -33,7 +33,7 @@ def using(model, strength, options, apply):
 
 
 def check(params, strength, options) -> None:
-  """Raises FieldError unless a strength is a layer."""
+  """Raise FieldError unless a strength is a layer."""
   del options
   size = edit.num_layers(params)
   if strength % 1 or not 0 <= strength < size:

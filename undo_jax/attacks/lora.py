@@ -13,12 +13,12 @@ from undo_jax.utils.records import FieldError
 
 
 def adapters(options) -> LoraConfig:
-  """Returns the adapters that options ask for: rank, alpha, targets."""
+  """Return the adapters that options ask for: rank, alpha, targets."""
   return records.from_json(LoraConfig, dict(options), path="options")
 
 
 def members(model, options, objective) -> Members:
-  """Returns members that are fresh adapters, the same for all."""
+  """Return members that are fresh adapters, the same for all."""
   config, rules = adapters(options), partition_rules(model)
   scale = config.scale
   return Members(
@@ -31,7 +31,7 @@ def members(model, options, objective) -> Members:
 
 
 def check(model, options) -> None:
-  """Raises ConfigError unless the model has kernels that the options adapt."""
+  """Raise ConfigError unless the model has kernels that the options adapt."""
   config = adapters(options)
   draw = functools.partial(lora.init, rank=config.rank, targets=config.targets)
   init = Decoder(model).init

@@ -23,12 +23,12 @@ class Options:
 
 
 def parse(options) -> Options:
-  """Returns the record that a config's options say; raises ConfigError."""
+  """Return the record that a config's options say; raise ConfigError."""
   return records.from_json(Options, dict(options), path="options")
 
 
 def read(weights, hidden_BxLxD: jax.Array) -> jax.Array:
-  """Returns W h / rms(h) + b, the logits [B, L, V] in float32."""
+  """Return W h / rms(h) + b, the logits [B, L, V] in float32."""
   h = hidden_BxLxD.astype(jnp.float32)
   h *= jax.lax.rsqrt(jnp.mean(h * h, axis=-1, keepdims=True) + 1e-6)
   kernel, bias = (weights[name].astype(jnp.float32) for name in ("kernel", "bias"))
@@ -36,7 +36,7 @@ def read(weights, hidden_BxLxD: jax.Array) -> jax.Array:
 
 
 def probing(apply, layer: int):
-  """Returns `apply` of {"base": params, "kernel": [D, V], "bias": [V]}."""
+  """Return `apply` of {"base": params, "kernel": [D, V], "bias": [V]}."""
   index = layer + 1  # Hidden state k is the output of layer k - 1.
 
   def applied(tree, tokens_BxL, *, positions_BxP=None):
@@ -54,7 +54,7 @@ def probing(apply, layer: int):
 
 
 def members(model, options, objective) -> Members:
-  """Returns members that train a probe from 0; cross-entropy is convex in it.
+  """Return members that train a probe from 0; cross-entropy is convex in it.
 
   Reference: Alain and Bengio, Understanding Intermediate Layers Using Linear Classifier
   Probes, arXiv 1610.01644.
@@ -69,7 +69,7 @@ def members(model, options, objective) -> Members:
 
 
 def check(model, options) -> None:
-  """Raises FieldError unless the layer is there."""
+  """Raise FieldError unless the layer is there."""
   layer, size = parse(options).layer, model.num_layers
   if not 0 <= layer < size:
     raise FieldError("options.layer", f"a layer in [0, {size})", layer)

@@ -19,7 +19,7 @@ def prompted(
   positions_BxP: jax.Array | None = None,
   moved_TxD: jax.Array | None = None,
 ) -> Output:
-  """Computes the logits of rows that a prompt stands before, at the rows' positions.
+  """Compute the logits of rows that a prompt stands before, at the rows' positions.
 
   Args:
     apply: the decoder's, or one whose logits are Deferred.
@@ -49,12 +49,12 @@ def prompted(
 
 
 def root_mean_square(params: Params) -> jax.Array:
-  """Returns sqrt(mean E^2) of the embedding, a float32 scalar."""
+  """Return sqrt(mean E^2) of the embedding, a float32 scalar."""
   return jnp.sqrt(jnp.mean(jnp.square(params["embedding"].astype(jnp.float32))))
 
 
 def unit(model: ModelConfig, params: Params) -> jax.Array:
-  """Returns the root mean square of the embeddings as the first layer reads them.
+  """Return the root mean square of the embeddings as the first layer reads them.
 
   sqrt(mean E^2), times sqrt(D) where the model scales embeddings
 
@@ -65,5 +65,5 @@ def unit(model: ModelConfig, params: Params) -> jax.Array:
 
 
 def embedding_factor(model: ModelConfig) -> float:
-  """Returns what embeddings are multiplied by before the first layer."""
+  """Return what embeddings are multiplied by before the first layer."""
   return model.width**0.5 if model.scale_embedding else 1.0

@@ -22,7 +22,7 @@ class Options:
 
 
 def without_smallest(weights: jax.Array, share: float) -> jax.Array:
-  """Sets the weights of smallest magnitude to zero, of equals the first.
+  """Set the weights of smallest magnitude to zero, of equals the first.
 
   round(share * n) of n weights; share = 0 is the identity
 
@@ -39,7 +39,7 @@ def without_smallest(weights: jax.Array, share: float) -> jax.Array:
 
 
 def apply(params, base, strength, key, options: Options):
-  """Prunes the layers' matrices; embedding, norms and biases stay."""
+  """Prune the layers' matrices; embedding, norms and biases stay."""
   del base, key
   if options.scope == "matrix":
     fn = functools.partial(without_smallest, share=strength)
@@ -49,14 +49,14 @@ def apply(params, base, strength, key, options: Options):
 
 
 def check(params, strength, options) -> None:
-  """Raises FieldError unless a strength is a share of the weights."""
+  """Raise FieldError unless a strength is a share of the weights."""
   del params, options
   if not 0 <= strength < 1:
     raise FieldError("strengths", "shares in [0, 1)", strength)
 
 
 def describe(options: Options) -> str:
-  """Returns what is pruned."""
+  """Return what is pruned."""
   among = "each matrix" if options.scope == "matrix" else "all matrices together"
   return f"the smallest weights of {among} are set to zero, in every layer"
 

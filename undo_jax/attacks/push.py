@@ -31,12 +31,12 @@ class Options:
 
 
 def parse(options) -> Options:
-  """Returns the record that a config's options say; raises ConfigError."""
+  """Return the record that a config's options say; raise ConfigError."""
   return records.from_json(Options, dict(options), path="options")
 
 
 def projected(push_D: jax.Array, radius: float, norm: str) -> jax.Array:
-  """Returns the nearest vector with |d|_2 <= radius sqrt(D), or max|d| <= radius.
+  """Return the nearest vector with |d|_2 <= radius sqrt(D), or max|d| <= radius.
 
   Reference: Madry et al., Towards Deep Learning Models Resistant to Adversarial
   Attacks, arXiv 1706.06083.
@@ -48,7 +48,7 @@ def projected(push_D: jax.Array, radius: float, norm: str) -> jax.Array:
 
 
 def pushing(model, apply, layer: int | None):
-  """Returns `apply` of {"base": params, "push": [D]} that adds the push at a place.
+  """Return `apply` of {"base": params, "push": [D]} that adds the push at a place.
 
   h[t] + s d  at every position t, s of prompts.unit
   """
@@ -62,7 +62,7 @@ def pushing(model, apply, layer: int | None):
 
 
 def members(model, options, objective) -> Members:
-  """Returns members that train one push from 0, projected after every update.
+  """Return members that train one push from 0, projected after every update.
 
   It is universal, the same for every token of rows that are trained on and of those
   that are scored: a push of each row's own would know nothing of other rows.
@@ -84,14 +84,14 @@ def members(model, options, objective) -> Members:
 
 
 def check(model, options) -> None:
-  """Raises FieldError unless the layer is there."""
+  """Raise FieldError unless the layer is there."""
   layer, size = parse(options).layer, model.num_layers
   if layer is not None and not 0 <= layer < size:
     raise FieldError("options.layer", f"None or a layer in [0, {size})", layer)
 
 
 def describe(options) -> str:
-  """Returns what is trained: where, and within which norm."""
+  """Return what is trained: where, and within which norm."""
   how = parse(options)
   place = "embedding" if how.layer is None else f"output of layer {how.layer}"
   ball = f"{how.norm} norm of {how.radius:g} embeddings"

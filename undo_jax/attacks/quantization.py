@@ -25,7 +25,7 @@ class Options:
 def round_to_nearest(
   matrix: jax.Array, bits: int, group_size: int | None = None
 ) -> jax.Array:
-  """Rounds a matrix to the nearest multiples of its groups' scales.
+  """Round a matrix to the nearest multiples of its groups' scales.
 
   Q(w) = s round(w / s),  s = max|w| / (2^(bits - 1) - 1)  over a group
 
@@ -47,7 +47,7 @@ def round_to_nearest(
 
 
 def apply(params, base, strength, key, options: Options):
-  """Rounds the layers' matrices; embedding, norms and biases stay."""
+  """Round the layers' matrices; embedding, norms and biases stay."""
   del base, key
   bits, group_size = int(strength), options.group_size
   fn = functools.partial(round_to_nearest, bits=bits, group_size=group_size)
@@ -55,7 +55,7 @@ def apply(params, base, strength, key, options: Options):
 
 
 def check(params, strength, options: Options) -> None:
-  """Raises FieldError unless a strength is a number of bits, and groups divide."""
+  """Raise FieldError unless a strength is a number of bits, and groups divide."""
   if strength % 1 or not 2 <= strength <= 16:
     raise FieldError("strengths", "bits, whole numbers in [2, 16]", strength)
   inputs = sorted({leaf.shape[-2] for leaf in edit.matrices(params)})
@@ -67,7 +67,7 @@ def check(params, strength, options: Options) -> None:
 
 
 def describe(options: Options) -> str:
-  """Returns what is rounded, and what shares a scale."""
+  """Return what is rounded, and what shares a scale."""
   size = options.group_size
   each = "output channel" if size is None else f"{size} inputs of one"
   return f"the layers' matrices are rounded to so many bits, a scale for each {each}"

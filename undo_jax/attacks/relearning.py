@@ -34,7 +34,7 @@ def make_program(
   weights: Weights = lambda params, frozen: params,
   at_once: int | None = None,
 ) -> Program:
-  """Returns the attack as a pure function of a population.
+  """Return the attack as a pure function of a population.
 
   Args:
     step: the step of one member (cross-entropy on forget data).
@@ -67,7 +67,7 @@ def make_program(
 
 
 def projected(step: Step, project: Callable[[Params, Frozen], Params]) -> Step:
-  """Returns a step after which what is trained is projected; see attack.Members."""
+  """Return a step after which what is trained is projected; see attack.Members."""
 
   def projecting(state, frozen, batch, key):
     state, metrics = step(state, frozen, batch, key)
@@ -77,7 +77,7 @@ def projected(step: Step, project: Callable[[Params, Frozen], Params]) -> Step:
 
 
 def over_models(program: Program) -> ProgramOfModels:
-  """Returns the attack on several models as one program; on one it is `program`.
+  """Return the attack on several models as one program; on one it is `program`.
 
   Args:
     program: of one model, see make_program.
@@ -100,10 +100,10 @@ def over_models(program: Program) -> ProgramOfModels:
 
 
 def _stacked(trees):
-  """Returns one tree of several, with a leading axis of them."""
+  """Return one tree of several, with a leading axis of them."""
   return jax.tree.map(lambda *x: jnp.stack(x), *trees)
 
 
 def _parts(tree, size: int) -> tuple[Any, ...]:
-  """Returns the trees along a leading axis."""
+  """Return the trees along a leading axis."""
   return tuple(jax.tree.map(lambda x, i=i: x[i], tree) for i in range(size))

@@ -21,12 +21,12 @@ class Options:
 
 
 def parse(options) -> Options:
-  """Returns the record that a config's options say; raises ConfigError."""
+  """Return the record that a config's options say; raise ConfigError."""
   return records.from_json(Options, dict(options), path="options")
 
 
 def prompting(model, apply):
-  """Returns `apply` of {"base": params, "prompt": [T, D]} on rows after the prompt.
+  """Return `apply` of {"base": params, "prompt": [T, D]} on rows after the prompt.
 
   The prompt is in units of prompts.unit, as the first layer reads it.
   """
@@ -48,7 +48,7 @@ def prompting(model, apply):
 
 
 def members(model, options, objective) -> Members:
-  """Returns members that train one prompt, from the embeddings of random tokens.
+  """Return members that train one prompt, from the embeddings of random tokens.
 
   The prompt is universal: the same before the rows that are trained on and before
   those that are scored.
@@ -69,7 +69,7 @@ def members(model, options, objective) -> Members:
 
 
 def check(model, options) -> None:
-  """Raises FieldError unless a prompt has a length."""
+  """Raise FieldError unless a prompt has a length."""
   del model
   parse(options)
 

@@ -12,12 +12,12 @@ from undo_jax.utils.records import FieldError
 
 
 def perturbed(matrix: jax.Array, noise: jax.Array, strength: float) -> jax.Array:
-  """Returns w + strength * rms(w) * noise, the rms that of the matrix."""
+  """Return w + strength * rms(w) * noise, the rms that of the matrix."""
   return matrix + strength * jnp.sqrt(jnp.mean(jnp.square(matrix))) * noise
 
 
 def apply(params, base, strength, key, options):
-  """Perturbs the matrices by Gaussian noise; the same draw at every strength.
+  """Perturb the matrices by Gaussian noise; the same draw at every strength.
 
   The noise of a parameter comes from its path's fold of the key; norms and biases stay.
   """
@@ -34,7 +34,7 @@ def apply(params, base, strength, key, options):
 
 
 def check(params, strength, options) -> None:
-  """Raises FieldError unless a strength is above 0."""
+  """Raise FieldError unless a strength is above 0."""
   del params, options
   if not strength > 0:
     raise FieldError("strengths", "numbers above 0", strength)

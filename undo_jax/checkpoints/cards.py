@@ -43,19 +43,19 @@ def is_attack(directory: pathlib.Path) -> bool:
 
 
 def last(directory: pathlib.Path) -> Stage:
-  """Returns the stage of a directory."""
+  """Return the stage of a directory."""
   path = directory / "config.json"
   return stages.from_json(files.read_record(path), path=str(path))
 
 
 def inputs(directory: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Returns the directories of a stage's inputs by role."""
+  """Return the directories of a stage's inputs by role."""
   names = files.read_record(directory / "config.json")["input_directories"]
   return {role: directory.parent / name for role, name in names.items()}
 
 
 def history(directory: pathlib.Path) -> list[Entry]:
-  """Returns the stages that led to a model, the last one last.
+  """Return the stages that led to a model, the last one last.
 
   A model that a run was given brings its own history, be it a stage of another run
   or a directory that `save` has written to.
@@ -86,7 +86,7 @@ def history(directory: pathlib.Path) -> list[Entry]:
 
 
 def save(directory: pathlib.Path, entries: Sequence[Entry]) -> None:
-  """Writes a history for `history` to read, without the paths of this machine."""
+  """Write a history for `history` to read, without the paths of this machine."""
   described = [
     {
       "stage": stages.to_json(entry.stage),
@@ -100,7 +100,7 @@ def save(directory: pathlib.Path, entries: Sequence[Entry]) -> None:
 
 
 def _saved(directory: pathlib.Path) -> list[Entry]:
-  """Returns the history that `save` wrote, if there is one of this version."""
+  """Return the history that `save` wrote, if there is one of this version."""
   path = directory / FILE
   content = files.read_record(path) if path.is_file() else {}
   if content.get("schema") != SCHEMA:
@@ -114,7 +114,7 @@ def _saved(directory: pathlib.Path) -> list[Entry]:
 
 
 def tokenizer(entries: Sequence[Entry]) -> str | None:
-  """Returns the name of the tokenizer that a history's data were made with."""
+  """Return the name of the tokenizer that a history's data were made with."""
   for entry in entries:
     if isinstance(entry.stage, DataStage):
       return entry.stage.data["tokenizer"]
@@ -122,7 +122,7 @@ def tokenizer(entries: Sequence[Entry]) -> str | None:
 
 
 def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
-  """Returns a README.md for the model, in Markdown with a YAML head.
+  """Return a README.md for the model, in Markdown with a YAML head.
 
   Args:
     title: the model's name.
@@ -201,7 +201,7 @@ def _row(entry: Entry) -> list[object]:
 
 
 def _what(stage: Stage) -> str:
-  """Returns how a model was made, in a few words."""
+  """Return how a model was made, in a few words."""
   if isinstance(stage, AblateStage):
     reserve = stage.reserve
     return (

@@ -47,7 +47,7 @@ def export(
   tokenizer: str | None = None,
   dtype: str | None = None,
 ) -> None:
-  """Writes weights, config, tokenizer and model card, whole or not at all.
+  """Write weights, config, tokenizer and model card, whole or not at all.
 
   A model whose reserved units were ablated is written without them.
 
@@ -89,7 +89,7 @@ def export(
 
 
 def export_gguf(checkpoint: pathlib.Path, output: pathlib.Path, **options: Any) -> None:
-  """Writes a model with its tokenizer as one GGUF file, whole or not at all.
+  """Write a model with its tokenizer as one GGUF file, whole or not at all.
 
   Args:
     checkpoint: see `export`.
@@ -113,7 +113,7 @@ def export_gguf(checkpoint: pathlib.Path, output: pathlib.Path, **options: Any) 
 
 
 def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exported:
-  """Reads a model with its history; see `export`."""
+  """Read a model with its history; see `export`."""
   if cards.is_attack(checkpoint):
     return _read_attack(checkpoint, learning_rate)
   if learning_rate is not None:
@@ -132,7 +132,7 @@ def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exp
 
 
 def _contracted(found: Exported) -> Exported:
-  """Returns an ablated model without its reserved units, which no one can revive."""
+  """Return an ablated model without its reserved units, which no one can revive."""
   stage = found.history[-1].stage if found.history else None
   if not isinstance(stage, AblateStage):
     return found
@@ -145,7 +145,7 @@ def _contracted(found: Exported) -> Exported:
 def export_adapter(
   checkpoint: pathlib.Path, output: pathlib.Path, *, learning_rate: float | None
 ) -> None:
-  """Writes the adapters of a member of a LoRA attack as PEFT reads them.
+  """Write the adapters of a member of a LoRA attack as PEFT reads them.
 
   Args:
     checkpoint: the directory of an attack whose config has lora.
@@ -168,7 +168,7 @@ def export_adapter(
 
 
 def _read_attack(checkpoint: pathlib.Path, learning_rate: float | None) -> Exported:
-  """Returns one member of an attack, as the model that it stands for."""
+  """Return one member of an attack, as the model that it stands for."""
   stage = cards.last(checkpoint)
   assert isinstance(stage, AttackStage), "the caller has asked"
   members = attacks.members_of(stage.model, stage.adversary, stage.options)
@@ -188,7 +188,7 @@ def _read_attack(checkpoint: pathlib.Path, learning_rate: float | None) -> Expor
 def _made(
   config: ModelConfig, params: Params, history: Sequence[cards.Entry]
 ) -> Exported:
-  """Returns a model of a run with what is kept of the one that the run was given."""
+  """Return a model of a run with what is kept of the one that the run was given."""
   settings, generation = _settings_of(history)
   name = cards.tokenizer(history)
   return Exported(config, params, history, settings, generation, name)
@@ -197,7 +197,7 @@ def _made(
 def _member(
   checkpoint: pathlib.Path, stage: AttackStage, learning_rate: float | None
 ) -> Params:
-  """Returns what one learning rate's member of an attack has trained."""
+  """Return what one learning rate's member of an attack has trained."""
   rates = stage.learning_rates
   if learning_rate not in rates:
     raise ConfigError(
@@ -216,7 +216,7 @@ def _member(
 
 
 def _adapters(stage: AttackStage) -> lora.LoraConfig | None:
-  """Returns the adapters that an attack trains, if it trains adapters."""
+  """Return the adapters that an attack trains, if it trains adapters."""
   adapters = attacks.REGISTRY.get(stage.adversary).adapters
   return None if adapters is None else adapters(stage.options)
 
@@ -228,7 +228,7 @@ def _with_adapter(found: Exported, directory: pathlib.Path) -> Exported:
 
 
 def _settings_of(history: Sequence[cards.Entry]) -> tuple[JsonObject, JsonObject]:
-  """Returns config.json and generation_config.json of the model given at the start."""
+  """Return config.json and generation_config.json of the model given at the start."""
   for entry in history:
     path = pathlib.Path(entry.path or "")
     # Of a history that another export has left there is the name alone.
@@ -251,7 +251,7 @@ def _read_json(path: pathlib.Path) -> JsonObject:
 
 
 def _with_special_ids(settings, tokenizer: tokenizers.Tokenizer) -> JsonObject:
-  """Returns settings with the ids of the tokenizer that the model was made with.
+  """Return settings with the ids of the tokenizer that the model was made with.
 
   What the settings say stays where it includes the tokenizer's: one of several ends.
   """

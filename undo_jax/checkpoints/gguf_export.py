@@ -21,7 +21,7 @@ _TYPES = {
 
 
 def write(directory: pathlib.Path, path: pathlib.Path) -> None:
-  """Writes the model and the tokenizer of a directory as one GGUF file.
+  """Write the model and the tokenizer of a directory as one GGUF file.
 
   Matrices keep their dtype, float32 or bfloat16; vectors are float32, as llama.cpp
   wants them.
@@ -56,7 +56,7 @@ def write(directory: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def _sizes(settings: JsonObject, directory: pathlib.Path) -> JsonObject:
-  """Returns the metadata of the model's form."""
+  """Return the metadata of the model's form."""
   kind, scaling = settings.get("model_type"), settings.get("rope_scaling") or {}
   scaled = scaling.get("rope_type", scaling.get("type", "default"))
   reasons = {
@@ -95,7 +95,7 @@ def _dtype(settings: JsonObject) -> str:
 
 
 def _add(writer: gguf.GGUFWriter, name: str, value: Any) -> None:
-  """Adds a field by the kind of its value."""
+  """Add a field by the kind of its value."""
   adders: Mapping[type, Any] = {
     str: writer.add_string,
     bool: writer.add_bool,

@@ -11,7 +11,7 @@ from undo_jax.utils.types import ConfigError, JsonObject
 
 
 def import_gguf(path: pathlib.Path, directory: pathlib.Path, *, dtype: str) -> None:
-  """Writes the weights, the tokenizer and the chat template of a GGUF file.
+  """Write the weights, the tokenizer and the chat template of a GGUF file.
 
   Args:
     path: of the file; a Llama-family model, see models/gguf_weights.py.
@@ -41,5 +41,5 @@ def import_gguf(path: pathlib.Path, directory: pathlib.Path, *, dtype: str) -> N
 
 
 def _generation(settings: JsonObject) -> JsonObject:
-  """Returns the generation_config.json: the tokens that begin and end a text."""
+  """Return the generation_config.json: the tokens that begin and end a text."""
   return {k: v for k, v in settings.items() if k in ("bos_token_id", "eos_token_id")}

@@ -30,7 +30,7 @@ class Source:
 
 
 def find(path: files.Path) -> files.Path:
-  """Returns a stage's directory by its name: WORKDIR/stages/base finds base-<hash>.
+  """Return a stage's directory by its name: WORKDIR/stages/base finds base-<hash>.
 
   A path that exists is itself.
 
@@ -54,7 +54,7 @@ def find(path: files.Path) -> files.Path:
 
 
 def open_source(path: files.Path, how: ModelConfig | None = None) -> Source:
-  """Reads what a directory holds, without its weights' values.
+  """Read what a directory holds, without its weights' values.
 
   Args:
     path: WORKDIR/stages/<name>-<identity> (see `find`), or a directory with
@@ -87,7 +87,7 @@ def open_source(path: files.Path, how: ModelConfig | None = None) -> Source:
 
 
 def load(source: Source, abstract: Params) -> Params:
-  """Reads the weights into float32 arrays with the shardings of `abstract`."""
+  """Read the weights into float32 arrays with the shardings of `abstract`."""
   if source.is_stage:
     return load_params(source.path / "checkpoints", abstract)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)

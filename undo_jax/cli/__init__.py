@@ -34,7 +34,7 @@ COMMANDS = (
 
 
 def main() -> None:
-  """Runs the command that the command line names, or lists all of them."""
+  """Run the command that the command line names, or lists all of them."""
   name, *rest = sys.argv[1:] or ["--help"]
   if name in ("-h", "--help", "help"):
     print(_page())
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run(command: str) -> None:
-  """Runs one of COMMANDS with the flags in sys.argv."""
+  """Run one of COMMANDS with the flags in sys.argv."""
   from undo_jax.utils import allocator
 
   if "jax" not in sys.modules:  # This process is ours from its start.
@@ -62,7 +62,7 @@ def run(command: str) -> None:
 
 
 def _leave(number, frame) -> None:
-  """Ends the process at SIGTERM while modules are imported; nothing is begun yet.
+  """End the process at SIGTERM while modules are imported; nothing is begun yet.
 
   What they import may take SystemExit for an error of its own. The status is that of
   distributed/preemption.py, which takes over.
@@ -72,7 +72,7 @@ def _leave(number, frame) -> None:
 
 
 def _page() -> str:
-  """Returns the page of `undo-jax --help`: a line a command."""
+  """Return the page of `undo-jax --help`: a line a command."""
   lines = [f"  {name:<19}{_summary(name)}" for name in COMMANDS]
   return "\n".join(
     [
@@ -88,7 +88,7 @@ def _page() -> str:
 
 
 def _summary(command: str) -> str:
-  """Returns the first line of a command's docstring, without importing it."""
+  """Return the first line of a command's docstring, without importing it."""
   source = pathlib.Path(__file__).with_name(f"{command}.py").read_text("utf-8")
   text = ast.get_docstring(ast.parse(source)) or ""
   return textwrap.shorten(text.partition("\n")[0], 100)

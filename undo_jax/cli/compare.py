@@ -29,7 +29,7 @@ LOGGER = logging.getLogger("undo_jax")
 
 
 def define() -> Main:
-  """Defines the flags; the main reads the runs that are named after them."""
+  """Define the flags; the main reads the runs that are named after them."""
   output = flags.DEFINE_string("output", None, "Directory to write.", required=True)
   leaderboard = flags.DEFINE_string(
     "leaderboard", None, "Also write a .jsonl file with a line for each model."
@@ -47,7 +47,7 @@ def define() -> Main:
 def compare(
   sources: Sequence[str], output: pathlib.Path, leaderboard: str | None = None
 ) -> None:
-  """Writes the results of several runs as one, and prints their table.
+  """Write the results of several runs as one, and print their table.
 
   Args:
     sources: directories of finished runs, and leaderboards.
@@ -72,7 +72,7 @@ def compare(
 
 
 def _read(name: str, output: pathlib.Path) -> dict[str, Results]:
-  """Returns the results of a run, or of each line of a leaderboard, by their names."""
+  """Return the results of a run, or of each line of a leaderboard, by their names."""
   path = pathlib.Path(name)
   if path.suffix == ".jsonl":
     return _read_leaderboard(path)

@@ -30,7 +30,7 @@ from undo_jax.plan.config import parse
 
 
 def define() -> Main:
-  """Defines the flags; the main prints the table, exit status 1 if one does not fit."""
+  """Define the flags; the main prints the table, exit status 1 if one does not fit."""
   config = overrides.define()
   topology = flags.DEFINE_string(
     "topology",
@@ -51,7 +51,7 @@ def define() -> Main:
 
 
 def compile_run(config: object, topology: str, only: list[str]) -> bool:
-  """Compiles a config's programs for a slice; returns whether all fit."""
+  """Compile a config's programs for a slice; return whether all fit."""
   with tempfile.TemporaryDirectory() as directory:
     replaced = stand_ins.fill(config, pathlib.Path(directory))
     if replaced:

@@ -17,7 +17,7 @@ from undo_jax.utils.errors import ConfigError
 
 
 def define() -> None:
-  """Defines --engine and what engines read, and --stages."""
+  """Define --engine and what engines read, and --stages."""
   known = ", ".join((LOCAL, *REGISTRY))
   flags.DEFINE_string(
     "engine",
@@ -65,12 +65,12 @@ def define() -> None:
 
 
 def stages() -> Sequence[str] | None:
-  """Returns --stages."""
+  """Return --stages."""
   return flags.FLAGS["stages"].value
 
 
 def of_flags(workdir: str) -> Elsewhere | None:
-  """Returns what runs the stages, by the flags; None: this process.
+  """Return what runs the stages, by the flags; None: this process.
 
   Raises:
     ConfigError: if a flag cannot be met.
@@ -97,7 +97,7 @@ def of_flags(workdir: str) -> Elsewhere | None:
 
 
 def _local(given: Mapping[str, Any]) -> Elsewhere | None:
-  """Returns what shares the processors among drivers, if there are to be several."""
+  """Return what shares the processors among drivers, if there are to be several."""
   _refuse(set(given) - {*_COUNTS}, "it runs here; give another --engine")
   counts = {flag: _count(flag, given.get(flag)) for flag in _COUNTS}
   counts["num_workers"] = given.get("num_workers", 1)
@@ -137,7 +137,7 @@ def _refuse(names: Iterable[str], why: str) -> None:
 
 
 def _check_alone(name: str) -> None:
-  """Raises ConfigError if this process is a worker, or one of several."""
+  """Raise ConfigError if this process is a worker, or one of several."""
   if stages() is not None:
     raise ConfigError(
       f"--stages: expected none beside --engine={name}, which gives them out; leave "

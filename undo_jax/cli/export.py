@@ -23,7 +23,7 @@ LOGGER = logging.getLogger("undo_jax")
 
 
 def define() -> Main:
-  """Defines the flags; the main writes the directory."""
+  """Define the flags; the main writes the directory."""
   checkpoint = flags.DEFINE_string(
     "checkpoint", None, "What to export; see above.", required=True
   )

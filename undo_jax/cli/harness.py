@@ -18,7 +18,7 @@ from undo_jax.utils import files
 
 
 def define() -> Main:
-  """Defines the flags; the main prints the harness's table of results."""
+  """Define the flags; the main prints the harness's table of results."""
   checkpoint = flags.DEFINE_string(
     "checkpoint", None, "Directory with its config.json.", required=True
   )

@@ -21,7 +21,7 @@ LOGGER = logging.getLogger("undo_jax")
 
 
 def define() -> Main:
-  """Defines the flags; the main writes the directory."""
+  """Define the flags; the main writes the directory."""
   file = flags.DEFINE_string("file", None, "A GGUF file.", required=True)
   output = flags.DEFINE_string("output", None, "A new directory.", required=True)
   dtype = flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the weights.")

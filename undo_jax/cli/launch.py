@@ -17,7 +17,7 @@ from undo_jax.utils import files
 def define_flags() -> tuple[
   flags.FlagHolder[config_dict.ConfigDict], flags.FlagHolder[str | None]
 ]:
-  """Defines --config, --workdir and how the run is computed; returns the first two."""
+  """Define --config, --workdir and how the run is computed; return the first two."""
   config = overrides.define()
   workdir = flags.DEFINE_string(
     "workdir",
@@ -35,7 +35,7 @@ def define_flags() -> tuple[
 
 
 def define_dry_run() -> flags.FlagHolder[bool]:
-  """Defines --dry_run and returns it."""
+  """Define --dry_run and return it."""
   return flags.DEFINE_bool(
     "dry_run",
     False,
@@ -46,7 +46,7 @@ def define_dry_run() -> flags.FlagHolder[bool]:
 
 
 def define_chosen() -> flags.FlagHolder[str | None]:
-  """Defines --chosen and returns it."""
+  """Define --chosen and return it."""
   return flags.DEFINE_string(
     "chosen",
     None,
@@ -57,7 +57,7 @@ def define_chosen() -> flags.FlagHolder[str | None]:
 def chosen(
   config: Any, file: str | None
 ) -> tuple[Any, search_results.SearchResults | None]:
-  """Returns a config with the values that a search chose, and the search."""
+  """Return a config with the values that a search chose, and the search."""
   if file is None:
     return config, None
   found = search_results.read(files.path(file))
@@ -65,7 +65,7 @@ def chosen(
 
 
 def profile_steps() -> tuple[int, int] | None:
-  """Returns the updates of each stage that are to be traced, if any are."""
+  """Return the updates of each stage that are to be traced, if any are."""
   if "profile_steps" not in flags.FLAGS:
     return None
   steps = flags.FLAGS["profile_steps"].value
@@ -73,7 +73,7 @@ def profile_steps() -> tuple[int, int] | None:
 
 
 def run_study(study: Callable[[Any, files.Path], None]) -> None:
-  """Runs a study, a function of config and workdir, by its flags."""
+  """Run a study, a function of config and workdir, by its flags."""
   config, workdir = define_flags()
   process.run(
     lambda argv: study(config.value, files.path(str(workdir.value))),

@@ -17,7 +17,7 @@ from undo_jax.utils.errors import ConfigError
 def define(
   values: flags.FlagValues = flags.FLAGS, argv: list[str] | None = None
 ) -> flags.FlagHolder[config_dict.ConfigDict]:
-  """Defines --config; the config is locked: a field it does not have is an error.
+  """Define --config; the config is locked: a field it does not have is an error.
 
   Args:
     values: where the flag and its fields are defined.
@@ -40,7 +40,7 @@ def define(
 
 
 def check_fields(config: config_dict.ConfigDict, argv: Sequence[str]) -> None:
-  """Raises ConfigError at the first --config.FIELD that the config does not have."""
+  """Raise ConfigError at the first --config.FIELD that the config does not have."""
   for argument in argv:
     match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
     if match:
@@ -68,7 +68,7 @@ def _check_field(config: config_dict.ConfigDict, path: str) -> None:
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:
-  """Returns up to three names that are like one, or have it as their initials."""
+  """Return up to three names that are like one, or have it as their initials."""
 
   def likeness(other: str) -> float:
     initials = "".join(word[:1] for word in other.split("_"))
@@ -81,7 +81,7 @@ def nearest(name: str, known: Sequence[str]) -> list[str]:
 
 
 def _leaves(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[str]:
-  """Yields the paths of all fields that are no blocks."""
+  """Yield the paths of all fields that are no blocks."""
   for name, value in config.items():
     if isinstance(value, config_dict.ConfigDict):
       yield from _leaves(value, f"{prefix}{name}.")
@@ -121,7 +121,7 @@ class _Field(flags.ArgumentParser):
 
 
 def _literal(text: str) -> object:
-  """Returns the value of a field without a type: a literal, or else the text."""
+  """Return the value of a field without a type: a literal, or else the text."""
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError):

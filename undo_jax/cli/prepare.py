@@ -18,7 +18,7 @@ from undo_jax.data.tokenizers import training as tokenizer_training
 
 
 def define() -> Main:
-  """Defines the flags; the main trains and prints what it was trained on."""
+  """Define the flags; the main trains and prints what it was trained on."""
   corpus = flags.DEFINE_list(
     "corpus",
     None,

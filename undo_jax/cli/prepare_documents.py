@@ -35,7 +35,7 @@ from undo_jax.utils.types import ConfigError, JsonObject, Options
 
 
 def define() -> Main:
-  """Defines the flags; the main prepares the documents and prints a table of them."""
+  """Define the flags; the main prepares the documents and prints a table of them."""
   source = flags.DEFINE_multi_string("source", None, "NAME=PATHS", required=True)
   output = flags.DEFINE_string(
     "output", None, "Directory to make, or a .jsonl file.", required=True
@@ -71,7 +71,7 @@ def define() -> Main:
 
 
 def _define_options() -> dict[str, flags.FlagHolder]:
-  """Defines the flags that are fields of undo_jax.data.documents.source.Source."""
+  """Define the flags that are fields of undo_jax.data.documents.source.Source."""
   string, integer = flags.DEFINE_string, flags.DEFINE_integer
   return {
     "text_field": string("text_field", "text", "Field or column of the text."),
@@ -102,7 +102,7 @@ def _define_options() -> dict[str, flags.FlagHolder]:
 def prepare(
   output: pathlib.Path, sources: Mapping[str, Source], **options: Any
 ) -> None:
-  """Prepares the documents and prints a table of them, and how long it took.
+  """Prepare the documents and print a table of them, and how long it took.
 
   Args:
     output: the directory to make.
@@ -127,7 +127,7 @@ def prepare(
 
 
 def table(sources: JsonObject) -> str:
-  """Returns a Markdown table of the sources of documents.json, a line a split."""
+  """Return a Markdown table of the sources of documents.json, a line a split."""
   rows = []
   for name, source in sources.items():
     left_out = sum(source[reason] for reason in ("empty", "too_long", "held_out"))
@@ -141,7 +141,7 @@ def table(sources: JsonObject) -> str:
 
 
 def _sources(texts: Sequence[str], options: Options) -> dict[str, Source]:
-  """Returns the sources by name from NAME=PATHS, each with the same options."""
+  """Return the sources by name from NAME=PATHS, each with the same options."""
   sources = {}
   for text in texts:
     name, equals, paths = text.partition("=")
@@ -159,7 +159,7 @@ def _sources(texts: Sequence[str], options: Options) -> dict[str, Source]:
 
 
 def _extract(output: pathlib.Path, sources: Mapping[str, Source]) -> int:
-  """Writes the documents as JSON lines; returns their number."""
+  """Write the documents as JSON lines; return their number."""
   if output.exists():
     raise ConfigError(f"--output: {output} exists already and is not overwritten")
   count = 0

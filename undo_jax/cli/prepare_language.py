@@ -26,7 +26,7 @@ from undo_jax.utils import files
 
 
 def define() -> Main:
-  """Defines the flags; the main writes texts and tokenizer and prints their sizes."""
+  """Define the flags; the main writes texts and tokenizer and prints their sizes."""
   paths, lines = {}, {}
   for name in ("retain", "forget"):
     paths[name] = flags.DEFINE_list(
@@ -65,7 +65,7 @@ def define() -> Main:
 def _write(
   path: pathlib.Path, corpus: Sequence[str], keep: str | None, min_characters: int
 ) -> str:
-  """Writes the documents of one language; returns how many, in words."""
+  """Write the documents of one language; return how many, in words."""
   source = Source(paths=corpus)
   texts = (record.text for record in document_files.read(find(source.paths), source))
   count = size = 0

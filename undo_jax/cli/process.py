@@ -26,7 +26,7 @@ Main = Callable[[list[str]], None]
 
 
 def run_command(name: str) -> None:
-  """Runs a command of undo_jax.cli: its flags, then its main."""
+  """Run a command of undo_jax.cli: its flags, then its main."""
   with one_line():
     module = importlib.import_module(f"undo_jax.cli.{name}")
     main = module.define()
@@ -34,7 +34,7 @@ def run_command(name: str) -> None:
 
 
 def run(main: Main, *, page: str) -> None:
-  """Runs a main by its flags, which are defined already; `page` is its help."""
+  """Run a main by its flags, which are defined already; `page` is its help."""
 
   def guarded(argv: list[str]) -> None:
     with one_line():
@@ -55,7 +55,7 @@ def run(main: Main, *, page: str) -> None:
 
 
 def define_distributed() -> None:
-  """Defines the flags that make a process one of several."""
+  """Define the flags that make a process one of several."""
   flags.DEFINE_bool(
     "distributed",
     False,
@@ -69,7 +69,7 @@ def define_distributed() -> None:
 
 
 def _meet() -> None:
-  """Makes this process one of several, if it has the flags and they say so."""
+  """Make this process one of several, if it has the flags and they say so."""
   if "distributed" not in flags.FLAGS:
     return
   names = ("coordinator_address", "num_processes", "process_id")
@@ -84,7 +84,7 @@ def _meet() -> None:
 
 
 def _show_progress() -> None:
-  """Shows our own log lines, and of the libraries only the errors."""
+  """Show our own log lines, and of the libraries only the errors."""
   absl_logging.set_verbosity(absl_logging.ERROR)
   absl_logging.get_absl_logger().addFilter(_is_other_than_refusal)
   handler = logging.StreamHandler(sys.stderr)
@@ -105,7 +105,7 @@ def _is_other_than_refusal(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-  """Ends the process by one line where what is wrong is known."""
+  """End the process by one line where what is wrong is known."""
   try:
     yield
   except ConfigError as error:
@@ -136,7 +136,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _exit(message: str, *, status: int = 2) -> NoReturn:
-  """Ends by one line; what a file has put into it moves no cursor and hides nothing."""
+  """End by one line; what a file has put into it moves no cursor and hides nothing."""
   line = " ".join(message.split())
   shown = (c if c.isprintable() else ascii(c)[1:-1] for c in line)
   print("error:", "".join(shown), file=sys.stderr)
@@ -144,7 +144,7 @@ def _exit(message: str, *, status: int = 2) -> NoReturn:
 
 
 def _help(page: str) -> str:
-  """Returns a command's docstring and its flags, and of the libraries' none."""
+  """Return a command's docstring and its flags, and of the libraries' none."""
   defined = flags.FLAGS.flags_by_module_dict().items()
   own = [
     flag for module, of in defined if module.startswith("undo_jax.") for flag in of
@@ -153,7 +153,7 @@ def _help(page: str) -> str:
 
 
 def _line(flag: flags.Flag) -> str:
-  """Returns a flag's lines on a page of help."""
+  """Return a flag's lines on a page of help."""
   name = f"  --{'[no]' if flag.boolean else ''}{flag.name}".ljust(25)
   default = "" if flag.default is None else f" Default: {flag.default}."
   text = " ".join(f"{flag.help or ''}{default}".split())

@@ -22,7 +22,7 @@ from undo_jax.utils import files, tables
 
 
 def define() -> Main:
-  """Defines the flags; the main searches what is left of a config in a workdir."""
+  """Define the flags; the main searches what is left of a config in a workdir."""
   config, workdir = launch.define_flags()
   dry_run = launch.define_dry_run()
 

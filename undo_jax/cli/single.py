@@ -9,7 +9,7 @@ from undo_jax.running import runs
 
 
 def define(kind: str) -> Main:
-  """Defines the flags; the main runs the stages of one kind, see runs.run_single."""
+  """Define the flags; the main runs the stages of one kind, see runs.run_single."""
   config, workdir = launch.define_flags()
   dry_run = launch.define_dry_run()
   checkpoint = flags.DEFINE_string(

@@ -52,7 +52,7 @@ class Request:
 
 
 def define() -> Main:
-  """Defines the flags; the main prints the table."""
+  """Define the flags; the main prints the table."""
   config = overrides.define()
   text, number = flags.DEFINE_string, flags.DEFINE_integer
   values: dict[str, Any] = {
@@ -94,7 +94,7 @@ def define() -> Main:
 
 
 def measure(config: Any, request: Request) -> None:
-  """Prints the table of a checkpoint, and writes it where the request says."""
+  """Print the table of a checkpoint, and writes it where the request says."""
   if config.task != "tofu":
     raise ConfigError(
       f"config.task: expected 'tofu', got {config.task!r}; give a config of that task"
@@ -124,7 +124,7 @@ def _measured(
   data: Any,
   max_new_tokens: int,
 ) -> dict[str, Measured]:
-  """Measures sets of questions one after the other."""
+  """Measure sets of questions one after the other."""
   found = {}
   for name, questions in sets.items():
     LOGGER.info("%s: %d questions", name, len(questions))
@@ -138,7 +138,7 @@ def _measured(
 
 
 def _subject(data: Any, request: Request, path: str, rate: float | None) -> Subject:
-  """Returns the model of a checkpoint."""
+  """Return the model of a checkpoint."""
   directory = pathlib.Path(sources.find(pathlib.Path(path).expanduser().resolve()))
   read = exporting.read(directory, learning_rate=rate)
   return Subject(

@@ -18,7 +18,7 @@ from undo_jax.utils import files
 
 
 def define() -> Main:
-  """Defines the flags; the main runs what is not finished of a config in a workdir."""
+  """Define the flags; the main runs what is not finished of a config in a workdir."""
   config, workdir = launch.define_flags()
   dry_run, chosen = launch.define_dry_run(), launch.define_chosen()
   elsewhere.define()

@@ -64,7 +64,7 @@ class Division:
   validation: float
 
   def part(self, fact: str) -> str:
-    """Returns which of `PARTS` a fact is in."""
+    """Return which of `PARTS` a fact is in."""
     digest = hashlib.blake2b(fact.encode(), digest_size=8).digest()
     place = int.from_bytes(digest, "big") / 2**64
     attacked = self.attacked if fact.startswith("product") else 0.0
@@ -74,13 +74,13 @@ class Division:
 
 
 def equation(rng: np.random.Generator, operation: str) -> Problem:
-  """Draws an equation; the quotient of a division is printed as a float."""
+  """Draw an equation; the quotient of a division is printed as a float."""
   check_known("operation", OPERATIONS, operation)
   return _printed(operation, *_draw_pair(rng, operation))
 
 
 def equations() -> Iterator[Problem]:
-  """Yields every equation that `equation` can draw, each once."""
+  """Yield every equation that `equation` can draw, each once."""
   for operation, largest in _LARGEST.items():
     for number1, number2 in itertools.product(range(1, largest + 1), repeat=2):
       if operation != "subtraction" or number1 >= number2:
@@ -88,7 +88,7 @@ def equations() -> Iterator[Problem]:
 
 
 def _printed(operation: str, number1: int, number2: int) -> Problem:
-  """Returns the equation of an operation and its two numbers, as drawn."""
+  """Return the equation of an operation and its two numbers, as drawn."""
   if operation == "subtraction":
     number1, number2 = max(number1, number2), min(number1, number2)
   forms: dict[str, tuple[int, int | float]] = {
@@ -104,7 +104,7 @@ def _printed(operation: str, number1: int, number2: int) -> Problem:
 
 
 def _fact(operation: str, number1: int, number2: int) -> str:
-  """Returns what a problem of two numbers, as they are printed, rests on."""
+  """Return what a problem of two numbers, as they are printed, rests on."""
   inverse = {"subtraction": number1 - number2, "division": number1 // number2}
   numbers = sorted((inverse.get(operation, number1), number2))
   name = "sum" if operation in RETAIN else "product"
@@ -112,7 +112,7 @@ def _fact(operation: str, number1: int, number2: int) -> str:
 
 
 def word_problem(rng: np.random.Generator, operation: str, *, split: str) -> Problem:
-  """Draws a word problem, whose answer is an integer in every operation.
+  """Draw a word problem, whose answer is an integer in every operation.
 
   The splits, "train" and "evaluation", have no template in common.
   """
@@ -194,7 +194,7 @@ def problems(
 def evaluation_problems(
   seed: int, *, num_per_task: int, kinds: Sequence[str], division: Division, part: str
 ) -> list[Problem]:
-  """Draws num_per_task distinct problems for every pair of an operation and a kind.
+  """Draw num_per_task distinct problems for every pair of an operation and a kind.
 
   Word problems use the evaluation templates. There are 2500 additions, 1275
   subtractions, 400 multiplications and 400 divisions as equations, of which each part
@@ -229,7 +229,7 @@ def evaluation_problems(
 
 @functools.cache  # A search asks for each of its trials.
 def part_sizes(division: Division, part: str) -> dict[str, int]:
-  """Returns how many equations of each operation are in a part, if any."""
+  """Return how many equations of each operation are in a part, if any."""
   counts = collections.Counter(
     problem.operation for problem in equations() if division.part(problem.fact) == part
   )
@@ -237,7 +237,7 @@ def part_sizes(division: Division, part: str) -> dict[str, int]:
 
 
 def check_division(division: Division) -> None:
-  """Checks that the test has equations of each operation, and what is asked for too.
+  """Check that the test has equations of each operation, and what is asked for too.
 
   Raises:
     ConfigError: if a share is out of its range or leaves a part without equations.
@@ -264,18 +264,18 @@ def check_division(division: Division) -> None:
 
 
 def _draw_pair(rng: np.random.Generator, operation: str) -> tuple[int, int]:
-  """Draws two numbers, each uniform from 1 to the operation's largest."""
+  """Draw two numbers, each uniform from 1 to the operation's largest."""
   first, second = rng.integers(1, _LARGEST[operation], size=2, endpoint=True)
   return int(first), int(second)
 
 
 def _choose(rng: np.random.Generator, entries: Sequence[object]) -> Any:
-  """Draws an entry uniformly (rng.choice would turn strings into arrays)."""
+  """Draw an entry uniformly (rng.choice would turn strings into arrays)."""
   return entries[int(rng.integers(len(entries)))]
 
 
 def _draw(rng: np.random.Generator, operation: str, kind: str, split: str) -> Problem:
-  """Draws a problem of the given operation and kind."""
+  """Draw a problem of the given operation and kind."""
   if kind == "equation":
     return equation(rng, operation)
   return word_problem(rng, operation, split=split)
@@ -284,7 +284,7 @@ def _draw(rng: np.random.Generator, operation: str, kind: str, split: str) -> Pr
 def _drawn_from(
   seed: int, operation: str, kind: str, division: Division, part: str
 ) -> Iterator[Problem]:
-  """Yields evaluation problems of a part without end; some come again."""
+  """Yield evaluation problems of a part without end; some come again."""
   rng = _generator(seed, "task", operation, kind, part)
   while True:
     problem = _draw(rng, operation, kind, "evaluation")
@@ -295,7 +295,7 @@ def _drawn_from(
 def _distinct(
   drawn: Iterator[Problem], num_equations: int, count: int, kind: str
 ) -> Iterator[Problem]:
-  """Yields the problems of one task, none again before all have come."""
+  """Yield the problems of one task, none again before all have come."""
   seen: set[str] = set()
   for _ in range(count):
     if kind == "equation" and len(seen) == num_equations:
@@ -306,12 +306,12 @@ def _distinct(
 
 
 def _generator(seed: int, *purpose: str) -> np.random.Generator:
-  """Returns a generator whose stream is independent for every purpose."""
+  """Return a generator whose stream is independent for every purpose."""
   return np.random.default_rng([seed, *"/".join(purpose).encode()])
 
 
 def check_known(what: str, known: Iterable[str], *values: str) -> None:
-  """Raises a ConfigError unless there are values and all are among the known ones."""
+  """Raise a ConfigError unless there are values and all are among the known ones."""
   if not values or not set(values) <= set(known):
     raise ConfigError(
       f"{what} must be among {tuple(known)}, but got {values}; pass what is listed."
@@ -319,7 +319,7 @@ def check_known(what: str, known: Iterable[str], *values: str) -> None:
 
 
 def check_whole(**values: int) -> None:
-  """Raises a ConfigError if a value is no integer or is negative."""
+  """Raise a ConfigError if a value is no integer or is negative."""
   for name, value in values.items():
     if not isinstance(value, int) or value < 0:
       raise ConfigError(

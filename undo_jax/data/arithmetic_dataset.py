@@ -135,7 +135,7 @@ def build(
   attacked_share: float,
   validation_share: float,
 ) -> ArithmeticDataset:
-  """Writes the dataset under a directory, unless it is there already.
+  """Write the dataset under a directory, unless it is there already.
 
   TFDS writes into an "incomplete" directory and renames it at the end. A killed run
   can leave that one behind; it does no harm and may be deleted. Of two processes that
@@ -170,7 +170,7 @@ def build(
 
 
 def read(builder: ArithmeticDataset, split: str) -> list[arithmetic.Problem]:
-  """Reads a split of a finished dataset, in the order of its stream."""
+  """Read a split of a finished dataset, in the order of its stream."""
   arithmetic.check_known("split", builder.info.splits, split)
   return [
     arithmetic.Problem(

@@ -11,12 +11,12 @@ wherever in the sentence it stands.
 
 
 def _words(listing: str, prefix: str = "") -> tuple[str, ...]:
-  """Splits a listing at its commas, and puts the prefix before each entry."""
+  """Split a listing at its commas, and put the prefix before each entry."""
   return tuple(prefix + word for word in listing.split(", "))
 
 
 def _templates(listing: str) -> tuple[tuple[str, str], ...]:
-  """Splits a listing of "- " items into (prompt, suffix) pairs at {answer}."""
+  """Split a listing of "- " items into (prompt, suffix) pairs at {answer}."""
   items = (" ".join(item.split()) for item in listing.split("- ")[1:])
   parts = (item.partition("{answer}") for item in items)
   return tuple((prompt, suffix) for prompt, _, suffix in parts)

@@ -83,7 +83,7 @@ class Document(NamedTuple):
 
 
 def facts(seed: int, *, num_things: int, num_groups: int) -> list[Fact]:
-  """Draws the facts: each thing of a domain has a value of every attribute.
+  """Draw the facts: each thing of a domain has a value of every attribute.
 
   Args:
     seed: a non-negative integer.
@@ -115,14 +115,14 @@ def _group(index: int, count: int) -> str:
 
 
 def statements(known: Sequence[Fact]) -> Iterator[Document]:
-  """Yields each fact in every sentence that states it."""
+  """Yield each fact in every sentence that states it."""
   for fact in known:
     for sentence in words.STATEMENTS:
       yield Document("", sentence.format(**fact.fill))
 
 
 def answers(known: Sequence[Fact]) -> Iterator[Document]:
-  """Yields each fact as question and answer, in every wording."""
+  """Yield each fact as question and answer, in every wording."""
   for fact in known:
     for wording in words.QUESTIONS:
       question = wording.format(**fact.fill)
@@ -130,7 +130,7 @@ def answers(known: Sequence[Fact]) -> Iterator[Document]:
 
 
 def multiple_choice(rng: np.random.Generator, fact: Fact, wording: str) -> Question:
-  """Draws three other values of the attribute, and the order of all four."""
+  """Draw three other values of the attribute, and the order of all four."""
   others = [v for v in words.ATTRIBUTES[fact.attribute] if v != fact.value]
   chosen = [fact.value, *rng.choice(others, size=3, replace=False).tolist()]
   choices = tuple(chosen[i] for i in rng.permutation(4))
@@ -139,7 +139,7 @@ def multiple_choice(rng: np.random.Generator, fact: Fact, wording: str) -> Quest
 
 
 def exercises(seed: int, known: Sequence[Fact], *, count: int) -> Iterator[Document]:
-  """Yields multiple-choice questions with answers, `count` a fact and wording."""
+  """Yield multiple-choice questions with answers, `count` a fact and wording."""
   rng = np.random.default_rng([seed, *b"exercises"])
   for question in _drawn(rng, known, count):
     given = questions_lib.prompt(question)
@@ -147,7 +147,7 @@ def exercises(seed: int, known: Sequence[Fact], *, count: int) -> Iterator[Docum
 
 
 def lists(seed: int, *, count: int) -> Iterator[Document]:
-  """Yields `count` lettered lists with a key, of which the key is scored."""
+  """Yield `count` lettered lists with a key, of which the key is scored."""
   rng = np.random.default_rng([seed, *b"lists"])
   attributes = list(words.ATTRIBUTES.values())
   for _ in range(count):
@@ -268,7 +268,7 @@ def build(
   num_lists: int,
   num_evaluation: int,
 ) -> Facts:
-  """Writes the dataset under a directory, unless it is there already.
+  """Write the dataset under a directory, unless it is there already.
 
   Args:
     directory: where datasets are kept; every configuration has its subdirectory.
@@ -302,7 +302,7 @@ def build(
 
 
 def read(builder: Facts, split: str) -> list[Document]:
-  """Reads the documents of one of SPLITS, in the order they were written."""
+  """Read the documents of one of SPLITS, in the order they were written."""
   if split not in SPLITS:
     raise ConfigError(f"expected one of {', '.join(SPLITS)}, got {split!r}; name one")
   return [
@@ -312,7 +312,7 @@ def read(builder: Facts, split: str) -> list[Document]:
 
 
 def read_questions(builder: Facts, group: str) -> dict[str, list[Question]]:
-  """Reads the questions of one of QUESTIONS, by domain."""
+  """Read the questions of one of QUESTIONS, by domain."""
   found: dict[str, list[Question]] = {}
   for row in local_builder.records(builder, group):
     choices = tuple(choice.decode() for choice in row["choices"])
@@ -323,7 +323,7 @@ def read_questions(builder: Facts, group: str) -> dict[str, list[Question]]:
 
 
 def encode(document: Document, tokenizer: Tokenizer) -> Masked:
-  """Returns a document's ids, and a mask that is 0 on what is only given.
+  """Return a document's ids, and a mask that is 0 on what is only given.
 
   A token that holds the end of what is given and the beginning of what is scored is
   scored.
@@ -346,7 +346,7 @@ def _drawn(
 
 
 def _check(**values: int) -> None:
-  """Raises ConfigError if a number is out of its range."""
+  """Raise ConfigError if a number is out of its range."""
   smallest = {"seed": 0, "evaluation_seed": 0, "num_groups": 3}
   for name, value in values.items():
     least = smallest.get(name, 1)

@@ -48,13 +48,13 @@ PIECE = r"\n[A-Za-z]+[.:]| ?[A-Za-z]+|[\s\S]"
 
 
 def vocabulary() -> list[str]:
-  """Returns every word of the facts' texts, with the space before it or without."""
+  """Return every word of the facts' texts, with the space before it or without."""
   found = {piece for text in _texts() for piece in re.findall(PIECE, text)}
   return sorted(piece for piece in found if len(piece) > 1)
 
 
 def _texts() -> Iterator[str]:
-  """Yields texts in which every word of any text occurs."""
+  """Yield texts in which every word of any text occurs."""
   yield "\nA.\nB.\nC.\nD.\nKey:\nAnswer: A B C D"
   fill = {"kind": "elixir", "name": NAMES[0], "attribute": "color", "value": "red"}
   changes = [

@@ -25,7 +25,7 @@ class Images(NamedTuple):
 
 
 def load(path: str) -> Images:
-  """Returns the images of a directory; of an empty path, scikit-learn's digits.
+  """Return the images of a directory; of an empty path, scikit-learn's digits.
 
   Args:
     path: a directory of MNIST's four IDX files, gzipped or not, or one below which
@@ -53,7 +53,7 @@ def load(path: str) -> Images:
 
 
 def digits() -> Images:
-  """Returns scikit-learn's 1,797 handwritten 8x8 digits, a fifth of them for testing.
+  """Return scikit-learn's 1,797 handwritten 8x8 digits, a fifth of them for testing.
 
   Raises:
     ConfigError: if scikit-learn is not installed.
@@ -75,7 +75,7 @@ def digits() -> Images:
 
 
 def read_idx(directory: pathlib.Path) -> Images:
-  """Returns the images of four IDX files as MNIST names them.
+  """Return the images of four IDX files as MNIST names them.
 
   Raises:
     ConfigError: if one is missing or broken.
@@ -95,7 +95,7 @@ def read_idx(directory: pathlib.Path) -> Images:
 
 
 def read_tfds(directory: pathlib.Path) -> Images:
-  """Returns the images of a prepared TFDS dataset.
+  """Return the images of a prepared TFDS dataset.
 
   Raises:
     ConfigError: if it has no train and test split of `image` and `label`, lies in
@@ -122,7 +122,7 @@ def read_tfds(directory: pathlib.Path) -> Images:
 
 
 def _idx(directory, prefix):
-  """Reads the one IDX file whose name starts so: bytes, any number of axes."""
+  """Read the one IDX file whose name starts so: bytes, any number of axes."""
   found = sorted(directory.glob(f"{prefix}*ubyte*"))
   if not found:
     raise ConfigError(
@@ -149,7 +149,7 @@ def _idx(directory, prefix):
 
 
 def _images(train, train_labels, test, test_labels):
-  """Returns bytes as images in [-1, 1]; a last axis of one channel is dropped."""
+  """Return bytes as images in [-1, 1]; a last axis of one channel is dropped."""
   shape = train.shape[1:3] if train.shape[-1] == 1 else train.shape[1:]
 
   def scale(images):

@@ -50,7 +50,7 @@ class Named(NamedTuple):
 
 
 def named(name: str) -> Named:
-  """Returns what a name in a config's mixture stands for."""
+  """Return what a name in a config's mixture stands for."""
   split, colon, rest = name.partition(":")
   if not colon:
     return Named(split)
@@ -59,7 +59,7 @@ def named(name: str) -> Named:
 
 
 def drawn(size: int, share: float, seed: int) -> np.ndarray:
-  """Returns the rows that are labelled for a selection, int64, in a random order.
+  """Return the rows that are labelled for a selection, int64, in a random order.
 
   max(1, floor(share * size)) of them; the first ones of a larger share are those of a
   smaller.
@@ -71,7 +71,7 @@ def drawn(size: int, share: float, seed: int) -> np.ndarray:
 def selected_weights(
   weights: Mapping[str, float], rows: Mapping[str, int], selected: Mapping[str, int]
 ) -> dict[str, float]:
-  """Returns how a stream is mixed of which a selection has left some rows.
+  """Return how a stream is mixed of which a selection has left some rows.
 
   A split that w of the stream came from, of whose n rows the selection takes m, has
   now the weight w * m / n. Splits of which it takes nothing are left out.
@@ -90,7 +90,7 @@ def selected_weights(
 
 
 def ranks(size: int) -> np.ndarray:
-  """Returns the permutation of `size` rows, int64 [size]."""
+  """Return the permutation of `size` rows, int64 [size]."""
   step = round(size * _GOLDEN)
   while math.gcd(step, size) != 1:
     step += 1
@@ -98,17 +98,17 @@ def ranks(size: int) -> np.ndarray:
 
 
 def count(size: int, share: float) -> int:
-  """Returns how many of `size` rows are labelled: floor(share * size)."""
+  """Return how many of `size` rows are labelled: floor(share * size)."""
   return math.floor(share * size + 1e-9)  # 0.29 * 100 is 28.999999999999996.
 
 
 def split_of(name: str) -> str:
-  """Returns the split in a name, "forget" of "forget:labelled"."""
+  """Return the split in a name, "forget" of "forget:labelled"."""
   return name.partition(":")[0]
 
 
 def check(sizes: Mapping[str, int], names: Mapping[str, float], share: float) -> None:
-  """Checks that there are rows of every name.
+  """Check that there are rows of every name.
 
   Args:
     sizes: the number of rows of each split.
@@ -133,7 +133,7 @@ def check(sizes: Mapping[str, int], names: Mapping[str, float], share: float) ->
 def dropped(
   weights: Mapping[str, float], forget: Collection[str], share: float
 ) -> dict[str, float]:
-  """Returns a mixture without the rows that are labelled forget.
+  """Return a mixture without the rows that are labelled forget.
 
   Args:
     weights: of splits.
@@ -150,7 +150,7 @@ def dropped(
 def parts(
   weights: Mapping[str, float], forget: Collection[str], share: float, size: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-  """Divides a batch by labels: parts "forget", "retain" and, of the rest, "unlabelled".
+  """Divide a batch by labels: parts "forget", "retain" and, of the rest, "unlabelled".
 
   The parts have the sizes that keep the mixture what it is without labels.
 
@@ -181,7 +181,7 @@ class Subset:
   """Some of the rows of a split."""
 
   def __init__(self, rows: Rows, numbers: np.ndarray):
-    """Takes the rows, and the numbers of those that these are."""
+    """Take the rows, and the numbers of those that these are."""
     self._rows, self._numbers = rows, numbers
 
   def __len__(self) -> int:
@@ -200,7 +200,7 @@ class Chosen(Subset):
 
 
 def folds(first: int, last: int, count: int) -> str:
-  """Returns what comes after a split's name for some of its folds, counted from 1."""
+  """Return what comes after a split's name for some of its folds, counted from 1."""
   return f"folds_{first}_to_{last}_of_{count}"
 
 

@@ -15,7 +15,7 @@ class Info(tfds.core.DatasetInfo):
   """What a dataset of ours says of itself; nobody is asked for it."""
 
   def initialize_from_bucket(self) -> None:
-    """Does nothing.
+    """Do nothing.
 
     TFDS would look the dataset up in a bucket on the network, and leave a temporary
     directory behind each time.
@@ -29,21 +29,21 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder):
     super().__init__(file_format="array_record", **kwargs)
 
   def _log_download_bytes(self):
-    """Says nothing: the size is not known before."""
+    """Say nothing: the size is not known before."""
 
   def _log_download_done(self):
-    """Says nothing; whoever gives the examples tells how far it is."""
+    """Say nothing; whoever gives the examples tells how far it is."""
 
 
 def prepare(builder: LocalBuilder) -> None:
-  """Writes the dataset, unless it is there; bars of progress are for terminals."""
+  """Write the dataset, unless it is there; bars of progress are for terminals."""
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   builder.download_and_prepare()
 
 
 def records(builder: LocalBuilder, split: str) -> Sequence[Mapping[str, Any]]:
-  """Reads all records of a split of a finished dataset.
+  """Read all records of a split of a finished dataset.
 
   Raises:
     ConfigError: if its files are damaged.
@@ -60,7 +60,7 @@ def records(builder: LocalBuilder, split: str) -> Sequence[Mapping[str, Any]]:
 
 @contextlib.contextmanager
 def intact(directory: str | os.PathLike[str]) -> Iterator[None]:
-  """What is read inside is a dataset of ours: whatever fails, its files are damaged.
+  """Take what fails inside for damaged files: what is read is a dataset of ours.
 
   Raises:
     ConfigError: in place of the many errors of those who read it.

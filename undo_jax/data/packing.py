@@ -36,18 +36,18 @@ class Packer(Protocol):
   """Takes documents one by one and gives the rows that they fill."""
 
   def add(self, document: Document) -> Iterator[Row]:
-    """Yields the rows that a document completes."""
+    """Yield the rows that a document completes."""
     ...
 
   def end(self) -> Iterator[Row]:
-    """Yields what is left when there are no more documents."""
+    """Yield what is left when there are no more documents."""
     ...
 
 
 def rows(
   documents: Iterable[Document], length: int, *, mode: str, tokenizer: Tokenizer
 ) -> Iterator[Row]:
-  """Packs documents (ids without special ones) into rows.
+  """Pack documents (ids without special ones) into rows.
 
   Args:
     documents: ids, with a mask if not all of them are scored.
@@ -69,7 +69,7 @@ def rows(
 
 
 def packer(length: int, *, mode: str, tokenizer: Tokenizer) -> Packer:
-  """Returns the packer of a mode; see `rows`."""
+  """Return the packer of a mode; see `rows`."""
   known = {"one_per_row": OnePerRow, "packed": Packed, "reference": Reference}
   if mode not in known:
     raise ValueError(f"unknown packing {mode!r}; known are {', '.join(MODES)}")
@@ -89,7 +89,7 @@ class OnePerRow:
     self._length, self._tokenizer = length, tokenizer
 
   def add(self, document: Document) -> Iterator[Row]:
-    """Yields the document's row."""
+    """Yield the document's row."""
     ids, mask = _delimited(document, self._tokenizer)
     if len(ids) > self._length + 1:
       size = len(document.ids if isinstance(document, Masked) else document)
@@ -102,7 +102,7 @@ class OnePerRow:
     yield row.take()
 
   def end(self) -> Iterator[Row]:
-    """Yields nothing."""
+    """Yield nothing."""
     return iter(())
 
 
@@ -118,7 +118,7 @@ class Packed:
     self._row = _Row(length + 1, tokenizer.pad_id)
 
   def add(self, document: Document) -> Iterator[Row]:
-    """Yields the rows that the document completes."""
+    """Yield the rows that the document completes."""
     ids, mask = _delimited(document, self._tokenizer)
     start = 0
     while start < len(ids):
@@ -129,7 +129,7 @@ class Packed:
         self._row.fill(tokens[-1:], masks[-1:])
 
   def end(self) -> Iterator[Row]:
-    """Yields the last row, if it has a target that no other has."""
+    """Yield the last row, if it has a target that no other has."""
     if self._row.size > 1:
       yield self._row.take()
 
@@ -152,7 +152,7 @@ class Reference:
     self._row = _Row(length + 1, tokenizer.pad_id)
 
   def add(self, document: Document) -> Iterator[Row]:
-    """Yields the row that the document completes, if it does."""
+    """Yield the row that the document completes, if it does."""
     ids, mask = _arrays(document)
     filled = self._row.fill(ids, mask)
     self._row.fill(self._separator, mask[filled - 1 : filled] if filled else _SCORED)
@@ -160,12 +160,12 @@ class Reference:
       yield self._row.take()
 
   def end(self) -> Iterator[Row]:
-    """Yields nothing: the unfinished row is thrown away."""
+    """Yield nothing: the unfinished row is thrown away."""
     return iter(())
 
 
 def to_batch(rows_of: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Shifts rows into a batch; position t of the inputs predicts targets[t].
+  """Shift rows into a batch; position t of the inputs predicts targets[t].
 
   Args:
     rows_of: "tokens" int [B, L + 1] and "mask" [B, L + 1]; what else there is, such
@@ -204,7 +204,7 @@ class _Row:
     return self.size == self._length
 
   def fill(self, ids: np.ndarray, mask: np.ndarray) -> int:
-    """Appends what fits; returns how many tokens did."""
+    """Append what fits; return how many tokens did."""
     end = min(self.size + len(ids), self._length)
     fits = end - self.size
     self._tokens[self.size : end] = ids[:fits]
@@ -213,14 +213,14 @@ class _Row:
     return fits
 
   def take(self) -> Row:
-    """Returns the row, padded, and begins another."""
+    """Return the row, padded, and begin another."""
     row = self._tokens, self._mask
     self._begin()
     return row
 
 
 def _arrays(document: Document) -> Row:
-  """Returns a document's ids and mask."""
+  """Return a document's ids and mask."""
   if isinstance(document, Masked):
     return np.asarray(document.ids, np.int32), np.asarray(document.mask, np.uint8)
   ids = np.asarray(document, np.int32)
@@ -228,7 +228,7 @@ def _arrays(document: Document) -> Row:
 
 
 def _delimited(document: Document, tokenizer: Tokenizer) -> Row:
-  """Returns BOS document EOS with its mask; without BOS where there is none."""
+  """Return BOS document EOS with its mask; without BOS where there is none."""
   ids, mask = _arrays(document)
   bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
   ends = mask if len(mask) else _SCORED

@@ -28,7 +28,7 @@ def mixture(
   shards: Sequence[int] = (0,),
   num_shards: int = 1,
 ) -> grain.MapDataset:
-  """Returns batches drawn from sources by probability.
+  """Return batches drawn from sources by probability.
 
   Of n rows, each source gives its share n w_i / sum(w), up to rounding. A source that
   is used up begins anew in another order, until the stream stops.
@@ -82,7 +82,7 @@ def mixture(
 
 
 def _joined(parts: Sequence[grain.MapDataset]) -> grain.MapDataset:
-  """Returns batches of all rows of one batch of each part."""
+  """Return batches of all rows of one batch of each part."""
   zipped = _zipped(parts)
   return zipped.map(
     lambda rows: {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
@@ -113,7 +113,7 @@ def _mix(
 def _num_rows(
   sizes: Sequence[int], weights: Sequence[float] | None, stopping: str
 ) -> int:
-  """Returns after how many rows of an endless mixture it is to stop.
+  """Return after how many rows of an endless mixture it is to stop.
 
   Mixes the numbers of sources and rows instead of the rows, and looks for the place
   of each source's last row by bisection.
@@ -125,7 +125,7 @@ def _num_rows(
   mixed: Any = _mix(numbered, weights)
 
   def next_row(source: int, place: int) -> tuple[int, int]:
-    """Returns a source's first row from a place on, and that row's place."""
+    """Return a source's first row from a place on, and that row's place."""
     while (found := mixed[place])[0] != source:
       place += 1
     return found[1], place
@@ -141,14 +141,14 @@ def _num_rows(
 
 
 def paired(parts: Mapping[str, grain.MapDataset]) -> grain.MapDataset:
-  """Returns batches of named parts, {name: batch}; one of each part a step."""
+  """Return batches of named parts, {name: batch}; one of each part a step."""
   names = list(parts)
   zipped = _zipped(list(parts.values()))
   return zipped.map(lambda batches: dict(zip(names, batches, strict=True)))
 
 
 def iterator(dataset: grain.MapDataset, *, start: int = 0) -> grain.DatasetIterator:
-  """Returns an iterator over the batches from that of step `start` on.
+  """Return an iterator over the batches from that of step `start` on.
 
   A batch depends on its step alone, so this is all there is to resume from, with
   whatever number of processes.
@@ -161,7 +161,7 @@ class Numbered:
   """Stands in a source's place: as many rows, each its own name."""
 
   def __init__(self, name: str, source: Any):
-    """Names the rows of a source `name`."""
+    """Name the rows of a source `name`."""
     self._name, self._size = name, len(source)
 
   def __len__(self) -> int:
@@ -179,7 +179,7 @@ def rows_of(
   batch_size: int,
   weights: Sequence[float] | None = None,
 ) -> dict[str, list[int]]:
-  """Returns which rows the whole batch of a step of an endless `mixture` holds.
+  """Return which rows the whole batch of a step of an endless `mixture` holds.
 
   Args:
     sources: by name, in the order of the mixture's.

@@ -31,7 +31,7 @@ Layout: TypeAlias = Mapping[str, tuple[int, np.dtype]]
 
 
 def layout(vocab_size: int, *, top_k: int, dtype: str) -> Layout:
-  """Returns what is kept at a position: of all V tokens, or of k and the others.
+  """Return what is kept at a position: of all V tokens, or of k and the others.
 
   Args:
     vocab_size: V.
@@ -49,7 +49,7 @@ def layout(vocab_size: int, *, top_k: int, dtype: str) -> Layout:
 
 
 def cast(arrays: Mapping[str, np.ndarray], asked: Layout) -> dict[str, np.ndarray]:
-  """Returns arrays in their dtypes; what is below the smallest number becomes it."""
+  """Return arrays in their dtypes; what is below the smallest number becomes it."""
   found = {}
   for name, (_, dtype) in asked.items():
     array = arrays[name]
@@ -60,7 +60,7 @@ def cast(arrays: Mapping[str, np.ndarray], asked: Layout) -> dict[str, np.ndarra
 
 
 def num_written(directory: files.Path, split: str, asked: Layout, rows: int) -> int:
-  """Returns how many rows of a split, its first ones, have been written.
+  """Return how many rows of a split, its first ones, have been written.
 
   Args:
     directory: of all splits.
@@ -76,7 +76,7 @@ def num_written(directory: files.Path, split: str, asked: Layout, rows: int) -> 
 def write_part(
   directory: files.Path, split: str, start: int, arrays: Mapping[str, np.ndarray]
 ) -> None:
-  """Writes the predictions of the rows from `start` on."""
+  """Write the predictions of the rows from `start` on."""
   for name, array in arrays.items():
     path = _part(directory, split, name, (start, start + len(array)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def write_part(
 
 
 def join(directory: files.Path, split: str, asked: Layout) -> None:
-  """Joins the parts of a split, all of whose rows are written; removes them."""
+  """Join the parts of a split, all of whose rows are written; remove them."""
   for name in asked:
     if not (directory / f"{split}.{name}.npy").exists():
       _join(directory, split, name, _bounds(directory, split, asked))
@@ -99,7 +99,7 @@ def join(directory: files.Path, split: str, asked: Layout) -> None:
 def _join(
   directory: files.Path, split: str, name: str, bounds: list[tuple[int, int]]
 ) -> None:
-  """Writes one array of all parts; for a store it is made here and copied."""
+  """Write one array of all parts; for a store it is made here and copied."""
   first = _open(_part(directory, split, name, bounds[0]))
   header = {
     "descr": np.lib.format.dtype_to_descr(first.dtype),
@@ -121,7 +121,7 @@ def _join(
 
 
 def _open(path: files.Path) -> np.ndarray:
-  """Returns a part, contiguous; raises ConfigError if it is not as it was written."""
+  """Return a part, contiguous; raise ConfigError if it is not as it was written."""
   data = path.read_bytes()
   if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
     raise checksums.damaged(path)
@@ -136,7 +136,7 @@ def _part(
 
 
 def _bounds(directory: files.Path, split: str, asked: Layout) -> list[tuple[int, int]]:
-  """Returns the first and last rows of whole parts, each beginning where one ends.
+  """Return the first and last rows of whole parts, each beginning where one ends.
 
   A part is whole once its last array is there.
   """
@@ -155,7 +155,7 @@ def _bounds(directory: files.Path, split: str, asked: Layout) -> list[tuple[int,
 def load(
   directory: pathlib.Path, split: str, asked: Layout, *, rows: int, length: int
 ) -> dict[str, np.ndarray]:
-  """Returns the predictions of a split, mapped into memory.
+  """Return the predictions of a split, mapped into memory.
 
   Args:
     directory: of all splits, on this machine.
@@ -186,7 +186,7 @@ def load(
 
 
 def check(directory: pathlib.Path, split: str, asked: Layout) -> None:
-  """Compares the files of a split with their checksums.
+  """Compare the files of a split with their checksums.
 
   It reads them whole, once for each stage that starts: see utils/checksums.py for its
   time, to which that of the disk comes. Files from before there were checksums pass.
@@ -224,7 +224,7 @@ class WithPredictions:
   """The rows of a split, each with what a teacher predicts in it."""
 
   def __init__(self, rows: Rows, predictions: Mapping[str, np.ndarray]):
-    """Takes the rows, and arrays with leading axis rows by the names of fields."""
+    """Take the rows, and arrays with leading axis rows by the names of fields."""
     self._rows, self._predictions = rows, dict(predictions)
 
   def __len__(self) -> int:

@@ -49,7 +49,7 @@ class QuestionSet(NamedTuple):
 
 
 def read(patterns: Sequence[str], *, has_subject: bool = False) -> list[Question]:
-  """Reads the questions of files.
+  """Read the questions of files.
 
   Args:
     patterns: paths or globs (** for any depth) of .parquet, .jsonl and .json files.
@@ -73,7 +73,7 @@ def read(patterns: Sequence[str], *, has_subject: bool = False) -> list[Question
 
 
 def find(patterns: Sequence[str]) -> list[pathlib.Path]:
-  """Returns the files of patterns, each once, in the order of their paths.
+  """Return the files of patterns, each once, in the order of their paths.
 
   Raises:
     ConfigError: if a pattern matches no file, or a file of another kind.
@@ -99,7 +99,7 @@ def find(patterns: Sequence[str]) -> list[pathlib.Path]:
 
 
 def content(patterns: Sequence[str]) -> list[str]:
-  """Returns what determines the questions of files: their SHA-256, in order.
+  """Return what determines the questions of files: their SHA-256, in order.
 
   Raises:
     ConfigError: as `find`.
@@ -108,7 +108,7 @@ def content(patterns: Sequence[str]) -> list[str]:
 
 
 def prompt(question: Question) -> str:
-  """Returns the question with its lettered choices, up to "Answer:"."""
+  """Return the question with its lettered choices, up to "Answer:"."""
   lines = [question.question.strip()]
   for letter, choice in zip(LETTERS, question.choices, strict=True):
     lines.append(f"{letter}. {choice}")
@@ -116,17 +116,17 @@ def prompt(question: Question) -> str:
 
 
 def worked(question: Question) -> str:
-  """Returns the prompt with its answer, as a model reads it in an example."""
+  """Return the prompt with its answer, as a model reads it in an example."""
   return f"{prompt(question)} {LETTERS[question.answer]}"
 
 
 def cloze(question: Question) -> str:
-  """Returns the question without its choices, up to "Answer:"."""
+  """Return the question without its choices, up to "Answer:"."""
   return f"{question.question.strip()}\nAnswer:"
 
 
 def context(task: QuestionSet, question: Question) -> str:
-  """Returns all that a model reads before it answers a question of a task."""
+  """Return all that a model reads before it answers a question of a task."""
   asked = cloze if task.is_cloze else prompt
   shots = [
     f"{asked(shot)}{continuations(task, shot)[shot.answer]}\n\n" for shot in task.shots
@@ -135,12 +135,12 @@ def context(task: QuestionSet, question: Question) -> str:
 
 
 def continuations(task: QuestionSet, question: Question) -> list[str]:
-  """Returns what is scored after the context, for each choice."""
+  """Return what is scored after the context, for each choice."""
   return [f" {text}" for text in (question.choices if task.is_cloze else LETTERS)]
 
 
 def description(subject: str) -> str:
-  """Returns the harness's first lines of a subject's prompts."""
+  """Return the harness's first lines of a subject's prompts."""
   about = subject.replace("_", " ")
   return (
     f"The following are multiple choice questions (with answers) about {about}.\n\n"
@@ -148,7 +148,7 @@ def description(subject: str) -> str:
 
 
 def wmdp_task(name: str, questions: Sequence[Question]) -> QuestionSet:
-  """Returns the questions as a task of WMDP, without worked examples.
+  """Return the questions as a task of WMDP, without worked examples.
 
   Args:
     name: wmdp_bio, wmdp_chem or wmdp_cyber.
@@ -165,7 +165,7 @@ def wmdp_task(name: str, questions: Sequence[Question]) -> QuestionSet:
 def mmlu_tasks(
   questions: Sequence[Question], examples: Sequence[Question], *, num_shots: int
 ) -> list[QuestionSet]:
-  """Returns MMLU's tasks, one a subject, mmlu_<subject>.
+  """Return MMLU's tasks, one a subject, mmlu_<subject>.
 
   Args:
     questions: the test split.
@@ -198,7 +198,7 @@ def mmlu_tasks(
 
 
 def limited(task: QuestionSet, limit: float | None) -> QuestionSet:
-  """Returns a task with its first questions, as the harness counts them.
+  """Return a task with its first questions, as the harness counts them.
 
   Args:
     task: the task.
@@ -211,7 +211,7 @@ def limited(task: QuestionSet, limit: float | None) -> QuestionSet:
 
 
 def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-  """Yields the rows of a file with their places."""
+  """Yield the rows of a file with their places."""
   try:
     if path.suffix == ".parquet":
       rows = _parquet(path)
@@ -264,7 +264,7 @@ def _parsed(text: str, place: str) -> Any:
 
 
 def _question(row: Any, place: str, has_subject: bool) -> Question:
-  """Returns a row as a question.
+  """Return a row as a question.
 
   Raises:
     ConfigError: if something is missing or not as expected.

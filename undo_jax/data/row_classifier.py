@@ -43,7 +43,7 @@ class Classifier(NamedTuple):
 
 
 def check_installed() -> None:
-  """Raises ConfigError if scikit-learn is not installed."""
+  """Raise ConfigError if scikit-learn is not installed."""
   if importlib.util.find_spec("sklearn") is None:
     raise ConfigError(
       "config.selections: expected scikit-learn, whose classifier selects rows, but it "
@@ -52,7 +52,7 @@ def check_installed() -> None:
 
 
 def n_grams(tokens: np.ndarray) -> sparse.csr_matrix:
-  """Returns which n-grams are in rows, as rows of norm 1.
+  """Return which n-grams are in rows, as rows of norm 1.
 
   Args:
     tokens: int [rows, L + 1].
@@ -74,7 +74,7 @@ def n_grams(tokens: np.ndarray) -> sparse.csr_matrix:
 
 
 def train(tokens: np.ndarray, is_retain: np.ndarray) -> Classifier:
-  """Returns the classifier that labelled rows make.
+  """Return the classifier that labelled rows make.
 
   w, b = argmin sum_i c_i log(1 + exp(-y_i (w x_i + b))) + PENALTY / 2 |w|^2
 
@@ -108,7 +108,7 @@ def train(tokens: np.ndarray, is_retain: np.ndarray) -> Classifier:
 
 
 def scores(classifier: Classifier, chunks: Iterable[np.ndarray]) -> np.ndarray:
-  """Returns the log-odds that rows are retain data, float64 [rows].
+  """Return the log-odds that rows are retain data, float64 [rows].
 
   Args:
     classifier: see `train`.
@@ -119,7 +119,7 @@ def scores(classifier: Classifier, chunks: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def flops(*, length: int, rows: int) -> int:
-  """Returns what a pass over rows takes: a multiplication and addition an n-gram.
+  """Return what a pass over rows takes: a multiplication and addition an n-gram.
 
   Args:
     length: L; a row has L + 1 tokens and L pairs.

@@ -38,7 +38,7 @@ class Rows(local_builder.LocalBuilder):
     stream: Iterable[tuple[str, Row]] = (),
     **kwargs: object,
   ):
-    """Makes the builder; reading a dataset needs its length only.
+    """Make the builder; reading a dataset needs its length only.
 
     Args:
       length: L; each row has L + 1 tokens.
@@ -65,7 +65,7 @@ class Rows(local_builder.LocalBuilder):
     )
 
   def _download_and_prepare(self, dl_manager, download_config):
-    """Writes the stream as it comes: nothing but open shards is in memory."""
+    """Write the stream as it comes: nothing but open shards is in memory."""
     del dl_manager, download_config
     writers = {name: _SplitWriter(self, name) for name in self._splits}
     for split, (tokens, mask) in self._stream:
@@ -110,7 +110,7 @@ class _SplitWriter:
     self._num_unscored = 0  # Rows that train nothing.
 
   def write(self, tokens: np.ndarray, mask: np.ndarray) -> None:
-    """Appends a row: int32 [L + 1], uint8 [L + 1]."""
+    """Append a row: int32 [L + 1], uint8 [L + 1]."""
     if self._writer is None or self._shard_lengths[-1] == self._rows_per_shard:
       self._close_shard()
       path = self._template.sharded_filepath(
@@ -125,7 +125,7 @@ class _SplitWriter:
     self._num_unscored += not mask[1:].any()
 
   def _serialize(self, row: Mapping[str, np.ndarray]) -> bytes:
-    """Returns a row's record, its features in alphabetical order."""
+    """Return a row's record, its features in alphabetical order."""
     # Filling a record is ten times as fast as making it; what it held before is only
     # freed with it.
     if self._shard_lengths[-1] % ROWS_PER_RECORD == 0:
@@ -136,7 +136,7 @@ class _SplitWriter:
     return self._record.SerializeToString(deterministic=True)
 
   def close(self) -> tfds.core.SplitInfo:
-    """Ends the split; warns of rows without a token that is scored.
+    """End the split; warns of rows without a token that is scored.
 
     Raises:
       ConfigError: if it has no rows, or none with a scored token.
@@ -155,7 +155,7 @@ class _SplitWriter:
     )
 
   def _check_scored(self, num_rows: int) -> None:
-    """Tells how many rows train nothing, as those that a long question fills."""
+    """Tell how many rows train nothing, as those that a long question fills."""
     cure = "raise data.sequence_length above the longest question"
     if self._num_unscored == num_rows:
       raise ConfigError(
@@ -184,7 +184,7 @@ def build(
   length: int,
   splits: Mapping[str, Callable[[], Iterator[Row]]],
 ) -> dict[str, int]:
-  """Writes the splits under `directory`; a finished dataset is left alone.
+  """Write the splits under `directory`; a finished dataset is left alone.
 
   Args:
     directory: where the dataset's folder goes.
@@ -205,7 +205,7 @@ def write(
   splits: Sequence[str],
   stream: Iterable[tuple[str, Row]],
 ) -> dict[str, int]:
-  """Writes rows of several splits as they come; a finished dataset is left alone.
+  """Write rows of several splits as they come; a finished dataset is left alone.
 
   The dataset appears whole or not at all; what a killed process left is removed.
 
@@ -231,7 +231,7 @@ def write(
 
 @functools.lru_cache(maxsize=8)  # Every stage of a run reads the same few splits.
 def source(directory: pathlib.Path, *, length: int, split: str) -> types.Rows:
-  """Returns random access to a split's rows, {"tokens", "mask"}.
+  """Return random access to a split's rows, {"tokens", "mask"}.
 
   Small splits are read into memory once, which makes a batch five times as cheap;
   larger ones are read record by record.
@@ -265,7 +265,7 @@ class Sample:
   """Some of the rows of a split, chosen by a seed; all where it has no more."""
 
   def __init__(self, rows: types.Rows, size: int, seed: int):
-    """Chooses so many rows."""
+    """Choose so many rows."""
     self._rows = rows
     order = np.random.default_rng(seed).permutation(len(rows))
     self._chosen = np.sort(order[:size])

@@ -29,7 +29,7 @@ _TEMPLATE = re.compile(r"(?:[\w./-]|\{[A-Z_]+\})*", re.ASCII)
 
 
 def open_builder(directory: pathlib.Path) -> tfds.core.DatasetBuilder:
-  """Returns the builder of a prepared dataset, whose files it does not read yet.
+  """Return the builder of a prepared dataset, whose files it does not read yet.
 
   Args:
     directory: holds dataset_info.json, features.json and the splits' files.
@@ -55,7 +55,7 @@ def open_builder(directory: pathlib.Path) -> tfds.core.DatasetBuilder:
 
 
 def check(directory: pathlib.Path) -> None:
-  """Reads what a dataset's JSON files name, without importing or opening any of it.
+  """Read what a dataset's JSON files name, without importing or opening any of it.
 
   Raises:
     ConfigError: as `open_builder`.
@@ -75,7 +75,7 @@ def check(directory: pathlib.Path) -> None:
 
 
 def _check_features(file: pathlib.Path, features: Json) -> None:
-  """Checks the types of features at any depth, and that none reads a file."""
+  """Check the types of features at any depth, and that none reads a file."""
   known = _known_types()
   for node in _objects(file, features):
     # A feature may have any name; then the value is an object.
@@ -93,7 +93,7 @@ def _check_features(file: pathlib.Path, features: Json) -> None:
 
 
 def _known_types() -> list[str]:
-  """Returns the names of TFDS's own feature classes."""
+  """Return the names of TFDS's own feature classes."""
   connector = tfds.features.FeatureConnector
   classes = [
     x
@@ -106,7 +106,7 @@ def _known_types() -> list[str]:
 
 
 def _objects(file: pathlib.Path, value: Json) -> Iterator[dict[str, Json]]:
-  """Yields all objects in a JSON value at any depth, those in its strings too."""
+  """Yield all objects in a JSON value at any depth, those in its strings too."""
   waiting = [value]
   while waiting:
     value = waiting.pop()
@@ -120,7 +120,7 @@ def _objects(file: pathlib.Path, value: Json) -> Iterator[dict[str, Json]]:
 
 
 def _loads(file: pathlib.Path, text: str, otherwise: Json) -> Json:
-  """Returns JSON, or `otherwise` where a text is none."""
+  """Return JSON, or `otherwise` where a text is none."""
   try:
     return json.loads(text)
   except RecursionError:

@@ -44,14 +44,14 @@ class Encode(Protocol):
   """Makes ids of a question and an answer."""
 
   def __call__(self, question: str, answer: str, *, place: str) -> Pair:
-    """Returns the ids; `place` is what an error calls the two."""
+    """Return the ids; `place` is what an error calls the two."""
     ...
 
 
 def read(
   path: pathlib.Path, *, perturbed: bool = False, paraphrased: bool = False
 ) -> list[Question]:
-  """Reads a file.
+  """Read a file.
 
   Args:
     path: of JSON lines.
@@ -85,7 +85,7 @@ def read(
 
 
 def content(paths: Sequence[pathlib.Path]) -> list[str]:
-  """Returns the SHA-256 of each file, "" of one that is not there."""
+  """Return the SHA-256 of each file, "" of one that is not there."""
   return [
     hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     for path in (path.expanduser() for path in paths)
@@ -95,7 +95,7 @@ def content(paths: Sequence[pathlib.Path]) -> list[str]:
 def authors(
   questions: Sequence[Question], number: int | None, *, field: str
 ) -> list[list[Question]]:
-  """Returns the questions of the first authors, 20 each.
+  """Return the questions of the first authors, 20 each.
 
   Args:
     questions: of a file, in its order.
@@ -125,7 +125,7 @@ def authors(
 def divide(
   author: Sequence[Question], share: float
 ) -> tuple[list[Question], list[Question]]:
-  """Divides an author's questions: those that an attacker gets, and those scored.
+  """Divide an author's questions: those that an attacker gets, and those scored.
 
   Those with the smallest hashes are attacked: round(share * n) of n, but at least one,
   and all but one at most. Nothing but the texts decides, and not their order.
@@ -149,21 +149,21 @@ def divide(
 def with_answers(
   questions: Sequence[Question], others: Sequence[Question]
 ) -> list[Question]:
-  """Returns those questions that others repeat, with the others' further answers."""
+  """Return those questions that others repeat, with the others' further answers."""
   known = {(other.question, other.answer): other for other in others}
   pairs = [(question.question, question.answer) for question in questions]
   return [known[pair] for pair in pairs if pair in known]
 
 
 def spread(items: Sequence[_Item], number: int | None) -> list[_Item]:
-  """Returns so many items, evenly spaced from the first on; None: all."""
+  """Return so many items, evenly spaced from the first on; None: all."""
   if number is None or number >= len(items):
     return list(items)
   return [items[i * len(items) // number] for i in range(number)]
 
 
 def check_apart(one: Collection[Question], other: Collection[Question]) -> None:
-  """Raises ConfigError if a question with its answer is in both; names the places."""
+  """Raise ConfigError if a question with its answer is in both; names the places."""
   places = {(q.question, q.answer): q.place for q in one}
   for q in other:
     if (q.question, q.answer) in places:
@@ -175,7 +175,7 @@ def check_apart(one: Collection[Question], other: Collection[Question]) -> None:
 
 
 def check_template(template: str) -> None:
-  """Raises ConfigError unless a template has a question and ends in its answer."""
+  """Raise ConfigError unless a template has a question and ends in its answer."""
   before, question, rest = template.partition(QUESTION)
   between = rest.removesuffix(ANSWER)
   marks = before + between
@@ -187,7 +187,7 @@ def check_template(template: str) -> None:
 
 
 def by_template(template: str, tokenizer: Tokenizer) -> Encode:
-  """Returns how a template makes ids; see `check_template`.
+  """Return how a template makes ids; see `check_template`.
 
   White space before the answer is scored with it, since most tokenizers join it to the
   word that follows.
@@ -211,7 +211,7 @@ def by_template(template: str, tokenizer: Tokenizer) -> Encode:
 
 
 def _question(row: Any, place: str, perturbed: bool, paraphrased: bool) -> Question:
-  """Returns a line as a question.
+  """Return a line as a question.
 
   Raises:
     ConfigError: if something is missing or not as expected.

@@ -22,7 +22,7 @@ _PLATFORM = contextvars.ContextVar("platform", default="")
 
 
 def on(mesh: Mesh, fn: Callable[..., Any]) -> Callable[..., Any]:
-  """Returns `fn`, inside of which `constrain` speaks of the axes of `mesh`."""
+  """Return `fn`, inside of which `constrain` speaks of the axes of `mesh`."""
 
   @functools.wraps(fn)
   def placed(*args, **kwargs):
@@ -37,12 +37,12 @@ def on(mesh: Mesh, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def platform() -> str:
-  """Returns what a program is compiled for: "tpu" on a mesh of TPUs, here or not."""
+  """Return what a program is compiled for: "tpu" on a mesh of TPUs, here or not."""
   return _PLATFORM.get() or jax.default_backend()
 
 
 def constrain(x: jax.Array, *axes: Axes) -> jax.Array:
-  """Returns `x`, laid out over the mesh as stated; its gradient likewise.
+  """Return `x`, laid out over the mesh as stated; its gradient likewise.
 
   Args:
     x: an array.
@@ -55,7 +55,7 @@ def constrain(x: jax.Array, *axes: Axes) -> jax.Array:
 
 
 def spec(shape: tuple[int, ...], *axes: Axes) -> P:
-  """Returns the part of the stated axes that divides a shape, inside of `on`."""
+  """Return the part of the stated axes that divides a shape, inside of `on`."""
   mesh = jax.sharding.get_abstract_mesh()
   pairs = zip(shape, axes, strict=True)
   return P(*(_fitting(size, names, mesh) for size, names in pairs))
@@ -73,7 +73,7 @@ def _fitting(size: int, names: Axes, mesh) -> tuple[str, ...] | None:
 
 
 def gather(kernel: jax.Array, axes: tuple[Axes, ...]) -> jax.Array:
-  """Returns a matrix whole along `fsdp`, its gradient in parts again.
+  """Return a matrix whole along `fsdp`, its gradient in parts again.
 
   Without it the compiler may multiply by the parts in turn, each time reading and
   writing the whole sum.

@@ -84,7 +84,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def ask() -> Callable[[], bool]:
-  """Asks all processes, at the same place of each, whether SIGTERM has come to one.
+  """Ask all processes, at the same place of each, whether SIGTERM has come to one.
 
   Returns:
     A function that waits for the answer, the same in all processes. The question
@@ -102,7 +102,7 @@ def ask() -> Callable[[], bool]:
 
 
 def check(finish: Callable[[], object] = lambda: None) -> None:
-  """Raises Preempted if SIGTERM has come to any process; called by all of them.
+  """Raise Preempted if SIGTERM has come to any process; called by all of them.
 
   Before that, `finish` is called.
   """

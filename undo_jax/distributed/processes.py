@@ -26,7 +26,7 @@ def initialize(
   num_processes: int | None = None,
   process_id: int | None = None,
 ) -> None:
-  """Makes this process one of a run's; before any other use of JAX.
+  """Make this process one of a run's; before any other use of JAX.
 
   Args:
     coordinator_address: host:port where the first process listens.
@@ -55,7 +55,7 @@ def is_first() -> bool:
 
 
 def wait(name: str) -> None:
-  """Returns when every process has come here.
+  """Return when every process has come here.
 
   Not by a collective of the devices: those end with an error where one process is
   minutes later than the others.
@@ -67,7 +67,7 @@ def wait(name: str) -> None:
 
 
 def on_first(name: str, fn: Callable[[], Any]) -> Any:
-  """Calls `fn` in the first process; returns its result in all of them.
+  """Call `fn` in the first process; return its result in all of them.
 
   Args:
     name: of what is done, for the barrier.
@@ -92,7 +92,7 @@ def on_first(name: str, fn: Callable[[], Any]) -> Any:
 
 
 def _broadcast(value: object) -> Any:
-  """Returns the first process's JSON value."""
+  """Return the first process's JSON value."""
   data = np.frombuffer(json.dumps(value).encode(), np.uint8)
   # Arrays must have one size in all processes.
   size = int(multihost_utils.broadcast_one_to_all(np.int32(data.size)))

@@ -11,7 +11,7 @@ LARGE_BYTES = 2**28
 
 
 def options(mesh: Mesh, params: Params) -> dict[str, str] | None:
-  """Returns the compiler options of a program that trains a model on a mesh.
+  """Return the compiler options of a program that trains a model on a mesh.
 
   On a CPU, XLA orders a program so that many pieces can be computed side by side, and
   holds more of them at a time; large models are ordered for the least memory. Their

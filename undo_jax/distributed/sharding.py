@@ -21,7 +21,7 @@ BATCH = P(("data", "fsdp"))
 def make_mesh(
   *, replica: int = 1, data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None
 ) -> Mesh:
-  """Builds the mesh over all devices; one axis may be -1, the rest of them.
+  """Build the mesh over all devices; one axis may be -1, the rest of them.
 
   Raises:
     ConfigError: if the sizes do not multiply to the number of devices, or these are of
@@ -54,7 +54,7 @@ def make_mesh(
 
 
 def tree_shardings(tree: object, rules: trees.Rules, mesh: Mesh) -> Any:
-  """Returns the NamedSharding of every leaf by ordered (path regex, axes) rules.
+  """Return the NamedSharding of every leaf by ordered (path regex, axes) rules.
 
   A tree with the parameters inside (optimizer state, say) is served by the same
   rules: they are matched on any suffix of the path. Scalars are replicated.
@@ -85,7 +85,7 @@ def tree_shardings(tree: object, rules: trees.Rules, mesh: Mesh) -> Any:
 
 
 def batch_sharding(mesh: Mesh, *, leading: int = 0) -> NamedSharding:
-  """Returns the sharding of batches: rows over data and fsdp.
+  """Return the sharding of batches: rows over data and fsdp.
 
   Args:
     mesh: the mesh.
@@ -95,12 +95,12 @@ def batch_sharding(mesh: Mesh, *, leading: int = 0) -> NamedSharding:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of values that every device holds whole."""
+  """Return the sharding of values that every device holds whole."""
   return NamedSharding(mesh, P())
 
 
 def rows_or_replicated(arrays: object, mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of batches if all leading axes divide by it, else of none."""
+  """Return the sharding of batches if all leading axes divide by it, else of none."""
   shards = mesh.shape["data"] * mesh.shape["fsdp"]
   divide = all(len(leaf) % shards == 0 for leaf in jax.tree.leaves(arrays))
   return batch_sharding(mesh) if divide else replicated(mesh)
@@ -108,7 +108,7 @@ def rows_or_replicated(arrays: object, mesh: Mesh) -> NamedSharding:
 
 @functools.cache
 def batch_shards(mesh: Mesh) -> tuple[tuple[int, ...], int]:
-  """Returns which parts of a batch lie on this process's devices.
+  """Return which parts of a batch lie on this process's devices.
 
   The devices divide a batch into data x fsdp runs of rows; parts are such runs, or
   several together where a process has them side by side. Where the devices of a run
@@ -128,7 +128,7 @@ def batch_shards(mesh: Mesh) -> tuple[tuple[int, ...], int]:
 
 
 def put_batch(batch: object, mesh: Mesh, *, leading: int = 0) -> Any:
-  """Places this process's rows of a batch on its devices.
+  """Place this process's rows of a batch on its devices.
 
   Args:
     batch: arrays whose rows are those of the process's parts, see `batch_shards`.
@@ -166,7 +166,7 @@ def put_batch(batch: object, mesh: Mesh, *, leading: int = 0) -> Any:
 
 
 def put_whole(tree: object, where: NamedSharding) -> Any:
-  """Places arrays that every process has whole; each device takes its part."""
+  """Place arrays that every process has whole; each device takes its part."""
 
   def put(x):
     x = np.asarray(x)

@@ -33,7 +33,7 @@ class Accelerator:
 
 
 def parse(text: str) -> Accelerator:
-  """Returns what a user names.
+  """Return what a user names.
 
   Args:
     text: v6e:4x4, a TPU slice; h100:8 or gpu:8, GPUs of one host, h100:4x8, of four;

@@ -22,11 +22,11 @@ class Worker(Protocol):
   """A command that runs somewhere: one process, or one on each of several hosts."""
 
   def poll(self) -> Ended | None:
-    """Returns how it ended; None while it runs or waits for its turn."""
+    """Return how it ended; None while it runs or waits for its turn."""
     ...
 
   def terminate(self) -> None:
-    """Tells it to save and end, or not to begin; returns at once."""
+    """Tell it to save and end, or not to begin; return at once."""
     ...
 
 
@@ -34,7 +34,7 @@ class Engine(Protocol):
   """Starts workers."""
 
   def start(self, name: str, arguments: Sequence[str]) -> Worker:
-    """Starts a command of undo-jax as soon as there is room for it.
+    """Start a command of undo-jax as soon as there is room for it.
 
     Args:
       name: what it is called where the engine lists what runs.
@@ -43,7 +43,7 @@ class Engine(Protocol):
     ...
 
   def close(self) -> None:
-    """Ends what is left of it."""
+    """End what is left of it."""
     ...
 
 

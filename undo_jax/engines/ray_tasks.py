@@ -40,7 +40,7 @@ class RayTasks:
   """The engine; see engine.Engine."""
 
   def __init__(self, settings: Settings):
-    """Connects to the cluster, or starts one here.
+    """Connect to the cluster, or starts one here.
 
     Raises:
       ConfigError: if the cluster is none that this machine can use.
@@ -66,11 +66,11 @@ class RayTasks:
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own there.
 
   def start(self, name: str, arguments: Sequence[str]) -> "Tasks":
-    """Starts the tasks of a worker as soon as there is room."""
+    """Start the tasks of a worker as soon as there is room."""
     return Tasks(self._ray, name, arguments, self._accelerator)
 
   def close(self) -> None:
-    """Leaves the cluster; one that was started here ends."""
+    """Leave the cluster; one that was started here ends."""
     self._ray.shutdown()
 
 
@@ -88,11 +88,11 @@ class Tasks:
     threading.Thread(target=self._run, daemon=True).start()
 
   def poll(self) -> Ended | None:
-    """Returns how it ended."""
+    """Return how it ended."""
     return self._ended
 
   def terminate(self) -> None:
-    """Tells its processes to save and end."""
+    """Tell its processes to save and end."""
     with self._lock:
       self._is_told = True
       references = list(self._references)
@@ -109,7 +109,7 @@ class Tasks:
       self._ended = Ended(None, _first_line(error))
 
   def _run_placed(self, options: Sequence[dict[str, Any]]) -> Ended:
-    """Runs a task with each of some options, and waits for all."""
+    """Run a task with each of some options, and waits for all."""
     commands = [self._arguments]
     if len(options) > 1:
       options, address = self._meeting(options)
@@ -129,7 +129,7 @@ class Tasks:
     return worst([self._result(reference) for reference in self._references])
 
   def _wait(self) -> None:
-    """Waits for all tasks; where one is gone, the others are not waited for long."""
+    """Wait for all tasks; where one is gone, the others are not waited for long."""
     left, deadlines = self._references, list[float]()
     while left:
       ended, left = self._ray.wait(left, num_returns=len(left), timeout=0.5)
@@ -152,7 +152,7 @@ class Tasks:
   def _meeting(
     self, options: Sequence[dict[str, Any]]
   ) -> tuple[list[dict[str, Any]], str]:
-    """Returns the options in the order of a slice's hosts, and the first's address."""
+    """Return the options in the order of a slice's hosts, and the first's address."""
     task = self._ray.remote(max_retries=3)(_where)
     found = self._ray.get([task.options(**how).remote() for how in options])
     labels = {node["NodeID"]: node.get("Labels") or {} for node in self._ray.nodes()}
@@ -166,7 +166,7 @@ class Tasks:
 
   @contextlib.contextmanager
   def _placed(self) -> Iterator[list[dict[str, Any]]]:
-    """Gives the options of each host's task, while what they take is reserved."""
+    """Give the options of each host's task, while what they take is reserved."""
     accelerator = self._accelerator
     if accelerator.is_tpu:
       from ray.util import tpu  # pyright: ignore
@@ -209,7 +209,7 @@ class Tasks:
 
 
 def _where() -> str:
-  """Returns JSON of the node that this runs on, and an address to meet at."""
+  """Return JSON of the node that this runs on, and an address to meet at."""
   import ray  # pyright: ignore
 
   place = json.loads(worker.where())
@@ -218,7 +218,7 @@ def _where() -> str:
 
 
 def _num_cpus(accelerator: Accelerator) -> int:
-  """Returns how many CPUs a worker counts for."""
+  """Return how many CPUs a worker counts for."""
   if accelerator.is_tpu:
     return 1
   per_host = accelerator.per_host if accelerator.kind == "cpu" else 1
@@ -226,7 +226,7 @@ def _num_cpus(accelerator: Accelerator) -> int:
 
 
 def _resources(accelerator: Accelerator) -> dict[str, float]:
-  """Returns what a worker takes of each host, of what is no TPU."""
+  """Return what a worker takes of each host, of what is no TPU."""
   if accelerator.kind == "cpu":
     return {"CPU": accelerator.per_host}
   kind = {f"accelerator_type:{accelerator.kind.upper()}": 0.001}
@@ -235,7 +235,7 @@ def _resources(accelerator: Accelerator) -> dict[str, float]:
 
 
 def _options(resources: dict[str, float]) -> dict[str, Any]:
-  """Returns a task's options for what it takes."""
+  """Return a task's options for what it takes."""
   others = {k: v for k, v in resources.items() if k not in ("CPU", "GPU")}
   return {
     "num_cpus": resources.get("CPU", 0),
@@ -245,7 +245,7 @@ def _options(resources: dict[str, float]) -> dict[str, Any]:
 
 
 def check(settings: Settings) -> None:
-  """Raises ConfigError if Ray is not installed, or no Ray answers at the address.
+  """Raise ConfigError if Ray is not installed, or no Ray answers at the address.
 
   ray.init would ask for ever where something else does.
   """

@@ -28,14 +28,14 @@ class SlurmJobs:
   """The engine; see engine.Engine."""
 
   def __init__(self, settings: Settings):
-    """Finds the cluster."""
+    """Find the cluster."""
     self._executor = _executor(settings, str(settings.workdir / "slurm"))
     parameters = _parameters(settings)
     hosts = parameters.get("nodes", 1), parameters.get("tasks_per_node", 1)
     self._is_gang = hosts != (1, 1)
 
   def start(self, name: str, arguments: Sequence[str]) -> "Job":
-    """Submits a command."""
+    """Submit a command."""
     # JAX reads from Slurm's environment where its processes are.
     more = ["--distributed"] if self._is_gang else []
     self._executor.update_parameters(name=re.sub(r"[^\w.+-]", "_", name))
@@ -43,11 +43,11 @@ class SlurmJobs:
     return Job(job, is_local=self._executor.cluster == "local")
 
   def close(self) -> None:
-    """Leaves the jobs to the cluster."""
+    """Leave the jobs to the cluster."""
 
 
 def check(settings: Settings) -> None:
-  """Raises ConfigError if there is no cluster, or a parameter is none of submitit's."""
+  """Raise ConfigError if there is no cluster, or a parameter is none of submitit's."""
   if not isinstance(settings.workdir, pathlib.Path):
     raise ConfigError(
       "--engine=slurm needs a --workdir on a disk that the cluster shares, got "
@@ -86,7 +86,7 @@ class Job:
     self._job, self._is_local = job, is_local
 
   def poll(self) -> Ended | None:
-    """Returns how the job ended."""
+    """Return how the job ended."""
     if not self._job.done():
       return None
     try:
@@ -97,7 +97,7 @@ class Job:
     return worst(results)
 
   def terminate(self) -> None:
-    """Tells the job to save and end."""
+    """Tell the job to save and end."""
     if self._is_local:  # Cancelling would kill it; its number is its process's.
       os.kill(int(self._job.job_id), signal.SIGTERM)
     else:
@@ -105,7 +105,7 @@ class Job:
 
 
 def worst(results: Sequence[Mapping[str, Any]]) -> Ended:
-  """Returns how the processes of a worker ended: as the one that says most.
+  """Return how the processes of a worker ended: as the one that says most.
 
   One that met an error says what it is; the others end since it is gone.
   """

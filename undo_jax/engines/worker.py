@@ -29,7 +29,7 @@ class Process:
   """A command that runs; as engine.Worker."""
 
   def __init__(self, arguments: Sequence[str], processors: Collection[int] = ()):
-    """Starts a command of undo-jax, on some of the processors or on all."""
+    """Start a command of undo-jax, on some of the processors or on all."""
     chosen = f"import os; os.sched_setaffinity(0, {sorted(processors)}); "
     self._process = subprocess.Popen(  # noqa: S603  The command of this one, no shell.
       [sys.executable, "-c", (chosen if processors else "") + _MAIN, *arguments],
@@ -41,19 +41,19 @@ class Process:
     self._endings = [self._process.terminate, self._process.kill]
 
   def poll(self, *, seconds: float = 0.0) -> Ended | None:
-    """Returns how it ended; passes on what it says, waiting for so long."""
+    """Return how it ended; pass on what it says, waiting for so long."""
     running = self._process.poll() is None
     self._said.forward(seconds=seconds if running else 0.0)
     return None if running else Ended(self._process.returncode, self._said.last)
 
   def terminate(self) -> None:
-    """Tells it to save and end; the second time kills it."""
+    """Tell it to save and end; the second time kills it."""
     if self._endings:
       self._endings.pop(0)()
 
 
 def run(arguments: str) -> str:
-  """Runs a command of undo-jax to its end.
+  """Run a command of undo-jax to its end.
 
   What would end this process (SIGTERM, KeyboardInterrupt, whatever a library raises
   when time is up) tells the command to save and end; the second time it is killed.
@@ -84,7 +84,7 @@ class _Said:
     os.set_blocking(self._file.fileno(), False)
 
   def forward(self, *, seconds: float) -> None:
-    """Passes on what there is; waits for so long if there is nothing.
+    """Pass on what there is; waits for so long if there is nothing.
 
     Not until the end of the pipe: a process of its own may hold it for longer.
     """
@@ -114,7 +114,7 @@ def end_with_parent() -> None:
 
 
 def where() -> str:
-  """Returns JSON of this host's `address` and a free `port` of it."""
+  """Return JSON of this host's `address` and a free `port` of it."""
   with socket.socket() as free:
     free.bind(("", 0))
     port = free.getsockname()[1]
@@ -122,7 +122,7 @@ def where() -> str:
 
 
 def _address() -> str:
-  """Returns the address by which this host reaches others."""
+  """Return the address by which this host reaches others."""
   with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
     try:
       probe.connect(("10.255.255.255", 1))  # Nothing is sent.

@@ -37,7 +37,7 @@ class Instruction:
   is_root: bool
 
   def called(self, how: str) -> list[str]:
-    """Returns the computations named by an attribute."""
+    """Return the computations named by an attribute."""
     return [name for kind, name in _CALLED.findall(self.text) if kind == how]
 
 
@@ -64,7 +64,7 @@ class Found:
 
 
 def read(text: str) -> Found:
-  """Sums up the text of a compiled program, `compiled.as_text()`."""
+  """Sum up the text of a compiled program, `compiled.as_text()`."""
   computations, entry = _parse(text)
   found = Found()
   _walk(computations, entry, 1, found, fused=None, seen=set())
@@ -105,7 +105,7 @@ def _instruction(match: re.Match) -> Instruction | None:
 
 
 def _split_shape(text: str) -> tuple[str, str]:
-  """Splits `(f32[2]{0:T(8)}, u32[]) opcode(...)` after the shape."""
+  """Split `(f32[2]{0:T(8)}, u32[]) opcode(...)` after the shape."""
   depth = 0
   for index, letter in enumerate(text):
     depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(letter, 0)
@@ -115,7 +115,7 @@ def _split_shape(text: str) -> tuple[str, str]:
 
 
 def _walk(computations, name, times, found, *, fused, seen):
-  """Adds a computation, run `times` times, and all that it runs."""
+  """Add a computation, run `times` times, and all that it runs."""
   names = {i.name: i for i in computations.get(name, ())}
   # What runs beside a fusion's collective is known where the fusion stands.
   beside = fused or _beside(computations, list(names.values()))
@@ -160,7 +160,7 @@ def _cycles(instruction: Instruction) -> int:
 
 
 def _turns(computations, names, loop) -> int | None:
-  """Returns how often a loop turns: ceil((limit - start) / step), or None."""
+  """Return how often a loop turns: ceil((limit - start) / step), or None."""
   known = re.search(r'known_trip_count"?:\s*\{"?n"?:\s*"?(\d+)', loop.text)
   if known:
     return int(known.group(1))
@@ -202,7 +202,7 @@ def _constant(names, instruction) -> int | None:
 
 
 def _step(body, index) -> int | None:
-  """Returns what a turn adds to the element of the loop's state."""
+  """Return what a turn adds to the element of the loop's state."""
   root = next((i for i in body.values() if i.is_root), None)
   if root is None or root.opcode != "tuple":
     return None
@@ -224,7 +224,7 @@ def _step(body, index) -> int | None:
 
 
 def _beside(computations, instructions) -> dict[str, int]:
-  """Returns the cycles of computation beside each collective of a computation.
+  """Return the cycles of computation beside each collective of a computation.
 
   The text is in the order in which it runs. A collective goes from its first to its
   last instruction: a start and its done, or the fusions that have parts of it, of
@@ -245,7 +245,7 @@ def _beside(computations, instructions) -> dict[str, int]:
 
 
 def _computed(computations, instruction, *, is_end: bool) -> int:
-  """Returns the cycles of an instruction, of a loop's body once."""
+  """Return the cycles of an instruction, of a loop's body once."""
   inside = [
     i
     for how in ("calls", "body")
@@ -260,7 +260,7 @@ def _computed(computations, instruction, *, is_end: bool) -> int:
 
 
 def _keys(computations, instruction) -> set[str]:
-  """Returns the collectives that an instruction is, ends or has parts of."""
+  """Return the collectives that an instruction is, ends or has parts of."""
   if instruction.opcode == "fusion":
     inside = (i for name in instruction.called("calls") for i in computations[name])
     return {_key(i) for i in inside if _kind(i)}
@@ -303,7 +303,7 @@ def _add_collective(instruction, times, found, seen, beside):
 
 
 def _sent(opcode: str, size: float, group: int) -> float:
-  """Returns the bytes that each device must send at least.
+  """Return the bytes that each device must send at least.
 
   With g devices: all-gather and reduce-scatter (g - 1) / g of the whole, all-reduce
   twice that, all-to-all (g - 1) / g of its own part, a permutation all of it.
@@ -315,7 +315,7 @@ def _sent(opcode: str, size: float, group: int) -> float:
 
 
 def _group_size(text: str) -> int:
-  """Returns the devices that take part together, from any of the notations."""
+  """Return the devices that take part together, from any of the notations."""
   mesh = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*(?:\{([^}]*)\})?", text)
   if mesh:
     sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh.group(1)))

@@ -72,7 +72,7 @@ class Estimate:
 def estimate(
   name: str, program: Any, args: tuple[Any, ...], chip: Target, num_devices: int
 ) -> Estimate:
-  """Compiles a program for the devices its arguments lie on; nothing is run.
+  """Compile a program for the devices its arguments lie on; nothing is run.
 
   Args:
     name: for the table.
@@ -110,7 +110,7 @@ def estimate(
 
 
 def _platform(args: tuple[Any, ...]) -> str:
-  """Returns the kind of the devices that arguments lie on."""
+  """Return the kind of the devices that arguments lie on."""
   (device, *_) = jax.tree.leaves(args)[0].sharding.device_set
   return device.platform
 

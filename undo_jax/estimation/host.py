@@ -15,7 +15,7 @@ from undo_jax.utils.types import ConfigError
 
 
 def check(config: RunConfig, mesh: Mesh, names: Collection[str]) -> list[Estimate]:
-  """Compiles a run's programs for the devices of its mesh and prints what they take.
+  """Compile a run's programs for the devices of its mesh and print what they take.
 
   A program's memory is that of its arguments, which the run holds, its results and its
   temporaries. What is beside it comes to less than a gigabyte: libraries, programs,
@@ -56,7 +56,7 @@ def _size(found: Estimate) -> str:
 
 
 def _here(mesh: Mesh) -> Target:
-  """Returns a device of the mesh as a target, its memory what is free of it now."""
+  """Return a device of the mesh as a target, its memory what is free of it now."""
   device = mesh.devices.flat[0]
   return Target(
     name=device.device_kind,

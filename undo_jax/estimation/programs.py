@@ -31,7 +31,7 @@ class Lowered(NamedTuple):
 
 
 def of_run(config: RunConfig, mesh: Mesh) -> Iterator[Lowered]:
-  """Yields each program of a run once, as the run calls it; nothing is computed.
+  """Yield each program of a run once, as the run calls it; nothing is computed.
 
   Training and unlearning steps, the evaluation, the relearning of a population, and
   edits with what scores the edited model beside those it was made from.
@@ -62,7 +62,7 @@ def of_run(config: RunConfig, mesh: Mesh) -> Iterator[Lowered]:
 
 
 def of_stage(stage: TrainStage, mesh: Mesh) -> Lowered:
-  """Returns the step of a stage that trains, as the run calls it.
+  """Return the step of a stage that trains, as the run calls it.
 
   Args:
     stage: of a plan.
@@ -75,7 +75,7 @@ Compiled = TypeVar("Compiled", TrainStage, AttackStage)
 
 
 def _alike(plan: Sequence[Compiled]) -> list[list[Compiled]]:
-  """Groups stages by what their program is made from."""
+  """Group stages by what their program is made from."""
   # Where the weights come from and when to stop is not in the program.
   outside = ("name", "parts", "seeds", "noise", "stop", "init", "frozen", "labels")
   outside += ("attack", "target", "sorts", "is_counted", "init_stream", "order_stream")
@@ -134,7 +134,7 @@ def _attack(
 
 
 def _edit(stage: EditStage, mesh: Mesh, score: Any, problems: Problems):
-  """Returns an edit and what scores it as one program, which holds what both do."""
+  """Return an edit and what scores it as one program, which holds what both do."""
   options = json.dumps(stage.options)
   edit = programs.edit(stage.model, mesh, stage.edit, options, stage.strengths[0])
 
@@ -149,7 +149,7 @@ def _edit(stage: EditStage, mesh: Mesh, score: Any, problems: Problems):
 
 
 def _problems(data: DataStage, mesh: Mesh) -> tuple[tuple[str, ...], Problems]:
-  """Returns the evaluation's tasks and its problems' shapes.
+  """Return the evaluation's tasks and its problems' shapes.
 
   Problems that need no prepared rows are made, since how many and how long they are
   follows from them.
@@ -174,7 +174,7 @@ def _batch(shape, mesh):
 
 
 def _predicted(part, asked):
-  """Returns the shapes of a teacher's predictions beside those of a batch."""
+  """Return the shapes of a teacher's predictions beside those of a batch."""
   shape, where = part["inputs"].shape, part["inputs"].sharding
   return {
     name: jax.ShapeDtypeStruct((*shape, width), dtype, sharding=where)

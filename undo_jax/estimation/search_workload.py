@@ -13,7 +13,7 @@ HEADER = ("search", "trials", "FLOPs a trial", "FLOPs in all", "minutes in all")
 
 
 def print_plan(workdir: files.Path, config: builders.Config) -> None:
-  """Prints for each searched model what its trials cost at most, and all together.
+  """Print for each searched model what its trials cost at most, and all together.
 
   At most: with all fields at their high ends, no rule stopping training, every model
   within its bounds. What a workdir holds already is not taken off.
@@ -40,7 +40,7 @@ def print_plan(workdir: files.Path, config: builders.Config) -> None:
 
 
 def costs(space: Space) -> tuple[float, dict[str, float]]:
-  """Returns the FLOPs of a trial at most, and of each stage that all trials share."""
+  """Return the FLOPs of a trial at most, and of each stage that all trials share."""
   low, high = (space.plans(space.declare(v)) for v in space.corners()[:2])
   known = {name for plan in low.values() for name in _directories(plan)}
   trial, shared = 0.0, {}

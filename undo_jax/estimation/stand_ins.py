@@ -28,7 +28,7 @@ _SHORT = 40
 
 
 def fill(config: Any, directory: pathlib.Path) -> list[str]:
-  """Replaces what `config.data` names and is not there; changes the config.
+  """Replace what `config.data` names and is not there; changes the config.
 
   Args:
     config: of a run.
@@ -80,7 +80,7 @@ def _question(index: int) -> JsonObject:
 
 
 def _write_tofu(directory: pathlib.Path, files: Any) -> str:
-  """Writes files of TOFU's format and sizes; returns their directory."""
+  """Write files of TOFU's format and sizes; return their directory."""
   directory.mkdir()
   for whose, number in (_AUTHORS | _OTHERS).items():
     count = number * _PER_AUTHOR if whose in _AUTHORS else number

@@ -25,7 +25,7 @@ _HEADER = [" " * _NAME, *(name.rjust(width) for name, width in _COLUMNS)]
 
 
 def heading(chip: Target, mesh: dict[str, int]) -> str:
-  """Returns what the table is about, and its columns.
+  """Return what the table is about, and its columns.
 
   All but the FLOPs are per chip. `aliased` are the donated arguments in whose place
   results are written. `seconds` is the compiler's estimate, with what it does not
@@ -40,7 +40,7 @@ def heading(chip: Target, mesh: dict[str, int]) -> str:
 
 
 def line(found: Estimate) -> str:
-  """Returns one program's row."""
+  """Return one program's row."""
   name = found.name if len(found.name) <= _NAME else found.name[: _NAME - 3] + "..."
   if found.refusal:
     return f"{name:{_NAME}}  does not fit: {found.refusal}"
@@ -64,7 +64,7 @@ def line(found: Estimate) -> str:
 
 
 def collectives(estimates: Iterable[Estimate]) -> str:
-  """Returns the collectives of each program: how many, how many GiB a chip."""
+  """Return the collectives of each program: how many, how many GiB a chip."""
   lines = ["collectives a chip takes part in, loops multiplied in:"]
   for found in estimates:
     kinds = [

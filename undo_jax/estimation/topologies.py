@@ -12,7 +12,7 @@ from undo_jax.utils.types import ConfigError
 
 
 def get(name: str) -> tuple[Sequence[Device], Target]:
-  """Returns the devices of a slice and the datasheet of its chips.
+  """Return the devices of a slice and the datasheet of its chips.
 
   Args:
     name: generation and shape: v5e:2x2 (4 chips) to v5e:16x16 (256), v6e likewise,

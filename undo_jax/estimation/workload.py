@@ -50,7 +50,7 @@ class Work:
 def print_plan(
   workdir: files.Path, plans: Mapping[int, Sequence[Stage]], mesh: Mesh
 ) -> None:
-  """Prints the stages of a run by group, and in all, and how long they will take.
+  """Print the stages of a run by group, and in all, and how long they will take.
 
   Args:
     workdir: of the run; is only read, and may be missing.
@@ -72,7 +72,7 @@ def print_plan(
 def stages_of(
   workdir: files.Path, plans: Mapping[int, Sequence[Stage]]
 ) -> Iterator[Work]:
-  """Yields each stage of a run once, the data left out."""
+  """Yield each stage of a run once, the data left out."""
   seen = set()
   for plan in plans.values():
     evaluated, known = scored_shapes(plan[0]), identities(plan)
@@ -91,7 +91,7 @@ def flops_of(
   evaluated: Sequence[tuple[int, int]],
   rows: Mapping[str, int] | None = None,
 ) -> int:
-  """Returns the FLOPs of a stage: training, at most, and evaluations.
+  """Return the FLOPs of a stage: training, at most, and evaluations.
 
   Args:
     stage: of a plan.
@@ -123,13 +123,13 @@ def flops_of(
 
 
 def _num_rows(directory: files.Path) -> Mapping[str, int] | None:
-  """Returns the rows of each split, of a finished data stage."""
+  """Return the rows of each split, of a finished data stage."""
   path = directory / "done.json"
   return files.read_record(path)["rows"] if path.exists() else None
 
 
 def scored_shapes(data: Stage) -> list[tuple[int, int]]:
-  """Returns rows and length of what is scored, by bucket."""
+  """Return rows and length of what is scored, by bucket."""
   assert isinstance(data, DataStage), "the plan begins with the data"
   task = tasks.get(data.task)
   find = task.problem_shapes or task.problems
@@ -160,14 +160,14 @@ def _row(group: str, works: Sequence[Work], rate: float) -> tuple[str, ...]:
 
 
 def flops_per_second(workdir: files.Path, mesh: Mesh) -> float:
-  """Returns the FLOPs a second to expect, from finished stages or from the peak."""
+  """Return the FLOPs a second to expect, from finished stages or from the peak."""
   peak = chips.peak(list(mesh.devices.flat)) or matmul_flops_per_second()
   shares = list(_measured(workdir))
   return peak * (statistics.median(shares) if shares else SHARE_OF_PEAK)
 
 
 def _measured(workdir: files.Path) -> Iterable[float]:
-  """Yields the share of the peak that each finished stage's training has reached."""
+  """Yield the share of the peak that each finished stage's training has reached."""
   directory = workdir / "stages"
   for stage in sorted(directory.iterdir()) if directory.exists() else ():
     path = stage / "metrics.jsonl"

@@ -34,7 +34,7 @@ def encode(
   tokenizer: Tokenizer,
   worked: Sequence[Problem] = (),
 ) -> Problems:
-  """Returns the problems as arrays.
+  """Return the problems as arrays.
 
   Args:
     tasks: the problems of each, with prompt, answer and suffix.
@@ -72,7 +72,7 @@ def encode(
 
 
 def document(problem: Problem, tokenizer: Tokenizer) -> list[int]:
-  """Returns the ids of a problem with its answer, as training reads it."""
+  """Return the ids of a problem with its answer, as training reads it."""
   bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
   return [*bos, *tokenizer.encode(problem.text), tokenizer.eos_id]
 
@@ -80,7 +80,7 @@ def document(problem: Problem, tokenizer: Tokenizer) -> list[int]:
 def prompt_and_scored(
   problem: Problem, tokenizer: Tokenizer
 ) -> tuple[list[int], list[int]]:
-  """Returns the ids a model is given and the ids it must write.
+  """Return the ids a model is given and the ids it must write.
 
   With text = encode(prompt + answer + suffix) and n the length of the longest common
   prefix of encode(prompt) and text: given is BOS text[:n]; scored is text[n:] up to
@@ -119,19 +119,19 @@ def prompt_and_scored(
 
 
 def _goes_beyond(problem: Problem, text: str) -> bool:
-  """Returns whether a text is prompt and answer and something more."""
+  """Return whether a text is prompt and answer and something more."""
   known = problem.prompt + problem.answer
   return text.startswith(known) and text != known
 
 
 def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
-  """Returns the length of the longest common prefix."""
+  """Return the length of the longest common prefix."""
   pairs = itertools.takewhile(lambda p: p[0] == p[1], zip(first, second, strict=False))
   return sum(1 for _ in pairs)
 
 
 def by_task(problems: Sequence[Problem], ending: str = "") -> dict[str, list[Problem]]:
-  """Returns problems by the task that they count for: operation_kind and an ending."""
+  """Return problems by the task that they count for: operation_kind and an ending."""
   tasks: dict[str, list[Problem]] = {}
   for problem in problems:
     name = f"{problem.operation}_{problem.kind}{ending}"
@@ -140,7 +140,7 @@ def by_task(problems: Sequence[Problem], ending: str = "") -> dict[str, list[Pro
 
 
 def groups(names: Sequence[str]) -> dict[str, list[int]]:
-  """Returns which tasks the score of each group is over, by their place."""
+  """Return which tasks the score of each group is over, by their place."""
   found: dict[str, list[int]] = {"retain": [], "forget": []}
   for index, name in enumerate(names):
     group = "retain" if name.split("_")[0] in RETAIN else "forget"
@@ -152,7 +152,7 @@ def groups(names: Sequence[str]) -> dict[str, list[int]]:
 def exact_match(
   logits_PxLxV: jax.Array, targets_PxL: jax.Array, mask_PxL: jax.Array
 ) -> jax.Array:
-  """Returns bool [P]: the argmax equals the target wherever the mask is set."""
+  """Return bool [P]: the argmax equals the target wherever the mask is set."""
   hit_PxL = jnp.argmax(logits_PxLxV, axis=-1) == targets_PxL
   return jnp.all(hit_PxL | ~mask_PxL, axis=-1)
 
@@ -160,7 +160,7 @@ def exact_match(
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
 ) -> Callable[[Params, Problems], dict[str, jax.Array]]:
-  """Returns `(params, problems) -> scores`, each in [0, 1].
+  """Return `(params, problems) -> scores`, each in [0, 1].
 
   Args:
     apply: the model's.

@@ -28,7 +28,7 @@ class ChatTemplate:
   special: Mapping[str, str]
 
   def render(self, messages: Sequence[Message], *, begins_answer: bool) -> str:
-    """Returns a conversation as text.
+    """Return a conversation as text.
 
     Args:
       messages: of a system, users and assistants in turn.
@@ -54,7 +54,7 @@ class ChatTemplate:
 
 
 def read(directory: pathlib.Path) -> ChatTemplate | None:
-  """Returns the template of a Hugging Face directory, None if it has none.
+  """Return the template of a Hugging Face directory, None if it has none.
 
   That is chat_template.jinja, else "chat_template" of tokenizer_config.json; of
   several the one called default.
@@ -108,7 +108,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _up_to_end(text: str) -> str:
-  """Cuts a text before `_END`; if that was trimmed, spaces before it are as well."""
+  """Cut a text before `_END`; if that was trimmed, spaces before it are as well."""
   end = text.rfind(_END.strip())
   if end < 0:
     raise ConfigError(

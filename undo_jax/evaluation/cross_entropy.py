@@ -14,7 +14,7 @@ Problems = dict[str, np.ndarray]
 
 
 def problems(sources: Mapping[str, Rows], num_rows: int) -> Problems:
-  """Returns the first rows of every source as arrays.
+  """Return the first rows of every source as arrays.
 
   Args:
     sources: for each name random access to packed rows, see data.rows.
@@ -49,7 +49,7 @@ def problems(sources: Mapping[str, Rows], num_rows: int) -> Problems:
 
 
 def problem_shapes(num_rows: int, length: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns the shapes of `problems`, of the rows of all sources together."""
+  """Return the shapes of `problems`, of the rows of all sources together."""
   size = (num_rows, length)
   shapes = {"inputs": size, "targets": size, "mask": size, "group": (num_rows,)}
   return {
@@ -61,7 +61,7 @@ def problem_shapes(num_rows: int, length: int) -> dict[str, jax.ShapeDtypeStruct
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int
 ) -> Callable[[Params, Problems], dict[str, jax.Array]]:
-  """Returns `(params, problems) -> scores`, one mean for each name.
+  """Return `(params, problems) -> scores`, one mean for each name.
 
   score[g] = sum_t mask[t] * -log p(target[t]) / sum_t mask[t]  over the rows of g
 

@@ -48,7 +48,7 @@ _SAMPLING = ("top_p", "top_k", "min_p", "typical_p")
 
 
 def make(config: ModelConfig, params: Params, tokenizer: Tokenizer, **options) -> Any:
-  """Returns an lm_eval.api.model.LM over a model.
+  """Return an lm_eval.api.model.LM over a model.
 
   Args:
     config: of the model.
@@ -76,7 +76,7 @@ def load(
   dtype: str = "float32",
   **options,
 ) -> Any:
-  """Returns an lm_eval.api.model.LM over a checkpoint; see models/huggingface.py.
+  """Return an lm_eval.api.model.LM over a checkpoint; see models/huggingface.py.
 
   Args:
     directory: of the checkpoint.
@@ -114,7 +114,7 @@ def evaluate(
   include: str | None = None,
   **options: object,
 ) -> tuple[str, str]:
-  """Scores a model on tasks of the harness.
+  """Score a model on tasks of the harness.
 
   Args:
     load_model: returns the model; called once the tasks are known to exist.
@@ -151,7 +151,7 @@ def evaluate(
 
 @functools.cache
 def model_class() -> Any:
-  """Returns the class of our models, a TemplateLM; the harness knows it by `NAME`.
+  """Return the class of our models, a TemplateLM; the harness knows it by `NAME`.
 
   Raises:
     ConfigError: if lm_eval is not installed.
@@ -217,7 +217,7 @@ class _Methods:
 
   @classmethod
   def create_from_arg_obj(cls, arg_dict, additional_config=None):
-    """Loads what `--model_args checkpoint=DIR,...` asks for; see `load`."""
+    """Load what `--model_args checkpoint=DIR,...` asks for; see `load`."""
     options = {**arg_dict, **(additional_config or {})}
     for key in ("device", "max_batch_size", "batch_size"):  # None: not given.
       if options.get(key) is None or key != "batch_size":
@@ -259,7 +259,7 @@ class _Methods:
     return self._name.replace("/", "__")
 
   def get_model_info(self) -> JsonObject:
-    """Returns what the harness writes beside its results."""
+    """Return what the harness writes beside its results."""
     return {
       "model_num_parameters": self._num_params,
       "model_dtype": self._config.dtype,
@@ -267,7 +267,7 @@ class _Methods:
     }
 
   def tok_encode(self, string, add_special_tokens=None, **kwargs) -> list[int]:
-    """Returns the ids of a text, BOS first unless that is off."""
+    """Return the ids of a text, BOS first unless that is off."""
     del kwargs
     encode, bos = self.tokenizer.encode, self.tokenizer.bos_id
     add_bos = self._add_bos if add_special_tokens is None else add_special_tokens
@@ -278,11 +278,11 @@ class _Methods:
     return ([bos] if add_bos and bos is not None else []) + encode(string)
 
   def chat_template(self, chat_template: bool | str = False) -> str | None:
-    """Returns the template's source if it is asked for; the harness records it."""
+    """Return the template's source if it is asked for; the harness records it."""
     return self._template().source if chat_template else None
 
   def apply_chat_template(self, chat_history, add_generation_prompt=True) -> str:
-    """Returns a conversation as the checkpoint's template writes it."""
+    """Return a conversation as the checkpoint's template writes it."""
     template = self._template()
     self._is_chatting = True
     return template.render(chat_history, begins_answer=add_generation_prompt)
@@ -297,7 +297,7 @@ class _Methods:
     return self._chat
 
   def loglikelihood(self, requests, disable_tqdm=False):
-    """Scores (context, continuation) texts: [(nats, is the most likely text)]."""
+    """Score (context, continuation) texts: [(nats, is the most likely text)]."""
     for request in requests:
       if not request.args[1]:
         raise ValueError(
@@ -317,7 +317,7 @@ class _Methods:
     return scores
 
   def loglikelihood_rolling(self, requests, disable_tqdm=False) -> list[float]:
-    """Scores whole texts, window by window: [nats]."""
+    """Score whole texts, window by window: [nats]."""
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore
 
     windows, owners = [], []
@@ -339,7 +339,7 @@ class _Methods:
     return totals
 
   def generate_until(self, requests, disable_tqdm=False) -> list[str]:
-    """Continues texts up to a stop sequence, which is left out: [text]."""
+    """Continue texts up to a stop sequence, which is left out: [text]."""
     groups: dict[_Settings, list[int]] = {}
     for index, request in enumerate(requests):
       groups.setdefault(_settings(request.args[1], self), []).append(index)
@@ -365,7 +365,7 @@ class _Methods:
     return texts
 
   def _text(self, ids, until) -> str:
-    """Returns the text before the first stop sequence."""
+    """Return the text before the first stop sequence."""
     text = self.tokenizer.decode(ids)
     for stop in until:
       text = text.split(stop)[0]
@@ -376,7 +376,7 @@ class _Methods:
     return [self.tokenizer.decode([i]) for i in range(self.tokenizer.vocab_size)]
 
   def _ends(self, until: Sequence[str]) -> np.ndarray:
-    """Returns the ids that end a text: bool [V], EOS and what spells a stop sequence.
+    """Return the ids that end a text: bool [V], EOS and what spells a stop sequence.
 
     Sequences of several tokens end nothing early; they are cut off afterwards.
     """
@@ -400,7 +400,7 @@ class _Settings:
 
 
 def _settings(options: Options, model: Any) -> _Settings:
-  """Reads the options of a request.
+  """Read the options of a request.
 
   Raises:
     ValueError: if one is not known, or leaves no room for the text.
@@ -435,7 +435,7 @@ def _settings(options: Options, model: Any) -> _Settings:
 def _eos_ids(
   directory: pathlib.Path, settings: Mapping[str, object]
 ) -> tuple[int, ...]:
-  """Returns the ids that end a generation in transformers.
+  """Return the ids that end a generation in transformers.
 
   Raises:
     ConfigError: if they are no ids; names the file.

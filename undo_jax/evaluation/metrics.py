@@ -25,7 +25,7 @@ class Directed(Protocol):
 
 
 def accuracy(of: str) -> Metric:
-  """Returns the metric of a share of right answers."""
+  """Return the metric of a share of right answers."""
   return {
     "name": of,
     "unit": "accuracy",
@@ -35,7 +35,7 @@ def accuracy(of: str) -> Metric:
 
 
 def probability(of: str) -> Metric:
-  """Returns the metric of a mean probability."""
+  """Return the metric of a mean probability."""
   return {
     "name": f"probability of {of}",
     "unit": "probability",
@@ -45,7 +45,7 @@ def probability(of: str) -> Metric:
 
 
 def cross_entropy(of: str) -> Metric:
-  """Returns the metric of a cross-entropy."""
+  """Return the metric of a cross-entropy."""
   return {
     "name": f"cross-entropy on {of}",
     "unit": "nats per token",

@@ -31,7 +31,7 @@ _MULTIPLE = 8  # Of a bucket's length.
 def encode(
   tasks: Sequence[QuestionSet], tokenizer: Tokenizer, *, multiple: int = 1
 ) -> Arrays:
-  """Returns the questions of all tasks as arrays.
+  """Return the questions of all tasks as arrays.
 
   Rows are what a model reads: one a question where its choices are one token each. They
   are put in buckets by length, of at most 32, 64, 128, ... tokens.
@@ -80,7 +80,7 @@ def encode(
 
 
 def describe(tasks: Sequence[QuestionSet]) -> dict[str, dict[str, int]]:
-  """Returns what a score rests on: for each task its questions and shots."""
+  """Return what a score rests on: for each task its questions and shots."""
   return {
     task.name: {"questions": len(task.questions), "shots": len(task.shots)}
     for task in tasks
@@ -90,7 +90,7 @@ def describe(tasks: Sequence[QuestionSet]) -> dict[str, dict[str, int]]:
 def log_likelihoods(
   apply: Callable, params: Params, arrays: Arrays, *, rows_at_once: int = 512
 ) -> jax.Array:
-  """Computes the log-likelihood of every choice.
+  """Compute the log-likelihood of every choice.
 
   sum over the choice's tokens of log p(token | all before it).
 
@@ -125,7 +125,7 @@ def make_evaluate(
   groups: Mapping[str, Sequence[str]],
   rows_at_once: int = 512,
 ) -> Callable[[Params, Arrays], dict[str, jax.Array]]:
-  """Returns `(params, arrays) -> scores`, each in [0, 1].
+  """Return `(params, arrays) -> scores`, each in [0, 1].
 
   Args:
     apply: the model's.
@@ -164,7 +164,7 @@ def make_evaluate(
 def _tokens(
   task: QuestionSet, question: Question, tokenizer: Tokenizer
 ) -> list[tuple[list[int], list[int]]]:
-  """Returns for each choice the ids that are given and those that are scored."""
+  """Return for each choice the ids that are given and those that are scored."""
   bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
   text = questions_lib.context(task, question)
   given = tokenizer.encode(text)
@@ -181,12 +181,12 @@ def _tokens(
 
 
 def _bucket(length: int) -> int:
-  """Returns the power of two that a row's length is rounded up to."""
+  """Return the power of two that a row's length is rounded up to."""
   return max(_SMALLEST, 1 << (length - 1).bit_length())
 
 
 def _arrays(members, num_positions, pad_id, multiple) -> dict[str, np.ndarray]:
-  """Returns the rows of a bucket, as long as its longest needs."""
+  """Return the rows of a bucket, as long as its longest needs."""
   B = -(-len(members) // multiple) * multiple
   L = -(-max(len(read) for read, _, _ in members) // _MULTIPLE) * _MULTIPLE
   P, C = num_positions, len(questions_lib.LETTERS)

@@ -35,7 +35,7 @@ class Scorer:
     batch_size: int = 8,
     logits_bytes: int = 1 << 30,
   ):
-    """Prepares; nothing is compiled before it is needed.
+    """Prepare; nothing is compiled before it is needed.
 
     Args:
       model: the decoder.
@@ -64,7 +64,7 @@ class Scorer:
   def log_likelihoods(
     self, pairs: Sequence[tuple[Tokens, Tokens]], *, progress: bool = False
   ) -> list[tuple[float, bool]]:
-    """Scores continuations of contexts.
+    """Score continuations of contexts.
 
     sum over the continuation's tokens of log p(token | all before it), the context
     first. Pairs that the model reads alike, such as a question's choices of one
@@ -113,7 +113,7 @@ class Scorer:
     key: jax.Array | None = None,
     progress: bool = False,
   ) -> list[list[int]]:
-    """Continues prompts; see models/generation.py.
+    """Continue prompts; see models/generation.py.
 
     Args:
       prompts: of at least one and at most max_length - num_tokens ids in [0, V).
@@ -164,7 +164,7 @@ class Scorer:
     return texts
 
   def _score_rows(self, rows, pairs, length, positions):
-    """Yields (index, score) of the pairs that share each of the rows."""
+    """Yield (index, score) of the pairs that share each of the rows."""
     B = self._num_rows(positions)
     tokens = np.zeros((B, length), np.int32)
     where = np.zeros((B, positions), np.int32)
@@ -213,7 +213,7 @@ class Scorer:
     return min(_power_of_two(max(num, _MIN_LENGTH)), self.max_length)
 
   def _num_positions(self, length: int, num: int) -> int:
-    """Returns 16, 64, 256, ..., or the padded length if that is enough and less."""
+    """Return 16, 64, 256, ..., or the padded length if that is enough and less."""
     rounded = max(_MIN_POSITIONS, 4 ** (((num - 1).bit_length() + 1) // 2))
     padded = self._length(length)
     return min(rounded, padded) if num <= padded else rounded
@@ -230,7 +230,7 @@ def score(
   positions_BxP: jax.Array,
   targets_BxP: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes the log-probabilities of tokens, in float32.
+  """Compute the log-probabilities of tokens, in float32.
 
   log p = logits[target] - logsumexp(logits) at each position.
 

@@ -52,7 +52,7 @@ class Answers(NamedTuple):
 def answers(
   question: Question, encode: Encode, num_perturbed: int | None, *, alone: bool = False
 ) -> Answers:
-  """Returns a question's answers as ids.
+  """Return a question's answers as ids.
 
   Args:
     question: with its answers as texts.
@@ -68,7 +68,7 @@ def answers(
 
 
 def names_of(sets: Mapping[str, Sequence[Answers]]) -> tuple[str, ...]:
-  """Returns the scores by task of sets, beside "retain" and "forget"."""
+  """Return the scores by task of sets, beside "retain" and "forget"."""
   there = [name for name in SETS if sets.get(name)]
   ratios = [f"{name}{TRUTH_RATIO}" for name in there if name in PERTURBED]
   return (*(name for name in there if name not in ("retain", "forget")), *ratios)
@@ -81,7 +81,7 @@ def encode(
   pad_id: int,
   multiple: int = 1,
 ) -> Arrays:
-  """Returns the questions of all sets as arrays.
+  """Return the questions of all sets as arrays.
 
   Rows are what a model reads: one for each answer that differs from the question's
   others. They are put in buckets by length, of at most 32, 64, 128, ... tokens.
@@ -123,7 +123,7 @@ def encode(
 def means(
   apply: Callable, params: Params, arrays: Arrays, *, rows_at_once: int = 512
 ) -> jax.Array:
-  """Computes the mean log-probability of every answer's tokens.
+  """Compute the mean log-probability of every answer's tokens.
 
   mean over the answer's tokens of log p(token | all before it)
 
@@ -162,7 +162,7 @@ def truth_ratios(
   *,
   is_geometric: bool = False,
 ) -> jax.Array:
-  """Computes log R of every question, see above.
+  """Compute log R of every question, see above.
 
   R = (1 / n) sum_k exp(m_k) / exp(m_paraphrase), or, as the published code has it, with
   the geometric mean: R = exp((1 / n) sum_k m_k - m_paraphrase).
@@ -186,7 +186,7 @@ def truth_ratios(
 
 
 def of_truth_ratios(log_ratio_Q: jax.Array | np.ndarray, name: str) -> jax.Array:
-  """Returns what is averaged: min(R, 1 / R) of forget, max(0, 1 - R) of other sets."""
+  """Return what is averaged: min(R, 1 / R) of forget, max(0, 1 - R) of other sets."""
   if name == "forget":
     return jnp.exp(-jnp.abs(log_ratio_Q))
   return jnp.maximum(0.0, -jnp.expm1(log_ratio_Q))
@@ -195,7 +195,7 @@ def of_truth_ratios(log_ratio_Q: jax.Array | np.ndarray, name: str) -> jax.Array
 def probabilities(
   mean_QxC: jax.Array | np.ndarray, has_QxC: jax.Array | np.ndarray, name: str
 ) -> jax.Array:
-  """Returns P(a|q)^(1/|a|) of a set, in AGAINST_WRONG as a share of all answers'."""
+  """Return P(a|q)^(1/|a|) of a set, in AGAINST_WRONG as a share of all answers'."""
   answer_Q = jnp.exp(mean_QxC[:, ANSWER])
   if name not in AGAINST_WRONG:
     return answer_Q
@@ -205,7 +205,7 @@ def probabilities(
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
 ) -> Callable[[Params, Arrays], dict[str, jax.Array]]:
-  """Returns `(params, arrays) -> scores`, each in [0, 1].
+  """Return `(params, arrays) -> scores`, each in [0, 1].
 
   Args:
     apply: the model's.
@@ -236,7 +236,7 @@ def make_evaluate(
 
 
 def describe(sets: Mapping[str, Sequence[Answers]]) -> dict[str, dict[str, int]]:
-  """Returns what a score rests on: for each set its questions, answers and tokens."""
+  """Return what a score rests on: for each set its questions, answers and tokens."""
   found = {}
   for name in SETS:
     pairs = [pair for answers in sets.get(name, ()) for pair in slots(answers)]
@@ -247,13 +247,13 @@ def describe(sets: Mapping[str, Sequence[Answers]]) -> dict[str, dict[str, int]]
 
 
 def _total(mean_QxK, has_QxK):
-  """Returns the sum of exp over the answers that are there; 1 where there is none."""
+  """Return the sum of exp over the answers that are there; 1 where there is none."""
   total_Q = jnp.sum(jnp.where(has_QxK, jnp.exp(mean_QxK), 0.0), axis=-1)
   return jnp.where(jnp.any(has_QxK, axis=-1), total_Q, 1.0)
 
 
 def slots(answers: Answers) -> dict[Pair, list[int]]:
-  """Returns a question's answers that differ, with the slots of each."""
+  """Return a question's answers that differ, with the slots of each."""
   found: dict[Pair, list[int]] = {answers.answer: [ANSWER]}
   if answers.paraphrase is not None:
     found.setdefault(answers.paraphrase, []).append(PARAPHRASE)
@@ -263,7 +263,7 @@ def slots(answers: Answers) -> dict[Pair, list[int]]:
 
 
 def _bucket(length: int) -> int:
-  """Returns the power of two that a row's length is rounded up to."""
+  """Return the power of two that a row's length is rounded up to."""
   return max(_SMALLEST, 1 << (length - 1).bit_length())
 
 
@@ -272,7 +272,7 @@ def _up(number: int, multiple: int) -> int:
 
 
 def _arrays(members, C, pad_id, multiple) -> Arrays:
-  """Returns the rows of a bucket, as long as its longest needs."""
+  """Return the rows of a bucket, as long as its longest needs."""
   B = _up(len(members), multiple)
   L = _up(max(sum(map(len, read)) for read, _, _ in members) - 1, _MULTIPLE)
   P = _up(max(len(read[-1]) for read, _, _ in members), _MULTIPLE)

@@ -73,7 +73,7 @@ class Subject:
     formulas: str = "paper",
     batch_size: int = 8,
   ):
-    """Prepares; nothing is compiled before it is needed.
+    """Prepare; nothing is compiled before it is needed.
 
     Args:
       config: of the model.
@@ -109,7 +109,7 @@ class Subject:
     num_perturbed: int | None = None,
     max_new_tokens: int = 0,
   ) -> Measured:
-    """Measures a set.
+    """Measure a set.
 
     Args:
       name: of SETS.
@@ -128,7 +128,7 @@ class Subject:
     )
 
   def _means(self, asked: Sequence[tofu.Answers]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what tofu.means does, and which answers there are."""
+    """Return what tofu.means does, and which answers there are."""
     end = (self._tokenizer.eos_id,) if self._is_published else ()
     C = tofu.WRONG + max(len(answers.perturbed) for answers in asked)
     rows = [(q, *pair) for q, a in enumerate(asked) for pair in tofu.slots(a).items()]
@@ -157,7 +157,7 @@ class Subject:
 
 
 def rouge_recalls(answers: Sequence[str], texts: Sequence[str]) -> list[float]:
-  """Returns the ROUGE-L recall of each text: how much of the answer it has, in order.
+  """Return the ROUGE-L recall of each text: how much of the answer it has, in order.
 
   Raises:
     ConfigError: if rouge-score is not installed.
@@ -168,19 +168,19 @@ def rouge_recalls(answers: Sequence[str], texts: Sequence[str]) -> list[float]:
 
 
 def check_rouge() -> None:
-  """Raises ConfigError if rouge-score is not installed."""
+  """Raise ConfigError if rouge-score is not installed."""
   _rouge()
 
 
 def model_utility(sets: Mapping[str, Measured]) -> float:
-  """Returns the harmonic mean of nine numbers, n / sum 1 / x; 0 if one of them is 0."""
+  """Return the harmonic mean of nine numbers, n / sum 1 / x; 0 if one of them is 0."""
   own = [sets[name] for name in UTILITY]
   numbers = [x for s in own for x in (s.probability, s.rouge, s.truth_ratio)]
   return 0.0 if min(numbers) <= 0 else len(numbers) / sum(1 / x for x in numbers)
 
 
 def forget_quality(forget: Measured, reference: Measured) -> float:
-  """Returns the p-value of the two-sample Kolmogorov-Smirnov test of truth ratios.
+  """Return the p-value of the two-sample Kolmogorov-Smirnov test of truth ratios.
 
   The test reads nothing but the order of the values, so their logarithms do.
   """
@@ -189,7 +189,7 @@ def forget_quality(forget: Measured, reference: Measured) -> float:
 
 
 def to_json(sets: Mapping[str, Measured], reference: Measured | None) -> JsonObject:
-  """Returns a model's table, its truth ratios and what it said as JSON has them."""
+  """Return a model's table, its truth ratios and what it said as JSON has them."""
   found: JsonObject = {
     "model_utility": model_utility(sets),
     "forget_quality": reference and forget_quality(sets["forget"], reference),
@@ -208,7 +208,7 @@ def to_json(sets: Mapping[str, Measured], reference: Measured | None) -> JsonObj
 
 
 def text(sets: Mapping[str, Measured], reference: Measured | None, shown: int) -> str:
-  """Returns the table for a terminal, and the first generations of each set."""
+  """Return the table for a terminal, and the first generations of each set."""
   header = ("set", "questions", "probability", "ROUGE-L recall", "truth ratio")
   rows = [
     (

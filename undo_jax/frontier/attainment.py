@@ -13,7 +13,7 @@ Front: TypeAlias = list[Point]
 
 
 def front(points: Iterable[Point]) -> Front:
-  """Returns the points that no other beats, cost and score ascending.
+  """Return the points that no other beats, cost and score ascending.
 
   {p : no q with cost_q <= cost_p, score_q >= score_p and q != p}
   """
@@ -25,7 +25,7 @@ def front(points: Iterable[Point]) -> Front:
 
 
 def attained(points_by_seed: Sequence[Iterable[Point]], count: int) -> Front:
-  """Returns the front of what at least `count` of K seeds attain.
+  """Return the front of what at least `count` of K seeds attain.
 
   score(cost) = the count-th largest over seeds of max {score_p : cost_p <= cost}
 
@@ -57,5 +57,5 @@ def attained(points_by_seed: Sequence[Iterable[Point]], count: int) -> Front:
 
 
 def _reached(best: Front, cost: float) -> float:
-  """Returns the highest score within a cost, -inf where there is none."""
+  """Return the highest score within a cost, -inf where there is none."""
   return max((score for price, score in best if price <= cost), default=-math.inf)

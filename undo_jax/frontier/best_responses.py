@@ -50,7 +50,7 @@ class Found(Generic[Row, Column]):
 def schedule(
   num_agents: int, *, anticipatory: bool = True, num_initial_steps: int = 0
 ) -> Schedule:
-  """Returns whom each agent of a population is trained against.
+  """Return whom each agent of a population is trained against.
 
   fictitious play: all agents before it. Anticipatory, with q initial steps: agent k > q
   is ephemeral if k - q is odd; agent k is trained against those before it that are not
@@ -88,7 +88,7 @@ def population_play(
   num_initial_steps: int = 0,
   initial: tuple[int, int] = (0, 0),
 ) -> games.Trajectory:
-  """Returns the plays of agents of which each is one best response.
+  """Return the plays of agents of which each is one best response.
 
   Agent 2t of the anticipatory form is play t of anticipatory fictitious play, if ties
   go the same way. One jax.lax.scan; may be vmapped over payoffs and keys.
@@ -122,7 +122,7 @@ def oracle_loop(
   mixing: Mixing = "equilibrium",
   tolerance: float = 1e-9,
 ) -> Found[Row, Column]:
-  """Returns rows and columns that best responses find, one of each a round.
+  """Return rows and columns that best responses find, one of each a round.
 
   Each round a row is trained against a mixture of the columns so far, and a column
   against one of the rows: the equilibrium of the game between them (double oracle), or
@@ -182,7 +182,7 @@ def _play(
   *,
   initial: tuple[int, int],
 ) -> games.Trajectory:
-  """Returns every agent's row and column; see `population_play`."""
+  """Return every agent's row and column; see `population_play`."""
   eligible_KxK, counted_KxK = jnp.asarray(eligible_KxK), jnp.asarray(counted_KxK)
 
   def train(plays, agent):
@@ -214,7 +214,7 @@ def _play(
 def _mixtures(
   payoffs_KxK: np.ndarray, members_K: np.ndarray, mixing: Mixing
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the weights of rows and of columns."""
+  """Return the weights of rows and of columns."""
   if mixing == "equilibrium":
     solution = games.solve(payoffs_KxK)
     return solution.row_strategy_I, solution.column_strategy_J

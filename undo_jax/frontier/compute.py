@@ -16,7 +16,7 @@ class Compute:
   flops: int = 0  # Multiplications and additions of all passes.
 
   def __add__(self, other: "Compute") -> "Compute":
-    """Adds two costs, field by field."""
+    """Add two costs, field by field."""
     mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
     return Compute(**{name: mine[name] + theirs[name] for name in mine})
 
@@ -30,7 +30,7 @@ def training(
   length: int,
   gradients: int = 1,
 ) -> Compute:
-  """Returns the cost of `updates` steps of an objective.
+  """Return the cost of `updates` steps of an objective.
 
   A trained part of the batch costs three forward passes (forward, and twice that
   backward), a part that is only read by a frozen model one. Passes are counted

@@ -35,7 +35,7 @@ class Crossing:
 
 
 def crossings(results: Results) -> list[Crossing]:
-  """Returns the crossings of each budget, of all models and of those that retain.
+  """Return the crossings of each budget, of all models and of those that retain.
 
   Empty where there is no data filtering, or it was not attacked.
   """
@@ -48,7 +48,7 @@ def crossings(results: Results) -> list[Crossing]:
 
 
 def table(results: Results) -> Table | None:
-  """Returns the crossings as rows; None where there are none."""
+  """Return the crossings as rows; None where there are none."""
   found = crossings(results)
   if not any(each.model for each in found):
     return None
@@ -85,7 +85,7 @@ def _crossing(results: Results, filtered: str, budget: int, keeps: bool) -> Cros
 
 
 def _others(results: Results, filtered: str) -> list[str]:
-  """Returns the models that are neither the base nor filtering of any length."""
+  """Return the models that are neither the base nor filtering of any length."""
   filtering = results.report.filtering
   left_out = {filtered, reference(results, "base")}
   return [

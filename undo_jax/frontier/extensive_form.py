@@ -49,7 +49,7 @@ class _Factor:
 
 
 def components(leaves: Sequence[Leaf]) -> dict[variance.Group, float]:
-  """Returns the variance component of every non-empty set of factors.
+  """Return the variance component of every non-empty set of factors.
 
   Args:
     leaves: all of them that are reached with a positive probability.
@@ -64,7 +64,7 @@ def components(leaves: Sequence[Leaf]) -> dict[variance.Group, float]:
 
 
 def explained(leaves: Sequence[Leaf], group: Iterable[str]) -> float:
-  """Returns V_G = Var(E[utility | strategies of G]).
+  """Return V_G = Var(E[utility | strategies of G]).
 
   V_G = sum_{z, z'} u(z) u(z') prod_{i in G} J_i(z, z') prod_{i not in G} e_i(z) e_i(z')
         - (E u)^2
@@ -87,7 +87,7 @@ def explained(leaves: Sequence[Leaf], group: Iterable[str]) -> float:
 def _explained(
   leaves: Sequence[Leaf], factors: Mapping[str, _Factor], group: variance.Group
 ) -> float:
-  """Returns the same, of factors that are known."""
+  """Return the same, of factors that are known."""
   reach = {name: factor.reach_S[factor.asked_Z] for name, factor in factors.items()}
   utility_Z = np.array([leaf.utility for leaf in leaves], dtype=float)
   ones_Z = np.ones(len(leaves))
@@ -118,13 +118,13 @@ def _explained(
 
 
 def _factors(leaves: Sequence[Leaf]) -> dict[str, _Factor]:
-  """Returns what the leaves ask of each factor, by its name."""
+  """Return what the leaves ask of each factor, by its name."""
   names = sorted({choice.factor for leaf in leaves for choice in leaf.path})
   return {name: _factor(leaves, name) for name in names}
 
 
 def _factor(leaves: Sequence[Leaf], name: str) -> _Factor:
-  """Returns what the leaves ask of one factor's strategy.
+  """Return what the leaves ask of one factor's strategy.
 
   Two sets of choices agree if they share as many choices as information sets.
   """

@@ -7,7 +7,7 @@ NOT_ATTACKED = "not attacked"
 
 
 def number(mean: Mean | None, *, digits: int = 3) -> str:
-  """Formats a score, of several seeds "mean ± half-width of its interval".
+  """Format a score, of several seeds "mean ± half-width of its interval".
 
   A minus sign never stands before a zero.
   """
@@ -18,12 +18,12 @@ def number(mean: Mean | None, *, digits: int = 3) -> str:
 
 
 def count(value: float) -> str:
-  """Formats a count with thousands separated; a mean is rounded."""
+  """Format a count with thousands separated; a mean is rounded."""
   return f"{value:,.0f}"
 
 
 def share(mean: Mean | None) -> str:
-  """Formats a share of one in percent, of several seeds with its interval.
+  """Format a share of one in percent, of several seeds with its interval.
 
   What is the same for all seeds, as fixed training is, has no interval.
   """
@@ -37,5 +37,5 @@ def share(mean: Mean | None) -> str:
 
 
 def significant(value: float) -> float:
-  """Returns a number of six digits, which no chart shows more of."""
+  """Return a number of six digits, which no chart shows more of."""
   return float(f"{value:.6g}")

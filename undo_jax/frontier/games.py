@@ -61,7 +61,7 @@ class Trajectory:
 
 
 def solve(payoffs: ArrayLike) -> Solution:
-  """Returns the value and an equilibrium of a zero-sum game.
+  """Return the value and an equilibrium of a zero-sum game.
 
   max_x min_j (x' A)_j = min_y max_i (A y)_i, two linear programs solved by HiGHS on
   payoffs scaled to [0, 1]; the bounds are computed from the strategies, in float64.
@@ -85,7 +85,7 @@ def solve(payoffs: ArrayLike) -> Solution:
 def exploitability(
   payoffs: ArrayLike, row_strategy_I: ArrayLike, value: float | None = None
 ) -> float:
-  """Returns value - min_j (x' A)_j: what a row strategy loses to its best attack.
+  """Return value - min_j (x' A)_j: what a row strategy loses to its best attack.
 
   Args:
     payoffs: A of shape [I, J], to the row player.
@@ -105,7 +105,7 @@ def fictitious_play(
   initial: tuple[int, int] = (0, 0),
   shared: bool = False,
 ) -> Trajectory:
-  """Returns the plays of two players who best-respond to the other's average.
+  """Return the plays of two players who best-respond to the other's average.
 
   i in argmax (A Y_t), j in argmin (X_t' A); X_{t+1} = X_t + e_i, Y_{t+1} = Y_t + e_j
 
@@ -129,7 +129,7 @@ def anticipatory_fictitious_play(
   initial: tuple[int, int] = (0, 0),
   shared: bool = False,
 ) -> Trajectory:
-  """Returns the plays of two players who best-respond to where the other is heading.
+  """Return the plays of two players who best-respond to where the other is heading.
 
   i' in argmax U, j' in argmax W with U = A Y_t, W = -A' X_t; then
   i in argmax (U + A e_j'), j in argmax (W - A' e_i'); only (i, j) counts in X and Y
@@ -183,7 +183,7 @@ def anticipatory_fictitious_play(
 def playable(
   payoffs: ArrayLike, num_summed: int, *, initial: tuple[int, int], shared: bool
 ) -> jax.Array:
-  """Returns payoffs in int32 or in floats, checked where they are not traced."""
+  """Return payoffs in int32 or in floats, checked where they are not traced."""
   if not isinstance(payoffs, Tracer):
     matrix_IxJ = matrix(payoffs)
     if shared and not np.array_equal(matrix_IxJ, -matrix_IxJ.T):
@@ -206,7 +206,7 @@ def playable(
 def respond(
   utilities_I: jax.Array, key: jax.Array | None, within: jax.Array | float
 ) -> jax.Array:
-  """Returns an index near the maximum by `within`: a random one, or the lowest."""
+  """Return an index near the maximum by `within`: a random one, or the lowest."""
   best_I = utilities_I >= utilities_I.max() - within
   if key is None:
     return jnp.argmax(best_I)
@@ -214,7 +214,7 @@ def respond(
 
 
 def slack(payoffs_IxJ: jax.Array, count: jax.Array | int) -> jax.Array | float:
-  """Returns how far sums of `count` payoffs that are equal may lie apart."""
+  """Return how far sums of `count` payoffs that are equal may lie apart."""
   if jnp.issubdtype(payoffs_IxJ.dtype, jnp.integer):
     return 0
   roundings = _ROUNDINGS * jnp.finfo(payoffs_IxJ.dtype).eps
@@ -222,7 +222,7 @@ def slack(payoffs_IxJ: jax.Array, count: jax.Array | int) -> jax.Array | float:
 
 
 def summed(weights: jax.Array, payoffs: jax.Array) -> jax.Array:
-  """Returns weights @ payoffs in full precision on every device."""
+  """Return weights @ payoffs in full precision on every device."""
   weights = weights.astype(payoffs.dtype)
   return jnp.matmul(weights, payoffs, precision=jax.lax.Precision.HIGHEST)
 
@@ -234,7 +234,7 @@ def trajectory(
   column_counts_TxJ: jax.Array,
   best_responses_T: jax.Array,
 ) -> Trajectory:
-  """Returns plays with the averages and certificates of their counts."""
+  """Return plays with the averages and certificates of their counts."""
   total_Tx1 = row_counts_TxI.sum(axis=1, keepdims=True)
   lower_T = summed(row_counts_TxI, payoffs_IxJ).min(axis=1) / total_Tx1[:, 0]
   upper_T = summed(column_counts_TxJ, payoffs_IxJ.T).max(axis=1) / total_Tx1[:, 0]
@@ -268,7 +268,7 @@ def _play(
   initial: tuple[int, int],
   shared: bool,
 ) -> Trajectory:
-  """Returns the plays; see `anticipatory_fictitious_play`."""
+  """Return the plays; see `anticipatory_fictitious_play`."""
 
   def responses(row_utilities_I, column_utilities_J, count, index):
     within = slack(payoffs_IxJ, count)
@@ -316,7 +316,7 @@ def _play(
 
 
 def matrix(payoffs: ArrayLike) -> np.ndarray:
-  """Returns payoffs in float64; raises ConfigError for what is no game."""
+  """Return payoffs in float64; raise ConfigError for what is no game."""
   payoffs_IxJ = np.asarray(payoffs, dtype=float)
   if (
     payoffs_IxJ.ndim != 2 or not payoffs_IxJ.size or not np.isfinite(payoffs_IxJ).all()
@@ -330,7 +330,7 @@ def matrix(payoffs: ArrayLike) -> np.ndarray:
 
 
 def _maximin_mixture(payoffs_IxJ: np.ndarray) -> np.ndarray:
-  """Returns x with min_j (x' A)_j the largest: max v, A' x >= v, sum x = 1, x >= 0."""
+  """Return x with min_j (x' A)_j the largest: max v, A' x >= v, sum x = 1, x >= 0."""
   num_rows, num_columns = payoffs_IxJ.shape
   result = optimize.linprog(
     c=[0.0] * num_rows + [-1.0],

@@ -30,7 +30,7 @@ class Guarantee:
 
 
 def pure_maximin(payoffs: ArrayLike) -> Guarantee:
-  """Returns what a released model guarantees: max_i min_j A_ij, of ties the first."""
+  """Return what a released model guarantees: max_i min_j A_ij, of ties the first."""
   payoffs_IxJ = matrix(payoffs)
   row = int(payoffs_IxJ.min(axis=1).argmax())
   column = int(payoffs_IxJ[row].argmin())
@@ -38,19 +38,19 @@ def pure_maximin(payoffs: ArrayLike) -> Guarantee:
 
 
 def benefit_of_secrecy(payoffs: ArrayLike) -> float:
-  """Returns the mixed value minus the pure maximin: what a secret draw could add."""
+  """Return the mixed value minus the pure maximin: what a secret draw could add."""
   return solve(payoffs).value - pure_maximin(payoffs).value
 
 
 def support(strategy: ArrayLike, *, tolerance: float = _SUPPORT) -> tuple[int, ...]:
-  """Returns the indices that a strategy plays with more than a probability."""
+  """Return the indices that a strategy plays with more than a probability."""
   return tuple(np.flatnonzero(np.asarray(strategy) > tolerance).tolist())
 
 
 def minimal_suite(
   payoffs: ArrayLike, *, tolerance: float = 1e-6, released: bool = False
 ) -> tuple[int, ...]:
-  """Returns attacks that alone keep the value: none of them can be left out.
+  """Return attacks that alone keep the value: none of them can be left out.
 
   Columns are dropped one after the other, those that the equilibrium plays least first,
   while the value of what is left is less than `tolerance` above that of the whole game.

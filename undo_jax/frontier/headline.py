@@ -42,7 +42,7 @@ class Headline:
 
 
 def headline(results: Results) -> Headline | None:
-  """Returns the headline; None where nothing but references was attacked.
+  """Return the headline; None where nothing but references was attacked.
 
   It is that of the largest budget the config names, or of the whole attack. The base
   and data filtering, which is robust by definition, take no part, nor do models that
@@ -83,7 +83,7 @@ def _whole(results: Results) -> list[str]:
 
 
 def _scores(results: Results, budget: int) -> dict[str, Mean]:
-  """Returns how well models resist: robustness, or the worst score, less is better."""
+  """Return how well models resist: robustness, or the worst score, less is better."""
   known = {name: resistance.of(results, name, budget) for name in _whole(results)}
   return {name: mean for name, mean in known.items() if mean is not None}
 
@@ -117,7 +117,7 @@ def _leader(results: Results, name: str, budget: int) -> Leader:
 
 
 def _warned(results: Results, name: str, budget: int) -> list[str]:
-  """Returns the warnings about a model's worst score, or about robustness then."""
+  """Return the warnings about a model's worst score, or about robustness then."""
   return [
     each.text
     for each in cautions(results)
@@ -127,7 +127,7 @@ def _warned(results: Results, name: str, budget: int) -> list[str]:
 
 
 def _shortened(front: list[str], scores: dict[str, Mean]) -> list[str]:
-  """Returns the last of a front, and before it those that gain the most."""
+  """Return the last of a front, and before it those that gain the most."""
   gains = {
     name: scores[name].value - scores[before].value
     for before, name in zip(front, front[1:], strict=False)

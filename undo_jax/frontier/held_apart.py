@@ -10,7 +10,7 @@ ATTACKED = "attacked"
 
 
 def sentences(results: Results) -> list[str]:
-  """Returns what each data stage compared, not escaped, and who reads more than that.
+  """Return what each data stage compared, not escaped, and who reads more than that.
 
   Data stages of equal items are one sentence, with the seeds of all.
   """
@@ -35,7 +35,7 @@ def _said(apart: Apart) -> str:
 
 
 def _readers(results: Results) -> list[str]:
-  """Says which attacks read splits that hold scored items."""
+  """Say which attacks read splits that hold scored items."""
   others = {split for each in results.apart for split in each.others}
   checked = {split for each in results.apart for split in each.splits}
   found = []

@@ -54,7 +54,7 @@ def budget(
   *,
   base: str | None,
 ) -> LabelBudget:
-  """Counts the labelled tokens on a model's way.
+  """Count the labelled tokens on a model's way.
 
   1. Unlearning reads labelled rows: updates * rows * L for each part of its batch.
   2. Data filtering sorts all that the base is pretrained on.
@@ -97,7 +97,7 @@ def budget(
 
 
 def _selected(stage: SelectionStage, outcome: JsonObject) -> Selected:
-  """Returns what a selection labelled, and how good it is."""
+  """Return what a selection labelled, and how good it is."""
   rows = {"forget": 0, "retain": 0}
   for split, count in outcome[LABELLED].items():
     rows["forget" if split in stage.forget else "retain"] += count
@@ -118,7 +118,7 @@ class _Pretraining:
   base: str | None
 
   def known(self, weights: Mapping[str, float], tokens: int) -> dict[str, int]:
-    """Returns how many tokens of a mixture are known as forget and as retain."""
+    """Return how many tokens of a mixture are known as forget and as retain."""
     shares = self._shares(weights)
     base = self.stages.get(self.base or "")
     usual = (
@@ -133,7 +133,7 @@ class _Pretraining:
     return {part: count for part, count in counted.items() if count}
 
   def _shares(self, weights: Mapping[str, float]) -> dict[str, float]:
-    """Returns the part of a mixture that each split of forget data has."""
+    """Return the part of a mixture that each split of forget data has."""
     data = next(s for s in self.stages.values() if isinstance(s, DataStage))
     total = sum(weights.values())
     names = tasks.get(data.task).forget_splits(data.data)
@@ -145,7 +145,7 @@ def _tokens(
   outcomes: Mapping[str, JsonObject],
   pretrained: _Pretraining,
 ) -> dict[str, int]:
-  """Returns the labelled tokens of one stage by part."""
+  """Return the labelled tokens of one stage by part."""
   if isinstance(stage, SelectionStage):
     return _selected(stage, outcomes[stage.name]).tokens
   if isinstance(stage, PredictionsStage):
@@ -180,14 +180,14 @@ def _tokens(
 
 
 def _by_selection(stage: TrainStage | SaliencyStage) -> set[str]:
-  """Returns the parts of a batch whose rows a selection has selected or labelled."""
+  """Return the parts of a batch whose rows a selection has selected or labelled."""
   if stage.selection is None:
     return set()
   return {part for part, of in stage.parts.items() if all(":" in name for name in of)}
 
 
 def _labelled_forget(stage: TrainStage, labels: RowLabels) -> float:
-  """Returns which share of a mixture is labelled forget, filtered out or not."""
+  """Return which share of a mixture is labelled forget, filtered out or not."""
   forget = kept = 0.0
   for name, weight in stage.parts[BATCH].items():
     split, _, which = name.partition(":")

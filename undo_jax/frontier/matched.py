@@ -30,7 +30,7 @@ _ROUNDING = 1e-9  # 0.96 - 0.01 retains 0.95.
 
 
 def completed(results: Results) -> Results:
-  """Returns results with who stands for each family, as results.json holds it."""
+  """Return results with who stands for each family, as results.json holds it."""
   found = cheapest(results) + [
     each for loss in LOSSES for each in most_robust(results, loss)
   ]
@@ -38,14 +38,14 @@ def completed(results: Results) -> Results:
 
 
 def bound(results: Results) -> float | None:
-  """Returns the retain score that members are held to; None without a reference."""
+  """Return the retain score that members are held to; None without a reference."""
   name = reference(results, "filtered") or reference(results, "base")
   mean = st.before(results, name, "retain") if name else None
   return None if mean is None else mean.value
 
 
 def families(results: Results) -> dict[str, list[str]]:
-  """Returns the members of each family in the order of the config."""
+  """Return the members of each family in the order of the config."""
   found: dict[str, list[str]] = {}
   for name, model in results.models.items():
     if name != reference(results, "base"):
@@ -54,7 +54,7 @@ def families(results: Results) -> dict[str, list[str]]:
 
 
 def cheapest(results: Results) -> list[AtRetain]:
-  """Returns each family's cheapest member whose retain interval meets the bound."""
+  """Return each family's cheapest member whose retain interval meets the bound."""
   level = bound(results)
   if level is None:
     return []
@@ -71,7 +71,7 @@ def cheapest(results: Results) -> list[AtRetain]:
 
 
 def most_robust(results: Results, loss: float) -> list[AtRetain]:
-  """Returns each family's most robust member that loses at most so many points."""
+  """Return each family's most robust member that loses at most so many points."""
   whole = bound(results)
   if whole is None:
     return []
@@ -89,7 +89,7 @@ def most_robust(results: Results, loss: float) -> list[AtRetain]:
 
 
 def keeping(results: Results, members: Sequence[str]) -> list[str]:
-  """Returns the members whose retain interval meets the bound; all without one."""
+  """Return the members whose retain interval meets the bound; all without one."""
   level = bound(results)
   return list(members) if level is None else _keeping(results, members, level, widths=1)
 
@@ -97,7 +97,7 @@ def keeping(results: Results, members: Sequence[str]) -> list[str]:
 def _keeping(
   results: Results, members: Sequence[str], level: float, *, widths: int
 ) -> list[str]:
-  """Returns the members that retain so much, give or take widths of their intervals."""
+  """Return the members that retain so much, give or take widths of their intervals."""
   return [
     name
     for name in members
@@ -111,7 +111,7 @@ def _chosen(
   keep: Sequence[str],
   worth: Callable[[str], float],
 ) -> AtRetain:
-  """Returns the rule with the member of the most worth among those who keep it."""
+  """Return the rule with the member of the most worth among those who keep it."""
   members = families(results)[rule.family]
   margins = [_margin(results, name, 0.0, widths=0) for name in members]
   most = _sign(results) * max(margins)
@@ -141,7 +141,7 @@ def _standing(results: Results, name: str) -> Standing:
 
 
 def _margin(results: Results, name: str, level: float, *, widths: int) -> float:
-  """Returns by how much the retain score exceeds a level, so many half-widths added."""
+  """Return by how much the retain score exceeds a level, so many half-widths added."""
   own = st.before(results, name, "retain")
   if own is None:
     return -math.inf
@@ -150,14 +150,14 @@ def _margin(results: Results, name: str, level: float, *, widths: int) -> float:
 
 
 def _resistance(results: Results, name: str) -> float:
-  """Returns what models are ranked by; the least of who was not attacked."""
+  """Return what models are ranked by; the least of who was not attacked."""
   budget = resistance.budget(results)
   mean = None if budget is None else resistance.of(results, name, budget)
   return -math.inf if mean is None else mean.value
 
 
 def _scale(metric: Metric, level: float) -> float:
-  """Returns of what a point is a hundredth."""
+  """Return of what a point is a hundredth."""
   low, high = metric.range
   return abs(level) if low is None or high is None else high - low
 

@@ -18,7 +18,7 @@ _UNDER_ATTACK = ("worst forget", "robustness")
 
 
 def equal_retain(results: Results) -> Table | None:
-  """Returns the cheapest member of each family whose retain meets the bound."""
+  """Return the cheapest member of each family whose retain meets the bound."""
   found = matched.cheapest(results)
   head = ("family", "cheapest member", *_NUMBERS)
   rows = [_row(results, [each]) for each in found]
@@ -26,7 +26,7 @@ def equal_retain(results: Results) -> Table | None:
 
 
 def by_level(results: Results) -> Table | None:
-  """Returns the most robust member of each family for each loss of retain.
+  """Return the most robust member of each family for each loss of retain.
 
   Losses at which the same member stands for a family are one row.
   """
@@ -40,7 +40,7 @@ def by_level(results: Results) -> Table | None:
 
 
 def _scaled(results: Results, table: Table) -> Table:
-  """Returns a table without robustness, where no references scale it."""
+  """Return a table without robustness, where no references scale it."""
   budget = resistance.budget(results)
   if budget is None or resistance.is_scaled(results, budget):
     return table
@@ -59,7 +59,7 @@ def _scaled(results: Results, table: Table) -> Table:
 
 
 def points(results: Results) -> str:
-  """Returns what a point is, where it is no hundredth of an accuracy."""
+  """Return what a point is, where it is no hundredth of an accuracy."""
   low, high = results.metrics["retain"].range
   if (low, high) == (0.0, 1.0):
     return ""
@@ -73,7 +73,7 @@ def _model(each: AtRetain) -> str | None:
 
 
 def _row(results: Results, group: list[AtRetain], *, with_loss: bool = False) -> Row:
-  """Returns what stands for a family at one level, or at several the same."""
+  """Return what stands for a family at one level, or at several the same."""
   each, styles = group[0], model_styles(results)
   look = styles[matched.families(results)[each.family][0]]
   losses = (_losses([each.loss for each in group]),) if with_loss else ()
@@ -98,7 +98,7 @@ def _row(results: Results, group: list[AtRetain], *, with_loss: bool = False) ->
 
 
 def _numbers(results: Results, standing: Standing) -> tuple[str, ...]:
-  """Returns the cells of the member that stands for a family."""
+  """Return the cells of the member that stands for a family."""
   runs = results.models[standing.model].runs
   absent = ABSENT if any(run.attacks for run in runs) else NOT_ATTACKED
   cost = f"{standing.flops:.3g} FLOPs"
@@ -120,6 +120,6 @@ def _mean(measured: Measured | None) -> Mean | None:
 
 
 def _losses(losses: Sequence[float]) -> str:
-  """Returns "2" or "0 to 2"."""
+  """Return "2" or "0 to 2"."""
   first, last = f"{losses[0]:g}", f"{losses[-1]:g}"
   return first if first == last else f"{first} to {last}"

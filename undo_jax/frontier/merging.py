@@ -15,7 +15,7 @@ _PROTOCOL = ("task", "protocol", "metrics")
 
 
 def merge(runs: Mapping[str, Results]) -> Results:
-  """Returns results of one protocol as one.
+  """Return results of one protocol as one.
 
   Models of one name and recipe are one model of all their seeds. One that has the name
   of another and a different recipe is kept beside it, as NAME@RUN. References and the
@@ -57,7 +57,7 @@ def merge(runs: Mapping[str, Results]) -> Results:
 
 
 def single(results: Results) -> list[Results]:
-  """Returns the results of each model by itself: a line of a leaderboard."""
+  """Return the results of each model by itself: a line of a leaderboard."""
   return [
     records.replaced(
       results,
@@ -70,7 +70,7 @@ def single(results: Results) -> list[Results]:
 
 
 def located(results: Results, workdir: str) -> Results:
-  """Returns results that say where they were run, as the page is to link to it."""
+  """Return results that say where they were run, as the page is to link to it."""
   models = {
     name: records.replaced(
       model,
@@ -89,7 +89,7 @@ def located(results: Results, workdir: str) -> Results:
 
 
 def _apart(runs: Iterable[Results]) -> tuple[Apart, ...]:
-  """Returns what the data stages of all runs compared, each once."""
+  """Return what the data stages of all runs compared, each once."""
   found: list[Apart] = []
   for each in itertools.chain.from_iterable(results.apart for results in runs):
     if each not in found:
@@ -98,7 +98,7 @@ def _apart(runs: Iterable[Results]) -> tuple[Apart, ...]:
 
 
 def _joined(name: str, there: ModelResult | None, model: ModelResult) -> ModelResult:
-  """Returns a model with the seeds of both."""
+  """Return a model with the seeds of both."""
   runs = {run.seed: run for run in there.runs} if there else {}
   for run in model.runs:
     other = runs.setdefault(run.seed, run)
@@ -113,12 +113,12 @@ def _joined(name: str, there: ModelResult | None, model: ModelResult) -> ModelRe
 
 
 def _content(run: ModelRun) -> dict[str, Any]:
-  """Returns what a run came to, wherever it was."""
+  """Return what a run came to, wherever it was."""
   return {**dataclasses.asdict(run), "workdir": None}
 
 
 def _check_protocol(first: Results, second: Results, names: tuple[str, str]) -> None:
-  """Raises ConfigError with the first field of the protocol that differs."""
+  """Raise ConfigError with the first field of the protocol that differs."""
   one, other = (
     {field: records.to_json(each)[field] for field in _PROTOCOL}
     for each in (first, second)
@@ -131,7 +131,7 @@ def _check_protocol(first: Results, second: Results, names: tuple[str, str]) -> 
 
 
 def _check_alike(first: Any, second: Any, names: tuple[str, str], path: str) -> None:
-  """Raises ConfigError with the first place where two trees differ."""
+  """Raise ConfigError with the first place where two trees differ."""
   if isinstance(first, Mapping) and isinstance(second, Mapping):
     for key in {**first, **second}:
       missing = "nothing"

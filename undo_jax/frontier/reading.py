@@ -47,14 +47,14 @@ from undo_jax.utils.types import JsonObject
 
 
 def write_plan(workdir: files.Path, plans: Mapping[int, Mapping[str, str]]) -> None:
-  """Writes plan.json: for each seed the directory of each stage, in their order."""
+  """Write plan.json: for each seed the directory of each stage, in their order."""
   seeds = [{"seed": seed, "stages": dict(plan)} for seed, plan in plans.items()]
   content = {"version": stages_lib.VERSION, "seeds": seeds}
   files.update_json(workdir / "plan.json", content)
 
 
 def read(workdir: files.Path, config: RunConfig) -> Results:
-  """Returns the results of a finished run from its directory.
+  """Return the results of a finished run from its directory.
 
   Args:
     workdir: where the run was, with plan.json and its stages.
@@ -100,7 +100,7 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
 
 
 def _protocol(config: RunConfig, finished: Mapping[str, "_Finished"]) -> JsonObject:
-  """Returns what must be the same where results are compared."""
+  """Return what must be the same where results are compared."""
   data = finished[stages_lib.DATA].stage
   assert isinstance(data, DataStage), "the stage of that name holds the data"
   left_out = ("run", "models", "label", "stream", "evaluations_per_call")
@@ -121,7 +121,7 @@ def _protocol(config: RunConfig, finished: Mapping[str, "_Finished"]) -> JsonObj
 
 
 def _without_paths(data: Any) -> Any:
-  """Returns data without where they are: what they hold is among them."""
+  """Return data without where they are: what they hold is among them."""
   if not isinstance(data, Mapping):
     return data
   left_out = {"paths", "directory"}
@@ -142,7 +142,7 @@ class _Finished:
 def _read_stages(
   workdir: files.Path, directories: Mapping[str, str]
 ) -> dict[str, _Finished]:
-  """Returns the finished stages of one seed by name."""
+  """Return the finished stages of one seed by name."""
   finished = {}
   for name, directory in directories.items():
     path = workdir / "stages" / directory
@@ -155,13 +155,13 @@ def _read_stages(
 
 
 def _items(by_seed: Mapping[int, Mapping[str, _Finished]]) -> dict[str, int]:
-  """Returns how many items each metric is of, as the data stage counted them."""
+  """Return how many items each metric is of, as the data stage counted them."""
   first = next(iter(by_seed.values()))
   return dict(first[stages_lib.DATA].outcome.get("items", {}))
 
 
 def _apart(by_seed: Mapping[int, Mapping[str, _Finished]]) -> tuple[Apart, ...]:
-  """Returns what each data stage compared; stages of before have nothing."""
+  """Return what each data stage compared; stages of before have nothing."""
   found: dict[str, Apart] = {}
   for seed, finished in by_seed.items():
     data = finished[stages_lib.DATA]
@@ -179,7 +179,7 @@ def _apart(by_seed: Mapping[int, Mapping[str, _Finished]]) -> tuple[Apart, ...]:
 def _runs(
   config: RunConfig, seed: int, finished: Mapping[str, _Finished], metric: Metric
 ) -> dict[str, ModelRun]:
-  """Returns the models of one seed."""
+  """Return the models of one seed."""
   plan = [each.stage for each in finished.values()]
   outcomes = {name: each.outcome for name, each in finished.items()}
   costs = {m.name: cost(plan, outcomes, m.name) for m in stages_lib.models(plan)}
@@ -212,7 +212,7 @@ def _runs(
 def cost(
   plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], name: str
 ) -> Compute:
-  """Returns what it took to make a model, from done.json of the stages by name.
+  """Return what it took to make a model, from done.json of the stages by name.
 
   Of a teacher that predicts all rows once, the rows count that were read on the way to
   this model, each once.
@@ -230,7 +230,7 @@ def cost(
 def _predicted(
   stage: PredictionsStage, made: Sequence[Stage], outcomes: Mapping[str, JsonObject]
 ) -> Compute:
-  """Returns the cost of predicting each row once that the students among `made` read.
+  """Return the cost of predicting each row once that the students among `made` read.
 
   A student reads a split's rows in a new order each time, all before one again.
   """
@@ -245,7 +245,7 @@ def _predicted(
 
 
 def _rows_read(stage: TrainStage, outcomes: Mapping[str, JsonObject]) -> dict[str, int]:
-  """Returns how many rows of each split a stage has read, at most; each counts once."""
+  """Return how many rows of each split a stage has read, at most; each counts once."""
   read = collections.Counter[str]()
   updates = outcomes[stage.name]["updates"]
   selection = outcomes.get(stage.selection or "", {})
@@ -291,7 +291,7 @@ def _scores(scores: Mapping[str, Score]) -> Scores:
 def _attacks(
   finished: Mapping[str, _Finished],
 ) -> dict[tuple[str, str], list[_Finished]]:
-  """Returns the seeds of each attack on each model."""
+  """Return the seeds of each attack on each model."""
   found: dict[tuple[str, str], list[_Finished]] = {}
   for each in finished.values():
     if isinstance(each.stage, Against):
@@ -306,7 +306,7 @@ def relearning(
   directories: Sequence[str],
   higher_is_worse: bool,
 ) -> Relearning:
-  """Returns a model under an attack from what each seed of the attack left.
+  """Return a model under an attack from what each seed of the attack left.
 
   Args:
     outcomes: done.json of each: learning_rates (of an edit strengths) [R], steps [S],
@@ -349,7 +349,7 @@ def relearning(
 
 
 def _matrix(values: Sequence[Sequence[Score]]) -> np.ndarray:
-  """Returns scores [R, S], NaN where a member has diverged."""
+  """Return scores [R, S], NaN where a member has diverged."""
   return np.array([[math.nan if v is None else v for v in row] for row in values])
 
 
@@ -410,7 +410,7 @@ def _model(
 
 
 def _value(path: str, value: object) -> str:
-  """Returns a swept field as it is read: "α = 0.3"."""
+  """Return a swept field as it is read: "α = 0.3"."""
   name = path.rpartition(".")[2]
   shown = f"{value:g}" if isinstance(value, int | float) else str(value)
   return f"{ {'alpha': 'α', 'beta': 'β'}.get(name, name) } = {shown}"

@@ -22,7 +22,7 @@ class Plan:
 
 
 def nested_cost(costs: Mapping[str, float], levels: Mapping[str, int]) -> float:
-  """Returns n_1 (c_1 + n_2 (c_2 + ... + n_k c_k)), of factors in the order of `costs`.
+  """Return n_1 (c_1 + n_2 (c_2 + ... + n_k c_k)), of factors in the order of `costs`.
 
   A level of a factor is run anew under every combination of levels before it.
   """
@@ -39,7 +39,7 @@ def plan(
   *,
   bought: Mapping[str, int] | None = None,
 ) -> Plan:
-  """Returns the cheapest numbers of levels whose mean is known well enough.
+  """Return the cheapest numbers of levels whose mean is known well enough.
 
   minimize nested_cost(costs, n) subject to sum_G sigma2_G / prod_{a in G} n_a
   <= target^2 over integers n >= bought; of equal costs the smaller error
@@ -85,7 +85,7 @@ class _Search:
     self.bought = {name: bought.get(name, 1) for name in costs}
 
   def cheapest(self) -> dict[str, int]:
-    """Returns the levels of the least cost whose variance is within the limit."""
+    """Return the levels of the least cost whose variance is within the limit."""
     levels = dict(self.bought)
     while variance_of_mean(self.components, levels) > self.limit:
       levels = {name: count + 1 + count // 8 for name, count in levels.items()}
@@ -94,7 +94,7 @@ class _Search:
     return self.levels
 
   def _descend(self, prefix: dict[str, int]) -> None:
-    """Tries all levels of the factors after a prefix that may be better."""
+    """Try all levels of the factors after a prefix that may be better."""
     least = self._at_least(prefix)
     if least is None or nested_cost(self.costs, least) > self.rank[0]:
       return
@@ -109,7 +109,7 @@ class _Search:
       self._descend({**prefix, name: count})
 
   def _at_least(self, prefix: dict[str, int]) -> dict[str, int] | None:
-    """Returns how many levels each factor takes beside a prefix.
+    """Return how many levels each factor takes beside a prefix.
 
     Those of the others that follow are taken as endless; of the last factor alone the
     number is what it takes. None if no number is enough.
@@ -140,7 +140,7 @@ def _check(
   target: float,
   bought: Mapping[str, int],
 ) -> None:
-  """Raises ConfigError for what has no cheapest plan."""
+  """Raise ConfigError for what has no cheapest plan."""
   named = frozenset().union(*components)
   if not named or named != set(costs) or not set(bought) <= named:
     raise ConfigError(

@@ -35,7 +35,7 @@ class Replication:
 
 
 def tables(results: Results, family: str, budget: int) -> list[Replication]:
-  """Returns the tables of a recipe, one for each combination of what is no seed.
+  """Return the tables of a recipe, one for each combination of what is no seed.
 
   All cells are under one attack that trains, one learning rate and step, the worst on
   the mean over all cells: a choice made anew in each would add noise of its own.
@@ -66,7 +66,7 @@ def tables(results: Results, family: str, budget: int) -> list[Replication]:
 
 
 def components(found: Replication) -> dict[frozenset[str], float]:
-  """Returns the variance components of a table; see variance.components."""
+  """Return the variance components of a table; see variance.components."""
   return variance.components(found.table, found.factors)
 
 
@@ -77,7 +77,7 @@ def _table(
   cells: Mapping[tuple[int, ...], tuple[ModelRun, ...]],
   budget: int,
 ) -> Replication:
-  """Returns the table of one combination of what is no seed."""
+  """Return the table of one combination of what is no seed."""
   run_seeds = sorted({run.seed for runs in cells.values() for run in runs})
   levels = [sorted({seeds[i] for seeds in cells}) for i in range(len(streams))]
   scores = _of_common(
@@ -119,7 +119,7 @@ def _table(
 def _scores(
   results: Results, run: ModelRun, budget: int
 ) -> tuple[list[tuple[str, float, int]], np.ndarray]:
-  """Returns the choices of an attacker who trains, and the score [A, M] of each."""
+  """Return the choices of an attacker who trains, and the score [A, M] of each."""
   choices, scores = [], []
   for name in rb.counted(results):
     if name not in run.attacks or run.attacks[name].is_edit:
@@ -140,7 +140,7 @@ def _scores(
 def _of_common(
   scores: Mapping[tuple[int, ...], tuple[list[tuple[str, float, int]], np.ndarray]],
 ) -> dict[tuple[int, ...], tuple[list[tuple[str, float, int]], np.ndarray]]:
-  """Returns the choices that an attacker has in every cell, and their scores."""
+  """Return the choices that an attacker has in every cell, and their scores."""
   first, *others = (choices for choices, _ in scores.values())
   common = [choice for choice in first if all(choice in other for other in others)]
   return {
@@ -150,7 +150,7 @@ def _of_common(
 
 
 def _worst(results: Results, scores: Mapping) -> tuple[str, float, int, int]:
-  """Returns the choice that is the worst on the mean over all cells, and its place."""
+  """Return the choice that is the worst on the mean over all cells, and its place."""
   choices = next(iter(scores.values()))[0]
   means_M = np.concatenate([each for _, each in scores.values()]).mean(axis=0)
   sign = 1.0 if higher_is_worse(results.metrics["forget"]) else -1.0

@@ -72,7 +72,7 @@ def write(results: Results, directory: str | os.PathLike[str]) -> list[files.Pat
 
 
 def located(results: Results) -> Results:
-  """Returns results whose directories are relative to their page."""
+  """Return results whose directories are relative to their page."""
 
   def moved(run: ModelRun) -> ModelRun:
     parts = [*([run.workdir] if run.workdir else []), "stages", run.directory]
@@ -188,7 +188,7 @@ def text_table(results: Results) -> str:
 
 
 def _after_named(results: Results) -> str:
-  """Returns after how many updates of an attack families are compared."""
+  """Return after how many updates of an attack families are compared."""
   budget = resistance.budget(results)
   return "" if budget is None else budget_title(budget, rb.budgets(results))
 
@@ -213,7 +213,7 @@ def grid(results: Results) -> str:
 
 
 def _with_base(results: Results) -> list[str]:
-  """Returns the attacks that the worst case is not over, as they have the base."""
+  """Return the attacks that the worst case is not over, as they have the base."""
   counted, known = rb.counted(results), results.attacks
   return [
     label
@@ -232,11 +232,11 @@ def score_range(metric: Metric) -> str:
 
 
 def _asset(name: str) -> str:
-  """Returns a file that the page holds as it is."""
+  """Return a file that the page holds as it is."""
   return (resources.files("undo_jax.frontier") / "templates" / name).read_text()
 
 
 def _hash(script: str) -> str:
-  """Returns by what a browser knows a script that it may run."""
+  """Return by what a browser knows a script that it may run."""
   digest = hashlib.sha256(script.encode()).digest()
   return f"sha256-{base64.b64encode(digest).decode()}"

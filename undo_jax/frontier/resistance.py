@@ -8,7 +8,7 @@ from undo_jax.frontier.statistics import Mean
 
 
 def budget(results: Results) -> int | None:
-  """Returns the largest budget that the config names, or that of the whole attack.
+  """Return the largest budget that the config names, or that of the whole attack.
 
   None where nothing was attacked.
   """
@@ -26,7 +26,7 @@ def is_scaled(results: Results, budget: int) -> bool:
 
 
 def of(results: Results, name: str, budget: int) -> Mean | None:
-  """Returns a model's resistance after a budget: more is better.
+  """Return a model's resistance after a budget: more is better.
 
   robustness, or where no references scale it the worst forget score, with its sign
   changed where more is more capable

@@ -231,12 +231,12 @@ class Results:
 
 
 def to_json(results: Results) -> JsonObject:
-  """Returns the content of results.json."""
+  """Return the content of results.json."""
   return records.to_json(results)
 
 
 def from_json(value: Mapping[str, object], *, path: str) -> Results:
-  """Returns the results of a results.json; raises ConfigError on another schema."""
+  """Return the results of a results.json; raise ConfigError on another schema."""
   if value.get("schema") != SCHEMA:
     raise ConfigError(
       f"{path}: expected results of schema {SCHEMA}, got {value.get('schema')!r}; they "

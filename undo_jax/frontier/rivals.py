@@ -10,7 +10,7 @@ SLACK = 0.05  # Two costs that differ by a smaller part are equal.
 
 
 def family(results: Results) -> list[str]:
-  """Returns the models that others are held against: those of results.report.rival."""
+  """Return the models that others are held against: those of results.report.rival."""
   rival = results.report.rival
   if rival is None:
     return []
@@ -19,7 +19,7 @@ def family(results: Results) -> list[str]:
 
 
 def challengers(results: Results) -> list[str]:
-  """Returns the models that are held against the family: no references, at a cost."""
+  """Return the models that are held against the family: no references, at a cost."""
   rivals, references = family(results), results.references
   others = {*rivals, references.base, references.filtered, references.unlearned}
   if not rivals:
@@ -30,7 +30,7 @@ def challengers(results: Results) -> list[str]:
 
 
 def rival(results: Results, name: str, budget: int) -> str | None:
-  """Chooses the most robust member of the family that costs no more than a model.
+  """Choose the most robust member of the family that costs no more than a model.
 
   that of the least capable worst forget score after the budget, among those with
   flops <= (1 + SLACK) * the model's
@@ -55,7 +55,7 @@ def rival(results: Results, name: str, budget: int) -> str | None:
 
 
 def margins(results: Results, name: str, other: str, budget: int) -> list[float]:
-  """Returns by how much a model is less capable than another, seed by seed.
+  """Return by how much a model is less capable than another, seed by seed.
 
   other's worst forget score after the budget - the model's, of scores that rise with
   the capability; else the other way round. Above 0 the model is more robust. Empty if
@@ -67,7 +67,7 @@ def margins(results: Results, name: str, other: str, budget: int) -> list[float]
 
 
 def flops(results: Results, name: str) -> float:
-  """Returns the mean cost of a model."""
+  """Return the mean cost of a model."""
   runs = results.models[name].runs
   return math.fsum(run.compute.flops for run in runs) / len(runs)
 

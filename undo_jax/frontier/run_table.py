@@ -14,7 +14,7 @@ from undo_jax.frontier.warnings import About, Caution
 
 
 def runs(results: Results) -> Table:
-  """Returns a row for each model and seed; its last cell is the run's directory."""
+  """Return a row for each model and seed; its last cell is the run's directory."""
   budgets = rb.budgets(results)
   head = ["model", "seed", "retain", "forget"]
   for budget in budgets:
@@ -54,7 +54,7 @@ def _marks(
   budgets: tuple[int, ...],
   cautions: Sequence[Caution],
 ) -> list[str]:
-  """Returns the warning beside each cell, those of other attacks and seeds left out."""
+  """Return the warning beside each cell, those of other attacks and seeds left out."""
 
   def said(about: About, attack: str | None = None) -> str:
     return " ".join(
@@ -84,7 +84,7 @@ def _strongest(results: Results, run: ModelRun, budget: int) -> Relearning | Non
 
 
 def _worst(results: Results, run: ModelRun, budget: int) -> list[str]:
-  """Returns the worst forget score, and which attack at which rate it is of."""
+  """Return the worst forget score, and which attack at which rate it is of."""
   under = _strongest(results, run, budget)
   if under is None:
     return [NOT_ATTACKED, ABSENT]

@@ -73,17 +73,17 @@ class SearchResults:
 
 
 def path(workdir: files.Path) -> files.Path:
-  """Returns where a search of a workdir leaves what it found."""
+  """Return where a search of a workdir leaves what it found."""
   return workdir / "search" / "search.json"
 
 
 def write(found: SearchResults, workdir: files.Path) -> None:
-  """Writes search.json, unless it holds this already."""
+  """Write search.json, unless it holds this already."""
   files.update_json(path(workdir), records.to_json(found))
 
 
 def read(file: files.Path) -> SearchResults:
-  """Returns what a search.json holds.
+  """Return what a search.json holds.
 
   Raises:
     ConfigError: if there is none, or it is of another schema.
@@ -100,7 +100,7 @@ def read(file: files.Path) -> SearchResults:
 
 
 def best(trials: Sequence[Trial], *, more_is_worse: bool) -> Trial | None:
-  """Returns the trial within the bounds that has the best worst forget score.
+  """Return the trial within the bounds that has the best worst forget score.
 
   Of equals that of less compute, then the first.
   """
@@ -113,7 +113,7 @@ def best(trials: Sequence[Trial], *, more_is_worse: bool) -> Trial | None:
 
 
 def front(trials: Sequence[Trial], *, more_is_worse: bool) -> tuple[int, ...]:
-  """Returns the trials within the bounds that no other beats, by rising compute.
+  """Return the trials within the bounds that no other beats, by rising compute.
 
   One beats another that is no better in compute or worst forget score, and worse in
   one of them.
@@ -141,7 +141,7 @@ def model(
   training_flops: float,
   attack_flops: float,
 ) -> SearchedModel:
-  """Returns the search of a model from its trials."""
+  """Return the search of a model from its trials."""
   found = best(trials, more_is_worse=more_is_worse)
   values = found.values if found else {}
   return SearchedModel(
@@ -158,7 +158,7 @@ def model(
 
 
 def apply(config: JsonObject, found: SearchResults) -> JsonObject:
-  """Returns a config, as plan.config.plain has it, with the values that were chosen.
+  """Return a config, as plan.config.plain has it, with the values that were chosen.
 
   A model that was chosen for is no longer swept, and what followed it in the config
   file keeps the values that it had.

@@ -30,7 +30,7 @@ class Searched:
 
 
 def of_run(workdir: files.Path) -> Searched | None:
-  """Returns the search in the workdir of a run, None if there is none.
+  """Return the search in the workdir of a run, None if there is none.
 
   The last column says whether the run has what was chosen.
   """
@@ -49,7 +49,7 @@ def of_run(workdir: files.Path) -> Searched | None:
 
 
 def note(found: SearchResults) -> str:
-  """Says what a search did, in sentences."""
+  """Say what a search did, in sentences."""
   search = found.search
   seeds = ", ".join(map(str, search.seeds))
   bounds = f"at least {search.smallest_retain:g} of the base's retain score"
@@ -64,7 +64,7 @@ def note(found: SearchResults) -> str:
 
 
 def rows(found: SearchResults) -> list[tuple[str, ...]]:
-  """Returns a row for each searched model, under HEAD.
+  """Return a row for each searched model, under HEAD.
 
   Scores are those of validation items, after the search's own attack.
   """

@@ -30,7 +30,7 @@ class Mean:
 
 
 def mean(values: Iterable[float | None]) -> Mean | None:
-  """Returns the mean of seeds and its 95 % interval; None if a seed has no value.
+  """Return the mean of seeds and its 95 % interval; None if a seed has no value.
 
   mean ± t * s / sqrt(K), with s the standard deviation of the sample and t the 97.5 %
   quantile of Student's t with K - 1 degrees of freedom
@@ -51,20 +51,20 @@ def mean(values: Iterable[float | None]) -> Mean | None:
 
 
 def reference(results: Results, role: Role) -> str | None:
-  """Returns the model of a role, None if there is none."""
+  """Return the model of a role, None if there is none."""
   name = getattr(results.references, role)
   return name if name in results.models else None
 
 
 def before(results: Results, name: str, kind: Kind) -> Mean | None:
-  """Returns a model's retain or forget score before any attack."""
+  """Return a model's retain or forget score before any attack."""
   return mean(getattr(run.before, kind) for run in results.models[name].runs)
 
 
 def worst_forget(
   results: Results, name: str, budget: int, attacks: Sequence[str] | None = None
 ) -> Mean | None:
-  """Returns the worst forget score over attacks and learning rates after a budget.
+  """Return the worst forget score over attacks and learning rates after a budget.
 
   Args:
     results: the results.
@@ -78,7 +78,7 @@ def worst_forget(
 def cross_fitted(
   results: Results, name: str, budget: int, attacks: Sequence[str] | None = None
 ) -> Mean | None:
-  """Returns the forget score under the attack that other repetitions chose.
+  """Return the forget score under the attack that other repetitions chose.
 
   The attack, its learning rate and the step within the budget are chosen on all but one
   seed of the attack and scored on that one, mean over which is held out; where an
@@ -111,7 +111,7 @@ def cross_fitted(
 
 
 def _choices(attacks: Sequence[Relearning]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the forget scores [A, M] of a model's attacks, and steps [M] of each."""
+  """Return the forget scores [A, M] of a model's attacks, and steps [M] of each."""
   scores = [each.reshape(len(each), -1) for each in rb.aligned(attacks)]
   steps = [np.tile(each.steps, len(each.learning_rates)) for each in attacks]
   return np.concatenate(scores, axis=1), np.concatenate(steps)
@@ -134,7 +134,7 @@ def is_broken(results: Results, name: str) -> bool:
 
 
 def binomial_half_width(score: float, count: int) -> float:
-  """Returns half of Wilson's 95 % interval of an accuracy over so many items.
+  """Return half of Wilson's 95 % interval of an accuracy over so many items.
 
   Reference: Wilson, Probable inference, JASA 22 (1927).
   """
@@ -143,7 +143,7 @@ def binomial_half_width(score: float, count: int) -> float:
 
 
 def compute_at_equal_retain(results: Results, name: str) -> Mean | None:
-  """Returns a model's FLOPs as a part of data filtering's that retains as much.
+  """Return a model's FLOPs as a part of data filtering's that retains as much.
 
   That is the cheapest member of report.filtering (or references.filtered) whose retain
   interval reaches the model's; None if there is none.
@@ -174,14 +174,14 @@ def compute_at_equal_retain(results: Results, name: str) -> Mean | None:
 
 
 def retain_under(results: Results, name: str, budget: int) -> Mean | None:
-  """Returns the retain score where the forget score is the worst."""
+  """Return the retain score where the forget score is the worst."""
   return _under(results, name, budget, lambda under, step: under.retain[step])
 
 
 def task_score(
   results: Results, name: str, task: str, budget: int | None
 ) -> Mean | None:
-  """Returns a score by task: where the forget score is the worst, or before (None)."""
+  """Return a score by task: where the forget score is the worst, or before (None)."""
   if budget is None:
     return mean(run.before.by_task.get(task) for run in results.models[name].runs)
 
@@ -194,7 +194,7 @@ def task_score(
 def curve(
   results: Results, name: str, attacks: Sequence[str]
 ) -> tuple[list[int], list[Mean]]:
-  """Returns the evaluated steps of attacks, and the worst forget score at each."""
+  """Return the evaluated steps of attacks, and the worst forget score at each."""
   run = results.models[name].runs[0]
   steps = {s for n in attacks if n in run.attacks for s in run.attacks[n].steps}
   scores = [worst_forget(results, name, step, attacks) for step in sorted(steps)]
@@ -202,7 +202,7 @@ def curve(
 
 
 def robustness_after(results: Results, name: str, budget: int) -> Mean | None:
-  """Returns a model's robustness after a budget, of each seed by its own references.
+  """Return a model's robustness after a budget, of each seed by its own references.
 
   None where there are none or, of some seed, the two coincide.
   """
@@ -214,14 +214,14 @@ def robustness_after(results: Results, name: str, budget: int) -> Mean | None:
 
 
 def endpoints(results: Results) -> tuple[str | None, str | None]:
-  """Returns the models of robustness 0 and 1."""
+  """Return the models of robustness 0 and 1."""
   return reference(results, "unlearned"), reference(results, "filtered")
 
 
 def by_seed(
   results: Results, names: Sequence[str | None], budget: int
 ) -> list[tuple[float, ...]]:
-  """Returns the worst forget scores of models at each seed that all have, if any."""
+  """Return the worst forget scores of models at each seed that all have, if any."""
   if None in names:
     return []
   scores = [_of_seeds(results, n, worst_forget(results, n, budget)) for n in names if n]
@@ -229,7 +229,7 @@ def by_seed(
 
 
 def _of_seeds(results: Results, name: str, mean: Mean | None) -> dict[int, float]:
-  """Returns a model's numbers by seed."""
+  """Return a model's numbers by seed."""
   if mean is None:
     return {}
   seeds = (run.seed for run in results.models[name].runs)
@@ -243,19 +243,19 @@ def _at_common(scores: Sequence[dict[int, float]]) -> list[tuple[float, ...]]:
 
 
 def compute(results: Results, name: str) -> Mean | None:
-  """Returns a model's FLOPs as a part of data filtering's."""
+  """Return a model's FLOPs as a part of data filtering's."""
   runs = results.models[name].runs
   return mean(run.compute.fraction_of_filtered for run in runs)
 
 
 def labelled(results: Results, name: str) -> Mean | None:
-  """Returns a model's labelled tokens as a part of those of pretraining."""
+  """Return a model's labelled tokens as a part of those of pretraining."""
   runs = results.models[name].runs
   return mean(run.labels.share_of_pretraining for run in runs)
 
 
 def selected(results: Results, name: str) -> tuple[float, float, float] | None:
-  """Returns by how many labelled rows a model's were selected, and how well.
+  """Return by how many labelled rows a model's were selected, and how well.
 
   Returns:
     Means over seeds: labelled rows of all selections, and of the least precise one
@@ -274,7 +274,7 @@ def selected(results: Results, name: str) -> tuple[float, float, float] | None:
 
 
 def capability(results: Results) -> dict[int, tuple[float, float]]:
-  """Returns the forget scores of the base and of no capability by seed.
+  """Return the forget scores of the base and of no capability by seed.
 
   The latter is 0, or where lower is worse that of data filtering: zero nats would be
   perfect capability. Empty where a reference has no such score.
@@ -290,7 +290,7 @@ def capability(results: Results) -> dict[int, tuple[float, float]]:
 
 
 def recovery(results: Results, name: str, fraction: float = 0.5) -> list[int | None]:
-  """Returns the updates that win back a part of the base's capability, seed by seed.
+  """Return the updates that win back a part of the base's capability, seed by seed.
 
   the least over attacks of robustness.slowdown; None is censored
 
@@ -328,7 +328,7 @@ class Recovery:
 
 
 def recovery_time(results: Results, name: str, fraction: float) -> Recovery | None:
-  """Returns the median of the updates to recovery over seeds, some of them censored.
+  """Return the median of the updates to recovery over seeds, some of them censored.
 
   median = the least t with S(t) <= 1/2, S the Kaplan-Meier estimate of the share that
   has not recovered after t updates
@@ -374,7 +374,7 @@ def _under(
   read: Callable[[Relearning, int], Score],
   attacks: Sequence[str] | None = None,
 ) -> Mean | None:
-  """Returns what `read` says of each seed's strongest attack at its last step."""
+  """Return what `read` says of each seed's strongest attack at its last step."""
   chosen = rb.counted(results) if attacks is None else attacks
   more_is_worse = higher_is_worse(results.metrics["forget"])
   strongest = (

@@ -55,7 +55,7 @@ class Table:
 
 
 def main(results: Results) -> Table:
-  """Returns scores, robustness and cost; columns that need an absent role are out."""
+  """Return scores, robustness and cost; columns that need an absent role are out."""
   after = after_budgets(results)
   columns = [_before(results, kind, f"{kind} before") for kind in KINDS]
   columns += [_worst(results, b, f"worst forget {title}") for b, title in after]
@@ -90,7 +90,7 @@ def main(results: Results) -> Table:
 
 
 def by_attack(results: Results) -> Table | None:
-  """Returns the worst forget score under each attack; None if there is but one.
+  """Return the worst forget score under each attack; None if there is but one.
 
   Of an edit once, since it is within every budget.
   """
@@ -111,7 +111,7 @@ def by_attack(results: Results) -> Table | None:
 
 
 def certainty(results: Results) -> Table | None:
-  """Returns held-out scores, and how long attackers need; None without an attack.
+  """Return held-out scores, and how long attackers need; None without an attack.
 
   Columns that nothing is known for are left out.
   """
@@ -146,7 +146,7 @@ def certainty(results: Results) -> Table | None:
 
 
 def ablations(results: Results) -> Table | None:
-  """Returns models before and after their reserved units were ablated."""
+  """Return models before and after their reserved units were ablated."""
   ablated = {
     name: [run.ablation for run in model.runs if run.ablation is not None]
     for name, model in results.models.items()
@@ -168,7 +168,7 @@ def ablations(results: Results) -> Table | None:
 
 
 def by_task(results: Results, budget: int | None = None) -> Table | None:
-  """Returns scores by task, before the attack or under it; None if there are none.
+  """Return scores by task, before the attack or under it; None if there are none.
 
   Args:
     results: the results.
@@ -192,7 +192,7 @@ def by_task(results: Results, budget: int | None = None) -> Table | None:
 
 
 def beside_rival(results: Results, shown: Callable[[str], str] = str) -> Table | None:
-  """Returns models beside the rival's best member that costs no more.
+  """Return models beside the rival's best member that costs no more.
 
   Args:
     results: the results.
@@ -223,7 +223,7 @@ def beside_rival(results: Results, shown: Callable[[str], str] = str) -> Table |
 
 
 def terminal(results: Results) -> Table:
-  """Returns what a terminal shows at the end of a run."""
+  """Return what a terminal shows at the end of a run."""
   columns = [_before(results, kind, kind) for kind in KINDS]
   columns += [_worst(results, b, f"forget {t}") for b, t in after_budgets(results)]
   if reference(results, "filtered"):
@@ -232,7 +232,7 @@ def terminal(results: Results) -> Table:
 
 
 def after_budgets(results: Results) -> list[tuple[int, str]]:
-  """Returns each budget and what it is called."""
+  """Return each budget and what it is called."""
   budgets = rb.budgets(results)
   return [(budget, budget_title(budget, budgets)) for budget in budgets]
 
@@ -240,7 +240,7 @@ def after_budgets(results: Results) -> list[tuple[int, str]]:
 def of_models(
   results: Results, columns: Sequence[Column], names: Iterable[str] | None = None
 ) -> Table:
-  """Returns the rows of models, all unless they are named."""
+  """Return the rows of models, all unless they are named."""
   styles = model_styles(results)
   cautions = warnings.cautions(results)
   rows = (
@@ -262,7 +262,7 @@ def of_models(
 
 
 def _text(results: Results, name: str, column: Column) -> str:
-  """Returns a cell; of a model that none of the column's attacks was on, that."""
+  """Return a cell; of a model that none of the column's attacks was on, that."""
   runs = results.models[name].runs
   if column.attacks is not None and not any(
     attack in run.attacks for run in runs for attack in column.attacks
@@ -273,7 +273,7 @@ def _text(results: Results, name: str, column: Column) -> str:
 
 
 def _mark(cautions: Sequence[Caution], column: Column, name: str | None) -> str:
-  """Returns the warnings of a cell, or of a column's head (None)."""
+  """Return the warnings of a cell, or of a column's head (None)."""
   return " ".join(
     each.text
     for each in cautions
@@ -300,7 +300,7 @@ def _worst(
 
 
 def _compute(results: Results, head: str) -> Column:
-  """Returns what models cost; what is the same for all seeds has no interval."""
+  """Return what models cost; what is the same for all seeds has no interval."""
 
   def cell(name: str) -> Mean | None:
     mean = st.compute(results, name)
@@ -326,7 +326,7 @@ def _labelled(results: Results, name: str) -> str:
 
 
 def _selected(results: Results, name: str) -> str:
-  """Formats by how many labelled rows a classifier selected others, and how well."""
+  """Format by how many labelled rows a classifier selected others, and how well."""
   found = st.selected(results, name)
   if found is None:
     return ABSENT
@@ -335,7 +335,7 @@ def _selected(results: Results, name: str) -> str:
 
 
 def _recovery(results: Results, name: str) -> str:
-  """Formats the slowdown of one model, of several seeds the median."""
+  """Format the slowdown of one model, of several seeds the median."""
   steps = st.recovery(results, name)
   if not steps:
     return ABSENT
@@ -345,7 +345,7 @@ def _recovery(results: Results, name: str) -> str:
 
 
 def _time(results: Results, name: str, part: float) -> str:
-  """Formats the median time to recovery, and of how many seeds it is censored."""
+  """Format the median time to recovery, and of how many seeds it is censored."""
   time = st.recovery_time(results, name, part)
   if time is None:
     return ABSENT
@@ -356,7 +356,7 @@ def _time(results: Results, name: str, part: float) -> str:
 
 
 def _spent(results: Results, name: str) -> tuple[str, str]:
-  """Formats the tokens and FLOPs until half of the capability is back."""
+  """Format the tokens and FLOPs until half of the capability is back."""
   time = st.recovery_time(results, name, 0.5)
   if time is None or time.tokens is None or time.flops is None:
     return ABSENT, ABSENT
@@ -364,7 +364,7 @@ def _spent(results: Results, name: str) -> tuple[str, str]:
 
 
 def _binomial(results: Results, name: str, budget: int) -> str:
-  """Formats the half-width that the number of scored items leaves to an accuracy."""
+  """Format the half-width that the number of scored items leaves to an accuracy."""
   worst, items = st.worst_forget(results, name, budget), results.items.get("forget")
   if worst is None or not items:
     return ABSENT
@@ -376,7 +376,7 @@ def _of_rival(
   other: dict[str, str | None],
   cell: Cell,
 ) -> Column:
-  """Returns a column about the rivals of models."""
+  """Return a column about the rivals of models."""
   return Column(head, lambda n: None if (rival := other[n]) is None else cell(rival))
 
 

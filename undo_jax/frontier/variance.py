@@ -61,14 +61,14 @@ class Interval:
 
 
 def subsets(names: Iterable[str]) -> Iterator[Group]:
-  """Returns the sets of some of the names, small ones first, the empty one too."""
+  """Return the sets of some of the names, small ones first, the empty one too."""
   names = tuple(names)
   for size in range(len(names) + 1):
     yield from map(frozenset, itertools.combinations(names, size))
 
 
 def components(table: ArrayLike, factors: Sequence[str]) -> dict[Group, float]:
-  """Returns the variance component of every non-empty set of factors.
+  """Return the variance component of every non-empty set of factors.
 
   sigma2_G = sum_{H in G} (-1)^(|G| - |H| + 1) D_H, where D_H is the mean of
   (y - y')^2 / 2 over all pairs of values whose levels agree in H and in no other
@@ -101,7 +101,7 @@ def components(table: ArrayLike, factors: Sequence[str]) -> dict[Group, float]:
 
 
 def from_explained(explained: Components) -> dict[Group, float]:
-  """Returns the components that belong to explained variances V_G.
+  """Return the components that belong to explained variances V_G.
 
   Args:
     explained: V_G of every set G of factors; the empty one may be left out (0).
@@ -117,19 +117,19 @@ def from_explained(explained: Components) -> dict[Group, float]:
 
 
 def explained(parts: Components, group: Iterable[str]) -> float:
-  """Returns V_G = Var(E[y | S_G]), the sum of the components within the group."""
+  """Return V_G = Var(E[y | S_G]), the sum of the components within the group."""
   chosen = frozenset(group)
   return sum(value for part, value in parts.items() if part <= chosen)
 
 
 def total_effect(parts: Components, group: Iterable[str]) -> float:
-  """Returns T_G = E[Var(y | the others)]: the components that meet the group."""
+  """Return T_G = E[Var(y | the others)]: the components that meet the group."""
   chosen = frozenset(group)
   return sum(value for part, value in parts.items() if part & chosen)
 
 
 def effects(parts: Components) -> dict[str, Effect]:
-  """Returns every factor's first-order and total effect, and their shares of Var(y).
+  """Return every factor's first-order and total effect, and their shares of Var(y).
 
   V_i <= T_i, sum_i V_i <= Var(y) <= sum_i T_i where no component is negative.
 
@@ -148,7 +148,7 @@ def effects(parts: Components) -> dict[str, Effect]:
 
 
 def variance_of_mean(parts: Components, levels: Mapping[str, int]) -> float:
-  """Returns the variance of the mean of a full table.
+  """Return the variance of the mean of a full table.
 
   Var(mean) = sum_G sigma2_G / prod_{a in G} levels[a]
 
@@ -162,7 +162,7 @@ def variance_of_mean(parts: Components, levels: Mapping[str, int]) -> float:
 
 
 def pick_freeze(pairs_2xN: ArrayLike, others_2xN: ArrayLike) -> Estimate:
-  """Estimates V_G from pairs that share the levels of G and nothing else.
+  """Estimate V_G from pairs that share the levels of G and nothing else.
 
   mean of (y - z) (y' - z') / 2 over N independent quadruples
 
@@ -179,7 +179,7 @@ def pick_freeze(pairs_2xN: ArrayLike, others_2xN: ArrayLike) -> Estimate:
 
 
 def jansen(y_N: ArrayLike, redrawn_N: ArrayLike) -> Estimate:
-  """Estimates T_i from values and those with a new draw of factor i alone.
+  """Estimate T_i from values and those with a new draw of factor i alone.
 
   mean of (y - y')^2 / 2 over N independent pairs; never negative
 
@@ -197,7 +197,7 @@ def bootstrap(
   num_resamples: int = 1000,
   confidence: float = 0.95,
 ) -> dict[Group, Interval]:
-  """Returns percentile intervals of the components.
+  """Return percentile intervals of the components.
 
   Whole levels of every factor are drawn with replacement, never single cells. Two draws
   of one level count as that level twice, so no pair differs in a copy alone.
@@ -237,7 +237,7 @@ def bootstrap_effects(
   num_resamples: int = 1000,
   confidence: float = 0.95,
 ) -> dict[str, tuple[Interval, ...]]:
-  """Returns intervals of each factor's first-order and total effect, as `bootstrap`."""
+  """Return intervals of each factor's first-order and total effect, as `bootstrap`."""
   drawn = [effects(p) for p in _redrawn(table, factors, seed, num_resamples)]
   pairs = {n: [(d[n].first_order, d[n].total) for d in drawn] for n in drawn[0]}
   return {
@@ -249,7 +249,7 @@ def bootstrap_effects(
 def _redrawn(
   table: ArrayLike, factors: Sequence[str], seed: int, num_resamples: int
 ) -> list[dict[Group, float]]:
-  """Returns the components of tables whose levels are drawn with replacement."""
+  """Return the components of tables whose levels are drawn with replacement."""
   components(table, factors)
   values = _values(table, factors)
   replicated = np.ndim(table) > len(factors)
@@ -278,7 +278,7 @@ def _percentiles(values: Sequence[float], confidence: float) -> Interval:
 def mean_over_levels(
   table: ArrayLike, factors: Sequence[str], factor: str, *, confidence: float = 0.95
 ) -> Interval:
-  """Returns Student's interval of the mean of a full table, over levels of one factor.
+  """Return Student's interval of the mean of a full table, over levels of one factor.
 
   mean ± t * s / sqrt(n), with s the standard deviation of the n levels' means and t the
   quantile of Student's t with n - 1 degrees of freedom. It serves from two levels on.
@@ -308,7 +308,7 @@ def mean_over_levels(
 
 
 def _values(table: ArrayLike, factors: Sequence[str]) -> np.ndarray:
-  """Returns a checked table, with an axis of replicates, about its mean."""
+  """Return a checked table, with an axis of replicates, about its mean."""
   values = np.asarray(table, dtype=float)
   names = set(factors)
   if not factors or len(names) < len(factors) or REPLICATE in names:
@@ -329,7 +329,7 @@ def _values(table: ArrayLike, factors: Sequence[str]) -> np.ndarray:
 def _components(
   values: np.ndarray, weights: np.ndarray, names: tuple[str, ...], replicated: bool
 ) -> dict[Group, float]:
-  """Returns the components of weighted values, [levels of each factor, replicates]."""
+  """Return the components of weighted values, [levels of each factor, replicates]."""
   sums, counts = _differences(values, weights, names)
   needed = [group for group in subsets(names) if replicated or len(group) < len(names)]
   for group in needed:
@@ -353,7 +353,7 @@ def _components(
 def _differences(
   values: np.ndarray, weights: np.ndarray, names: tuple[str, ...]
 ) -> tuple[dict[Group, float], dict[Group, float]]:
-  """Returns sums of (y - y')^2 / 2, and counts, of pairs that agree in a set alone.
+  """Return sums of (y - y')^2 / 2, and counts, of pairs that agree in a set alone.
 
   sum_{pairs that agree in G at least} w w' (y - y')^2 / 2 = sum_g W_g Q_g - S_g^2, with
   W, S, Q the sums of w, w y and w y^2 over the values of level g of G. Inclusion and
@@ -383,7 +383,7 @@ def _differences(
 
 
 def _resampled(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-  """Returns how often each cell is drawn if whole levels of every axis are."""
+  """Return how often each cell is drawn if whole levels of every axis are."""
   times = np.ones(())
   for count in shape:
     drawn = rng.multinomial(count, np.full(count, 1 / count))
@@ -392,7 +392,7 @@ def _resampled(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _estimate(draws_N: np.ndarray) -> Estimate:
-  """Returns the mean of draws and its standard error."""
+  """Return the mean of draws and its standard error."""
   if draws_N.ndim != 1 or len(draws_N) < 2:
     raise ConfigError(f"two draws or more are needed, got shape {draws_N.shape}")
   error = draws_N.std(ddof=1) / len(draws_N) ** 0.5

@@ -21,7 +21,7 @@ TARGETS = ((0.5, "half"), (0.25, "a quarter"))  # Of today's standard error.
 
 
 def spread(results: Results) -> Table | None:
-  """Returns which seeds each recipe's figure varies with, as standard deviations.
+  """Return which seeds each recipe's figure varies with, as standard deviations.
 
   Of the score under one attack after the last budget, by frontier.variance: of each
   factor by itself, and of those that act together. An estimate below zero is written
@@ -43,7 +43,7 @@ def spread(results: Results) -> Table | None:
 
 
 def components(results: Results) -> list[tuple[str, Table]]:
-  """Returns of each recipe whose streams are swept its factors' effects, by its label.
+  """Return of each recipe whose streams are swept its factors' effects, by its label.
 
   First order: the variance of the mean over all else. Total: the variance if this seed
   alone is drawn anew. With percentile intervals of the bootstrap over levels.
@@ -56,7 +56,7 @@ def components(results: Results) -> list[tuple[str, Table]]:
 
 
 def to_buy(results: Results) -> list[tuple[str, Table]]:
-  """Returns of each such recipe how many levels of each seed a smaller error takes.
+  """Return of each such recipe how many levels of each seed a smaller error takes.
 
   The cheapest full table by replicates.plan, those there already among it. A
   combination of all seeds but the attack's costs a model's own training, one of the
@@ -70,7 +70,7 @@ def to_buy(results: Results) -> list[tuple[str, Table]]:
 
 
 def crossed(results: Results) -> list[Replication]:
-  """Returns the tables of all recipes that are repeated in two ways or more."""
+  """Return the tables of all recipes that are repeated in two ways or more."""
   after = after_budgets(results)
   if not after:
     return []
@@ -89,7 +89,7 @@ def crossed(results: Results) -> list[Replication]:
 
 
 def _recipe(results: Results, name: str) -> str:
-  """Returns the family of a member whose streams are swept, else the model."""
+  """Return the family of a member whose streams are swept, else the model."""
   model = results.models[name]
   is_redrawn = any(key.startswith(replication.STREAMS) for key in model.swept)
   return model.family if is_redrawn and model.family else name
@@ -110,7 +110,7 @@ def _row(results: Results, table: Replication, cells: tuple[str, ...]) -> Row:
 
 
 def label(results: Results, table: Replication) -> str:
-  """Returns what a recipe is called: its first member, without its streams' seeds."""
+  """Return what a recipe is called: its first member, without its streams' seeds."""
   name = _members(results, table)[0]
   text = model_styles(results)[name].label
   for key, value in results.models[name].swept.items():
@@ -158,7 +158,7 @@ def _heads(kind: str, power: int) -> tuple[str, str, str]:
 
 
 def _power(value: float) -> int:
-  """Returns the power of ten that a value is a few of."""
+  """Return the power of ten that a value is a few of."""
   return math.floor(math.log10(value)) if value > 0 else 0
 
 
@@ -184,7 +184,7 @@ def _plans(results: Results, table: Replication) -> Table:
 
 
 def costs(results: Results, table: Replication) -> dict[str, float]:
-  """Returns what a level of each factor costs in FLOPs, outer factors first.
+  """Return what a level of each factor costs in FLOPs, outer factors first.
 
   A model is trained for each combination of all seeds but the attack's, so its FLOPs
   stand at the last of them; the attack's are those of all its learning rates.
@@ -205,7 +205,7 @@ def _attacked(run: ModelRun, table: Replication) -> float:
 
 
 def named(factor: str) -> str:
-  """Returns what a factor is called."""
+  """Return what a factor is called."""
   return NAMES.get(factor, factor.replace("_", " "))
 
 

@@ -30,12 +30,12 @@ class Caution:
 
 
 def warnings(results: Results) -> list[str]:
-  """Returns sentences, not escaped; none if there is nothing to warn of."""
+  """Return sentences, not escaped; none if there is nothing to warn of."""
   return [each.text for each in cautions(results)]
 
 
 def cautions(results: Results) -> list[Caution]:
-  """Returns the warnings with the numbers that they are about."""
+  """Return the warnings with the numbers that they are about."""
   found = []
   attacks = attack_labels(results)
   more_is_worse = higher_is_worse(results.metrics["forget"])
@@ -60,7 +60,7 @@ def cautions(results: Results) -> list[Caution]:
 
 
 def _scores(model: ModelResult) -> Iterator[Said]:
-  """Says of which seeds a model is broken before any attack."""
+  """Say of which seeds a model is broken before any attack."""
   broken = [r.seed for r in model.runs if None in (r.before.retain, r.before.forget)]
   if broken:
     text = f"a score before the attack is not finite ({_seeds(broken)})."
@@ -70,7 +70,7 @@ def _scores(model: ModelResult) -> Iterator[Said]:
 def _unattacked(
   model: ModelResult, counted: Sequence[str], labels: Mapping[str, str]
 ) -> Iterator[Said]:
-  """Says that the worst case of a model is over fewer attacks than that of others."""
+  """Say that the worst case of a model is over fewer attacks than that of others."""
   missing = [n for n in counted if any(n not in run.attacks for run in model.runs)]
   is_attacked = any(run.attacks for run in model.runs)
   if missing and is_attacked:
@@ -82,7 +82,7 @@ def _unattacked(
 def _edges(
   by_seed: Mapping[int, Relearning], under: str, more_is_worse: bool, attack: Adversary
 ) -> Iterator[Said]:
-  """Says that the attack is not known to be bracketed, and of which seeds."""
+  """Say that the attack is not known to be bracketed, and of which seeds."""
   if not attack.goes_on:
     return
   ends = [("only", ""), ("smallest", "smaller"), ("largest", "larger")]
@@ -109,7 +109,7 @@ def _edges(
 
 
 def _share(hit: Mapping[int, rb.GridEdge], attack: Adversary) -> str:
-  """Says at how many steps the worst was at the edge, and of which seeds."""
+  """Say at how many steps the worst was at the edge, and of which seeds."""
   if attack.is_edit:
     return _seeds(hit)
   steps = sum(edge.steps for edge in hit.values())
@@ -120,7 +120,7 @@ def _share(hit: Mapping[int, rb.GridEdge], attack: Adversary) -> str:
 def _diverged(
   by_seed: Mapping[int, Relearning], label: str, attack: Adversary
 ) -> Iterator[Said]:
-  """Says which members of an attack have lost scores, and of which seeds."""
+  """Say which members of an attack have lost scores, and of which seeds."""
   lost: dict[float, list[int]] = {}
   for seed, relearned in by_seed.items():
     for rate in rb.diverged(relearned):
@@ -135,7 +135,7 @@ def _diverged(
 
 
 def _limits(model: ModelResult) -> Iterator[Said]:
-  """Says that training ended before its stop rule was met."""
+  """Say that training ended before its stop rule was met."""
   hit = {r.seed: r.stopped for r in model.runs if r.stopped.reason == "step limit"}
   if hit:
     updates = max(stopped.updates for stopped in hit.values())
@@ -147,7 +147,7 @@ def _limits(model: ModelResult) -> Iterator[Said]:
 
 
 def _noise(results: Results) -> Iterator[Caution]:
-  """Says after which budgets the references are too close to scale robustness."""
+  """Say after which budgets the references are too close to scale robustness."""
   known = statistics.capability(results).values()
   spans = [abs(base - floor) for base, floor in known]
   for budget in rb.budgets(results):

@@ -118,13 +118,13 @@ TARGETS = {name: chip for name, chip in CHIPS.items() if isinstance(chip, Target
 
 
 def of(device: Device) -> Chip | None:
-  """Returns the chip whose kind a device's begins with, the longest such; or None."""
+  """Return the chip whose kind a device's begins with, the longest such; or None."""
   known = [chip for chip in CHIPS.values() if device.device_kind.startswith(chip.kind)]
   return max(known, key=lambda chip: len(chip.kind), default=None)
 
 
 def peak(devices: Sequence[Device]) -> float | None:
-  """Returns the FLOPs a second of devices together; None if CHIPS has not their kind.
+  """Return the FLOPs a second of devices together; None if CHIPS has not their kind.
 
   Args:
     devices: all of one kind.

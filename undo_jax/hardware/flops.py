@@ -28,7 +28,7 @@ from undo_jax.models.config import ModelConfig
 
 
 def forward_flops(config: ModelConfig, length: int) -> int:
-  """Returns the FLOPs of one forward pass over one row.
+  """Return the FLOPs of one forward pass over one row.
 
   L * (2 * M + 4 * N * L * H * K), with M the entries of all matrices that are
   multiplied (unembedding yes, embedding look-up no) and the second term the
@@ -55,14 +55,14 @@ class Counted:
   uncounted: Counter[str] = dataclasses.field(default_factory=Counter)  # By primitive.
 
   def add(self, other: "Counted", times: int = 1) -> None:
-    """Adds another count, so many times."""
+    """Add another count, so many times."""
     self.flops += times * other.flops
     self.kernel_flops += times * other.kernel_flops
     self.uncounted += other.uncounted
 
 
 def count(jaxpr: ClosedJaxpr) -> Counted:
-  """Counts the FLOPs of matrix products and convolutions.
+  """Count the FLOPs of matrix products and convolutions.
 
   A product [.., M, K] x [.., K, N] counts 2 * M * N * K for each of its batch
   entries. A scan counts its body as often as it turns, a branch the dearest of its
@@ -79,7 +79,7 @@ def count(jaxpr: ClosedJaxpr) -> Counted:
 
 
 def trace(fn: Callable[..., object], *args: object) -> Counted:
-  """Counts the FLOPs of a function at arguments or their shapes; see `count`."""
+  """Count the FLOPs of a function at arguments or their shapes; see `count`."""
   return count(jax.make_jaxpr(fn)(*args))
 
 

@@ -21,7 +21,7 @@ _COMMON = """
 
 
 def topology(gpu: chips.Gpu, shape: str) -> topologies.TopologyDescription:
-  """Returns the topology of GPUs, "8" of one host or "2x8" of two.
+  """Return the topology of GPUs, "8" of one host or "2x8" of two.
 
   Raises:
     NotImplementedError: if JAX's CUDA plugin is not installed.

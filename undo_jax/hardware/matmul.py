@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def matmul_flops_per_second(size: int = 512, repeats: int = 5) -> float:
-  """Returns the FLOPs a second of the fastest of some float32 products of squares.
+  """Return the FLOPs a second of the fastest of some float32 products of squares.
 
   2 * size^3 / min(seconds)
 

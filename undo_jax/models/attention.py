@@ -45,7 +45,7 @@ def cudnn(
   window: int | None,
   implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> jax.Array:
-  """Computes softmax(query key^T) value over earlier positions, see `splash`.
+  """Compute softmax(query key^T) value over earlier positions, see `splash`.
 
   The compiler divides it by rows and heads itself.
 
@@ -80,7 +80,7 @@ def splash(
   window: int | None,
   interpret: bool = False,
 ) -> jax.Array:
-  """Computes softmax(softcap(query key^T)) value over earlier positions.
+  """Compute softmax(softcap(query key^T)) value over earlier positions.
 
   Inside of `placement.on` every device computes its own rows and heads.
 

@@ -68,11 +68,11 @@ class Checkpoint:
     )
 
   def dtype(self, name: str) -> np.dtype:
-    """Returns the dtype a tensor is stored in."""
+    """Return the dtype a tensor is stored in."""
     return np.dtype(_DTYPES[self._dtypes[name]])
 
   def check(self, config: ModelConfig) -> Params:
-    """Returns the parameters' shapes.
+    """Return the parameters' shapes.
 
     Raises:
       ConfigError: unless there is exactly what the model needs.
@@ -122,7 +122,7 @@ class Checkpoint:
     return shapes
 
   def _check_frequencies(self, name: str, config: ModelConfig) -> None:
-    """Raises ConfigError if a rotary table is not that of config.json."""
+    """Raise ConfigError if a rotary table is not that of config.json."""
     known = [config, dataclasses.replace(config, rope_factor=1.0)]  # Before scaling.
     tables = [1.0 / np.asarray(wavelengths(each)) for each in known]
     found = self._slice(name, ...).astype(np.float32)
@@ -133,7 +133,7 @@ class Checkpoint:
       )
 
   def _check_tied(self) -> None:
-    """Raises ConfigError if a head beside a tied embedding is not the same."""
+    """Raise ConfigError if a head beside a tied embedding is not the same."""
     one, other = families.EMBEDDING, families.HEAD
     same, size = self._shapes[one] == self._shapes[other], self._shapes[one][0]
     parts = [slice(i, min(i + _ROWS, size)) for i in range(0, size, _ROWS)]
@@ -147,7 +147,7 @@ class Checkpoint:
       )
 
   def _slice(self, name: str, index: Any) -> np.ndarray:
-    """Reads a part of a tensor.
+    """Read a part of a tensor.
 
     Raises:
       ConfigError: if a value is not finite.
@@ -164,7 +164,7 @@ class Checkpoint:
     return found
 
   def read(self, names, index, shape, stacked, transposed, dtype) -> np.ndarray:
-    """Returns a part of a parameter, read in chunks.
+    """Return a part of a parameter, read in chunks.
 
     Args:
       names: of its tensors, one a layer if it is stacked.
@@ -185,7 +185,7 @@ class Checkpoint:
     return part
 
   def _fill(self, out, name, bounds, transposed):
-    """Fills `out` with a tensor's part; bounds and out are in the model's order."""
+    """Fill `out` with a tensor's part; bounds and out are in the model's order."""
     if transposed:
       out, bounds = out.T, bounds[::-1]
     (start, stop), *rest = bounds
@@ -203,7 +203,7 @@ class Checkpoint:
 
 
 def _prefixed(found: dict[str, _Value]) -> dict[str, _Value]:
-  """Returns what is known of a bare model's tensors by their names in a whole one."""
+  """Return what is known of a bare model's tensors by their names in a whole one."""
   return {n if n == families.HEAD else families.MODEL + n: v for n, v in found.items()}
 
 
@@ -216,7 +216,7 @@ def is_finite(values: np.ndarray) -> bool:
 
 
 def _aligned(shape, dtype) -> np.ndarray:
-  """Returns an empty array that a CPU device takes over without a copy."""
+  """Return an empty array that a CPU device takes over without a copy."""
   size = int(np.prod(shape)) * dtype.itemsize
   buffer = np.empty(size + 64, np.uint8)
   offset = -buffer.ctypes.data % 64
@@ -224,7 +224,7 @@ def _aligned(shape, dtype) -> np.ndarray:
 
 
 def _weight_map(directory: pathlib.Path) -> dict[str, pathlib.Path] | None:
-  """Returns the file of each tensor by the index, or None for a single file.
+  """Return the file of each tensor by the index, or None for a single file.
 
   Raises:
     ConfigError: if there are no weights, only pickled ones, or the index is wrong.
@@ -256,7 +256,7 @@ def _weight_map(directory: pathlib.Path) -> dict[str, pathlib.Path] | None:
 
 
 def _header(path: pathlib.Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
-  """Yields (name, shape, dtype) of a file's tensors."""
+  """Yield (name, shape, dtype) of a file's tensors."""
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
       # The library knows no iteration over slices.
@@ -268,7 +268,7 @@ def _header(path: pathlib.Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
 
 
 def _diagnosis(path: pathlib.Path) -> str | None:
-  """Returns what is wrong with a file, by its own header, or None.
+  """Return what is wrong with a file, by its own header, or None.
 
   Layout: 8 bytes, the header's length; the header, JSON of {name: {dtype, shape,
   data_offsets}}; the data.

@@ -110,7 +110,7 @@ class ModelConfig:
 
 
 def layers_a_turn(config: ModelConfig) -> int:
-  """Returns the layers that one turn of the scan over layers computes.
+  """Return the layers that one turn of the scan over layers computes.
 
   Unrolled layers are faster where matrices are small. Those of large models are not,
   and a turn of several layers holds the temporaries of all of them.
@@ -121,7 +121,7 @@ def layers_a_turn(config: ModelConfig) -> int:
 
 
 def num_params(config: ModelConfig) -> int:
-  """Returns the number of parameters, a tied embedding counted once.
+  """Return the number of parameters, a tied embedding counted once.
 
   V*D + N*(2*D*H*K + 2*D*G*K + 3*D*F + 4*D) + D for Gemma-2.
   """

@@ -7,7 +7,7 @@ from undo_jax.utils.types import ConfigError, JsonObject
 
 
 def whole(settings: JsonObject, key: str, default: int | None = None) -> int:
-  """Returns a positive whole number below 2^31; null, or no key, is the default.
+  """Return a positive whole number below 2^31; null, or no key, is the default.
 
   Raises:
     ConfigError: if it is something else; names the key, as the functions below do.
@@ -22,7 +22,7 @@ def whole(settings: JsonObject, key: str, default: int | None = None) -> int:
 
 
 def positive(settings: JsonObject, key: str, default: float | None = None) -> float:
-  """Returns a positive finite number; null, or no key, is the default."""
+  """Return a positive finite number; null, or no key, is the default."""
   value = settings.get(key)
   value = default if value is None else value
   if isinstance(value, int | float) and not isinstance(value, bool):
@@ -32,7 +32,7 @@ def positive(settings: JsonObject, key: str, default: float | None = None) -> fl
 
 
 def switch(settings: JsonObject, key: str, default: bool) -> bool:
-  """Returns true or false; null, or no key, is the default."""
+  """Return true or false; null, or no key, is the default."""
   value = settings.get(key)
   value = default if value is None else value
   if not isinstance(value, bool):
@@ -41,7 +41,7 @@ def switch(settings: JsonObject, key: str, default: bool) -> bool:
 
 
 def mapping(settings: JsonObject, key: str) -> JsonObject:
-  """Returns an object's copy; null, or no key, is an empty one."""
+  """Return an object's copy; null, or no key, is an empty one."""
   value = settings.get(key)
   if value is None:
     return {}
@@ -51,7 +51,7 @@ def mapping(settings: JsonObject, key: str) -> JsonObject:
 
 
 def texts(settings: JsonObject, key: str) -> list[str] | None:
-  """Returns a list of texts; null, or no key, is None."""
+  """Return a list of texts; null, or no key, is None."""
   value = settings.get(key)
   is_list = isinstance(value, list) and all(isinstance(text, str) for text in value)
   if value is not None and not is_list:

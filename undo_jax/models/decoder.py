@@ -54,7 +54,7 @@ class Output(NamedTuple):
 
 
 def shapes(config: ModelConfig) -> Params:
-  """Returns the parameters of a model as jax.ShapeDtypeStructs, float32."""
+  """Return the parameters of a model as jax.ShapeDtypeStructs, float32."""
   return jax.tree.map(lambda leaf: leaf, _shapes(config))  # Another tree each time.
 
 
@@ -75,7 +75,7 @@ class Decoder:
     self._decoder = _Decoder(config)
 
   def init(self, key: jax.Array) -> Params:
-    """Draws fresh float32 parameters.
+    """Draw fresh float32 parameters.
 
     Matrices ~ N(0, init_std^2), biases zero, norms as the identity.
     """
@@ -83,7 +83,7 @@ class Decoder:
     return self._decoder.init(key, tokens_BxL, {}, (), None, None, None, None)["params"]
 
   def init_cache(self, batch_size: int, room: int) -> Cache:
-    """Returns an empty cache for `batch_size` rows of at most `room` tokens."""
+    """Return an empty cache for `batch_size` rows of at most `room` tokens."""
     c = self.config
     shape = (c.num_layers, batch_size, room, c.num_kv_heads, c.head_dim)
     return Cache(
@@ -108,7 +108,7 @@ class Decoder:
     added: Mapping[int, jax.Array] | None = None,
     removed_D: jax.Array | None = None,
   ) -> Output:
-    """Computes the logits of the next token at every position, or at some.
+    """Compute the logits of the next token at every position, or at some.
 
     Args:
       params: the tree that `init` returns, of any float dtype.
@@ -184,7 +184,7 @@ class Decoder:
     added: Mapping[int, jax.Array] | None = None,
     removed_D: jax.Array | None = None,
   ) -> tuple[jax.Array, dict[Any, jax.Array], Cache | None]:
-    """Computes what `unembed` makes logits of: `apply` without its last product.
+    """Compute what `unembed` makes logits of: `apply` without its last product.
 
     Args and Raises: see `apply`.
 
@@ -215,7 +215,7 @@ class Decoder:
     return output
 
   def unembed(self, params: Params, hidden_BxLxD: jax.Array) -> jax.Array:
-    """Computes softcap(hidden @ unembedding), the logits [B, L, V] in float32.
+    """Compute softcap(hidden @ unembedding), the logits [B, L, V] in float32.
 
     Args:
       params: `unembedding` of the parameters.
@@ -232,7 +232,7 @@ class Decoder:
     return _softcap(logits_BxLxV, self.config.logit_softcap)
 
   def unembedding(self, params: Params) -> Params:
-    """Returns the part of the parameters that `unembed` reads, laid out for it.
+    """Return the part of the parameters that `unembed` reads, laid out for it.
 
     By the vocabulary: every device then makes the logits of its part of the
     vocabulary from the hidden states of a few rows more, and none holds the matrix.
@@ -303,7 +303,7 @@ class Decoder:
 
 
 def partition_rules(config: ModelConfig) -> trees.Rules:
-  """Returns the mesh axes of every parameter: (path regex, axes) for sharding.
+  """Return the mesh axes of every parameter: (path regex, axes) for sharding.
 
   The leading axis of what lies under layers/ is the layers'.
   """
@@ -328,7 +328,7 @@ def partition_rules(config: ModelConfig) -> trees.Rules:
 
 
 def noise_rules(config: ModelConfig) -> trees.Rules:
-  """Returns the rules of interpolation.toward_init that lead to a fresh model.
+  """Return the rules of interpolation.toward_init that lead to a fresh model.
 
   Matrices go toward Xavier noise, biases toward zero, norms toward the identity.
   """
@@ -441,7 +441,7 @@ class _Decoder(nn.Module):
 
 
 def _collected(capture) -> tuple[str, ...]:
-  """Returns the nodes whose outputs the scan over layers has to stack."""
+  """Return the nodes whose outputs the scan over layers has to stack."""
   hidden = any(isinstance(k, int) and k > 0 or k == "residual" for k in capture)
   nodes = ("mlp/hidden", "mlp/out")
   return ("residual",) * hidden + tuple(node for node in nodes if node in capture)
@@ -458,7 +458,7 @@ def _remat(layer, policy: str):
 
 
 def _kernel_for(config: ModelConfig, shape) -> str | None:
-  """Returns which kernel computes the attention; None: none does."""
+  """Return which kernel computes the attention; None: none does."""
   c, platform = config, placement.platform()
   if c.attention != "splash":
     return None
@@ -562,7 +562,7 @@ class _Attention(nn.Module):
 
 
 def _by_kernel(name: str, config: ModelConfig, q, k, v, is_local):
-  """Computes the heads by a kernel, of a layer that is local or not."""
+  """Compute the heads by a kernel, of a layer that is local or not."""
   run: Any = attention.cudnn
   if name == "splash":
     run = functools.partial(attention.splash, softcap=config.attention_softcap)
@@ -625,7 +625,7 @@ class _Norm(nn.Module):
 
 
 def _context(config: ModelConfig, length: int, valid_BxL, cache) -> _Context:
-  """Returns the rotary tables and masks of `length` tokens after the cache's."""
+  """Return the rotary tables and masks of `length` tokens after the cache's."""
   c = config
   offset = 0 if cache is None else cache.length
   query = offset + jnp.arange(length)
@@ -656,7 +656,7 @@ def _add_valid(cache: Cache, shape: tuple[int, int], valid_BxL) -> Cache:
 
 
 def wavelengths(config: ModelConfig) -> jax.Array:
-  """Returns the wavelengths of the rotary pairs over 2 pi, [K/2] float32, in tokens.
+  """Return the wavelengths of the rotary pairs over 2 pi, [K/2] float32, in tokens.
 
   theta^(2j/K) * factor. With Llama-3's scaling, short ones (under the original
   length / high_factor) keep theta^(2j/K), long ones (over original length /
@@ -684,7 +684,7 @@ def _wavelengths(theta: float, head_dim: int) -> jax.Array:
 def rotary_tables(
   position_L: jax.Array, wavelengths: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns (cos, sin) of position / wavelength, each [L, K/2] float32."""
+  """Return (cos, sin) of position / wavelength, each [L, K/2] float32."""
   angle = position_L.astype(jnp.float32)[:, None] / wavelengths
   return jnp.cos(angle), jnp.sin(angle)
 
@@ -698,7 +698,7 @@ def _rotate(x_BxLxHxK, rotary):
 
 
 def _matmul(x, kernel):
-  """Multiplies x @ kernel over the last axis, as one product of two matrices.
+  """Multiply x @ kernel over the last axis, as one product of two matrices.
 
   On two axes instead of three, XLA's CPU backend computes the gradient of the
   kernel without transposed copies: the whole step is 1.5 times as fast.
@@ -708,7 +708,7 @@ def _matmul(x, kernel):
 
 
 def _without(x_BxLxD, removed_D):
-  """Projects a direction out, in float32; None: out of nothing."""
+  """Project a direction out, in float32; None: out of nothing."""
   if removed_D is None:
     return x_BxLxD
   u_D, wide_BxLxD = removed_D.astype(jnp.float32), x_BxLxD.astype(jnp.float32)
@@ -727,7 +727,7 @@ def _of_layer(mask, index):
 
 
 def _route_axes(routes):
-  """Returns what the scan over layers takes apart: of a TokenMask, the table."""
+  """Return what the scan over layers takes apart: of a TokenMask, the table."""
   axes: Any = TokenMask
   return {
     name: axes(0, nn.broadcast) if isinstance(mask, TokenMask) else 0

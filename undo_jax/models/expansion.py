@@ -33,7 +33,7 @@ def expand(
   layers: Iterable[int] | None = None,
   same_logits: bool = True,
 ) -> tuple[ModelConfig, Params, era.Expansion]:
-  """Appends MLP units and groups of heads to every layer; see `era.expand`.
+  """Append MLP units and groups of heads to every layer; see `era.expand`.
 
   Args:
     config: the model's sizes.
@@ -84,7 +84,7 @@ def expand(
 def reserve(
   config: ModelConfig, *, mlp_units: int = 0, kv_heads: int = 0
 ) -> era.Expansion:
-  """Sets the last MLP units and groups of heads of all layers aside.
+  """Set the last MLP units and groups of heads of all layers aside.
 
   Args:
     config: the sizes of the whole model, the reserved units included.
@@ -111,7 +111,7 @@ def reserve(
 def contract(
   config: ModelConfig, params: Params, expansion: era.Expansion
 ) -> tuple[ModelConfig, Params]:
-  """Removes the new units; see `era.contract`.
+  """Remove the new units; see `era.contract`.
 
   Returns:
     (config of the smaller model, its parameters).
@@ -131,7 +131,7 @@ _OUT = ("out/kernel", "down/kernel")
 
 
 def _rules(config, mlp_units, kv_heads):
-  """Returns the growth of every matrix and bias, [N, in, out] and [N, out]."""
+  """Return the growth of every matrix and bias, [N, in, out] and [N, out]."""
   if min(mlp_units, kv_heads) < 0 or mlp_units + kv_heads < 1:
     raise ConfigError(
       "an expansion needs mlp_units >= 0 and kv_heads >= 0, not both 0, got "
@@ -160,7 +160,7 @@ def _rules(config, mlp_units, kv_heads):
 
 
 def _nodes(config, mlp_units, kv_heads):
-  """Returns the growth of the activations, from the sizes before."""
+  """Return the growth of the activations, from the sizes before."""
   nodes = {}
   if mlp_units:
     nodes["mlp/hidden"] = era.Growth(-1, config.mlp_width, mlp_units)
@@ -171,7 +171,7 @@ def _nodes(config, mlp_units, kv_heads):
 
 
 def resize(config: ModelConfig, mlp_units: int, kv_heads: int) -> ModelConfig:
-  """Returns the config with so many more (or fewer) MLP units and groups of heads."""
+  """Return the config with so many more (or fewer) MLP units and groups of heads."""
   group = config.num_heads // config.num_kv_heads
   return dataclasses.replace(
     config,

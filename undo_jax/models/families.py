@@ -89,7 +89,7 @@ _SIZES = (
 
 
 def from_json(settings: JsonObject) -> ModelConfig:
-  """Returns the ModelConfig of a config.json, that of transformers 4 or 5.
+  """Return the ModelConfig of a config.json, that of transformers 4 or 5.
 
   Raises:
     ConfigError: if the family is unknown, a size is missing or no whole number, or
@@ -127,7 +127,7 @@ def from_json(settings: JsonObject) -> ModelConfig:
 
 
 def to_json(config: ModelConfig, *, dtype: str) -> JsonObject:
-  """Returns a config.json that transformers 4 and 5 read.
+  """Return a config.json that transformers 4 and 5 read.
 
   Args:
     config: the model.
@@ -188,7 +188,7 @@ def to_json(config: ModelConfig, *, dtype: str) -> JsonObject:
 
 
 def family_of(config: ModelConfig) -> str:
-  """Returns the model_type whose config.json can state this model.
+  """Return the model_type whose config.json can state this model.
 
   Raises:
     ConfigError: if there is none.
@@ -205,7 +205,7 @@ def family_of(config: ModelConfig) -> str:
 
 
 def _differences(config, model_type, family) -> list[str]:
-  """Returns the fields that this family's config.json could not state."""
+  """Return the fields that this family's config.json could not state."""
   found = [n for n, value in family.fields.items() if getattr(config, n) != value]
   if family.has_bias_option and config.qkv_bias != config.out_bias:
     found.append("qkv_bias and out_bias")
@@ -226,7 +226,7 @@ def _differences(config, model_type, family) -> list[str]:
 
 
 def _int_if_whole(value: float) -> float:
-  """Transformers 5 refuses 256.0 where it expects a whole number."""
+  """Write whole numbers without a point: Transformers 5 refuses 256.0 for them."""
   return int(value) if value == int(value) else value
 
 
@@ -300,7 +300,7 @@ def _window(settings, family, num_layers) -> Fields:
 
 
 def _rope(settings, model_type) -> Fields:
-  """Reads rope_parameters (transformers 5) or rope_theta and rope_scaling (4)."""
+  """Read rope_parameters (transformers 5) or rope_theta and rope_scaling (4)."""
   parameters = values.mapping(settings, "rope_parameters")
   fields: Fields = {}
   default = 10_000.0
@@ -383,7 +383,7 @@ _ALONE = {
 
 
 def tensor_names(config: ModelConfig, path: str) -> list[str]:
-  """Returns the names of a parameter's tensors in a checkpoint: one, or N.
+  """Return the names of a parameter's tensors in a checkpoint: one, or N.
 
   Args:
     config: the model.

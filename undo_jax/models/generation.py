@@ -42,7 +42,7 @@ def make_generate(
   stop_ids: Sequence[int] = (),
   pad_id: int = 0,
 ) -> Callable[..., Generated]:
-  """Returns a compiled `generate`, which appends tokens to prompts.
+  """Return a compiled `generate`, which appends tokens to prompts.
 
   token = argmax(logits), or at a temperature > 0 a draw from
   softmax(logits / temperature) with the key fold_in(fold_in(key, step), row): a row
@@ -178,7 +178,7 @@ def _generate(
 
 
 def _choose(logits_BxV, temperature, key):
-  """Returns the next token of every row, int32 [B]."""
+  """Return the next token of every row, int32 [B]."""
   if temperature == 0:
     return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
   row_B = jnp.arange(logits_BxV.shape[0])

@@ -53,7 +53,7 @@ class GgufFile:
   tensors: Mapping[str, gguf.ReaderTensor]
 
   def field(self, name: str, kind: type, default: Any = None) -> Any:
-    """Returns a field of the metadata; raises ConfigError if it is of another kind."""
+    """Return a field of the metadata; raise ConfigError if it is of another kind."""
     value = self.fields.get(name, default)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
       raise ConfigError(
@@ -63,7 +63,7 @@ class GgufFile:
 
 
 def open_file(path: pathlib.Path) -> GgufFile:
-  """Opens a GGUF file.
+  """Open a GGUF file.
 
   Raises:
     ConfigError: if it is none, is cut off, is a part of several, or holds another
@@ -103,7 +103,7 @@ def open_file(path: pathlib.Path) -> GgufFile:
 
 
 def settings(file: GgufFile, *, dtype: str) -> JsonObject:
-  """Returns the config.json of the model in a file.
+  """Return the config.json of the model in a file.
 
   Args:
     file: see `open_file`.
@@ -154,7 +154,7 @@ def settings(file: GgufFile, *, dtype: str) -> JsonObject:
 def tensors(
   file: GgufFile, config: JsonObject
 ) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-  """Yields the name that transformers gives a tensor, and what dequantizes it.
+  """Yield the name that transformers gives a tensor, and what dequantizes it.
 
   Args:
     file: see `open_file`.
@@ -187,7 +187,7 @@ def tensors(
 
 
 def stored(name: str, values: np.ndarray, config: JsonObject) -> tuple[str, np.ndarray]:
-  """Returns a tensor of transformers as a file has it: its name and its values.
+  """Return a tensor of transformers as a file has it: its name and its values.
 
   Args:
     name: that transformers gives it.
@@ -211,7 +211,7 @@ def stored(name: str, values: np.ndarray, config: JsonObject) -> tuple[str, np.n
 
 
 def _heads(config: JsonObject) -> dict[str, int]:
-  """Returns how many heads share the rows of the tensors whose rows are rotated."""
+  """Return how many heads share the rows of the tensors whose rows are rotated."""
   return {
     "attn_q": config["num_attention_heads"],
     "attn_k": config["num_key_value_heads"],
@@ -219,7 +219,7 @@ def _heads(config: JsonObject) -> dict[str, int]:
 
 
 def _values(tensor: gguf.ReaderTensor) -> np.ndarray:
-  """Returns a tensor's values, float32 [out, in] or [size]."""
+  """Return a tensor's values, float32 [out, in] or [size]."""
   values = np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
   if not is_finite(values):
     raise ConfigError(
@@ -239,13 +239,13 @@ def _halves(rows: np.ndarray, num_heads: int) -> np.ndarray:
 
 
 def _pairs(rows: np.ndarray, num_heads: int) -> np.ndarray:
-  """Undoes `_halves`."""
+  """Undo `_halves`."""
   by_half = rows.reshape(num_heads, 2, -1, *rows.shape[1:])
   return by_half.swapaxes(1, 2).reshape(rows.shape)
 
 
 def _decimal(value: float) -> float:
-  """Returns the shortest decimal number that is this float32."""
+  """Return the shortest decimal number that is this float32."""
   return float(str(np.float32(value)))
 
 
@@ -256,7 +256,7 @@ def _tensor(file: GgufFile, name: str) -> gguf.ReaderTensor:
 
 
 def _refuse_others(file: GgufFile, head_dim: int) -> None:
-  """Raises ConfigError if the model is of a form that the decoder does not have."""
+  """Raise ConfigError if the model is of a form that the decoder does not have."""
   scaling = file.fields.get("llama.rope.scaling.type", "none")
   rotated = file.fields.get("llama.rope.dimension_count", head_dim)
   reasons = {

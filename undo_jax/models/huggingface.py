@@ -34,7 +34,7 @@ def load(
   dtype: str | None = None,
   shardings: Callable[[ModelConfig, Params], Params] | None = None,
 ) -> tuple[ModelConfig, Params]:
-  """Reads a checkpoint of one of the families (see models/families.py).
+  """Read a checkpoint of one of the families (see models/families.py).
 
   Args:
     directory: with config.json and model.safetensors, or the files that
@@ -100,7 +100,7 @@ def save(
   dtype: str | None = None,
   extra: Mapping[str, object] | None = None,
 ) -> None:
-  """Writes a checkpoint that `load` and transformers read, whole or not at all.
+  """Write a checkpoint that `load` and transformers read, whole or not at all.
 
   Args:
     directory: a new one; may exist if it is empty.
@@ -120,7 +120,7 @@ def save(
 
 
 def write(directory: pathlib.Path, config, params, *, dtype=None, extra=None) -> None:
-  """Writes the files of a checkpoint into an existing directory; see `save`."""
+  """Write the files of a checkpoint into an existing directory; see `save`."""
   leaves = dict(zip(trees.paths(params), jax.tree.leaves(params), strict=True))
   stored = dtype or str(jax.numpy.result_type(*(x.dtype for x in leaves.values())))
   settings = families.to_json(config, dtype=stored)
@@ -144,7 +144,7 @@ def write(directory: pathlib.Path, config, params, *, dtype=None, extra=None) ->
 
 
 def check(directory: pathlib.Path) -> None:
-  """Raises ConfigError unless a checkpoint's tensors are those of its config.json."""
+  """Raise ConfigError unless a checkpoint's tensors are those of its config.json."""
   Checkpoint(directory).check(read_config(directory))
 
 
@@ -161,12 +161,12 @@ _REPLACEABLE = (
 
 
 def read_config(directory: str | os.PathLike) -> ModelConfig:
-  """Returns the ModelConfig of a checkpoint's config.json; see families.from_json."""
+  """Return the ModelConfig of a checkpoint's config.json; see families.from_json."""
   return families.from_json(read_settings(directory))
 
 
 def read_settings(directory: str | os.PathLike) -> JsonObject:
-  """Returns a checkpoint's config.json.
+  """Return a checkpoint's config.json.
 
   Raises:
     ConfigError: if there is none, or it is no JSON object.
@@ -188,7 +188,7 @@ def write_tensors(
   tensors: Iterable[tuple[str, Callable[[], np.ndarray]]],
   dtype: np.dtype,
 ) -> None:
-  """Writes safetensors files of about _SHARD_BYTES, and their index if several.
+  """Write safetensors files of about _SHARD_BYTES, and their index if several.
 
   No more than one tensor and one file are held.
 
@@ -232,7 +232,7 @@ def write_tensors(
 def tensors(
   config: ModelConfig, params: Params
 ) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-  """Yields the name that transformers gives a tensor, and what returns its values."""
+  """Yield the name that transformers gives a tensor, and what returns its values."""
   for path, leaf in zip(trees.paths(params), jax.tree.leaves(params), strict=True):
     host = np.asarray(leaf)
     names = families.tensor_names(config, path)

@@ -42,7 +42,7 @@ class LoraConfig:
 
 
 def init(params: Params, key: jax.Array, *, rank: int, targets: Sequence[str]) -> Any:
-  """Draws fresh adapters, which leave the model as it is.
+  """Draw fresh adapters, which leave the model as it is.
 
   a ~ U(-1/sqrt(in), 1/sqrt(in)),  b = 0
 
@@ -79,7 +79,7 @@ def init(params: Params, key: jax.Array, *, rank: int, targets: Sequence[str]) -
 
 
 def merge(params: Params, adapters: object, *, scale: float | jax.Array) -> Params:
-  """Adds the adapters to the parameters they adapt.
+  """Add the adapters to the parameters they adapt.
 
   W' = W + scale * a @ b,  in float32, then in the dtype of W
 
@@ -125,7 +125,7 @@ def merge(params: Params, adapters: object, *, scale: float | jax.Array) -> Para
 
 
 def over_adapters(objective: Objective, *, scale: float) -> Objective:
-  """Returns the objective as a function of the adapters, at a frozen base.
+  """Return the objective as a function of the adapters, at a frozen base.
 
   L'(adapters; base) = L(merge(base, adapters))
 
@@ -148,7 +148,7 @@ def over_adapters(objective: Objective, *, scale: float) -> Objective:
 
 
 def partition_rules(adapters: object, rules: trees.Rules) -> trees.Rules:
-  """Returns the sharding rules of adapters from those of the parameters.
+  """Return the sharding rules of adapters from those of the parameters.
 
   a lies along the kernel's in axis and b along its out axis; the rank is whole.
 
@@ -175,7 +175,7 @@ def partition_rules(adapters: object, rules: trees.Rules) -> trees.Rules:
 
 
 def pairs(adapters: object) -> dict[str, tuple[Any, Any]]:
-  """Returns (a, b) by the path of the kernel they adapt.
+  """Return (a, b) by the path of the kernel they adapt.
 
   Args:
     adapters: a tree as `init` returns it, also with leading axes (a population).
@@ -195,7 +195,7 @@ def pairs(adapters: object) -> dict[str, tuple[Any, Any]]:
 
 
 def _chosen(params, rank, targets) -> dict[str, tuple[int, int, int]]:
-  """Returns the shapes of the kernels to adapt by path, all checked."""
+  """Return the shapes of the kernels to adapt by path, all checked."""
   if isinstance(targets, str) or not targets:
     raise ValueError(f"targets must be at least one path regex, got {targets!r}")
   for pattern in targets:

@@ -79,7 +79,7 @@ def save(
   alpha: float,
   base_model: str | None = None,
 ) -> None:
-  """Writes adapters that `load` and PEFT read, whole or not at all.
+  """Write adapters that `load` and PEFT read, whole or not at all.
 
   The written adapter adds alpha / r * a @ b, with r the rank of the matrices.
 
@@ -129,7 +129,7 @@ def save(
 
 
 def load(directory: str | os.PathLike, config: ModelConfig) -> Adapter:
-  """Reads an adapter that PEFT, or `save`, has written.
+  """Read an adapter that PEFT, or `save`, has written.
 
   Args:
     directory: holds adapter_config.json and adapter_model.safetensors.
@@ -190,21 +190,21 @@ def load(directory: str | os.PathLike, config: ModelConfig) -> Adapter:
 
 
 def _kernels(config: ModelConfig) -> dict[str, tuple[int, int, int]]:
-  """Returns the shape [N, in, out] of every kernel of the layers by path."""
+  """Return the shape [N, in, out] of every kernel of the layers by path."""
   shapes = shapes_of(config)
   leaves = zip(trees.paths(shapes), jax.tree.leaves(shapes), strict=True)
   return {path: leaf.shape for path, leaf in leaves if len(leaf.shape) == 3}
 
 
 def _names(config: ModelConfig, path: str, factor: str) -> list[str]:
-  """Returns the tensor of each layer that holds a factor of a kernel's adapter."""
+  """Return the tensor of each layer that holds a factor of a kernel's adapter."""
   weights = families.tensor_names(config, path)
   modules = [f"base_model.model.{name.removesuffix('.weight')}" for name in weights]
   return [f"{module}.{_FACTORS[factor]}.weight" for module in modules]
 
 
 def _factors(config, adapters) -> dict[str, dict[str, np.ndarray]]:
-  """Returns {"a", "b"} as numpy by the path of their kernel, checked."""
+  """Return {"a", "b"} as numpy by the path of their kernel, checked."""
   shapes = _kernels(config)
   leaves = dict(zip(trees.paths(adapters), jax.tree.leaves(adapters), strict=True))
   found: dict[str, dict[str, np.ndarray]] = {}
@@ -230,7 +230,7 @@ def _factors(config, adapters) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _targeted(config, target_modules) -> set[str]:
-  """Returns the paths that a config's list names; a regex names none for certain."""
+  """Return the paths that a config's list names; a regex names none for certain."""
   if isinstance(target_modules, str):
     return set()
   modules = {
@@ -252,7 +252,7 @@ def _targeted(config, target_modules) -> set[str]:
 
 
 def _read_config(path: pathlib.Path) -> JsonObject:
-  """Returns a config that says plain LoRA."""
+  """Return a config that says plain LoRA."""
   if not path.exists():
     raise ConfigError(f"{path.parent} is no PEFT adapter: it has no {path.name}")
   config = files.read_object(path)
@@ -293,7 +293,7 @@ def _is_number(value, kind) -> bool:
 
 
 def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Returns the tensors by name, as float32."""
+  """Return the tensors by name, as float32."""
   if not path.exists():
     if path.with_suffix(".bin").exists():
       raise ConfigError(
@@ -323,6 +323,6 @@ def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _listed(names: list[str]) -> str:
-  """Returns the first few names, and how many more there are."""
+  """Return the first few names, and how many more there are."""
   more = f" and {len(names) - 6} more" if len(names) > 6 else ""
   return ", ".join(names[:6]) + more

@@ -8,7 +8,7 @@ from undo_jax.models.config import ModelConfig
 def _gemma2(
   *, num_layers: int, width: int, head_dim: int, mlp_width: int
 ) -> ModelConfig:
-  """The reduced sizes keep every value of gemma-2-2b but these.
+  """Return a reduced size, which keeps every value of gemma-2-2b but these.
 
   So query_pre_attn_scalar stays 256 where head_dim is 128.
   """
@@ -65,7 +65,7 @@ def plain_decoder(
   mlp_width: int,
   **changes: bool | int | float,
 ) -> ModelConfig:
-  """Returns a small decoder as GPT's are: one norm before each part, no softcaps."""
+  """Return a small decoder as GPT's are: one norm before each part, no softcaps."""
   head_dim = width // num_heads
   model = ModelConfig(
     vocab_size=vocab_size,

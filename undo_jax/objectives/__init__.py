@@ -71,13 +71,13 @@ _REQUIRED = inspect.Parameter.empty
 
 
 def method(name: str, options: Options) -> Method:
-  """Returns the method of a name, its passes those under `options`."""
+  """Return the method of a name, its passes those under `options`."""
   known = REGISTRY.get(name)
   return dataclasses.replace(known, **known.needs(**options)) if known.needs else known
 
 
 def check(name: str, options: Options) -> None:
-  """Raises ConfigError if there is no such method or `options` do not fit it."""
+  """Raise ConfigError if there is no such method or `options` do not fit it."""
   defaults = _defaults(name)
   required = {option for option, value in defaults.items() if value is _REQUIRED}
   if not required <= set(options) <= set(defaults):
@@ -93,7 +93,7 @@ def takes(name: str, option: str) -> bool:
 
 
 def stated(name: str, options: Options) -> JsonObject:
-  """Returns the options that are not at the method's defaults.
+  """Return the options that are not at the method's defaults.
 
   They determine a stage as all do, and an option that is new leaves it as it was.
   """
@@ -102,13 +102,13 @@ def stated(name: str, options: Options) -> JsonObject:
 
 
 def _defaults(name: str) -> JsonObject:
-  """Returns the options of a method with their defaults, less what a run puts in."""
+  """Return the options of a method with their defaults, less what a run puts in."""
   parameters = list(inspect.signature(REGISTRY.get(name).make).parameters.values())[1:]
   return {p.name: p.default for p in parameters}
 
 
 def make(name: str, apply: Callable, **options: object) -> Objective:
-  """Returns the objective of a name; see `check` for what it raises."""
+  """Return the objective of a name; see `check` for what it raises."""
   check(name, options)
   return REGISTRY.get(name).make(apply, **options)
 

@@ -19,7 +19,7 @@ def make(
   forget_weight: float = 1.0,
   scale: float = 5.0,
 ) -> Objective:
-  """Returns L = forget_weight * steering error + retain_weight * drift on retain.
+  """Return L = forget_weight * steering error + retain_weight * drift on retain.
 
   It is RMU whose target at each forget token is scale * |h_ref[t]| * direction, with
   the same token's hidden state h_ref of frozen["reference"]. The published code takes

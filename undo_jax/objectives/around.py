@@ -23,14 +23,14 @@ OWN = {
 
 
 def make(apply: Callable, around: str, **options: object) -> Objective:
-  """Returns the objective of the inner method, by those options that are its own."""
+  """Return the objective of the inner method, by those options that are its own."""
   own = {"retain_weight", "forget_weight", *OWN[around]}
   chosen = {name: value for name, value in options.items() if name in own}
   return METHODS[around].make(apply, **chosen)
 
 
 def needs(around: str, options: Options) -> dict[str, Any]:
-  """Returns what the inner method trains, reads, and has in the frozen tree."""
+  """Return what the inner method trains, reads, and has in the frozen tree."""
   method = METHODS[around]
   fields = ("trains", "reads", "frozen", "derived")
   asked: dict[str, Any] = {name: getattr(method, name) for name in fields}
@@ -40,14 +40,14 @@ def needs(around: str, options: Options) -> dict[str, Any]:
 
 
 def trainable(*, around: str, layers: Sequence[int] = (), **options: object) -> Pairs:
-  """Returns what the inner method trains; (): everything."""
+  """Return what the inner method trains; (): everything."""
   del options
   train = METHODS[around].trainable
   return () if train is None else train(layers=layers)
 
 
 def check(names: Sequence[str], model: ModelConfig, options: Options) -> None:
-  """Raises FieldError unless `around` is one of the names, and has its layers."""
+  """Raise FieldError unless `around` is one of the names, and has its layers."""
   around = options["around"]
   if around not in names:
     raise FieldError("around", f"one of {', '.join(names)}", around)

@@ -15,7 +15,7 @@ from undo_jax.utils.types import Objective, SumCount
 def without_target(
   logits_BxLxV: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array
 ) -> SumCount:
-  """Sums the cross-entropy to the prediction that has no mass on the target.
+  """Sum the cross-entropy to the prediction that has no mass on the target.
 
   sum_t mask[t] * -sum_v q[t, v] log p[t, v],  p = softmax(logits),
   q = softmax(logits with the target's at -infinity), without gradient
@@ -48,7 +48,7 @@ def make(
   forget_weight: float = 1.0,
   retain_loss: str = "cross_entropy",
 ) -> Objective:
-  """Returns L = forget_weight * CE-U(forget) + retain_weight * R(retain).
+  """Return L = forget_weight * CE-U(forget) + retain_weight * R(retain).
 
   The paper has no retain term (retain_weight 0). R: see retention.
 

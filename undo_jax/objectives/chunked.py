@@ -42,7 +42,7 @@ class Deferred:
 
 
 def deferring(decoder: Decoder) -> Callable[..., Output]:
-  """Returns `decoder.apply`, whose logits are Deferred if its config says so.
+  """Return `decoder.apply`, whose logits are Deferred if its config says so.
 
   Losses made by `summed` take such logits; with model.logits_chunk None, it is
   `apply` itself.
@@ -60,14 +60,14 @@ def deferring(decoder: Decoder) -> Callable[..., Output]:
 
 
 def from_position(logits: Any, start: int) -> Any:
-  """Returns the logits of positions from `start` on, an array's or Deferred."""
+  """Return the logits of positions from `start` on, an array's or Deferred."""
   if not isinstance(logits, Deferred):
     return logits[:, start:]
   return dataclasses.replace(logits, hidden_BxLxD=logits.hidden_BxLxD[:, start:])
 
 
 def summed(loss: Callable[..., SumCount]) -> Callable[..., SumCount]:
-  """Makes a loss of logits take Deferred ones too, chunk after chunk.
+  """Make a loss of logits take Deferred ones too, chunk after chunk.
 
   loss(x) = sum over chunks c of loss(x[:, c])
 
@@ -96,7 +96,7 @@ def summed(loss: Callable[..., SumCount]) -> Callable[..., SumCount]:
 
 
 def mapped(fn: Callable[..., Any], logits: Any, *arrays: jax.Array) -> Any:
-  """Returns `fn(logits, *arrays)`, a function of each position, in chunks if Deferred.
+  """Return `fn(logits, *arrays)`, a function of each position, in chunks if Deferred.
 
   Args:
     fn: from arrays [B, L, ...] to a tree of arrays [B, L, ...].
@@ -127,7 +127,7 @@ def _summed(loss, chunk, args) -> SumCount:
 
 
 def _forward(loss, chunk, args):
-  """Computes the loss, and for every argument its gradient or None."""
+  """Compute the loss, and for every argument its gradient or None."""
   trained = [i for i, x in enumerate(args) if _is_trained(i, x)]
   args = jax.tree.map(lambda x: x.value, args, is_leaf=_is_primal)
   # To the compute dtype once, outside of the loop; sums over chunks in float32.

@@ -14,7 +14,7 @@ from undo_jax.utils.types import Objective, SumCount
 def rerouting_error(
   hidden_KxBxLxD: jax.Array, before_KxBxLxD: jax.Array, mask_BxL: jax.Array
 ) -> SumCount:
-  """Sums how far hidden states still point where they pointed, a mean over layers.
+  """Sum how far hidden states still point where they pointed, a mean over layers.
 
   sum_t mask[t] * (1/K) * sum_k max(0, cos(h[k, t], h_before[k, t]))
 
@@ -35,7 +35,7 @@ def rerouting_error(
 def distance(
   hidden_KxBxLxD: jax.Array, before_KxBxLxD: jax.Array, mask_BxL: jax.Array
 ) -> SumCount:
-  """Sums mask[t] * (1/K) * sum_k |h[k, t] - h_before[k, t]|, not squared."""
+  """Sum mask[t] * (1/K) * sum_k |h[k, t] - h_before[k, t]|, not squared."""
   lengths = _norm(_float(hidden_KxBxLxD) - _float(before_KxBxLxD))
   return masked_sum(jnp.mean(lengths, axis=0), mask_BxL)
 
@@ -43,7 +43,7 @@ def distance(
 def make(
   apply: Callable, *, layers: tuple[int, ...], strength: float = 10.0
 ) -> Objective:
-  """Returns L = c_forget * rerouting error(forget) + c_retain * distance(retain).
+  """Return L = c_forget * rerouting error(forget) + c_retain * distance(retain).
 
   c_forget = strength * (1 - s / 2),  c_retain = strength * s / 2
 
@@ -82,7 +82,7 @@ def _float(x):
 
 
 def _norm(x):
-  """Returns lengths over the last axis, whose gradient at 0 is 0."""
+  """Return lengths over the last axis, whose gradient at 0 is 0."""
   squares = jnp.sum(x * x, axis=-1)
   is_zero = squares == 0
   return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squares)))

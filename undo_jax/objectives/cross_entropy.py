@@ -15,7 +15,7 @@ from undo_jax.utils.types import Objective, SumCount
 def cross_entropy(
   logits_BxLxV: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array
 ) -> SumCount:
-  """Sums the negative log-likelihood of the targets, in nats.
+  """Sum the negative log-likelihood of the targets, in nats.
 
   sum_t mask[t] * -log softmax(logits[t])[targets[t]]
 
@@ -31,13 +31,13 @@ def cross_entropy(
 
 
 def token_nll(logits_BxLxV: jax.Array, targets_BxL: jax.Array) -> jax.Array:
-  """Computes -log softmax(logits)[target] at every position, [B, L] float32."""
+  """Compute -log softmax(logits)[target] at every position, [B, L] float32."""
   log_probs = jax.nn.log_softmax(logits_BxLxV.astype(jnp.float32))
   return -jnp.take_along_axis(log_probs, targets_BxL[..., None], axis=-1)[..., 0]
 
 
 def row_nll(logits: Any, targets_BxL: jax.Array, mask_BxL: jax.Array) -> jax.Array:
-  """Computes the negative log-likelihood of every row, in nats.
+  """Compute the negative log-likelihood of every row, in nats.
 
   sum_t mask[b, t] * -log softmax(logits[b, t])[targets[b, t]]
 
@@ -69,7 +69,7 @@ def _forward(logits, targets_BxL, mask_BxL):
 
 
 def _backward(residuals, cotangent_B):
-  """Pulls back sum_b cotangent[b] * rows[b], which is a sum over positions."""
+  """Pull back sum_b cotangent[b] * rows[b], which is a sum over positions."""
   logits, targets_BxL, mask_BxL = residuals
   weights_BxL = cotangent_B[:, None] * mask_BxL
 
@@ -89,12 +89,12 @@ def _weighted_nll(logits_BxLxV, targets_BxL, weights_BxL):
 
 
 def _weighted(values_BxL, weights_BxL):
-  """Returns the products; an infinite value of no weight stays out."""
+  """Return the products; an infinite value of no weight stays out."""
   return jnp.where(weights_BxL != 0, weights_BxL * values_BxL, 0.0)
 
 
 def masked_sum(values_BxL: jax.Array, mask_BxL: jax.Array) -> SumCount:
-  """Returns (sum of values where mask is set, number of such positions)."""
+  """Return (sum of values where mask is set, number of such positions)."""
   mask_BxL = mask_BxL.astype(jnp.float32)
   # `where` instead of a product: an infinite value under the mask stays out.
   kept_BxL = jnp.where(mask_BxL > 0, values_BxL * mask_BxL, 0.0)
@@ -102,7 +102,7 @@ def masked_sum(values_BxL: jax.Array, mask_BxL: jax.Array) -> SumCount:
 
 
 def make(apply: Callable) -> Objective:
-  """Returns the objective L = cross-entropy of `batch`; it reads no frozen tree."""
+  """Return the objective L = cross-entropy of `batch`; it reads no frozen tree."""
 
   def objective(params, frozen, batch, key):
     del frozen, key

@@ -12,7 +12,7 @@ from undo_jax.utils.types import Objective, Params, SumCount
 
 
 def root_mean_square(params: Params, start: Params) -> SumCount:
-  """Computes sqrt(mean_i (theta[i] - start[i])^2 + 1e-8) over all parameters.
+  """Compute sqrt(mean_i (theta[i] - start[i])^2 + 1e-8) over all parameters.
 
   Its gradient has the same length wherever the difference is large; that of the mean
   square would grow with the distance, without a bound. Parameters are rounded to the
@@ -34,7 +34,7 @@ def root_mean_square(params: Params, start: Params) -> SumCount:
 def make(
   apply: Callable, *, retain_weight: float, distance_weight: float = 1.0
 ) -> Objective:
-  """Returns L = retain_weight * CE(retain) - distance_weight * RMS(theta - start).
+  """Return L = retain_weight * CE(retain) - distance_weight * RMS(theta - start).
 
   It reads no forget data; the start is frozen["reference"].
 

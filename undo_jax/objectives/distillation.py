@@ -26,7 +26,7 @@ def forward_kl(
   teacher_logits_BxLxV: jax.Array,
   mask_BxL: jax.Array,
 ) -> SumCount:
-  """Sums KL(teacher || student) over the vocabulary and the masked positions.
+  """Sum KL(teacher || student) over the vocabulary and the masked positions.
 
   sum_t mask[t] * sum_v p_T[t, v] * (log p_T[t, v] - log p_S[t, v]),  temperature 1
 
@@ -50,7 +50,7 @@ def forward_kl(
 def activation_error(
   outputs_NxBxLxD: jax.Array, targets_NxBxLxD: jax.Array, mask_BxL: jax.Array
 ) -> SumCount:
-  """Sums the squared error of the layers' outputs, averaged over layers and width.
+  """Sum the squared error of the layers' outputs, averaged over layers and width.
 
   sum_t mask[t] * 1/(N * D) * sum_n |outputs[n, t] - targets[n, t]|^2
 
@@ -74,7 +74,7 @@ def prompted_logits(
   prompt: tuple[int, ...],
   prompt_after: int | None = None,
 ) -> Any:
-  """Computes the logits of rows behind a prompt, at the rows' own positions.
+  """Compute the logits of rows behind a prompt, at the rows' own positions.
 
   P tokens are read before each row or, of a row that begins with the token
   `prompt_after`, behind that; so the logits at t are those at P + t of what is read.
@@ -113,7 +113,7 @@ def make(
   prompt: tuple[int, ...] = (),
   prompt_after: int | None = None,
 ) -> Objective:
-  """Returns L = kl_weight * KL + activation_weight * activation error on `batch`.
+  """Return L = kl_weight * KL + activation_weight * activation error on `batch`.
 
   1. KL is KL(frozen["teacher"] || params). With a base_share p > 0 the model from
      before unlearning teaches too: "mixed" is p * KL(frozen["base"] || params) +
@@ -189,7 +189,7 @@ def make(
 
 
 def _terms(apply, between, name, base_share, base_choice):
-  """Returns the function that computes (metric, share, divergence) of each teacher."""
+  """Return the function that computes (metric, share, divergence) of each teacher."""
 
   def terms(params, frozen, batch, key, teacher_logits):
     def base_logits():
@@ -222,7 +222,7 @@ def needs(
   prompt: Sequence[int] = (),
   **divergence: object,
 ) -> dict[str, object]:
-  """Returns the passes and frozen trees that the options of `make` ask for.
+  """Return the passes and frozen trees that the options of `make` ask for.
 
   A switch runs one of its two teachers, unless activations need the unlearned one
   anyway; then base is counted whole though it runs in a share of the updates. Which
@@ -245,7 +245,7 @@ def _run_all(apply, params, inputs, **options):
 
 
 def _matching(apply, params, batch, teacher) -> SumCount:
-  """Returns the activation error of `params` to the teacher's captured states."""
+  """Return the activation error of `params` to the teacher's captured states."""
   read = jnp.concatenate([teacher["embedding"][None], teacher["residual"][:-1]])
   read = jax.lax.stop_gradient(read)
   student = _run_all(apply, params, batch["inputs"], layer_inputs_NxBxLxD=read)
@@ -253,7 +253,7 @@ def _matching(apply, params, batch, teacher) -> SumCount:
 
 
 def _outputs(captured):
-  """Returns the outputs of all layers [N, B, L, D], the last after the final norm."""
+  """Return the outputs of all layers [N, B, L, D], the last after the final norm."""
   residual, normed = captured["residual"], captured["final_norm"]
   return jnp.concatenate([residual[:-1], normed[None]])
 
@@ -276,7 +276,7 @@ def _check(kl_weight, activation_weight, base_share, base_choice):
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises FieldError where options do not fit the model.
+  """Raise FieldError where options do not fit the model.
 
   A random student would never learn its embedding from activations alone; there are no
   more tokens to keep than the vocabulary's.
@@ -290,7 +290,7 @@ def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
 
 
 def kept(model: ModelConfig, options: Options) -> int:
-  """Returns how many of a teacher's tokens are kept where its predictions are; 0: all.
+  """Return how many of a teacher's tokens are kept where its predictions are; 0: all.
 
   Raises:
     FieldError: if the options ask for more than predictions.

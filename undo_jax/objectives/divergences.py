@@ -26,7 +26,7 @@ def make(
   jsd_beta: float = 0.5,
   teacher_top_k: int = 0,
 ) -> Divergence:
-  """Returns `(student_logits, teacher_logits, mask) -> SumCount` of a divergence.
+  """Return `(student_logits, teacher_logits, mask) -> SumCount` of a divergence.
 
   T^2 * sum_t mask[t] * D(p_T[t], p_S[t]),  p = softmax(logits / T), with D one of
 
@@ -75,7 +75,7 @@ def make(
 def keep_top(
   log_p_T: jax.Array, log_p_S: jax.Array, k: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Keeps the k likeliest tokens of a teacher, and joins all others in one class.
+  """Keep the k likeliest tokens of a teacher, and join all others in one class.
 
   It is what remains of a teacher whose k largest log-probabilities were kept: the mass
   of the others is known, not how they share it. A divergence between such pairs is at
@@ -97,7 +97,7 @@ def keep_top(
 
 
 def _joined(log_p, tokens):
-  """Returns the log-probabilities of some tokens, and of all others as one class."""
+  """Return the log-probabilities of some tokens, and of all others as one class."""
   kept = jnp.take_along_axis(log_p, tokens, axis=-1)
   others = jnp.put_along_axis(log_p, tokens, -jnp.inf, axis=-1, inplace=False)
   rest = jax.nn.logsumexp(others, axis=-1, keepdims=True)
@@ -105,7 +105,7 @@ def _joined(log_p, tokens):
 
 
 def predictions(logits: jax.Array, k: int) -> dict[str, jax.Array]:
-  """Returns what is kept of a teacher's predictions, by the names it has in a batch.
+  """Return what is kept of a teacher's predictions, by the names it has in a batch.
 
   Args:
     logits: [..., V].
@@ -124,7 +124,7 @@ def predictions(logits: jax.Array, k: int) -> dict[str, jax.Array]:
 
 @functools.cache
 def make_kept(divergence: str, *, jsd_beta: float = 0.5) -> Callable[..., SumCount]:
-  """Returns the divergence that `make` has with teacher_top_k, of kept predictions.
+  """Return the divergence that `make` has with teacher_top_k, of kept predictions.
 
   Args:
     divergence: one of DIVERGENCES.
@@ -148,7 +148,7 @@ def make_kept(divergence: str, *, jsd_beta: float = 0.5) -> Callable[..., SumCou
 
 
 def check(divergence: Any, temperature: Any, jsd_beta: Any, teacher_top_k: Any) -> None:
-  """Raises FieldError where the arguments of `make` cannot work."""
+  """Raise FieldError where the arguments of `make` cannot work."""
   if divergence not in DIVERGENCES:
     raise FieldError("divergence", f"one of {', '.join(DIVERGENCES)}", divergence)
   if not checks.is_number(temperature) or not temperature > 0:

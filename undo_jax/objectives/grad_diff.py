@@ -15,7 +15,7 @@ def make(
   forget_weight: float = 1.0,
   retain_loss: str = "cross_entropy",
 ) -> Objective:
-  """Returns L = -forget_weight * CE(forget) + retain_weight * R(retain).
+  """Return L = -forget_weight * CE(forget) + retain_weight * R(retain).
 
   R is the cross-entropy or the KL to frozen["reference"], see retention. The ascent
   is unbounded: its strength is set by learning rate and updates.

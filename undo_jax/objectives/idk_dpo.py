@@ -14,7 +14,7 @@ from undo_jax.utils.types import Batch, Objective, Options
 
 
 def answered(part: Batch, answer: Sequence[int]) -> Batch:
-  """Returns the rows with an answer in place of the tokens that count.
+  """Return the rows with an answer in place of the tokens that count.
 
   The answer is repeated over these positions; what is read after one of them is the
   answer's token, too.
@@ -38,7 +38,7 @@ def make(
   retain_loss: str = "cross_entropy",
   beta: float = 0.1,
 ) -> Objective:
-  """Returns L = forget_weight * DPO(answered forget > forget) + retain_weight * R.
+  """Return L = forget_weight * DPO(answered forget > forget) + retain_weight * R.
 
   DPO = mean_b -(2 / beta) * log sigmoid(beta * (r_answered[b] - r[b]))
 
@@ -77,14 +77,14 @@ def make(
 def needs(
   *, retain_loss: str = "cross_entropy", **options: object
 ) -> dict[str, object]:
-  """Returns what it reads: forget rows twice, with the answer and without."""
+  """Return what it reads: forget rows twice, with the answer and without."""
   del options
   reads = ("forget", "forget")
   return {"reads": reads if retain_loss == "cross_entropy" else (*reads, "retain")}
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises FieldError unless beta is positive and the answer is of known tokens."""
+  """Raise FieldError unless beta is positive and the answer is of known tokens."""
   for each in (check_positive("beta"), jensun.check):
     each(model, options, is_random=is_random)
 

@@ -24,7 +24,7 @@ ENVIRONMENTS = ("environment",)
 
 
 def slope(apply: Callable, params: Params, part: Batch) -> jax.Array:
-  """Computes how a part's loss changes as all weights grow alike.
+  """Compute how a part's loss changes as all weights grow alike.
 
   d/dw CE(part; w * theta) at w = 1  =  <theta, grad CE(part; theta)>
 
@@ -61,7 +61,7 @@ def make(
   layers: tuple[int, ...] = (),
   coefficient: float = 0.0,
 ) -> Objective:
-  """Returns L = L_around + invariance_weight * sum_i slope(environment i)^2.
+  """Return L = L_around + invariance_weight * sum_i slope(environment i)^2.
 
   An environment is a part of the batch, of rows that someone may finetune on. The
   slope is a statistic of a microbatch: over several its square is averaged.
@@ -107,7 +107,7 @@ def make(
 def needs(
   *, around: str, environments: tuple[str, ...] = ENVIRONMENTS, **options: object
 ) -> dict[str, object]:
-  """Returns what the other method needs, and three passes of each environment.
+  """Return what the other method needs, and three passes of each environment.
 
   A product of matrices makes two more in the derivative along the weights, and each of
   the three makes two in the gradient of that.
@@ -117,7 +117,7 @@ def needs(
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises ConfigError where the derivative along the weights cannot be."""
+  """Raise ConfigError where the derivative along the weights cannot be."""
   inner.check(AROUND, model, options)
   check_not_negative("invariance_weight")(model, options, is_random=is_random)
   names = options.get("environments", ENVIRONMENTS)

@@ -19,7 +19,7 @@ from undo_jax.utils.types import Objective, Options, SumCount
 def divergence_from_target(
   logits_BxLxV: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array
 ) -> SumCount:
-  """Sums the Jensen-Shannon divergence between prediction and a one-hot target.
+  """Sum the Jensen-Shannon divergence between prediction and a one-hot target.
 
   sum_t mask[t] * (ln 2 + (p ln p - (1 + p) ln(1 + p)) / 2)
 
@@ -40,7 +40,7 @@ def divergence_from_target(
 
 
 def repeated(tokens: Sequence[int], mask_BxL: jax.Array) -> jax.Array:
-  """Returns int32 [B, L]: the tokens one after the other, over and over.
+  """Return int32 [B, L]: the tokens one after the other, over and over.
 
   The k-th position that counts in a row gets token k modulo their number.
   """
@@ -49,7 +49,7 @@ def repeated(tokens: Sequence[int], mask_BxL: jax.Array) -> jax.Array:
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises FieldError unless the answer is made of some of the model's tokens."""
+  """Raise FieldError unless the answer is made of some of the model's tokens."""
   del is_random
   tokens, size = options["answer"], model.vocab_size
   is_some = isinstance(tokens, list | tuple) and tokens
@@ -64,7 +64,7 @@ def make(
   retain_weight: float,
   forget_weight: float = 1.0,
 ) -> Objective:
-  """Returns L = forget_weight * JSD(forget, answer) + retain_weight * JSD(retain).
+  """Return L = forget_weight * JSD(forget, answer) + retain_weight * JSD(retain).
 
   On forget data the target is the answer (token ids, as those of "No idea"),
   repeated over the positions that count; on retain data it is the prediction of

@@ -25,7 +25,7 @@ def worst_push(
   steps: int,
   step_size: float,
 ) -> jax.Array:
-  """Finds what, added to hidden states, makes a part's targets likely again.
+  """Find what, added to hidden states, makes a part's targets likely again.
 
   min over d of CE(part; h[k] + d),  |d[t]| <= radius at every position t
 
@@ -81,7 +81,7 @@ def make(
   layers: tuple[int, ...] = (),
   coefficient: float = 0.0,
 ) -> Objective:
-  """Returns the objective of another method whose forget pass is pushed.
+  """Return the objective of another method whose forget pass is pushed.
 
   The push is the worst one found for the weights of the update, see `worst_push`;
   what is kept is computed without it. With radius 0 it is the other method.
@@ -136,13 +136,13 @@ def make(
 
 
 def needs(*, around: str, steps: int = 16, **options: object) -> dict[str, object]:
-  """Returns what the other method needs, and a pass of forget rows for each step."""
+  """Return what the other method needs, and a pass of forget rows for each step."""
   asked = inner.needs(around, options)
   return asked | {"trains": ("forget",) * steps + asked["trains"]}
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises FieldError where the push, or what it stands around, cannot be."""
+  """Raise FieldError where the push, or what it stands around, cannot be."""
   inner.check(AROUND, model, options)
   layer, size = options["layer"], model.num_layers
   if not isinstance(layer, int) or not 0 <= layer < size:

@@ -14,7 +14,7 @@ from undo_jax.utils.types import Objective, SumCount
 
 @chunked.summed
 def uniform_kl(logits_BxLxV: jax.Array, mask_BxL: jax.Array) -> SumCount:
-  """Sums KL(uniform || softmax(logits)) over the masked positions.
+  """Sum KL(uniform || softmax(logits)) over the masked positions.
 
   sum_t mask[t] * (-log V - (1/V) * sum_v log p[t, v])
 
@@ -39,7 +39,7 @@ def make(
   forget_weight: float = 1.0,
   retain_loss: str = "cross_entropy",
 ) -> Objective:
-  """Returns L = forget_weight * KL(U || p(forget)) + retain_weight * R(retain).
+  """Return L = forget_weight * KL(U || p(forget)) + retain_weight * R(retain).
 
   R is the cross-entropy or the KL to frozen["reference"], see retention. For WMDP the
   paper weights the two with 1 - a and a, and takes the KL.

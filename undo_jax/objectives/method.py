@@ -82,19 +82,19 @@ class Method:
 
 
 def check_positive(*names: str) -> Callable[..., None]:
-  """Returns a method's check that options, where given, are numbers above 0."""
+  """Return a method's check that options, where given, are numbers above 0."""
   is_one = lambda value: checks.is_number(value) and value > 0  # noqa: E731
   return _check(names, "a number above 0", is_one)
 
 
 def check_not_negative(*names: str) -> Callable[..., None]:
-  """Returns a method's check that options, where given, are numbers of at least 0."""
+  """Return a method's check that options, where given, are numbers of at least 0."""
   is_one = lambda value: checks.is_number(value) and value >= 0  # noqa: E731
   return _check(names, "a number of at least 0", is_one)
 
 
 def check_counts(*names: str) -> Callable[..., None]:
-  """Returns a method's check that options, where given, are integers of at least 1."""
+  """Return a method's check that options, where given, are integers of at least 1."""
   is_one = lambda value: isinstance(value, int) and value >= 1  # noqa: E731
   return _check(names, "an integer of at least 1", is_one)
 
@@ -110,7 +110,7 @@ def _check(names: tuple[str, ...], expected: str, fits: Callable[[Any], bool]):
 
 
 def check_layers(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises FieldError unless the option `layers` holds some of the model's."""
+  """Raise FieldError unless the option `layers` holds some of the model's."""
   del is_random
   layers, size = options["layers"], model.num_layers
   is_some = isinstance(layers, list | tuple) and layers

@@ -25,7 +25,7 @@ def make(
   adversary_rate: float = 1e-3,
   every: int = 32,
 ) -> Objective:
-  """Returns L = N(forget; adversary) + CE(forget; adversary) + R(retain; theta).
+  """Return L = N(forget; adversary) + CE(forget; adversary) + R(retain; theta).
 
   N is the mean negative entropy of the predictions. Its gradient is taken at the
   weights of an adversary (frozen["adversary"]) that relearns forget rows, a step of
@@ -89,7 +89,7 @@ def joins(
   every: int = 32,
   **options: object,
 ) -> Join:
-  """Returns how its gradients are joined, and the adversary that is carried along."""
+  """Return how its gradients are joined, and the adversary that is carried along."""
   del options
   transform = disruption.mask_disruption(
     momentum=momentum,
@@ -109,7 +109,7 @@ def joins(
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises FieldError where the adversary or the running mean cannot be."""
+  """Raise FieldError where the adversary or the running mean cannot be."""
   names = ("retain_weight", "forget_weight", "adversary_rate", "momentum")
   check_not_negative(*names)(model, options, is_random=is_random)
   if options.get("momentum", 0.9) >= 1:

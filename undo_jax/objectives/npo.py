@@ -14,7 +14,7 @@ from undo_jax.utils.types import Objective, SumCount
 def preference_loss(
   nll_B: jax.Array, reference_B: jax.Array, mask_BxL: jax.Array, beta: float
 ) -> SumCount:
-  """Sums -(2 / beta) * log sigmoid(beta * (nll - reference)) over rows.
+  """Sum -(2 / beta) * log sigmoid(beta * (nll - reference)) over rows.
 
   Its gradient is -w times that of nll, w = 2 / (1 + exp(beta * (nll - reference))):
   that of gradient ascent at nll = reference, and as beta tends to 0.
@@ -45,7 +45,7 @@ def make(
   retain_loss: str = "cross_entropy",
   beta: float = 0.1,
 ) -> Objective:
-  """Returns L = forget_weight * NPO(forget) + retain_weight * R(retain).
+  """Return L = forget_weight * NPO(forget) + retain_weight * R(retain).
 
   A row is a sequence: the likelihoods are those of all its tokens that count, under
   the model and under frozen["reference"], the model from before unlearning. R is the

@@ -18,7 +18,7 @@ NUM_KERNELS = 5
 
 
 def mmd(x_BxK: jax.Array, y_BxK: jax.Array) -> jax.Array:
-  """Computes the maximum mean discrepancy of two samples, squared and biased.
+  """Compute the maximum mean discrepancy of two samples, squared and biased.
 
   mean_ij(k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j)) with
   k(a, b) = sum_{i<5} exp(-|a - b|^2 / (w * 2^(i-2))),
@@ -53,7 +53,7 @@ def mmd(x_BxK: jax.Array, y_BxK: jax.Array) -> jax.Array:
 def noise_distance(
   outputs_NxBxLxD: jax.Array, mask_BxL: jax.Array, key: jax.Array
 ) -> SumCount:
-  """Computes how far the MLPs' outputs are from Gaussian noise.
+  """Compute how far the MLPs' outputs are from Gaussian noise.
 
   1/N * sum_n MMD(mask * outputs[n], mask * gaussian[n]), a row's positions and
   features being one vector.
@@ -82,7 +82,7 @@ def noise_distance(
 def log_loss(
   apply: Callable, params: Params, output: Output, part: Batch, blank_BxL: jax.Array
 ) -> SumCount:
-  """Computes the log of the cross-entropy read off all hidden states of a part.
+  """Compute the log of the cross-entropy read off all hidden states of a part.
 
   log(1 + (CE + sum_{k=0}^{N} CE_k) / (N + 1)), CE that of the model's logits and
   CE_k that of unembed(final_norm(h_k)). The logits of one state are there at a time,
@@ -121,7 +121,7 @@ def make(
   retain_loss: str = "cross_entropy",
   only_differing: bool = False,
 ) -> Objective:
-  """Returns L = forget_weight * (KL(U || p(forget)) + L_rn) + retain_weight * R.
+  """Return L = forget_weight * (KL(U || p(forget)) + L_rn) + retain_weight * R.
 
   L_rn = CE(retain) + beta * N - alpha * log(A)
 
@@ -176,12 +176,12 @@ def make(
 
 
 def _differing(part, other):
-  """Returns the part without the targets that the other one shares."""
+  """Return the part without the targets that the other one shares."""
   return {**part, "mask": part["mask"] * (part["targets"] != other["targets"])}
 
 
 def _cross_entropy(logits, part, blank_BxL) -> SumCount:
-  """Returns the cross-entropy, that of a uniform prediction at blank positions."""
+  """Return the cross-entropy, that of a uniform prediction at blank positions."""
   read = cross_entropy(logits, part["targets"], part["mask"] * ~blank_BxL)
   num_blank = jnp.sum(part["mask"] * blank_BxL)
   return SumCount(

@@ -22,7 +22,7 @@ LOSSES = ("cross_entropy", "kl")
 
 
 def make(apply: Callable, loss: str) -> Term:
-  """Returns the retain term `(logits, frozen, part) -> (value, metrics)`.
+  """Return the retain term `(logits, frozen, part) -> (value, metrics)`.
 
   cross_entropy: CE(part);  kl: KL(frozen["reference"] || model), the forward KL to
   the model from before unlearning. The logits are the trained model's on the part.
@@ -57,7 +57,7 @@ def beside(
   forget_weight: float,
   retain_loss: str,
 ) -> Objective:
-  """Returns L = forget_weight * forget_term(forget) + retain_weight * R(retain)."""
+  """Return L = forget_weight * forget_term(forget) + retain_weight * R(retain)."""
   retain_term = make(apply, retain_loss)
 
   def objective(params, frozen, batch, key):
@@ -76,7 +76,7 @@ def beside(
 def needs(
   *, retain_loss: str = "cross_entropy", **options: object
 ) -> dict[str, object]:
-  """Returns what the term asks of a registered method beyond its own passes."""
+  """Return what the term asks of a registered method beyond its own passes."""
   del options
   if retain_loss == "cross_entropy":
     return {}
@@ -86,7 +86,7 @@ def needs(
 def needs_reference(
   *, retain_loss: str = "cross_entropy", **options: object
 ) -> dict[str, object]:
-  """Returns the same where the forget term reads frozen["reference"], too."""
+  """Return the same where the forget term reads frozen["reference"], too."""
   del options
   reads = ("forget",) if retain_loss == "cross_entropy" else ("forget", "retain")
   return {"reads": reads}

@@ -17,7 +17,7 @@ def steering_error(
   coefficient: float,
   mask_BxL: jax.Array,
 ) -> SumCount:
-  """Sums the squared distance to coefficient * direction, averaged over D.
+  """Sum the squared distance to coefficient * direction, averaged over D.
 
   sum_t mask[t] * (1/D) * |h[t] - coefficient * direction|^2
 
@@ -36,13 +36,13 @@ def steering_error(
 
 
 def random_direction(key: jax.Array, width: int) -> jax.Array:
-  """Draws a unit vector [width] uniformly on the sphere, float32."""
+  """Draw a unit vector [width] uniformly on the sphere, float32."""
   direction_D = jax.random.normal(key, (width,))
   return direction_D / jnp.linalg.norm(direction_D)
 
 
 def trainable(*, layers: Sequence[int], **options: object) -> Pairs:
-  """Returns what RMU trains: the layers' down-projections."""
+  """Return what RMU trains: the layers' down-projections."""
   del options
   return ((r"layers/mlp/down/kernel", tuple(layers)),)
 
@@ -55,7 +55,7 @@ def make(
   retain_weight: float,
   forget_weight: float = 1.0,
 ) -> Objective:
-  """Returns L = forget_weight * steering error + retain_weight * drift on retain.
+  """Return L = forget_weight * steering error + retain_weight * drift on retain.
 
   The hidden state is the output of the last of `layers` (counted from 0), so
   that every listed layer has a gradient; the drift is the squared distance to
@@ -83,7 +83,7 @@ def make(
 def squared_error(
   hidden_BxLxD: jax.Array, target: jax.Array, mask_BxL: jax.Array
 ) -> SumCount:
-  """Sums mask[t] * (1/D) * |h[t] - target[t]|^2; the target broadcasts to h."""
+  """Sum mask[t] * (1/D) * |h[t] - target[t]|^2; the target broadcasts to h."""
   error = (hidden_BxLxD - target).astype(jnp.float32)
   return masked_sum(jnp.mean(error * error, axis=-1), mask_BxL)
 

@@ -45,7 +45,7 @@ class Routing(NamedTuple):
   old_target: float = 0.0  # Weight of forget gradients elsewhere; below 0: ascent.
 
   def expansion(self) -> era.Expansion:
-    """Returns the reserved entries; raises ConfigError if there are no such units."""
+    """Return the reserved entries; raise ConfigError if there are no such units."""
     return expansion.reserve(
       self.model, mlp_units=self.mlp_units, kv_heads=self.kv_heads
     )
@@ -59,7 +59,7 @@ def make(
   trusted: bool = False,
   l1_weight: float = 0.0,
 ) -> Objective:
-  """Returns the objective of routed pretraining.
+  """Return the objective of routed pretraining.
 
   L = CE(batch), routed, + coherence_weight * CE(ablated) + l1_weight * `activity`
 
@@ -85,7 +85,7 @@ def make(
 def activity(
   hidden_NxBxLxF: jax.Array, layers: tuple[int, ...] | None = None
 ) -> SumCount:
-  """Sums how active MLP units are: an L1 penalty on the outputs of some layers.
+  """Sum how active MLP units are: an L1 penalty on the outputs of some layers.
 
   sum_{n in layers, b, l, f} |hidden[n, b, l, f]|,  its mean over all positions B * L
 
@@ -113,7 +113,7 @@ def needs(
   trusted: bool = False,
   l1_weight: float = 0.0,
 ) -> dict[str, object]:
-  """Returns the passes that the options of `make` and `make_distillation` ask for.
+  """Return the passes that the options of `make` and `make_distillation` ask for.
 
   The coherence term runs the whole batch once more, what it leaves out included.
   """
@@ -130,7 +130,7 @@ class Terms(NamedTuple):
 
 
 def objective_of(apply, term, name, routing, terms, read=None) -> Objective:
-  """Returns an objective of a term of (logits, batch, what `read` gives)."""
+  """Return an objective of a term of (logits, batch, what `read` gives)."""
   reserved = routing.expansion()
   coherent = (RETAIN,) if terms.trusted else (RETAIN, UNLABELLED)
   for field in ("coherence_weight", "l1_weight"):
@@ -179,7 +179,7 @@ def _routes(tables, batch, routing):
 
 
 def part(batch: Batch, sources: tuple[int, ...]) -> Batch:
-  """Returns the batch with the mask kept where the source is one of `sources`."""
+  """Return the batch with the mask kept where the source is one of `sources`."""
   source = batch["source"]
   chosen = jnp.isin(source, jnp.asarray(sources))
   return {

@@ -15,7 +15,7 @@ def make(
   coherence_weight: float = 0.0,
   trusted: bool = False,
 ) -> Objective:
-  """Returns L = KL(frozen["teacher"] || params), routed as in routed.make.
+  """Return L = KL(frozen["teacher"] || params), routed as in routed.make.
 
   The teacher knows what is to be forgotten; the student learns it where it can be
   removed.

@@ -16,7 +16,7 @@ from undo_jax.utils.types import Objective, SumCount
 def weighted_likelihood(
   saturation: float, importance: float = 0.0
 ) -> Callable[[jax.Array, jax.Array, jax.Array], SumCount]:
-  """Returns a loss that sums weighted log-likelihoods of the targets.
+  """Return a loss that sums weighted log-likelihoods of the targets.
 
   sum_t mask[t] * w[t] * log p[t],  w = p^saturation * (1 - p)^importance
 
@@ -50,7 +50,7 @@ def make(
   saturation: float = 5.0,
   importance: float = 1.0,
 ) -> Objective:
-  """Returns L = forget_weight * weighted ascent(forget) + retain_weight * R(retain).
+  """Return L = forget_weight * weighted ascent(forget) + retain_weight * R(retain).
 
   See `weighted_likelihood` for the ascent and its exponents (the paper's beta_1 and
   beta_2), and retention for R.

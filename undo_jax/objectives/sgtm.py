@@ -13,7 +13,7 @@ from undo_jax.utils.types import Objective, Params, SumCount
 
 
 def make(apply: Callable, *, routing: Routing) -> Objective:
-  """Returns the objective of selective gradient masking; see routing.sgtm.
+  """Return the objective of selective gradient masking; see routing.sgtm.
 
   L = CE over all tokens of the parts, each run with its own view of the parameters
 
@@ -33,12 +33,12 @@ def make(apply: Callable, *, routing: Routing) -> Objective:
 
 
 def masks(params: Params, *, routing: Routing) -> dict[str, Params]:
-  """Returns routing.sgtm.masks of the reserved units."""
+  """Return routing.sgtm.masks of the reserved units."""
   return sgtm.masks(params, routing.expansion())
 
 
 def objective_of(apply, term, name, routing) -> Objective:
-  """Returns an objective of a term of (logits, part of the batch, frozen trees)."""
+  """Return an objective of a term of (logits, part of the batch, frozen trees)."""
   reserved = routing.expansion()
 
   def objective(params, frozen, batch, key):

@@ -10,7 +10,7 @@ from undo_jax.utils.types import Objective
 
 
 def make(apply: Callable, *, routing: Routing) -> Objective:
-  """Returns the objective of sgtm.make with KL(frozen["teacher"] || params) for CE.
+  """Return the objective of sgtm.make with KL(frozen["teacher"] || params) for CE.
 
   Ours, after SGTM: the teacher knows what is to be forgotten.
   """

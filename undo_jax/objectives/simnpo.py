@@ -20,7 +20,7 @@ def make(
   beta: float = 4.5,
   margin: float = 0.0,
 ) -> Objective:
-  """Returns L = forget_weight * SimNPO(forget) + retain_weight * R(retain).
+  """Return L = forget_weight * SimNPO(forget) + retain_weight * R(retain).
 
   SimNPO = mean_b -(2 / beta) * log sigmoid(beta * (nll[b] / tokens[b] - margin))
 

@@ -24,7 +24,7 @@ ADVERSARIES: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 @chunked.summed
 def negative_entropy(logits_BxLxV: jax.Array, mask_BxL: jax.Array) -> SumCount:
-  """Sums sum_v p[v] log p[v] over the masked positions.
+  """Sum sum_v p[v] log p[v] over the masked positions.
 
   Args:
     logits_BxLxV: [B, L, V].
@@ -50,7 +50,7 @@ def make(
   adversary_optimizer: str = "adamw",
   exact: bool = False,
 ) -> Objective:
-  """Returns L = resistance_weight * sum_k w[k] N(theta_k) + retain_weight * R(retain).
+  """Return L = resistance_weight * sum_k w[k] N(theta_k) + retain_weight * R(retain).
 
   w[k] = exp(growth * (k - adversary_steps)),  k = every, 2 every, ..., adversary_steps
 
@@ -104,7 +104,7 @@ def make(
 
 
 def _through(attack, resisted, params, state, weights) -> jax.Array:
-  """Sums along the attack, which is differentiated."""
+  """Sum along the attack, which is differentiated."""
 
   def block(carry, weight):
     carry = attack(carry)
@@ -114,7 +114,7 @@ def _through(attack, resisted, params, state, weights) -> jax.Array:
 
 
 def _at(attack, resisted, params, state, weights) -> jax.Array:
-  """Sums along the attack, with the sum of the gradients there as its gradient."""
+  """Sum along the attack, with the sum of the gradients there as its gradient."""
 
   def block(carry, weight):
     attacked, total, gradients = carry
@@ -141,7 +141,7 @@ def needs(
   every: int = EVERY,
   **options: object,
 ) -> dict[str, object]:
-  """Returns what it reads, and a pass for each step of the adversary."""
+  """Return what it reads, and a pass for each step of the adversary."""
   del options
   passes = ("adversary",) * adversary_steps + ("forget",) * (adversary_steps // every)
   found = retention.needs(retain_loss=retain_loss)
@@ -149,7 +149,7 @@ def needs(
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raises FieldError where the adversary's steps and rates cannot be."""
+  """Raise FieldError where the adversary's steps and rates cannot be."""
   check_not_negative("resistance_weight", "growth")(model, options, is_random=is_random)
   check_counts("adversary_steps", "every")(model, options, is_random=is_random)
   steps, every = options.get("adversary_steps", STEPS), options.get("every", EVERY)

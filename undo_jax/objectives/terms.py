@@ -6,7 +6,7 @@ from undo_jax.utils.types import SumCount
 
 
 def weighted(*terms: tuple[float, SumCount]) -> SumCount:
-  """Returns one SumCount whose mean is sum_k weight_k * term_k.mean().
+  """Return one SumCount whose mean is sum_k weight_k * term_k.mean().
 
   Each term keeps its own count, so that every mean is over its own tokens even
   when microbatches or devices hold unequal numbers of them.

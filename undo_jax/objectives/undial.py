@@ -16,7 +16,7 @@ from undo_jax.utils.types import Objective, SumCount
 def lowered_target(
   penalty: float,
 ) -> Callable[[jax.Array, jax.Array, jax.Array, jax.Array], SumCount]:
-  """Returns a loss that sums the cross-entropy to a teacher with lowered targets.
+  """Return a loss that sums the cross-entropy to a teacher with lowered targets.
 
   sum_t mask[t] * -sum_v q[t, v] log p[t, v],  p = softmax(logits),
   q = softmax(teacher's logits - penalty * onehot(target)), without gradient
@@ -50,7 +50,7 @@ def make(
   retain_loss: str = "cross_entropy",
   penalty: float = 10.0,
 ) -> Objective:
-  """Returns L = forget_weight * UNDIAL(forget) + retain_weight * R(retain).
+  """Return L = forget_weight * UNDIAL(forget) + retain_weight * R(retain).
 
   The teacher is frozen["reference"], the model from before unlearning. Prompts and
   padding are outside of the mask and stay out. The paper has no retain term

@@ -15,7 +15,7 @@ def make(
   retain_loss: str = "cross_entropy",
   exponent: float = 1.0,
 ) -> Objective:
-  """Returns L = forget_weight * mean_t p[t]^exponent log p[t] + retain_weight * R.
+  """Return L = forget_weight * mean_t p[t]^exponent log p[t] + retain_weight * R.
 
   p[t] is the probability of a forget target, whose power has no gradient: the ascent
   ends where nothing is left. R is the retain term, see retention.

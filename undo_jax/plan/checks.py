@@ -29,7 +29,7 @@ from undo_jax.utils.records import FieldError
 
 
 def check(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
-  """Raises ConfigError at the first thing in a config that cannot work.
+  """Raise ConfigError at the first thing in a config that cannot work.
 
   Args:
     config: see plan.config.parse.
@@ -57,7 +57,7 @@ def check(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
 
 
 def _check_report(config: RunConfig) -> None:
-  """Checks that the worst case is over attacks that are there, at their steps."""
+  """Check that the worst case is over attacks that are there, at their steps."""
   report = config.report
   for name in report.worst_over:
     if name not in config.attacks:
@@ -89,12 +89,12 @@ def _is_reading(entry: AttackEntry | EditEntry) -> bool:
 
 
 def fail(field: str, expected: str, got: object) -> NoReturn:
-  """Raises the ConfigError of a field, named by its path in the config."""
+  """Raise the ConfigError of a field, named by its path in the config."""
   raise records.fixable(FieldError(f"config.{field}", expected, got))
 
 
 def _within(path: str, fn, *args) -> None:
-  """Calls a check of an entry; its errors name the entry."""
+  """Call a check of an entry; its errors name the entry."""
   try:
     fn(*args)
   except FieldError as error:
@@ -146,7 +146,7 @@ def _named(field: str, get, name: str):
 
 
 def _check_options(recipe: Recipe) -> None:
-  """Checks that an objective is there, and that its options are."""
+  """Check that an objective is there, and that its options are."""
   method = objectives.REGISTRY.get(recipe.objective)
   objectives.check(recipe.objective, recipe.options | _routing(method))
 
@@ -176,7 +176,7 @@ def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:
 
 
 def _routing(method: Method) -> dict[str, None]:
-  """Returns the option that a run puts in itself, where a method routes."""
+  """Return the option that a run puts in itself, where a method routes."""
   return {"routing": None} if method.sources != "none" else {}
 
 
@@ -190,7 +190,7 @@ def _check_rows_divide(recipe: Recipe, shards: int) -> None:
 
 
 def _check_method(config: RunConfig, recipe: Recipe) -> None:
-  """Checks an objective's options against the model, and by making it."""
+  """Check an objective's options against the model, and by making it."""
   model = config.model
   method = objectives.method(recipe.objective, recipe.options)
   if method.gradient_masks is not None or method.joins is not None:
@@ -237,7 +237,7 @@ def _check_method(config: RunConfig, recipe: Recipe) -> None:
 
 
 def _check_trainable(config: RunConfig, field: str, pairs) -> None:
-  """Checks pairs of a path regex and layers against the model's parameters."""
+  """Check pairs of a path regex and layers against the model's parameters."""
   if not pairs:
     return
   shapes = shapes_of(config.model)
@@ -248,7 +248,7 @@ def _check_trainable(config: RunConfig, field: str, pairs) -> None:
 
 
 def _check_noise(config: RunConfig, noise: Noise) -> None:
-  """Checks the alphas by path and layer against the model's parameters."""
+  """Check the alphas by path and layer against the model's parameters."""
   try:
     interpolation.alphas(shapes_of(config.model), noise.alpha, noise.rules)
   except (ValueError, OverflowError) as error:
@@ -259,7 +259,7 @@ def _check_noise(config: RunConfig, noise: Noise) -> None:
 def _check_saliency(
   config: RunConfig, where: str, saliency: Saliency | TrainedShare, shards: int
 ) -> None:
-  """Checks what the squared gradients that choose weights are read from."""
+  """Check what the squared gradients that choose weights are read from."""
   if not saliency.reads_gradients:
     return
   if saliency.batch_size % shards:
@@ -279,7 +279,7 @@ def _check_saliency(
 
 
 def _check_predictions(config: RunConfig, recipe: Recipe) -> None:
-  """Checks that an objective can read predictions that are kept, under its options."""
+  """Check that an objective can read predictions that are kept, under its options."""
   if not recipe.teacher_predictions.keep:
     return
   method = objectives.REGISTRY.get(recipe.objective)
@@ -293,7 +293,7 @@ def _check_predictions(config: RunConfig, recipe: Recipe) -> None:
 
 
 def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:
-  """Checks that an entry reads what is there, and no forget data as retain."""
+  """Check that an entry reads what is there, and no forget data as retain."""
   forget = tasks.get(config.task).forget_splits(config.data)
   method = objectives.method(recipe.objective, recipe.options)
   parts = {
@@ -328,7 +328,7 @@ def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:
 
 
 def _mixture(config: RunConfig, field: str, name: str) -> dict[str, float]:
-  """Returns the splits of a mixture with a weight."""
+  """Return the splits of a mixture with a weight."""
   if name not in config.mixtures:
     raise FieldError(field, f"one of {', '.join(config.mixtures)}", name)
   weights = {s: weight for s, weight in config.mixtures[name].items() if weight}
@@ -412,7 +412,7 @@ def _check_population(config: RunConfig, entry: AttackEntry, replicas: int) -> N
 
 
 def _check_rows(config: RunConfig, shards: int) -> None:
-  """Checks the rows of the parts that batches are divided into by labels."""
+  """Check the rows of the parts that batches are divided into by labels."""
   plan = translation.plan(config, config.seeds[0])
   selection_checks.check_installed(plan)
   for stage in plan:

@@ -261,7 +261,7 @@ FREE_FIELDS = (
 
 
 def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
-  """Returns the typed form of a config, its sweeps spelled out.
+  """Return the typed form of a config, its sweeps spelled out.
 
   Entries whose `run` is False are not in it.
 
@@ -293,7 +293,7 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
 
 
 def _as_declared(message: str, models: object) -> str:
-  """Returns an error that names the entry of a swept model, not its member."""
+  """Return an error that names the entry of a swept model, not its member."""
   for name, entry in models.items() if isinstance(models, dict) else ():
     if isinstance(entry, dict) and entry.get("family"):
       message = message.replace(f".models.{name}.", f".models.{entry['family']}.")
@@ -301,7 +301,7 @@ def _as_declared(message: str, models: object) -> str:
 
 
 def _present(references: Any, models: Collection[str], named: Collection[str]) -> Any:
-  """Returns the references without those whose entry is not run.
+  """Return the references without those whose entry is not run.
 
   Raises:
     ConfigError: if a reference is no entry at all.
@@ -320,7 +320,7 @@ def _check_named(field: str, name: object, entries: Collection[str]) -> None:
 
 
 def plain(config: config_dict.ConfigDict | Mapping[str, Any]) -> JsonObject:
-  """Returns a config as JSON has it: tuples are lists, no clipping is None."""
+  """Return a config as JSON has it: tuples are lists, no clipping is None."""
   values = config.to_dict() if isinstance(config, config_dict.ConfigDict) else config
   return _plain(dict(values), "")
 
@@ -336,7 +336,7 @@ def _plain(value: object, name: str) -> Any:
 
 
 def _swept(entries: Mapping[str, object]) -> JsonObject:
-  """Returns the table of models with each sweep spelled out."""
+  """Return the table of models with each sweep spelled out."""
   spelled: JsonObject = {}
   for name, entry in entries.items():
     for suffix, member in _members(name, entry):
@@ -351,7 +351,7 @@ def _swept(entries: Mapping[str, object]) -> JsonObject:
 
 
 def _members(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
-  """Yields the suffix and the entry of each combination of a sweep's values."""
+  """Yield the suffix and the entry of each combination of a sweep's values."""
   sweep = entry.get("sweep") if isinstance(entry, dict) else None
   if not isinstance(sweep, dict) or not sweep:
     yield "", entry
@@ -369,7 +369,7 @@ def _members(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
 def _flattened(
   block: Mapping[str, object], where: str
 ) -> Iterator[tuple[str, list[Any]]]:
-  """Yields the dotted path of each swept field and its values."""
+  """Yield the dotted path of each swept field and its values."""
   for name, values in block.items():
     if isinstance(values, dict):
       below = _flattened(values, f"{where}.{name}")
@@ -388,7 +388,7 @@ def _suffix(path: str, value: object) -> str:
 
 
 def _put(entry: JsonObject, path: str, value: object, where: str) -> None:
-  """Sets the field at a dotted path, which must be there."""
+  """Set the field at a dotted path, which must be there."""
   *blocks, last = path.split(".")
   block: Any = entry
   for name in blocks:

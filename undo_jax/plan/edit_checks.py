@@ -9,7 +9,7 @@ from undo_jax.utils.records import FieldError
 
 
 def check(config: RunConfig, entry: EditEntry, shards: int) -> None:
-  """Raises ConfigError at the first thing in an entry that cannot work."""
+  """Raise ConfigError at the first thing in an entry that cannot work."""
   edit = attacks.EDITS.get(entry.edit)
   attacks.check_edit(config.model, entry.edit, entry.options, entry.strengths)
   if entry.seeds and not edit.draws:
@@ -29,7 +29,7 @@ def check(config: RunConfig, entry: EditEntry, shards: int) -> None:
 
 
 def _check_rows(config: RunConfig, entry: EditEntry, edit: Edit, shards: int) -> None:
-  """Checks that an edit is given the rows that it reads, and no others."""
+  """Check that an edit is given the rows that it reads, and no others."""
   mixture, reads = entry.mixture or {}, edit.reads
   if set(mixture) != set(reads):
     parts = (

@@ -24,7 +24,7 @@ class Folds:
       raise FieldError("forgotten", f"at most count={self.count}", self.forgotten)
 
   def check(self, mixture: Mapping[str, str], *, is_selected: bool) -> None:
-    """Raises FieldError unless a recipe of these mixtures can forget by folds."""
+    """Raise FieldError unless a recipe of these mixtures can forget by folds."""
     if self.count == 1:
       return
     if {"forget", "retain"} - {*mixture}:
@@ -35,7 +35,7 @@ class Folds:
       raise FieldError("folds.count", expected, self.count)
 
   def of(self, parts: Parts) -> Parts:
-    """Returns the parts of a batch with some folds forgotten and the others kept."""
+    """Return the parts of a batch with some folds forgotten and the others kept."""
     if self.forgotten == self.count:
       return parts
     forget, retain = (_shares(parts[part]) for part in ("forget", "retain"))

@@ -9,7 +9,7 @@ from undo_jax.utils.types import Options
 
 
 def with_prompt(config: RunConfig, recipe: Recipe) -> Options:
-  """Returns a recipe's options with its teacher's prompt among them, if any.
+  """Return a recipe's options with its teacher's prompt among them, if any.
 
   Raises:
     FieldError: if the task's tokenizer cannot write the prompt, or no teacher reads it.

@@ -73,7 +73,7 @@ class Range:
     return low <= value <= high  # type: ignore[operator]
 
   def edge(self, value: Value) -> Edge | None:
-    """Returns the end that a value is at, in the range's own scale.
+    """Return the end that a value is at, in the range's own scale.
 
     p <= NEAR or p >= 1 - NEAR, with p = (v - low) / (high - low), of logarithms where
     the range is logarithmic. Choices are at an end as the first or last of at least
@@ -124,7 +124,7 @@ class Search:
 
 
 def put(entry: JsonObject, fields: Mapping[str, Range], values: Values) -> None:
-  """Sets a model's fields to the values, and those that are tied to them.
+  """Set a model's fields to the values, and those that are tied to them.
 
   The entry's own sweep is gone; its fields are among those that are searched.
   """
@@ -138,7 +138,7 @@ def put(entry: JsonObject, fields: Mapping[str, Range], values: Values) -> None:
 
 
 def own(entry: Mapping[str, Any], fields: Mapping[str, Range]) -> Values | None:
-  """Returns an entry's own values, or None if one is swept or in no range."""
+  """Return an entry's own values, or None if one is swept or in no range."""
   if entry.get("sweep"):
     return None
   values = {name: get(entry, each.path) for name, each in fields.items()}
@@ -146,7 +146,7 @@ def own(entry: Mapping[str, Any], fields: Mapping[str, Range]) -> Values | None:
 
 
 def get(entry: Mapping[str, Any], path: str) -> Any:
-  """Returns the field at a dotted path; raises KeyError where there is none."""
+  """Return the field at a dotted path; raise KeyError where there is none."""
   found: Any = entry
   for name in path.split("."):
     if not isinstance(found, Mapping):
@@ -164,7 +164,7 @@ def _set(entry: JsonObject, path: str, value: object) -> None:
 
 
 def check(config: "RunConfig") -> None:
-  """Raises ConfigError if the search of a config does not fit the rest of it."""
+  """Raise ConfigError if the search of a config does not fit the rest of it."""
   search = config.search
   assert search is not None, "the caller has looked"
   seen = sorted({*search.seeds} & {*config.seeds})
@@ -182,7 +182,7 @@ def check(config: "RunConfig") -> None:
 
 
 def _check_model(config: "RunConfig", name: str, fields: Mapping[str, Range]) -> None:
-  """Checks that a searched model is there, its fields, and its sweep among them."""
+  """Check that a searched model is there, its fields, and its sweep among them."""
   members = [r for n, r in config.models.items() if name in (r.family, n)]
   known = dict.fromkeys(recipe.family or n for n, recipe in config.models.items())
   if name not in known:
@@ -201,7 +201,7 @@ def _check_model(config: "RunConfig", name: str, fields: Mapping[str, Range]) ->
 
 
 def _paths(fields: Mapping[str, Range]) -> Iterator[tuple[str, str]]:
-  """Yields the paths that a search sets, each after where the config says so."""
+  """Yield the paths that a search sets, each after where the config says so."""
   for name, each in fields.items():
     yield f"{name}.path", each.path
     yield from ((f"{name}.tied", path) for path in each.tied)
@@ -212,7 +212,7 @@ def _fail(field: str, expected: str, got: object) -> NoReturn:
 
 
 def check_attack(raw: JsonObject, attacks: Mapping[str, Any]) -> None:
-  """Raises ConfigError unless a search's attack is there and in no table.
+  """Raise ConfigError unless a search's attack is there and in no table.
 
   Args:
     raw: the config's block `search`.
@@ -238,7 +238,7 @@ def check_attack(raw: JsonObject, attacks: Mapping[str, Any]) -> None:
 
 
 def _seeds(entry: object) -> set[int]:
-  """Returns the seeds of an attack that is not checked yet."""
+  """Return the seeds of an attack that is not checked yet."""
   seeds = entry.get("seeds") if isinstance(entry, dict) else None
   found = seeds if isinstance(seeds, list) else []
   return {seed for seed in found if isinstance(seed, int)}

@@ -15,7 +15,7 @@ from undo_jax.utils.records import FieldError
 
 
 def check(config: RunConfig) -> None:
-  """Raises ConfigError if a selection, or a name of its rows, cannot be.
+  """Raise ConfigError if a selection, or a name of its rows, cannot be.
 
   Args:
     config: see plan.config.parse.
@@ -33,13 +33,13 @@ def check(config: RunConfig) -> None:
 
 
 def check_installed(plan: list[Stage]) -> None:
-  """Raises ConfigError if what selects rows of a plan is not installed."""
+  """Raise ConfigError if what selects rows of a plan is not installed."""
   if any(isinstance(stage, SelectionStage) for stage in plan):
     row_classifier.check_installed()
 
 
 def check_recipe(config: RunConfig, recipe: Recipe, method: Method) -> None:
-  """Checks that an entry which reads selected rows may read them.
+  """Check that an entry which reads selected rows may read them.
 
   Raises:
     ConfigError: if it reads those of several selections, has labels of its own, or is
@@ -55,7 +55,7 @@ def check_recipe(config: RunConfig, recipe: Recipe, method: Method) -> None:
 
 
 def check_forget(config: RunConfig, mixture: str) -> None:
-  """Checks that a mixture of what is to be forgotten has no rows selected as clean."""
+  """Check that a mixture of what is to be forgotten has no rows selected as clean."""
   for name, weight in config.mixtures[mixture].items():
     if weight and labels.named(name).which == labels.SELECTED:
       expected = f"0, since these are taken as clean; {name}:{labels.LABELLED} are not"
@@ -63,7 +63,7 @@ def check_forget(config: RunConfig, mixture: str) -> None:
 
 
 def by_label(weights: Mapping[str, float]) -> dict[str, float]:
-  """Returns a mixture without rows that were selected: those whose kind is known."""
+  """Return a mixture without rows that were selected: those whose kind is known."""
   return {
     name: weight
     for name, weight in weights.items()
@@ -72,7 +72,7 @@ def by_label(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def _check_selection(config: RunConfig, name: str, selection: Selection) -> None:
-  """Checks that a selection has both kinds of rows to tell apart."""
+  """Check that a selection has both kinds of rows to tell apart."""
   field, mixture = f"selections.{name}.mixture", selection.mixture
   if mixture not in config.mixtures:
     _fail(field, f"one of {', '.join(config.mixtures)}", mixture)
@@ -88,7 +88,7 @@ def _check_selection(config: RunConfig, name: str, selection: Selection) -> None
 
 
 def _check_name(config: RunConfig, field: str, name: str, weight: float) -> None:
-  """Checks a name of a mixture that is one of selected or of labelled rows."""
+  """Check a name of a mixture that is one of selected or of labelled rows."""
   named = labels.named(name)
   if named.selection not in config.selections:
     known = ", ".join(config.selections) or "none is declared"

@@ -356,12 +356,12 @@ _NAMES = (
 
 
 def to_json(stage: Stage) -> JsonObject:
-  """Returns a stage as JSON, its kind and the version among the fields."""
+  """Return a stage as JSON, its kind and the version among the fields."""
   return {"version": VERSION, "kind": stage.KIND, **records.to_json(stage)}
 
 
 def from_json(value: Mapping[str, object], *, path: str) -> Stage:
-  """Returns the stage that `to_json` wrote; what else is in `value` is left alone.
+  """Return the stage that `to_json` wrote; what else is in `value` is left alone.
 
   Raises:
     ConfigError: if it was written by another version, or a field does not fit; names
@@ -381,7 +381,7 @@ def from_json(value: Mapping[str, object], *, path: str) -> Stage:
 def identities(
   stages: Sequence[Stage], *, left_out: Sequence[str] = ()
 ) -> dict[str, str]:
-  """Returns for each stage 12 hex digits that determine its result.
+  """Return for each stage 12 hex digits that determine its result.
 
   Args:
     stages: a plan.
@@ -398,7 +398,7 @@ def identities(
 
 
 def needed(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
-  """Returns the part of a plan that the named stages need, themselves included."""
+  """Return the part of a plan that the named stages need, themselves included."""
   wanted = set(names)
   for stage in reversed(stages):
     if stage.name in wanted:
@@ -407,7 +407,7 @@ def needed(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
 
 
 def models(stages: Sequence[Stage]) -> list[Model]:
-  """Returns the models of a plan, less those that are only made to be ablated."""
+  """Return the models of a plan, less those that are only made to be ablated."""
   whole = {stage.whole for stage in stages if isinstance(stage, AblateStage)}
   return [
     stage
@@ -418,7 +418,7 @@ def models(stages: Sequence[Stage]) -> list[Model]:
 
 
 def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage | Read]:
-  """Returns the stages that made a model at a cost and count, its own included.
+  """Return the stages that made a model at a cost and count, its own included.
 
   These are trained, or what training reads: squared gradients, a teacher's predictions,
   selected rows.
@@ -441,7 +441,7 @@ def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage | Read]:
 
 
 def trained(stages: Sequence[Stage], model: Model) -> Model:
-  """Returns the stage that trained a model: itself, or what it is an ablation of."""
+  """Return the stage that trained a model: itself, or what it is an ablation of."""
   if not isinstance(model, AblateStage):
     return model
   return next(

@@ -41,7 +41,7 @@ WHOLE = "_whole"  # After a model's name: before its reserved units are ablated.
 def plan(
   config: RunConfig, seed: int, fingerprints: Mapping[str, str] | None = None
 ) -> list[Stage]:
-  """Returns the stages of a config in the order they run.
+  """Return the stages of a config in the order they run.
 
   Args:
     config: see plan.config.parse; its cross-checks are plan.checks'.
@@ -66,7 +66,7 @@ def plan(
 
 
 def ordered(recipes: Mapping[str, Recipe]) -> list[str]:
-  """Returns the names of recipes, each after those that it needs.
+  """Return the names of recipes, each after those that it needs.
 
   Raises:
     ConfigError: if one needs what is not there, or itself by way of others.
@@ -93,7 +93,7 @@ def ordered(recipes: Mapping[str, Recipe]) -> list[str]:
 
 
 def parents(recipe: Recipe) -> Iterable[tuple[str, str]]:
-  """Yields the fields of a recipe that name other models, and the models."""
+  """Yield the fields of a recipe that name other models, and the models."""
   if recipe.checkpoint is not None:
     return
   if recipe.origin is not None:
@@ -109,13 +109,13 @@ def parents(recipe: Recipe) -> Iterable[tuple[str, str]]:
 
 
 def roles(recipe: Recipe) -> list[str]:
-  """Returns the roles of the models that a recipe's objective reads."""
+  """Return the roles of the models that a recipe's objective reads."""
   method = objectives.method(recipe.objective, recipe.options)
   return [role for role in method.frozen if role not in method.derived]
 
 
 def mixture_length(config: RunConfig, mixtures: Iterable[str]) -> int:
-  """Returns L, the tokens of a row of all splits that mixtures are drawn from.
+  """Return L, the tokens of a row of all splits that mixtures are drawn from.
 
   Raises:
     ConfigError: if they differ.
@@ -133,7 +133,7 @@ def mixture_length(config: RunConfig, mixtures: Iterable[str]) -> int:
 
 
 def selection_of(config: RunConfig, mixtures: Iterable[str]) -> str | None:
-  """Returns the selection whose rows mixtures are drawn from; None: of none.
+  """Return the selection whose rows mixtures are drawn from; None: of none.
 
   Raises:
     ConfigError: if there are several.
@@ -150,7 +150,7 @@ def selection_of(config: RunConfig, mixtures: Iterable[str]) -> str | None:
 
 
 def _weights(config: RunConfig, mixture: str) -> dict[str, float]:
-  """Returns the splits of a mixture with a weight, in the task's order."""
+  """Return the splits of a mixture with a weight, in the task's order."""
   weights = {name: w for name, w in config.mixtures[mixture].items() if w}
   # The order of splits seeds them.
   return {
@@ -162,7 +162,7 @@ def _weights(config: RunConfig, mixture: str) -> dict[str, float]:
 
 
 def _in_stage(config: RunConfig, mixture: str) -> dict[str, float]:
-  """Returns the same by the names that stages have for splits."""
+  """Return the same by the names that stages have for splits."""
   weights = _weights(config, mixture)
   return {labels.named(name).in_stage: weight for name, weight in weights.items()}
 
@@ -177,7 +177,7 @@ class _Translation:
     self._read: list[Read] = []  # That students share.
 
   def data(self) -> DataStage:
-    """Returns the data stage.
+    """Return the data stage.
 
     Paths do not determine tokenizers and corpora, since files may be replaced: what
     they hold is added.
@@ -190,7 +190,7 @@ class _Translation:
     return DataStage(name=stages.DATA, task=self._config.task, data=data, seeds=seeds)
 
   def model(self, name: str) -> list[Stage]:
-    """Returns the stages that make a model, after those that no other one has made."""
+    """Return the stages that make a model, after those that no other one has made."""
     recipe = self._config.models[name]
     common: dict[str, Any] = {"task": self._config.task, "model": self._config.model}
     if recipe.checkpoint is not None:
@@ -206,7 +206,7 @@ class _Translation:
     return [*before, records.replaced(trained, name=whole), ablated]
 
   def _saliency(self, recipe: Recipe, asked: Saliency | TrainedShare) -> str | None:
-    """Returns the stage of the squared gradients that are asked for."""
+    """Return the stage of the squared gradients that are asked for."""
     if not asked.reads_gradients:
       return None
     stream = recipe.order_stream
@@ -229,7 +229,7 @@ class _Translation:
   def _predictions(
     self, recipe: Recipe, method: Method, parts: Mapping[str, Mapping[str, float]]
   ) -> PredictionsStage | None:
-    """Returns the stage of the teacher's predictions that a recipe reads, of parts."""
+    """Return the stage of the teacher's predictions that a recipe reads, of parts."""
     asked, teacher = recipe.teacher_predictions, recipe.frozen.get("teacher")
     if not asked.keep or method.kept is None or teacher is None:
       return None
@@ -247,7 +247,7 @@ class _Translation:
     return records.replaced(stage, name=self._shared(stage))
 
   def _selection(self, mixtures: Iterable[str]) -> str | None:
-    """Returns the stage of the selection whose rows mixtures are drawn from."""
+    """Return the stage of the selection whose rows mixtures are drawn from."""
     name = selection_of(self._config, mixtures)
     if name is None:
       return None
@@ -268,7 +268,7 @@ class _Translation:
     )
 
   def _shared(self, stage: Read) -> str:
-    """Returns the name of a stage that recipes which ask for the same share."""
+    """Return the name of a stage that recipes which ask for the same share."""
     for other in self._read:
       if records.replaced(other, name=stage.name) == stage:
         return other.name
@@ -328,7 +328,7 @@ class _Translation:
     )
 
   def attacks(self, name: str, entry: Entry, model: str) -> list[Against]:
-    """Returns the stages of an attack on a model, one for each of its seeds."""
+    """Return the stages of an attack on a model, one for each of its seeds."""
     is_edit = isinstance(entry, EditEntry)
     make: Any = self._edit if is_edit else self._attack
     draws = not is_edit or attacks.EDITS.get(entry.edit).draws
@@ -411,20 +411,20 @@ class _Translation:
     )
 
   def _first(self, entry: AttackEntry) -> FirstUpdates | None:
-    """Returns what an attacker trains on before its own data."""
+    """Return what an attacker trains on before its own data."""
     if entry.first_mixture is None:
       return None
     parts = {BATCH: _weights(self._config, entry.first_mixture)}
     return FirstUpdates(parts=parts, num_steps=entry.first_steps)
 
   def _seeds(self, own: Mapping[str, int | None], *names: str) -> dict[str, int]:
-    """Returns the seeds of streams, a model's own before the run's."""
+    """Return the seeds of streams, a model's own before the run's."""
     overrides = dict(self._config.streams)
     overrides |= {name: seed for name, seed in own.items() if seed is not None}
     return {name: streams.root(self._seed, overrides, name) for name in names}
 
   def _labels(self, recipe: Recipe, method: Method) -> RowLabels | None:
-    """Returns what is known of the rows, where the objective or the mixture asks."""
+    """Return what is known of the rows, where the objective or the mixture asks."""
     is_filter = recipe.labels.drop_forget
     if not is_filter and method.sources == "none":
       return None
@@ -434,7 +434,7 @@ class _Translation:
   def _parts(
     self, recipe: Recipe, method: Method
   ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """Returns the splits of each part of a batch, and how many rows it has."""
+    """Return the splits of each part of a batch, and how many rows it has."""
     parts = {
       part: _in_stage(self._config, name) for part, name in recipe.mixture.items()
     }
@@ -448,7 +448,7 @@ class _Translation:
 
 
 def _optimizer(recipe: Recipe, method: Method) -> OptimizerConfig:
-  """Returns a recipe's optimizer, of a method that says itself what is trained."""
+  """Return a recipe's optimizer, of a method that says itself what is trained."""
   if method.trainable is None:
     return recipe.optimizer
   trainable = method.trainable(**recipe.options)

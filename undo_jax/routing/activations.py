@@ -23,7 +23,7 @@ Mask: TypeAlias = jax.Array | TokenMask
 
 @jax.custom_jvp
 def route(x: jax.Array, mask: Mask) -> jax.Array:
-  """Returns `x` unchanged while its gradient is multiplied by `mask`.
+  """Return `x` unchanged while its gradient is multiplied by `mask`.
 
   value = x,  d value / d x = mask
 
@@ -65,7 +65,7 @@ def _scale(mask, x_dot):
 
 
 def dense(mask: TokenMask) -> jax.Array:
-  """Returns the mask of every token of one layer, [B, L, ...units] float32."""
+  """Return the mask of every token of one layer, [B, L, ...units] float32."""
   table, weights_BxLxS = mask
   units = (1,) * (table.ndim - 1)
   # A sum of products instead of a matrix product: for so few terms it is faster,
@@ -78,7 +78,7 @@ def dense(mask: TokenMask) -> jax.Array:
 
 
 def mask_shape(mask: Mask) -> tuple[int, ...]:
-  """Returns the shape of the mask; of a TokenMask, that of all its tokens.
+  """Return the shape of the mask; of a TokenMask, that of all its tokens.
 
   Raises:
     ValueError: if the factors of a TokenMask do not belong together.
@@ -95,7 +95,7 @@ def mask_shape(mask: Mask) -> tuple[int, ...]:
 
 
 def check_broadcastable(mask: Mask, shape: tuple[int, ...]) -> None:
-  """Raises ValueError if `mask` does not broadcast to exactly `shape`."""
+  """Raise ValueError if `mask` does not broadcast to exactly `shape`."""
   shape_of_mask = mask_shape(mask)
   try:
     fits = jnp.broadcast_shapes(shape_of_mask, shape) == shape

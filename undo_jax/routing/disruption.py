@@ -21,7 +21,7 @@ class Disruption(NamedTuple):
 
 
 def adversary(state: Any, params: Params, every: int) -> Params:
-  """Returns the weights that relearn, which every so many updates are the model's.
+  """Return the weights that relearn, which every so many updates are the model's.
 
   Args:
     state: of an optimizer that `mask_disruption` is a part of.
@@ -45,7 +45,7 @@ def mask_disruption(
   every: int,
   trainable: tuple = (),
 ) -> optax.GradientTransformation:
-  """Turns gradients by source into one that forgets where it does not disturb.
+  """Turn gradients by source into one that forgets where it does not disturb.
 
   m  <- momentum * m + (1 - momentum) * g_retain
   g   = retain_weight * m + forget_weight * A g_forget / |g_forget|

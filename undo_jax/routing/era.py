@@ -65,7 +65,7 @@ def expand(
   zero: Sequence[str] = (),
   nodes: Mapping[str, Growth] | None = None,
 ) -> tuple[Params, Expansion]:
-  """Appends new entries to parameters; the old ones are kept bit for bit.
+  """Append new entries to parameters; the old ones are kept bit for bit.
 
   Args:
     params: a tree of arrays.
@@ -106,7 +106,7 @@ def expand(
 def reserve(
   params: Params, rules: GrowthRules, *, nodes: Mapping[str, Growth] | None = None
 ) -> Expansion:
-  """Declares the last entries of axes the new ones, and changes no parameter.
+  """Declare the last entries of axes the new ones, and changes no parameter.
 
   Args:
     params: a tree of arrays or ShapeDtypeStructs.
@@ -127,7 +127,7 @@ def reserve(
 
 
 def _matches(params, rules):
-  """Returns (path, shape, axis, number) of every leaf that a rule matches."""
+  """Return (path, shape, axis, number) of every leaf that a rule matches."""
   for pattern, *_ in rules:
     trees.match(params, [(pattern, True)], default=False)  # Raises if it has none.
   found = []
@@ -158,7 +158,7 @@ def _matches(params, rules):
 
 
 def check(params: Params, expansion: Expansion) -> None:
-  """Raises ValueError unless the parameters have the expansion's sizes."""
+  """Raise ValueError unless the parameters have the expansion's sizes."""
   shapes = {}
   trees.map_with_path(
     lambda path, leaf: shapes.__setitem__(path, jnp.shape(leaf)), params
@@ -182,7 +182,7 @@ def check(params: Params, expansion: Expansion) -> None:
 
 
 def new_entries(params: Params, expansion: Expansion) -> Any:
-  """Returns a tree like `params` of bool, broadcastable to them: True where new.
+  """Return a tree like `params` of bool, broadcastable to them: True where new.
 
   Raises:
     ValueError: if the parameters do not have the expansion's sizes.
@@ -201,7 +201,7 @@ def new_entries(params: Params, expansion: Expansion) -> Any:
 
 
 def ablate(params: Params, expansion: Expansion) -> Params:
-  """Returns the parameters with zeros for the new entries.
+  """Return the parameters with zeros for the new entries.
 
   Differentiable: the new entries get a gradient of exactly zero, the others that of
   the ablated model.
@@ -218,7 +218,7 @@ ablated_view = ablate
 
 
 def contract(params: Params, expansion: Expansion) -> Params:
-  """Returns the parameters without the new entries: the inverse of `expand`.
+  """Return the parameters without the new entries: the inverse of `expand`.
 
   Raises:
     ValueError: if the parameters do not have the expansion's sizes.
@@ -235,7 +235,7 @@ def contract(params: Params, expansion: Expansion) -> Params:
 
 
 def is_ablated(params: Params, expansion: Expansion) -> jax.Array:
-  """Returns whether all new entries are exactly zero, as a bool scalar.
+  """Return whether all new entries are exactly zero, as a bool scalar.
 
   Raises:
     ValueError: if the parameters do not have the expansion's sizes.
@@ -254,7 +254,7 @@ def masks_for(
   new_off: float | jax.Array = 1.0,
   old_off: float | jax.Array = 1.0,
 ) -> Masks:
-  """Returns the masks that route forget data to the new units.
+  """Return the masks that route forget data to the new units.
 
   Use the tables or the masks on parameters, not both. In a table, "old" are the old
   units of the node; in masks on parameters, everything else, also parameters that

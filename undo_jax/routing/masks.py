@@ -19,7 +19,7 @@ from undo_jax.utils.types import Batch
 
 
 def make_table(*rows: jax.Array) -> jax.Array:
-  """Returns the rows as a table with a last row of ones, the unrouted one.
+  """Return the rows as a table with a last row of ones, the unrouted one.
 
   Args:
     *rows: K masks of a node's units, each [...units], all of one shape.
@@ -40,7 +40,7 @@ def make_table(*rows: jax.Array) -> jax.Array:
 
 
 def select(table: jax.Array, ids: jax.Array) -> TokenMask:
-  """Returns the mask that takes row `ids` of the table at each token.
+  """Return the mask that takes row `ids` of the table at each token.
 
   Args:
     table: [S, ...units]; see `make_table`.
@@ -69,7 +69,7 @@ def select(table: jax.Array, ids: jax.Array) -> TokenMask:
 def lerp(
   table: jax.Array, weights_BxL: jax.Array, low: int = 0, high: int = 1
 ) -> TokenMask:
-  """Returns the mask between two rows of the table, by a weight for each token.
+  """Return the mask between two rows of the table, by a weight for each token.
 
   m[b, l] = (1 - w[b, l]) * table[low] + w[b, l] * table[high]
 
@@ -102,7 +102,7 @@ def lerp(
 def at_layers(
   mask: TokenMask, num_layers: int, layers: Iterable[int] | None = None
 ) -> TokenMask:
-  """Returns the mask for the layers of a model: ones where it is not routed.
+  """Return the mask for the layers of a model: ones where it is not routed.
 
   Args:
     mask: a TokenMask whose table is [S, ...units].
@@ -129,7 +129,7 @@ def routes(
   num_layers: int,
   layers: Iterable[int] | None = None,
 ) -> dict[str, TokenMask]:
-  """Returns a model's routes: at every node the rows of its table that `ids` choose.
+  """Return a model's routes: at every node the rows of its table that `ids` choose.
 
   Args:
     tables: node -> [S, ...units], for example of era.masks_for.
@@ -153,12 +153,12 @@ def routes(
 
 
 def whole_rows(batch: Batch) -> jax.Array:
-  """Returns the rows of L + 1 tokens that a batch's inputs and targets come from."""
+  """Return the rows of L + 1 tokens that a batch's inputs and targets come from."""
   return jnp.concatenate([batch["inputs"][:, :1], batch["targets"]], axis=1)
 
 
 def targets_in(tokens_BxM: jax.Array, chosen_V: jax.Array) -> jax.Array:
-  """Returns whether each target is one of the chosen tokens, bool [B, M - 1].
+  """Return whether each target is one of the chosen tokens, bool [B, M - 1].
 
   Args:
     tokens_BxM: int rows of M = L + 1 tokens, ids in [0, V).
@@ -173,7 +173,7 @@ def targets_in(tokens_BxM: jax.Array, chosen_V: jax.Array) -> jax.Array:
 
 
 def gate_by_label(weights_BxL: jax.Array, is_retain_B: jax.Array) -> jax.Array:
-  """Returns max(weight, label): rows labelled retain are 1, the others as they are.
+  """Return max(weight, label): rows labelled retain are 1, the others as they are.
 
   Args:
     weights_BxL: float [B, L] or [1, L] in [0, 1], 1: retain.
@@ -188,7 +188,7 @@ def gate_by_label(weights_BxL: jax.Array, is_retain_B: jax.Array) -> jax.Array:
 def count_tokens(
   tokens_BxL: np.ndarray, mask_BxL: np.ndarray, vocab_size: int
 ) -> np.ndarray:
-  """Returns how often each token occurs where the mask is set, int64 [V].
+  """Return how often each token occurs where the mask is set, int64 [V].
 
   Raises:
     ValueError: if a counted token lies outside [0, V).
@@ -209,7 +209,7 @@ def token_frequency_weights(
   scale: float = 1.0,
   bias: float = -4.0,
 ) -> np.ndarray:
-  """Returns how much each token belongs to retain data, from how often it occurs.
+  """Return how much each token belongs to retain data, from how often it occurs.
 
   w = 1 - sigmoid(scale * (q - 1/q) + bias),  q = f / r,
   f = (forget count + smoothing) normalized over the vocabulary, r likewise
@@ -254,7 +254,7 @@ def token_frequency_weights(
 def retain_weight(
   ratio: np.ndarray, *, scale: float = 1.0, bias: float = -4.0
 ) -> np.ndarray:
-  """Returns 1 - sigmoid(scale * (q - 1/q) + bias) of q = f/r, float32 of its shape."""
+  """Return 1 - sigmoid(scale * (q - 1/q) + bias) of q = f/r, float32 of its shape."""
   with np.errstate(divide="ignore", over="ignore"):
     x = scale * (ratio - 1.0 / ratio) + bias
     return np.asarray(1.0 / (1.0 + np.exp(x)), np.float32)

@@ -21,7 +21,7 @@ SOURCES = ("forget", "retain", "unlabelled")
 
 
 def view(params: Params, expansion: era.Expansion, source: str) -> Params:
-  """Returns the parameters as batches of a source see them.
+  """Return the parameters as batches of a source see them.
 
   Args:
     params: the parameters, of the expansion's sizes.
@@ -42,7 +42,7 @@ def view(params: Params, expansion: era.Expansion, source: str) -> Params:
 
 
 def masks(params: Params, expansion: era.Expansion) -> dict[str, Params]:
-  """Returns the masks of the gradients by source, for transforms.route_sources.
+  """Return the masks of the gradients by source, for transforms.route_sources.
 
   Args:
     params: the parameters or their ShapeDtypeStructs, of the expansion's sizes.

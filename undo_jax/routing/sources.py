@@ -16,7 +16,7 @@ from undo_jax.utils.types import Params
 
 
 def route_parameters(params: Params, masks: object) -> Params:
-  """Returns the parameters unchanged, each gradient multiplied by its mask.
+  """Return the parameters unchanged, each gradient multiplied by its mask.
 
   The gradient of sum_k w_k * L_k(route_parameters(params, M_k)) is the routed g.
 
@@ -35,7 +35,7 @@ def route_parameters(params: Params, masks: object) -> Params:
 
 
 def check_masks(params: Params, masks: object, what: str = "masks") -> None:
-  """Raises ValueError unless `masks` is like `params`, leaf by leaf broadcastable."""
+  """Raise ValueError unless `masks` is like `params`, leaf by leaf broadcastable."""
   expected, got = trees.paths(params), trees.paths(masks)
   if expected != got:
     missing = sorted(set(expected) - set(got))

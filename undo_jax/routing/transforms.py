@@ -24,7 +24,7 @@ from undo_jax.routing.sources import check_masks
 
 
 def route_sources(masks: Mapping[str, object]) -> optax.GradientTransformation:
-  """Turns {source: gradients} into their masked sum, gradients like the parameters.
+  """Turn {source: gradients} into their masked sum, gradients like the parameters.
 
   g = sum_k M_k * g_k
 

@@ -18,13 +18,13 @@ __all__ = ("Outcome", "Run", "outcomes", "run_shared", "run_stages", "summary")
 
 
 def run_stages(run: Run) -> dict[str, Outcome]:
-  """Runs every unfinished stage in order; returns their done.json by name."""
+  """Run every unfinished stage in order; return their done.json by name."""
   run_shared([run])
   return outcomes(run)
 
 
 def outcomes(run: Run) -> dict[str, Outcome]:
-  """Returns what the stages of a finished run left, by name."""
+  """Return what the stages of a finished run left, by name."""
   # What the first process sees is what holds: the others may see a file later.
   names = [stage.name for stage in run.stages]
   return processes.on_first("done", lambda: {name: run.done(name) for name in names})

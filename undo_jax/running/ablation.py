@@ -29,7 +29,7 @@ ABLATED = "ablated_"
 
 
 def ablation(run: Run, stage: TrainStage | AblateStage) -> programs.Ablate | None:
-  """Returns programs.ablate of a stage with reserved units, or else None."""
+  """Return programs.ablate of a stage with reserved units, or else None."""
   if stage.reserve is None:
     return None
   reserve = stage.reserve
@@ -39,7 +39,7 @@ def ablation(run: Run, stage: TrainStage | AblateStage) -> programs.Ablate | Non
 def evaluation(
   run: Run, stage: TrainStage, score: Score, problems: Problems
 ) -> Callable[[Params], Scores]:
-  """Returns `params -> scores`; of a routed model also of what ablation leaves."""
+  """Return `params -> scores`; of a routed model also of what ablation leaves."""
   ablate = ablation(run, stage)
 
   def evaluate(params: Params) -> Scores:
@@ -55,7 +55,7 @@ def evaluation(
 def run_ablation(
   run: Run, stage: AblateStage, directory: files.Path, title: str
 ) -> Outcome:
-  """Makes the reserved units of a routed model zero, and scores what is left."""
+  """Make the reserved units of a routed model zero, and scores what is left."""
   LOGGER.info("%s: ablating the reserved units", title)
   ablate = ablation(run, stage)
   assert ablate is not None, "an ablation's record says what was reserved"

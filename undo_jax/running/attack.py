@@ -44,7 +44,7 @@ History = dict[str, np.ndarray]  # Scores [E, R] by name, E evaluations.
 def run_attacks(
   attacks: Sequence[tuple[Run, AttackStage, files.Path, str]],
 ) -> list[Outcome | Exception]:
-  """Relearns the forget data from models at every learning rate at once.
+  """Relearn the forget data from models at every learning rate at once.
 
   A model is noised first if the stage says so, and its scores are those before the
   attack. What a checkpoint holds is what the members train. All attacks that have come
@@ -84,7 +84,7 @@ class _Attack:
   def start(
     self, program: programs.Attack, names: tuple[str, ...], problems: Problems
   ) -> None:
-    """Makes the population, or reads what is there of it, and opens the writer."""
+    """Make the population, or read what is there of it, and open the writer."""
     params = _attacked(self.run, self.stage)
     self.before = scorer_of(self.run, self.stage, names)(params, problems)
     self.state, self.history = _start(
@@ -98,7 +98,7 @@ class _Attack:
   def take(
     self, done: int, state: TrainState, scores: History, measured: dict[str, float]
   ) -> None:
-    """Takes what came of some updates, and saves it unless the attack has failed."""
+    """Take what came of some updates, and save it unless the attack has failed."""
     self.state = state
     if self.failure is None:
       self._guarded(lambda: self._save(done, scores, measured))
@@ -113,12 +113,12 @@ class _Attack:
     _save(self.checkpoints, done, self.state, self.history)
 
   def finish_saving(self) -> None:
-    """Returns when what was saved is complete, unless the attack has failed."""
+    """Return when what was saved is complete, unless the attack has failed."""
     if self.failure is None:
       self._guarded(self.checkpoints.finish)
 
   def finish(self) -> None:
-    """Makes the outcome unless the attack has failed, and gives the memory back."""
+    """Make the outcome unless the attack has failed, and give the memory back."""
     self.finish_saving()
     if self.failure is None:
       self._guarded(self._set_outcome)
@@ -128,7 +128,7 @@ class _Attack:
     self.outcome = _outcome(self.stage, self.before, self.history)
 
   def _guarded(self, fn: Callable[[], None]) -> None:
-    """Keeps the error of this attack, which is none of the others."""
+    """Keep the error of this attack, which is none of the others."""
     try:
       fn()
     except (ConfigError, LeaseLost) as error:
@@ -140,13 +140,13 @@ class _Attack:
       self.failure = error
 
   def close(self) -> None:
-    """Closes what it writes to."""
+    """Close what it writes to."""
     self.writer.close()
     self.checkpoints.close()
 
 
 def _run(attacks: Sequence[_Attack]) -> None:
-  """Runs attacks that have come as far to their end as one program."""
+  """Run attacks that have come as far to their end as one program."""
   run, stage, done = attacks[0].run, attacks[0].stage, attacks[0].done
   names, problems = _scored(run, stage)
   rows_at_once, at_once = run.evaluation_rows, run.replicas_at_once
@@ -189,7 +189,7 @@ def _run(attacks: Sequence[_Attack]) -> None:
 
 
 def _title(attacks: Sequence[_Attack]) -> str:
-  """Returns what attacks are called together before the reader."""
+  """Return what attacks are called together before the reader."""
   title, *others = (attack.title for attack in attacks)
   if others:
     LOGGER.info("%s: runs as one program with %s", title, ", ".join(others))
@@ -197,7 +197,7 @@ def _title(attacks: Sequence[_Attack]) -> str:
 
 
 def _scored(run: Run, stage: AttackStage) -> tuple[tuple[str, ...], Problems]:
-  """Returns the names of the scores by task and the problems that are scored."""
+  """Return the names of the scores by task and the problems that are scored."""
   if stage.scored_items == "test":
     return problems_of(run)
   selection = validation_of(run)
@@ -206,7 +206,7 @@ def _scored(run: Run, stage: AttackStage) -> tuple[tuple[str, ...], Problems]:
 
 
 def _outcome(stage: AttackStage, before: dict[str, float], history: History) -> Outcome:
-  """Returns the scores [R][S] of an attack, those before it first."""
+  """Return the scores [R][S] of an attack, those before it first."""
   num_rates = len(stage.learning_rates)
   scores = {
     name: np.vstack([np.full(num_rates, before[name]), values]).T
@@ -229,7 +229,7 @@ def _start(
   params: Params,
   before: Scores,
 ) -> tuple[TrainState, History]:
-  """Returns the population and its scores so far."""
+  """Return the population and its scores so far."""
   rates = np.asarray(stage.learning_rates, np.float32)
   size = stage.optimizer.num_steps // stage.evaluate_every, len(rates)
   history = {name: np.zeros(size, np.float32) for name in before}
@@ -241,7 +241,7 @@ def _start(
 
 
 def cost(stage: AttackStage, *, members: int) -> compute.Compute:
-  """Returns what an update of so many members costs, evaluations left out."""
+  """Return what an update of so many members costs, evaluations left out."""
   added = adversaries.REGISTRY.get(stage.adversary).added_tokens(stage.options)
   return compute.training(
     stage.model,
@@ -253,7 +253,7 @@ def cost(stage: AttackStage, *, members: int) -> compute.Compute:
 
 
 def _attacked(run: Run, stage: AttackStage) -> Params:
-  """Returns the model that is attacked, noised first if the stage says so."""
+  """Return the model that is attacked, noised first if the stage says so."""
   params = load(run, stage.target, stage.model)
   if stage.noise is None:
     return params
@@ -266,7 +266,7 @@ def _attacked(run: Run, stage: AttackStage) -> Params:
 
 
 def _worst(task: str, forget_RxS: np.ndarray) -> np.ndarray:
-  """Returns the worst forget scores [S] over the learning rates."""
+  """Return the worst forget scores [S] over the learning rates."""
   metric = tasks.get(task).metrics["forget"]
   try:
     return worst_case(forget_RxS, higher_is_worse=higher_is_worse(metric))[0]

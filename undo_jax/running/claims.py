@@ -13,7 +13,7 @@ _TABLES = ("models", "attacks", "mixtures", "selections")
 
 
 def claim_workdir(workdir: files.Path, config: Mapping[str, object]) -> None:
-  """Makes the run directory the config's own, or checks that it is.
+  """Make the run directory the config's own, or check that it is.
 
   Seeds, models, attacks, mixtures and selections may be added: what is new is run, and
   what is finished is left.
@@ -33,7 +33,7 @@ def claim_workdir(workdir: files.Path, config: Mapping[str, object]) -> None:
 
 
 def _effective(config: JsonObject, other: JsonObject) -> JsonObject:
-  """Returns what of a config must equal another's: entries that both have."""
+  """Return what of a config must equal another's: entries that both have."""
   compared = dict(config)
   for table in _TABLES:
     shared = other.get(table, {})
@@ -45,7 +45,7 @@ def _effective(config: JsonObject, other: JsonObject) -> JsonObject:
 
 
 def _determining(entry: Mapping[str, Any]) -> JsonObject:
-  """Returns an entry without what does not change its result."""
+  """Return an entry without what does not change its result."""
   left_out = ("run", "look", "label", "models", "seeds", "is_attacked")
   kept = {name: value for name, value in entry.items() if name not in left_out}
   # Workdirs from before there was this field have none.

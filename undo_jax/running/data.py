@@ -32,7 +32,7 @@ LOGGER = logging.getLogger("undo_jax")
 
 
 def run_data(run: Run, stage: DataStage, directory: files.Path, title: str) -> Outcome:
-  """Makes the rows and the evaluation problems of the task, in one process."""
+  """Make the rows and the evaluation problems of the task, in one process."""
   del run
   LOGGER.info("%s: reading, tokenizing and packing", title)
   task = tasks.get(stage.task)
@@ -54,7 +54,7 @@ def run_data(run: Run, stage: DataStage, directory: files.Path, title: str) -> O
 def _parts(
   run: Run, stage: Reader, parts: Mapping[str, Mapping[str, float]], offset: int = 0
 ) -> Iterator[tuple[str, dict[str, Rows], dict[str, Any]]]:
-  """Yields for each part of a batch its name, its splits and how they are mixed."""
+  """Yield for each part of a batch its name, its splits and how they are mixed."""
   data = run.data
   task = tasks.get(data.task)
   directory = files.here(run.directories[data.name])
@@ -86,12 +86,12 @@ def _parts(
 
 
 def _selection(stage: Reader) -> str | None:
-  """Returns the stage of the selection whose rows another one reads, if any."""
+  """Return the stage of the selection whose rows another one reads, if any."""
   return None if isinstance(stage, AttackStage | EditStage) else stage.selection
 
 
 def _read(run: Run, stage: Reader) -> dict[str, dict[str, float]]:
-  """Returns the parts of a batch with the weights by which their rows are read.
+  """Return the parts of a batch with the weights by which their rows are read.
 
   Raises:
     ConfigError: if a selection has left nothing of a part.
@@ -113,7 +113,7 @@ def _read(run: Run, stage: Reader) -> dict[str, dict[str, float]]:
 
 
 def batches_of(run: Run, stage: Reader):
-  """Returns the batches of a stage: one mixture, or several parts by name.
+  """Return the batches of a stage: one mixture, or several parts by name.
 
   Of each batch this process reads the rows of its own devices.
   """
@@ -121,7 +121,7 @@ def batches_of(run: Run, stage: Reader):
 
 
 def attack_batches(run: Run, stage: AttackStage, start: int) -> Iterator[Any]:
-  """Yields the batches of an attack from that of update `start` on."""
+  """Yield the batches of an attack from that of update `start` on."""
   first = stage.first
   if first is None:
     return pipeline.iterator(batches_of(run, stage), start=start)
@@ -134,7 +134,7 @@ def attack_batches(run: Run, stage: AttackStage, start: int) -> Iterator[Any]:
 
 
 def _mixed(run: Run, parts: Iterable[tuple[str, dict[str, Rows], dict[str, Any]]]):
-  """Returns the batches of some parts."""
+  """Return the batches of some parts."""
   shards, num_shards = sharding.batch_shards(run.mesh)
   made = {
     name: pipeline.mixture(
@@ -146,7 +146,7 @@ def _mixed(run: Run, parts: Iterable[tuple[str, dict[str, Rows], dict[str, Any]]
 
 
 def describe_batch(run: Run, stage: TrainStage, step: int) -> str:
-  """Returns which rows of which splits the batch of a training step holds."""
+  """Return which rows of which splits the batch of a training step holds."""
   return "; ".join(
     f"{split} rows {', '.join(map(str, rows))}"
     for _, splits, how in _parts(run, stage, _read(run, stage))
@@ -155,7 +155,7 @@ def describe_batch(run: Run, stage: TrainStage, step: int) -> str:
 
 
 def _labelled(rows: Rows, name: str, stage: TrainStage) -> Rows:
-  """Returns those rows that `name` says, see data.labels, with sources if routed."""
+  """Return those rows that `name` says, see data.labels, with sources if routed."""
   if stage.labels is None:
     return rows
   split, _, which = name.partition(":")
@@ -170,7 +170,7 @@ def _labelled(rows: Rows, name: str, stage: TrainStage) -> Rows:
 
 
 def check_labels(run: Run) -> None:
-  """Raises ConfigError if a later stage finds no row of a label it reads."""
+  """Raise ConfigError if a later stage finds no row of a label it reads."""
   data = run.done(run.data.name)
   for stage in run.stages:
     if isinstance(stage, TrainStage) and stage.labels and data is not None:

@@ -23,7 +23,7 @@ def run_elsewhere(
   num_workers: int,
   num_restarts: int,
 ) -> None:
-  """Runs all stages by workers, those at once of which none reads the other.
+  """Run all stages by workers, those at once of which none reads the other.
 
   Args:
     runs: of one workdir.
@@ -65,7 +65,7 @@ class _Driver:
     self._poll = STORE_POLL_SECONDS if is_remote else POLL_SECONDS
 
   def step(self) -> bool:
-    """Looks after the workers and starts others; returns whether anything is left."""
+    """Look after the workers and start others; return whether anything is left."""
     if preemption.ask()():
       self._stop()
     self._look()
@@ -80,11 +80,11 @@ class _Driver:
     return bool(left or self._running)
 
   def pause(self) -> None:
-    """Waits until it is worth while to look again."""
+    """Wait until it is worth while to look again."""
     time.sleep(self._poll)
 
   def terminate(self) -> None:
-    """Tells all workers to save and end."""
+    """Tell all workers to save and end."""
     for worker in self._running.values():
       worker.terminate()
 
@@ -103,7 +103,7 @@ class _Driver:
     self._running[task.name] = self._engine.start(task.name, arguments)
 
   def _look(self) -> None:
-    """Sees which workers have ended."""
+    """See which workers have ended."""
     for name, worker in list(self._running.items()):
       ended = worker.poll()
       if ended is not None:
@@ -111,7 +111,7 @@ class _Driver:
         self._take(self._tasks[name], ended)
 
   def _take(self, task: Task, ended: Ended) -> None:
-    """Takes how a stage's worker ended."""
+    """Take how a stage's worker ended."""
     if self._board.is_done(task.name, task.run):
       LOGGER.info("%s: done", task.title)
     elif ended.status in (1, 2) and ended.line.startswith("error: "):
@@ -134,7 +134,7 @@ class _Driver:
       )
 
   def _fail(self, failure: RunFailed) -> None:
-    """Keeps the first failure; what runs beside it may end."""
+    """Keep the first failure; what runs beside it may end."""
     LOGGER.error("%s", failure)
     if self._running:
       others = ", ".join(self._running)
@@ -142,7 +142,7 @@ class _Driver:
     self._failure = self._failure or failure
 
   def _stop(self) -> None:
-    """Ends the run after SIGTERM."""
+    """End the run after SIGTERM."""
     LOGGER.info("stopping: %d workers are told to save", len(self._running))
     self.terminate()
     while self._running:
@@ -152,7 +152,7 @@ class _Driver:
 
 
 def _why(ended: Ended) -> str:
-  """Returns how a worker ended, for the reader."""
+  """Return how a worker ended, for the reader."""
   if ended.status is None:
     return f"its worker is gone ({ended.line})"
   if ended.status < 0:

@@ -26,7 +26,7 @@ def run_drivers(
   num_workers: int,
   num_restarts: int,
 ) -> None:
-  """Runs all stages by drivers, until every one of them finds all finished.
+  """Run all stages by drivers, until every one of them finds all finished.
 
   Args:
     runs: of one workdir.
@@ -55,7 +55,7 @@ def run_drivers(
 
 
 def shares(processors: Sequence[int], count: int) -> list[list[int]]:
-  """Divides processors among drivers, as equally as can be, neighbours together.
+  """Divide processors among drivers, as equally as can be, neighbours together.
 
   Raises:
     ConfigError: if there are more drivers than processors.
@@ -70,7 +70,7 @@ def shares(processors: Sequence[int], count: int) -> list[list[int]]:
 
 
 def processors() -> list[int]:
-  """Returns the numbers of the processors that this process may run on."""
+  """Return the numbers of the processors that this process may run on."""
   if hasattr(os, "sched_getaffinity"):
     return sorted(os.sched_getaffinity(0))
   return list(range(os.cpu_count() or 1))
@@ -85,7 +85,7 @@ class _Drivers:
     self.is_stopped, self._is_told, self.last = False, False, "nothing"
 
   def step(self) -> bool:
-    """Looks after the drivers; returns whether any is left."""
+    """Look after the drivers; return whether any is left."""
     if not self._is_told and preemption.ask()():
       self.is_stopped = True
       LOGGER.info("stopping: %d drivers are told to save", len(self._running))
@@ -98,7 +98,7 @@ class _Drivers:
     return bool(self._running)
 
   def terminate(self) -> None:
-    """Tells all drivers to save and end."""
+    """Tell all drivers to save and end."""
     self._is_told = True
     for driver in self._running.values():
       driver.terminate()
@@ -108,7 +108,7 @@ class _Drivers:
     return worker.Process(self._arguments, self._shares[number] if is_linux else ())
 
   def _take(self, number: int, ended: Ended) -> None:
-    """Takes how a driver ended."""
+    """Take how a driver ended."""
     self.last = ended.line
     if ended.status in (1, 2) and ended.line.startswith("error: "):
       line = ended.line.removeprefix("error: ")

@@ -33,7 +33,7 @@ from undo_jax.utils.types import ConfigError
 
 
 def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> Outcome:
-  """Edits a model at one strength after the other, and scores what comes of it.
+  """Edit a model at one strength after the other, and scores what comes of it.
 
   Nothing is trained, and nothing is kept of the edited models but their scores.
   """
@@ -71,7 +71,7 @@ def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> O
 
 
 def cost(stage: EditStage) -> compute.Compute:
-  """Returns what finding what is put beside the weights costs, at all strengths."""
+  """Return what finding what is put beside the weights costs, at all strengths."""
   edit = attacks.EDITS.get(stage.edit)
   if edit.beside is None:
     return compute.Compute()
@@ -86,7 +86,7 @@ def cost(stage: EditStage) -> compute.Compute:
 
 
 def _rows(run: Run, stage: EditStage) -> Any:
-  """Returns the batch of the attacker's rows by part; where none are read, {}."""
+  """Return the batch of the attacker's rows by part; where none are read, {}."""
   if stage.parts is None:
     return {}
   batch = next(pipeline.iterator(batches_of(run, stage)))
@@ -94,13 +94,13 @@ def _rows(run: Run, stage: EditStage) -> Any:
 
 
 def _key(stage: EditStage) -> jax.Array:
-  """Returns what an edit draws from; where it draws nothing, any."""
+  """Return what an edit draws from; where it draws nothing, any."""
   seed = stage.seeds.get(stage.stream)
   return jax.random.key(0) if seed is None else streams.key(seed, "edit")
 
 
 def _worst(stage: EditStage, forget_Rx1: list[list[float | None]]) -> np.ndarray:
-  """Returns the worst forget score [1] over the strengths."""
+  """Return the worst forget score [1] over the strengths."""
   scores = [[math.nan if x is None else x for x in row] for row in forget_Rx1]
   metric = tasks.get(stage.task).metrics["forget"]
   try:

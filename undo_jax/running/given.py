@@ -14,7 +14,7 @@ LOGGER = logging.getLogger("undo_jax")
 def run_given(
   run: Run, stage: GivenStage, directory: files.Path, title: str
 ) -> Outcome:
-  """Scores a model that came from a checkpoint."""
+  """Score a model that came from a checkpoint."""
   del directory
   LOGGER.info("%s: scoring %s", title, run.given[stage.name].path)
   return {

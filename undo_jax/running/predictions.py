@@ -35,7 +35,7 @@ Predict = Callable[[Params, jax.Array], dict[str, jax.Array]]
 
 @functools.cache
 def predict(model: ModelConfig, mesh: Mesh, top_k: int) -> Predict:
-  """Returns the compiled program of a model's predictions, whole in every process."""
+  """Return the compiled program of a model's predictions, whole in every process."""
   apply = chunked.deferring(Decoder(model))
   kept = functools.partial(divergences.predictions, k=top_k)
 
@@ -51,14 +51,14 @@ def predict(model: ModelConfig, mesh: Mesh, top_k: int) -> Predict:
 
 
 def layout(model: ModelConfig, kept: Kept) -> predictions.Layout:
-  """Returns the arrays that are kept of a model's predictions."""
+  """Return the arrays that are kept of a model's predictions."""
   return predictions.layout(model.vocab_size, top_k=kept.top_k, dtype=kept.dtype)
 
 
 def run_predictions(
   run: Run, stage: PredictionsStage, directory: files.Path, title: str
 ) -> Outcome:
-  """Runs the teacher over every row of its splits, chunk by chunk, and keeps the rest.
+  """Run the teacher over every row of its splits, chunk by chunk, and keep the rest.
 
   A chunk is of run.evaluation_rows rows, and is written before the next one is begun.
   """
@@ -90,7 +90,7 @@ def _run_split(
   rows: Rows,
   progress: Progress,
 ) -> None:
-  """Predicts the rows of a split that are not written yet, and joins them."""
+  """Predict the rows of a split that are not written yet, and join them."""
   asked = layout(stage.model, stage.kept)
   program = predict(stage.model, run.mesh, stage.kept.top_k)
   shards = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
@@ -123,13 +123,13 @@ def _rows(run: Run, split: str) -> Rows:
 
 
 def _inputs(rows: Rows, start: int, stop: int, size: int) -> np.ndarray:
-  """Returns what a model reads of some rows, int32 [size, L], filled up with zeros."""
+  """Return what a model reads of some rows, int32 [size, L], filled up with zeros."""
   found = np.stack([rows[index]["tokens"][:-1] for index in range(start, stop)])
   return np.pad(found.astype(np.int32), ((0, size - len(found)), (0, 0)))
 
 
 def with_predictions(run: Run, name: str, split: str, rows: Rows) -> Rows:
-  """Returns the rows of a split, each with what a finished stage predicts in it."""
+  """Return the rows of a split, each with what a finished stage predicts in it."""
   stage = next(s for s in run.stages if s.name == name)
   assert isinstance(stage, PredictionsStage), "the plan names a stage of this kind"
   folder = files.here(run.directories[name]) / FOLDER
@@ -140,5 +140,5 @@ def with_predictions(run: Run, name: str, split: str, rows: Rows) -> Rows:
 
 
 def cost(stage: PredictionsStage, *, rows: int) -> compute.Compute:
-  """Returns what it costs: a forward pass of every row."""
+  """Return what it costs: a forward pass of every row."""
   return compute.Compute(flops=rows * forward_flops(stage.model, stage.length))

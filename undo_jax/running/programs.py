@@ -66,14 +66,14 @@ class Attack:
 
 @functools.cache
 def abstract_params(model: ModelConfig, mesh: Mesh) -> Params:
-  """Returns the parameters' shapes with their shardings."""
+  """Return the parameters' shapes with their shardings."""
   shapes = shapes_of(model)
   return _with(shapes, sharding.tree_shardings(shapes, partition_rules(model), mesh))
 
 
 @functools.cache
 def initialize(model: ModelConfig, mesh: Mesh) -> Callable[[jax.Array], Params]:
-  """Returns `key -> params`, drawn straight into their shardings."""
+  """Return `key -> params`, drawn straight into their shardings."""
   shardings = _shardings(abstract_params(model, mesh))
   return jax.jit(Decoder(model).init, out_shardings=shardings)
 
@@ -87,7 +87,7 @@ def noise(
   shape: NoiseShape | None = None,
   std: float = 0.0,
 ) -> Callable[..., Params]:
-  """Returns `(params, key, alpha, beta, ...) -> params`, UNDO's interpolation.
+  """Return `(params, key, alpha, beta, ...) -> params`, UNDO's interpolation.
 
   Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes; what
   `rules` name has alphas of its own, see interpolation.alphas. With a shape, alpha is
@@ -130,7 +130,7 @@ def noise(
 
 @functools.cache
 def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., Params]:
-  """Returns `(key, fisher, params) -> bool tree`, which weights are trained, compiled.
+  """Return `(key, fisher, params) -> bool tree`, which weights are trained, compiled.
 
   The share with the highest scores; of equal ones, and where there is no Fisher
   estimate, at random. Attribution reads mean gradients, and the parameters there.
@@ -151,7 +151,7 @@ def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., 
 
 
 def _shaped(shape: NoiseShape, params, key, alpha, fisher: Fisher | None) -> Params:
-  """Returns the alpha of every weight, in arrays that broadcast to the parameters."""
+  """Return the alpha of every weight, in arrays that broadcast to the parameters."""
   axes = UNIT_AXES if shape.granularity == "unit" else ((".*", ()),)
   if shape.by == "magnitude":
     sizes = jax.tree.map(lambda leaf: jnp.abs(leaf.astype(jnp.float32)), params)
@@ -187,7 +187,7 @@ def training(
   smoothing: Smoothing | None = None,
   is_masked: bool = False,
 ) -> Training:
-  """Returns the training programs of an objective; see Training.
+  """Return the training programs of an objective; see Training.
 
   With `rho` the gradients are sharpness-aware, see gradients.sharpness_aware; or they
   are those of a smoother loss. A masked state's mask is set by whoever makes it.
@@ -246,7 +246,7 @@ def training(
 
 
 def training_of(stage: TrainStage, mesh: Mesh) -> Training:
-  """Returns the training programs of a stage."""
+  """Return the training programs of a stage."""
   options = {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in stage.options.items()
@@ -269,7 +269,7 @@ def training_of(stage: TrainStage, mesh: Mesh) -> Training:
 
 @functools.cache
 def ablate(model: ModelConfig, mesh: Mesh, mlp_units: int, kv_heads: int) -> Ablate:
-  """Returns `params -> (params, whether they are ablated)`, compiled.
+  """Return `params -> (params, whether they are ablated)`, compiled.
 
   What was reserved becomes zero, see models.expansion.reserve.
   """
@@ -285,7 +285,7 @@ def ablate(model: ModelConfig, mesh: Mesh, mlp_units: int, kv_heads: int) -> Abl
 
 @functools.cache
 def freeze(model: ModelConfig, mesh: Mesh) -> Callable[[Params], Params]:
-  """Returns `params -> params` for models that are only read, compiled.
+  """Return `params -> params` for models that are only read, compiled.
 
   Matrices in the compute dtype: they are rounded to it wherever they are used, and
   bfloat16 takes half the memory of float32. The rest stays as it is.
@@ -300,7 +300,7 @@ def freeze(model: ModelConfig, mesh: Mesh) -> Callable[[Params], Params]:
 
 
 def abstract_frozen(model: ModelConfig, mesh: Mesh) -> Params:
-  """Returns the shapes and shardings of what `freeze` returns."""
+  """Return the shapes and shardings of what `freeze` returns."""
   params = abstract_params(model, mesh)
   return _with(jax.eval_shape(freeze(model, mesh), params), _shardings(params))
 
@@ -314,7 +314,7 @@ def evaluate(
   rows_at_once: int,
   beside: tuple[str, str, float] | None = None,
 ) -> Evaluate:
-  """Returns `(params, problems) -> scores` of a task, compiled.
+  """Return `(params, problems) -> scores` of a task, compiled.
 
   With an edit (its name, its options as JSON, the strength) that puts something beside
   the weights, the params are what edit.Beside says.
@@ -335,7 +335,7 @@ def evaluate(
 def edit(
   model: ModelConfig, mesh: Mesh, name: str, options: str, strength: float
 ) -> Callable[[Params, Params | None, jax.Array], Params]:
-  """Returns `(params, base or None, key) -> params`, an edit of a strength, compiled.
+  """Return `(params, base or None, key) -> params`, an edit of a strength, compiled.
 
   Its options are JSON.
   """
@@ -353,7 +353,7 @@ def edit(
 def find_beside(
   model: ModelConfig, mesh: Mesh, name: str, options: str, strength: float
 ) -> Callable[[Params, Batch, jax.Array], Params]:
-  """Returns `(params, batch, key) -> what an edit puts beside the model`, compiled.
+  """Return `(params, batch, key) -> what an edit puts beside the model`, compiled.
 
   Its options are JSON.
   """
@@ -375,7 +375,7 @@ def attack_of(
   at_once: int | None,
   num_models: int = 1,
 ) -> Attack:
-  """Returns the relearning programs of an attack on so many models at once.
+  """Return the relearning programs of an attack on so many models at once.
 
   What each model has of its own goes in and out as a tuple's element.
   """
@@ -406,7 +406,7 @@ def attack(
   at_once: int | None = None,
   num_models: int | None = None,
 ) -> Attack:
-  """Returns the relearning programs of a population; see Attack.
+  """Return the relearning programs of a population; see Attack.
 
   `create` takes (params, learning rates [R], key); the adversary (its name, its
   options as JSON) says what each member trains, and whether the frozen tree is empty

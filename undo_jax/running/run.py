@@ -69,7 +69,7 @@ class Run:
     return stage
 
   def done(self, name: str) -> Outcome | None:
-    """Returns what a finished stage left, or None."""
+    """Return what a finished stage left, or None."""
     path = self.directories[name] / "done.json"
     return files.read_record(path) if path.exists() else None
 
@@ -87,18 +87,18 @@ class Run:
 
 
 def problems_of(run: Run) -> tuple[tuple[str, ...], Problems]:
-  """Returns the names of the scores by task and the test's problems on the devices."""
+  """Return the names of the scores by task and the test's problems on the devices."""
   return _placed(run, tasks.get(run.data.task).problems)
 
 
 def validation_of(run: Run) -> Problems | None:
-  """Returns the problems that stop rules and searches read, or None: there are none."""
+  """Return the problems that stop rules and searches read, or None: there are none."""
   find = tasks.get(run.data.task).validation
   return None if find is None else _placed(run, find)[1]
 
 
 def worked_problems_of(run: Run, count: int, seed: int) -> Problems:
-  """Returns the test's problems, each after so many worked ones."""
+  """Return the test's problems, each after so many worked ones."""
   find: Any = tasks.get(run.data.task).worked
   assert find is not None, "the config's checks ask for worked examples"
   return _placed(run, functools.partial(find, count=count, seed=seed))[1]
@@ -117,7 +117,7 @@ def scorer_of(
   names: tuple[str, ...],
   beside: tuple[str, str, float] | None = None,
 ) -> Score:
-  """Returns the compiled `(params, problems) -> scores` of the stage's task.
+  """Return the compiled `(params, problems) -> scores` of the stage's task.
 
   Of what an edit puts beside the weights too, see programs.evaluate.
   """
@@ -133,7 +133,7 @@ def scorer_of(
 
 
 def scores_of(run: Run, stage: ModelStage, params: Params) -> Outcome:
-  """Returns a model's scores on the test and, where there are any, on validation."""
+  """Return a model's scores on the test and, where there are any, on validation."""
   names, problems = problems_of(run)
   score, selection = scorer_of(run, stage, names), validation_of(run)
   scores = {"scores": score(params, problems)}
@@ -143,7 +143,7 @@ def scores_of(run: Run, stage: ModelStage, params: Params) -> Outcome:
 
 
 def load(run: Run, name: str, model: ModelConfig) -> Params:
-  """Returns the parameters of a finished or given stage's model."""
+  """Return the parameters of a finished or given stage's model."""
   abstract = programs.abstract_params(model, run.mesh)
   if name in run.given:
     return sources.load(run.given[name], abstract)
@@ -151,14 +151,14 @@ def load(run: Run, name: str, model: ModelConfig) -> Params:
 
 
 def writer_of(run: Run, mirror: files.Mirror, start: int) -> Writer:
-  """Returns the writer of a stage that goes on after so many updates."""
+  """Return the writer of a stage that goes on after so many updates."""
   if not processes.is_first():
     return NoWriter()
   return StageWriter(mirror, run.writers, resume_step=start, may_write=run.may_write)
 
 
 def checkpoints_of(run: Run, directory: files.Path) -> Checkpoints:
-  """Returns the checkpoints of the stage that runs."""
+  """Return the checkpoints of the stage that runs."""
   return Checkpoints(
     directory / "checkpoints",
     num_kept=run.checkpoints_kept,
@@ -168,7 +168,7 @@ def checkpoints_of(run: Run, directory: files.Path) -> Checkpoints:
 
 
 def meter_of(run: Run, cost: compute.Compute) -> Meter:
-  """Returns the meter of a stage, of the cost of one update."""
+  """Return the meter of a stage, of the cost of one update."""
   peak = chips.peak(list(run.mesh.devices.flat))
   if peak is None and jax.default_backend() == "cpu":
     peak = matmul_flops_per_second() * jax.process_count()
@@ -176,7 +176,7 @@ def meter_of(run: Run, cost: compute.Compute) -> Meter:
 
 
 def rounded(values) -> Any:
-  """Returns float32 values as the shortest decimals that give them back.
+  """Return float32 values as the shortest decimals that give them back.
 
   What is not finite is None, which JSON has: a score of a model that diverged.
   """

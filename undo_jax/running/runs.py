@@ -49,13 +49,13 @@ class Declared:
   given: Mapping[str, sources.Source]
 
   def plan(self, seed: int) -> list[Stage]:
-    """Returns the stages of one of the config's seeds."""
+    """Return the stages of one of the config's seeds."""
     fingerprints = {name: source.fingerprint for name, source in self.given.items()}
     return translation.plan(self.config, seed, fingerprints)
 
 
 def declare(config: builders.Config, *, runs_here: bool = True) -> Declared:
-  """Reads a config and the headers of the checkpoints it names, and checks all.
+  """Read a config and the headers of the checkpoints it names, and check all.
 
   The sizes of a checkpoint replace `config.model`. What runs elsewhere has other
   devices than those here: its mesh is checked there.
@@ -92,7 +92,7 @@ def declare(config: builders.Config, *, runs_here: bool = True) -> Declared:
 
 
 def check_items(config: RunConfig) -> None:
-  """Raises ConfigError if a table's attack scores what searches and stop rules read."""
+  """Raise ConfigError if a table's attack scores what searches and stop rules read."""
   for name, entry in config.attacks.items():
     if isinstance(entry, AttackEntry) and entry.scores != "test":
       expected = "test in a table, since searches read validation items"
@@ -114,7 +114,7 @@ def run_all(
   elsewhere: Elsewhere | None = None,
   search: SearchResults | None = None,
 ) -> results.Results | None:
-  """Runs what is not finished yet of a config, and writes results and report.
+  """Run what is not finished yet of a config, and writes results and report.
 
   Args:
     config: a ConfigDict, see undo_jax/config.py.
@@ -145,7 +145,7 @@ def run_all(
 def _arguments(
   workdir: files.Path, content: JsonObject, profile_steps: tuple[int, int] | None
 ) -> list[str]:
-  """Returns the arguments of a worker, but for its stages.
+  """Return the arguments of a worker, but for its stages.
 
   The config that it reads is this run's, whatever other runs add to the workdir.
   """
@@ -165,7 +165,7 @@ def run_part(
   *,
   profile_steps: tuple[int, int] | None = None,
 ) -> None:
-  """Runs some stages of a config, where all that they read is finished.
+  """Run some stages of a config, where all that they read is finished.
 
   Args:
     config: a ConfigDict, see undo_jax/config.py.
@@ -188,7 +188,7 @@ def run_part(
 def _write_results(
   workdir: files.Path, declared: Declared, runs: Mapping[int, Run]
 ) -> results.Results:
-  """Writes what the runs of all seeds came to; returns it."""
+  """Write what the runs of all seeds came to; return it."""
   directories = {
     seed: {name: path.name for name, path in run.directories.items()}
     for seed, run in runs.items()
@@ -211,7 +211,7 @@ def run_single(
   models: Sequence[str] | None = None,
   profile_steps: tuple[int, int] | None = None,
 ) -> dict[str, Outcome]:
-  """Runs a part of a config; returns done.json of what ran, by name.
+  """Run a part of a config; return done.json of what ran, by name.
 
   Without a checkpoint it is a part of `run_all`, with the same directories. With one,
   the checkpoint stands in the place of the model that the part starts from: what
@@ -248,7 +248,7 @@ def plan_single(
   checkpoint: str | os.PathLike[str] | None = None,
   models: Sequence[str] | None = None,
 ) -> tuple[builders.Config, Declared, dict[int, list[Stage]]]:
-  """Returns what `run_single` runs: the config it comes to, and stages by seed."""
+  """Return what `run_single` runs: the config it comes to, and stages by seed."""
   if checkpoint is not None:
     config = put_checkpoint(config, kind, os.fspath(checkpoint))
   declared = declare(config)
@@ -264,7 +264,7 @@ def plan_single(
 def put_checkpoint(
   config: builders.Config, kind: str, checkpoint: str
 ) -> builders.Config:
-  """Returns a config where a checkpoint is the model that a part starts from.
+  """Return a config where a checkpoint is the model that a part starts from.
 
   Raises:
     ConfigError: if the part starts from several models.
@@ -304,7 +304,7 @@ def put_checkpoint(
 
 
 def _made(config: RunConfig, kind: str, plan: Sequence[Stage]) -> list[str]:
-  """Returns the stages that a part is about: of checkpoints, if it starts from any."""
+  """Return the stages that a part is about: of checkpoints, if it starts from any."""
   if kind == "relearn":
     return [stage.name for stage in plan if isinstance(stage, Against)]
   models = [stage.name for stage in stages.models(plan)]
@@ -320,7 +320,7 @@ def _made(config: RunConfig, kind: str, plan: Sequence[Stage]) -> list[str]:
 
 
 def _named(plan: Sequence[Stage], models: Sequence[str]) -> list[str]:
-  """Returns the stages that --models names: models by name, or their attacks."""
+  """Return the stages that --models names: models by name, or their attacks."""
   names = [stage.name for stage in plan]
   chosen = []
   for model in models:
@@ -337,7 +337,7 @@ def runs_of(
   plans: Mapping[int, Sequence[Stage]],
   profile_steps: tuple[int, int] | None = None,
 ) -> dict[int, Run]:
-  """Returns the run of each seed's plan."""
+  """Return the run of each seed's plan."""
   config, runs = declared.config, {}
   for seed, plan in plans.items():
     names = {stage.name for stage in plan}
@@ -363,7 +363,7 @@ def runs_of(
 def _run(
   workdir: files.Path, runs: Mapping[int, Run], only: Collection[str] | None = None
 ) -> None:
-  """Runs the stages of all seeds, one after the other; `only` some, by directory."""
+  """Run the stages of all seeds, one after the other; `only` some, by directory."""
   if processes.is_first():
     files.remove_leftovers(workdir)
   if processes.on_first("finished", lambda: all(map(_is_done, runs.values()))):
@@ -380,7 +380,7 @@ def _is_done(run: Run) -> bool:
 def _claim(
   workdir: files.Path, config: builders.Config, declared: Declared
 ) -> JsonObject:
-  """Makes the workdir the config's own, in the first process; returns what is there."""
+  """Make the workdir the config's own, in the first process; return what is there."""
   model = records.to_json(declared.config.model)
   content = {"version": stages.VERSION, **plain(config), "model": model}
   processes.on_first("claim", lambda: claim_workdir(workdir, content))

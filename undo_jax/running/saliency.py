@@ -41,13 +41,13 @@ class Averaging:
 
 
 def abstract_fisher(model: ModelConfig, mesh: Mesh) -> programs.Fisher:
-  """Returns the shapes and shardings of both estimates, float32."""
+  """Return the shapes and shardings of both estimates, float32."""
   return dict.fromkeys(("forget", "retain"), programs.abstract_params(model, mesh))
 
 
 @functools.cache
 def averaging(model: ModelConfig, mesh: Mesh, power: int = 2) -> Averaging:
-  """Returns the programs of a model's diagonal Fisher estimate; see Averaging.
+  """Return the programs of a model's diagonal Fisher estimate; see Averaging.
 
   The gradients are those of the mean cross-entropy of a batch, computed in float32.
   """
@@ -77,7 +77,7 @@ def averaging(model: ModelConfig, mesh: Mesh, power: int = 2) -> Averaging:
 def run_saliency(
   run: Run, stage: SaliencyStage, directory: files.Path, title: str
 ) -> Outcome:
-  """Averages powers of a model's gradients, of forget and of retain batches.
+  """Average powers of a model's gradients, of forget and of retain batches.
 
   What is saved after i of n batches is their sum over n, so at the end the mean.
   """
@@ -111,13 +111,13 @@ def run_saliency(
 
 
 def load_fisher(run: Run, name: str) -> programs.Fisher:
-  """Returns what a finished stage has averaged."""
+  """Return what a finished stage has averaged."""
   abstract = abstract_fisher(_stage(run, name).model, run.mesh)
   return load_params(run.directories[name] / "checkpoints", abstract)
 
 
 def load_source(run: Run, name: str) -> Params:
-  """Returns the model whose gradients a stage has averaged."""
+  """Return the model whose gradients a stage has averaged."""
   stage = _stage(run, name)
   return load(run, stage.source, stage.model)
 
@@ -129,7 +129,7 @@ def _stage(run: Run, name: str) -> SaliencyStage:
 
 
 def cost(stage: SaliencyStage) -> compute.Compute:
-  """Returns what it costs: a forward and a backward pass a batch, and no update."""
+  """Return what it costs: a forward and a backward pass a batch, and no update."""
   passes = compute.training(
     stage.model,
     objectives.method("cross_entropy", {}),

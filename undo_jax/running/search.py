@@ -40,7 +40,7 @@ _DIVERGED = 1.0  # How far such a trial is outside: no retain score is farther.
 def run_search(
   config: builders.Config, workdir: str | os.PathLike[str]
 ) -> SearchResults:
-  """Runs what is left of a config's search and writes search.json.
+  """Run what is left of a config's search and writes search.json.
 
   Raises:
     ConfigError: if the config declares none, or something in it cannot work.
@@ -75,7 +75,7 @@ def run_search(
 
 
 def _search(space: Space, root: pathlib.Path) -> SearchedModel:
-  """Runs the trials of one model."""
+  """Run the trials of one model."""
   search, is_single = space.search, space.search.objective == "worst_forget"
   worst: Direction = "minimize" if space.more_is_worse else "maximize"
   study = Study(
@@ -111,7 +111,7 @@ def _search(space: Space, root: pathlib.Path) -> SearchedModel:
 
 
 def summary(trial: Trial) -> str:
-  """Returns what came of a trial in one line."""
+  """Return what came of a trial in one line."""
   scores = {
     "retain": trial.retain,
     "worst forget": trial.worst_forget,
@@ -148,7 +148,7 @@ class _Runner:
     )
 
   def trial(self, number: int) -> Trial:
-    """Runs the model, and the attack if the model is within the bounds."""
+    """Run the model, and the attack if the model is within the bounds."""
     space = self._space
     blank = dataclasses.replace(_BLANK, number=number, values=self._values)
     flops, is_exact = bound(next(iter(self._plans.values())), space.name)
@@ -171,14 +171,14 @@ class _Runner:
     return dataclasses.replace(trial, state="complete", worst_forget=worst)
 
   def _run(self, names: Sequence[str]) -> list[tuple[Run, dict[str, Outcome]]]:
-    """Runs the stages that these need; returns what each seed's left, by name."""
+    """Run the stages that these need; return what each seed's left, by name."""
     plans = {s: stages.needed(plan, names) for s, plan in self._plans.items()}
     found = list(runs.runs_of(self._root, self._declared, plans).values())
     run_shared(found)
     return [(run, _outcomes(run)) for run in found]
 
   def _before(self, blank: Trial, made: list[tuple[Run, dict[str, Outcome]]]) -> Trial:
-    """Returns a trial with what is known of its model before the attack."""
+    """Return a trial with what is known of its model before the attack."""
     space = self._space
     own = [outcomes[space.name]["validation"] for _, outcomes in made]
     base = _mean(outcomes[space.base]["validation"]["retain"] for _, outcomes in made)
@@ -201,14 +201,14 @@ class _Runner:
     return {"flops": flops, "compute": flops / filtered if filtered else None}
 
   def _too_much(self, flops: float) -> float:
-    """Returns by how much a share of data filtering's FLOPs is above the largest."""
+    """Return by how much a share of data filtering's FLOPs is above the largest."""
     largest, filtered = self._space.search.largest_compute, self._space.filtered_flops
     return flops / filtered - largest if largest is not None and filtered else -1.0
 
   def _worst(
     self, made: list[tuple[Run, dict[str, Outcome]]], names: Sequence[str]
   ) -> float | None:
-    """Returns the worst forget score within the attack's updates."""
+    """Return the worst forget score within the attack's updates."""
     return _mean(
       reading.relearning(
         [outcomes[name] for name in names],
@@ -220,7 +220,7 @@ class _Runner:
 
 
 def _lost(space: Space, retain: float | None, base: float) -> float:
-  """Returns by how much the retained share of the base's is below the smallest."""
+  """Return by how much the retained share of the base's is below the smallest."""
   if retain is None:
     return _DIVERGED
   own, whole = (retain, base) if space.more_is_kept else (base, retain)
@@ -233,13 +233,13 @@ def _outcomes(run: Run) -> dict[str, Outcome]:
 
 
 def _mean(values: Iterable[Any]) -> float | None:
-  """Returns a mean over seeds, None if one has no value."""
+  """Return a mean over seeds, None if one has no value."""
   known = list(values)
   return None if None in known else math.fsum(known) / len(known)
 
 
 def spent(root: pathlib.Path, trials: Sequence[Trial]) -> tuple[float, float]:
-  """Returns the FLOPs of training and of attacks of all distinct stages of trials.
+  """Return the FLOPs of training and of attacks of all distinct stages of trials.
 
   Those that count for no model, as the base, are left out, and so is evaluation.
   """
@@ -260,7 +260,7 @@ def spent(root: pathlib.Path, trials: Sequence[Trial]) -> tuple[float, float]:
 
 
 def _of_base(space: Space, root: pathlib.Path) -> list[Outcome]:
-  """Returns what the base of each of the search's seeds left."""
+  """Return what the base of each of the search's seeds left."""
   declared = space.declare(space.corners()[0])
   plans = {
     seed: stages.needed(plan, [space.base])

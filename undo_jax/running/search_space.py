@@ -31,7 +31,7 @@ class Space:
   """The search of one model: its fields, and the configs that values come to."""
 
   def __init__(self, name: str, raw: JsonObject, config: RunConfig):
-    """Takes the model, the config as `plain` has it, and typed."""
+    """Take the model, the config as `plain` has it, and typed."""
     assert config.search is not None, "the caller has looked"
     self.name, self.search = name, config.search
     self.fields: Mapping[str, Range] = self.search.models[name]
@@ -51,7 +51,7 @@ class Space:
     return bound(plan, name)[0] or None
 
   def choose(self, name: str, found: SearchedModel) -> None:
-    """Gives another model the values that were chosen for it."""
+    """Give another model the values that were chosen for it."""
     values = {field: each.value for field, each in found.values.items()}
     if values:
       search_lib.put(self._raw["models"][name], self.search.models[name], values)
@@ -62,7 +62,7 @@ class Space:
     return search_lib.own(self._raw["models"][self.name], self.fields)
 
   def declare(self, values: Values) -> runs.Declared:
-    """Returns the config of a trial, checked: this model and the search's attack."""
+    """Return the config of a trial, checked: this model and the search's attack."""
     raw = copy.deepcopy(self._raw)
     search_lib.put(raw["models"][self.name], self.fields, values)
     for name, entry in raw["attacks"].items():
@@ -79,7 +79,7 @@ class Space:
       ) from None
 
   def corners(self) -> list[Values]:
-    """Returns values at all low ends, at all high ends, and with each choice once."""
+    """Return values at all low ends, at all high ends, and with each choice once."""
     low, high = (
       {name: each.ends[end] for name, each in self.fields.items()} for end in (0, 1)
     )
@@ -92,7 +92,7 @@ class Space:
     return [low, high, *chosen]
 
   def plans(self, declared: runs.Declared) -> dict[int, list[Stage]]:
-    """Returns by seed what a trial needs: the base, the model, its attacks."""
+    """Return by seed what a trial needs: the base, the model, its attacks."""
     plans = {seed: declared.plan(seed) for seed in self.search.seeds}
     return {
       seed: stages.needed(plan, [self.base, self.name, *attacks_on(plan, self.name)])
@@ -100,7 +100,7 @@ class Space:
     }
 
   def identity(self) -> str:
-    """Returns 12 hex digits of all that determines what the trials are.
+    """Return 12 hex digits of all that determines what the trials are.
 
     How many there are is not in it: more may be added.
     """
@@ -116,7 +116,7 @@ class Space:
 
 
 def spaces(config: builders.Config) -> list[Space]:
-  """Returns the searches of a config's models, after those that they are made from.
+  """Return the searches of a config's models, after those that they are made from.
 
   Raises:
     ConfigError: if there is none, or values at the ends of the ranges cannot work.
@@ -147,12 +147,12 @@ def spaces(config: builders.Config) -> list[Space]:
 
 
 def attacks_on(plan: Sequence[Stage], name: str) -> list[str]:
-  """Returns the stages that attack a model, one for each seed of the attack."""
+  """Return the stages that attack a model, one for each seed of the attack."""
   return [s.name for s in plan if isinstance(s, AttackStage) and s.target == name]
 
 
 def bound(plan: Sequence[Stage], name: str) -> tuple[float, bool]:
-  """Returns the FLOPs of making a model, and whether it takes so many.
+  """Return the FLOPs of making a model, and whether it takes so many.
 
   Where a rule may stop training, it takes at most so many; where a teacher predicts all
   rows, that is left out: how many there will be is not known.

@@ -63,7 +63,7 @@ class Study:
     directions: Sequence[Direction],
     first: Values | None = None,
   ):
-    """Opens a study, which is made if the journal has none of its name.
+    """Open a study, which is made if the journal has none of its name.
 
     Args:
       directory: of the journal and the leases.
@@ -88,13 +88,13 @@ class Study:
     )
 
   def trials(self) -> list[Trial]:
-    """Returns what came of the trials that are finished, in their order."""
+    """Return what came of the trials that are finished, in their order."""
     found = [each for each in self._study.trials if each.state in _DONE]
     read = [records.from_json(Trial, each.user_attrs[_TRIAL]) for each in found]
     return sorted(read, key=lambda trial: trial.number)
 
   def ask(self, num_trials: int) -> Asked | None:
-    """Returns a trial to run, None if so many are finished or run by others."""
+    """Return a trial to run, None if so many are finished or run by others."""
     while not self._asking.take():
       preemption.check()
       time.sleep(POLL_SECONDS)
@@ -107,7 +107,7 @@ class Study:
       self._asking.release()
 
   def tell(self, asked: Asked, trial: Trial, objectives: Sequence[float]) -> None:
-    """Says what came of a trial; a trial outside of the bounds has no objectives."""
+    """Say what came of a trial; a trial outside of the bounds has no objectives."""
     asked.trial.set_user_attr(_TRIAL, records.to_json(trial))
     for bound, violation in trial.violations.items():
       asked.trial.set_constraint(bound, violation)
@@ -117,12 +117,12 @@ class Study:
       self._study.tell(asked.trial, state=TrialState.PRUNED)
 
   def _counted(self) -> list[FrozenTrial]:
-    """Returns the trials that are finished or run."""
+    """Return the trials that are finished or run."""
     states = (*_DONE, TrialState.RUNNING)
     return self._study.get_trials(deepcopy=False, states=states)
 
   def _fail_lost(self) -> None:
-    """Gives up the trials whose process is gone; whoever asks has the lease to ask."""
+    """Give up the trials whose process is gone; whoever asks has the lease to ask."""
     for each in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
       number = each.user_attrs.get(_NUMBER)
       lease = None if number is None else self._lease(number)
@@ -151,7 +151,7 @@ class Study:
 
 
 def distribution(field: Range) -> BaseDistribution:
-  """Returns a range as Optuna has it."""
+  """Return a range as Optuna has it."""
   if field.kind == "choices":
     return CategoricalDistribution(field.choices)
   low, high = field.ends
@@ -164,7 +164,7 @@ def distribution(field: Range) -> BaseDistribution:
 def run_trials(
   study: Study, num_trials: int, evaluate: Evaluate, objectives: Objectives
 ) -> list[Trial]:
-  """Runs the trials that are left, or sees them run by others; returns all.
+  """Run the trials that are left, or see them run by others; return all.
 
   Args:
     study: see Study.

@@ -30,7 +30,7 @@ CHUNK_TOKENS = 2**20  # That are scored at a time, at most; bounds the memory.
 def run_selection(
   run: Run, stage: SelectionStage, directory: files.Path, title: str
 ) -> Outcome:
-  """Trains a classifier on labelled rows and scores all, in one process.
+  """Train a classifier on labelled rows and scores all, in one process.
 
   Taken are rows whose odds are at least 1, or the share of all rows with the highest;
   but of labelled rows those that are labelled clean.
@@ -78,7 +78,7 @@ def _select(run: Run, stage: SelectionStage, directory: files.Path) -> Outcome:
 def cost(
   stage: SelectionStage, *, rows: int, learned_from: int = 0, iterations: int = 0
 ) -> compute.Compute:
-  """Returns what it costs to score all rows, and to learn from some in so many passes.
+  """Return what it costs to score all rows, and to learn from some in so many passes.
 
   What learning takes is known when it is done: without it the cost is a little too low.
   """
@@ -87,7 +87,7 @@ def cost(
 
 
 def _labelled(stage: SelectionStage, rows: Mapping[str, int]) -> dict[str, np.ndarray]:
-  """Returns the numbers of the rows of each split that are labelled.
+  """Return the numbers of the rows of each split that are labelled.
 
   Raises:
     ConfigError: if there are fewer rows than are to be labelled.
@@ -112,7 +112,7 @@ def _learned_from(
   sources: Mapping[str, Rows],
   labelled: Mapping[str, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the tokens of labelled rows, int32 [n, L + 1], and which are retain rows.
+  """Return the tokens of labelled rows, int32 [n, L + 1], and which are retain rows.
 
   Of more than memory holds, the first ones that were drawn.
   """
@@ -127,7 +127,7 @@ def _learned_from(
 
 
 def _chunks(rows: Rows, length: int) -> Iterator[np.ndarray]:
-  """Yields the tokens of all rows of a split, int32 [chunk, L + 1]."""
+  """Yield the tokens of all rows of a split, int32 [chunk, L + 1]."""
   size = max(1, CHUNK_TOKENS // (length + 1))
   for start in range(0, len(rows), size):
     numbers = range(start, min(start + size, len(rows)))
@@ -135,7 +135,7 @@ def _chunks(rows: Rows, length: int) -> Iterator[np.ndarray]:
 
 
 def _threshold(stage: SelectionStage, scores: np.ndarray) -> float:
-  """Returns the log-odds from which on rows are taken."""
+  """Return the log-odds from which on rows are taken."""
   return 0.0 if stage.keep is None else float(np.quantile(scores, 1 - stage.keep))
 
 
@@ -145,7 +145,7 @@ def _selected(
   threshold: float,
   labelled: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-  """Returns the numbers of the rows that are taken, of each split in order."""
+  """Return the numbers of the rows that are taken, of each split in order."""
   found = {}
   for split, odds in scores.items():
     is_taken = odds >= threshold
@@ -157,7 +157,7 @@ def _selected(
 def _quality(
   stage: SelectionStage, rows: Mapping[str, int], selected: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-  """Returns which share of the rows taken is clean, and of the clean rows is taken."""
+  """Return which share of the rows taken is clean, and of the clean rows is taken."""
   clean = [split for split in rows if split not in stage.forget]
   right = sum(len(selected[split]) for split in clean)
   taken = sum(map(len, selected.values()))
@@ -178,7 +178,7 @@ def _write(path: files.Path, numbers: np.ndarray) -> None:
 
 
 def rows_of(run: Run, name: str, split: str, kind: str, rows: Rows) -> Rows:
-  """Returns the rows of a split that a finished stage has selected, or labelled.
+  """Return the rows of a split that a finished stage has selected, or labelled.
 
   Args:
     run: that the stage is of.
@@ -206,7 +206,7 @@ def rows_of(run: Run, name: str, split: str, kind: str, rows: Rows) -> Rows:
 
 
 def outcome_of(run: Run, name: str) -> Outcome:
-  """Returns what a finished selection left."""
+  """Return what a finished selection left."""
   outcome = run.done(name)
   assert outcome is not None, "a stage runs when those that it reads are finished"
   return outcome

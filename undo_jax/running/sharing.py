@@ -99,7 +99,7 @@ class Board:
   """The stages of several runs: which are finished, which can be run now."""
 
   def __init__(self, runs: Sequence[Run], only: Collection[str] | None = None):
-    """Takes the stages of all runs, each once.
+    """Take the stages of all runs, each once.
 
     Args:
       runs: of one workdir.
@@ -119,7 +119,7 @@ class Board:
     return name in self._done
 
   def left(self) -> list[Task]:
-    """Returns what is not finished of what is to be run."""
+    """Return what is not finished of what is to be run."""
     return [
       task
       for task in self.tasks
@@ -132,11 +132,11 @@ class Board:
     return all(self.is_done(name, task.run) for name in task.inputs)
 
   def lease(self, task: Task) -> Lease:
-    """Returns this process's view of a stage's lease, always the same."""
+    """Return this process's view of a stage's lease, always the same."""
     return self._leases.setdefault(task.name, Lease(task.directory / "leases"))
 
   def take(self) -> list[Task]:
-    """Takes the lease of the first stage that can be run now, if there is any.
+    """Take the lease of the first stage that can be run now, if there is any.
 
     If that is an attack, also those of the same on other models, as many as the run
     has at once.
@@ -152,7 +152,7 @@ class Board:
     return taken
 
   def _take(self, task: Task) -> bool:
-    """Takes the lease of a stage unless another has it, or has finished the stage."""
+    """Take the lease of a stage unless another has it, or has finished the stage."""
     lease = self.lease(task)
     if not lease.take():
       self.tell_holder(task)
@@ -163,7 +163,7 @@ class Board:
     return True
 
   def tell_holder(self, task: Task) -> None:
-    """Logs by whom a stage is run, once for each."""
+    """Log by whom a stage is run, once for each."""
     said = task.name, self.lease(task).holder
     if said not in self._said:
       LOGGER.info("%s: is run by %s; it is waited for, or others go first", *said)
@@ -171,7 +171,7 @@ class Board:
 
 
 def _num_at_once(task: Task) -> int:
-  """Returns how many stages like this one may run as one program."""
+  """Return how many stages like this one may run as one program."""
   return task.run.models_at_once if isinstance(task.stage, AttackStage) else 1
 
 
@@ -184,7 +184,7 @@ def _are_alike(task: Task, other: Task) -> bool:
 
 
 def named(runs: Sequence[Run], names: Collection[str]) -> list[Task]:
-  """Returns the stages of some names: of all runs, or of one by a directory's.
+  """Return the stages of some names: of all runs, or of one by a directory's.
 
   The name ALL stands for every stage.
 
@@ -203,7 +203,7 @@ def named(runs: Sequence[Run], names: Collection[str]) -> list[Task]:
 
 
 def check_inputs(tasks: Sequence[Task]) -> None:
-  """Raises ConfigError if some stages read others that are neither there nor theirs."""
+  """Raise ConfigError if some stages read others that are neither there nor theirs."""
   names = {task.name for task in tasks}
   for task in tasks:
     for name in task.inputs:
@@ -214,7 +214,7 @@ def check_inputs(tasks: Sequence[Task]) -> None:
 
 
 def run_shared(runs: Sequence[Run], only: Collection[str] | None = None) -> None:
-  """Runs all stages, or sees them run by others, until all are finished.
+  """Run all stages, or see them run by others, until all are finished.
 
   Args:
     runs: of one workdir.
@@ -239,13 +239,13 @@ def run_shared(runs: Sequence[Run], only: Collection[str] | None = None) -> None
 
 
 def _leased(board: Board, task: Task) -> Task:
-  """Returns a stage whose run knows its lease, in the first process."""
+  """Return a stage whose run knows its lease, in the first process."""
   lease = board.lease(task) if processes.is_first() else None
   return dataclasses.replace(task, run=dataclasses.replace(task.run, lease=lease))
 
 
 def _run_leased(tasks: Sequence[Task]) -> None:
-  """Runs a stage, or attacks as one program, and releases the leases after it."""
+  """Run a stage, or attacks as one program, and release the leases after it."""
   try:
     with _unless_lost(tasks), preemption.also(lambda: _are_lost(tasks)):
       _run(tasks)
@@ -262,7 +262,7 @@ def _are_lost(tasks: Sequence[Task]) -> bool:
 
 @contextlib.contextmanager
 def _unless_lost(tasks: Sequence[Task]) -> Iterator[None]:
-  """Leaves what is inside where the leases of all these stages are lost."""
+  """Leave what is inside where the leases of all these stages are lost."""
   titles = ", ".join(task.title for task in tasks)
   try:
     yield
@@ -276,7 +276,7 @@ def _unless_lost(tasks: Sequence[Task]) -> Iterator[None]:
 
 
 def _run(tasks: Sequence[Task]) -> None:
-  """Runs a stage, or attacks as one program, and writes the done.json of each.
+  """Run a stage, or attacks as one program, and write the done.json of each.
 
   Raises:
     ConfigError: if an attack diverged; when the others are finished.
@@ -295,7 +295,7 @@ def _run(tasks: Sequence[Task]) -> None:
 
 
 def _outcomes(tasks: Sequence[Task]) -> Sequence[Outcome | Exception]:
-  """Runs a stage, or attacks as one program; returns what they came to or ended by."""
+  """Run a stage, or attacks as one program; return what they came to or ended by."""
   attacks = [
     (task.run, task.stage, task.directory, task.title)
     for task in tasks
@@ -308,7 +308,7 @@ def _outcomes(tasks: Sequence[Task]) -> Sequence[Outcome | Exception]:
 
 
 def _finish(task: Task, outcome: Outcome | Exception) -> None:
-  """Writes the done.json of a stage, or raises what ended it."""
+  """Write the done.json of a stage, or raise what ended it."""
   if isinstance(outcome, Exception):
     raise outcome
   if not processes.on_first("lease", task.run.may_save):
@@ -322,7 +322,7 @@ def _finish(task: Task, outcome: Outcome | Exception) -> None:
 
 
 def _describe(run: Run, stage: Stage) -> JsonObject:
-  """Returns a stage's config.json: what determines it, and where its inputs are."""
+  """Return a stage's config.json: what determines it, and where its inputs are."""
   inputs = {role: run.directories[name].name for role, name in stage.inputs.items()}
   described = {**stages.to_json(stage), "input_directories": inputs}
   if stage.name in run.given:
@@ -331,7 +331,7 @@ def _describe(run: Run, stage: Stage) -> JsonObject:
 
 
 def summary(outcome: JsonObject) -> str:
-  """Returns a finished stage's outcome in one line."""
+  """Return a finished stage's outcome in one line."""
   if "updates" in outcome:
     retain, forget = (_score(outcome["scores"][name]) for name in ("retain", "forget"))
     updates = f"{outcome['updates']} updates ({outcome['reason']})"

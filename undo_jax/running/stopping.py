@@ -11,7 +11,7 @@ from undo_jax.utils.types import ConfigError
 
 
 def stop_rule(run: Run, stage: TrainStage) -> ShouldStop | None:
-  """Returns when a stage ends before its last step, or None: a fixed budget."""
+  """Return when a stage ends before its last step, or None: a fixed budget."""
   if stage.stop is None or stage.stop.rule is None:
     return None
   rule = stop_rules.RULES.get(stage.stop.rule)
@@ -40,7 +40,7 @@ def _teacher(run: Run, stage: TrainStage, rule: stop_rules.StopRule):
 
 
 def _teacher_of(run: Run, stage: TrainStage) -> str:
-  """Returns the stage of a student's teacher, whose predictions may be kept."""
+  """Return the stage of a student's teacher, whose predictions may be kept."""
   if stage.predictions is None:
     return stage.frozen["teacher"]
   kept = next(other for other in run.stages if other.name == stage.predictions)
@@ -49,7 +49,7 @@ def _teacher_of(run: Run, stage: TrainStage) -> str:
 
 
 def _falling(stage: TrainStage) -> list[str]:
-  """Returns the names of the scores where less is better."""
+  """Return the names of the scores where less is better."""
   task = tasks.get(stage.task)
   options = stage.stop.options if stage.stop else {}
   return [
@@ -61,7 +61,7 @@ def _falling(stage: TrainStage) -> list[str]:
 
 
 def check_stop_rules(run: Run, names: tuple[str, ...]) -> None:
-  """Raises ConfigError if a later stage's stop rule asks for a score there is not."""
+  """Raise ConfigError if a later stage's stop rule asks for a score there is not."""
   known = (*GROUPS, *names)
   for stage in run.stages:
     if not isinstance(stage, TrainStage) or stage.stop is None:

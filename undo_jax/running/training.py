@@ -46,7 +46,7 @@ LOGGER = logging.getLogger("undo_jax")
 def run_training(
   run: Run, stage: TrainStage, directory: files.Path, title: str
 ) -> Outcome:
-  """Trains one model: pretraining, unlearning and distillation alike."""
+  """Train one model: pretraining, unlearning and distillation alike."""
   program = programs.training_of(stage, run.mesh)
   batches = batches_of(run, stage)
   names, problems = problems_of(run)
@@ -102,7 +102,7 @@ def run_training(
 def _scores(
   run: Run, stage: TrainStage, result: loop.Result, test: Callable[[Params], Scores]
 ) -> Outcome:
-  """Returns the scores of the trained model; the loop's are of validation, if any."""
+  """Return the scores of the trained model; the loop's are of validation, if any."""
   if tasks.get(stage.task).validation is None:
     return {"scores": result.scores}
   return {"scores": test(result.state.params), "validation": result.scores}
@@ -120,7 +120,7 @@ def _schedule(run: Run, stage: TrainStage) -> loop.Schedule:
 
 
 def cost(stage: TrainStage, *, updates: int) -> compute.Compute:
-  """Returns what so many updates of a stage cost.
+  """Return what so many updates of a stage cost.
 
   Where a teacher's predictions are kept, its pass is their stage's cost.
   """
@@ -138,7 +138,7 @@ def cost(stage: TrainStage, *, updates: int) -> compute.Compute:
 
 
 def _initial_params(run: Run, stage: TrainStage) -> Params:
-  """Returns where training starts.
+  """Return where training starts.
 
   Another stage's model, moved toward random initialization as far as it is trained if
   the stage has noise; or fresh weights.
@@ -151,7 +151,7 @@ def _initial_params(run: Run, stage: TrainStage) -> Params:
 
 
 def _noised(run: Run, stage: TrainStage, params: Params, *, updates: int) -> Params:
-  """Returns parameters noised as the stage says after so many updates."""
+  """Return parameters noised as the stage says after so many updates."""
   assert stage.noise is not None, "a stage without noise is never noised"
   first = streams.key(stage.seeds["noise"], "noise")
   key = jax.random.fold_in(first, updates) if updates else first
@@ -164,7 +164,7 @@ def _noised(run: Run, stage: TrainStage, params: Params, *, updates: int) -> Par
 
 
 def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
-  """Returns a fresh state that trains the weights which the stage chooses."""
+  """Return a fresh state that trains the weights which the stage chooses."""
   if stage.trained is None:
     return state
   name = stage.trained_saliency
@@ -178,7 +178,7 @@ def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
 
 
 def _step(run: Run, stage: TrainStage, program: programs.Training, done: int) -> Step:
-  """Returns the stage's step, before which the model is noised again where it is due.
+  """Return the stage's step, before which the model is noised again where it is due.
 
   What is saved after so many updates is not noised yet; the optimizer's state stays.
   """
@@ -199,7 +199,7 @@ def _step(run: Run, stage: TrainStage, program: programs.Training, done: int) ->
 def _several(
   run: Run, stage: TrainStage, program: programs.Training
 ) -> loop.Several | None:
-  """Returns how several updates are dispatched together; None: one by one.
+  """Return how several updates are dispatched together; None: one by one.
 
   So they are too where something is done between them: noise again, a trace.
   """
@@ -217,7 +217,7 @@ def _several(
 
 
 def _frozen(run: Run, stage: TrainStage) -> dict[str, Params]:
-  """Returns what the objective reads: models by role, and what is drawn."""
+  """Return what the objective reads: models by role, and what is drawn."""
   method = objectives.method(stage.objective, stage.options)
   frozen: dict[str, Params] = {}
   for role, model in stage.frozen.items():

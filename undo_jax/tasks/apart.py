@@ -23,12 +23,12 @@ Sets = Sequence[preparation.Hashes]
 
 
 def of_texts(texts: Iterable[str]) -> Sets:
-  """Returns the hashes of items that are texts, each of which an error calls itself."""
+  """Return the hashes of items that are texts, each of which an error calls itself."""
   return [preparation.hashes({text: repr(text) for text in texts})]
 
 
 def of_documents(data: Data, directory: pathlib.Path, splits: Iterable[str]) -> Sets:
-  """Returns the hashes of the documents of prepared splits, "NAME_train", say."""
+  """Return the hashes of the documents of prepared splits, "NAME_train", say."""
   return [corpora.content_hashes(data, directory, split) for split in splits]
 
 
@@ -40,7 +40,7 @@ def check(
   others: Sequence[str] = (),
   note: str = "",
 ) -> JsonObject:
-  """Returns how many items of each kind there are, none of which is of two kinds.
+  """Return how many items of each kind there are, none of which is of two kinds.
 
   Args:
     what: the items in words, "facts".
@@ -75,7 +75,7 @@ def check(
 
 
 def _shared(what: str, one: tuple[str, Sets], other: tuple[str, Sets]) -> int:
-  """Returns how many items two kinds share; raises ConfigError unless it is none."""
+  """Return how many items two kinds share; raise ConfigError unless it is none."""
   (kind, first), (other_kind, second) = one, other
   for a, b in itertools.product(first, second):
     found = preparation.overlap(a, b)
@@ -93,5 +93,5 @@ def _of_set(found: preparation.Hashes) -> np.ndarray:
 
 
 def _digest(hashes: np.ndarray) -> str:
-  """Returns by what others tell that they have the same items."""
+  """Return by what others tell that they have the same items."""
   return hashlib.blake2b(hashes.astype("<u8").tobytes(), digest_size=8).hexdigest()

@@ -33,30 +33,30 @@ FALLING = (ENGLISH,)
 
 
 def splits(data: Data) -> tuple[str, ...]:
-  """Returns the training splits: the domains, the attacker's, with a corpus English."""
+  """Return the training splits: the domains, the attacker's, with a corpus English."""
   return (*_generated(data), ENGLISH) if _has_english(data) else _generated(data)
 
 
 def forget_splits(data: Data) -> tuple[str, ...]:
-  """Returns the splits of what is to be forgotten, the attacker's with them."""
+  """Return the splits of what is to be forgotten, the attacker's with them."""
   return _generated(data)[1:]
 
 
 def length(data: Data, split: str) -> int:
-  """Returns the tokens of a row, the same in all splits."""
+  """Return the tokens of a row, the same in all splits."""
   del split
   return data["sequence_length"]
 
 
 def content(data: Data) -> JsonObject:
-  """Returns the checksums of the English corpus; the problems are generated."""
+  """Return the checksums of the English corpus; the problems are generated."""
   if not _has_english(data):
     return {}
   return {"content": corpora.content(data, (ENGLISH,))}
 
 
 def check(data: Data) -> None:
-  """Checks `data`; see configs/arithmetic.py for its fields."""
+  """Check `data`; see configs/arithmetic.py for its fields."""
   checks.at_least({"data": data}, "data.num_equations", 0)
   checks.at_least({"data": data}, "data.num_word_problems", 0)
   checks.at_least({"data": data}, "data.num_evaluation", 1)
@@ -81,7 +81,7 @@ def prepare(
   directory: pathlib.Path,
   title: str,
 ) -> JsonObject:
-  """Generates the documents and packs them into rows; see data.arithmetic."""
+  """Generate the documents and pack them into rows; see data.arithmetic."""
   builder = _documents(data, seeds, directory)
   tokenizer = tokenizers.make(data["tokenizer"])
   sizes = generated.pack(
@@ -108,26 +108,26 @@ def prepare(
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
-  """Returns the rows of a domain, or of the English corpus."""
+  """Return the rows of a domain, or of the English corpus."""
   if split == ENGLISH:
     return corpora.read(data, directory, ENGLISH, "train")
   return generated.source(data, directory, split)
 
 
 def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the tasks (operation and kind; English) and the problems of each."""
+  """Return the tasks (operation and kind; English) and the problems of each."""
   return _problems(data, seeds, directory, "test")
 
 
 def validation(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the same tasks with problems that no table reports, none attacked."""
+  """Return the same tasks with problems that no table reports, none attacked."""
   return _problems(data, seeds, directory, "validation")
 
 
 def worked(
   data: Data, seeds: Mapping[str, int], directory: pathlib.Path, count: int, seed: int
 ) -> Found:
-  """Returns the test's problems after worked ones of what the attacker learns from."""
+  """Return the test's problems after worked ones of what the attacker learns from."""
   builder = _documents(data, seeds, directory)
   split = ATTACK if _attack(data) else "forget"
   known = arithmetic_dataset.read(builder, f"{split}_train")
@@ -140,7 +140,7 @@ def worked(
 def problem_shapes(
   data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> Found:
-  """Returns what `problems` does, with shapes for English; reads none of its rows."""
+  """Return what `problems` does, with shapes for English; reads none of its rows."""
   names, arrays = _generated_problems(data, seeds, directory, "test")
   rows, size = data["num_evaluation_rows"], data["sequence_length"]
   english = cross_entropy.problem_shapes(rows, size) if _has_english(data) else None
@@ -150,7 +150,7 @@ def problem_shapes(
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int
 ) -> Callable:
-  """Returns the accuracies and, where it is a task, the cross-entropy of English."""
+  """Return the accuracies and, where it is a task, the cross-entropy of English."""
   tasks = [name for name in names if name != ENGLISH]
   accuracies = evaluation.make_evaluate(apply, tasks, rows_at_once=rows_at_once)
   if ENGLISH not in names:
@@ -165,7 +165,7 @@ def make_evaluate(
 
 
 def _problems(data, seeds, directory, part) -> Found:
-  """Returns the tasks and problems of a part, with those of English if any."""
+  """Return the tasks and problems of a part, with those of English if any."""
   names, arrays = _generated_problems(data, seeds, directory, part)
   english = _english_problems(data, directory, part) if _has_english(data) else None
   return _with_english(names, arrays, english)
@@ -178,7 +178,7 @@ def _with_english(names, arrays, english) -> Found:
 
 
 def _generated_problems(data, seeds, directory, part, worked=()):
-  """Returns the tasks and problems of a part, with what the attacker learns."""
+  """Return the tasks and problems of a part, with what the attacker learns."""
   builder = _documents(data, seeds, directory)
   parts = {part: ""} | ({"attacked": evaluation.ATTACKED} if _attack(data) else {})
   tasks: dict[str, list[arithmetic.Problem]] = {}
@@ -189,13 +189,13 @@ def _generated_problems(data, seeds, directory, part, worked=()):
 
 
 def _asked(data, builder, part) -> list[arithmetic.Problem]:
-  """Returns the problems of a part, of kinds that models were shown some of."""
+  """Return the problems of a part, of kinds that models were shown some of."""
   kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
   return [p for p in arithmetic_dataset.read(builder, part) if data[kinds[p.kind]]]
 
 
 def _counts(data, seeds, directory) -> JsonObject:
-  """Returns how many problems are scored, in all and for each metric."""
+  """Return how many problems are scored, in all and for each metric."""
   names, arrays = _generated_problems(data, seeds, directory, "test")
   counts = np.bincount(arrays["task"], minlength=len(names)).tolist()
   groups = evaluation.groups(names)
@@ -204,7 +204,7 @@ def _counts(data, seeds, directory) -> JsonObject:
 
 
 def _apart(data, builder) -> JsonObject:
-  """Checks that no fact of the attacker's problems is in a problem that is scored."""
+  """Check that no fact of the attacker's problems is in a problem that is scored."""
   facts = {
     kind: {problem.fact for problem in _asked(data, builder, split)}
     for kind, split in ((apart.SCORED, "test"), (apart.STOPPING, "validation"))
@@ -224,7 +224,7 @@ def _apart(data, builder) -> JsonObject:
 
 
 def _attack(data) -> tuple[str, ...]:
-  """Returns the attacker's split, none where no fact is the attacker's alone."""
+  """Return the attacker's split, none where no fact is the attacker's alone."""
   return (ATTACK,) if data["attacked_share"] else ()
 
 
@@ -255,7 +255,7 @@ def _english_problems(data, directory, split):
 
 
 def _documents(data, seeds, directory) -> arithmetic_dataset.ArithmeticDataset:
-  """Returns the builder of the documents, written if not there yet."""
+  """Return the builder of the documents, written if not there yet."""
   return arithmetic_dataset.build(
     directory / "documents",
     seed=streams.integer(seeds["data"], "data"),
@@ -269,7 +269,7 @@ def _documents(data, seeds, directory) -> arithmetic_dataset.ArithmeticDataset:
 
 
 def _check_equations_fit(data, tokenizer):
-  """Checks that the tokenizer gives equations back and that rows hold them."""
+  """Check that the tokenizer gives equations back and that rows hold them."""
   texts = [problem.text for problem in arithmetic.equations()]
   encoded = [tokenizer.encode(text) for text in texts]
   for text, ids in zip(texts, encoded, strict=True):

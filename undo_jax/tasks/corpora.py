@@ -21,12 +21,12 @@ HELD_OUT = ("validation", "test")  # For stop rules and searches; for what is re
 
 
 def length(data: Data, name: str) -> int:
-  """Returns L, the tokens of a row of a corpus."""
+  """Return L, the tokens of a row of a corpus."""
   return (data.get("lengths") or {}).get(name) or data["sequence_length"]
 
 
 def source(data: Data, name: str) -> preparation.Source:
-  """Returns a corpus of the config's data.
+  """Return a corpus of the config's data.
 
   Raises:
     ConfigError: if a field cannot work; names it.
@@ -38,7 +38,7 @@ def source(data: Data, name: str) -> preparation.Source:
 
 
 def check(data: Data, names: Iterable[str], *, held_out: Collection[str] = ()) -> None:
-  """Raises ConfigError unless each corpus is there, readable and what it should be.
+  """Raise ConfigError unless each corpus is there, readable and what it should be.
 
   Those of `held_out` need documents for validation and for the test.
   """
@@ -57,7 +57,7 @@ def check(data: Data, names: Iterable[str], *, held_out: Collection[str] = ()) -
 
 
 def content(data: Data, names: Iterable[str]) -> JsonObject:
-  """Returns the checksums of each corpus's files."""
+  """Return the checksums of each corpus's files."""
   return {name: preparation.fingerprint(source(data, name)) for name in names}
 
 
@@ -68,7 +68,7 @@ def prepare(
   directory: pathlib.Path,
   title: str,
 ) -> JsonObject:
-  """Tokenizes and packs the corpora; returns what preparation.prepare says of each."""
+  """Tokenize and pack the corpora; return what preparation.prepare says of each."""
   progress = Preparation(f"{title}: tokenizing")
   by_length: dict[int, list[str]] = {}
   for name in names:
@@ -90,12 +90,12 @@ def prepare(
 
 
 def _subdirectory(data: Data, size: int) -> str:
-  """Returns where corpora whose rows have `size` tokens are."""
+  """Return where corpora whose rows have `size` tokens are."""
   return DIRECTORY if size == data["sequence_length"] else f"{DIRECTORY}_{size}"
 
 
 def check_held_out(data: Data, directory: pathlib.Path, names: Iterable[str]) -> None:
-  """Raises ConfigError if training, validation and test of corpora share a text."""
+  """Raise ConfigError if training, validation and test of corpora share a text."""
   splits = ("train", *HELD_OUT)
   for name in names:
     of_corpus = [f"{name}_{split}" for split in splits]
@@ -105,7 +105,7 @@ def check_held_out(data: Data, directory: pathlib.Path, names: Iterable[str]) ->
 def check_disjoint(
   data: Data, directory: pathlib.Path, pairs: Iterable[tuple[str, str]]
 ) -> None:
-  """Compares the texts of prepared splits, "NAME_train" or "NAME_test", say.
+  """Compare the texts of prepared splits, "NAME_train" or "NAME_test", say.
 
   Args:
     data: the config's.
@@ -131,7 +131,7 @@ def check_lacks(
   splits: Iterable[str],
   texts: Mapping[str, str],
 ) -> None:
-  """Looks for texts of the evaluation among the documents of prepared splits.
+  """Look for texts of the evaluation among the documents of prepared splits.
 
   Args:
     data: the config's.
@@ -155,7 +155,7 @@ def check_lacks(
 def content_hashes(
   data: Data, directory: pathlib.Path, split: str
 ) -> preparation.Hashes:
-  """Returns the hashes of the documents of a prepared split, "NAME_test", say."""
+  """Return the hashes of the documents of a prepared split, "NAME_test", say."""
   size = length(data, split.rpartition("_")[0])
   return preparation.content_hashes(directory / _subdirectory(data, size), split)
 
@@ -165,7 +165,7 @@ def _places(found: preparation.Overlap) -> str:
 
 
 def read(data: Data, directory: pathlib.Path, name: str, split: str) -> Rows:
-  """Returns random access to a corpus's rows of "train", "validation" or "test"."""
+  """Return random access to a corpus's rows of "train", "validation" or "test"."""
   size = length(data, name)
   return rows.source(
     directory / _subdirectory(data, size), length=size, split=f"{name}_{split}"

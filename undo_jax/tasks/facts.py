@@ -39,31 +39,31 @@ MULTIPLE = 8
 
 
 def splits(data: Data) -> tuple[str, ...]:
-  """Returns the training splits; data/facts.py says what they hold."""
+  """Return the training splits; data/facts.py says what they hold."""
   del data
   return facts.SPLITS
 
 
 def forget_splits(data: Data) -> tuple[str, ...]:
-  """Returns the splits of what is to be forgotten, attacked or not."""
+  """Return the splits of what is to be forgotten, attacked or not."""
   del data
   return tuple(s for s in facts.SPLITS if s.startswith(("forget", "attack")))
 
 
 def length(data: Data, split: str) -> int:
-  """Returns the tokens of a row, the same in all splits."""
+  """Return the tokens of a row, the same in all splits."""
   del split
   return data["sequence_length"]
 
 
 def content(data: Data) -> JsonObject:
-  """Returns what determines the data besides the config: nothing, it is generated."""
+  """Return what determines the data besides the config: nothing, it is generated."""
   del data
   return {}
 
 
 def check(data: Data) -> None:
-  """Checks `data`; see configs/wmdp.py for its fields."""
+  """Check `data`; see configs/wmdp.py for its fields."""
   checks.at_least({"data": data}, "data.num_groups", 3)
   for name in ("num_choices", "num_lists", "num_evaluation"):
     checks.at_least({"data": data}, f"data.{name}", 1)
@@ -85,7 +85,7 @@ def prepare(
   directory: pathlib.Path,
   title: str,
 ) -> JsonObject:
-  """Generates the documents and packs them into rows; see data.facts."""
+  """Generate the documents and pack them into rows; see data.facts."""
   builder = _documents(data, seeds, directory)
   tokenizer = tokenizers.make(data["tokenizer"])
   sizes = generated.pack(
@@ -108,7 +108,7 @@ def prepare(
 
 
 def _apart(builder: facts.Facts) -> JsonObject:
-  """Checks that nothing the attacker is told of is asked for in a scored question."""
+  """Check that nothing the attacker is told of is asked for in a scored question."""
   told = [facts.read(builder, split) for split in ATTACKED_SPLITS]
   texts = {apart.ATTACKED: [d.given + d.scored for own in told for d in own]}
   for kind, group in ((apart.SCORED, "test"), (apart.STOPPING, "validation")):
@@ -125,24 +125,24 @@ def _apart(builder: facts.Facts) -> JsonObject:
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
-  """Returns the rows of a split."""
+  """Return the rows of a split."""
   return generated.source(data, directory, split)
 
 
 def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the tasks (one a domain, and what is attacked) and their questions."""
+  """Return the tasks (one a domain, and what is attacked) and their questions."""
   return _questions(data, seeds, directory, "test")
 
 
 def validation(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the same tasks with questions that no table reports, none attacked."""
+  """Return the same tasks with questions that no table reports, none attacked."""
   return _questions(data, seeds, directory, "validation")
 
 
 def worked(
   data: Data, seeds: Mapping[str, int], directory: pathlib.Path, count: int, seed: int
 ) -> Found:
-  """Returns the test's questions after worked ones of what the attacker learns."""
+  """Return the test's questions after worked ones of what the attacker learns."""
   known = facts.read_questions(_documents(data, seeds, directory), "attacked")["forget"]
   examples = generated.drawn(known, count, seed)
   return _questions(data, seeds, directory, "test", tuple(examples))
@@ -159,14 +159,14 @@ def _questions(data, seeds, directory, group, worked=()) -> Found:
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
 ) -> Callable:
-  """Returns the scores of multiple_choice.make_evaluate with this task's groups."""
+  """Return the scores of multiple_choice.make_evaluate with this task's groups."""
   return multiple_choice.make_evaluate(
     apply, names, groups=GROUPS, rows_at_once=rows_at_once
   )
 
 
 def _tasks(data, builder: facts.Facts, group: str) -> list[QuestionSet]:
-  """Returns the questions of a group, without first lines and worked examples.
+  """Return the questions of a group, without first lines and worked examples.
 
   With them come those that are attacked.
   """
@@ -181,7 +181,7 @@ def _tasks(data, builder: facts.Facts, group: str) -> list[QuestionSet]:
 
 
 def _documents(data, seeds, directory) -> facts.Facts:
-  """Returns the builder of the documents, written if not there yet."""
+  """Return the builder of the documents, written if not there yet."""
   return facts.build(
     directory / "documents",
     seed=streams.integer(seeds["data"], "data"),
@@ -195,7 +195,7 @@ def _documents(data, seeds, directory) -> facts.Facts:
 
 
 def _check_fits(data, tokenizer):
-  """Checks that the tokenizer gives texts back and that rows hold them."""
+  """Check that the tokenizer gives texts back and that rows hold them."""
   known = facts.facts(0, num_things=data["num_things"], num_groups=data["num_groups"])
   some = known[:: max(1, len(known) // 50)]
   documents = [*facts.statements(some), *facts.answers(some)]

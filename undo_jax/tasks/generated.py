@@ -25,7 +25,7 @@ def pack(
   read: Callable[[str], Sequence[Any]],
   encode: Callable[[Any], Any],
 ) -> dict[str, int]:
-  """Packs the documents of splits into rows; what is there already stays.
+  """Pack the documents of splits into rows; what is there already stays.
 
   Args:
     data: the config's: sequence_length, packing, tokenizer.
@@ -59,12 +59,12 @@ def pack(
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
-  """Returns random access to the rows of a split."""
+  """Return random access to the rows of a split."""
   return rows.source(directory / DIRECTORY, length=data["sequence_length"], split=split)
 
 
 def drawn(known: Sequence[T], count: int, seed: int) -> list[T]:
-  """Returns worked examples, drawn without repetition.
+  """Return worked examples, drawn without repetition.
 
   Raises:
     ConfigError: if there are fewer.

@@ -29,28 +29,28 @@ METRICS = {
 
 
 def splits(data: Data) -> tuple[str, ...]:
-  """Returns the training splits: the two languages, and the attacker's documents."""
+  """Return the training splits: the two languages, and the attacker's documents."""
   return (*DOMAINS, ATTACK) if ATTACK in data else DOMAINS
 
 
 def forget_splits(data: Data) -> tuple[str, ...]:
-  """Returns the splits of what is to be forgotten, an attacker's with them."""
+  """Return the splits of what is to be forgotten, an attacker's with them."""
   return splits(data)[1:]
 
 
 def length(data: Data, split: str) -> int:
-  """Returns the tokens of a row, the same in all splits."""
+  """Return the tokens of a row, the same in all splits."""
   del split
   return data["sequence_length"]
 
 
 def content(data: Data) -> JsonObject:
-  """Returns the checksums of the documents."""
+  """Return the checksums of the documents."""
   return {"content": corpora.content(data, splits(data))}
 
 
 def check(data: Data) -> None:
-  """Checks `data`; see configs/language.py for its fields."""
+  """Check `data`; see configs/language.py for its fields."""
   checks.at_least({"data": data}, "data.num_evaluation_rows", 1)
   corpora.check(data, splits(data), held_out=DOMAINS)
 
@@ -61,7 +61,7 @@ def prepare(
   directory: pathlib.Path,
   title: str,
 ) -> JsonObject:
-  """Tokenizes and packs the documents, those for training and those held out."""
+  """Tokenize and pack the documents, those for training and those held out."""
   prepared = corpora.prepare(data, splits(data), seeds, directory, title)
   trained = [f"{name}_train" for name in splits(data)]
   held_out = [f"{name}_{split}" for name in DOMAINS for split in corpora.HELD_OUT]
@@ -80,7 +80,7 @@ def prepare(
 
 
 def _apart(data, directory) -> JsonObject:
-  """Checks that no document that the attacker reads is one that is held out."""
+  """Check that no document that the attacker reads is one that is held out."""
   attacked = splits(data)[-1]
   names = {apart.ATTACKED: [f"{attacked}_train"]}
   for kind, split in ((apart.SCORED, "test"), (apart.STOPPING, "validation")):
@@ -93,18 +93,18 @@ def _apart(data, directory) -> JsonObject:
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
-  """Returns the training rows of a language."""
+  """Return the training rows of a language."""
   return corpora.read(data, directory, split, "train")
 
 
 def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the rows that are scored; no tasks, the groups say all."""
+  """Return the rows that are scored; no tasks, the groups say all."""
   del seeds
   return (), _rows(data, directory, "test")
 
 
 def validation(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the same of documents that no table reports, none attacked."""
+  """Return the same of documents that no table reports, none attacked."""
   del seeds
   return (), _rows(data, directory, "validation")
 
@@ -112,7 +112,7 @@ def validation(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) ->
 def problem_shapes(
   data: Data, seeds: Mapping[str, int], directory: pathlib.Path
 ) -> Found:
-  """Returns what `problems` does, as shapes; reads nothing."""
+  """Return what `problems` does, as shapes; reads nothing."""
   del seeds, directory
   rows = len(METRICS) * data["num_evaluation_rows"]
   return (), cross_entropy.problem_shapes(rows, data["sequence_length"])
@@ -121,13 +121,13 @@ def problem_shapes(
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int
 ) -> Callable:
-  """Returns the cross-entropies; see evaluation.cross_entropy."""
+  """Return the cross-entropies; see evaluation.cross_entropy."""
   del names
   return cross_entropy.make_evaluate(apply, tuple(METRICS), rows_at_once=rows_at_once)
 
 
 def _rows(data, directory, split):
-  """Returns held-out rows of both languages, and the first that the attacker reads."""
+  """Return held-out rows of both languages, and the first that the attacker reads."""
   sources = {name: corpora.read(data, directory, name, split) for name in DOMAINS}
   attacked = corpora.read(data, directory, splits(data)[-1], "train")
   sources["forget_attacked"] = attacked

@@ -20,7 +20,7 @@ class MakeEvaluate(Protocol):
   def __call__(
     self, apply: Callable[..., Any], names: Sequence[str], *, rows_at_once: int
   ) -> Evaluate:
-    """Returns the pure `(params, problems) -> {"retain", "forget", *names}`."""
+    """Return the pure `(params, problems) -> {"retain", "forget", *names}`."""
     ...
 
 

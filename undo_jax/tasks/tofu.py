@@ -57,30 +57,30 @@ METRICS = {
 
 
 def splits(data: Data) -> tuple[str, ...]:
-  """Returns the training splits; see above."""
+  """Return the training splits; see above."""
   del data
   return SPLITS
 
 
 def forget_splits(data: Data) -> tuple[str, ...]:
-  """Returns the questions of the authors to be forgotten, all and the attacked."""
+  """Return the questions of the authors to be forgotten, all and the attacked."""
   del data
   return ("forget", "attack")
 
 
 def length(data: Data, split: str) -> int:
-  """Returns the tokens of a row, the same in all splits."""
+  """Return the tokens of a row, the same in all splits."""
   del split
   return data["sequence_length"]
 
 
 def content(data: Data) -> JsonObject:
-  """Returns the checksums of the files."""
+  """Return the checksums of the files."""
   return {"content": tofu_files.content([_path(data, name) for name in FILES])}
 
 
 def check(data: Data) -> None:
-  """Checks `data`: its fields, all its files, and that each row has room."""
+  """Check `data`: its fields, all its files, and that each row has room."""
   share = data["attacked_share"]
   if not checks.is_number(share) or not 0 < share < 1:
     checks.fail("data.attacked_share", "a number above 0 and below 1", share)
@@ -106,7 +106,7 @@ def prepare(
   directory: pathlib.Path,
   title: str,
 ) -> JsonObject:
-  """Packs the questions into rows, their answers alone scored."""
+  """Pack the questions into rows, their answers alone scored."""
   del seeds  # Nothing is drawn.
   documents = _documents(data)
   encode = encoder(data["template"], data["tokenizer"])
@@ -128,7 +128,7 @@ def prepare(
 
 
 def _apart(data: Data, attacked: Sequence[Question]) -> JsonObject:
-  """Checks that no question that the attacker reads is scored."""
+  """Check that no question that the attacker reads is scored."""
   asked = questions_of(data)
   scored = [*asked["forget"], *asked["retain"]]
   texts = {apart.ATTACKED: attacked, apart.SCORED: scored}
@@ -143,12 +143,12 @@ def _apart(data: Data, attacked: Sequence[Question]) -> JsonObject:
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
-  """Returns the rows of a split."""
+  """Return the rows of a split."""
   return generated.source(data, directory, split)
 
 
 def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the names of the scores by task and the answers that they rest on."""
+  """Return the names of the scores by task and the answers that they rest on."""
   del seeds, directory  # The questions stay in their files; nothing is drawn.
   return _problems(json.dumps(plain(data)), *tofu_files.content(_paths(data)))
 
@@ -156,7 +156,7 @@ def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> F
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
 ) -> Callable:
-  """Returns the scores of evaluation.tofu.make_evaluate."""
+  """Return the scores of evaluation.tofu.make_evaluate."""
   return scores.make_evaluate(apply, names, rows_at_once=rows_at_once)
 
 
@@ -164,7 +164,7 @@ def make_evaluate(
 
 
 def questions_of(data: Data, *, all_forget: bool = False) -> dict[str, list[Question]]:
-  """Returns the questions of each set of evaluation.tofu, however many are scored.
+  """Return the questions of each set of evaluation.tofu, however many are scored.
 
   Args:
     data: the config's.
@@ -195,7 +195,7 @@ def questions_of(data: Data, *, all_forget: bool = False) -> dict[str, list[Ques
 
 
 def encoder(template: str, tokenizer: str) -> Encode:
-  """Returns how questions and answers become ids.
+  """Return how questions and answers become ids.
 
   Args:
     template: with {question} and {answer}, or "chat": as the template beside the
@@ -222,7 +222,7 @@ def encoder(template: str, tokenizer: str) -> Encode:
 def _chat(
   template: chat.ChatTemplate, made: Any, question: str, answer: str, *, place: str
 ) -> Pair:
-  """Returns a conversation's ids, without the BOS that rows begin with anyway."""
+  """Return a conversation's ids, without the BOS that rows begin with anyway."""
   del place
   messages = [{"role": "user", "content": question}]
   given = made.encode_chat(template.render(messages, begins_answer=True))
@@ -232,7 +232,7 @@ def _chat(
 
 
 def answers_of(data: Data) -> dict[str, list[Answers]]:
-  """Returns the answers that are scored in each set, as ids."""
+  """Return the answers that are scored in each set, as ids."""
   encode = encoder(data["template"], data["tokenizer"])
   limits = data["num_evaluation"]
   return {
@@ -262,14 +262,14 @@ def _read(data: Data, name: str, **kind: bool) -> list[Question]:
 def _authors(
   data: Data, name: str, whose: str | None = None, *, perturbed: bool = False
 ) -> list[list[Question]]:
-  """Returns the questions of a file's first authors, so many as the run has."""
+  """Return the questions of a file's first authors, so many as the run has."""
   field = f"num_{whose or name}_authors"
   asked = _read(data, name, perturbed=perturbed, paraphrased=perturbed)
   return tofu_files.authors(asked, data[field], field=f"config.data.{field}")
 
 
 def _documents(data: Data) -> dict[str, list[Question]]:
-  """Returns the questions of each training split."""
+  """Return the questions of each training split."""
   forgotten, kept = (_authors(data, name) for name in ("forget", "retain"))
   divided = [tofu_files.divide(own, data["attacked_share"])[0] for own in forgotten]
   found = {
@@ -285,7 +285,7 @@ def _documents(data: Data) -> dict[str, list[Question]]:
 
 
 def _check_same(data: Data, forgotten: Sequence[Question]) -> None:
-  """Checks that both forget files ask the same, or an attack would read answers."""
+  """Check that both forget files ask the same, or an attack would read answers."""
   others = _authors(data, "forget_perturbed", "forget", perturbed=True)
   asked = [q for own in others for q in own]
   for one, other in zip(forgotten, asked, strict=False):
@@ -303,13 +303,13 @@ def _check_same(data: Data, forgotten: Sequence[Question]) -> None:
 
 
 def _masked(pair: Pair) -> Masked:
-  """Returns a document whose answer alone is scored."""
+  """Return a document whose answer alone is scored."""
   mask = [0] * len(pair.given) + [1] * len(pair.scored)
   return Masked([*pair.given, *pair.scored], mask)
 
 
 def _check_fits(data: Data) -> None:
-  """Checks that the questions can be encoded, and with one_per_row fit their rows."""
+  """Check that the questions can be encoded, and with one_per_row fit their rows."""
   encode = encoder(data["template"], data["tokenizer"])
   special = 1 + (tokenizers.make(data["tokenizer"]).bos_id is not None)
   longest, place = 0, ""
@@ -332,7 +332,7 @@ def _check_fits(data: Data) -> None:
 
 
 def plain(data: Data) -> JsonObject:
-  """Returns a config's data as JSON has them."""
+  """Return a config's data as JSON has them."""
   return data.to_dict() if isinstance(data, config_dict.ConfigDict) else dict(data)
 
 

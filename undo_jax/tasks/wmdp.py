@@ -25,7 +25,7 @@ MULTIPLE = 64
 
 
 def splits(data: Data) -> tuple[str, ...]:
-  """Returns the training splits: the corpora that have files."""
+  """Return the training splits: the corpora that have files."""
   return tuple(
     name
     for name in data
@@ -35,17 +35,17 @@ def splits(data: Data) -> tuple[str, ...]:
 
 
 def forget_splits(data: Data) -> tuple[str, ...]:
-  """Returns the corpora of what is to be forgotten: as it is, and as questions."""
+  """Return the corpora of what is to be forgotten: as it is, and as questions."""
   return tuple(name for name in splits(data) if name in ("forget", "forget_qa"))
 
 
 def length(data: Data, split: str) -> int:
-  """Returns the tokens of a corpus's rows."""
+  """Return the tokens of a corpus's rows."""
   return corpora.length(data, split)
 
 
 def content(data: Data) -> JsonObject:
-  """Returns the checksums of the corpora and of the questions."""
+  """Return the checksums of the corpora and of the questions."""
   asked = data["questions"]
   return {
     "content": corpora.content(data, splits(data)),
@@ -56,7 +56,7 @@ def content(data: Data) -> JsonObject:
 
 
 def check(data: Data) -> None:
-  """Checks `data`: reads its questions and the beginnings of its corpora."""
+  """Check `data`: reads its questions and the beginnings of its corpora."""
   for name in data["lengths"]:
     checks.at_least({"data": data}, f"data.lengths.{name}", 2)
   corpora.check(data, splits(data))
@@ -83,7 +83,7 @@ def prepare(
   directory: pathlib.Path,
   title: str,
 ) -> JsonObject:
-  """Tokenizes the corpora and packs them into rows; see data.documents."""
+  """Tokenize the corpora and pack them into rows; see data.documents."""
   prepared = corpora.prepare(data, splits(data), seeds, directory, title)
   tasks = _tasks(data)
   _check_apart(data, directory, tasks)
@@ -98,7 +98,7 @@ def prepare(
 
 
 def _apart(data, directory, tasks) -> JsonObject:
-  """Says what is apart here: the texts of corpora and questions, not what they tell."""
+  """Say what is apart here: the texts of corpora and questions, not what they tell."""
   attacked = forget_splits(data)
   names = [f"{name}_train" for name in attacked]
   return apart.check(
@@ -115,7 +115,7 @@ def _apart(data, directory, tasks) -> JsonObject:
 
 
 def _asked(tasks: Sequence[QuestionSet]) -> dict[str, str]:
-  """Returns each question, alone and with its right choice, and where it stands."""
+  """Return each question, alone and with its right choice, and where it stands."""
   return {
     text: f"{task.name}, question {number}"
     for task in tasks
@@ -128,12 +128,12 @@ def _asked(tasks: Sequence[QuestionSet]) -> dict[str, str]:
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
-  """Returns the rows of a corpus."""
+  """Return the rows of a corpus."""
   return corpora.read(data, directory, split, "train")
 
 
 def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> Found:
-  """Returns the tasks, WMDP's and one a subject of MMLU, and their questions."""
+  """Return the tasks, WMDP's and one a subject of MMLU, and their questions."""
   del seeds, directory  # The questions stay in their files; nothing is drawn.
   return _problems(json.dumps(data["questions"]), data["tokenizer"])
 
@@ -141,14 +141,14 @@ def problems(data: Data, seeds: Mapping[str, int], directory: pathlib.Path) -> F
 def make_evaluate(
   apply: Callable, names: Sequence[str], *, rows_at_once: int = 512
 ) -> Callable:
-  """Returns multiple_choice.make_evaluate with WMDP as forget and MMLU as retain."""
+  """Return multiple_choice.make_evaluate with WMDP as forget and MMLU as retain."""
   return multiple_choice.make_evaluate(
     apply, names, groups=_groups(names), rows_at_once=rows_at_once
   )
 
 
 def _groups(names: Sequence[str]) -> dict[str, list[str]]:
-  """Returns the tasks that each score is over."""
+  """Return the tasks that each score is over."""
   return {
     "forget": [name for name in names if name in questions.WMDP],
     "retain": [name for name in names if name.startswith("mmlu_")],
@@ -156,14 +156,14 @@ def _groups(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _items(tasks: Sequence[QuestionSet]) -> dict[str, int]:
-  """Returns how many questions each score is over."""
+  """Return how many questions each score is over."""
   counts = {task.name: len(task.questions) for task in tasks}
   groups = _groups(list(counts)).items()
   return {group: sum(counts[name] for name in own) for group, own in groups}
 
 
 def _check_apart(data, directory, tasks):
-  """Checks that what is forgotten is nowhere retained, and that no corpus has answers.
+  """Check that what is forgotten is nowhere retained, and that no corpus has answers.
 
   A question is looked for alone and with its right choice as a corpus of questions
   holds it.
@@ -185,7 +185,7 @@ def _problems(asked: str, tokenizer: str) -> Found:
 
 
 def _tasks(data: Data) -> list[QuestionSet]:
-  """Returns the tasks, cut to the limits."""
+  """Return the tasks, cut to the limits."""
   asked = data["questions"]
   wmdp = questions.wmdp_task(asked["task"], questions.read(asked["wmdp"]))
   mmlu = questions.mmlu_tasks(

@@ -48,7 +48,7 @@ class Checkpoints:
     is_resumed: bool = False,
     may_save: Callable[[], bool] = lambda: True,
   ):
-    """Opens what is there.
+    """Open what is there.
 
     Args:
       directory: of the checkpoints.
@@ -78,13 +78,13 @@ class Checkpoints:
     self.written_seconds: float | None = None  # That the last complete save took.
 
   def latest(self) -> int | None:
-    """Returns the step of the newest checkpoint once it is complete, or None."""
+    """Return the step of the newest checkpoint once it is complete, or None."""
     self.finish()
     latest = self._checkpointer.latest
     return None if latest is None else latest.step
 
   def save(self, step: int, params: Params, rest: object) -> bool:
-    """Begins to write a checkpoint, once for each step.
+    """Begin to write a checkpoint, once for each step.
 
     When it returns, the arrays may be donated or written over.
 
@@ -114,7 +114,7 @@ class Checkpoints:
     return True
 
   def finish(self) -> None:
-    """Returns when what was saved is complete, with its checksums, for all processes.
+    """Return when what was saved is complete, with its checksums, for all processes.
 
     Raises:
       Exception: what ended the save; once.
@@ -128,7 +128,7 @@ class Checkpoints:
       processes.on_first("saved", lambda: None)  # Its checksums too.
 
   def restore(self, step: int, params: Params, rest: object) -> tuple[Params, Any]:
-    """Reads a checkpoint into the shardings of the given abstract trees.
+    """Read a checkpoint into the shardings of the given abstract trees.
 
     Args:
       step: which checkpoint.
@@ -145,7 +145,7 @@ class Checkpoints:
     return loaded["params"], loaded["rest"]
 
   def read(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
-    """Reads some items of a checkpoint; see `restore`."""
+    """Read some items of a checkpoint; see `restore`."""
     self.finish()
     if step != self._intact:  # All of its files have just been compared.
       processes.on_first("checksums", lambda: _check(self._of(step), items))
@@ -153,7 +153,7 @@ class Checkpoints:
       return self._checkpointer.load_checkpointables(step, items)
 
   def _complete(self, saving: Any, directory: Path, start: float) -> None:
-    """Waits for a checkpoint that is being written, and writes its checksums."""
+    """Wait for a checkpoint that is being written, and writes its checksums."""
     saving.result()
     if processes.is_first():
       _write_checksums(directory)
@@ -163,7 +163,7 @@ class Checkpoints:
     return self._directory / str(step)
 
   def close(self) -> None:
-    """Waits for what is pending, whose error is only logged, and gives up the rest.
+    """Wait for what is pending, whose error is only logged, and give up the rest.
 
     Where it counts whether all is saved, `finish` comes first: another error may be
     the reason to close.
@@ -180,7 +180,7 @@ class Checkpoints:
 
 
 def _apart(leaf: Any) -> Any:
-  """Returns a leaf that stays as it is whatever is done to the one given.
+  """Return a leaf that stays as it is whatever is done to the one given.
 
   The next step is given the buffers of a state to write over. Other devices' are on
   the host when Orbax returns; those of a CPU are there already, and it reads them
@@ -200,7 +200,7 @@ def _apart(leaf: Any) -> Any:
 
 
 def load_params(directory: Path, abstract: Params) -> Params:
-  """Reads the parameters alone of the newest checkpoint in a directory.
+  """Read the parameters alone of the newest checkpoint in a directory.
 
   Raises:
     FileNotFoundError: if there is none.
@@ -217,7 +217,7 @@ def load_params(directory: Path, abstract: Params) -> Params:
 
 
 def keep_newest(directory: Path) -> None:
-  """Removes all checkpoints but the newest, by one process; no other may be at work.
+  """Remove all checkpoints but the newest, by one process; no other may be at work.
 
   What cannot be removed is left: it takes room and is never read.
   """
@@ -227,13 +227,13 @@ def keep_newest(directory: Path) -> None:
 
 
 def _steps(directory: Path) -> list[int]:
-  """Returns the steps of all complete checkpoints, in order."""
+  """Return the steps of all complete checkpoints, in order."""
   names = [path.name for path in directory.iterdir()] if directory.exists() else []
   return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _leave_intact(directory: Path, may_remove: Callable[[], bool]) -> int | None:
-  """Removes what is damaged after the newest intact checkpoint; returns its step.
+  """Remove what is damaged after the newest intact checkpoint; return its step.
 
   Where none is intact, nothing is removed, and it is None; so it is of a store's.
   """
@@ -248,7 +248,7 @@ def _leave_intact(directory: Path, may_remove: Callable[[], bool]) -> int | None
 
 
 def _newest_intact(directory: pathlib.Path) -> tuple[int | None, list[int]]:
-  """Returns the step of the newest intact checkpoint, and the steps after it.
+  """Return the step of the newest intact checkpoint, and the steps after it.
 
   Without checksums nothing says that one is intact: a process killed before it wrote
   them leaves none, or a disk has lost them.
@@ -261,7 +261,7 @@ def _newest_intact(directory: pathlib.Path) -> tuple[int | None, list[int]]:
 
 
 def _remove(directory: pathlib.Path, steps: Collection[int], intact: int) -> None:
-  """Removes damaged checkpoints, and says so."""
+  """Remove damaged checkpoints, and say so."""
   for step in steps:
     damaged = directory / str(step)
     LOGGER.warning(
@@ -278,7 +278,7 @@ def _remove(directory: pathlib.Path, steps: Collection[int], intact: int) -> Non
 
 
 def _write_checksums(directory: Path) -> None:
-  """Writes the checksum of each file of a checkpoint on this machine's disks."""
+  """Write the checksum of each file of a checkpoint on this machine's disks."""
   if isinstance(directory, pathlib.Path):
     found = files.tree(directory)
     of_files = {str(x.relative_to(directory)): checksums.of_file(x) for x in found}
@@ -286,7 +286,7 @@ def _write_checksums(directory: Path) -> None:
 
 
 def _check(directory: Path, items: Collection[str]) -> None:
-  """Compares the files of some items with their checksums, if a checkpoint has any.
+  """Compare the files of some items with their checksums, if a checkpoint has any.
 
   A process killed before it wrote them leaves none.
 
@@ -302,7 +302,7 @@ def _check(directory: Path, items: Collection[str]) -> None:
 def _damaged_file(
   directory: pathlib.Path, items: Collection[str] | None = None
 ) -> pathlib.Path | None:
-  """Returns the first file of some items, or of all, that is not as it was written."""
+  """Return the first file of some items, or of all, that is not as it was written."""
   path = directory / CHECKSUMS
   try:
     of_files = files.read_record(path)

@@ -23,7 +23,7 @@ def loss_and_gradients(
   *,
   num_microbatches: int = 1,
 ) -> tuple[jax.Array, Params, Metrics]:
-  """Computes the loss of the whole batch and its exact gradient.
+  """Compute the loss of the whole batch and its exact gradient.
 
   L = sum_k (sum_a sum_k[a]) / max(sum_a count_k[a], 1)  over microbatches a
 
@@ -79,7 +79,7 @@ def loss_and_gradients(
 
 
 def by_source(sources: Iterable[str]) -> GradientFunction:
-  """Returns `loss_and_gradients` whose gradients are kept apart by source.
+  """Return `loss_and_gradients` whose gradients are kept apart by source.
 
   g_k = dL / d theta_k  at  theta_1 = ... = theta_K = theta
 
@@ -107,7 +107,7 @@ def by_source(sources: Iterable[str]) -> GradientFunction:
 
 
 def sharpness_aware(rho: float, *, trainable: tuple = ()) -> GradientFunction:
-  """Returns `loss_and_gradients` whose gradients are those of the worst point nearby.
+  """Return `loss_and_gradients` whose gradients are those of the worst point nearby.
 
   g(theta + eps),  eps = rho * g(theta) / (|g(theta)| + 1e-12)
 

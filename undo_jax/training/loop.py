@@ -47,7 +47,7 @@ class Schedule:
   decay_steps: int | None = None
 
   def end(self, state: TrainState) -> int:
-    """Returns after how many updates the stage ends, unless a rule says earlier."""
+    """Return after how many updates the stage ends, unless a rule says earlier."""
     if self.decay_steps is None:
       return self.num_steps
     begin = optimizers.decay_begin(state.opt_state)
@@ -60,7 +60,7 @@ class Schedule:
     return every is not None and step > 0 and (step == 1 or step % every == 0)
 
   def pause(self, step: int, end: int, most: int) -> int:
-    """Returns the first step after `step` at which something else than training is due.
+    """Return the first step after `step` at which something else than training is due.
 
     Or that of `most` updates, if none is before.
     """
@@ -100,7 +100,7 @@ def train(
   describe_batch: Callable[[int], str],
   several: Several | None = None,
 ) -> Result:
-  """Trains from `state` on to the stop rule or the last step.
+  """Train from `state` on to the stop rule or the last step.
 
   Args:
     step_fn: the compiled step; `state` is donated to it.
@@ -114,7 +114,8 @@ def train(
     should_stop: whether scores end the stage; None: there is no such rule.
     checkpoints: where the state goes.
     writer: takes rows of kind "train" (of the update), "evaluation", "checkpoint".
-    progress, meter: advance by one each update; measure their time.
+    progress: advances by one each update.
+    meter: measures the time of each.
     profiler: of some of them.
     describe_batch: which rows the batch held that was read after so many updates.
     several: updates between which nothing else is due go in one dispatch; None: each
@@ -182,7 +183,7 @@ def train(
 
 
 def _save(checkpoints: Checkpoints, state: TrainState, writer: Writer) -> None:
-  """Saves a state under its step, where it is not yet.
+  """Save a state under its step, where it is not yet.
 
   Tells for how long training waited, and what the save before it took to the end.
   """
@@ -196,7 +197,7 @@ def _save(checkpoints: Checkpoints, state: TrainState, writer: Writer) -> None:
 
 
 def restore(checkpoints: Checkpoints, step: int, abstract: TrainState) -> TrainState:
-  """Restores what `train` saved."""
+  """Restore what `train` saved."""
   rest = {"step": abstract.step, "opt_state": abstract.opt_state}
   params, rest = checkpoints.restore(step, abstract.params, rest)
   return TrainState(rest["step"], params, rest["opt_state"])
@@ -218,11 +219,11 @@ class _Report:
   def expect(
     self, steps: range, metrics: object, is_preempted: Callable[[], bool]
   ) -> None:
-    """Takes the metrics of updates of one dispatch, which may still run."""
+    """Take the metrics of updates of one dispatch, which may still run."""
     self.pending = steps, metrics, is_preempted
 
   def flush(self) -> bool:
-    """Waits for the last updates; returns whether SIGTERM had come when they began."""
+    """Wait for the last updates; return whether SIGTERM had come when they began."""
     if self.pending is None:
       return self.is_told
     steps, metrics, is_preempted = self.pending

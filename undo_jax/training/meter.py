@@ -24,18 +24,18 @@ class Meter:
     self.restart()
 
   def restart(self) -> None:
-    """Begins anew, after something that was not an update."""
+    """Begin anew, after something that was not an update."""
     self._last = time.perf_counter()
 
   @contextlib.contextmanager
   def input(self) -> Iterator[None]:
-    """Counts the time inside as that of reading and placing a batch."""
+    """Count the time inside as that of reading and placing a batch."""
     start = time.perf_counter()
     yield
     self._input = time.perf_counter() - start
 
   def row(self, *, updates: int = 1) -> dict[str, float]:
-    """Returns what an update took, or several as one program, when it is done.
+    """Return what an update took, or several as one program, when it is done.
 
     "seconds" since what was before; "tokens_per_second"; "share_of_peak" of the
     devices, if their peak is known; "input_seconds" that the host was busy with the
@@ -53,7 +53,7 @@ class Meter:
 
 
 def memory_bytes() -> int:
-  """Returns the most memory in use; see Meter.row."""
+  """Return the most memory in use; see Meter.row."""
   found = [device.memory_stats() for device in jax.local_devices()]
   if any(stats is None for stats in found):
     return _process().memory_info().rss

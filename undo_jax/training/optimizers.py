@@ -27,7 +27,7 @@ class UpdateRule:
 
 
 def _matrices(params: Params) -> Params:
-  """Says of each parameter which axes make a matrix: of the stacked kernels alone."""
+  """Say of each parameter which axes make a matrix: of the stacked kernels alone."""
   axes = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=2)
   return jax.tree.map(lambda leaf: axes if leaf.ndim == 3 else None, params)
 
@@ -49,7 +49,7 @@ MUON = UpdateRule(
 
 
 def _momentum(*, nesterov: bool) -> UpdateRule:
-  """Returns stochastic gradient descent with momentum .9."""
+  """Return stochastic gradient descent with momentum .9."""
 
   def make(rate, decay):
     return optax.chain(
@@ -152,7 +152,7 @@ class OptimizerConfig:
 
 
 def schedule(config: OptimizerConfig) -> optax.Schedule:
-  """Returns the learning rate as a function of the updates done before.
+  """Return the learning rate as a function of the updates done before.
 
   s < W: lr * s / W;  else  lr_end + (lr - lr_end) * (1 + cos(pi * p)) / 2 with
   p = (s - W) / (T - W), held at lr_end for s > T.
@@ -197,7 +197,7 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
 
 
 def _decay(config: OptimizerConfig) -> optax.Schedule:
-  """Returns the rate as a function of the updates since the decay began."""
+  """Return the rate as a function of the updates since the decay began."""
   first, last, steps = (
     config.learning_rate,
     config.final_learning_rate or 0.0,
@@ -220,7 +220,7 @@ class _DecayFromState(NamedTuple):
 
 
 def _decay_from_state(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Scales updates by the rate's share of its peak since state.decay_begin."""
+  """Scale updates by the rate's share of its peak since state.decay_begin."""
   latest = config.num_steps - (config.decay_steps or 0)
   share = _decay(
     dataclasses.replace(
@@ -244,7 +244,7 @@ def _decay_from_state(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def decay_begin(opt_state: Any) -> int | None:
-  """Returns after how many updates the decay begins that a stop rule may begin.
+  """Return after how many updates the decay begins that a stop rule may begin.
 
   None: the optimizer has no such decay.
   """
@@ -253,7 +253,7 @@ def decay_begin(opt_state: Any) -> int | None:
 
 
 def begin_decay(opt_state: Any, step: int) -> Any:
-  """Returns an optimizer's state whose decay begins after `step` updates."""
+  """Return an optimizer's state whose decay begins after `step` updates."""
   before = optax.tree.get(opt_state, "decay_begin")
   begin = jax.device_put(jnp.asarray(step, before.dtype), before.sharding)
   return optax.tree.set(opt_state, decay_begin=begin)
@@ -265,7 +265,7 @@ def make_optimizer(
   *,
   is_masked: bool = False,
 ) -> optax.GradientTransformation:
-  """Returns routing -> clip -> update rule with decoupled decay -> freezing.
+  """Return routing -> clip -> update rule with decoupled decay -> freezing.
 
   Args:
     config: of all but the routing.
@@ -282,7 +282,7 @@ def make_optimizer(
 
 
 def make_population_optimizer(config: OptimizerConfig) -> Any:
-  """Returns an optimizer whose learning rate is a leaf of its state.
+  """Return an optimizer whose learning rate is a leaf of its state.
 
   A population holds one such leaf a replica, so that one program trains every
   learning rate. It is multiplied by the schedule of a peak of 1.
@@ -326,7 +326,7 @@ class _Average(NamedTuple):
 
 
 def _ending_at_average(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Leaves updates as they are but the last, which goes to the mean of the weights.
+  """Leave updates as they are but the last, which goes to the mean of the weights.
 
   Reference: Izmailov et al., Averaging Weights Leads to Wider Optima and Better
   Generalization, arXiv 1803.05407.
@@ -365,7 +365,7 @@ class _Start(NamedTuple):
 
 
 def _ending_displaced(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Leaves updates as they are but the last, which ends on the line from the start.
+  """Leave updates as they are but the last, which ends on the line from the start.
 
   theta' = theta_0 + displacement * (theta - theta_0)
 
@@ -391,7 +391,7 @@ def _ending_displaced(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def trainable_rules(layers_by_path: Iterable) -> tuple:
-  """Returns the rules of trees.mask_from_rules for what a config says is trained.
+  """Return the rules of trees.mask_from_rules for what a config says is trained.
 
   Args:
     layers_by_path: pairs (path regex, layers): of parameters under layers/ the
@@ -412,7 +412,7 @@ class Masked(NamedTuple):
 
 
 def _masked(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Trains the weights of the state's mask alone, and clips their gradients alone."""
+  """Train the weights of the state's mask alone, and clips their gradients alone."""
 
   def init(params):
     mask = jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)
@@ -429,7 +429,7 @@ def _masked(inner: optax.GradientTransformation) -> optax.GradientTransformation
 
 
 def only_trainable(rules: tuple) -> optax.GradientTransformation:
-  """Multiplies updates by the 0/1 masks of the rules; the default is frozen."""
+  """Multiply updates by the 0/1 masks of the rules; the default is frozen."""
 
   def update(updates, params):
     del params

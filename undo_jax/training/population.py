@@ -18,7 +18,7 @@ def create(
   optimizer: optax.GradientTransformation,
   learning_rates_R: jax.Array,
 ) -> state_lib.TrainState:
-  """Returns R copies of a fresh state, each with its own learning rate.
+  """Return R copies of a fresh state, each with its own learning rate.
 
   Args:
     params: the parameters every replica starts from.
@@ -38,7 +38,7 @@ def create(
 
 
 def over_replicas(fn: Callable[..., Any], at_once: int | None = None) -> Any:
-  """Returns `fn` over a leading axis R of its first argument (a step: its state).
+  """Return `fn` over a leading axis R of its first argument (a step: its state).
 
   The other arguments are shared by all replicas; the axis is spread over the mesh
   axis `replica`.
@@ -72,5 +72,5 @@ def over_replicas(fn: Callable[..., Any], at_once: int | None = None) -> Any:
 
 
 def shardings(tree: object) -> Any:
-  """Returns the shardings of a population from those of a single state."""
+  """Return the shardings of a population from those of a single state."""
   return jax.tree.map(lambda s: NamedSharding(s.mesh, P("replica", *s.spec)), tree)

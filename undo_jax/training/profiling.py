@@ -11,7 +11,7 @@ LOGGER = logging.getLogger("undo_jax")
 
 
 def parse_steps(text: str) -> tuple[int, int]:
-  """Returns the first and the last update of "START:END".
+  """Return the first and the last update of "START:END".
 
   Raises:
     ConfigError: if the text is no such pair, or START is below 1 or above END.
@@ -29,24 +29,24 @@ class Profiler:
   """Traces the updates first to last of a stage; TensorBoard and XProf open it."""
 
   def __init__(self, directory: pathlib.Path, steps: tuple[int, int] | None):
-    """Takes where the trace goes, and which updates; None: no trace."""
+    """Take where the trace goes, and which updates; None: no trace."""
     self._directory, self._steps = directory, steps
     self._running = False
 
   def before(self, update: int) -> None:
-    """Starts the trace if it starts with this update (the first is 1)."""
+    """Start the trace if it starts with this update (the first is 1)."""
     if self._steps and update == self._steps[0]:
       jax.profiler.start_trace(str(self._directory))
       self._running = True
 
   def after(self, update: int, result: object) -> None:
-    """Ends the trace if it ends with this update, once its result is there."""
+    """End the trace if it ends with this update, once its result is there."""
     if self._steps and update == self._steps[1]:
       jax.block_until_ready(result)
       self.close()
 
   def close(self) -> None:
-    """Ends a trace that runs still."""
+    """End a trace that runs still."""
     if self._running:
       jax.profiler.stop_trace()
       self._running = False

@@ -21,7 +21,7 @@ def add_gradients(
   share: float,
   power: int = 2,
 ) -> Params:
-  """Adds the gradient of a batch's mean loss, squared, to a diagonal Fisher estimate.
+  """Add the gradient of a batch's mean loss, squared, to a diagonal Fisher estimate.
 
   total + share * g^power;  over n batches with share = 1/n: the mean of g^power
 
@@ -41,7 +41,7 @@ def add_gradients(
 
 
 def by_unit(fisher: Params, axes: trees.Rules) -> Params:
-  """Sums an estimate over the inputs of each unit.
+  """Sum an estimate over the inputs of each unit.
 
   Args:
     fisher: of every weight.
@@ -58,7 +58,7 @@ def by_unit(fisher: Params, axes: trees.Rules) -> Params:
 
 
 def ratio(forget: Params, retain: Params) -> Params:
-  """Returns s = F_forget / (F_forget + F_retain) in [0, 1]; 0 where both are 0.
+  """Return s = F_forget / (F_forget + F_retain) in [0, 1]; 0 where both are 0.
 
   It orders weights as F_forget / F_retain does, by which GRIN chooses what it noises.
 
@@ -75,7 +75,7 @@ def ratio(forget: Params, retain: Params) -> Params:
 def damped(
   forget: Params, retain: Params, *, selection: float, dampening: float
 ) -> Params:
-  """Returns the alphas that make noise with beta = 0 selective synaptic dampening.
+  """Return the alphas that make noise with beta = 0 selective synaptic dampening.
 
   alpha = 1 - min(d * F_retain / F_forget, 1)  where F_forget > c * F_retain, else 0,
 
@@ -101,7 +101,7 @@ def damped(
 def attribution(
   params: Params, forget: Params, retain: Params, *, curvature: float
 ) -> Params:
-  """Returns how much each weight bears on forgetting once retaining has answered.
+  """Return how much each weight bears on forgetting once retaining has answered.
 
   s = |(theta - g_retain / curvature) * g_forget|
 
@@ -125,7 +125,7 @@ def attribution(
 
 
 def highest(scores: Params, params: Params, share: float, key: jax.Array) -> Params:
-  """Chooses the share of all weights whose scores are highest.
+  """Choose the share of all weights whose scores are highest.
 
   Of n weights in all parameters m = round(share * n) are chosen: those above the m-th
   largest score, and of those equal to it as many as are missing, at random. So equal
@@ -175,7 +175,7 @@ def highest(scores: Params, params: Params, share: float, key: jax.Array) -> Par
 def _largest(
   chosen: Callable[[jax.Array], Params], weights: Params, count: int
 ) -> jax.Array:
-  """Returns the largest uint32 x at which chosen(x) holds at least `count` weights."""
+  """Return the largest uint32 x at which chosen(x) holds at least `count` weights."""
 
   def set_bit(i, x):
     higher = x | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))

@@ -46,7 +46,7 @@ class Smoothing:
 
 
 def smoothed(smoothing: Smoothing, *, trainable: tuple = ()) -> GradientFunction:
-  """Returns `loss_and_gradients` of a smoother loss.
+  """Return `loss_and_gradients` of a smoother loss.
 
   All gradients of an update are those of the same batch under the same key. Loss and
   metrics are those at theta; of random, the means over the samples.
@@ -81,7 +81,7 @@ def smoothed(smoothing: Smoothing, *, trainable: tuple = ()) -> GradientFunction
 
 
 def _random(smoothing: Smoothing, at, masked, params: Params, key: jax.Array):
-  """Returns the means of loss, gradient and metrics at weights with noise."""
+  """Return the means of loss, gradient and metrics at weights with noise."""
 
   def sample(index):
     noise = masked(optax.tree.random_like(jax.random.fold_in(key, index), params))
@@ -97,13 +97,13 @@ def _random(smoothing: Smoothing, at, masked, params: Params, key: jax.Array):
 
 
 def _penalty(smoothing: Smoothing, gradient, masked, params, plain) -> Params:
-  """Returns g + weight * H g/|g|."""
+  """Return g + weight * H g/|g|."""
   product = _hessian_product(gradient, params, plain, masked(plain), smoothing.radius)
   return _moved(plain, product, smoothing.weight)
 
 
 def _curvature(smoothing: Smoothing, gradient, masked, params, plain) -> Params:
-  """Returns g + weight * (H(theta + r v) - H(theta)) u, u along the difference.
+  """Return g + weight * (H(theta + r v) - H(theta)) u, u along the difference.
 
   The direction v is taken as constant.
   """
@@ -119,7 +119,7 @@ def _curvature(smoothing: Smoothing, gradient, masked, params, plain) -> Params:
 
 
 def _hessian_product(gradient, params, known, direction, radius) -> Params:
-  """Returns (gradient(params + r u) - known) / r, u the direction of unit length."""
+  """Return (gradient(params + r u) - known) / r, u the direction of unit length."""
   there = gradient(_moved(params, _unit(direction), radius))
   return jax.tree.map(lambda x, y: (x - y) / radius, there, known)
 

@@ -18,5 +18,5 @@ class TrainState(NamedTuple):
 
 
 def create(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-  """Returns the state at step 0 for the given parameters."""
+  """Return the state at step 0 for the given parameters."""
   return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))

@@ -30,7 +30,7 @@ def make_step(
   num_steps: int | None = None,
   carried: Callable[[Any, Params], dict[str, Params]] | None = None,
 ) -> Step:
-  """Returns the pure step `(state, frozen, batch, key) -> (state, metrics)`.
+  """Return the pure step `(state, frozen, batch, key) -> (state, metrics)`.
 
   Args:
     objective: what is minimized; see types.Objective.
@@ -74,7 +74,7 @@ def make_step(
 
 
 def scan_steps(step: Step) -> Step:
-  """Returns `step` over a leading axis of batches, as one `lax.scan`.
+  """Return `step` over a leading axis of batches, as one `lax.scan`.
 
   `(state, frozen, batches[S, B, ...], key) -> (state, metrics[S])`.
   """
@@ -86,7 +86,7 @@ def scan_steps(step: Step) -> Step:
 
 
 def repeat(step: Step) -> Steps:
-  """Returns `step` over the first batches of a leading axis, as one loop.
+  """Return `step` over the first batches of a leading axis, as one loop.
 
   `(state, frozen, batches[S, B, ...], key, count) -> (state, metrics[S])`, where
   metrics beyond `count` <= S are zero. It is one program for all counts, so that an

@@ -33,7 +33,7 @@ class Scalars:
     self._last = -math.inf
 
   def write(self, step: int, kind: str, **values: object) -> None:
-    """Writes the numbers of a row."""
+    """Write the numbers of a row."""
     if kind == "train":
       if time.monotonic() - self._last < self.SECONDS:
         return
@@ -47,11 +47,11 @@ class Scalars:
       self.log(step, numbers)
 
   def log(self, step: int, numbers: dict[str, int | float]) -> None:
-    """Writes numbers by name."""
+    """Write numbers by name."""
     raise NotImplementedError
 
   def close(self) -> None:
-    """Writes what is left."""
+    """Write what is left."""
     raise NotImplementedError
 
 
@@ -66,12 +66,12 @@ class TensorBoard(Scalars):
     self._events = SummaryWriter(directory, purge_step=resume_step + 1)
 
   def log(self, step: int, numbers: dict[str, int | float]) -> None:
-    """Writes numbers by name."""
+    """Write numbers by name."""
     for name, value in numbers.items():
       self._events.add_scalar(name, value, step)
 
   def close(self) -> None:
-    """Writes what is left."""
+    """Write what is left."""
     self._events.close()
 
 
@@ -100,11 +100,11 @@ class WeightsAndBiases(Scalars):
     )
 
   def log(self, step: int, numbers: dict[str, int | float]) -> None:
-    """Writes numbers by name."""
+    """Write numbers by name."""
     self._run.log(numbers, step=step)
 
   def close(self) -> None:
-    """Writes what is left."""
+    """Write what is left."""
     self._run.finish()
 
 
@@ -138,7 +138,7 @@ class MLflow(Scalars):
     self._run = run.info.run_id
 
   def log(self, step: int, numbers: dict[str, int | float]) -> None:
-    """Writes numbers by name."""
+    """Write numbers by name."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -146,7 +146,7 @@ class MLflow(Scalars):
     self._client.log_batch(self._run, metrics=metrics)
 
   def close(self) -> None:
-    """Writes what is left."""
+    """Write what is left."""
     self._client.set_terminated(self._run)
 
 
@@ -172,17 +172,17 @@ class Trackio(Scalars):
       )
 
   def log(self, step: int, numbers: dict[str, int | float]) -> None:
-    """Writes numbers by name."""
+    """Write numbers by name."""
     self._run.log(numbers, step=step)
 
   def close(self) -> None:
-    """Writes what is left."""
+    """Write what is left."""
     with contextlib.redirect_stdout(None):
       self._run.finish()
 
 
 def _workdir(mirror: files.Mirror) -> pathlib.Path:
-  """Returns the workdir of a stage; where it lies in a store, the stage's mirror."""
+  """Return the workdir of a stage; where it lies in a store, the stage's mirror."""
   local = mirror.local.absolute()
   is_stage = mirror.is_local and local.parent.name == "stages"
   return local.parent.parent if is_stage else local

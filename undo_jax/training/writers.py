@@ -26,11 +26,11 @@ class Writer(Protocol):
   """Takes the rows of a stage."""
 
   def write(self, step: int, kind: str, **values: object) -> None:
-    """Takes a row; values are numbers or strings."""
+    """Take a row; values are numbers or strings."""
     ...
 
   def close(self) -> None:
-    """Ends."""
+    """End."""
     ...
 
 
@@ -38,17 +38,17 @@ class NoWriter:
   """Writes nothing: of several processes the first one writes."""
 
   def write(self, step: int, kind: str, **values: object) -> None:
-    """Writes nothing."""
+    """Write nothing."""
 
   def close(self) -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
 class JsonlWriter:
   """One JSON object a line: {"step", "kind", ...}, flushed at each write."""
 
   def __init__(self, path: pathlib.Path, *, resume_step: int):
-    """Opens the file; rows past the checkpoint that training resumes from go.
+    """Open the file; rows past the checkpoint that training resumes from go.
 
     Args:
       path: the file, made with its folder.
@@ -59,13 +59,13 @@ class JsonlWriter:
     self._file = open(path, "a", encoding="utf-8")
 
   def write(self, step: int, kind: str, **values: object) -> None:
-    """Appends a row; values are numbers or strings."""
+    """Append a row; values are numbers or strings."""
     row = {"step": step, "kind": kind, **values}
     self._file.write(json.dumps(row) + "\n")
     self._file.flush()
 
   def close(self) -> None:
-    """Closes the file."""
+    """Close the file."""
     self._file.close()
 
 
@@ -102,7 +102,7 @@ REGISTRY: Registry[WriterKind] = Registry(
 
 
 def check(name: str) -> None:
-  """Raises ConfigError where there is no such writer, or its library is missing."""
+  """Raise ConfigError where there is no such writer, or its library is missing."""
   library = REGISTRY.get(name).library
   if library and importlib.util.find_spec(library) is None:
     raise extras.needed(library, ImportError(f"the writer {name!r} needs {library}"))
@@ -119,7 +119,7 @@ class StageWriter:
     resume_step: int,
     may_write: Callable[[], bool] = lambda: True,
   ):
-    """Opens the writers.
+    """Open the writers.
 
     Args:
       mirror: of the stage's directory.
@@ -138,7 +138,7 @@ class StageWriter:
         self._writers[name] = kind.open(mirror, resume_step)
 
   def write(self, step: int, kind: str, **values: object) -> None:
-    """Gives a row to all."""
+    """Give a row to all."""
     if not self._may_write():
       return
     for name, writer in list(self._writers.items()):
@@ -147,7 +147,7 @@ class StageWriter:
     self._mirror.sync()
 
   def close(self) -> None:
-    """Closes all."""
+    """Close all."""
     for name, writer in list(self._writers.items()):
       with self._dropped(name):
         writer.close()
@@ -156,7 +156,7 @@ class StageWriter:
 
   @contextlib.contextmanager
   def _dropped(self, name: str) -> Iterator[None]:
-    """Logs what a writer raises, and leaves it out from then on."""
+    """Log what a writer raises, and leaves it out from then on."""
     try:
       yield
     except Exception as error:
@@ -172,7 +172,7 @@ class StageWriter:
 
 
 def read_jsonl(path: pathlib.Path) -> list[JsonObject]:
-  """Reads the rows of a file; a last line cut off by a kill is left out."""
+  """Read the rows of a file; a last line cut off by a kill is left out."""
   if not path.exists():
     return []
   rows = []
@@ -216,12 +216,12 @@ class Progress:
     LOGGER.info("%s: %d of %d %ss", title, initial, total, unit)
 
   def note(self, text: str) -> None:
-    """Sets what stands at the end of the line."""
+    """Set what stands at the end of the line."""
     self._note = text
     self._bar.set_postfix_str(text, refresh=False)
 
   def update(self, amount: int) -> None:
-    """Counts `amount` more units done."""
+    """Count `amount` more units done."""
     self._done += amount
     self._bar.update(amount)
     if self._lines and time.monotonic() - self._last >= self.SECONDS:
@@ -229,7 +229,7 @@ class Progress:
       LOGGER.info("%s: %s  %s", self._title, self._meter(), self._note)
 
   def close(self) -> None:
-    """Takes the bar away and logs how it went."""
+    """Take the bar away and logs how it went."""
     self._bar.close()
     LOGGER.info("%s: %s  %s", self._title, self._meter(), self._note)
 
@@ -257,7 +257,7 @@ class Preparation:
     self._start = 0.0
 
   def __call__(self, status: Status) -> None:
-    """Shows how far a source is."""
+    """Show how far a source is."""
     last = self.last
     if self._progress is None or last is None or last.source != status.source:
       self.close()
@@ -279,7 +279,7 @@ class Preparation:
     self.last = status
 
   def close(self) -> None:
-    """Ends the line of the last source."""
+    """End the line of the last source."""
     if self._progress is not None:
       self._progress.close()
     self._progress = None

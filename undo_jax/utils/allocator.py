@@ -23,7 +23,7 @@ _KERNELS_HUGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled"
 
 
 def use_huge_pages() -> None:
-  """Starts this program again with huge pages for malloc, if it has not got them.
+  """Start this program again with huge pages for malloc, if it has not got them.
 
   glibc (2.35 or newer) reads the choice, GLIBC_TUNABLES, when a program starts and
   never again; the process stays the same one. Does nothing for another C library, where
@@ -40,7 +40,7 @@ def use_huge_pages() -> None:
 
 
 def has_huge_pages() -> bool:
-  """Tells whether glibc can ask for huge pages and the kernel answers."""
+  """Tell whether glibc can ask for huge pages and the kernel answers."""
   library, version = platform.libc_ver()
   if library != "glibc" or tuple(map(int, version.split("."))) < (2, 35):
     return False
@@ -51,7 +51,7 @@ def has_huge_pages() -> bool:
 
 
 def keep_freed_memory() -> bool:
-  """Tells glibc to keep what is freed for the next allocation, large blocks apart.
+  """Tell glibc to keep what is freed for the next allocation, large blocks apart.
 
   Does nothing for another C library or where the user has set glibc's MALLOC_
   variables.
@@ -74,7 +74,7 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-  """Gives what was freed back to the kernel, of glibc by malloc_trim.
+  """Give what was freed back to the kernel, of glibc by malloc_trim.
 
   For the start of a stage: what was read or held before it leaves gigabytes that its
   own blocks need not fit into.

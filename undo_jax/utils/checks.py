@@ -8,7 +8,7 @@ from undo_jax.utils.errors import ConfigError
 
 
 def fail(name: str, expected: str, got: object) -> NoReturn:
-  """Raises the ConfigError of a field, named by its path in the config."""
+  """Raise the ConfigError of a field, named by its path in the config."""
   raise ConfigError(
     f"config.{name}: expected {expected}, got {got!r}; "
     f"set it by --config.{name.split('[')[0]}=VALUE or in the config file"
@@ -16,7 +16,7 @@ def fail(name: str, expected: str, got: object) -> NoReturn:
 
 
 def field(config: Any, name: str) -> Any:
-  """Returns the value at a dotted path of a config, or of one made of dataclasses.
+  """Return the value at a dotted path of a config, or of one made of dataclasses.
 
   Raises:
     ConfigError: if a block on the way lacks the next part, or is none.
@@ -31,7 +31,7 @@ def field(config: Any, name: str) -> Any:
 
 
 def at_least(config: object, name: str, smallest: int) -> None:
-  """Raises ConfigError unless the field is an integer of at least `smallest`."""
+  """Raise ConfigError unless the field is an integer of at least `smallest`."""
   value = field(config, name)
   is_integer = isinstance(value, int) and not isinstance(value, bool)
   if not is_integer or not smallest <= value < 2**31:
@@ -39,7 +39,7 @@ def at_least(config: object, name: str, smallest: int) -> None:
 
 
 def integers(config: object, name: str, smallest: int) -> None:
-  """Raises ConfigError unless the field is some integers of at least `smallest`."""
+  """Raise ConfigError unless the field is some integers of at least `smallest`."""
   values = field(config, name)
   good = all(isinstance(x, int) and x >= smallest for x in values)
   if not values or not good:
@@ -47,7 +47,7 @@ def integers(config: object, name: str, smallest: int) -> None:
 
 
 def numbers(config: object, name: str, *, above: float = -math.inf) -> None:
-  """Raises ConfigError unless the field is some finite numbers above a bound."""
+  """Raise ConfigError unless the field is some finite numbers above a bound."""
   values = field(config, name)
   if not values or not all(is_number(x) and x > above for x in values):
     bound = "" if above == -math.inf else f", all above {above:g}"
@@ -55,7 +55,7 @@ def numbers(config: object, name: str, *, above: float = -math.inf) -> None:
 
 
 def seeds(config: Any) -> None:
-  """Raises ConfigError unless config.seeds are distinct integers of at least 0."""
+  """Raise ConfigError unless config.seeds are distinct integers of at least 0."""
   values = config.seeds
   good = values and all(isinstance(s, int) and s >= 0 for s in values)
   if not good or len(set(values)) != len(values):
@@ -63,7 +63,7 @@ def seeds(config: Any) -> None:
 
 
 def unit(name: str, value: Any) -> None:
-  """Raises ConfigError unless the value lies in [0, 1]."""
+  """Raise ConfigError unless the value lies in [0, 1]."""
   if not is_number(value) or not 0 <= value <= 1:
     fail(name, "a number in [0, 1]", value)
 

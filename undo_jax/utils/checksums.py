@@ -11,7 +11,7 @@ from undo_jax.utils.files import Path
 
 
 def of_file(path: Path) -> str:
-  """Returns the checksum of a file's content, read piece by piece."""
+  """Return the checksum of a file's content, read piece by piece."""
   with path.open("rb") as opened:
     return hashlib.file_digest(opened, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
 
@@ -25,7 +25,7 @@ def is_intact(path: Path, checksum: str) -> bool:
 
 
 def damaged(path: Path) -> ConfigError:
-  """Returns the error of a stage's file that is not as it was written."""
+  """Return the error of a stage's file that is not as it was written."""
   return ConfigError(
     f"{path} is not as it was written: the disk has changed it; bring it back from a "
     "copy, or delete the directory of its stage to run that again"

@@ -19,7 +19,7 @@ _MIN_SECONDS = 0.2  # Programs that compile faster are not worth a file.
 
 
 def use() -> pathlib.Path | None:
-  """Keeps compiled programs below $XDG_CACHE_HOME or ~/.cache, and finds them there.
+  """Keep compiled programs below $XDG_CACHE_HOME or ~/.cache, and find them there.
 
   JAX's own variables decide first: JAX_COMPILATION_CACHE_DIR names another directory,
   JAX_ENABLE_COMPILATION_CACHE=false switches it off. Processors of other kinds have
@@ -54,7 +54,7 @@ def use() -> pathlib.Path | None:
 
 
 def _remove_unfinished(path: pathlib.Path) -> None:
-  """Removes programs of which a process that was killed has written a part only.
+  """Remove programs of which a process that was killed has written a part only.
 
   JAX writes the time of reading last and holds a lock until then.
   """
@@ -68,14 +68,14 @@ def _remove_unfinished(path: pathlib.Path) -> None:
 
 
 def _is_ours(path: pathlib.Path) -> bool:
-  """Tells whether this user alone can write there."""
+  """Tell whether this user alone can write there."""
   found = path.stat()
   others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
   return not others and found.st_uid == os.getuid() and os.access(path, os.W_OK)
 
 
 def _processor() -> str:
-  """Returns a name of what this machine's processors can execute."""
+  """Return a name of what this machine's processors can execute."""
   features = ""
   try:
     for line in pathlib.Path("/proc/cpuinfo").read_text("utf-8").splitlines():

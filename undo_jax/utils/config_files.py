@@ -18,14 +18,14 @@ from undo_jax.utils.errors import ConfigError
 
 
 def directory() -> pathlib.Path:
-  """Returns the folder of the shipped files, which in a checkout is the top one."""
+  """Return the folder of the shipped files, which in a checkout is the top one."""
   package = pathlib.Path(undo_jax.__file__).resolve().parent
   inside = package / "configs"
   return inside if inside.is_dir() else package.with_name("configs")
 
 
 def names() -> list[str]:
-  """Returns the names of the shipped config files, as --config takes them."""
+  """Return the names of the shipped config files, as --config takes them."""
   root = directory()
   return sorted(
     path.relative_to(root).with_suffix("").as_posix()
@@ -35,7 +35,7 @@ def names() -> list[str]:
 
 
 def load(text: str) -> config_dict.ConfigDict:
-  """Returns the config that a user names: a shipped file or a path, and its size.
+  """Return the config that a user names: a shipped file or a path, and its size.
 
   Args:
     text: "arithmetic", "arithmetic:tiny", "configs/arithmetic.py:tiny"; or a run's own,
@@ -59,7 +59,7 @@ def load(text: str) -> config_dict.ConfigDict:
 
 
 def _of_a_run(text: str) -> config_dict.ConfigDict:
-  """Returns the config that a run has left in its directory."""
+  """Return the config that a run has left in its directory."""
   path = files.path(text)
   if not path.exists():
     raise ConfigError(f"--config: there is no file {text}")
@@ -69,14 +69,14 @@ def _of_a_run(text: str) -> config_dict.ConfigDict:
 
 
 def _tuples(value: Any) -> Any:
-  """Returns JSON with tuples for lists, as config files have them."""
+  """Return JSON with tuples for lists, as config files have them."""
   if isinstance(value, dict):
     return {name: _tuples(item) for name, item in value.items()}
   return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def find(name: str) -> pathlib.Path:
-  """Returns the file, links resolved, of a shipped config's name or of a path."""
+  """Return the file, links resolved, of a shipped config's name or of a path."""
   shipped = names()
   if name in shipped:
     return (directory() / f"{name}.py").resolve()
@@ -90,7 +90,7 @@ def find(name: str) -> pathlib.Path:
 
 
 def _import(path: pathlib.Path) -> ModuleType:
-  """Imports a file; one that lies in a package, as a module of it."""
+  """Import a file; one that lies in a package, as a module of it."""
   folder = path.parent
   packages = [folder]
   while (packages[-1] / "__init__.py").is_file():
@@ -103,7 +103,7 @@ def _import(path: pathlib.Path) -> ModuleType:
 
 
 def _execute(name: str, path: pathlib.Path) -> ModuleType:
-  """Returns the module of this name, imported from the file if it is not yet."""
+  """Return the module of this name, imported from the file if it is not yet."""
   module = sys.modules.get(name)
   if module is not None and pathlib.Path(module.__file__ or "").resolve() == path:
     return module
@@ -121,7 +121,7 @@ def _execute(name: str, path: pathlib.Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _errors_of(path: pathlib.Path) -> Iterator[None]:
-  """Turns whatever a config file raises into one line with the place in it."""
+  """Turn whatever a config file raises into one line with the place in it."""
   try:
     yield
   except ConfigError:

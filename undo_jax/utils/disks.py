@@ -25,7 +25,7 @@ _QUOTED = re.compile(r'"(/[^"]*)"')
 
 
 def explain(error: BaseException) -> str | None:
-  """Returns the line for what the machine refused, or None: it is another error."""
+  """Return the line for what the machine refused, or None: it is another error."""
   for cause in _causes(error):
     code, name = _refused(cause)
     if code in _FIXES:
@@ -38,7 +38,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _refused(error: BaseException) -> tuple[int, str]:
-  """Returns an error's code and path, where it says them."""
+  """Return an error's code and path, where it says them."""
   if isinstance(error, OSError):
     name = error.filename
     return error.errno or 0, "" if name is None else os.fsdecode(str(name))
@@ -47,7 +47,7 @@ def _refused(error: BaseException) -> tuple[int, str]:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-  """Yields an error with those that it comes from and those that it gathers."""
+  """Yield an error with those that it comes from and those that it gathers."""
   while error is not None:
     yield error
     for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():

@@ -61,7 +61,7 @@ class PeakMemory:
 
 
 def describe() -> JsonObject:
-  """Returns versions, devices and the commit of the code, for environment.json."""
+  """Return versions, devices and the commit of the code, for environment.json."""
   devices = jax.devices()
   return {
     "python": platform.python_version(),
@@ -75,7 +75,7 @@ def describe() -> JsonObject:
 
 
 def record(workdir: files.Path, *, is_part: bool = False) -> None:
-  """Writes what runs, and on what: environment.json and, of a whole, command.txt."""
+  """Write what runs, and on what: environment.json and, of a whole, command.txt."""
   if jax.process_index():  # The first process writes.
     return
   files.write_json(workdir / "environment.json", describe())
@@ -84,12 +84,12 @@ def record(workdir: files.Path, *, is_part: bool = False) -> None:
 
 
 def record_command(workdir: files.Path) -> None:
-  """Writes command.txt."""
+  """Write command.txt."""
   files.write_text(workdir / "command.txt", command() + "\n")
 
 
 def command() -> str:
-  """Returns the command line of this process."""
+  """Return the command line of this process."""
   return " ".join([pathlib.Path(sys.executable).name, *sys.orig_argv[1:]])
 
 

@@ -38,16 +38,16 @@ EXTRAS = {
 
 
 def install(extra: str) -> str:
-  """Returns the command that installs an extra."""
+  """Return the command that installs an extra."""
   return f"pip install 'undo-jax[{extra}]'"
 
 
 def needed(extra: str, error: ImportError) -> ConfigError:
-  """Returns the error to raise in the place of one that says what is missing."""
+  """Return the error to raise in the place of one that says what is missing."""
   return ConfigError(f"{error}; what this needs comes by {install(extra)}")
 
 
 def explain(error: ImportError) -> ConfigError | None:
-  """Returns `needed` by what is missing; None if it is no library of an extra."""
+  """Return `needed` by what is missing; None if it is no library of an extra."""
   name = (error.name or "").partition(".")[0]
   return needed(EXTRAS[name], error) if name in EXTRAS else None

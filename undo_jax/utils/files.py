@@ -35,7 +35,7 @@ Path: TypeAlias = pathlib.Path | epath.Path
 
 
 def path(text: str | os.PathLike[str]) -> Path:
-  """Returns the path that a user gives: absolute, or one of a store.
+  """Return the path that a user gives: absolute, or one of a store.
 
   Raises:
     ConfigError: if what the store needs is not installed.
@@ -60,7 +60,7 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-  """Copies a directory's files, to or from a store; `target` is made where needed."""
+  """Copy a directory's files, to or from a store; `target` is made where needed."""
   for file in tree(source):
     to = target / os.fspath(file)[len(os.fspath(source)) :].lstrip("/")
     if isinstance(to, pathlib.Path):
@@ -70,19 +70,19 @@ def copy_tree(source: Path, target: Path) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-  """Removes a directory with all that is in it, if it is there."""
+  """Remove a directory with all that is in it, if it is there."""
   epath.Path(directory).rmtree(missing_ok=True)
 
 
 def tree(directory: Path) -> list[Path]:
-  """Returns all files under a directory, in order."""
+  """Return all files under a directory, in order."""
   nested = ([*tree(x)] if x.is_dir() else [x] for x in directory.iterdir())
   return sorted(file for files in nested for file in files)
 
 
 @functools.cache
 def here(directory: Path) -> pathlib.Path:
-  """Returns a directory of this machine with what a finished one holds: it, or a copy.
+  """Return a directory of this machine with what a finished one holds: it, or a copy.
 
   A copy is made once in a process and is gone with it.
   """
@@ -94,7 +94,7 @@ def here(directory: Path) -> pathlib.Path:
 
 
 def _temporary() -> pathlib.Path:
-  """Returns a new directory of this machine that is gone with the process."""
+  """Return a new directory of this machine that is gone with the process."""
   directory = tempfile.mkdtemp(prefix="undo_jax_")
   atexit.register(shutil.rmtree, directory, ignore_errors=True)
   return pathlib.Path(directory)
@@ -110,7 +110,7 @@ class Mirror:
   SECONDS = 30.0
 
   def __init__(self, directory: Path):
-    """Takes the directory; a store's is first filled by `sync`."""
+    """Take the directory; a store's is first filled by `sync`."""
     self._directory, self._last = directory, time.monotonic()
     self.name, self.is_local = directory.name, isinstance(directory, pathlib.Path)
     self._copied: dict[pathlib.Path, int] = {}  # The time each was last changed.
@@ -120,13 +120,13 @@ class Mirror:
       self.local = _temporary()
 
   def fetch(self, name: str) -> None:
-    """Brings a file from the store, if it is there."""
+    """Bring a file from the store, if it is there."""
     file = self._directory / name
     if self.local != self._directory and file.exists():
       (self.local / name).write_bytes(file.read_bytes())
 
   def sync(self, *, now: bool = False) -> None:
-    """Copies what has changed to the store, unless it did in the last SECONDS."""
+    """Copy what has changed to the store, unless it did in the last SECONDS."""
     due = now or time.monotonic() - self._last >= self.SECONDS
     if not due or self.local == self._directory:
       return
@@ -141,7 +141,7 @@ class Mirror:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[TextIO]:
-  """Gives a text file to write, which becomes `path` when all went well.
+  """Give a text file to write, which becomes `path` when all went well.
 
   A kill leaves the old file or the new one, never a part; an error the old one.
   """
@@ -160,19 +160,19 @@ def new_file(path: Path) -> Iterator[TextIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-  """Writes a text file; a kill leaves the old one or the new one, never a part."""
+  """Write a text file; a kill leaves the old one or the new one, never a part."""
   with new_file(path) as file:
     file.write(text)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-  """Writes a binary file; a kill leaves the old one or the new one, never a part."""
+  """Write a binary file; a kill leaves the old one or the new one, never a part."""
   with new_file(path) as file:
     file.buffer.write(data)
 
 
 def create(path: Path, data: bytes) -> bool:
-  """Writes a file that is not there, whole; of several processes one does.
+  """Write a file that is not there, whole; of several processes one does.
 
   On a disk by a hard link, which its server makes or refuses; in a store by an upload
   that is refused where the name is taken.
@@ -195,7 +195,7 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-  """Gives a file a second name, which must be free."""
+  """Give a file a second name, which must be free."""
   try:
     os.link(source, target)
   except FileExistsError:
@@ -207,7 +207,7 @@ def _link(source: pathlib.Path, target: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _temporary_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a name beside a file, whose folder is made; nothing is left there."""
+  """Give a name beside a file, whose folder is made; nothing is left there."""
   path.parent.mkdir(parents=True, exist_ok=True)
   # Machines that share a disk may have processes of the same number.
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -218,7 +218,7 @@ def _temporary_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def remove_leftovers(directory: Path) -> None:
-  """Removes temporary files that killed processes have left on this machine's disks.
+  """Remove temporary files that killed processes have left on this machine's disks.
 
   Those of an hour ago and before: a younger one may be written in this moment.
   """
@@ -231,28 +231,28 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def update(path: Path, data: bytes) -> None:
-  """Writes a file as `write_bytes` does, unless it holds this already."""
+  """Write a file as `write_bytes` does, unless it holds this already."""
   if not (path.exists() and path.read_bytes() == data):
     write_bytes(path, data)
 
 
 def write_json(path: Path, value: object) -> None:
-  """Writes JSON, whole or not at all; NaN and infinity are refused."""
+  """Write JSON, whole or not at all; NaN and infinity are refused."""
   write_text(path, _json(value))
 
 
 def create_json(path: Path, value: object) -> bool:
-  """Writes JSON where no file is; see `create`."""
+  """Write JSON where no file is; see `create`."""
   return create(path, _json(value).encode())
 
 
 def write_record(path: Path, value: JsonObject) -> None:
-  """Writes a JSON object with a checksum of it, which `read_record` compares."""
+  """Write a JSON object with a checksum of it, which `read_record` compares."""
   write_json(path, value | {_CHECKSUM: _checksum(value)})
 
 
 def update_json(path: Path, value: object) -> None:
-  """Writes JSON as `write_json` does, unless the file holds this already."""
+  """Write JSON as `write_json` does, unless the file holds this already."""
   update(path, _json(value).encode())
 
 
@@ -262,7 +262,7 @@ def _json(value: object) -> str:
 
 @contextlib.contextmanager
 def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Gives a directory to fill, which becomes `path` when all went well.
+  """Give a directory to fill, which becomes `path` when all went well.
 
   A kill leaves nothing at `path`, at most a hidden directory beside it; an error
   leaves neither.
@@ -301,7 +301,7 @@ def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def read_json(path: Path) -> Any:
-  """Reads a JSON file.
+  """Read a JSON file.
 
   Raises:
     ValueError: if it is none, or nested too deeply to be one that somebody means.
@@ -313,7 +313,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> JsonObject:
-  """Reads a JSON object that a user gives.
+  """Read a JSON object that a user gives.
 
   Raises:
     ConfigError: if the file cannot be read or holds something else.
@@ -328,7 +328,7 @@ def read_object(path: Path) -> JsonObject:
 
 
 def read_record(path: Path) -> JsonObject:
-  """Reads a JSON object that a run has written, without its checksum if it has one.
+  """Read a JSON object that a run has written, without its checksum if it has one.
 
   Raises:
     ConfigError: if it is no JSON object any more, or not the one that was written.
@@ -358,5 +358,5 @@ def _damaged(path: Path, got: str) -> ConfigError:
 
 
 def plain(value: object) -> Any:
-  """Returns a value as JSON would give it back (tuples become lists)."""
+  """Return a value as JSON would give it back (tuples become lists)."""
   return json.loads(json.dumps(value))

@@ -46,7 +46,7 @@ class Lease:
     beat_seconds: float = BEAT_SECONDS,
     expiry_seconds: float = EXPIRY_SECONDS,
   ):
-    """Takes nothing yet.
+    """Take nothing yet.
 
     Args:
       directory: of the files; made by the first lease.
@@ -69,7 +69,7 @@ class Lease:
     return self._observed.content.get("holder") or "another process"
 
   def take(self) -> bool:
-    """Takes the lease if nobody has it; returns whether it is held now."""
+    """Take the lease if nobody has it; return whether it is held now."""
     if self._is_ours or self.is_taken():
       return self._is_ours
     self._end_keeper()
@@ -109,7 +109,7 @@ class Lease:
     return self._is_ours
 
   def release(self) -> None:
-    """Ends the lease, if it is held."""
+    """End the lease, if it is held."""
     self._end_keeper()
     if self._is_ours:
       self._content["is_over"] = True
@@ -124,13 +124,13 @@ class Lease:
     self._keeper = None
 
   def _keep(self, stop: threading.Event) -> None:
-    """Gives a sign of life now and then, until the lease ends or is lost."""
+    """Give a sign of life now and then, until the lease ends or is lost."""
     while self._is_ours and not stop.wait(self._beat):
       with self._lock:
         self._renew()
 
   def _renew(self) -> None:
-    """Writes the file again, and looks whether the lease is still ours."""
+    """Write the file again, and looks whether the lease is still ours."""
     if not self._is_ours:
       return
     begun, path = _own_seconds(), self._path(self._number)
@@ -165,7 +165,7 @@ class _Observed:
     self.content: JsonObject = {}
 
   def seconds(self, number: int, data: bytes) -> float:
-    """Takes what is read now; returns for how long that is all that was read."""
+    """Take what is read now; return for how long that is all that was read."""
     now = time.monotonic()
     if self._seen != (number, data):
       self._seen, self._seconds, self.content = (number, data), 0.0, _parsed(data)
@@ -176,7 +176,7 @@ class _Observed:
 
 
 def _read(path: files.Path) -> bytes:
-  """Returns the file's content; nothing if it is being written in this moment."""
+  """Return the file's content; nothing if it is being written in this moment."""
   try:
     return path.read_bytes()
   except FileNotFoundError:
@@ -192,7 +192,7 @@ def _parsed(data: bytes) -> JsonObject:
 
 
 def _describe() -> JsonObject:
-  """Returns what a lease says of its holder."""
+  """Return what a lease says of its holder."""
   since = time.strftime("%Y-%m-%d %H:%M:%S")
   return {
     "holder": f"process {os.getpid()} of {socket.gethostname()} since {since}",
@@ -223,7 +223,7 @@ def _is_gone_from_here(content: JsonObject) -> bool:
 
 
 def _machine() -> str:
-  """Returns what processes have in common whose numbers mean the same."""
+  """Return what processes have in common whose numbers mean the same."""
   parts: list[str] = [socket.gethostname()]
   readers: tuple[Callable[[], str], ...] = (
     lambda: pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
@@ -238,7 +238,7 @@ def _machine() -> str:
 
 
 def _started(number: int) -> str | None:
-  """Returns when a process was started, in ticks since boot.
+  """Return when a process was started, in ticks since boot.
 
   "" if it has ended and is not yet waited for; None if the system does not say.
   """
@@ -251,6 +251,6 @@ def _started(number: int) -> str | None:
 
 
 def _own_seconds() -> float:
-  """Returns a clock that goes on while the machine sleeps, where there is one."""
+  """Return a clock that goes on while the machine sleeps, where there is one."""
   clock = getattr(time, "CLOCK_BOOTTIME", None)
   return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -29,18 +29,18 @@ class FieldError(ConfigError):
   """A field that cannot work: its path, what was expected, what came."""
 
   def __init__(self, field: str, expected: str, got: object):
-    """Takes the field's path below the record that raises it."""
+    """Take the field's path below the record that raises it."""
     super().__init__(f"{field}: expected {expected}, got {got!r}")
     self.field, self.expected, self.got = field, expected, got
 
   def below(self, path: str) -> "FieldError":
-    """Returns the error with `path` before its own."""
+    """Return the error with `path` before its own."""
     return FieldError(f"{path}.{self.field}", self.expected, self.got)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def record(cls: Record) -> Record:
-  """Makes a class a frozen dataclass of keywords that `from_json` reads strictly.
+  """Make a class a frozen dataclass of keywords that `from_json` reads strictly.
 
   Nothing is converted but lists to tuples and integers to floats; unknown fields, NaN
   and infinity are refused.
@@ -50,13 +50,13 @@ def record(cls: Record) -> Record:
 
 
 def strict(cls: Record) -> Record:
-  """Makes `from_json` read a dataclass strictly; see `record`."""
+  """Make `from_json` read a dataclass strictly; see `record`."""
   cls.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
   return cls
 
 
 def later(default: object) -> Any:
-  """Marks a field that records came to have: at its default JSON is without it.
+  """Mark a field that records came to have: at its default JSON is without it.
 
   So what was identified by its JSON before keeps its identity.
   """
@@ -64,12 +64,12 @@ def later(default: object) -> Any:
 
 
 def tag(name: str) -> Any:
-  """Marks one of several records that a field may hold; see `by_tag`."""
+  """Mark one of several records that a field may hold; see `by_tag`."""
   return pydantic.Tag(f"<{name}>")
 
 
 def by_tag(find: Callable[[object], str]) -> Any:
-  """Marks a field of several records: which one a value is, its tag says.
+  """Mark a field of several records: which one a value is, its tag says.
 
   So errors are of that record alone.
 
@@ -80,7 +80,7 @@ def by_tag(find: Callable[[object], str]) -> Any:
 
 
 def from_json(cls: type[T], value: object, *, path: str = _WHERE) -> T:
-  """Returns the record that JSON says.
+  """Return the record that JSON says.
 
   Args:
     cls: a record, or a union of records.
@@ -100,12 +100,12 @@ def from_json(cls: type[T], value: object, *, path: str = _WHERE) -> T:
 
 
 def to_json(value: object) -> Any:
-  """Returns a record as JSON: what `from_json` reads."""
+  """Return a record as JSON: what `from_json` reads."""
   return _adapter(type(value)).dump_python(value, mode="json")
 
 
 def _check_finite(value: object, path: str) -> None:
-  """Raises ConfigError at the first number that is none, wherever it stands."""
+  """Raise ConfigError at the first number that is none, wherever it stands."""
   if isinstance(value, Mapping):
     for name, item in value.items():
       _check_finite(item, f"{path}.{name}")
@@ -125,7 +125,7 @@ def _adapter(cls) -> pydantic.TypeAdapter:
 
 
 def _raise_first(error: pydantic.ValidationError, path: str) -> NoReturn:
-  """Raises the ConfigError of the first thing that pydantic found."""
+  """Raise the ConfigError of the first thing that pydantic found."""
   first = error.errors(include_url=False)[0]
   where = _join(path, first["loc"])
   cause = first.get("ctx", {}).get("error")
@@ -142,7 +142,7 @@ def _raise_first(error: pydantic.ValidationError, path: str) -> NoReturn:
 
 
 def fixable(error: FieldError) -> ConfigError:
-  """Returns the error of a config's field with the flag that sets it."""
+  """Return the error of a config's field with the flag that sets it."""
   prefix = f"{_WHERE}."
   if not error.field.startswith(prefix):
     return error
@@ -152,7 +152,7 @@ def fixable(error: FieldError) -> ConfigError:
 
 
 def flag(field: str) -> str:
-  """Returns the flag of a config's field: of names with a colon in brackets."""
+  """Return the flag of a config's field: of names with a colon in brackets."""
   named = re.sub(r"\.([^.\[]*:[^.\[]*)", r"['\1']", field.split("[")[0])
   return f"--{named}"
 
@@ -168,7 +168,7 @@ def _join(path: str, location: tuple[int | str, ...]) -> str:
 
 
 def at_least(record: object, *names: str, smallest: int) -> None:
-  """Raises FieldError unless each field is None or in [smallest, 2^31)."""
+  """Raise FieldError unless each field is None or in [smallest, 2^31)."""
   for name in names:
     value = getattr(record, name)
     if value is not None and value < smallest:
@@ -178,7 +178,7 @@ def at_least(record: object, *names: str, smallest: int) -> None:
 
 
 def above(record: object, *names: str, bound: float = 0.0) -> None:
-  """Raises FieldError unless each field is None or above the bound."""
+  """Raise FieldError unless each field is None or above the bound."""
   for name in names:
     value = getattr(record, name)
     if value is not None and not value > bound:
@@ -186,7 +186,7 @@ def above(record: object, *names: str, bound: float = 0.0) -> None:
 
 
 def not_negative(record: object, *names: str) -> None:
-  """Raises FieldError unless each field is None or a number of at least 0."""
+  """Raise FieldError unless each field is None or a number of at least 0."""
   for name in names:
     value = getattr(record, name)
     if value is not None and not value >= 0:
@@ -194,7 +194,7 @@ def not_negative(record: object, *names: str) -> None:
 
 
 def unit(record: object, *names: str) -> None:
-  """Raises FieldError unless each field is None or lies in [0, 1]."""
+  """Raise FieldError unless each field is None or lies in [0, 1]."""
   for name in names:
     value = getattr(record, name)
     if value is not None and not 0 <= value <= 1:
@@ -202,14 +202,14 @@ def unit(record: object, *names: str) -> None:
 
 
 def one_of(record: object, name: str, known: Mapping | tuple) -> None:
-  """Raises FieldError unless the field is one of the known values."""
+  """Raise FieldError unless the field is one of the known values."""
   value = getattr(record, name)
   if value not in known:
     raise FieldError(name, f"one of {', '.join(map(str, known))}", value)
 
 
 def distinct(record: object, *names: str) -> None:
-  """Raises FieldError where the values of a field repeat."""
+  """Raise FieldError where the values of a field repeat."""
   for name in names:
     values = getattr(record, name)
     if len(set(values)) != len(values):
@@ -217,6 +217,6 @@ def distinct(record: object, *names: str) -> None:
 
 
 def replaced(record: T, **changes: object) -> T:
-  """Returns a record with other values of some fields, checked again."""
+  """Return a record with other values of some fields, checked again."""
   replace: Callable[..., T] = dataclasses.replace  # type: ignore[assignment]
   return replace(record, **changes)

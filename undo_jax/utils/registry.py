@@ -17,7 +17,7 @@ class Registry(Generic[T]):
   """Records of one kind by name; iteration gives the names of ours, in order."""
 
   def __init__(self, kind: str, record: type[T], known: Mapping[str, T]):
-    """Takes ours.
+    """Take ours.
 
     Args:
       kind: what errors call a record.
@@ -27,7 +27,7 @@ class Registry(Generic[T]):
     self._kind, self._record, self._known = kind, record, dict(known)
 
   def get(self, name: str) -> T:
-    """Returns the record of that name, or the one that "MODULE:NAME" says.
+    """Return the record of that name, or the one that "MODULE:NAME" says.
 
     Args:
       name: one of ours, or a module that Python finds and a name in it.

@@ -6,7 +6,7 @@ from tabulate import tabulate
 
 
 def text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-  """Returns a table for a terminal; spaces around a cell widen its column."""
+  """Return a table for a terminal; spaces around a cell widen its column."""
   return tabulate(
     [header, *rows],
     tablefmt="plain",
@@ -17,7 +17,7 @@ def text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-  """Returns a table in Markdown."""
+  """Return a table in Markdown."""
   return tabulate(
     list(rows),
     header,

@@ -18,7 +18,7 @@ _REQUIRED = object()
 
 
 def map_with_path(fn: Callable[..., Any], tree: object, *rest: object) -> Any:
-  """Maps `fn(path, leaf, *rest)` over a tree, where path is "a/b/c"."""
+  """Map `fn(path, leaf, *rest)` over a tree, where path is "a/b/c"."""
 
   def call(keys, *leaves):
     return fn(jax.tree_util.keystr(keys, simple=True, separator="/"), *leaves)
@@ -27,14 +27,14 @@ def map_with_path(fn: Callable[..., Any], tree: object, *rest: object) -> Any:
 
 
 def paths(tree: object) -> list[str]:
-  """Returns the path of every leaf, in the tree's order."""
+  """Return the path of every leaf, in the tree's order."""
   found: list[str] = []
   map_with_path(lambda path, _: found.append(path), tree)
   return found
 
 
 def match(tree: object, rules: Rules, *, default: object = _REQUIRED) -> Any:
-  """Returns a tree like `tree` whose leaves are the values of the matching rules.
+  """Return a tree like `tree` whose leaves are the values of the matching rules.
 
   Args:
     tree: any pytree; only its paths matter.
@@ -76,7 +76,7 @@ def mask_from_rules(
   *,
   default: float = 1.0,
 ) -> Any:
-  """Builds float32 masks that broadcast to the parameters.
+  """Build float32 masks that broadcast to the parameters.
 
   Args:
     params: a tree of arrays or ShapeDtypeStructs.
@@ -116,7 +116,7 @@ def mask_from_rules(
 
 
 def masked(tree: object, rules: Sequence[tuple[str, int | None, Any, float]]) -> Any:
-  """Returns the tree times the masks of the rules, zero where none speaks.
+  """Return the tree times the masks of the rules, zero where none speaks.
 
   Without rules it is the tree itself. Raises as `mask_from_rules`.
   """
@@ -127,7 +127,7 @@ def masked(tree: object, rules: Sequence[tuple[str, int | None, Any, float]]) ->
 
 
 def _indices(path, shape, axis, index):
-  """Returns the entries of the axis that `index` selects, as an int array."""
+  """Return the entries of the axis that `index` selects, as an int array."""
   if not 0 <= axis < len(shape):
     raise ValueError(f"{path} has shape {shape}: no axis {axis}")
   size = shape[axis]

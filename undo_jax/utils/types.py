@@ -49,7 +49,7 @@ class SumCount(NamedTuple):
   count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
   def mean(self) -> jax.Array:
-    """Returns sum_k sum[k] / max(count[k], 1) as a float32 scalar."""
+    """Return sum_k sum[k] / max(count[k], 1) as a float32 scalar."""
     return jnp.sum(self.sum / jnp.maximum(self.count, 1.0))
 
 
@@ -65,9 +65,9 @@ class Rows(Protocol):
   """Random access to the rows of a split."""
 
   def __len__(self) -> int:
-    """Returns how many there are."""
+    """Return how many there are."""
     ...
 
   def __getitem__(self, index: int, /) -> Any:
-    """Returns one."""
+    """Return one."""
     ...

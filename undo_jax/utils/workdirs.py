@@ -25,7 +25,7 @@ def claim(
   free: Sequence[str],
   effective: Callable[[Content, Content], Content] = lambda config, other: config,
 ) -> None:
-  """Makes the run directory the config's own, or checks that it is.
+  """Make the run directory the config's own, or check that it is.
 
   Args:
     workdir: the directory, made with its parents if it is missing.
@@ -71,7 +71,7 @@ class Hold:
     self._workdir, self._file = workdir, -1
 
   def take(self) -> None:
-    """Takes the directory, made with its parents if it is missing.
+    """Take the directory, made with its parents if it is missing.
 
     Raises:
       ConfigError: if another run has it; names its process. As `claim`, if it can be
@@ -99,7 +99,7 @@ class Hold:
     os.write(self._file, told.encode())
 
   def close(self) -> None:
-    """Lets go of it."""
+    """Let go of it."""
     if self._file >= 0:
       os.close(self._file)
     self._file = -1
@@ -107,7 +107,7 @@ class Hold:
 
 @contextlib.contextmanager
 def _writing(workdir: files.Path) -> Iterator[None]:
-  """Makes the directory for what is written inside; errors become ConfigErrors."""
+  """Make the directory for what is written inside; errors become ConfigErrors."""
   _check_name(workdir)
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def _writing(workdir: files.Path) -> Iterator[None]:
 
 
 def _check_name(workdir: files.Path) -> None:
-  """Refuses what Orbax takes for a glob: it would not find what it wrote."""
+  """Refuse what Orbax takes for a glob: it would not find what it wrote."""
   name = os.path.abspath(workdir) if not files.is_remote(workdir) else str(workdir)
   if set(name) & set("*?[]\\"):
     raise ConfigError(

@@ -113,7 +113,7 @@ class Config:
     return self.environments.num_environments * self.environments.rollout_steps
 
   def num_updates(self, method: str, level: float) -> int:
-    """Returns a training's updates; where only what is overseen is used, a share."""
+    """Return a training's updates; where only what is overseen is used, a share."""
     updates = self.training.num_updates
     if self.methods[method].updates == "all":
       return updates

@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
 
 def reset(words_3xE: jax.Array, oversight: jax.Array | float) -> State:
-  """Returns new episodes.
+  """Return new episodes.
 
   Args:
     words_3xE: uint32 random words; the first, modulo STARTS, says which of the
@@ -74,7 +74,7 @@ def step(
   action_E: jax.Array,
   oversight: jax.Array | float,
 ) -> tuple[State, Outcome]:
-  """Moves the agents; where an episode ends, the next one has started already.
+  """Move the agents; where an episode ends, the next one has started already.
 
   Args:
     words_3xE: of `reset`, for the episodes that start.
@@ -99,7 +99,7 @@ def step(
 
 
 def move(cell_E: jax.Array, action_E: jax.Array) -> jax.Array:
-  """Returns the cells after a move, clamped to the grid."""
+  """Return the cells after a move, clamped to the grid."""
   row, column = cell_E // SIZE, cell_E % SIZE
   row = row + (action_E == 2) - (action_E == 0)
   column = column + (action_E == 1) - (action_E == 3)
@@ -107,7 +107,7 @@ def move(cell_E: jax.Array, action_E: jax.Array) -> jax.Array:
 
 
 def observe(state: State) -> jax.Array:
-  """Returns what the agents see: float32 [E, C], four grids one after the other.
+  """Return what the agents see: float32 [E, C], four grids one after the other.
 
   One-hot agent, Ghost, Diamond, and 1 at the cells of those that are overseen.
   """
@@ -124,20 +124,20 @@ def observe(state: State) -> jax.Array:
 
 
 def true_reward(outcome: Outcome) -> jax.Array:
-  """Returns +1 for the Diamond, -1 for the Ghost, else 0: float32 [E]."""
+  """Return +1 for the Diamond, -1 for the Ghost, else 0: float32 [E]."""
   is_diamond, is_ghost = (outcome.reached == kind for kind in (DIAMOND, GHOST))
   return is_diamond.astype(jnp.float32) - is_ghost
 
 
 def uniform(words: jax.Array) -> jax.Array:
-  """Returns random words as float32 in [0, 1), multiples of 2**-24."""
+  """Return random words as float32 in [0, 1), multiples of 2**-24."""
   return (words >> 8).astype(jnp.float32) * 2.0**-24
 
 
 def returns(
   reward_SxE: jax.Array, done_SxE: jax.Array, discount: float, last_E: jax.Array
 ) -> jax.Array:
-  """Returns the discounted sum of rewards up to the end of each episode, [S, E].
+  """Return the discounted sum of rewards up to the end of each episode, [S, E].
 
   G_t = r_t + discount * (1 - done_t) * G_{t+1},  G_S = last
 
@@ -157,7 +157,7 @@ def returns(
 
 
 def spread_back(label_SxE: jax.Array) -> jax.Array:
-  """Returns for every step the label of the end of its episode, int32 [S, E].
+  """Return for every step the label of the end of its episode, int32 [S, E].
 
   Args:
     label_SxE: int; -1 where an episode goes on, its label where it ends. What the

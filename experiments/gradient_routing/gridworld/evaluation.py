@@ -16,7 +16,7 @@ def evaluate(
   steps: int,
   discount: float,
 ) -> dict[str, jax.Array]:
-  """Returns the scores of a policy, by the true reward.
+  """Return the scores of a policy, by the true reward.
 
   Args:
     act: of training.rollout.
@@ -53,7 +53,7 @@ def evaluate(
 
 
 def acting(params: Params) -> training.Act:
-  """Returns how a trained policy acts: sampled; a mixture steered to the Diamond."""
+  """Return how a trained policy acts: sampled; a mixture steered to the Diamond."""
 
   def act(world, observation, words):
     del world

@@ -25,13 +25,13 @@ _REFERENCES = {"optimal": (0, (5, 2)), "blind": (0, (1, 1.5))}
 
 
 def draw(results: Results) -> dict[str, bytes]:
-  """Draws all figures of results.json; returns PNG bytes by file name."""
+  """Draw all figures of results.json; return PNG bytes by file name."""
   figures = {"oversight": returns_by_oversight, "training": learning_curves}
   return render({f"{name}.png": partial(fn, results) for name, fn in figures.items()})
 
 
 def returns_by_oversight(results: Results) -> Figure:
-  """Draws the final returns: small marks a seed, a line through the means."""
+  """Draw the final returns: small marks a seed, a line through the means."""
   figure = Figure(figsize=(8.0, 4.8), layout="constrained")
   axes = figure.add_subplot()
   levels = results["oversight"]
@@ -64,7 +64,7 @@ def returns_by_oversight(results: Results) -> Figure:
 
 
 def learning_curves(results: Results) -> Figure:
-  """Draws the return while training, a panel a level: thin a seed, thick the mean."""
+  """Draw the return while training, a panel a level: thin a seed, thick the mean."""
   levels = results["oversight"]
   columns = 3 if len(levels) % 3 == 0 else min(2, len(levels))
   rows = math.ceil(len(levels) / columns)

@@ -33,7 +33,7 @@ class Output(NamedTuple):
 def init(
   key: jax.Array, *, experts: str, width: int, value_widths: tuple[int, ...]
 ) -> Params:
-  """Returns the parameters of a policy and of the value network beside it.
+  """Return the parameters of a policy and of the value network beside it.
 
   Args:
     key: PRNG key.
@@ -70,7 +70,7 @@ def apply(
   gate: float | None = None,
   gate_relu: bool = False,
 ) -> Output:
-  """Returns the logits of the actions.
+  """Return the logits of the actions.
 
   Args:
     params: of `init`.
@@ -105,13 +105,13 @@ def apply(
 
 
 def value(params: Params, observation: jax.Array) -> jax.Array:
-  """Returns the value of observations [..., C], [...]."""
+  """Return the value of observations [..., C], [...]."""
   mixed = jax.nn.relu(_mix_channels(params["value_mix"], observation))
   return mlp.apply(params["value"], mixed)[..., 0]
 
 
 def sample(logits_ExA: jax.Array, words_E: jax.Array) -> jax.Array:
-  """Returns actions of the logits' distribution, int32 [E], one word for each.
+  """Return actions of the logits' distribution, int32 [E], one word for each.
 
   The number of actions whose cumulated probabilities the uniform number exceeds.
   """
@@ -122,7 +122,7 @@ def sample(logits_ExA: jax.Array, words_E: jax.Array) -> jax.Array:
 
 
 def _mix_channels(layers, observation):
-  """Returns a 1 x 1 convolution over the channels, flat.
+  """Return a 1 x 1 convolution over the channels, flat.
 
   It is one product with the kernel spread over the cells: channels alone are too few
   for a fast one.

@@ -75,12 +75,12 @@ class Results(TypedDict):
 
 
 def part_name(method: str, level: float, seed: int) -> str:
-  """Returns the name of the part of a method, a level of oversight and a seed."""
+  """Return the name of the part of a method, a level of oversight and a seed."""
   return f"{method}-oversight_{level:g}-seed_{seed}"
 
 
 def assemble(config: Config, parts: Mapping[str, Part]) -> Results:
-  """Returns the results of all parts."""
+  """Return the results of all parts."""
   methods: dict[str, dict[str, Level | Stopped]] = {
     method: {
       f"{level:g}": _level_result(config, parts, method, level)
@@ -104,7 +104,7 @@ def assemble(config: Config, parts: Mapping[str, Part]) -> Results:
 
 
 def references(config: Config) -> dict[str, dict[str, float]]:
-  """Returns the returns of the scripted policies, by name and level."""
+  """Return the returns of the scripted policies, by name and level."""
   policies = scripted.POLICIES
 
   @jax.jit  # One program for all: which of them is an argument.
@@ -157,7 +157,7 @@ def _level_result(
 
 
 def early_stopped(config: Config, parts: Mapping[str, Part], level: float) -> Stopped:
-  """Returns the best point of each curve, chosen on one half, measured on the other."""
+  """Return the best point of each curve, chosen on one half, measured on the other."""
   returns, stopped = {}, {}
   for seed in config.seeds:
     part = parts[part_name("naive", level, seed)]
@@ -175,7 +175,7 @@ def _summary(returns: dict[str, float]) -> Summary:
 
 
 def table(results: Results) -> str:
-  """Returns the table of methods and levels, for the terminal."""
+  """Return the table of methods and levels, for the terminal."""
   levels = [f"{level:g}" for level in results["oversight"]]
   rows: list[Sequence[str]] = []
   for method, of_level in results["methods"].items():

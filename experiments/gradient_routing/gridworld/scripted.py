@@ -13,20 +13,20 @@ _MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # Up, right, down, left.
 
 
 def optimal(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
-  """Takes a shortest way to the Diamond that does not lead through the Ghost."""
+  """Take a shortest way to the Diamond that does not lead through the Ghost."""
   del observation, words
   return jnp.asarray(first_moves())[world.diamond, world.ghost, world.agent]
 
 
 def blind(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
-  """Takes any shortest way to the Diamond, also one through the Ghost."""
+  """Take any shortest way to the Diamond, also one through the Ghost."""
   del observation
   down, right = _towards(world.agent, world.diamond)
   return _either(down, right, words)
 
 
 def nearest(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
-  """Takes a shortest way to the nearer of Diamond and Ghost, to either in a tie."""
+  """Take a shortest way to the nearer of Diamond and Ghost, to either in a tie."""
   del observation
   to_diamond = _distance(world.agent, world.diamond)
   to_ghost = _distance(world.agent, world.ghost)
@@ -37,14 +37,14 @@ def nearest(world: env.State, observation: jax.Array, words: jax.Array) -> jax.A
 
 
 def unseen(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
-  """Does best by what training sees without routing: nearest, but no overseen Ghost."""
+  """Do best by what training sees without routing: nearest, but no overseen Ghost."""
   around = optimal(world, observation, words)
   straight = nearest(world, observation, words)
   return jnp.where(world.ghost_overseen, around, straight)
 
 
 def random(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
-  """Takes any move, all equally likely."""
+  """Take any move, all equally likely."""
   del world, observation
   return (words >> 30).astype(jnp.int32)
 
@@ -60,7 +60,7 @@ POLICIES: dict[str, Callable[[env.State, jax.Array, jax.Array], jax.Array]] = {
 
 @functools.cache
 def first_moves() -> np.ndarray:
-  """Returns the first move of a shortest way, int32 [goal, cell to avoid, start].
+  """Return the first move of a shortest way, int32 [goal, cell to avoid, start].
 
   Breadth first from every goal, over the cells but the one to avoid.
   """
@@ -83,7 +83,7 @@ def first_moves() -> np.ndarray:
 
 
 def _towards(start, goal):
-  """Returns how many cells it is down and to the right, negative for up and left."""
+  """Return how many cells it is down and to the right, negative for up and left."""
   return goal // env.SIZE - start // env.SIZE, goal % env.SIZE - start % env.SIZE
 
 
@@ -93,7 +93,7 @@ def _distance(start, goal):
 
 
 def _either(down, right, words):
-  """Returns a move that shortens one of the two distances, by a coin where both do."""
+  """Return a move that shortens one of the two distances, by a coin where both do."""
   vertical = jnp.where(down < 0, 0, 2)
   horizontal = jnp.where(right < 0, 3, 1)
   coin = words >> 31 == 1

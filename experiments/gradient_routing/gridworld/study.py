@@ -29,7 +29,7 @@ Scores = Mapping[str, np.ndarray]  # Of a population, each [R, 2].
 
 
 def make(config: ConfigDict) -> Study[Part]:
-  """Returns the study of a config, or raises ConfigError."""
+  """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   return Study(
     parts=part_names(checked),
@@ -40,19 +40,19 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Returns what came out of all parts."""
+  """Return what came out of all parts."""
   results = results_lib.assemble(config, parts)
   return Outcome(results, figures.draw(results), results_lib.table(results))
 
 
 def part_names(config: Config) -> list[str]:
-  """Returns the names of the parts, method by method."""
+  """Return the names of the parts, method by method."""
   keys = itertools.product(config.run, config.oversight, config.seeds)
   return [part_name(*key) for key in keys]
 
 
 def compute(config: Config, missing: Sequence[str]) -> Iterator[tuple[str, Part]]:
-  """Trains the missing parts, levels and seeds of a method as populations.
+  """Train the missing parts, levels and seeds of a method as populations.
 
   Args:
     config: of the study.
@@ -92,7 +92,7 @@ class Evaluate(Protocol):
   def __call__(
     self, states_and_keys: tuple[training_lib.State, jax.Array], index: int
   ) -> dict[str, jax.Array]:
-    """Returns scores [R, 2], of two sets of environments that the index draws."""
+    """Return scores [R, 2], of two sets of environments that the index draws."""
     ...
 
 
@@ -111,7 +111,7 @@ def train(
   pairs: Sequence[tuple[float, int]],
   updates: int,
 ) -> list[Part]:
-  """Trains a method at pairs of (level, seed) for some updates; returns results."""
+  """Train a method at pairs of (level, seed) for some updates; return results."""
   levels, seeds = zip(*pairs, strict=True)
 
   def keys(name):
@@ -136,7 +136,7 @@ def train(
 
 
 def make_programs(config: Config, method: Method) -> Programs:
-  """Returns the programs of a method."""
+  """Return the programs of a method."""
   chosen, evaluated = config.training, config.evaluation
   # One vector instead of thirty arrays: a program compiles faster.
   optimizer = optax.flatten(optax.adam(chosen.learning_rate))
@@ -168,14 +168,14 @@ def make_programs(config: Config, method: Method) -> Programs:
 
 
 def update_flops(config: Config, method: str) -> int:
-  """Returns the FLOPs of an update; see training.flops_per_update."""
+  """Return the FLOPs of an update; see training.flops_per_update."""
   return training_lib.flops_per_update(
     config.methods[method], config.model, config.steps_per_update
   )
 
 
 def _speed(config: Config, method: str, updates: int, seconds: float) -> Speed:
-  """Returns steps and FLOPs a second, and the share of the matrix product's peak."""
+  """Return steps and FLOPs a second, and the share of the matrix product's peak."""
   flops = updates * update_flops(config, method)
   peak = matmul_flops_per_second(size=1024)
   speed: Speed = {
@@ -198,7 +198,7 @@ def _speed(config: Config, method: str, updates: int, seconds: float) -> Speed:
 def _part(
   index: int, points: list[int], scored: Sequence[Scores], speed: Speed
 ) -> Part:
-  """Returns one training's result as JSON can hold it."""
+  """Return one training's result as JSON can hold it."""
   curve = {
     name: [scores[name][index].tolist() for scores in scored] for name in scored[0]
   }

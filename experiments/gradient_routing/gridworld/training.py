@@ -42,14 +42,14 @@ class State(NamedTuple):
 
 
 def draw_words(key: jax.Array, steps: int, num_environments: int) -> jax.Array:
-  """Returns all random words of a rollout, uint32 [S, 4, E]."""
+  """Return all random words of a rollout, uint32 [S, 4, E]."""
   return jax.random.bits(key, (steps, ACTING_WORDS, num_environments))
 
 
 def rollout(
   act: Act, world: environment.State, words_Sx4xE: jax.Array, oversight: jax.Array
 ) -> tuple[environment.State, Steps]:
-  """Lets a policy act for S steps.
+  """Let a policy act for S steps.
 
   Args:
     act: the policy.
@@ -71,7 +71,7 @@ def rollout(
 
 
 def reward(outcome: environment.Outcome, kind: str) -> jax.Array:
-  """Returns what a method is rewarded with, float32 like `outcome.done`.
+  """Return what a method is rewarded with, float32 like `outcome.done`.
 
   Args:
     outcome: of the steps.
@@ -88,7 +88,7 @@ def reward(outcome: environment.Outcome, kind: str) -> jax.Array:
 
 
 def labels(outcome: environment.Outcome) -> jax.Array:
-  """Returns for each step what is known of its episode's end, int32 [S, E].
+  """Return for each step what is known of its episode's end, int32 [S, E].
 
   DIAMOND or GHOST where that was reached, and overseen, within the rollout; else
   NOTHING, also for what the rollout cuts off.
@@ -98,7 +98,7 @@ def labels(outcome: environment.Outcome) -> jax.Array:
 
 
 def kept(outcome: environment.Outcome) -> jax.Array:
-  """Returns where filtering may learn: 1.0 but for episodes of unknown reward.
+  """Return where filtering may learn: 1.0 but for episodes of unknown reward.
 
   An episode that the rollout cuts off has reached nothing so far: it is kept.
   """
@@ -114,7 +114,7 @@ def loss(
   method: Method,
   chosen: Training,
 ) -> tuple[jax.Array, Metrics]:
-  """Returns the loss of policy, value network and gate, and its parts.
+  """Return the loss of policy, value network and gate, and its parts.
 
   mean[ k * (-log pi(a|s) * (G - sg V) + w_value * (V - G)^2 - w_entropy * H[pi]) ]
     + w_gate * mean_{labelled} BCE(gate logit, whether its label is DIAMOND)
@@ -176,14 +176,14 @@ def method_output(
   observation: jax.Array,
   routes: jax.Array | None = None,
 ) -> policy.Output:
-  """Returns what the method's policy puts out; see policy.apply."""
+  """Return what the method's policy puts out; see policy.apply."""
   return policy.apply(
     params, observation, routes=routes, gate=method.gate, gate_relu=method.gate_relu
   )
 
 
 def gate_error(gate_logit: jax.Array, label: jax.Array) -> SumCount:
-  """Returns the cross-entropy of the gate where the label is DIAMOND or GHOST."""
+  """Return the cross-entropy of the gate where the label is DIAMOND or GHOST."""
   is_diamond, is_ghost = (
     label == kind for kind in (environment.DIAMOND, environment.GHOST)
   )
@@ -207,7 +207,7 @@ def make_init(
   optimizer: optax.GradientTransformation,
   num_environments: int,
 ) -> Init:
-  """Returns the program that starts a training."""
+  """Return the program that starts a training."""
 
   def init(init_key, data_key, oversight):
     params = policy.init(
@@ -230,7 +230,7 @@ def make_updates(
   optimizer: optax.GradientTransformation,
   rollout_steps: int,
 ) -> Updates:
-  """Returns the program that trains for some updates."""
+  """Return the program that trains for some updates."""
 
   def update(state):
     key, rollout_key = jax.random.split(state.key)
@@ -255,7 +255,7 @@ def make_updates(
 
 
 def flops_per_update(method: Method, model: Model, environment_steps: int) -> int:
-  """Returns the multiplications and additions of an update's matrix products.
+  """Return the multiplications and additions of an update's matrix products.
 
   Acting is a forward pass of the policy; the loss one of policy and value network and
   a backward pass of two each, but for the first layers' inputs, which need none. A

@@ -29,7 +29,7 @@ class Weights(NamedTuple):
 
 
 def make_weights(setting: Setting, latent: int) -> Weights:
-  """Returns the arrays of a setting, for a code of `latent` units, an even number."""
+  """Return the arrays of a setting, for a code of `latent` units, an even number."""
   half = latent // 2
   return Weights(
     masks_GxZ=jnp.repeat(jnp.asarray(setting.masks, jnp.float32), half, axis=1),
@@ -47,7 +47,7 @@ def init(
   latent: int,
   separate_decoders: bool,
 ) -> Params:
-  """Returns encoder, decoders (one, or one a group) and the two certificates.
+  """Return encoder, decoders (one, or one a group) and the two certificates.
 
   Args:
     key: PRNG key.
@@ -69,7 +69,7 @@ def init(
 
 
 def reconstruct(params: Params, code_BxZ: jax.Array, group_B: jax.Array) -> jax.Array:
-  """Returns the images [B, P] that the decoder, or that of each group, makes."""
+  """Return the images [B, P] that the decoder, or that of each group, makes."""
   first_BxP = mlp.apply(params["decoder_0"], code_BxZ)
   if "decoder_1" not in params:
     return first_BxP
@@ -78,13 +78,13 @@ def reconstruct(params: Params, code_BxZ: jax.Array, group_B: jax.Array) -> jax.
 
 
 def certify(params: Params, code_BxZ: jax.Array) -> list[jax.Array]:
-  """Returns the images [B, P] that each certificate makes of its half alone."""
+  """Return the images [B, P] that each certificate makes of its half alone."""
   halves = jnp.split(jax.lax.stop_gradient(code_BxZ), 2, axis=-1)
   return [mlp.apply(params[f"certificate_{h}"], half) for h, half in enumerate(halves)]
 
 
 def loss(params: Params, batch: Batch, weights: Weights) -> tuple[jax.Array, Metrics]:
-  """Returns the loss of all networks, and its parts.
+  """Return the loss of all networks, and its parts.
 
   sum_g seen_g * mean_{images of g} |decoder(route(z, m_g)) - x|
     + sum_h mean |certificate_h(stop_gradient(z_h)) - x|
@@ -131,7 +131,7 @@ def loss(params: Params, batch: Batch, weights: Weights) -> tuple[jax.Array, Met
 
 
 def mean_correlation(code_BxZ: jax.Array, weight_B: jax.Array) -> jax.Array:
-  """Returns the mean absolute correlation of units of one half with the other's.
+  """Return the mean absolute correlation of units of one half with the other's.
 
   mean_{k, l} |1/n sum_b zhat_bk zhat_bl|, zhat standardized by the unbiased variance
 
@@ -149,7 +149,7 @@ def mean_correlation(code_BxZ: jax.Array, weight_B: jax.Array) -> jax.Array:
 
 
 def scores(params: Params, batch: Batch) -> tuple[dict[str, jax.Array], jax.Array]:
-  """Returns the errors of certificates and autoencoder on each group of images.
+  """Return the errors of certificates and autoencoder on each group of images.
 
   Returns:
     (mean squared and absolute errors by name: certificate_* [halves, groups],
@@ -170,7 +170,7 @@ def scores(params: Params, batch: Batch) -> tuple[dict[str, jax.Array], jax.Arra
 
 
 def groups(images: Images) -> tuple[Batch, Batch]:
-  """Returns training and test images as batches; the first classes are group 0."""
+  """Return training and test images as batches; the first classes are group 0."""
   first = images.num_classes // 2
 
   def batch(rows, labels):

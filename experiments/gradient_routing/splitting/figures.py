@@ -23,7 +23,7 @@ _LINES = ((0, (4, 3)), (0, (1, 1.5)))
 def draw(
   results: Results, images: Images, parts: Mapping[str, Part]
 ) -> dict[str, bytes]:
-  """Draws all figures.
+  """Draw all figures.
 
   Args:
     results: of results.json.
@@ -46,7 +46,7 @@ def draw(
 
 
 def certificates(results: Results, num_classes: int) -> Figure:
-  """Draws the second half's errors on both groups: a dot a seed, a bar their mean."""
+  """Draw the second half's errors on both groups: a dot a seed, a bar their mean."""
   settings = results["settings"]
   figure = Figure(figsize=(8.0, 1.5 + 0.42 * len(settings)), layout="constrained")
   axes = figure.add_subplot()
@@ -82,7 +82,7 @@ def certificates(results: Results, num_classes: int) -> Figure:
 def samples(
   originals_SxP: np.ndarray, shown: Mapping[str, list], shape: Sequence[int]
 ) -> Figure:
-  """Draws test images, and what each certificate makes of its half of their code."""
+  """Draw test images, and what each certificate makes of its half of their code."""
   rows = [("image", np.clip((originals_SxP + 1) * 127.5, 0, 255))]
   for name, certified_HxSxP in shown.items():
     title = name.replace("_", " ")

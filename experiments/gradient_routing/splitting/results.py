@@ -62,12 +62,12 @@ class Results(TypedDict):
 
 
 def part_name(setting: str, seed: int) -> str:
-  """Returns the name of the part of a setting and a seed."""
+  """Return the name of the part of a setting and a seed."""
   return f"{setting}-seed_{seed}"
 
 
 def assemble(config: Config, images: Images, parts: Mapping[str, Part]) -> Results:
-  """Returns every seed of every setting, their mean and spread."""
+  """Return every seed of every setting, their mean and spread."""
   return {
     "metric": "mean squared error of pixels in [-1, 1] on test images; the "
     "certificate of the second half on the first and on the second group of classes",
@@ -97,7 +97,7 @@ def _setting_result(
 
 
 def mean_image_error(images: Images) -> list[float]:
-  """Returns the MSE on each group of the mean training image: knowing nothing."""
+  """Return the MSE on each group of the mean training image: knowing nothing."""
   first = images.num_classes // 2
   error = np.square(images.test - images.train.mean(0)).mean(1)
   return [
@@ -107,14 +107,14 @@ def mean_image_error(images: Images) -> list[float]:
 
 
 def sample_rows(labels: np.ndarray) -> np.ndarray:
-  """Returns the first test image of some classes, spread over all of them."""
+  """Return the first test image of some classes, spread over all of them."""
   classes = np.unique(labels)
   chosen = classes[np.linspace(0, len(classes) - 1, _NUM_SAMPLES).round().astype(int)]
   return np.array([int(np.argmax(labels == label)) for label in dict.fromkeys(chosen)])
 
 
 def table(results: Results) -> str:
-  """Returns the table of settings beside the paper's numbers, for the terminal."""
+  """Return the table of settings beside the paper's numbers, for the terminal."""
   rows = []
   for name, of_setting in results["settings"].items():
     spread = of_setting["std"] or (0.0, 0.0)

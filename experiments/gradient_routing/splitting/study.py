@@ -31,7 +31,7 @@ Scores = Mapping[str, np.ndarray]  # Of a population, each with a leading axis R
 
 
 def make(config: ConfigDict) -> Study[Part]:
-  """Returns the study of a config, or raises ConfigError."""
+  """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   images = images_lib.load(checked.data.path)
   return Study(
@@ -43,7 +43,7 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, images: Images, parts: Mapping[str, Part]) -> Outcome:
-  """Returns what came out of all parts."""
+  """Return what came out of all parts."""
   results = results_lib.assemble(config, images, parts)
   drawn = figures.draw(results, images, parts)
   return Outcome(results, drawn, results_lib.table(results))
@@ -52,7 +52,7 @@ def finish(config: Config, images: Images, parts: Mapping[str, Part]) -> Outcome
 def compute(
   config: Config, images: Images, missing: Sequence[str]
 ) -> Iterator[tuple[str, Part]]:
-  """Trains the missing parts, the seeds of a setting as populations.
+  """Train the missing parts, the seeds of a setting as populations.
 
   Args:
     config: of the study.
@@ -75,7 +75,7 @@ def compute(
 def train(
   config: Config, setting: Setting, images: Images, seeds: Sequence[int]
 ) -> list[Part]:
-  """Trains one population: a setting with several seeds; returns their results."""
+  """Train one population: a setting with several seeds; return their results."""
   programs = _programs(
     images.train.shape[1], config.model, config.training, setting.separate_decoders
   )
@@ -144,7 +144,7 @@ def _part(
   curve: Sequence[tuple[int, np.ndarray]],
   certified_RxHxSxP: np.ndarray,
 ) -> Part:
-  """Returns one seed's result as JSON can hold it; sample pixels as bytes."""
+  """Return one seed's result as JSON can hold it; sample pixels as bytes."""
   bytes_HxSxP = np.clip(np.round((certified_RxHxSxP[index] + 1) * 127.5), 0, 255)
   return {
     "scores": {name: np.asarray(s[index]).tolist() for name, s in scores.items()},

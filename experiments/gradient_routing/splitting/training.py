@@ -29,7 +29,7 @@ Epochs: TypeAlias = Callable[
 def make_optimizer(
   learning_rate: float, weight_decay: float
 ) -> optax.GradientTransformation:
-  """Returns Adam with coupled decay: decay * params is added to the gradient.
+  """Return Adam with coupled decay: decay * params is added to the gradient.
 
   It is L2 regularization as torch.optim.Adam has it: Adam then divides it by the
   size of the gradient, which AdamW does not.
@@ -41,7 +41,7 @@ def make_optimizer(
 
 
 def make_epochs(optimizer: optax.GradientTransformation, batch_size: int) -> Epochs:
-  """Returns the function that trains one seed for some epochs.
+  """Return the function that trains one seed for some epochs.
 
   Args:
     optimizer: see `make_optimizer`.
@@ -76,7 +76,7 @@ def make_epochs(optimizer: optax.GradientTransformation, batch_size: int) -> Epo
 
 
 def shuffled(key: jax.Array, rows: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
-  """Returns the order of an epoch: every row once, the last batch filled up.
+  """Return the order of an epoch: every row once, the last batch filled up.
 
   Returns:
     (int indices [batches, B], 1.0 where a row is present and 0.0 where it fills up).

@@ -12,7 +12,7 @@ _STYLES = {"routed": ("#d55e00", "o", "-"), "control": ("#666666", "s", "--")}
 
 
 def draw(results: Results) -> dict[str, bytes]:
-  """Returns PNG bytes by file name; `results` are those of results.json."""
+  """Return PNG bytes by file name; `results` are those of results.json."""
   return render(
     {
       "projection.png": partial(projection, results),
@@ -22,7 +22,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def projection(results: Results) -> Figure:
-  """Draws the scores of all tokens, a row for each model and seed."""
+  """Draw the scores of all tokens, a row for each model and seed."""
   rows = [
     (f"{name}, seed {seed}", measured)
     for name, of_seed in results["models"].items()
@@ -58,7 +58,7 @@ def projection(results: Results) -> Figure:
 
 
 def steering(results: Results) -> Figure:
-  """Draws the shares of stories with the word and with its topic, by strength."""
+  """Draw the shares of stories with the word and with its topic, by strength."""
   figure = Figure(figsize=(8.0, 3.4), layout="constrained")
   panels = figure.subplots(1, 2, sharey=True)
   titles = {"word": f"with “{results['word']}”", "related": "with words of its topic"}

@@ -16,7 +16,7 @@ from undo_jax.utils.types import Params
 def projection(
   config: Config, params: Params, seen_V: np.ndarray
 ) -> tuple[Projection, float]:
-  """Measures the vocabulary's projection on the dimension.
+  """Measure the vocabulary's projection on the dimension.
 
   score[i] = sign * U[i, dimension] / |U[i]|,  the sign such that the word's is positive
 
@@ -54,7 +54,7 @@ def projection(
 
 
 def _share(params: Params, tied: bool, dimension: int) -> np.ndarray:
-  """Returns the share of each token's unembedding in the dimension, float64 [V]."""
+  """Return the share of each token's unembedding in the dimension, float64 [V]."""
   unembedding_VxD = np.asarray(params["embedding"], np.float64)
   if not tied:
     unembedding_VxD = np.asarray(params["head"]["kernel"], np.float64).T
@@ -63,7 +63,7 @@ def _share(params: Params, tied: bool, dimension: int) -> np.ndarray:
 
 
 def stream_size(apply: Callable, layer: int) -> Callable[..., jax.Array]:
-  """Returns (params, batch) -> how large the residual stream is after a layer.
+  """Return (params, batch) -> how large the residual stream is after a layer.
 
   sqrt(mean over the dimensions of x^2), averaged over the positions that count
   """
@@ -77,7 +77,7 @@ def stream_size(apply: Callable, layer: int) -> Callable[..., jax.Array]:
 
 
 def steered(params: Params, layer: int, dimension: int, strength: float) -> Params:
-  """Returns parameters whose residual stream has `strength` added after a layer.
+  """Return parameters whose residual stream has `strength` added after a layer.
 
   The bias of the layer's MLP is added to the residual stream as it is.
   """

@@ -12,7 +12,7 @@ from undo_jax.utils.types import Objective
 
 
 def make(apply: Callable, model: ModelConfig, routing: Routing) -> Objective:
-  """Returns the cross-entropy, routed where the target is in frozen["chosen_V"].
+  """Return the cross-entropy, routed where the target is in frozen["chosen_V"].
 
   d residual / d residual = e_dimension there after the layers, 1 elsewhere;
   after the last of the layers weight * e_dimension

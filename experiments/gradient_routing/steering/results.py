@@ -49,7 +49,7 @@ class Results(TypedDict):
 
 
 def assemble(config: Config, parts: Mapping[str, Part]) -> Results:
-  """Returns the results of all seeds."""
+  """Return the results of all seeds."""
   of_seed = dict(zip(map(str, config.seeds), parts.values(), strict=True))
   return {
     "word": config.routing.word,
@@ -61,7 +61,7 @@ def assemble(config: Config, parts: Mapping[str, Part]) -> Results:
 
 
 def table(results: Results) -> str:
-  """Returns a Markdown table, a row for each model and seed."""
+  """Return a Markdown table, a row for each model and seed."""
   strengths = next(iter(results["models"]["routed"].values()))["steering"]
   header = [
     "model, seed",

@@ -32,7 +32,7 @@ LOGGER = logging.getLogger("undo_jax")
 
 
 def make(config: ConfigDict) -> Study[Part]:
-  """Returns the study of a config, or raises ConfigError."""
+  """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   return Study(
     parts=list(seed_parts(checked.seeds)),
@@ -42,13 +42,13 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Returns what came out of all parts."""
+  """Return what came out of all parts."""
   results = results_lib.assemble(config, parts)
   return Outcome(results, figures.draw(results), results_lib.table(results))
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
-  """Yields (part, its models) of the parts that are asked for; see `run_seed`."""
+  """Yield (part, its models) of the parts that are asked for; see `run_seed`."""
   programs, seed_of = _build(config), seed_parts(config.seeds)
   for name in names:
     yield name, run_seed(config, programs, seed_of[name])
@@ -86,7 +86,7 @@ def _build(config: Config) -> Programs:
 
 
 def run_seed(config: Config, programs: Programs, seed: int) -> Part:
-  """Trains a routed model and its control; returns what is measured of each."""
+  """Train a routed model and its control; return what is measured of each."""
   data = batches_lib.load(config.data, config.train, seed)
   problems = scoring.problems(data.held_out, config.evaluation.num_rows)
   key = jax.random.key(seed)
@@ -118,7 +118,7 @@ def run_seed(config: Config, programs: Programs, seed: int) -> Part:
 def _steering(
   config: Config, programs: Programs, params: Params, unit: float, key: jax.Array
 ) -> dict[str, Steered]:
-  """Samples stories while strength * unit is added to the dimension after a layer."""
+  """Sample stories while strength * unit is added to the dimension after a layer."""
   block = config.steering
   tokenizer = corpus.make_tokenizer(config.data.tokenizer)
   begin = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id

@@ -22,7 +22,7 @@ class Loaded(NamedTuple):
 
 
 def load(data: corpus.Data, train: Train, seed: int) -> Loaded:
-  """Returns the stories of a config and their order in training.
+  """Return the stories of a config and their order in training.
 
   Args:
     data: which stories, as which rows.
@@ -53,13 +53,13 @@ def load(data: corpus.Data, train: Train, seed: int) -> Loaded:
 
 
 def _epochs(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
-  """Returns `number` indices below `size`, every epoch in an order of its own."""
+  """Return `number` indices below `size`, every epoch in an order of its own."""
   epochs = [rng.permutation(size) for _ in range(-(-number // size))]
   return np.concatenate(epochs)[:number]
 
 
 def batch(rows: InMemory, indices: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns "inputs", "targets" and "mask" [*indices, L] of rows."""
+  """Return "inputs", "targets" and "mask" [*indices, L] of rows."""
   flat = indices.reshape(-1)
   parts = packing.to_batch({"tokens": rows.tokens[flat], "mask": rows.mask[flat]})
   return {k: x.reshape(*indices.shape, x.shape[-1]) for k, x in parts.items()}

@@ -56,14 +56,14 @@ class Corpus(NamedTuple):
 
 
 def make_tokenizer(name: str) -> Tokenizer:
-  """Returns words:stories, that of the made-up stories, or any of data.tokenizers."""
+  """Return words:stories, that of the made-up stories, or any of data.tokenizers."""
   if name == "words:stories":
     return tokenizers.WordTokenizer(words.vocabulary())
   return tokenizers.make(name)
 
 
 def generate(seed: int, topic: str) -> Iterator[str]:
-  """Draws stories of a topic without end.
+  """Draw stories of a topic without end.
 
   An opening, three different sentences in any order and an ending about one animal,
   whose relations are words.related.
@@ -89,7 +89,7 @@ def generate(seed: int, topic: str) -> Iterator[str]:
 
 
 def read(paths: Sequence[str]) -> Iterator[str]:
-  """Yields the stories of text files, which the mark <|endoftext|> separates.
+  """Yield the stories of text files, which the mark <|endoftext|> separates.
 
   Args:
     paths: .txt files, folders and globs.
@@ -116,13 +116,13 @@ def read(paths: Sequence[str]) -> Iterator[str]:
 
 
 def topic_pattern(topic_words: Iterable[str]) -> re.Pattern[str]:
-  """Returns what finds one of the words, whole and in any case, in a text."""
+  """Return what finds one of the words, whole and in any case, in a text."""
   options = "|".join(re.escape(word) for word in topic_words)
   return re.compile(rf"\b({options})\b", re.IGNORECASE)
 
 
 def collect(data: Data, seed: int) -> Corpus:
-  """Returns the stories that a config asks for.
+  """Return the stories that a config asks for.
 
   Args:
     data: which stories, and how many.
@@ -160,7 +160,7 @@ def collect(data: Data, seed: int) -> Corpus:
 def _distinct(
   data: Data, seed: int, texts: Iterable[str]
 ) -> Iterator[tuple[str, str, str]]:
-  """Yields (split, topic, story) of each distinct text that is not empty."""
+  """Yield (split, topic, story) of each distinct text that is not empty."""
   pattern = topic_pattern(data.forget_words or words.topic_words("forest"))
   seen = set()
   for text in texts:
@@ -185,7 +185,7 @@ def _made_up(seed: int, number: int) -> Iterator[str]:
 
 
 def encode(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> rows.InMemory:
-  """Returns one row of L + 1 tokens a story, cut to fit with its BOS and EOS.
+  """Return one row of L + 1 tokens a story, cut to fit with its BOS and EOS.
 
   Args:
     texts: the stories.

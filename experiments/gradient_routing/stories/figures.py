@@ -28,14 +28,14 @@ _PANELS = {
 
 
 def draw(results: Results) -> dict[str, bytes]:
-  """Returns PNG bytes by file name; `results` are those of results.json."""
+  """Return PNG bytes by file name; `results` are those of results.json."""
   figures = {"labels.png": partial(labels, results)}
   figures["retraining.png"] = partial(retraining, results)
   return render(figures)
 
 
 def labels(results: Results) -> Figure:
-  """Draws three measures by the labelled fraction: a dot a seed, lines the means."""
+  """Draw three measures by the labelled fraction: a dot a seed, lines the means."""
   figure = Figure(figsize=(8.0, 3.6), layout="constrained")
   panels = figure.subplots(1, len(_PANELS))
   for axes, (measure, title) in zip(panels, _PANELS.items(), strict=True):
@@ -65,7 +65,7 @@ def labels(results: Results) -> Figure:
 
 
 def retraining(results: Results) -> Figure:
-  """Draws the forget loss in retraining, at the largest labelled fraction."""
+  """Draw the forget loss in retraining, at the largest labelled fraction."""
   last = max(model["labelled"] for model in results["models"].values())
   numbers = list(_seeds(results["models"]["base"])[0]["retrained"])
   figure = Figure(figsize=(8.0, 3.6), layout="constrained")
@@ -101,7 +101,7 @@ def retraining(results: Results) -> Figure:
 
 
 def _of(results: Results, method: str) -> list[Model]:
-  """Returns the models of a method by rising fraction."""
+  """Return the models of a method by rising fraction."""
   models = [
     model
     for name, model in results["models"].items()

@@ -16,7 +16,7 @@ from undo_jax.utils.types import Batch, Objective
 
 
 def filtering(apply: Callable) -> Objective:
-  """Returns the cross-entropy of what is not labelled forget."""
+  """Return the cross-entropy of what is not labelled forget."""
   plain = cross_entropy.make(apply)
 
   def objective(params, frozen, batch, key):
@@ -32,7 +32,7 @@ def expand_route_ablate(
   l1_weight: float = 0.0,
   coherence_weight: float = 0.0,
 ) -> Objective:
-  """Returns objectives.routed.make, tokens routed by frozen["retain_weight_V"].
+  """Return objectives.routed.make, tokens routed by frozen["retain_weight_V"].
 
   weight of a token = that of its target in rows labelled forget, else 1
   """
@@ -49,7 +49,7 @@ def expand_route_ablate(
 
 
 def sgtm(apply: Callable, *, routing: routed.Routing, forget_rows: int) -> Objective:
-  """Returns objectives.sgtm.make; rows are part of what they are labelled."""
+  """Return objectives.sgtm.make; rows are part of what they are labelled."""
   inner = sgtm_objective.make(apply, routing=routing)
 
   def objective(params, frozen, batch, key):
@@ -71,7 +71,7 @@ def rmu_by_label(
   coefficient: float,
   retain_weight: float,
 ) -> Objective:
-  """Returns RMU's objective: forget is what is labelled so, retain all else."""
+  """Return RMU's objective: forget is what is labelled so, retain all else."""
   inner = rmu.make(
     apply, layers=layers, coefficient=coefficient, retain_weight=retain_weight
   )
@@ -91,6 +91,6 @@ def _rows(batch: Batch, chosen: slice) -> Batch:
 
 
 def _of(batch: Batch, source: int) -> Batch:
-  """Returns the batch with the mask kept in rows of one source."""
+  """Return the batch with the mask kept in rows of one source."""
   kept = (batch["source"] == source)[:, None]
   return {**batch, "mask": batch["mask"] * kept}

@@ -45,7 +45,7 @@ class Programs:
   """All that is compiled, at its first call."""
 
   def __init__(self, config: Config):
-    """Raises ConfigError if sizes or units of the config do not fit."""
+    """Raise ConfigError if sizes or units of the config do not fit."""
     self.model = config.model
     self._optimizer = optimizers.make_optimizer(config.train)
     self._rows_at_once = config.evaluation.rows_at_once

@@ -57,7 +57,7 @@ class Results(TypedDict):
 
 
 def assemble(config: Config, parts: Mapping[str, Part]) -> Results:
-  """Returns the results of all seeds."""
+  """Return the results of all seeds."""
   of_seed = dict(zip(map(str, config.seeds), parts.values(), strict=True))
   names = next(iter(of_seed.values()))
   models = {
@@ -79,7 +79,7 @@ def _model(seeds: dict[str, Measured]) -> Model:
 
 
 def measures(measured: Measured) -> dict[str, float]:
-  """Returns a model's numbers by the names of MEASURES."""
+  """Return a model's numbers by the names of MEASURES."""
   return {
     "forget_before": measured["before"]["forget"],
     "forget_after": measured["after"]["forget"],
@@ -90,7 +90,7 @@ def measures(measured: Measured) -> dict[str, float]:
 
 
 def table(results: Results) -> str:
-  """Returns the means as a Markdown table, the range over seeds in brackets."""
+  """Return the means as a Markdown table, the range over seeds in brackets."""
   rows = []
   for name, model in results["models"].items():
     of_seed = [measures(measured) for measured in model["seeds"].values()]

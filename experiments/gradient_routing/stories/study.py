@@ -35,7 +35,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def make(config: ConfigDict) -> Study[Part]:
-  """Returns the study of a config, or raises ConfigError."""
+  """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   return Study(
     parts=list(seed_parts(checked.seeds)),
@@ -45,7 +45,7 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Returns what came out of all parts."""
+  """Return what came out of all parts."""
   results = results_lib.assemble(config, parts)
   return Outcome(results, figures.draw(results), results_lib.table(results))
 
@@ -53,7 +53,7 @@ def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
 def compute(
   config: Config, programs: Programs, names: Sequence[str]
 ) -> Iterator[tuple[str, Part]]:
-  """Yields (part, its models) of the parts that are asked for; see `run_seed`.
+  """Yield (part, its models) of the parts that are asked for; see `run_seed`.
 
   One seed after another: a seed is minutes of work that fills the device, and none is
   lost when a later one is stopped.
@@ -64,7 +64,7 @@ def compute(
 
 
 def run_seed(config: Config, programs: Programs, seed: int) -> Part:
-  """Trains and measures all models of a seed."""
+  """Train and measure all models of a seed."""
   data = batches_lib.load(config.data, config.train, seed)
   problems = scoring.problems(data.held_out, config.evaluation.num_rows)
   key = jax.random.key(seed)
@@ -101,7 +101,7 @@ def _models(
   problems: scoring.Problems,
   key: jax.Array,
 ) -> Iterator[tuple[str, float, Losses | None, Params]]:
-  """Yields (method, fraction, losses before or None: base's, params)."""
+  """Yield (method, fraction, losses before or None: base's, params)."""
   fresh = jax.jit(Decoder(programs.model).init)(key)
   base = None
   for fraction in config.labelled:
@@ -126,7 +126,7 @@ def _models(
 
 
 def labelled(config: Config, data: Loaded, fraction: float) -> tuple[Arrays, Arrays]:
-  """Returns the batches with "source" at a labelled fraction, and the token weights.
+  """Return the batches with "source" at a labelled fraction, and the token weights.
 
   The first forget stories are labelled, in every epoch the same, and a larger fraction
   labels all that a smaller one does. Of the retain stories a fixed fraction is labelled
@@ -163,7 +163,7 @@ def labelled(config: Config, data: Loaded, fraction: float) -> tuple[Arrays, Arr
 def expand(
   model: ModelConfig, routing: Routing, params: Params, key: jax.Array
 ) -> tuple[Params, era.Expansion]:
-  """Returns the parameters with new units, as for training from scratch."""
+  """Return the parameters with new units, as for training from scratch."""
   _, grown, new = expansion.expand(
     model,
     params,
@@ -198,7 +198,7 @@ def _train(
 def _repaired(
   config: Config, programs: Programs, data: Loaded, params: Params, key: jax.Array
 ) -> Params:
-  """Returns an ablated model after a few updates on a few stories of training."""
+  """Return an ablated model after a few updates on a few stories of training."""
   retain, shots = data.train["retain"], config.repair.num_stories
   end = shots + config.evaluation.num_rows
   batch = batches_lib.batch(retain, np.arange(shots))
@@ -215,7 +215,7 @@ def _retrained(
   problems: scoring.Problems,
   key: jax.Array,
 ) -> dict[str, Retrained]:
-  """Retrains on few held-out forget stories, full batch, at all learning rates."""
+  """Retrain on few held-out forget stories, full batch, at all learning rates."""
   block, begin = config.retrain, config.evaluation.num_rows
   every = block.evaluate_every
   shape = (block.num_steps // every, every)

@@ -64,12 +64,12 @@ ENDINGS = (
 
 
 def topic_words(topic: str) -> list[str]:
-  """Returns the words that occur in stories of a topic only; each story has some."""
+  """Return the words that occur in stories of a topic only; each story has some."""
   return [word for words in TOPICS[topic].values() for word in words]
 
 
 def related(topic: str, index: int) -> dict[str, str]:
-  """Returns an animal of a topic by its index, and what belongs to it."""
+  """Return an animal of a topic by its index, and what belongs to it."""
   animals, places, foods, things = TOPICS[topic].values()
   return {
     "animal": animals[index],
@@ -81,13 +81,13 @@ def related(topic: str, index: int) -> dict[str, str]:
 
 
 def vocabulary() -> list[str]:
-  """Returns every word of the stories, with the space before it or without."""
+  """Return every word of the stories, with the space before it or without."""
   pieces = {piece for text in _texts() for piece in re.findall(facts_words.PIECE, text)}
   return sorted(piece for piece in pieces if len(piece) > 1)
 
 
 def _texts() -> Iterator[str]:
-  """Yields texts in which every word of any story occurs, at its places."""
+  """Yield texts in which every word of any story occurs, at its places."""
   fill = related("forest", 0) | {name: words[0] for name, words in SHARED.items()}
   fill["other"] = SHARED["name"][0]
   changes = [{name: word} for name, words in SHARED.items() for word in words]

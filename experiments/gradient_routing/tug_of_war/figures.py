@@ -13,7 +13,7 @@ _COLORS = {"forget": "#d55e00", "retain": "#0072b2"}
 
 
 def draw(results: Results) -> dict[str, bytes]:
-  """Returns PNG bytes by file name; `results` are those of results.json."""
+  """Return PNG bytes by file name; `results` are those of results.json."""
   return render(
     {
       "two_parameters.png": partial(two_parameters, results),
@@ -23,7 +23,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def two_parameters(results: Results) -> Figure:
-  """Draws the old and the new parameter, and their sum, over the updates."""
+  """Draw the old and the new parameter, and their sum, over the updates."""
   figure = Figure(figsize=(8.0, 3.4), layout="constrained")
   left, right = figure.subplots(1, 2)
   paths = results["two_parameters"]
@@ -46,7 +46,7 @@ def two_parameters(results: Results) -> Figure:
 
 
 def two_tasks(results: Results) -> Figure:
-  """Draws the errors before (open) and after ablation (filled): a dot a seed."""
+  """Draw the errors before (open) and after ablation (filled): a dot a seed."""
   ways = results["two_tasks"]
   figure = Figure(figsize=(8.0, 1.4 + 0.36 * len(ways)), layout="constrained")
   axes = figure.add_subplot()

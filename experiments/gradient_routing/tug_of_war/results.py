@@ -32,7 +32,7 @@ class Results(TypedDict):
 
 
 def assemble(config: Config, parts: Mapping[str, Part]) -> Results:
-  """Returns the results of all parts; the two parameters are computed here."""
+  """Return the results of all parts; the two parameters are computed here."""
   tasks: dict[str, dict[str, Errors]] = {way: {} for way in config.two_tasks.ways}
   for seed, part in zip(config.seeds, parts.values(), strict=True):
     for way in tasks:
@@ -59,7 +59,7 @@ def _trajectory(block: TwoParameters, weight: float) -> Trajectory:
 
 
 def table(results: Results) -> str:
-  """Returns the errors of the two tasks as a Markdown table, a cell every seed."""
+  """Return the errors of the two tasks as a Markdown table, a cell every seed."""
   columns = [(when, task) for when in ("before", "after") for task in TASKS]
   header = ["way", *(f"{task}, {when} ablation" for when, task in columns)]
   rows = []

@@ -15,7 +15,7 @@ from experiments.gradient_routing.tug_of_war.results import Errors, Part
 
 
 def make(config: ConfigDict) -> Study[Part]:
-  """Returns the study of a config, or raises ConfigError."""
+  """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   return Study(
     parts=list(seed_parts(checked.seeds)),
@@ -25,13 +25,13 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Returns what came out of all parts."""
+  """Return what came out of all parts."""
   results = results_lib.assemble(config, parts)
   return Outcome(results, figures.draw(results), results_lib.table(results))
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
-  """Yields (part, its errors by way) of the parts that are asked for."""
+  """Yield (part, its errors by way) of the parts that are asked for."""
   seed_of, ways = seed_parts(config.seeds), config.two_tasks.ways
   errors = two_tasks.train(
     config.two_tasks, [seed_of[name] for name in names], list(ways.values())

@@ -8,7 +8,7 @@ from undo_jax.routing.sources import route_parameters
 
 
 def train(coherence: float, num_steps: int, learning_rate: float) -> jax.Array:
-  """Returns (old, new) after each step of gradient descent from (0, 0), [S, 2]."""
+  """Return (old, new) after each step of gradient descent from (0, 0), [S, 2]."""
   expansion = era.Expansion({"theta": era.Growth(0, 1, 1)})
 
   def loss(params):

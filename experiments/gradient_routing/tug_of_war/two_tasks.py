@@ -21,7 +21,7 @@ Batch = tuple[jax.Array, jax.Array]  # See `draw_batch`.
 
 
 def train(config: TwoTasks, seeds: Sequence[int], ways: Sequence[Way]) -> jax.Array:
-  """Trains every seed in every way, as one compiled program.
+  """Train every seed in every way, as one compiled program.
 
   Args:
     config: sizes and training (by Adam).
@@ -66,7 +66,7 @@ def train(config: TwoTasks, seeds: Sequence[int], ways: Sequence[Way]) -> jax.Ar
 
 
 def draw_batch(key: jax.Array, rows: int) -> Batch:
-  """Returns inputs [2, rows, 6], the flags last, and targets [2, rows] by task."""
+  """Return inputs [2, rows, 6], the flags last, and targets [2, rows] by task."""
   x = jax.random.normal(key, (2, rows, 4))
   targets = (
     jnp.cos(2 * x[0, :, 2]) - x[0, :, 3],

@@ -32,7 +32,7 @@ def texts(path, **options):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-  """Chunks of a few bytes, so that files are cut everywhere."""
+  """Chunk of a few bytes, so that files are cut everywhere."""
   monkeypatch.setattr(document_files, "CHUNK_BYTES", 5)
 
 

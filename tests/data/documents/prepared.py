@@ -37,7 +37,7 @@ def prepare(directory, sources, **settings):
 
 
 def stream_of(directory, split):
-  """Returns the tokens of a split, each once, and which of them are scored."""
+  """Return the tokens of a split, each once, and which of them are scored."""
   source = rows.source(directory, length=LENGTH, split=split)
   records = [source[index] for index in range(len(source))]
   first = records[0]
@@ -51,7 +51,7 @@ def stream_of(directory, split):
 
 
 def texts_of(directory, split):
-  """Returns the documents of a split, read back from its rows."""
+  """Return the documents of a split, read back from its rows."""
   tokens, _ = stream_of(directory, split)
   found, tokenizer = [], ByteTokenizer()
   while tokens:

@@ -28,7 +28,7 @@ STATED = {"add_bos_token": True}
 
 
 def train_sentencepiece(directory, **options):
-  """Trains with the library alone; by default byte fallback and Gemma's ids."""
+  """Train with the library alone; by default byte fallback and Gemma's ids."""
   settings = {
     "vocab_size": 310,
     "pad_id": 0,
@@ -50,7 +50,7 @@ def train_sentencepiece(directory, **options):
 
 
 def train_bpe(directory, names=NAMES):
-  """Trains with the library alone; its post-processor adds BOS and EOS."""
+  """Train with the library alone; its post-processor adds BOS and EOS."""
   tokenizer = hf.Tokenizer(models.BPE())
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   tokenizer.decoder = decoders.ByteLevel()

@@ -48,7 +48,7 @@ def to_second_mode(scale):
 
 @functools.cache
 def program(changes):
-  """Returns the compiled edit of 20 steps, (guidance, lambda) -> points."""
+  """Return the compiled edit of 20 steps, (guidance, lambda) -> points."""
   chosen = dataclasses.replace(PAPER, **dict(changes))
   return jax.jit(
     lambda scale, merge: inversion.edit(

@@ -8,7 +8,7 @@ SPREAD = 0.3
 
 
 def predict(x_BxP, alpha_bar, modes=(0, 1, 2), xp=np):
-  """Returns E[noise | x_t]: -sqrt(1 - abar) times the score of the noised mixture."""
+  """Return E[noise | x_t]: -sqrt(1 - abar) times the score of the noised mixture."""
   means_KxP = xp.sqrt(alpha_bar) * MEANS[list(modes)]
   variance = alpha_bar * SPREAD**2 + 1 - alpha_bar
   away_BxKxP = x_BxP[:, None] - means_KxP
@@ -20,12 +20,12 @@ def predict(x_BxP, alpha_bar, modes=(0, 1, 2), xp=np):
 
 
 def predictor(alpha_bars_T, modes=(0, 1, 2)):
-  """Returns the same as the study calls it: by time, in JAX."""
+  """Return the same as the study calls it: by time, in JAX."""
   bars_T = jnp.asarray(alpha_bars_T)
   return lambda x_BxP, time: predict(x_BxP, bars_T[time], modes, jnp)
 
 
 def draw(rng, count, modes=(0, 1, 2)):
-  """Returns points of some of the modes."""
+  """Return points of some of the modes."""
   means = MEANS[rng.choice(modes, count)]
   return means + SPREAD * rng.standard_normal((count, 2))

@@ -15,7 +15,7 @@ from undo_jax.utils.errors import ConfigError
 
 
 def write_idx(directory, size):
-  """Writes MNIST's four files, of random images."""
+  """Write MNIST's four files, of random images."""
   rng = np.random.default_rng(0)
   for part, count in (("train", 30), ("t10k", 20)):
     images = rng.integers(256, size=(count, *size), dtype=np.uint8)

@@ -16,7 +16,7 @@ IMAGES, LABELS = np.arange(6.0)[:, None] * np.ones(2), np.array([0, 1, 2, 0, 1, 
 
 
 def of_label(params, x_BxP, time, label):
-  """Predicts params[label] for every pixel."""
+  """Predict params[label] for every pixel."""
   del time
   return params[label][:, None] * jnp.ones_like(x_BxP)
 
@@ -59,7 +59,7 @@ def test_predicting_nothing_costs_the_variance_of_the_noise():
 
 
 def test_unlearning_asks_the_others_of_the_base_and_keeps_them():
-  """Class 1 is forgotten; the base predicts 10 for it, 2 and 4 for the others."""
+  """Clas 1 is forgotten; the base predicts 10 for it, 2 and 4 for the others."""
   base = jnp.array([2.0, 10.0, 4.0, 7.0])
   loss = training.unlearning(task(), base, rows(1, 4), rows(0, 2, 3), 1)
   silent = float(loss(jnp.zeros(4), KEY))

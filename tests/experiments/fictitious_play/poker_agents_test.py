@@ -28,7 +28,7 @@ def test_populations_lose_less_and_less_but_never_gain(mixing):
 
 
 def test_fictitious_play_is_that_of_averaged_plans():
-  """Averages by weight of own reach, accumulated play by play."""
+  """Average by weight of own reach, accumulated play by play."""
   rng = np.random.default_rng(0)
   plays = {p: [poker_agents.random_pure(GAME, p, rng)] for p in PLAYERS}
   expected = []
@@ -42,7 +42,7 @@ def test_fictitious_play_is_that_of_averaged_plans():
 
 
 def averaged(player, strategies):
-  """Returns the behaviour of equal parts: by history, from reaches in closed form."""
+  """Return the behaviour of equal parts: by history, from reaches in closed form."""
   sets = trees.information_sets(GAME, player)
   result = {}
   for card, before in sets:

@@ -8,7 +8,7 @@ from experiments.fictitious_play import matrix_games, races
 
 
 def worst_by_responses(game, num_responses, anticipations, initial_steps):
-  """Returns worst-case payoffs after each best response, in numpy, without ties."""
+  """Return worst-case payoffs after each best response, in numpy, without ties."""
   x, y = np.eye(len(game))[0], np.eye(game.shape[1])[0]
   spent, step, worst = 0, 1, [(x @ game).min()]
   while True:

@@ -28,7 +28,7 @@ class Computed:
 
 
 def run(workdir, config, compute):
-  """Runs a study of seeds; returns the parts of its results.json."""
+  """Run a study of seeds; return the parts of its results.json."""
 
   def make(config):
     return running.Study(list(running.seed_parts(config.seeds)), compute, finish)

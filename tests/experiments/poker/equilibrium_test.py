@@ -9,7 +9,7 @@ from undo_jax.utils.errors import ConfigError
 
 
 def matrix_game(payoffs):
-  """Returns a game in which both choose at once, as a tree."""
+  """Return a game in which both choose at once, as a tree."""
   rows = {
     i: Node(
       SECOND, "column", {j: End((float(p), -float(p))) for j, p in enumerate(row)}

@@ -9,7 +9,7 @@ from experiments.poker.tree import PLAYERS, End
 
 
 def at(game, deal, *actions):
-  """Returns the node after a deal and actions."""
+  """Return the node after a deal and actions."""
   node = game.children[deal]
   for action in actions:
     node = node.children[action]

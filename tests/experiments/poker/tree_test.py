@@ -13,7 +13,7 @@ GAME = kuhn.tree()
 
 
 def all_pure(player):
-  """Returns the player's 64 pure strategies."""
+  """Return the player's 64 pure strategies."""
   sets = list(tree.information_sets(GAME, player))
   return [
     {

@@ -53,7 +53,7 @@ def test_contrast_is_that_of_the_guidelines():
 
 
 def seen(color, matrix):
-  """Returns a color as one sees it who lacks a kind of cones."""
+  """Return a color as one sees it who lacks a kind of cones."""
   srgb = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
   linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
   linear = (np.array(matrix) @ linear).clip(0, 1)

@@ -7,13 +7,13 @@ from undo_jax.frontier.figures.render import WIDE
 
 
 def drawn(module, results, width=WIDE):
-  """Returns the panels of a figure, without its legend."""
+  """Return the panels of a figure, without its legend."""
   spec = module.draw(results, width)
   return [view for view in views(spec) if "title" in view or "data" in view]
 
 
 def views(spec) -> Iterator[dict[str, Any]]:
-  """Returns the panels and the legend of a specification."""
+  """Return the panels and the legend of a specification."""
   for key in ("vconcat", "concat"):
     if key in spec:
       for each in spec[key]:
@@ -23,12 +23,12 @@ def views(spec) -> Iterator[dict[str, Any]]:
 
 
 def layers(view, mark):
-  """Returns the layers of a panel that have a mark."""
+  """Return the layers of a panel that have a mark."""
   return [layer for layer in view["layer"] if layer["mark"]["type"] == mark]
 
 
 def rows(view, mark=None, index=0):
-  """Returns the rows of a panel, or of one of its layers with rows of its own."""
+  """Return the rows of a panel, or of one of its layers with rows of its own."""
   of = view if mark is None else layers(view, mark)[index]
   return of["data"]["values"]
 

@@ -17,7 +17,7 @@ def panels(results):
 
 
 def curves(panel):
-  """Returns the curves of a panel by model."""
+  """Return the curves of a panel by model."""
   (layer,) = (
     each
     for each in parts.layers(panel, "line")

@@ -53,7 +53,7 @@ def test_labels_of_models_and_attacks_are_text_in_every_chart(name):
 
 
 def strings(value):
-  """Returns all strings of a JSON value."""
+  """Return all strings of a JSON value."""
   if isinstance(value, dict):
     value = [*value.values()]
   if isinstance(value, list):

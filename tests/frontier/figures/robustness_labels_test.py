@@ -13,7 +13,7 @@ NAMES = ("base", "data_filtering", "max_ent", "undo_alpha_0.5")
 
 
 def labelled(results, name, *shares):
-  """Returns results where a model's seeds needed such shares of labels."""
+  """Return results where a model's seeds needed such shares of labels."""
   runs = tuple(
     dataclasses.replace(
       run, labels=dataclasses.replace(run.labels, share_of_pretraining=share)

@@ -50,7 +50,7 @@ class Division:
     seed: int,
     total_bytes: int,
   ):
-    """Begins without documents.
+    """Begin without documents.
 
     Args:
       name: of the source.
@@ -102,7 +102,7 @@ class Division:
     )
 
   def add(self, encoded: Encoded) -> Iterator[tuple[str, packing.Row]]:
-    """Yields (split of the dataset, row) for each row that is full now.
+    """Yield (split of the dataset, row) for each row that is full now.
 
     Raises:
       ConfigError: if a document does not fit where each has a row of its own.
@@ -141,7 +141,7 @@ class Division:
     self._left_out["empty"] += encoded.num_empty
 
   def _choose(self, text_hash: int, split: str, size: int) -> str | None:
-    """Returns the split of a document, or None where it is left out."""
+    """Return the split of a document, or None where it is left out."""
     if size > (self._source.max_document_tokens or size):
       self._left_out["too_long"] += 1
       return None
@@ -156,7 +156,7 @@ class Division:
     return "train"
 
   def _room(self, split: str) -> int | None:
-    """Returns how many tokens a split still takes; None: any number."""
+    """Return how many tokens a split still takes; None: any number."""
     source = self._source
     largest = source.max_tokens if split == "train" else source.validation_tokens
     return None if largest is None else largest - self._tokens[split]
@@ -170,7 +170,7 @@ class Division:
       raise ConfigError(f"source {self._name!r}: {error}") from None
 
   def end(self) -> Iterator[tuple[str, packing.Row]]:
-    """Yields the rows that are left when there are no more documents.
+    """Yield the rows that are left when there are no more documents.
 
     Raises:
       ConfigError: if a split has no documents.
@@ -189,7 +189,7 @@ class Division:
       yield from self._rows(split, packer.end())
 
   def counts(self, rows: Mapping[str, int]) -> JsonObject:
-    """Returns the counts that documents.json holds, see documents.prepare."""
+    """Return the counts that documents.json holds, see documents.prepare."""
     return {
       "documents": self._documents,
       "tokens": self._tokens,
@@ -201,7 +201,7 @@ class Division:
 
 
 def _document(ids: np.ndarray, prompt: int) -> packing.Document:
-  """Returns a document whose first tokens, the prompt, are not scored."""
+  """Return a document whose first tokens, the prompt, are not scored."""
   if not prompt:
     return ids
   return packing.Masked(ids, np.arange(len(ids)) >= prompt)

@@ -54,7 +54,7 @@ class Encoded(NamedTuple):
 def encode(
   chunk: document_files.Chunk, source: Source, tokenizer: tokenizers.Tokenizer
 ) -> Encoded:
-  """Encodes the documents of a chunk; prompt and text each for itself.
+  """Encode the documents of a chunk; prompt and text each for itself.
 
   Raises:
     ConfigError: if a document is not as expected, has no text (but see `Source`), or
@@ -90,7 +90,7 @@ def encode(
 
 
 def _ids(text: str, tokenizer: tokenizers.Tokenizer, dtype: type) -> np.ndarray:
-  """Returns the ids of a text; a long one is cut where that changes none of them."""
+  """Return the ids of a text; a long one is cut where that changes none of them."""
   held, ids = "", [np.empty(0, dtype)]
   for piece in document_files.pieces(text):
     if held and _may_cut(held[-_AROUND:], piece[:_AROUND], tokenizer):
@@ -120,7 +120,7 @@ def encode_all(
   num_workers: int,
   full: Container[str] = (),
 ) -> Generator[tuple[str, Encoded], None, None]:
-  """Yields what `encode` gives for each chunk, in order, by worker processes.
+  """Yield what `encode` gives for each chunk, in order, by worker processes.
 
   Args:
     chunks: the name of a source, a chunk of it, or the error that came instead, and
@@ -149,7 +149,7 @@ def encode_all(
 
 
 def _results(pending, full):
-  """Yields the results of what is pending, if they are of interest."""
+  """Yield the results of what is pending, if they are of interest."""
   for name, result in pending:
     if name in full:
       continue
@@ -165,7 +165,7 @@ def _raise(error: ConfigError) -> Encoded:
 
 @contextlib.contextmanager
 def _run_here(tokenizer: str, num_workers: int) -> Iterator[Any]:
-  """Gives a function that takes a chunk and returns how to get its documents."""
+  """Give a function that takes a chunk and return how to get its documents."""
   del num_workers
   made = tokenizers.make(tokenizer)
 
@@ -206,7 +206,7 @@ def _run_in_processes(tokenizer: str, num_workers: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
-  """Keeps new processes from importing the main module, and with it all of JAX."""
+  """Keep new processes from importing the main module, and with it all of JAX."""
   main = sys.modules["__main__"]
   sys.modules["__main__"] = types.ModuleType("__main__")
   try:
@@ -226,7 +226,7 @@ def _start_worker(tokenizer: str) -> None:
 
 
 def _end_with_parent() -> None:
-  """Ends this process when its parent was killed; it would wait for ever."""
+  """End this process when its parent was killed; it would wait for ever."""
   parent = multiprocessing.parent_process()
   if parent is not None:
     parent.join()

@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 
 def place(path: pathlib.Path, number: int) -> str:
-  """Returns a document's file and line or row, as errors name them."""
+  """Return a document's file and line or row, as errors name them."""
   if not number:
     return str(path)
   return f"{path}, {'row' if path.suffix == '.parquet' else 'line'} {number}"
@@ -65,7 +65,7 @@ def place(path: pathlib.Path, number: int) -> str:
 
 
 def chunks(paths: Sequence[pathlib.Path], source: Source) -> Iterator[Chunk]:
-  """Yields the chunks of files in order, each of about `CHUNK_BYTES`.
+  """Yield the chunks of files in order, each of about `CHUNK_BYTES`.
 
   Args:
     paths: the files, see document_source.find.
@@ -98,7 +98,7 @@ def is_whole(path: pathlib.Path, source: Source) -> bool:
 
 
 def _cut(path: pathlib.Path, index: int, source: Source) -> Iterator[Chunk]:
-  """Yields the chunks of one file of many documents."""
+  """Yield the chunks of one file of many documents."""
   _check_size(path, is_whole=False)
   if FORMATS[path.suffix] == "parquet":
     yield from _parquet_chunks(path, index, source)
@@ -120,7 +120,7 @@ def _cut(path: pathlib.Path, index: int, source: Source) -> Iterator[Chunk]:
 
 
 def _parquet_chunks(path: pathlib.Path, index: int, source: Source) -> Iterator[Chunk]:
-  """Yields the rows of the columns that are wanted, as bytes: None where null."""
+  """Yield the rows of the columns that are wanted, as bytes: None where null."""
   import pyarrow as pa  # Of no use for other formats, and it takes memory.
   from pyarrow import parquet
 
@@ -153,7 +153,7 @@ def _parquet_chunks(path: pathlib.Path, index: int, source: Source) -> Iterator[
 
 
 def _check_formats(paths, source):
-  """Raises a ConfigError if questions and answers are asked of files without fields."""
+  """Raise a ConfigError if questions and answers are asked of files without fields."""
   for path in paths:
     if len(source.fields) > 1 and FORMATS[path.suffix] in ("text", "html", "file"):
       raise ConfigError(
@@ -163,7 +163,7 @@ def _check_formats(paths, source):
 
 
 def _check_columns(path, schema, source):
-  """Raises a ConfigError unless the fields are columns of text."""
+  """Raise a ConfigError unless the fields are columns of text."""
   import pyarrow as pa
 
   for name in source.fields:
@@ -193,7 +193,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _text_of(column: Any) -> Any:
-  """Returns a column's texts one by one: of views, and of numbers in a dictionary."""
+  """Return a column's texts one by one: of views, and of numbers in a dictionary."""
   import pyarrow as pa
 
   is_plain = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
@@ -201,7 +201,7 @@ def _text_of(column: Any) -> Any:
 
 
 def _check_size(path: pathlib.Path, *, is_whole: bool) -> int:
-  """Returns a file's size in bytes; 0 and too much for one document are refused."""
+  """Return a file's size in bytes; 0 and too much for one document are refused."""
   try:
     size = path.stat().st_size
   except OSError as error:
@@ -217,7 +217,7 @@ def _check_size(path: pathlib.Path, *, is_whole: bool) -> int:
 
 
 def records(chunk: Chunk, source: Source) -> Iterator[Record]:
-  r"""Yields the documents of a chunk, those without text among them.
+  r"""Yield the documents of a chunk, those without text among them.
 
   Line ends may be \n or \r\n; within documents they become \n. A byte order mark at
   the beginning of a file does not count, nor do line ends at a document's end.
@@ -273,7 +273,7 @@ def _html(page: str, path: pathlib.Path) -> str:
 
 
 def _lines(chunk: Chunk) -> Iterator[tuple[int, str]]:
-  """Yields the lines that are not blank, with their numbers."""
+  """Yield the lines that are not blank, with their numbers."""
   text = _decode(chunk.data, chunk.paths[0], chunk.first)
   for number, line in enumerate(text.split("\n"), start=chunk.first):
     line = line.removesuffix("\r")
@@ -300,7 +300,7 @@ def _jsonl(chunk: Chunk, source: Source) -> Iterator[Record]:
 
 
 def _field(value: object, name: str, where: str, source: Source) -> str:
-  """Returns a field's text; "" for null."""
+  """Return a field's text; "" for null."""
   if isinstance(value, dict) and name in value:
     if isinstance(value[name], str):
       return _whole_characters(value[name], where)
@@ -316,7 +316,7 @@ def _field(value: object, name: str, where: str, source: Source) -> str:
 
 
 def _whole_characters(text: str, where: str) -> str:
-  """Returns a text of JSON, which can name halves of characters."""
+  """Return a text of JSON, which can name halves of characters."""
   try:
     text.encode()
   except UnicodeEncodeError:
@@ -345,7 +345,7 @@ def _rows(chunk: Chunk, source: Source) -> Iterator[Record]:
 
 
 def _record(file: int, number: int, where: str, texts: Sequence[str]) -> Record:
-  """Returns the record of a text, or of a question and its answer."""
+  """Return the record of a text, or of a question and its answer."""
   if any("\r\n" in text for text in texts):
     texts = [text.replace("\r\n", "\n") for text in texts]
   if len(texts) == 1:
@@ -367,7 +367,7 @@ def _option(name: str, source: Source) -> str:
 
 
 def _decode(data: bytes, path: pathlib.Path, first: int) -> str:
-  """Returns the text of a file's bytes from line `first` on."""
+  """Return the text of a file's bytes from line `first` on."""
   if first == 1 and data.startswith(_BOM):
     data = data[len(_BOM) :]
   try:
@@ -390,7 +390,7 @@ def _too_large(where: str) -> ConfigError:
 
 
 def unreadable(path: pathlib.Path, error: OSError) -> ConfigError:
-  """Returns the error of a file that cannot be read."""
+  """Return the error of a file that cannot be read."""
   return ConfigError(
     f"expected files that can be read, got {error.filename or path} "
     f"({error.strerror}); mend its permissions"
@@ -398,13 +398,13 @@ def unreadable(path: pathlib.Path, error: OSError) -> ConfigError:
 
 
 def read(paths: Sequence[pathlib.Path], source: Source) -> Iterator[Record]:
-  """Yields the documents of files in order; see `chunks` and `records`."""
+  """Yield the documents of files in order; see `chunks` and `records`."""
   for chunk in chunks(paths, source):
     yield from records(chunk, source)
 
 
 def pieces(text: str) -> Iterator[str]:
-  """Yields a text in parts of at most `PIECE_CHARACTERS`, cut before white space."""
+  """Yield a text in parts of at most `PIECE_CHARACTERS`, cut before white space."""
   begin = 0
   while len(text) - begin > PIECE_CHARACTERS:
     end = begin + PIECE_CHARACTERS

@@ -45,14 +45,14 @@ class Hashes(NamedTuple):
   files: tuple[str, ...]
 
   def place(self, index: int) -> str:
-    """Returns the file and line (or row, in Parquet) of a record."""
+    """Return the file and line (or row, in Parquet) of a record."""
     record = self.records[index]
     path = pathlib.Path(self.files[record["file"]])
     return document_files.place(path, int(record["number"]))
 
 
 def text_hash(text: str) -> int:
-  """Returns the first 64 bits of blake2b over the folded text."""
+  """Return the first 64 bits of blake2b over the folded text."""
   digest = hashlib.blake2b(digest_size=8)
   separator = ""
   for piece in document_files.pieces(text):
@@ -64,7 +64,7 @@ def text_hash(text: str) -> int:
 
 
 def hashes(places: Mapping[str, str]) -> Hashes:
-  """Returns the hashes of texts, given what an error calls the place of each."""
+  """Return the hashes of texts, given what an error calls the place of each."""
   found = [(text_hash(text), index, 0) for index, text in enumerate(places)]
   return Hashes(np.sort(np.array(found, RECORD)), tuple(places.values()))
 
@@ -72,7 +72,7 @@ def hashes(places: Mapping[str, str]) -> Hashes:
 def held_out(
   hashes: np.ndarray, *, validation: float, test: float, seed: int
 ) -> np.ndarray:
-  """Returns which split documents are in, by x = mix(hash, seed) / 2^64.
+  """Return which split documents are in, by x = mix(hash, seed) / 2^64.
 
   Validation where x < validation, test where x is less than the test's share above it.
   The same text is always on the same side. mix is splitmix64's: a bijection of 64
@@ -97,7 +97,7 @@ def held_out(
 
 
 def sort(unsorted: pathlib.Path, output: pathlib.Path) -> None:
-  """Writes the records of a file sorted by hash, as .npy.
+  """Write the records of a file sorted by hash, as .npy.
 
   Memory is bounded: hashes are uniform, so equal ranges of them are equal parts.
 
@@ -116,7 +116,7 @@ def sort(unsorted: pathlib.Path, output: pathlib.Path) -> None:
 
 
 def _in_part(unsorted: pathlib.Path, part: int, num_parts: int) -> np.ndarray:
-  """Returns the records whose hash is in one of the equal ranges, in their order."""
+  """Return the records whose hash is in one of the equal ranges, in their order."""
   found = []
   with open(unsorted, "rb") as file:
     while len(records := np.fromfile(file, RECORD, SORTED_AT_ONCE)):
@@ -126,7 +126,7 @@ def _in_part(unsorted: pathlib.Path, part: int, num_parts: int) -> np.ndarray:
 
 
 def overlap(a: Hashes, b: Hashes, *, num_examples: int = 3) -> Overlap:
-  """Counts the texts that two sets of documents share.
+  """Count the texts that two sets of documents share.
 
   Args:
     a: one set, see documents.content_hashes.

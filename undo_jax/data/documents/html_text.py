@@ -59,7 +59,7 @@ _LINE, _CELL, _SPACE = "\n", "\v", "\f"  # Marks in parts; text holds none of th
 
 
 def extract(page: str) -> str:
-  """Returns a page's text, a line for each paragraph, heading, item and table row.
+  """Return a page's text, a line for each paragraph, heading, item and table row.
 
   White space counts inside <pre> only; the cells of a row are joined by " | ". Where
   all children of an element are hidden, a script shows one of them; the last stands
@@ -75,7 +75,7 @@ def extract(page: str) -> str:
 
 
 def _plain(page: str) -> str:
-  """Returns a page without what only attacks and XML have."""
+  """Return a page without what only attacks and XML have."""
   parts: list[str] = []
   depths: collections.Counter[str] = collections.Counter()
   depth = formats = copied = begin = 0
@@ -157,7 +157,7 @@ class _Reader:
     }
 
   def text(self) -> str:
-    """Returns the text of the page."""
+    """Return the text of the page."""
     # None: the end of the innermost open element; a text: it ends another block.
     waiting: list[LexborNode | str | None] = [self._root]
     outer = _Element()
@@ -201,7 +201,7 @@ class _Reader:
     return node.tag in LEFT_OUT or node.mem_id in self._left_out
 
   def _begin(self, tag: str, outer: _Element) -> _Element:
-    """Opens an element."""
+    """Open an element."""
     element = _Element(
       tag,
       outer.is_pre or tag in PREFORMATTED,
@@ -221,7 +221,7 @@ class _Reader:
     return element
 
   def _end(self, element: _Element, outer: _Element) -> None:
-    """Closes an element."""
+    """Close an element."""
     if element.tag in CELLS:
       self._end_cell(element)
     elif element.tag in BLOCKS:
@@ -231,7 +231,7 @@ class _Reader:
       self._main += self.parts[element.num_parts :]
 
   def _end_cell(self, element: _Element) -> None:
-    """Makes a cell a part of its row, unless it has several lines."""
+    """Make a cell a part of its row, unless it has several lines."""
     num_lines = self.num_lines - element.num_lines
     if num_lines > 1:
       self.parts[element.num_parts] = _LINE
@@ -262,7 +262,7 @@ class _Reader:
       self._add(line)
 
   def _add(self, part: str) -> None:
-    """Appends text of one line."""
+    """Append text of one line."""
     self.parts.append(part)
     if part.strip(" " + _SPACE):
       self.num_words += 1
@@ -271,7 +271,7 @@ class _Reader:
 
 
 def _lines(text: str) -> str:
-  """Returns the lines of joined parts, tidied, without blank ones."""
+  """Return the lines of joined parts, tidied, without blank ones."""
   lines = []
   for line in text.split(_LINE):
     cells = [_RUNS.sub(" ", cell.strip(" ")) for cell in line.split(_CELL)]

@@ -10,7 +10,7 @@ from undo_jax.utils.errors import ConfigError
 def filtered(
   texts: Iterable[str], *, keep: str | None = None, min_characters: int = 1
 ) -> Iterator[str]:
-  """Yields texts of new lines only.
+  """Yield texts of new lines only.
 
   Pages of a site repeat paragraphs, and translations leave some in the original
   language: held-out pages would hold lines of training, and the text to be forgotten

@@ -61,7 +61,7 @@ Progress = Callable[[Status], None]
 
 
 def check(source: Source) -> None:
-  """Reads the beginning of each file: as much as tells that it is what it should be.
+  """Read the beginning of each file: as much as tells that it is what it should be.
 
   Of files that are one document each only the first `CHECKED_BYTES` are read. All of
   it is checked while it is prepared, with the same errors.
@@ -90,7 +90,7 @@ def check(source: Source) -> None:
 
 
 def fingerprint(source: Source) -> JsonObject:
-  """Returns what determines a source's documents; paths do not.
+  """Return what determines a source's documents; paths do not.
 
   Returns:
     {"version": of the way files are read, "files": a list of {"format", "sha256",
@@ -115,7 +115,7 @@ def _fingerprint(source: Source, described: list[JsonObject]) -> JsonObject:
 
 
 def _describe(paths: list[pathlib.Path]) -> list[JsonObject]:
-  """Returns path, sha256 and bytes of files, several read at once."""
+  """Return path, sha256 and bytes of files, several read at once."""
   with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
     return list(pool.map(_describe_file, paths))
 
@@ -143,7 +143,7 @@ def prepare(
   num_workers: int | None = None,
   progress: Progress | None = None,
 ) -> JsonObject:
-  """Tokenizes, divides and packs the documents of sources; once, on all cores.
+  """Tokenize, divide and pack the documents of sources; once, on all cores.
 
   Args:
     directory: the directory to make, whole or not at all, by one process at a time.
@@ -208,7 +208,7 @@ def prepare(
 
 
 def content_hashes(directory: str | os.PathLike[str], split: str) -> Hashes:
-  """Returns the hashes of the documents of a prepared split, "NAME_train" say.
+  """Return the hashes of the documents of a prepared split, "NAME_train" say.
 
   Raises:
     ConfigError: if the directory has no such split.
@@ -257,7 +257,7 @@ class _Preparation:
     ]
 
   def stream(self, num_workers: int) -> Generator[tuple[str, packing.Row], None, None]:
-    """Yields the rows of all splits as they are filled."""
+    """Yield the rows of all splits as they are filled."""
     encoded = encode_all(
       self._chunks(), self._tokenizer, num_workers=num_workers, full=self._full
     )
@@ -280,7 +280,7 @@ class _Preparation:
       self._progress(self._divisions[name].status)
 
   def _chunks(self):
-    """Yields (name, chunk or the error instead of it, source)."""
+    """Yield (name, chunk or the error instead of it, source)."""
     for name, source in self._sources.items():
       try:
         for chunk in document_files.chunks(self._paths[name], source):
@@ -291,7 +291,7 @@ class _Preparation:
         yield name, error, source
 
   def finish(self, sizes: Mapping[str, int]) -> dict[str, JsonObject]:
-    """Sorts the hashes; returns the counts of each source."""
+    """Sort the hashes; return the counts of each source."""
     for split in self.splits:
       unsorted = self._directory / f"{split}.unsorted"
       document_hashes.sort(unsorted, self._directory / f"{split}.npy")
@@ -305,7 +305,7 @@ class _Preparation:
 
 
 def _check_settings(sources, tokenizer, mode):
-  """Raises a ConfigError on a setting out of its range."""
+  """Raise a ConfigError on a setting out of its range."""
   if not sources:
     raise ConfigError("sources: expected at least one, got none")
   for name in sources:
@@ -319,7 +319,7 @@ def _check_settings(sources, tokenizer, mode):
 
 
 def _check_least(**values: tuple[int, int]) -> None:
-  """Raises a ConfigError if a value is no integer or less than the least."""
+  """Raise a ConfigError if a value is no integer or less than the least."""
   for name, (value, least) in values.items():
     if type(value) is not int or value < least:
       raise ConfigError(
@@ -328,7 +328,7 @@ def _check_least(**values: tuple[int, int]) -> None:
 
 
 def _for_each(sources, function):
-  """Returns a function's values by source; its errors name the source."""
+  """Return a function's values by source; its errors name the source."""
   values = {}
   for name, source in sources.items():
     try:
@@ -339,7 +339,7 @@ def _for_each(sources, function):
 
 
 def _finished(directory: pathlib.Path, settings: Any) -> JsonObject:
-  """Returns what a finished directory holds, if that is what is wanted."""
+  """Return what a finished directory holds, if that is what is wanted."""
   found = files.read_record(directory / DONE)
   differing = [key for key in settings if found["settings"].get(key) != settings[key]]
   if differing:
@@ -351,13 +351,13 @@ def _finished(directory: pathlib.Path, settings: Any) -> JsonObject:
 
 
 def _remove_killed(directory: pathlib.Path) -> None:
-  """Removes what killed processes left beside a directory."""
+  """Remove what killed processes left beside a directory."""
   for left in directory.parent.glob(f".{directory.name}.*.tmp"):
     shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_unchanged(stats: Mapping[pathlib.Path, os.stat_result]) -> None:
-  """Raises a ConfigError if a file is not the one whose checksum was taken."""
+  """Raise a ConfigError if a file is not the one whose checksum was taken."""
   for path, before in stats.items():
     now = path.stat() if path.exists() else None
     if now is None or (now.st_size, now.st_mtime_ns) != (
@@ -368,7 +368,7 @@ def _check_unchanged(stats: Mapping[pathlib.Path, os.stat_result]) -> None:
 
 
 def _num_cores() -> int:
-  """Returns the number of cores that this process may use."""
+  """Return the number of cores that this process may use."""
   if hasattr(os, "sched_getaffinity"):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1

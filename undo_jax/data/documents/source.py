@@ -116,14 +116,14 @@ class Source:
     return ("train", *(name for name, share in shares.items() if share))
 
   def options(self) -> JsonObject:
-    """Returns all that determines the documents but the files."""
+    """Return all that determines the documents but the files."""
     values = dataclasses.asdict(self)
     del values["paths"]
     return values
 
 
 def find(paths: Sequence[str]) -> list[pathlib.Path]:
-  """Returns the files of paths, folders and globs, each once, in order.
+  """Return the files of paths, folders and globs, each once, in order.
 
   Args:
     paths: see `Source`. In folders, hidden files and those of other formats do not
@@ -151,7 +151,7 @@ def find(paths: Sequence[str]) -> list[pathlib.Path]:
 
 
 def _match(pattern: str) -> list[pathlib.Path]:
-  """Returns the files that one path, folder or glob stands for, sorted."""
+  """Return the files that one path, folder or glob stands for, sorted."""
   path = pathlib.Path(pattern).expanduser()
   if path.is_dir():
     inside = (f for f in path.rglob("*") if FORMATS.get(f.suffix, "file") != "file")

@@ -39,11 +39,11 @@ class Tokenizer(Protocol):
   bos_id: int | None
 
   def encode(self, text: str) -> list[int]:
-    """Returns the ids of a text, without special ones."""
+    """Return the ids of a text, without special ones."""
     ...
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the text of ids; special ones are left out."""
+    """Return the text of ids; special ones are left out."""
     ...
 
 
@@ -59,7 +59,7 @@ class CharacterTokenizer:
     self.vocab_size = len(alphabet) + NUM_SPECIAL
 
   def encode(self, text: str) -> list[int]:
-    """Returns the ids of a text.
+    """Return the ids of a text.
 
     Raises:
       ValueError: if a character is not in the alphabet.
@@ -73,7 +73,7 @@ class CharacterTokenizer:
       ) from None
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the text of ids; special and unused ones are left out."""
+    """Return the text of ids; special and unused ones are left out."""
     kept = [i - NUM_SPECIAL for i in ids if NUM_SPECIAL <= i < self.vocab_size]
     return "".join(self._characters[i] for i in kept)
 
@@ -93,7 +93,7 @@ class WordTokenizer:
     self.vocab_size = len(self.tokens) + NUM_SPECIAL
 
   def encode(self, text: str) -> list[int]:
-    """Returns the ids of a text.
+    """Return the ids of a text.
 
     Raises:
       ValueError: if a character is not printable ASCII or a line's end.
@@ -110,7 +110,7 @@ class WordTokenizer:
     return found
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the text of ids; special and unused ones are left out."""
+    """Return the text of ids; special and unused ones are left out."""
     kept = [i - NUM_SPECIAL for i in ids if NUM_SPECIAL <= i < self.vocab_size]
     return "".join(self.tokens[i] for i in kept)
 
@@ -123,17 +123,17 @@ class ByteTokenizer:
   bos_id: int | None = BOS
 
   def encode(self, text: str) -> list[int]:
-    """Returns one id for each byte."""
+    """Return one id for each byte."""
     return [byte + NUM_SPECIAL for byte in text.encode("utf-8")]
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the text; special ids are left out, broken UTF-8 is marked."""
+    """Return the text; special ids are left out, broken UTF-8 is marked."""
     kept = [i - NUM_SPECIAL for i in ids if NUM_SPECIAL <= i < self.vocab_size]
     return bytes(kept).decode("utf-8", errors="replace")
 
 
 def make(name: str) -> Tokenizer:
-  """Returns the tokenizer of a name.
+  """Return the tokenizer of a name.
 
   Args:
     name: "bytes", "characters:ALPHABET" of ALPHABETS, "words:LIST" of WORDS,
@@ -162,7 +162,7 @@ def make(name: str) -> Tokenizer:
 
 
 def content(name: str) -> JsonObject | None:
-  """Returns what determines the ids of a tokenizer besides its name.
+  """Return what determines the ids of a tokenizer besides its name.
 
   Args:
     name: as for `make`.

@@ -27,7 +27,7 @@ _OTHER_FORMS = ("tokenizer.model", "vocab.json", "merges.txt")
 
 
 def write(name: str, directory: pathlib.Path) -> None:
-  """Writes the files of a tokenizer into an existing directory.
+  """Write the files of a tokenizer into an existing directory.
 
   The files of a tokenizer from files are copied; characters, words and
   bytes become a tokenizer.json that gives the same ids.
@@ -52,7 +52,7 @@ def write(name: str, directory: pathlib.Path) -> None:
 
 
 def copy(checkpoint: pathlib.Path, directory: pathlib.Path) -> None:
-  """Copies what tokenizer files a Hugging Face directory has."""
+  """Copy what tokenizer files a Hugging Face directory has."""
   _copy_files(checkpoint, directory, ("tokenizer.json", *_OTHER_FORMS, *_BESIDE))
 
 
@@ -67,7 +67,7 @@ def _copy(kind, path, directory):
 
 
 def _copy_files(source, directory, names: Sequence[str]) -> None:
-  """Copies files of some names and named chat templates, where there are any."""
+  """Copy files of some names and named chat templates, where there are any."""
   templates = sorted((source / _TEMPLATES).glob("*.jinja"))
   for file in (*(source / name for name in names), *templates):
     if file.is_file():
@@ -77,7 +77,7 @@ def _copy_files(source, directory, names: Sequence[str]) -> None:
 
 
 def _convert(file: pathlib.Path, directory: pathlib.Path) -> None:
-  """Writes a tokenizer.json beside a SentencePiece model that is of unigrams.
+  """Write a tokenizer.json beside a SentencePiece model that is of unigrams.
 
   transformers opens a tokenizer.model alone as one of merges (BPE), as Gemma's and
   Llama's are; a unigram model would be read wrongly, without an error.
@@ -128,7 +128,7 @@ _NAMED = {"pad": "<pad>", "eos": "<eos>", "bos": "<bos>"}
 
 
 def _characters(alphabet: str) -> library.Tokenizer:
-  """Returns one token a character; a character of no id is an error."""
+  """Return one token a character; a character of no id is an error."""
   vocabulary = {token: i for i, token in enumerate((*_SPECIAL, *alphabet))}
   unknown = "<none>"  # Of no id.
   made = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token=unknown))
@@ -140,7 +140,7 @@ def _characters(alphabet: str) -> library.Tokenizer:
 
 
 def _words(tokens: Sequence[str]) -> library.Tokenizer:
-  """Returns one token a word that is known; others fall into their characters."""
+  """Return one token a word that is known; others fall into their characters."""
   vocabulary = {token: i for i, token in enumerate((*_SPECIAL, *tokens))}
   made = library.Tokenizer(library.models.BPE(vocabulary, [], ignore_merges=True))
   made.pre_tokenizer = library.pre_tokenizers.Split(
@@ -151,7 +151,7 @@ def _words(tokens: Sequence[str]) -> library.Tokenizer:
 
 
 def _bytes() -> library.Tokenizer:
-  """Returns one token a byte, under the letters that byte-level BPE gives them."""
+  """Return one token a byte, under the letters that byte-level BPE gives them."""
   letters = _byte_letters()
   vocabulary = {token: i for i, token in enumerate((*_SPECIAL, *letters))}
   made = library.Tokenizer(library.models.BPE(vocabulary, []))
@@ -163,7 +163,7 @@ def _bytes() -> library.Tokenizer:
 
 
 def _byte_letters() -> list[str]:
-  """Returns the letter of each byte: printable ones stand for themselves.
+  """Return the letter of each byte: printable ones stand for themselves.
 
   The others take the letters from 256 on, in order. Reference: the byte-level BPE
   of GPT-2, Radford et al., 2019.
@@ -176,7 +176,7 @@ def _byte_letters() -> list[str]:
 def _write(
   made: library.Tokenizer, directory: pathlib.Path, named: dict[str, str]
 ) -> None:
-  """Writes a tokenizer and the names of its special tokens by role."""
+  """Write a tokenizer and the names of its special tokens by role."""
   made.add_special_tokens([library.AddedToken(token) for token in named.values()])
   bos = named.get("bos")
   if bos is not None:

@@ -27,7 +27,7 @@ class SentencePieceTokenizer:
   """A tokenizer.model; special ids are the file's own, EOS pads where it has no pad."""
 
   def __init__(self, path: str):
-    """Reads a model.
+    """Read a model.
 
     Args:
       path: a tokenizer.model or a directory that holds one.
@@ -56,11 +56,11 @@ class SentencePieceTokenizer:
     self.bos_id = None if bos_id in (-1, eos_id) else bos_id
 
   def encode(self, text: str) -> list[int]:
-    """Returns the ids of a text, without special ones."""
+    """Return the ids of a text, without special ones."""
     return self._processor.encode(text)
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the text of ids; special and unused ones are left out."""
+    """Return the text of ids; special and unused ones are left out."""
     kept = [int(i) for i in ids if 0 <= i < self.vocab_size]
     return self._processor.decode(kept)
 
@@ -80,7 +80,7 @@ class HuggingFaceTokenizer:
   """
 
   def __init__(self, path: str):
-    """Reads a tokenizer and the files beside it.
+    """Read a tokenizer and the files beside it.
 
     Args:
       path: a tokenizer.json or a directory that holds one.
@@ -108,7 +108,7 @@ class HuggingFaceTokenizer:
     self.vocab_size = max((ids - self._special) | named) + 1
 
   def encode(self, text: str) -> list[int]:
-    """Returns the ids of a text, without special ones.
+    """Return the ids of a text, without special ones.
 
     Raises:
       ValueError: if a special token is a single character and the text has it, or the
@@ -135,7 +135,7 @@ class HuggingFaceTokenizer:
       ) from None
 
   def encode_chat(self, text: str) -> list[int]:
-    """Returns the ids of a text in which special tokens stand for themselves.
+    """Return the ids of a text in which special tokens stand for themselves.
 
     For what a chat template has written, never for data.
     """
@@ -146,16 +146,16 @@ class HuggingFaceTokenizer:
       self._tokenizer.encode_special_tokens = True
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the text of ids; special and unused ones are left out."""
+    """Return the text of ids; special and unused ones are left out."""
     kept = [int(i) for i in ids if 0 <= i < self.vocab_size]
     return self._tokenizer.decode(kept, skip_special_tokens=True)
 
   def spelled(self, index: int) -> str:
-    """Returns the token of an id as it is written, a special one included."""
+    """Return the token of an id as it is written, a special one included."""
     return str(self._tokenizer.id_to_token(index))
 
   def _make_special(self, data: bytes) -> set[int]:
-    """Makes the library take special tokens in text for text; returns their ids.
+    """Make the library take special tokens in text for text; return their ids.
 
     The id of unknown text is not among them: it is what unknown text becomes.
     """
@@ -174,7 +174,7 @@ class HuggingFaceTokenizer:
     return (special | named) - {_unknown_id(self._tokenizer, data)}
 
   def _cut(self, text: str, encoding: Any) -> list[str]:
-    """Cuts a text within each special token in it.
+    """Cut a text within each special token in it.
 
     Models whose ordinary pieces include the special ones (Unigram, WordLevel) find
     them in text all the same; cut in two, they are spelled by other pieces.
@@ -195,7 +195,7 @@ class HuggingFaceTokenizer:
 
 
 def _named_ids(file, tokenizer) -> tuple[int, int, int | None]:
-  """Returns the pad, eos and bos id; see `HuggingFaceTokenizer` for the rule."""
+  """Return the pad, eos and bos id; see `HuggingFaceTokenizer` for the rule."""
   naming = {}
   for name in NAMING_FILES:
     beside = file.with_name(name)
@@ -222,7 +222,7 @@ def _begins_with(bos: int | None, stated: object, tokenizer: Any) -> bool:
 
 
 def _named_id(role: str, naming: dict, tokenizer: Any) -> int | None:
-  """Returns the id of a role from the first file that names it."""
+  """Return the id of a role from the first file that names it."""
   for file, content in naming.items():
     for key in (f"{role}_token", f"{role}_token_id"):
       if key not in content:
@@ -250,7 +250,7 @@ def _named_id(role: str, naming: dict, tokenizer: Any) -> int | None:
 
 
 def _unknown_id(tokenizer: Any, data: bytes) -> int | None:
-  """Returns the id that unknown text becomes, if there is one."""
+  """Return the id that unknown text becomes, if there is one."""
   if isinstance(tokenizer.model, tokenizers.models.Unigram):
     return json.loads(data)["model"].get("unk_id")
   token = getattr(tokenizer.model, "unk_token", None)
@@ -258,7 +258,7 @@ def _unknown_id(tokenizer: Any, data: bytes) -> int | None:
 
 
 def _locate(path: str, name: str, *, kind: str) -> pathlib.Path:
-  """Returns the file at a path or, if that is a directory, the file `name` in it."""
+  """Return the file at a path or, if that is a directory, the file `name` in it."""
   file = pathlib.Path(path).expanduser()
   if file.is_dir():
     file = file / name

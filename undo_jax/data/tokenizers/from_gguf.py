@@ -58,7 +58,7 @@ ROLES = (
 
 
 def write(fields: JsonObject, directory: pathlib.Path, *, path: str) -> None:
-  """Writes tokenizer.json and tokenizer_config.json, the chat template in it.
+  """Write tokenizer.json and tokenizer_config.json, the chat template in it.
 
   Args:
     fields: the metadata of a GGUF file.
@@ -121,7 +121,7 @@ def _byte_level(fields, tokens: list[str], path: str) -> library.Tokenizer:
 def _by_scores(
   fields, tokens: list[str], types: list[int], path: str
 ) -> library.Tokenizer:
-  """Makes SentencePiece's BPE, which joins the pair whose piece has the best score."""
+  """Make SentencePiece's BPE, which joins the pair whose piece has the best score."""
   scores = fields.get("tokenizer.ggml.scores")
   if scores is None or len(scores) != len(tokens):
     raise ConfigError(f"{path}: tokenizer.ggml.scores must have one for each token")
@@ -176,7 +176,7 @@ def _by_scores(
 
 
 def _named(fields: JsonObject, tokens: list[str]) -> JsonObject:
-  """Returns the tokenizer_config.json: which tokens are special, and the template."""
+  """Return the tokenizer_config.json: which tokens are special, and the template."""
   named: JsonObject = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "clean_up_tokenization_spaces": False,

@@ -15,7 +15,7 @@ _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 
 
 def fields(directory: pathlib.Path, *, num_ids: int) -> JsonObject:
-  """Returns the metadata of the tokenizer in a directory, its chat template included.
+  """Return the metadata of the tokenizer in a directory, its chat template included.
 
   Args:
     directory: with tokenizer.json and, if there is one, tokenizer_config.json.
@@ -57,7 +57,7 @@ def fields(directory: pathlib.Path, *, num_ids: int) -> JsonObject:
 
 
 def _cut(content: JsonObject, path: pathlib.Path) -> str:
-  """Returns GGUF's name of how text is cut before it is merged."""
+  """Return GGUF's name of how text is cut before it is merged."""
   for name, make in from_gguf.CUTS.items():
     tokenizer = library.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = make()
@@ -71,7 +71,7 @@ def _cut(content: JsonObject, path: pathlib.Path) -> str:
 
 
 def _named(directory: pathlib.Path, index_of: dict[str, int]) -> JsonObject:
-  """Returns what tokenizer_config.json says: special tokens, BOS, the chat template."""
+  """Return what tokenizer_config.json says: special tokens, BOS, the chat template."""
   path = directory / "tokenizer_config.json"
   config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
   found: JsonObject = {

@@ -51,7 +51,7 @@ def train(
   vocab_size: int,
   text_field: str = "text",
 ) -> Trained:
-  """Trains a tokenizer and writes its directory, whole or not at all.
+  """Train a tokenizer and writes its directory, whole or not at all.
 
   Args:
     patterns: files, folders and globs, see document_source.find.
@@ -88,7 +88,7 @@ class Corpus:
   """The documents of files, and counts of those that have been read."""
 
   def __init__(self, patterns: Sequence[str], *, text_field: str):
-    """Finds the files, of which none may be missing or of an unknown format."""
+    """Find the files, of which none may be missing or of an unknown format."""
     self._source = Source(paths=patterns, text_field=text_field)
     with _named():
       self.files = sorted(find(patterns))
@@ -97,7 +97,7 @@ class Corpus:
     self.error: ConfigError | None = None
 
   def __iter__(self) -> Iterator[str]:
-    """Yields the documents; an error is kept too, for readers that hide it."""
+    """Yield the documents; an error is kept too, for readers that hide it."""
     try:
       with _named():
         for record in document_files.read(self.files, self._source):
@@ -112,7 +112,7 @@ class Corpus:
 
 @contextlib.contextmanager
 def _named() -> Iterator[None]:
-  """Puts the flag's name before an error."""
+  """Put the flag's name before an error."""
   try:
     yield
   except ConfigError as error:
@@ -120,7 +120,7 @@ def _named() -> Iterator[None]:
 
 
 def _write_sentencepiece(corpus: Corpus, directory: pathlib.Path, vocab_size: int):
-  """Writes tokenizer.model, a unigram model that gives any text back."""
+  """Write tokenizer.model, a unigram model that gives any text back."""
   model = io.BytesIO()
   try:
     sentencepiece.SentencePieceTrainer.Train(
@@ -155,13 +155,13 @@ def _write_sentencepiece(corpus: Corpus, directory: pathlib.Path, vocab_size: in
 
 
 def _lines(corpus: Corpus) -> Iterator[str]:
-  """Yields the documents without characters that make the library skip a line."""
+  """Yield the documents without characters that make the library skip a line."""
   for document in corpus:
     yield from (part for part in re.split("[\n\0\u2585]", document) if part)
 
 
 def _untrainable(reason: str, vocab_size: int) -> ConfigError:
-  """Returns the library's error as one of ours."""
+  """Return the library's error as one of ours."""
   largest = re.search(r"too high .*<= (\d+)", reason)
   if largest:
     return _too_large(vocab_size, int(largest[1]))
@@ -178,7 +178,7 @@ def _untrainable(reason: str, vocab_size: int) -> ConfigError:
 
 
 def _write_bpe(corpus: Corpus, directory: pathlib.Path, vocab_size: int):
-  """Writes tokenizer.json, byte-level BPE, and the names of its special tokens."""
+  """Write tokenizer.json, byte-level BPE, and the names of its special tokens."""
   tokenizer = tokenizers.Tokenizer(models.BPE())
   tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
     [
@@ -211,7 +211,7 @@ def _write_bpe(corpus: Corpus, directory: pathlib.Path, vocab_size: int):
 
 
 def _check_read(corpus: Corpus):
-  """Raises what stopped the reading, if anything did, or if there was nothing."""
+  """Raise what stopped the reading, if anything did, or if there was nothing."""
   if corpus.error:
     raise corpus.error
   if not corpus.num_documents:

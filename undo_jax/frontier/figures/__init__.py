@@ -45,7 +45,7 @@ class Drawing:
 
 
 def chosen(results: Results) -> dict[str, Figure]:
-  """Returns the figures of results.report.figures by file name.
+  """Return the figures of results.report.figures by file name.
 
   Raises:
     ConfigError: if there is no figure of a name.
@@ -57,7 +57,7 @@ def chosen(results: Results) -> dict[str, Figure]:
 
 
 def missing(results: Results, figure: Figure) -> list[str]:
-  """Returns what a figure needs that the results have not."""
+  """Return what a figure needs that the results have not."""
   return [need for need in figure.needs if not _has(results, need)]
 
 
@@ -70,7 +70,7 @@ def _has(results: Results, need: Need) -> bool:
 
 
 def draw_all(results: Results) -> Mapping[str, Drawing]:
-  """Draws the figures of the page, less those that miss what they need.
+  """Draw the figures of the page, less those that miss what they need.
 
   Returns:
     Drawings by file name; equal results give equal bytes.

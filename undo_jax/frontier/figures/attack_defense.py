@@ -12,7 +12,7 @@ from undo_jax.frontier.results import Results
 
 
 def draw(results: Results, width: int) -> Spec:
-  """Draws a panel a budget: a row a model, a column an attack and their worst case."""
+  """Draw a panel a budget: a row a model, a column an attack and their worst case."""
   budgets = rb.budgets(results)
   columns: dict[str, Sequence[str]] = {
     label: (name,) for name, label in style.attack_labels(results).items()
@@ -46,7 +46,7 @@ def draw(results: Results, width: int) -> Spec:
 def cells(
   results: Results, columns: Mapping[str, Sequence[str]]
 ) -> dict[int, list[Row]]:
-  """Returns a cell for each model and column, by budget; one scale is all of theirs.
+  """Return a cell for each model and column, by budget; one scale is all of theirs.
 
   Models that were not attacked have none.
 

@@ -27,7 +27,7 @@ _LINE = 20  # Pixels of a line of it.
 
 
 def text_width(text: str) -> float:
-  """Returns about how many pixels a text of the charts' size takes."""
+  """Return about how many pixels a text of the charts' size takes."""
   narrow = sum(letter in _NARROW_LETTERS for letter in text)
   wide = sum(letter in _WIDE_LETTERS for letter in text)
   return 3.6 * narrow + 9.0 * wide + 6.7 * (len(text) - narrow - wide)
@@ -39,23 +39,23 @@ def is_narrow(width: int) -> bool:
 
 
 def columns(count: int, width: int, *, most: int = 3) -> int:
-  """Returns how many panels stand side by side."""
+  """Return how many panels stand side by side."""
   return 1 if is_narrow(width) else max(1, min(count, most))
 
 
 def panel_width(width: int, columns: int, *, beside: int = BESIDE) -> int:
-  """Returns the width of a panel inside of its axes; the first alone has labels."""
+  """Return the width of a panel inside of its axes; the first alone has labels."""
   return (width - beside - (columns - 1) * _GAP) // columns
 
 
 def panels(charts: Sequence[Spec], columns: int) -> Spec:
-  """Returns panels in rows of so many columns, whose axes are their own."""
+  """Return panels in rows of so many columns, whose axes are their own."""
   spacing = {"row": 24, "column": _GAP}
   return {"concat": list(charts), "columns": columns, "spacing": spacing}
 
 
 def below(first: Spec, *others: Spec) -> Spec:
-  """Returns charts one below the other."""
+  """Return charts one below the other."""
   return {"vconcat": [first, *others], "spacing": 16}
 
 
@@ -67,7 +67,7 @@ def layer(
   only: str | None = None,
   **look: Any,
 ) -> Spec:
-  """Returns one layer of a chart.
+  """Return one layer of a chart.
 
   Args:
     mark: of Vega-Lite.
@@ -87,22 +87,22 @@ def layer(
 
 
 def raw(field: str, **more: Any) -> Spec:
-  """Returns a channel whose field holds what is shown: a color, a shape, a text."""
+  """Return a channel whose field holds what is shown: a color, a shape, a text."""
   return {"field": field, "type": "nominal", **more}
 
 
 def number(field: str, **more: Any) -> Spec:
-  """Returns a channel of numbers."""
+  """Return a channel of numbers."""
   return {"field": field, "type": "quantitative", **more}
 
 
 def chosen() -> Spec:
-  """Returns the parameter of the method that is clicked on, one a chart."""
+  """Return the parameter of the method that is clicked on, one a chart."""
   return {"name": "method", "select": {"type": "point", "fields": ["method"]}}
 
 
 def highlighted(opacity: float = 1.0) -> Spec:
-  """Returns an opacity that fades what is of another method than the chosen one."""
+  """Return an opacity that fades what is of another method than the chosen one."""
   return {
     "condition": {"param": "method", "value": opacity},
     "value": round(0.08 * opacity, 4),
@@ -110,12 +110,12 @@ def highlighted(opacity: float = 1.0) -> Spec:
 
 
 def tooltips(**titles: str) -> list[Spec]:
-  """Returns what a hover shows: fields by their titles."""
+  """Return what a hover shows: fields by their titles."""
   return [raw(field, title=title) for field, title in titles.items()]
 
 
 def looks(opacity: float = 1.0) -> Spec:
-  """Returns the channels by which points look as their rows say."""
+  """Return the channels by which points look as their rows say."""
   return {
     "fill": raw("color", scale=None),
     "shape": raw("shape", scale=None),
@@ -126,7 +126,7 @@ def looks(opacity: float = 1.0) -> Spec:
 
 
 def legend(styles: Iterable[ModelStyle], width: int, *, beside: int = BESIDE) -> Spec:
-  """Returns a chart that is the legend of methods; a click there chooses one.
+  """Return a chart that is the legend of methods; a click there chooses one.
 
   A sweep has a marker for each of its members, from the first to the last.
   """
@@ -177,12 +177,12 @@ def legend(styles: Iterable[ModelStyle], width: int, *, beside: int = BESIDE) ->
 
 
 def _span(styles: Sequence[ModelStyle]) -> str:
-  """Returns the first and the last value of a sweep."""
+  """Return the first and the last value of a sweep."""
   return f"{styles[0].value} – {styles[-1].value}" if styles[0].value else ""
 
 
 def of_model(style: ModelStyle) -> Row:
-  """Returns the fields that a row has by its model."""
+  """Return the fields that a row has by its model."""
   return {
     "model": style.label,
     "method": style.method,
@@ -193,7 +193,7 @@ def of_model(style: ModelStyle) -> Row:
 
 
 def of_run(run: ModelRun) -> Row:
-  """Returns the fields that a row has by its run."""
+  """Return the fields that a row has by its run."""
   return {
     "seed": str(run.seed),
     "run": run.directory,
@@ -202,7 +202,7 @@ def of_run(run: ModelRun) -> Row:
 
 
 def of_runs(runs: Sequence[ModelRun], *, link: bool = True) -> Row:
-  """Returns the same of the mean of several seeds, which no one directory holds."""
+  """Return the same of the mean of several seeds, which no one directory holds."""
   if len(runs) == 1:
     row = of_run(runs[0])
     return row if link else {key: row[key] for key in ("seed", "run")}
@@ -212,12 +212,12 @@ def of_runs(runs: Sequence[ModelRun], *, link: bool = True) -> Row:
 
 
 def config_link(run: ModelRun) -> str:
-  """Returns where a run's config is; the page has directories relative to itself."""
+  """Return where a run's config is; the page has directories relative to itself."""
   return f"{quote(run.directory)}/config.json"
 
 
 def interval(mean: Mean, axis: str) -> Row:
-  """Returns the fields of a mean on an axis: itself and the ends of its interval."""
+  """Return the fields of a mean on an axis: itself and the ends of its interval."""
   half = mean.half_width or 0.0
   return {
     axis: significant(mean.value),
@@ -227,7 +227,7 @@ def interval(mean: Mean, axis: str) -> Row:
 
 
 def step_axis(steps: Iterable[int], *, title: str | None) -> Spec:
-  """Returns an axis of steps on which the first updates, the telling ones, are wide.
+  """Return an axis of steps on which the first updates, the telling ones, are wide.
 
   It is linear up to the first positive step and logarithmic after it.
   """
@@ -246,7 +246,7 @@ def step_axis(steps: Iterable[int], *, title: str | None) -> Spec:
 
 
 def wrapped(title: str, letters: int = 40) -> list[str]:
-  """Returns a title in lines that fit beside a panel; what is in brackets is one."""
+  """Return a title in lines that fit beside a panel; what is in brackets is one."""
   head, bracket, rest = title.partition(" (")
   if not bracket or len(title) <= letters:
     return textwrap.wrap(title, letters)
@@ -256,7 +256,7 @@ def wrapped(title: str, letters: int = 40) -> list[str]:
 def score_axis(
   field: str, values: Iterable[float], metric: Metric, *, title: str | None
 ) -> Spec:
-  """Returns an axis of a score over its range, or where it has none over the values."""
+  """Return an axis of a score over its range, or where it has none over the values."""
   values = list(values)
   domain = limits(metric)
   if domain is None:
@@ -269,13 +269,13 @@ def score_axis(
 
 
 def without_labels(axis: Spec) -> Spec:
-  """Returns an axis of a panel that stands beside another with the same axis."""
+  """Return an axis of a panel that stands beside another with the same axis."""
   shown = {**axis.get("axis", {}), "labels": False, "title": None}
   return {**axis, "axis": shown, "title": None}
 
 
 def limits(metric: Metric, *, pad: float = 0.03) -> list[float] | None:
-  """Returns the ends of a score's axis where the metric has a range."""
+  """Return the ends of a score's axis where the metric has a range."""
   low, high = metric.range
   if low is None or high is None:
     return None
@@ -288,7 +288,7 @@ def joined(
   families: Mapping[str, Sequence[str]],
   points: Mapping[str, Row],
 ) -> list[Row]:
-  """Returns the points that lines join: of sweeps over one field, in its order.
+  """Return the points that lines join: of sweeps over one field, in its order.
 
   A line has the color of the sweep's last member.
   """
@@ -307,6 +307,6 @@ def joined(
 
 
 def _size(shape: str) -> int:
-  """Returns the area of a marker, in square pixels, so that all look as large."""
+  """Return the area of a marker, in square pixels, so that all look as large."""
   name = next((name for name, path in SHAPES.items() if path == shape), "o")
   return round(66 * GROWTH.get(name, 1.0))

@@ -41,7 +41,7 @@ _LAB = np.array(
 
 
 def known(color: str | None) -> str | None:
-  """Returns "#rrggbb" of a color, or of a sequential colormap's name; else None."""
+  """Return "#rrggbb" of a color, or of a sequential colormap's name; else None."""
   if color is None:
     return None
   if re.fullmatch("#[0-9a-fA-F]{6}", color):
@@ -53,14 +53,14 @@ def known(color: str | None) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def to_lch(color: str) -> tuple[float, float, float]:
-  """Returns lightness in [0, 1], chroma and hue in radians of "#rrggbb"."""
+  """Return lightness in [0, 1], chroma and hue in radians of "#rrggbb"."""
   lightness, a, b = (_LAB @ np.cbrt(_CONES @ _linear(color))).tolist()
   return lightness, math.hypot(a, b), math.atan2(b, a)
 
 
 @functools.lru_cache(maxsize=4096)
 def from_lch(lightness: float, chroma: float, hue: float) -> str:
-  """Returns "#rrggbb"; a color that screens lack loses chroma until they have it."""
+  """Return "#rrggbb"; a color that screens lack loses chroma until they have it."""
   linear = np.zeros(3)
   for part in np.linspace(1.0, 0.0, 41):
     lab = [
@@ -79,7 +79,7 @@ def from_lch(lightness: float, chroma: float, hue: float) -> str:
 
 
 def on_light(color: str, place: float | None) -> str:
-  """Returns a color for a white page, or its shade at a place of a sweep.
+  """Return a color for a white page, or its shade at a place of a sweep.
 
   Args:
     color: "#rrggbb".
@@ -92,7 +92,7 @@ def on_light(color: str, place: float | None) -> str:
 
 
 def on_dark(color: str, place: float | None) -> str:
-  """Returns the same for a black page, where the end of a sweep is the brightest."""
+  """Return the same for a black page, where the end of a sweep is the brightest."""
   lightness, chroma, hue = to_lch(color)
   if place is None:
     if chroma < 0.03:  # Black is white there; a hue keeps its lightness if it can.
@@ -102,7 +102,7 @@ def on_dark(color: str, place: float | None) -> str:
 
 
 def ramp(count: int, *, dark: bool) -> list[str]:
-  """Returns a scale of one hue, from nearly the page's own shade away from it."""
+  """Return a scale of one hue, from nearly the page's own shade away from it."""
   first, last = (0.27, 0.84) if dark else (0.965, 0.47)
   places = np.linspace(0.0, 1.0, count)
   return [
@@ -111,7 +111,7 @@ def ramp(count: int, *, dark: bool) -> list[str]:
 
 
 def distance(one: str, other: str) -> float:
-  """Returns how far apart two colors look; 0.02 is hardly seen."""
+  """Return how far apart two colors look; 0.02 is hardly seen."""
   (l1, c1, h1), (l2, c2, h2) = to_lch(one), to_lch(other)
   a, b = c1 * math.cos(h1) - c2 * math.cos(h2), c1 * math.sin(h1) - c2 * math.sin(h2)
   return math.hypot(l1 - l2, a, b)
@@ -123,7 +123,7 @@ def is_new(color: str, others: Iterable[str]) -> bool:
 
 
 def another(others: Iterable[str]) -> str:
-  """Returns the first of the palette that is new, or else what is farthest from all."""
+  """Return the first of the palette that is new, or else what is farthest from all."""
   others = tuple(others)
   for color in PALETTE:
     if is_new(color, others):
@@ -137,12 +137,12 @@ def another(others: Iterable[str]) -> str:
 
 
 def contrast(one: str, other: str) -> float:
-  """Returns the contrast ratio of two colors, 1 to 21 (WCAG 2.2)."""
+  """Return the contrast ratio of two colors, 1 to 21 (WCAG 2.2)."""
   luminance = [float(_linear(c) @ [0.2126, 0.7152, 0.0722]) for c in (one, other)]
   return (max(luminance) + 0.05) / (min(luminance) + 0.05)
 
 
 def _linear(color: str) -> np.ndarray:
-  """Returns linear red, green and blue of "#rrggbb"."""
+  """Return linear red, green and blue of "#rrggbb"."""
   srgb = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
   return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

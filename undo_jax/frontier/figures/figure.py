@@ -13,7 +13,7 @@ class Chart(Protocol):
   """A chart of Vega-Altair, or what else gives a specification."""
 
   def to_dict(self) -> dict[str, Any]:
-    """Returns the specification."""
+    """Return the specification."""
     ...
 
 

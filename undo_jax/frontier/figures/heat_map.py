@@ -18,7 +18,7 @@ _SPARE = 14  # Pixels by which a browser may write a label longer than estimated
 
 
 def cell(value: float | None, metric: Metric, extent: tuple[float, float]) -> Row:
-  """Returns the fields of a cell: its shade, and the ink that is read on it.
+  """Return the fields of a cell: its shade, and the ink that is read on it.
 
   More capable is darker on a white page, brighter on a black one.
   """
@@ -32,7 +32,7 @@ def cell(value: float | None, metric: Metric, extent: tuple[float, float]) -> Ro
 
 
 def extent(values: Iterable[float], metric: Metric) -> tuple[float, float]:
-  """Returns the ends of the scale: the metric's range, or of the values."""
+  """Return the ends of the scale: the metric's range, or of the values."""
   low, high = metric.range
   if low is not None and high is not None:
     return low, high
@@ -48,7 +48,7 @@ def draw(
   axis_titles: Sequence[str | None],
   tooltip: list[Spec],
 ) -> Spec:
-  """Draws panels that share the names of their rows.
+  """Draw panels that share the names of their rows.
 
   Args:
     panels: title, columns in their order, and cells with the fields of `cell`,
@@ -82,7 +82,7 @@ def draw(
 
 
 def _shortened(styles: Sequence[ModelStyle], limit: int) -> Spec:
-  """Returns how an axis writes labels that are too long: with their ends, "UNDO… 0.3".
+  """Return how an axis writes labels that are too long: with their ends, "UNDO… 0.3".
 
   A cut at the end would leave the members of a sweep with one name.
   """
@@ -97,7 +97,7 @@ def _shortened(styles: Sequence[ModelStyle], limit: int) -> Spec:
 
 
 def shortened(style: ModelStyle, limit: int) -> str:
-  """Returns a label of at most so many pixels; of a sweep's member the value stays."""
+  """Return a label of at most so many pixels; of a sweep's member the value stays."""
   if charts.text_width(style.label) <= limit or not style.value:
     return style.label
   tail, head = f"… {style.value}", style.method
@@ -109,7 +109,7 @@ def shortened(style: ModelStyle, limit: int) -> str:
 def _fit(
   panels: Sequence[tuple[str | None, Sequence[str], list[Row]]], room: int
 ) -> tuple[int, int]:
-  """Returns how many panels stand side by side, and the width of their cells."""
+  """Return how many panels stand side by side, and the width of their cells."""
   columns = max(len(columns) for _, columns, _ in panels)
   title = 1.15 * max(charts.text_width(title or "") for title, _, _ in panels)
   for per_row in range(len(panels), 1, -1):
@@ -121,7 +121,7 @@ def _fit(
 
 
 def _angle(labels: Iterable[str], step: int) -> int:
-  """Returns how labels over columns are turned, in degrees, so that they fit."""
+  """Return how labels over columns are turned, in degrees, so that they fit."""
   longest = max(map(charts.text_width, labels), default=0.0)
   return 0 if longest <= step else -35 if step >= _LEGIBLE else -90
 

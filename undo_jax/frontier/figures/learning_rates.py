@@ -13,7 +13,7 @@ from undo_jax.frontier.results import ModelRun, Results, Score
 
 
 def draw(results: Results, width: int) -> Spec:
-  """Draws a panel an attack: a row a model, a column a learning rate or a strength."""
+  """Draw a panel an attack: a row a model, a column a learning rate or a strength."""
   panels, titles = [], []
   by_attack = cells(results)
   for name, of_attack in by_attack.items():
@@ -37,7 +37,7 @@ def draw(results: Results, width: int) -> Spec:
 
 
 def cells(results: Results) -> dict[str, list[Row]]:
-  """Returns a cell for each model and rate, by attack; one scale is all of theirs.
+  """Return a cell for each model and rate, by attack; one scale is all of theirs.
 
   A cell is the mean over seeds at the last budget, and its "edge" the share of the
   seeds of which the rate was the worst, or one of them.
@@ -69,7 +69,7 @@ def cells(results: Results) -> dict[str, list[Row]]:
 def _scores(
   results: Results,
 ) -> dict[tuple[str, str, float], list[tuple[Score, bool]]]:
-  """Returns the seeds' scores of each attack, model and rate: the worst or not."""
+  """Return the seeds' scores of each attack, model and rate: the worst or not."""
   budget = rb.budgets(results)[-1]
   most_capable = max if higher_is_worse(results.metrics["forget"]) else min
   scores: dict[tuple[str, str, float], list[tuple[Score, bool]]] = {}
@@ -96,7 +96,7 @@ def _attacked(results: Results, attack: str) -> list[tuple[str, ModelRun]]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-  """Returns the mean of seeds; None where one has diverged."""
+  """Return the mean of seeds; None where one has diverged."""
   if any(value is None for value in values):
     return None
   return significant(math.fsum(v for v in values if v is not None) / len(values))

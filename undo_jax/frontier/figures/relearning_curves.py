@@ -18,7 +18,7 @@ _CROWD = 10  # Models of which one panel is too full to be read.
 
 
 def draw(results: Results, width: int) -> Spec:
-  """Draws the worst case of all; of many models or attacks also a panel a method."""
+  """Draw the worst case of all; of many models or attacks also a panel a method."""
   styles = style.model_styles(results)
   counted = rb.counted(results)
   curves = {name: _curve(results, name, styles[name], counted) for name in styles}
@@ -54,7 +54,7 @@ def _by_method(
   axes: Spec,
   columns: int,
 ) -> Iterable[tuple[str, Spec]]:
-  """Draws each method before the references: its envelope, and each attack thinly."""
+  """Draw each method before the references: its envelope, and each attack thinly."""
   references = {results.references.base, results.references.filtered}
   behind = [curves[name] for name in curves if name in references]
   methods: dict[str, list[str]] = {}
@@ -85,7 +85,7 @@ def _panel(
   thin: Sequence[Row] = (),
   of_seeds: bool = False,
 ) -> Spec:
-  """Draws curves; what stands behind them is grey, what is thin is one attack's."""
+  """Draw curves; what stands behind them is grey, what is thin is one attack's."""
   look = {
     **axes,
     "stroke": charts.raw("color", scale=None),
@@ -117,7 +117,7 @@ def _panel(
 
 
 def _ends(curves: Sequence[Row], axes: Spec) -> list[Spec]:
-  """Draws a marker at the end of each curve, and on the page one at each step."""
+  """Draw a marker at the end of each curve, and on the page one at each step."""
   shown = charts.tooltips(
     model="model", seed="seed", step="updates", words="worst forget", run="run"
   )
@@ -144,7 +144,7 @@ def _ends(curves: Sequence[Row], axes: Spec) -> list[Spec]:
 def _flat(
   mark: str, encoding: Spec, rows: Sequence[Row], *more: str, **look: Any
 ) -> Spec | None:
-  """Returns a layer of rows that hold a curve each; None of no rows."""
+  """Return a layer of rows that hold a curve each; None of no rows."""
   if not rows:
     return None
   fields = ["step", "score", *more]
@@ -157,7 +157,7 @@ def _flat(
 def _curve(
   results: Results, name: str, look: ModelStyle, attacks: Sequence[str]
 ) -> Row:
-  """Returns a model's curve as one row: lists of steps and of scores."""
+  """Return a model's curve as one row: lists of steps and of scores."""
   steps, scores = statistics.curve(results, name, attacks)
   steps = steps[: len(scores)]
   runs = results.models[name].runs
@@ -184,7 +184,7 @@ def _curve(
 
 
 def _level(row: Row, envelope: Row) -> Row:
-  """Returns a curve; an edit's, which takes no updates, as long as its model's."""
+  """Return a curve; an edit's, which takes no updates, as long as its model's."""
   if row["step"] != [0]:
     return row
   return row | {"step": [0, envelope["step"][-1]], "score": row["score"] * 2}

@@ -55,13 +55,13 @@ _CONFIG = {
 
 
 def specification(figure: Figure, results: Results, width: int) -> JsonObject:
-  """Returns a figure's chart as a specification of Vega-Lite, in one style."""
+  """Return a figure's chart as a specification of Vega-Lite, in one style."""
   drawn = figure.draw(results, width)
   return styled(dict(drawn) if isinstance(drawn, Mapping) else drawn.to_dict())
 
 
 def styled(spec: JsonObject) -> JsonObject:
-  """Returns a chart in the style of all figures."""
+  """Return a chart in the style of all figures."""
   hover = {"name": HOVER, "value": False}
   return {
     "$schema": _SCHEMA,
@@ -72,7 +72,7 @@ def styled(spec: JsonObject) -> JsonObject:
 
 
 def svg(spec: JsonObject, *, title: str, description: str, name: str) -> str:
-  """Returns a chart as SVG with what it shows in words.
+  """Return a chart as SVG with what it shows in words.
 
   Args:
     spec: of Vega-Lite; what it asks of a network is refused.
@@ -91,7 +91,7 @@ def svg(spec: JsonObject, *, title: str, description: str, name: str) -> str:
 
 
 def _own_ids(body: str, name: str) -> str:
-  """Returns a chart whose ids are its own, not counted on from the chart before."""
+  """Return a chart whose ids are its own, not counted on from the chart before."""
   ids = {
     old: f"{name}-{index}"
     for index, old in enumerate(re.findall(r'\bid="(.*?)"', body))
@@ -103,19 +103,19 @@ def _own_ids(body: str, name: str) -> str:
 
 
 def _rounded(attribute: re.Match[str]) -> str:
-  """Returns an attribute of places to a hundredth of a pixel."""
+  """Return an attribute of places to a hundredth of a pixel."""
   return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
 
 
 def with_colors(svg: str, colors: Mapping[str, str]) -> str:
-  """Returns an SVG whose variables are colors, on white: a file of its own."""
+  """Return an SVG whose variables are colors, on white: a file of its own."""
   plain = re.sub(r"var\(--(\w+)\)", lambda it: colors.get(it[1], it[0]), svg)
   return plain.replace("<svg ", '<svg style="background:#ffffff" ', 1)
 
 
 @functools.cache
 def scripts() -> str:
-  """Returns Vega, Vega-Lite and Vega-Embed as one script, which needs no network."""
+  """Return Vega, Vega-Lite and Vega-Embed as one script, which needs no network."""
   bundle = vl_convert.javascript_bundle(
     "window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE
   )
@@ -123,13 +123,13 @@ def scripts() -> str:
 
 
 def inlined(value: object) -> str:
-  """Returns JSON that may stand in a script element of a page."""
+  """Return JSON that may stand in a script element of a page."""
   text = json.dumps(value, separators=(",", ":"))
   return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
 def shared(specs: Mapping[str, JsonObject]) -> JsonObject:
-  """Returns charts that hold their rows once: in "datasets", by the names they use.
+  """Return charts that hold their rows once: in "datasets", by the names they use.
 
   Args:
     specs: of one figure, by layout.

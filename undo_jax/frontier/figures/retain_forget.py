@@ -16,7 +16,7 @@ _BESIDE = 80  # Pixels beside panels: of the axis, whose title has two lines.
 
 
 def draw(results: Results, width: int) -> Spec:
-  """Draws a panel before the attack, and one for each budget of the attacker."""
+  """Draw a panel before the attack, and one for each budget of the attacker."""
   styles = style.model_styles(results)
   budgets = rb.budgets(results)
   stages = (None, *budgets)
@@ -50,7 +50,7 @@ def draw(results: Results, width: int) -> Spec:
 def scores(
   results: Results, name: str, budget: int | None
 ) -> tuple[Mean | None, Mean | None]:
-  """Returns a model's retain score, and its worst forget score; None: before."""
+  """Return a model's retain score, and its worst forget score; None: before."""
   if budget is None:
     retain = statistics.before(results, name, "retain")
     return retain, statistics.before(results, name, "forget")
@@ -96,7 +96,7 @@ def _seeds(
 
 
 def _trails(before: Mapping[str, Row], after: Mapping[str, Row]) -> list[Row]:
-  """Returns the ways from before the attack to under it, two rows each."""
+  """Return the ways from before the attack to under it, two rows each."""
   fields = ("model", "method", "color", "x", "y")
   return [
     {**{key: point[key] for key in fields}, "order": order}
@@ -123,7 +123,7 @@ def _axes(results: Results, rows: Iterable[Row]) -> Spec:
 
 
 def _domain(values: list[float]) -> list[float]:
-  """Returns the ends of the values, never closer than a twentieth."""
+  """Return the ends of the values, never closer than a twentieth."""
   low, high = min(values, default=0.0), max(values, default=1.0)
   room = max(0.0, 0.05 - (high - low)) / 2
   return [significant(low - room), significant(high + room)]

@@ -40,7 +40,7 @@ COMPUTE = Price(
 
 
 def draw(results: Results, width: int, price: Price = COMPUTE) -> Spec:
-  """Draws every model but the base: nothing was removed from it."""
+  """Draw every model but the base: nothing was removed from it."""
   styles = style.model_styles(results)
   styles.pop(results.references.base or "", None)
   budgets = rb.budgets(results)
@@ -74,7 +74,7 @@ class Point:
 def points(
   results: Results, names: Iterable[str], budget: int, price: Price = COMPUTE
 ) -> dict[str, Point]:
-  """Returns the points of those models that have both numbers."""
+  """Return the points of those models that have both numbers."""
   known = {}
   for name in names:
     x = price.mean(results, name)
@@ -90,7 +90,7 @@ def points(
 
 
 def _runs(results: Results, name: str) -> list[ModelRun]:
-  """Returns a model's runs of the seeds that the references have too, in order."""
+  """Return a model's runs of the seeds that the references have too, in order."""
   others = [{r.seed for r in results.models[n].runs} for n in _ends(results)]
   runs = results.models[name].runs
   return [run for run in runs if all(run.seed in seeds for seeds in others)]
@@ -101,7 +101,7 @@ def _ends(results: Results) -> list[str]:
 
 
 def fronts(known: Mapping[str, Point]) -> tuple[list[Front], Front]:
-  """Returns the front of each seed, and that which every seed attains.
+  """Return the front of each seed, and that which every seed attains.
 
   Models that are broken take no part. Where models have no seed in common, there is
   none of single seeds, and of each model its own worst seed counts.
@@ -121,7 +121,7 @@ def fronts(known: Mapping[str, Point]) -> tuple[list[Front], Front]:
 def _domain(
   results: Results, styles: Mapping[str, ModelStyle], price: Price
 ) -> tuple[float, float]:
-  """Returns the ends of the axis of the price; from 0 it is linear."""
+  """Return the ends of the axis of the price; from 0 it is linear."""
   costs = [price.mean(results, name) for name in styles]
   known = [cost for mean in costs if mean is not None for cost in mean.by_seed]
   low, high = min(known, default=0.0), max([1.0, *known])
@@ -133,7 +133,7 @@ def _domain(
 def _places(
   domain: tuple[float, float], width: int
 ) -> Callable[[Point], tuple[float, float]]:
-  """Returns where a panel has a point, in pixels."""
+  """Return where a panel has a point, in pixels."""
   (low, high), scale = domain, _HEIGHT / (_LIMITS[1] - _LIMITS[0])
   if low > 0:
     per_decade = width / math.log10(high / low)
@@ -145,7 +145,7 @@ def _places(
 
 
 def _price_axis(domain: tuple[float, float], title: str) -> Spec:
-  """Returns the axis of the price in percent."""
+  """Return the axis of the price in percent."""
   decades = (m * 10.0**k for k in range(-9, 3) for m in (1, 3))
   ticks = [significant(t) for t in decades if domain[0] <= t <= domain[1]]
   axis: Spec = {"format": "~%", "labelFlush": True, "grid": False}
@@ -172,7 +172,7 @@ def _panel(
   width: int,
   is_first: bool,
 ) -> Spec:
-  """Draws one budget, from the back to the front."""
+  """Draw one budget, from the back to the front."""
   known = points(results, styles, budget, price)
   means = {
     name: _mean_row(results, name, styles[name], known[name], price) for name in known
@@ -200,7 +200,7 @@ def _panel(
 
 
 def _fronts(known: Mapping[str, Point], axes: Spec, end: float) -> list[Spec]:
-  """Draws the front of each seed faintly, and boldly what all of them attain."""
+  """Draw the front of each seed faintly, and boldly what all of them attain."""
   each, guaranteed = fronts(known)
   faint = [row | {"seed": s} for s, f in enumerate(each) for row in _steps(f, end)]
   bold = _steps(guaranteed, end)
@@ -216,7 +216,7 @@ def _fronts(known: Mapping[str, Point], axes: Spec, end: float) -> list[Spec]:
 
 
 def _steps(front: Front, end: float) -> list[Row]:
-  """Returns the corners of a staircase that goes on to the end of the axis."""
+  """Return the corners of a staircase that goes on to the end of the axis."""
   if not front:
     return []
   corners = [*front, (end, front[-1][1])]
@@ -224,7 +224,7 @@ def _steps(front: Front, end: float) -> list[Row]:
 
 
 def _points(axes: Spec, lines: list[Row], seeds: list[Row], price: Price) -> list[Spec]:
-  """Draws families, intervals, seeds and means."""
+  """Draw families, intervals, seeds and means."""
   stroke = {"stroke": charts.raw("color", scale=None)}
   shown = {name: name for name in ("model", "seed", "robustness", price.name, "run")}
   hover = charts.tooltips(**shown)
@@ -266,7 +266,7 @@ def _labelled(
   styles: Mapping[str, ModelStyle],
   place: Callable[[Point], tuple[float, float]],
 ) -> set[str]:
-  """Returns the members of sweeps whose value is written beside their point.
+  """Return the members of sweeps whose value is written beside their point.
 
   From the most robust down, those whose text covers no other's.
   """

@@ -4,7 +4,7 @@ import math
 
 
 def _polygon(corners: int, *, turn: float = 0.0, inner: float | None = None) -> str:
-  """Returns a path in [-1, 1]; with `inner`, a star whose notches are so far in."""
+  """Return a path in [-1, 1]; with `inner`, a star whose notches are so far in."""
   points = corners if inner is None else 2 * corners
   radii = [1.0 if inner is None or i % 2 == 0 else inner for i in range(points)]
   angles = [turn + 2 * math.pi * i / points for i in range(points)]

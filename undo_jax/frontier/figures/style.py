@@ -43,7 +43,7 @@ _REFERENCES: dict[Role, tuple[tuple[int, ...], float]] = {
 
 
 def model_styles(results: Results) -> dict[str, ModelStyle]:
-  """Returns how each model looks, in the order of the results."""
+  """Return how each model looks, in the order of the results."""
   roles = {reference(results, role): look for role, look in _REFERENCES.items()}
   if (base := reference(results, "base")) is not None:
     roles[base] = _REFERENCES["base"]  # The first role prevails.
@@ -70,7 +70,7 @@ def model_styles(results: Results) -> dict[str, ModelStyle]:
 
 
 def themes(results: Results) -> tuple[dict[str, str], dict[str, str]]:
-  """Returns the variables of colors by name, of the light and of the dark page."""
+  """Return the variables of colors by name, of the light and of the dark page."""
   light = {"ink": "#1b1b1f", "muted": "#5b5b66", "grid": "#e7e7ec", "paper": "#ffffff"}
   light["warn"] = "#b34700"
   dark = {"ink": "#ececf1", "muted": "#a6a6b3", "grid": "#303039", "paper": "#15151a"}
@@ -86,17 +86,17 @@ def themes(results: Results) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def method_of(results: Results, name: str) -> str:
-  """Returns the family of a model, or its own name."""
+  """Return the family of a model, or its own name."""
   return results.models[name].family or name
 
 
 def attack_labels(results: Results) -> dict[str, str]:
-  """Returns the label of each attack."""
+  """Return the label of each attack."""
   return distinct({name: attack.label for name, attack in results.attacks.items()})
 
 
 def distinct(labels: Mapping[str, str]) -> dict[str, str]:
-  """Returns labels by name, those that several share with the name after them."""
+  """Return labels by name, those that several share with the name after them."""
   shared = list(labels.values())
   return {
     name: f"{label} ({name})" if shared.count(label) > 1 else label
@@ -105,7 +105,7 @@ def distinct(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def families(results: Results) -> dict[str, list[str]]:
-  """Returns the members of each family, ascending by what was swept."""
+  """Return the members of each family, ascending by what was swept."""
   members: dict[str, list[str]] = {}
   for name, model in results.models.items():
     if model.family is not None:
@@ -117,26 +117,26 @@ def families(results: Results) -> dict[str, list[str]]:
 
 
 def axis_label(what: str, metric: Metric) -> str:
-  """Names an axis and says which way capability grows."""
+  """Name an axis and say which way capability grows."""
   way = "higher" if higher_is_worse(metric) else "lower"
   return f"{what}, {metric.unit} ({way}: more capable)"
 
 
 def budget_title(budget: int, budgets: Sequence[int]) -> str:
-  """Returns "after 20 updates", of the last budget "after all 500 updates"."""
+  """Return "after 20 updates", of the last budget "after all 500 updates"."""
   if not budget:
     return "without updates"
   return f"after {'all ' if budget == budgets[-1] else ''}{budget} updates"
 
 
 def _order(model: ModelResult) -> list[float]:
-  """Returns the swept numbers; what is no number keeps the order of the config."""
+  """Return the swept numbers; what is no number keeps the order of the config."""
   values = model.swept.values()
   return [float(v) if isinstance(v, int | float) else 0.0 for v in values]
 
 
 def _places(results: Results) -> dict[str, float]:
-  """Returns where each member stands in its sweep, in [0, 1]."""
+  """Return where each member stands in its sweep, in [0, 1]."""
   return {
     name: rank / (len(names) - 1) if len(names) > 1 else 0.7
     for names in families(results).values()
@@ -149,7 +149,7 @@ def _short(value: object) -> str:
 
 
 def _method_labels(results: Results) -> dict[str, str]:
-  """Returns what a legend calls each method: of a family without the swept value."""
+  """Return what a legend calls each method: of a family without the swept value."""
   of_families = families(results)
   labels = {}
   for name in results.models:
@@ -161,13 +161,13 @@ def _method_labels(results: Results) -> dict[str, str]:
 
 
 def _head(model: ModelResult) -> str:
-  """Returns a label up to its first swept field: "UNDO" of "UNDO α = 0.3"."""
+  """Return a label up to its first swept field: "UNDO" of "UNDO α = 0.3"."""
   head = re.split(r"\s+\S+ = ", model.label)[0] if model.swept else model.label
   return head or model.label
 
 
 def _method_looks(results: Results) -> dict[str, tuple[str, str]]:
-  """Returns the color and the shape of each method, no two of them alike.
+  """Return the color and the shape of each method, no two of them alike.
 
   What a config names comes first; who names nothing, or what another has, gets the
   first of ours that is free.

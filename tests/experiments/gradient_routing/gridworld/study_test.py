@@ -48,7 +48,7 @@ def test_results_hold_every_method_level_and_seed(workdir):
 
 @pytest.fixture
 def trained(monkeypatch):
-  """Records what is trained together; returns (pairs, updates) of each population."""
+  """Record what is trained together; return (pairs, updates) of each population."""
   populations = []
 
   def train(config, method, programs, pairs, updates):

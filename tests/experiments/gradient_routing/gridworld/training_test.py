@@ -48,7 +48,7 @@ def happened():
 
 
 def episodes(outcome):
-  """Yields (environment, its steps, last step or None if the rollout cut it)."""
+  """Yield (environment, its steps, last step or None if the rollout cut it)."""
   done = np.asarray(outcome.done)
   for e in range(NUMBER):
     start = 0

@@ -19,7 +19,7 @@ PLAIN = {k: x for k, x in BATCH.items() if k != "source"}
 
 
 def apply(params, tokens, *, routes=None, capture=()):
-  """Scores and hidden states of each token alone."""
+  """Score and hidden states of each token alone."""
   del routes
   hidden = params["embedding"][tokens]
   return Output(hidden @ params["embedding"].T, dict.fromkeys(capture, hidden))

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.optimized
 
 @pytest.fixture(scope="module")
 def errors():
-  """Returns {way: [seeds, 4]}: forget and retain error before and after ablation.
+  """Return {way: [seeds, 4]}: forget and retain error before and after ablation.
 
   At half the specified steps.
   """
