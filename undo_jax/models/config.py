@@ -41,7 +41,7 @@ class ModelConfig:
   # "splash": by a kernel where there is one (TPUs: rows and heads in multiples of 128;
   # GPUs: cuDNN's, for bfloat16 and no softcap; no padding, no cache), elsewhere plain.
   attention: str = "plain"
-  global_every: int = 2  # Every so manieth layer has no window, the others are local.
+  global_every: int = 2  # Every n-th layer is global, without a window; others local.
   activation: str = "gelu_tanh"  # Of the MLP's gate: gelu_tanh or silu.
   norm_offset: bool = True  # Norms multiply by 1 + scale (fresh: 0), else by scale.
   post_norms: bool = True  # Norms after attention and MLP, beside those before.

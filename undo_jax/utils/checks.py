@@ -1,4 +1,4 @@
-"""How a wrong field of a config is reported: what was expected, what came, the mend."""
+"""Errors about a field of a config: what was expected, what it was, how to fix it."""
 
 import dataclasses
 import math

@@ -2,7 +2,7 @@
 
 
 class ConfigError(ValueError):
-  """A wrong configuration: what was expected, what came, and how to mend it."""
+  """A wrong configuration: what was expected, what it was, and how to fix it."""
 
 
 class RunFailed(Exception):  # noqa: N818

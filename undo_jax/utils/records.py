@@ -26,7 +26,7 @@ _LARGEST = 2**31  # Integers are counted in int32.
 
 
 class FieldError(ConfigError):
-  """A field that cannot work: its path, what was expected, what came."""
+  """A field that cannot work: its path, what was expected, what it was."""
 
   def __init__(self, field: str, expected: str, got: object):
     """Take the field's path below the record that raises it."""
