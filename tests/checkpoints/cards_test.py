@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from tests import minimal
 from tests.chains import directory, model_of
@@ -35,6 +36,9 @@ def test_a_card_tells_the_stages_of_all_runs_that_led_to_a_model(chain, tmp_path
   assert ["base", "cross_entropy on forget, retain data", "3"] in [c[:3] for c in cells]
   assert "seeds of base: data 0, init 0" in card
   assert "num_equations 64" in card
+  head = yaml.safe_load(card.split("---")[1])
+  assert head["library_name"] == "transformers" and head["datasets"] == ["arithmetic"]
+  assert head["base_model"] == base.name and "license" not in head
   assert "seeds of max_ent: data 0" in card
   # Exported once more, and by way of another run, it still knows where it is from.
   exporting.export(tmp_path / "out", tmp_path / "again")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import json
 import pathlib
 
 from undo_jax import attacks
@@ -132,7 +133,10 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
   lines = [
     "---",
     "library_name: transformers",
+    "pipeline_tag: text-generation",
     "tags: [undo_jax, unlearning]",
+    *_metadata(entries),
+    "# license: yours to choose, and the base model's to allow.",
     "---",
     "",
     f"# {title}",
@@ -164,6 +168,20 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
   for entry in entries:
     lines += _details(entry)
   return "\n".join(lines) + "\n"
+
+
+def _metadata(entries: Sequence[Entry]) -> list[str]:
+  """Return what the Hub reads of a model's origin; names are those of directories."""
+  given = [e for e in entries if isinstance(e.stage, GivenStage) and e.path]
+  tasks = [entry.stage.task for entry in entries if isinstance(entry.stage, DataStage)]
+  found = []
+  if given:
+    name = pathlib.PurePath(str(given[0].path)).name
+    found.append(f"base_model: {json.dumps(name)}")
+  if tasks:
+    listed = ", ".join(json.dumps(task) for task in dict.fromkeys(tasks))
+    found.append(f"datasets: [{listed}]")
+  return found
 
 
 def _base(entries: Sequence[Entry]) -> str:

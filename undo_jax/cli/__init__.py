@@ -24,6 +24,7 @@ COMMANDS = (
   "export",
   "import_gguf",
   "compare",
+  "open",
   "compile",
   "harness",
   "tofu",
