@@ -1122,7 +1122,8 @@ def pruned(entry: Config, *, shares: tuple[float, ...], **changes: Any) -> Confi
     shares: of all weights that are set to zero, a model of each.
     changes: other fields of the entry.
   """
-  follower = shaped(like(entry, run=False, **changes), shares=shares, by="magnitude")
+  follower = shaped(entry, shares=shares, by="magnitude", **changes)
+  follower.run = False
   follower.noise.beta = 0.0
   look(follower, "prune and distill", "Purples", "v")
   return follower

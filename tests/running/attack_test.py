@@ -147,7 +147,8 @@ def test_attacks_as_one_program_come_to_what_each_comes_to_alone(
     sizes.append(args[-1])
     return attack_of(*args)
 
-  def stop():
+  def stop(finish):
+    finish()
     raise preemption.Preempted
 
   monkeypatch.setattr(programs, "attack_of", counted)
@@ -183,11 +184,12 @@ def test_a_model_that_diverges_ends_by_its_line_when_the_others_are_finished(
 def test_a_lost_lease_leaves_the_others_of_the_program(root, tmp_path, monkeypatch):
   run = copied(made(tmp_path, models_at_once=2), alone(root))
   directory = run.directories["relearn_base"]
-  put_batch = sharding_lib.put_batch
+  put_batch, chunks = sharding_lib.put_batch, []
 
   def lose(batch, mesh, **kwargs):
     """Another process takes one of the stages after the first evaluation."""
-    if (directory / "checkpoints/2").exists():
+    chunks.append(kwargs.get("leading"))
+    if chunks.count(2) == 2:
       taken = {"holder": "someone else", "machine": "another"}
       files.create_json(directory / "leases/2.json", taken)
     return put_batch(batch, mesh, **kwargs)
