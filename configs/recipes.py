@@ -9,8 +9,9 @@ Five seeds of every model of the arithmetic task and three of the attacker, at s
 learning rates. The first rows are the references and the paper's recipe; then that
 recipe with one thing changed; then what is changed together; then rivals that need no
 unlearning or no teacher. What each needs to know of its rows is the page's third axis.
-docs/recipes.md has what came out. `quick` is one seed, to look at. `labels` has the recipes that train on clean rows where
-a classifier selects them by 1, .1 and .01 % of the rows with a label.
+docs/recipes.md has what came out. `quick` is one seed, to look at. `labels` has the
+recipes that train on clean rows where a classifier selects them by 1, .1 and .01 % of
+the rows with a label.
 
 Where the values are from: what is in `undo_*` entries besides alpha, updates, mixture
 and temperature is the demo's (configs/arithmetic.py); alphas and updates are those of
