@@ -366,7 +366,7 @@ def _spent(results: Results, name: str) -> tuple[str, str]:
 def _binomial(results: Results, name: str, budget: int) -> str:
   """Format the half-width that the number of scored items leaves to an accuracy."""
   worst, items = st.worst_forget(results, name, budget), results.items.get("forget")
-  if worst is None or not items:
+  if worst is None or not items or not 0 <= worst.value <= 1:  # No share of them.
     return ABSENT
   return f"{st.binomial_half_width(worst.value, items):.3f}"
 
