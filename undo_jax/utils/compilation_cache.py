@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import stat
+from typing import Any
 
 import jax
 
