@@ -31,9 +31,8 @@ def use() -> pathlib.Path | None:
     The directory; None where it was chosen by JAX's variables, cannot be written or
     belongs to somebody else, in which case everything is compiled anew.
   """
-  if (
-    jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
-  ):
+  config: Any = jax.config
+  if config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache:
     return None
   home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path("~/.cache").expanduser()
   path = pathlib.Path(home) / "undo_jax" / f"compiled-{_processor()}"
