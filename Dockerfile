@@ -4,8 +4,9 @@ FROM python:3.12-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145
 WORKDIR /undo_jax
 COPY . .
 RUN pip install --no-cache-dir --constraint constraints.txt '.[run]' \
-  && useradd --create-home --uid 1000 runner
+  && useradd --create-home --uid 1000 runner \
+  && install --directory --owner=1000 /runs
 
 USER 1000
-WORKDIR /home/runner
+WORKDIR /runs
 ENTRYPOINT ["undo-jax"]

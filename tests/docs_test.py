@@ -45,7 +45,8 @@ COMMAND_LINES = [
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-  """A directory with what the pages' blocks read: texts and a checkpoint."""
+  """A directory with what the pages' blocks read: texts, a checkpoint, the pages."""
+  (tmp_path / "docs").symlink_to(ROOT / "docs")
   for folder, suffix in (("english", "txt"), ("korean", "jsonl")):
     (tmp_path / folder).mkdir()
     texts = [f"{folder} text {i} of {suffix} " * 9 for i in range(300)]

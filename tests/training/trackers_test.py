@@ -17,7 +17,7 @@ def stage(tmp_path, monkeypatch):
   """The directory of a stage in a workdir, and no variable that names a server."""
   for name in ("WANDB_MODE", "WANDB_PROJECT", "MLFLOW_TRACKING_URI"):
     monkeypatch.delenv(name, raising=False)
-  directory = tmp_path / "run" / "stages" / STAGE
+  directory = tmp_path / "it's" / "stages" / STAGE
   directory.mkdir(parents=True)
   return directory
 
@@ -47,7 +47,7 @@ def test_mlflow_has_the_rows(stage):
   workdir = stage.parent.parent
   client = MlflowClient(tracking_uri=f"sqlite:///{workdir}/mlflow.db")
   (run,) = client.search_runs([client.get_experiment_by_name("undo_jax").experiment_id])
-  assert run.info.run_name == f"run/{STAGE}"
+  assert run.info.run_name == f"it-s-{STAGE}"
   for name, rows in EXPECTED.items():
     history = client.get_metric_history(run.info.run_id, name)
     assert sorted((m.step, m.value) for m in history) == rows

@@ -16,6 +16,7 @@ import contextlib
 import math
 import os
 import pathlib
+import re
 import time
 from typing import Any
 
@@ -89,7 +90,7 @@ class WeightsAndBiases(Scalars):
       project=os.environ.get("WANDB_PROJECT", PROJECT),
       group=place.name,
       name=mirror.name,
-      id=f"{place.name}-{mirror.name}"[-120:],
+      id=_identity(place, mirror)[-120:],
       resume="allow",
       reinit="create_new",
       dir=str(place),
@@ -130,7 +131,7 @@ class MLflow(Scalars):
           PROJECT, artifact_location=str(place / "mlflow")
         )
       )
-      name = f"{place.name}/{mirror.name}"
+      name = _identity(place, mirror)
       same = self._client.search_runs(
         [experiment], f"attributes.run_name = '{name}'", max_results=1
       )
@@ -179,6 +180,11 @@ class Trackio(Scalars):
     """Write what is left."""
     with contextlib.redirect_stdout(None):
       self._run.finish()
+
+
+def _identity(place: pathlib.Path, mirror: files.Mirror) -> str:
+  """Return a name of a stage in its workdir that no filter and no id refuses."""
+  return re.sub(r"[^\w.-]", "-", f"{place.name}-{mirror.name}")
 
 
 def _workdir(mirror: files.Mirror) -> pathlib.Path:
