@@ -433,35 +433,6 @@ def test_wrong_model_args_are_one_clear_line(tiny):
     create({"checkpoint": "x"}, {"batch_size": "auto"})
 
 
-@pytest.mark.parametrize(
-  ("stored", "expected"),
-  [
-    ((None, 5), (5,)),
-    ((None, [5, 6]), (5, 6)),
-    (([7], 5), (7,)),
-    ((None, None), ()),
-  ],
-)
-def test_the_ids_that_end_a_generation_are_those_of_transformers(
-  tmp_path, stored, expected
-):
-  generation, own = stored
-  if generation is not None:
-    path = tmp_path / "generation_config.json"
-    path.write_text(json.dumps({"eos_token_id": generation}))
-  assert harness._eos_ids(tmp_path, {"eos_token_id": own}) == expected
-
-
-@pytest.mark.parametrize("wrong", ["x", 1.5, True, -1, [1, "a"], {"a": 1}, 2**31])
-def test_what_is_no_id_that_ends_a_generation_is_named(tmp_path, wrong):
-  config, generation = (tmp_path / f"{x}config.json" for x in ("", "generation_"))
-  with pytest.raises(ConfigError, match=f"^{config}: eos_token_id must be"):
-    harness._eos_ids(tmp_path, {"eos_token_id": wrong})
-  generation.write_text(json.dumps({"eos_token_id": wrong}))
-  with pytest.raises(ConfigError, match=f"^{generation}: eos_token_id must be"):
-    harness._eos_ids(tmp_path, {"eos_token_id": 1})
-
-
 def test_a_missing_harness_says_what_to_install(monkeypatch):
   monkeypatch.setitem(sys.modules, "lm_eval", None)
   monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)

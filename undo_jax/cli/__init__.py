@@ -26,6 +26,7 @@ COMMANDS = (
   "compare",
   "open",
   "compile",
+  "generate",
   "harness",
   "tofu",
   "prepare",

@@ -10,14 +10,14 @@ The harness (extra `lm-eval`) is imported at the first call. Tokens, truncation,
 sequences and scores are those of its own backend for transformers (HFLM): texts begin
 with BOS where the tokenizer has one; rolling windows and continuations without a
 context are conditioned on BOS, else on EOS; so a text scored by rolling windows starts
-with BOS twice, the second scored, as there. Three things differ. Text that spells a
+with BOS twice, the second scored, as there. Two things differ. Text that spells a
 special token is text. Log-likelihoods come from float32 logits, and from float32
-compute unless the config says otherwise. Chat templates are not supported.
+compute unless the config says otherwise.
 
 Reference: lm-evaluation-harness 0.4.13, lm_eval/models/huggingface.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import json
@@ -31,6 +31,7 @@ import numpy as np
 from undo_jax.data import tokenizers
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation import chat as chat_templates
+from undo_jax.evaluation import continuations
 from undo_jax.evaluation.chat import ChatTemplate
 from undo_jax.evaluation.scoring import Scorer
 from undo_jax.models import config_values, huggingface
@@ -93,10 +94,12 @@ def load(
   """
   directory = pathlib.Path(directory)
   settings = huggingface.read_settings(directory)
+  path = directory / "generation_config.json"
+  generation = files.read_object(path) if path.is_file() else {}
   length = config_values.whole(settings, "max_position_embeddings", DEFAULT_MAX_LENGTH)
   defaults = {
     "max_length": length,
-    "stop_ids": _eos_ids(directory, settings),
+    "stop_ids": continuations.eos_ids(generation, settings, directory),
     "name": str(directory),
     "chat": chat_templates.read(directory),
   }
@@ -430,27 +433,6 @@ def _settings(options: Options, model: Any) -> _Settings:
       f"max_length, got {num_tokens}; set max_gen_toks in the task's generation_kwargs"
     )
   return _Settings(num_tokens, temperature, tuple(stop for stop in until if stop))
-
-
-def _eos_ids(
-  directory: pathlib.Path, settings: Mapping[str, object]
-) -> tuple[int, ...]:
-  """Return the ids that end a generation in transformers.
-
-  Raises:
-    ConfigError: if they are no ids; names the file.
-  """
-  path = directory / "generation_config.json"
-  generation = files.read_object(path) if path.is_file() else {}
-  if "eos_token_id" not in generation:
-    generation, path = settings, directory / "config.json"
-  ids = generation.get("eos_token_id")
-  several: list[Any] = ids if isinstance(ids, list) else [] if ids is None else [ids]
-  if not all(type(each) is int and 0 <= each < 2**31 for each in several):
-    raise ConfigError(
-      f"{path}: eos_token_id must be an id or a list of them, got {ids!r:.80}"
-    )
-  return tuple(several)
 
 
 def _whole(value: Any) -> int:
