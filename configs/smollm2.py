@@ -81,7 +81,6 @@ def _declare(
   rows: int,
   unlearning: int,
   rates: tuple[float, float, float],
-  layers: tuple[int, ...],
 ) -> None:
   """Declare the unlearned models: so many updates of so many rows of each kind.
 
@@ -90,7 +89,6 @@ def _declare(
     rows: a batch of each kind.
     unlearning: updates.
     rates: of GradDiff, MaxEnt and RMU.
-    layers: of RMU.
   """
   models = config.models
   start = config.references.base
@@ -115,7 +113,9 @@ def _declare(
   models.rmu = c.unlearn(
     "rmu",
     start=start,
-    options=c.rmu(layers=layers, coefficient=20.0, retain=10.0),
+    # States after layer 10 have a length of about 140, twice of which is the target;
+    # after layer 11 the first token's has 24,000, which no other term is heard beside.
+    options=c.rmu(layers=(8, 9, 10), coefficient=300.0, retain=10.0),
     optimizer=optimizer(rates[2]),
     batch_size=rows,
   )
@@ -128,13 +128,36 @@ def _undo(
   num_steps: int,
   learning_rate: float,
   batch_size: int,
+  shaped_alpha: float,
+  saliency_batches: int,
 ) -> None:
+  """Declare UNDO: noise on all weights, and on the half that forgetting is about.
+
+  Args:
+    config: of the run.
+    alphas: of the noise on all weights.
+    num_steps: updates of the distillation.
+    learning_rate: its highest.
+    batch_size: rows an update.
+    shaped_alpha: of the noise on half of the weights.
+    saliency_batches: whose gradients choose that half, of each kind.
+  """
   config.models.undo = c.undo(
     teacher="max_ent",
     base=config.references.base,
     alphas=alphas,
     optimizer=c.cosine(num_steps=num_steps, learning_rate=learning_rate),
     batch_size=batch_size,
+  )
+  config.models.undo_shaped = c.shaped(
+    config.models.undo,
+    shares=(0.5,),
+    alpha=shaped_alpha,
+    saliency={
+      "model": config.references.base,
+      "num_batches": saliency_batches,
+      "batch_size": config.models.max_ent.batch_size,
+    },
   )
 
 
@@ -161,42 +184,44 @@ def _attack(
   config.report = c.report(budgets=(evaluate_every, num_steps))
 
 
-def _small(
-  config: c.Config, *, layers: tuple[int, ...], alphas: tuple[float, ...], steps: int
-) -> None:
+def _small(config: c.Config, *, steps: int) -> None:
   """Declare models and attacks that are few and short enough for 2 cores.
 
   Args:
     config: of the run.
-    layers: of RMU.
-    alphas: of UNDO.
-    steps: updates of its distillation, of 4 rows.
+    steps: updates of UNDO's distillation, of 4 rows.
   """
-  _declare(config, rows=2, unlearning=8, rates=(2e-5, 1e-4, 2e-4), layers=layers)
-  _undo(config, alphas=alphas, num_steps=steps, learning_rate=2e-4, batch_size=4)
+  _declare(config, rows=2, unlearning=24, rates=(6e-5, 1e-4, 1.5e-3))
+  _undo(
+    config,
+    alphas=(0.1, 0.3),
+    num_steps=steps,
+    learning_rate=3e-4,
+    batch_size=4,
+    shaped_alpha=0.6,
+    saliency_batches=8,
+  )
   config.models.undo.optimizer.warmup_steps = 4
   _attack(
     config,
     rates=(3e-5, 1e-4),
     lora_rates=(1e-3,),
-    num_steps=8,
-    evaluate_every=4,
+    num_steps=16,
+    evaluate_every=8,
     batch_size=2,
   )
 
 
 def _tiny() -> c.Config:
   config = _language(tiny=True, num_evaluation_rows=8)
-  _small(config, layers=(8, 9, 10, 11), alphas=(0.1, 0.3), steps=30)
+  _small(config, steps=40)
   config.models.given.is_attacked = False
   return config
 
 
 def _full() -> c.Config:
   config = _language(tiny=False, num_evaluation_rows=256)
-  _declare(
-    config, rows=16, unlearning=200, rates=(2e-5, 5e-5, 1e-4), layers=(8, 9, 10, 11)
-  )
+  _declare(config, rows=16, unlearning=200, rates=(2e-5, 5e-5, 1e-4))
   # 16 M tokens of distillation.
   _undo(
     config,
@@ -204,6 +229,8 @@ def _full() -> c.Config:
     num_steps=1000,
     learning_rate=3e-4,
     batch_size=32,
+    shaped_alpha=0.8,
+    saliency_batches=100,
   )
   _attack(
     config,
@@ -282,15 +309,17 @@ def _tofu(*, tiny: bool) -> c.Config:
   )
   models.data_filtering = c.data_filtering(models.learned, mixture="data_filtering")
   if tiny:
-    _small(config, layers=(8, 9, 10), alphas=(0.1, 0.2), steps=60)
+    _small(config, steps=60)
     return config
-  _declare(config, rows=8, unlearning=250, rates=(1e-5, 2e-5, 1e-4), layers=(8, 9, 10))
+  _declare(config, rows=8, unlearning=250, rates=(1e-5, 2e-5, 1e-4))
   _undo(
     config,
     alphas=(0.1, 0.25, 0.5),
     num_steps=1000,
     learning_rate=3e-4,
     batch_size=32,
+    shaped_alpha=0.8,
+    saliency_batches=100,
   )
   _attack(
     config,
