@@ -125,37 +125,65 @@ def test_replicas_train_as_separate_runs(separate):
   )
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_replicas_in_turn_train_as_separate_runs(separate, at_once):
-  step = jax.jit(population.over_replicas(compiled()[0], at_once))
-  state, losses = fresh(), []
-  for batch in parts()[2]:
-    state, metrics = step(state, None, batch, KEY)
-    losses.append(metrics["loss"])
+def scanned(at_once):
+  """Return `(state, frozen, batches, key) -> (state, losses [S, R])`."""
+  train = scan_steps(population.over_replicas(compiled()[0]))
+
+  def program(state, frozen, batches, key):
+    state, metrics = train(state, frozen, batches, key)
+    return state, metrics["loss"]
+
+  return program if at_once is None else population.in_groups(program, at_once)
+
+
+def stacked():
+  return jax.tree.map(lambda *xs: np.stack(xs), *parts()[2])
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_groups_of_replicas_train_as_separate_runs(separate, at_once):
+  program = jax.jit(scanned(at_once))
+  state, losses = program(fresh(), None, stacked(), KEY)
   check(state, losses, separate)
   # No more than `at_once` gradients are computed together.
-  lowered = step.lower(state, None, parts()[2][0], KEY).as_text()
+  lowered = program.lower(fresh(), None, stacked(), KEY).as_text()
   assert f"tensor<{at_once}x16x12xf32>" in lowered
+
+
+def test_a_group_takes_the_place_of_what_it_was():
+  """Beside the population there are the temporaries of one group, of states too."""
+
+  def bytes_of(size):
+    state = population.create(
+      parts()[1],
+      make_population_optimizer(SETTINGS),
+      np.full(size, 1e-3, np.float32),
+    )
+    program = jax.jit(scanned(1), donate_argnums=0)
+    memory = program.lower(state, None, stacked(), KEY).compile().memory_analysis()
+    return memory.argument_size_in_bytes, memory.temp_size_in_bytes
+
+  (small, few), (large, many) = bytes_of(2), bytes_of(8)
+  assert large - small > 10_000 and many - few < 0.1 * (large - small)
 
 
 @pytest.mark.parametrize("at_once", [None, 2])
 def test_scanned_replicas_spread_over_the_mesh_train_as_separate_runs(
   separate, at_once
 ):
-  _, params, batches = parts()
+  _, params, _ = parts()
   mesh = sharding.make_mesh(replica=2, data=2, fsdp=2)
   optimizer = make_population_optimizer(SETTINGS)
   single = jax.eval_shape(lambda p: state_lib.create(p, optimizer), params)
   shardings = population.shardings(sharding.tree_shardings(single, RULES, mesh))
   state = jax.device_put(fresh(), shardings)
   program = jax.jit(
-    scan_steps(population.over_replicas(compiled()[0], at_once)),
+    scanned(at_once),
     in_shardings=(shardings, None, sharding.batch_sharding(mesh, leading=1), None),
     out_shardings=(shardings, None),
   )
-  stacked = jax.tree.map(lambda *xs: np.stack(xs), *batches)
-  stacked = sharding.put_batch(stacked, mesh, leading=1)
-  state, metrics = program(state, None, stacked, KEY)
-  check(jax.device_get(state), metrics["loss"], separate)
+  batches = sharding.put_batch(stacked(), mesh, leading=1)
+  state, losses = program(state, None, batches, KEY)
+  check(jax.device_get(state), losses, separate)
   kernel = state.params["out"]["kernel"]
   assert kernel.sharding.shard_shape(kernel.shape) == (2, 6, 16)

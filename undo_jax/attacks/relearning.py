@@ -41,7 +41,7 @@ def make_program(
     evaluate: `(params, problems) -> scores` of one model.
     weights: `(params, frozen) -> params`, the model a member stands for; the
       member's own parameters unless given.
-    at_once: members computed together, see population.over_replicas.
+    at_once: members computed together, see population.in_groups; None: all.
 
   Returns:
     `(population, frozen, problems, batches, key) -> (population, scores)`: the
@@ -49,12 +49,12 @@ def make_program(
     [E, S] (S updates between each of E evaluations), all members see the same
     ones, and scores are [E, R] each, taken after the updates.
   """
-  train = scan_steps(population.over_replicas(step, at_once))
+  train = scan_steps(population.over_replicas(step))
 
   def score_one(params, frozen, problems):
     return evaluate(weights(params, frozen), problems)
 
-  score = population.over_replicas(score_one, at_once)
+  score = population.over_replicas(score_one)
 
   def program(state, frozen, problems, batches, key):
     def one_evaluation(state, batches_S):
@@ -63,7 +63,7 @@ def make_program(
 
     return jax.lax.scan(one_evaluation, state, batches)
 
-  return program
+  return program if at_once is None else population.in_groups(program, at_once)
 
 
 def projected(step: Step, project: Callable[[Params, Frozen], Params]) -> Step:
