@@ -50,7 +50,7 @@ def get_config(arg: str | None = None) -> c.Config:
     batch_size=128,
   )
   _declare_attacks(config)
-  config.report = c.report(budgets=(20, 60, 120), filtering="filtering")
+  config.report = c.report(budgets=(20, 60, 120), filtering=("filtering",))
   if size == "variance":
     _make_variance(config)
     return config
@@ -149,5 +149,5 @@ def _make_variance(config: c.Config) -> None:
   )
   config.attacks.relearn_mixed.run = False
   config.references.update(filtered=None, unlearned=None)
-  config.report.filtering = None
+  config.report.filtering = ()
   config.report.budgets = (20, 60)

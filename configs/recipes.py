@@ -51,7 +51,9 @@ def get_config(arg: str | None = None) -> c.Config:
     seeds=(0,) if size == "quick" else (0, 1, 2),
   )
   config.report = c.report(
-    budgets=(20, 120), filtering="filtering", rival="noised_finetune"
+    budgets=(20, 120),
+    filtering=("filtering", "filtering_muon"),
+    rival="noised_finetune",
   )
   if size == "labels":
     _keep_labels(config)

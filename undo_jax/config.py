@@ -280,7 +280,7 @@ def report(
   budgets: tuple[int, ...],
   worst_over: tuple[str, ...] = (),
   rival: str | None = None,
-  filtering: str | None = None,
+  filtering: tuple[str, ...] = (),
   smallest_retain: float = 0.9,
   figures: tuple[str, ...] = FIGURES,
 ) -> Config:
@@ -291,12 +291,12 @@ def report(
     worst_over=worst_over,
     # An entry whose members the page holds the others against, at equal compute.
     rival=config_dict.placeholder(str),
-    # An entry of data filtering at several lengths, for compute at equal retain.
-    filtering=config_dict.placeholder(str),
+    # Entries of data filtering at other lengths, for compute at equal retain.
+    filtering=filtering,
     smallest_retain=smallest_retain,  # Share of the base's; below, a model is broken.
     figures=figures,  # Drawn below the tables.
   )
-  report.rival, report.filtering = rival, filtering
+  report.rival = rival
   return report
 
 

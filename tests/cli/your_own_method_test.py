@@ -24,7 +24,7 @@ SMALL = minimal.OVERRIDES | {
   "seeds": (0,),
   "references.filtered": None,
   "references.unlearned": "ascent",
-  "report.filtering": None,
+  "report.filtering": (),
 }
 
 

@@ -162,7 +162,7 @@ def report(**changes) -> Report:
     "budgets": (20, 100),
     "worst_over": (),
     "rival": None,
-    "filtering": None,
+    "filtering": (),
     "smallest_retain": 0.9,
     "figures": FIGURES,
   }

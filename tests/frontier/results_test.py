@@ -9,6 +9,13 @@ from undo_jax.frontier import results
 from undo_jax.utils.errors import ConfigError
 
 
+@pytest.mark.parametrize(("before", "now"), [(None, ()), ("short", ("short",))])
+def test_earlier_results_named_one_filtering_or_none(before, now):
+  value = results.to_json(synthetic())
+  value["report"]["filtering"] = before
+  assert results.from_json(value, path="results.json").report.filtering == now
+
+
 def test_json_gives_back_the_records():
   made = synthetic(seeds=(0, 3), second_attack=True)
   text = json.dumps(results.to_json(made))

@@ -282,7 +282,7 @@ def test_compute_at_equal_retain_is_of_the_cheapest_filtering_that_keeps_as_much
     "weak": of(0.7, 300),
     "strong": of(1.0, 300),
   }
-  results = made_up.results(models, report=made_up.report(filtering="short"))
+  results = made_up.results(models, report=made_up.report(filtering=("short",)))
 
   def share(name):
     found = statistics.compute_at_equal_retain(results, name)
@@ -291,6 +291,10 @@ def test_compute_at_equal_retain_is_of_the_cheapest_filtering_that_keeps_as_much
   assert share("undo") == 0.5 and share("weak") == 0.6
   assert share("short_600") == 1.0
   assert share("strong") is None
+  both = made_up.report(filtering=("short", "muon"))
+  models["muon_300"] = of(0.96, 400, "muon")
+  fairer = made_up.results(models, report=both)
+  assert statistics.compute_at_equal_retain(fairer, "undo").value == 300 / 400
   alone = made_up.results(models)
   assert statistics.compute_at_equal_retain(alone, "undo").value == 300 / 800
 

@@ -165,7 +165,7 @@ WRONG = [
   ("attacks.relearn.mixture", "", "relearn.mixture: expected one of attack, .* got .."),
   ("attacks.relearn.seeds", (3, 3), "relearn.seeds: expected values that differ"),
   ("attacks.relearn.seeds", (-1,), r"integers in \[0, 2\^31\)"),
-  ("report.filtering", "nobody", "report.filtering: expected None or one of"),
+  ("report.filtering", ("nobody",), "report.filtering: expected None or one of"),
   ("report.worst_over", ("relern",), "worst_over: expected some of relearn"),
   ("writers", ("jsonl", "cloud"), "writers: .*'cloud'"),
 ]

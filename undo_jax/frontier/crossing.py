@@ -86,13 +86,8 @@ def _crossing(results: Results, filtered: str, budget: int, keeps: bool) -> Cros
 
 def _others(results: Results, filtered: str) -> list[str]:
   """Return the models that are neither the base nor filtering of any length."""
-  filtering = results.report.filtering
-  left_out = {filtered, reference(results, "base")}
-  return [
-    name
-    for name, model in results.models.items()
-    if name not in left_out and (filtering is None or model.family != filtering)
-  ]
+  left_out = {filtered, reference(results, "base"), *st.filtered_models(results)}
+  return [name for name in results.models if name not in left_out]
 
 
 def _ahead(results: Results, name: str, filtered: str, budget: int) -> Mean | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from undo_jax.frontier.labels import LabelBudget
-from undo_jax.plan.config import Phase, References, Report
+from undo_jax.plan.config import Phase, References, Report, with_families
 from undo_jax.utils import records
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.records import record
@@ -242,4 +242,7 @@ def from_json(value: Mapping[str, object], *, path: str) -> Results:
       f"{path}: expected results of schema {SCHEMA}, got {value.get('schema')!r}; they "
       "are of another version of undo_jax: run it again in a new directory"
     )
+  shown = value.get("report")
+  if isinstance(shown, dict):
+    value = {**value, "report": with_families(shown)}
   return records.from_json(Results, value, path=path)

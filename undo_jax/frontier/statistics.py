@@ -142,24 +142,28 @@ def binomial_half_width(score: float, count: int) -> float:
   return (interval.high - interval.low) / 2
 
 
+def filtered_models(results: Results) -> list[str]:
+  """Return references.filtered and all members of report.filtering."""
+  known, families = reference(results, "filtered"), results.report.filtering
+  return [
+    name
+    for name, model in results.models.items()
+    if name == known or {name, model.family} & {*families}
+  ]
+
+
 def compute_at_equal_retain(results: Results, name: str) -> Mean | None:
   """Return a model's FLOPs as a part of data filtering's that retains as much.
 
-  That is the cheapest member of report.filtering (or references.filtered) whose retain
-  interval reaches the model's; None if there is none.
+  That is the cheapest of `filtered_models` whose retain interval reaches the model's;
+  None if there is none.
   """
-  family = results.report.filtering
-  filtered = [
-    n for n, model in results.models.items() if family and family in (n, model.family)
-  ]
-  reference_name = reference(results, "filtered")
-  members = {*filtered, *([reference_name] if reference_name else [])}
   sign = 1 if higher_is_worse(results.metrics["retain"]) else -1
   own = before(results, name, "retain")
   if own is None:
     return None
   costs = []
-  for member in members:
+  for member in filtered_models(results):
     retain = before(results, member, "retain")
     if retain is None:
       continue

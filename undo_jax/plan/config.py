@@ -178,9 +178,10 @@ class Report:
   # An entry of models, swept or not: the page holds the others against those of its
   # members that cost no more.
   rival: str | None
-  # An entry of models that is data filtering for more than one length, as a rule swept:
-  # a model's compute is also held against its cheapest member that retains as much.
-  filtering: str | None
+  # Entries of models, swept or not, that are data filtering for other lengths or by
+  # other optimizers: a model's compute is also held against the cheapest of their
+  # members that retains as much.
+  filtering: tuple[str, ...]
   # A model whose retain score is below this share of the base's is broken, and not
   # called robust; of scores that fall, above the base's divided by it.
   smallest_retain: float
@@ -191,7 +192,7 @@ class Report:
     if not self.budgets or min(self.budgets) < 1:
       expected = "at least one number of updates, all >= 1"
       raise FieldError("budgets", expected, self.budgets)
-    records.distinct(self, "budgets", "worst_over", "figures")
+    records.distinct(self, "budgets", "worst_over", "filtering", "figures")
 
 
 @record
@@ -284,12 +285,23 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
     named = {*raw["models"], *plain(config)["models"]}
     raw["references"] = _present(raw.get("references"), raw["models"], named)
     if isinstance(raw.get("report"), dict):
-      for field in ("rival", "filtering"):
-        _check_named(f"report.{field}", raw["report"].get(field), named)
+      raw["report"] = with_families(raw["report"])
+      _check_named("report.rival", raw["report"].get("rival"), named)
+      filtering = raw["report"].get("filtering")
+      for name in filtering if isinstance(filtering, list | tuple) else ():
+        _check_named("report.filtering", name, named)
   try:
     return records.from_json(RunConfig, raw)
   except ConfigError as error:
     raise ConfigError(_as_declared(str(error), raw["models"])) from None
+
+
+def with_families(report: JsonObject) -> JsonObject:
+  """Return a report's settings as now: earlier ones named one filtering, or None."""
+  filtering = report.get("filtering")
+  if filtering is None:
+    return report | {"filtering": []}
+  return report | {"filtering": [filtering]} if isinstance(filtering, str) else report
 
 
 def _as_declared(message: str, models: object) -> str:
