@@ -301,7 +301,7 @@ def _declare_unlearning(models: c.Config, domain: str) -> None:
 
 def _corpora(domain: str) -> dict[str, c.Config]:
   forget, retain = CORPORA[domain]
-  found = {
+  corpora = {
     "forget": _corpus(f"corpora/wmdp/{forget}.jsonl"),
     "retain": _corpus(f"corpora/wmdp/{retain}.jsonl"),
     "forget_qa": _corpus(f"corpora/wmdp/{forget}_qa.jsonl", text_field=None),
@@ -309,7 +309,7 @@ def _corpora(domain: str) -> dict[str, c.Config]:
     "wikitext": _corpus("corpora/wikitext/*.parquet"),
   }
   distilled = {n: _corpus(path, field) for n, (_, path, field) in DISTILLED.items()}
-  return found | distilled
+  return corpora | distilled
 
 
 def _corpus(path: str, text_field: str | None = "text") -> c.Config:

@@ -80,14 +80,14 @@ def alphas(
     return jnp.full((1,) * len(leaf.shape), alpha, jnp.float32)
 
   by_entry = jax.tree.structure(alpha) == jax.tree.structure(params)
-  found = alpha if by_entry else jax.tree.map(full, params)
+  values = alpha if by_entry else jax.tree.map(full, params)
   for pattern, layers, value in reversed(rules):
     axis, index = (0, tuple(layers)) if layers else (None, None)
     masks = trees.mask_from_rules(params, [(pattern, axis, index, 1.0)], default=0.0)
-    found = jax.tree.map(
-      lambda m, old, new=value: jnp.where(m > 0, new, old), masks, found
+    values = jax.tree.map(
+      lambda m, old, new=value: jnp.where(m > 0, new, old), masks, values
     )
-  return found
+  return values
 
 
 def toward_init(

@@ -80,8 +80,8 @@ def batch(key: jax.Array, *, rows: int = 8, length: int = 12, vocab: int = 16) -
   tokens = draw(vocab, size=(rows, length + 1), dtype=np.int32)
   mask = np.arange(length) < draw(1, length + 1, (rows, 1))
   mask = mask.astype(np.float32)
-  found = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "mask": mask}
-  return jax.tree.map(jnp.asarray, found)
+  arrays = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "mask": mask}
+  return jax.tree.map(jnp.asarray, arrays)
 
 
 def mesh(num_devices: int = 1, **axes: int):

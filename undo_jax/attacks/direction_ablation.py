@@ -26,8 +26,8 @@ def direction(model, params, batch, layer: int) -> jax.Array:
   index = layer + 1  # Hidden state k is the output of layer k - 1.
 
   def mean(part):
-    found = Decoder(model).apply(params, part["inputs"], capture=(index,))
-    hidden_BxLxD = found.captured[index].astype(jnp.float32)
+    output = Decoder(model).apply(params, part["inputs"], capture=(index,))
+    hidden_BxLxD = output.captured[index].astype(jnp.float32)
     weight_BxL = part["mask"].astype(jnp.float32)
     total_D = jnp.einsum("bld,bl->d", hidden_BxLxD, weight_BxL)
     return total_D / jnp.maximum(jnp.sum(weight_BxL), 1.0)

@@ -92,8 +92,8 @@ def over_models(program: Program) -> ProgramOfModels:
       state, scores = program(states[0], frozen[0], problems, batches, key)
       return (state,), (scores,)
     each = jax.vmap(program, in_axes=(0, 0, None, None, None))
-    found = each(_stacked(states), _stacked(frozen), problems, batches, key)
-    state, scores = (_parts(tree, len(states)) for tree in found)
+    results = each(_stacked(states), _stacked(frozen), problems, batches, key)
+    state, scores = (_parts(tree, len(states)) for tree in results)
     return state, scores
 
   return together

@@ -79,15 +79,15 @@ def _read(name: str, output: pathlib.Path) -> dict[str, Results]:
   file = path / "results.json"
   if not file.is_file():
     raise ConfigError(f"expected the results of a finished run, but no {file}")
-  found = results.from_json(files.read_record(file), path=str(file))
+  run = results.from_json(files.read_record(file), path=str(file))
   where = os.path.relpath(path.resolve(), output.resolve())
-  return {name: merging.located(found, where)}
+  return {name: merging.located(run, where)}
 
 
 def _read_leaderboard(path: pathlib.Path) -> dict[str, Results]:
   if not path.is_file():
     raise ConfigError(f"expected a leaderboard, but no file {path}")
-  found = {}
+  runs = {}
   for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
     where = f"{path}, line {number}"
     try:
@@ -96,7 +96,7 @@ def _read_leaderboard(path: pathlib.Path) -> dict[str, Results]:
       raise ConfigError(f"{where}: expected JSON ({error})") from None
     if not isinstance(value, dict):
       raise ConfigError(f"{where}: expected an object of results, got {line[:40]}")
-    found[where] = results.from_json(value, path=where)
-  if not found:
+    runs[where] = results.from_json(value, path=where)
+  if not runs:
     raise ConfigError(f"expected a line for each model, got an empty file {path}")
-  return found
+  return runs

@@ -60,8 +60,8 @@ def chosen(
   """Return a config with the values that a search chose, and the search."""
   if file is None:
     return config, None
-  found = search_results.read(files.path(file))
-  return search_results.apply(plain(config), found), found
+  searched = search_results.read(files.path(file))
+  return search_results.apply(plain(config), searched), searched
 
 
 def profile_steps() -> tuple[int, int] | None:

@@ -112,14 +112,14 @@ def prepare(
   progress = Preparation("preparing")
   start = time.monotonic()
   with environment.PeakMemory() as memory:
-    found = preparation.prepare(output, sources=sources, progress=progress, **options)
+    summary = preparation.prepare(output, sources=sources, progress=progress, **options)
   progress.close()
   seconds = time.monotonic() - start
-  print(table(found["sources"]))
+  print(table(summary["sources"]))
   if progress.last is None:
     print(f"{output} held this already")
     return
-  megabytes = sum(source["bytes"] for source in found["sources"].values()) / 1e6
+  megabytes = sum(source["bytes"] for source in summary["sources"].values()) / 1e6
   print(
     f"{output}: {megabytes:.1f} MB of text in {seconds:.1f} s, "
     f"{megabytes / seconds:.2f} MB/s; peak memory {memory.bytes / 1e9:.2f} GB"

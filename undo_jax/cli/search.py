@@ -32,8 +32,8 @@ def define() -> Main:
     if dry_run.value:
       search_workload.print_plan(root, config.value)
       return
-    found = search.run_search(config.value, str(workdir.value))
-    print(tables.text(search_table.HEAD, search_table.rows(found)))
+    result = search.run_search(config.value, str(workdir.value))
+    print(tables.text(search_table.HEAD, search_table.rows(result)))
     print(f"to run with what was chosen: --chosen={search_results.path(root)}")
 
   return main

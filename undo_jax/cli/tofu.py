@@ -101,20 +101,20 @@ def measure(config: Any, request: Request) -> None:
     )
   tofu_table.check_rouge()
   tofu.check(config.data)
-  asked = tofu.questions_of(config.data, all_forget=request.forget == "all")
-  sets = {n: tofu_files.spread(asked[n], request.limit) for n in tofu_table.SETS}
+  questions = tofu.questions_of(config.data, all_forget=request.forget == "all")
+  sets = {n: tofu_files.spread(questions[n], request.limit) for n in tofu_table.SETS}
   path, other = request.checkpoint, request.retain_checkpoint
   subject = _subject(config.data, request, path, request.learning_rate)
-  found = _measured(subject, sets, config.data, request.max_new_tokens)
+  measured = _measured(subject, sets, config.data, request.max_new_tokens)
   reference = None
   if other is not None:
     sets = {"forget": sets["forget"]}
     subject = _subject(config.data, request, other, None)
     reference = _measured(subject, sets, config.data, 0)["forget"]
-  print(tofu_table.text(found, reference, request.num_shown))
+  print(tofu_table.text(measured, reference, request.num_shown))
   if request.output:
     results = {"request": dataclasses.asdict(request), "data": tofu.plain(config.data)}
-    results |= tofu_table.to_json(found, reference)
+    results |= tofu_table.to_json(measured, reference)
     files.write_json(pathlib.Path(request.output), results)
 
 
@@ -125,16 +125,16 @@ def _measured(
   max_new_tokens: int,
 ) -> dict[str, Measured]:
   """Measure sets of questions one after the other."""
-  found = {}
+  measured = {}
   for name, questions in sets.items():
     LOGGER.info("%s: %d questions", name, len(questions))
-    found[name] = subject.measure(
+    measured[name] = subject.measure(
       name,
       questions,
       num_perturbed=data.num_perturbed,
       max_new_tokens=max_new_tokens,
     )
-  return found
+  return measured
 
 
 def _subject(data: Any, request: Request, path: str, rate: float | None) -> Subject:

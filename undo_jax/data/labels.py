@@ -121,8 +121,8 @@ def check(sizes: Mapping[str, int], names: Mapping[str, float], share: float) ->
   for name in names:
     split, _, which = name.partition(":")
     labelled = count(sizes[split], share)
-    found = {LABELLED: labelled, UNLABELLED: sizes[split] - labelled}
-    if not found.get(which, labelled):
+    counts = {LABELLED: labelled, UNLABELLED: sizes[split] - labelled}
+    if not counts.get(which, labelled):
       raise ConfigError(
         f"labels.share: at {share:g} of the {sizes[split]} rows of "
         f"{split!r} there is no row {which or LABELLED}; give another share or more "
@@ -208,9 +208,9 @@ class Folds(Subset):
   """The rows of some folds of a split, of which each row is in one."""
 
   def __init__(self, rows: Rows, which: str):
-    found = _FOLDS.fullmatch(which)
-    assert found is not None, f"{which!r} names no folds"
-    first, last, count = map(int, found.groups())
+    match = _FOLDS.fullmatch(which)
+    assert match is not None, f"{which!r} names no folds"
+    first, last, count = map(int, match.groups())
     of_row = 1 + ranks(len(rows)) * count // len(rows)
     super().__init__(rows, np.flatnonzero((first <= of_row) & (of_row <= last)))
 

@@ -51,11 +51,11 @@ def records(builder: LocalBuilder, split: str) -> Sequence[Mapping[str, Any]]:
   untyped: Any = builder  # TFDS's decorators hide the method's parameters.
   with intact(builder.data_path):
     source = untyped.as_data_source(split=split)
-    found = source.__getitems__(range(len(source)))  # At once: twice as fast.
+    values = source.__getitems__(range(len(source)))  # At once: twice as fast.
     # What a record lacks, TFDS gives as None.
-    if any(value is None for record in found for value in record.values()):
+    if any(value is None for record in values for value in record.values()):
       raise EOFError("records are missing")
-    return found
+    return values
 
 
 @contextlib.contextmanager
@@ -68,8 +68,8 @@ def intact(directory: str | os.PathLike[str]) -> Iterator[None]:
   try:
     yield
   except Exception as error:  # Of any kind: TFDS trusts what it reads.
-    told = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split()) or type(error).__name__
     raise ConfigError(
-      f"{directory} holds a damaged dataset ({told:.120}); delete the directory of its "
-      "stage to make it again"
+      f"{directory} holds a damaged dataset ({message:.120}); delete the directory of "
+      "its stage to make it again"
     ) from error

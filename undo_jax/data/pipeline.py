@@ -126,9 +126,9 @@ def _num_rows(
 
   def next_row(source: int, place: int) -> tuple[int, int]:
     """Return a source's first row from a place on, and that row's place."""
-    while (found := mixed[place])[0] != source:
+    while (row := mixed[place])[0] != source:
       place += 1
-    return found[1], place
+    return row[1], place
 
   def place_of_last(source: int) -> int:
     last = sizes[source] - 1
@@ -193,8 +193,8 @@ def rows_of(
   """
   numbered = [Numbered(name, source) for name, source in sources.items()]
   dataset: Any = _mix(_shuffled(numbered, seed), weights)
-  found: dict[str, list[int]] = {}
+  rows: dict[str, list[int]] = {}
   for place in range(step * batch_size, (step + 1) * batch_size):
     name, index = dataset[place]
-    found.setdefault(name, []).append(index)
-  return found
+    rows.setdefault(name, []).append(index)
+  return rows

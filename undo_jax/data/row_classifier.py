@@ -114,8 +114,8 @@ def scores(classifier: Classifier, chunks: Iterable[np.ndarray]) -> np.ndarray:
     classifier: see `train`.
     chunks: int [rows, L + 1] each; one at a time is in memory.
   """
-  found = [n_grams(tokens) @ classifier.weights for tokens in chunks]
-  return np.concatenate(found) + classifier.bias
+  products = [n_grams(tokens) @ classifier.weights for tokens in chunks]
+  return np.concatenate(products) + classifier.bias
 
 
 def flops(*, length: int, rows: int) -> int:

@@ -74,14 +74,14 @@ def read(
     raise ConfigError(
       f"expected UTF-8 in {path}, got what cannot be read ({error}); get it anew"
     ) from None
-  found = []
+  questions = []
   for number, line in enumerate(lines, start=1):
     place = f"{path}, line {number}"
     if line.strip():
-      found.append(_question(_parsed(line, place), place, perturbed, paraphrased))
-  if not found:
+      questions.append(_question(_parsed(line, place), place, perturbed, paraphrased))
+  if not questions:
     raise ConfigError(f"expected questions in {path}, got none; get it anew")
-  return found
+  return questions
 
 
 def content(paths: Sequence[pathlib.Path]) -> list[str]:

@@ -154,9 +154,9 @@ class Tasks:
   ) -> tuple[list[dict[str, Any]], str]:
     """Return the options in the order of a slice's hosts, and the first's address."""
     task = self._ray.remote(max_retries=3)(_where)
-    found = self._ray.get([task.options(**how).remote() for how in options])
+    replies = self._ray.get([task.options(**how).remote() for how in options])
     labels = {node["NodeID"]: node.get("Labels") or {} for node in self._ray.nodes()}
-    nodes, addresses = zip(*map(json.loads, found), strict=True)
+    nodes, addresses = zip(*map(json.loads, replies), strict=True)
 
     def rank(index: int) -> int:
       return int(labels[nodes[index]].get("ray.io/tpu-worker-id") or 0)
@@ -266,13 +266,13 @@ def check(settings: Settings) -> None:
   command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
   command += ["--address", address, "--skip-version-check"]
   try:
-    asked = subprocess.run(  # noqa: S603  A list of arguments, and no shell.
+    process = subprocess.run(  # noqa: S603  A list of arguments, and no shell.
       command, capture_output=True, text=True, timeout=ADDRESS_SECONDS
     )
   except subprocess.TimeoutExpired:
     raise _no_answer(address, f"nothing in {ADDRESS_SECONDS} s") from None
-  if asked.returncode:
-    raise _no_answer(address, (asked.stderr.strip() or "nothing").split("\n")[-1])
+  if process.returncode:
+    raise _no_answer(address, (process.stderr.strip() or "nothing").split("\n")[-1])
 
 
 def _no_answer(address: str, got: str) -> ConfigError:

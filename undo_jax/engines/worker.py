@@ -98,8 +98,8 @@ class _Said:
       sys.stderr.write(data.decode(errors="replace"))
       sys.stderr.flush()
       *lines, self._rest = (self._rest + data).split(b"\n")
-      found = [line.strip() for line in (*lines, self._rest) if line.strip()]
-      self.last = found[-1].decode(errors="replace") if found else self.last
+      complete = [line.strip() for line in (*lines, self._rest) if line.strip()]
+      self.last = complete[-1].decode(errors="replace") if complete else self.last
 
 
 def end_with_parent() -> None:

@@ -23,7 +23,7 @@ class Estimate:
   temporary_bytes: int = 0
   code_bytes: int = 0
   aliased_bytes: int = 0  # Of the arguments, in whose place results are written.
-  found: compiled_text.Found = dataclasses.field(default_factory=compiled_text.Found)
+  totals: compiled_text.Totals = dataclasses.field(default_factory=compiled_text.Totals)
   refusal: str = ""  # Of the compiler, where the program does not fit.
 
   @property
@@ -46,7 +46,7 @@ class Estimate:
     """
     if not self.chip.cycles_per_second:
       return 0.0
-    cycles = self.found.cycles / self.chip.cycles_per_second
+    cycles = self.totals.cycles / self.chip.cycles_per_second
     return cycles + self.sent_seconds + self.kernel_seconds
 
   @property
@@ -58,7 +58,7 @@ class Estimate:
   @property
   def sent_seconds(self) -> float:
     """Time of the collectives beside which nothing is computed, at least."""
-    return self.found.sent_bytes / self.chip.link_bytes_per_second
+    return self.totals.sent_bytes / self.chip.link_bytes_per_second
 
   @property
   def share_of_peak(self) -> float:
@@ -105,7 +105,7 @@ def estimate(
     temporary_bytes=beside,
     code_bytes=memory.generated_code_size_in_bytes,
     aliased_bytes=memory.alias_size_in_bytes,
-    found=compiled_text.read(compiled.as_text()),
+    totals=compiled_text.read(compiled.as_text()),
   )
 
 

@@ -32,15 +32,15 @@ def check(config: RunConfig, mesh: Mesh, names: Collection[str]) -> list[Estimat
   Raises:
     ConfigError: if one takes more than its device has free.
   """
-  here, found = _here(mesh), []
+  here, estimates = _here(mesh), []
   print(table.heading(here, dict(mesh.shape)), flush=True)
   for stages, program, args in programs.of_run(config, mesh):
     chosen = [name for name in stages if name in names]
     if chosen or stages == programs.EVALUATION:
       name = ", ".join(chosen or stages)
-      found.append(estimate(name, program, args, here, mesh.size))
-      print(table.line(found[-1]), flush=True)
-  too_large = [each for each in found if not each.fits]
+      estimates.append(estimate(name, program, args, here, mesh.size))
+      print(table.line(estimates[-1]), flush=True)
+  too_large = [each for each in estimates if not each.fits]
   if too_large:
     most = max(too_large, key=lambda each: each.total_bytes)
     raise ConfigError(
@@ -48,11 +48,11 @@ def check(config: RunConfig, mesh: Mesh, names: Collection[str]) -> list[Estimat
       f"which is what is free, got {_size(most)}; lower batch_size, model.logits_chunk "
       "or the number of learning rates of an attack, or raise num_microbatches"
     )
-  return found
+  return estimates
 
 
-def _size(found: Estimate) -> str:
-  return found.refusal or f"{found.total_bytes / 2**30:.3g} GiB"
+def _size(result: Estimate) -> str:
+  return result.refusal or f"{result.total_bytes / 2**30:.3g} GiB"
 
 
 def _here(mesh: Mesh) -> Target:

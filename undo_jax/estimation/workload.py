@@ -173,6 +173,6 @@ def _measured(workdir: files.Path) -> Iterable[float]:
     path = stage / "metrics.jsonl"
     if (stage / "done.json").exists() and path.exists():
       rows = map(json.loads, path.read_text().splitlines())
-      found = [row["share_of_peak"] for row in rows if row.get("share_of_peak")]
-      if found and math.isfinite(sum(found)):
-        yield statistics.median(found)
+      shares = [row["share_of_peak"] for row in rows if row.get("share_of_peak")]
+      if shares and math.isfinite(sum(shares)):
+        yield statistics.median(shares)

@@ -40,17 +40,17 @@ def crossings(results: Results) -> list[Crossing]:
   Empty where there is no data filtering, or it was not attacked.
   """
   filtered = reference(results, "filtered")
-  found: list[Crossing] = []
+  rows: list[Crossing] = []
   for budget in rb.budgets(results) if filtered else ():
     if filtered and st.worst_forget(results, filtered, budget):
-      found += [_crossing(results, filtered, budget, keeps) for keeps in (False, True)]
-  return found
+      rows += [_crossing(results, filtered, budget, keeps) for keeps in (False, True)]
+  return rows
 
 
 def table(results: Results) -> Table | None:
   """Return the crossings as rows; None where there are none."""
-  found = crossings(results)
-  if not any(each.model for each in found):
+  rows = crossings(results)
+  if not any(each.model for each in rows):
     return None
   head = (
     "after",
@@ -63,7 +63,7 @@ def table(results: Results) -> Table | None:
     "compute of full filtering",
     "of filtering that retains as much",
   )
-  return Table(head, tuple(_row(results, each) for each in found))
+  return Table(head, tuple(_row(results, each) for each in rows))
 
 
 def _crossing(results: Results, filtered: str, budget: int, keeps: bool) -> Crossing:

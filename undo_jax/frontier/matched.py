@@ -31,10 +31,10 @@ _ROUNDING = 1e-9  # 0.96 - 0.01 retains 0.95.
 
 def completed(results: Results) -> Results:
   """Return results with who stands for each family, as results.json holds it."""
-  found = cheapest(results) + [
+  points = cheapest(results) + [
     each for loss in LOSSES for each in most_robust(results, loss)
   ]
-  return dataclasses.replace(results, at_retain=tuple(found))
+  return dataclasses.replace(results, at_retain=tuple(points))
 
 
 def bound(results: Results) -> float | None:
@@ -46,11 +46,11 @@ def bound(results: Results) -> float | None:
 
 def families(results: Results) -> dict[str, list[str]]:
   """Return the members of each family in the order of the config."""
-  found: dict[str, list[str]] = {}
+  members: dict[str, list[str]] = {}
   for name, model in results.models.items():
     if name != reference(results, "base"):
-      found.setdefault(model.family or name, []).append(name)
-  return found
+      members.setdefault(model.family or name, []).append(name)
+  return members
 
 
 def cheapest(results: Results) -> list[AtRetain]:

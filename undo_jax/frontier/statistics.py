@@ -264,8 +264,8 @@ def selected(results: Results, name: str) -> tuple[float, float, float] | None:
   by_run = [run.labels.selected for run in results.models[name].runs]
   if not all(by_run):
     return None
-  worst = [min(found, key=lambda each: each.precision) for found in by_run]
-  rows = [sum(sum(each.rows.values()) for each in found) for found in by_run]
+  worst = [min(selections, key=lambda each: each.precision) for selections in by_run]
+  rows = [sum(sum(each.rows.values()) for each in selections) for selections in by_run]
   precisions, recalls = zip(*((x.precision, x.recall) for x in worst), strict=True)
   mean_rows, precision, recall = (
     math.fsum(values) / len(by_run) for values in (rows, precisions, recalls)

@@ -27,16 +27,16 @@ def spread(results: Results) -> Table | None:
   factor by itself, and of those that act together. An estimate below zero is written
   with its sign. None where nothing is repeated in two ways.
   """
-  found = {
+  by_model = {
     table.model: {
       " × ".join(named(f) for f in table.factors if f in group): _deviation(value)
       for group, value in replication.components(table).items()
     }
     for table in crossed(results)
   }
-  heads = tuple(dict.fromkeys(head for cells in found.values() for head in cells))
+  heads = tuple(dict.fromkeys(head for cells in by_model.values() for head in cells))
   rows = [
-    _row(results, table, tuple(found[table.model].get(head, "–") for head in heads))
+    _row(results, table, tuple(by_model[table.model].get(head, "–") for head in heads))
     for table in crossed(results)
   ]
   return Table(("model", *heads), tuple(rows)) if rows else None
@@ -62,11 +62,11 @@ def to_buy(results: Results) -> list[tuple[str, Table]]:
   combination of all seeds but the attack's costs a model's own training, one of the
   attack's in each a whole attack.
   """
-  found = []
+  plans = []
   for table in crossed(results):
     if {*table.factors} - {replication.RUN, ATTACK}:
-      found.append((label(results, table), _plans(results, table)))
-  return found
+      plans.append((label(results, table), _plans(results, table)))
+  return plans
 
 
 def crossed(results: Results) -> list[Replication]:
@@ -78,14 +78,14 @@ def crossed(results: Results) -> list[Replication]:
   for name, model in results.models.items():
     if all(run.attacks for run in model.runs):
       names[_recipe(results, name)] = None
-  found = []
+  whole = []
   for name in names:
     try:
       tables = replication.tables(results, name, after[-1][0])
     except ConfigError:  # A factor of one level.
       continue
-    found += [table for table in tables if len(table.factors) > 1 and _whole(table)]
-  return found
+    whole += [table for table in tables if len(table.factors) > 1 and _whole(table)]
+  return whole
 
 
 def _recipe(results: Results, name: str) -> str:

@@ -36,7 +36,7 @@ def warnings(results: Results) -> list[str]:
 
 def cautions(results: Results) -> list[Caution]:
   """Return the warnings with the numbers that they are about."""
-  found = []
+  texts = []
   attacks = attack_labels(results)
   more_is_worse = higher_is_worse(results.metrics["forget"])
   for name, style in model_styles(results).items():
@@ -52,11 +52,11 @@ def cautions(results: Results) -> list[Caution]:
       under_it += _diverged(by_seed, label, results.attacks[attack])
       own += [said[:3] + (attack,) for said in under_it]
     own += _limits(model)
-    found += [
+    texts += [
       Caution(f"{style.label}: {text}", name, about, seeds, attack)
       for text, about, seeds, attack in own
     ]
-  return [*found, *_noise(results)]
+  return [*texts, *_noise(results)]
 
 
 def _scores(model: ModelResult) -> Iterator[Said]:

@@ -112,8 +112,8 @@ def needs(
   A product of matrices makes two more in the derivative along the weights, and each of
   the three makes two in the gradient of that.
   """
-  asked = inner.needs(around, options)
-  return asked | {"trains": asked["trains"] + 3 * tuple(environments)}
+  requirements = inner.needs(around, options)
+  return requirements | {"trains": requirements["trains"] + 3 * tuple(environments)}
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:

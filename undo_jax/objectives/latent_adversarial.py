@@ -137,8 +137,8 @@ def make(
 
 def needs(*, around: str, steps: int = 16, **options: object) -> dict[str, object]:
   """Return what the other method needs, and a pass of forget rows for each step."""
-  asked = inner.needs(around, options)
-  return asked | {"trains": ("forget",) * steps + asked["trains"]}
+  requirements = inner.needs(around, options)
+  return requirements | {"trains": ("forget",) * steps + requirements["trains"]}
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:

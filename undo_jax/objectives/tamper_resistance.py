@@ -144,8 +144,8 @@ def needs(
   """Return what it reads, and a pass for each step of the adversary."""
   del options
   passes = ("adversary",) * adversary_steps + ("forget",) * (adversary_steps // every)
-  found = retention.needs(retain_loss=retain_loss)
-  return found | {"trains": (*passes, "retain")}
+  requirements = retention.needs(retain_loss=retain_loss)
+  return requirements | {"trains": (*passes, "retain")}
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:

@@ -424,20 +424,20 @@ def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage | Read]:
   selected rows.
   """
   by_name = {stage.name: stage for stage in stages}
-  found: dict[str, TrainStage | Read] = {}
+  ancestors: dict[str, TrainStage | Read] = {}
 
   def visit(name: str) -> None:
     stage = by_name[name]
-    if name in found or (isinstance(stage, TrainStage) and not stage.is_counted):
+    if name in ancestors or (isinstance(stage, TrainStage) and not stage.is_counted):
       return
     if isinstance(stage, TrainStage | Read):
-      found[name] = stage
+      ancestors[name] = stage
     for role, parent in stage.inputs.items():
       if role != DATA:
         visit(parent)
 
   visit(name)
-  return list(found.values())
+  return list(ancestors.values())
 
 
 def trained(stages: Sequence[Stage], model: Model) -> Model:

@@ -177,8 +177,8 @@ def _run(attacks: Sequence[_Attack]) -> None:
       scores = jax.device_get(scores)
       done += count * every
       measured = meter.row(updates=count * every)
-      for attack, state, found in zip(attacks, states, scores, strict=True):
-        attack.take(done, state, found, measured)
+      for attack, state, scored in zip(attacks, states, scores, strict=True):
+        attack.take(done, state, scored, measured)
       worst = ", ".join(f"{attack.worst:.2f}" for attack in attacks)
       progress.note(f"worst forget {worst}")
       progress.update(count * every)

@@ -63,17 +63,17 @@ def _parts(
 
   def rows(name: str) -> Rows:
     split, _, which = name.partition(":")
-    found = task.source(data.data, directory, split)
+    source = task.source(data.data, directory, split)
     if isinstance(stage, TrainStage) and stage.predictions is not None:
-      found = with_predictions(run, stage.predictions, split, found)
+      source = with_predictions(run, stage.predictions, split, source)
     if labels.Folds.are(which):
-      return labels.Folds(found, which)
+      return labels.Folds(source, which)
     selected = _selection(stage)
     if selected is not None and which:
-      return selection.rows_of(run, selected, split, which, found)
+      return selection.rows_of(run, selected, split, which, source)
     if isinstance(stage, AttackStage) and stage.samples is not None:
-      return Sample(found, stage.samples, seed)
-    return _labelled(found, name, stage) if isinstance(stage, TrainStage) else found
+      return Sample(source, stage.samples, seed)
+    return _labelled(source, name, stage) if isinstance(stage, TrainStage) else source
 
   for index, (name, weights) in enumerate(parts.items(), start=offset):
     splits = {split: rows(split) for split in weights}

@@ -43,7 +43,7 @@ def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> O
   names, problems = problems_of(run)
   batch, key = _rows(run, stage), _key(stage)
   progress = Progress(title, total=len(stage.strengths), initial=0, unit="strength")
-  found = []
+  scored = []
   for strength in stage.strengths:
     edit = (stage.edit, json.dumps(stage.options), strength)
     is_beside = attacks.EDITS.get(stage.edit).beside is not None
@@ -56,10 +56,10 @@ def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> O
       seed = streams.integer(stage.seeds[stage.stream], "edit")
       problems = worked_problems_of(run, int(strength), seed)
     score = scorer_of(run, stage, names, edit if is_beside else None)
-    found.append(score(tree, problems))
+    scored.append(score(tree, problems))
     progress.update(1)
   progress.close()
-  scores = {name: [[each[name]] for each in found] for name in found[0]}
+  scores = {name: [[each[name]] for each in scored] for name in scored[0]}
   return {
     "strengths": list(stage.strengths),
     "search_cost": dataclasses.asdict(cost(stage)),  # Of what is beside the weights.

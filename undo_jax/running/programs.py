@@ -322,10 +322,10 @@ def evaluate(
   make_evaluate, apply = tasks.get(task).make_evaluate, Decoder(model).apply
   if beside is not None:
     name, options, strength = beside
-    found = attacks.EDITS.get(name)
-    assert found.beside is not None, "the caller has asked"
-    parsed = found.parse(json.loads(options))
-    apply = found.beside.using(model, strength, parsed, apply)
+    record = attacks.EDITS.get(name)
+    assert record.beside is not None, "the caller has asked"
+    parsed = record.parse(json.loads(options))
+    apply = record.beside.using(model, strength, parsed, apply)
   scores = make_evaluate(apply, names, rows_at_once=rows_at_once)
   # Whole in every process.
   return jax.jit(placement.on(mesh, scores), out_shardings=sharding.replicated(mesh))
@@ -339,12 +339,12 @@ def edit(
 
   Its options are JSON.
   """
-  found = attacks.EDITS.get(name)
-  parsed = found.parse(json.loads(options))
+  record = attacks.EDITS.get(name)
+  parsed = record.parse(json.loads(options))
   shardings = _shardings(abstract_params(model, mesh))
 
   def edited(params, base, key):
-    return found.apply(params, base, strength, key, parsed)
+    return record.apply(params, base, strength, key, parsed)
 
   return jax.jit(edited, out_shardings=shardings)
 
@@ -361,10 +361,10 @@ def find_beside(
   assert edit.beside is not None, "the caller has asked"
   find, parsed = edit.beside.find, edit.parse(json.loads(options))
 
-  def found(params, batch, key):
+  def vectors(params, batch, key):
     return find(model, params, batch, strength, key, parsed)
 
-  return jax.jit(placement.on(mesh, found), out_shardings=sharding.replicated(mesh))
+  return jax.jit(placement.on(mesh, vectors), out_shardings=sharding.replicated(mesh))
 
 
 def attack_of(

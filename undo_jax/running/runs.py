@@ -194,12 +194,12 @@ def _write_results(
     for seed, run in runs.items()
   }
   reading.write_plan(workdir, directories)
-  found = reading.read(workdir, declared.config)
-  files.update_json(workdir / "results.json", results.to_json(found))
-  report.write(found, workdir)
-  print(report.text_table(found))
+  run_results = reading.read(workdir, declared.config)
+  files.update_json(workdir / "results.json", results.to_json(run_results))
+  report.write(run_results, workdir)
+  print(report.text_table(run_results))
   LOGGER.info("results are in %s", workdir / "report.html")
-  return found
+  return run_results
 
 
 def run_single(
@@ -238,7 +238,7 @@ def run_single(
     for stage in run.stages:
       print(f"{run.label}{stage.name}: {summary(outcomes[seed][stage.name])}")
       print(f"  {run.directories[stage.name]}")
-  return {name: found for of in outcomes.values() for name, found in of.items()}
+  return {name: by_stage for of in outcomes.values() for name, by_stage in of.items()}
 
 
 def plan_single(

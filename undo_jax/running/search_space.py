@@ -50,9 +50,9 @@ class Space:
     plan = translation.plan(self._config, self.search.seeds[0])
     return bound(plan, name)[0] or None
 
-  def choose(self, name: str, found: SearchedModel) -> None:
+  def choose(self, name: str, model: SearchedModel) -> None:
     """Give another model the values that were chosen for it."""
-    values = {field: each.value for field, each in found.values.items()}
+    values = {field: each.value for field, each in model.values.items()}
     if values:
       search_lib.put(self._raw["models"][name], self.search.models[name], values)
 

@@ -89,8 +89,8 @@ class Study:
 
   def trials(self) -> list[Trial]:
     """Return what came of the trials that are finished, in their order."""
-    found = [each for each in self._study.trials if each.state in _DONE]
-    read = [records.from_json(Trial, each.user_attrs[_TRIAL]) for each in found]
+    finished = [each for each in self._study.trials if each.state in _DONE]
+    read = [records.from_json(Trial, each.user_attrs[_TRIAL]) for each in finished]
     return sorted(read, key=lambda trial: trial.number)
 
   def ask(self, num_trials: int) -> Asked | None:
@@ -106,15 +106,15 @@ class Study:
     finally:
       self._asking.release()
 
-  def tell(self, asked: Asked, trial: Trial, objectives: Sequence[float]) -> None:
+  def tell(self, proposal: Asked, trial: Trial, objectives: Sequence[float]) -> None:
     """Say what came of a trial; a trial outside of the bounds has no objectives."""
-    asked.trial.set_user_attr(_TRIAL, records.to_json(trial))
+    proposal.trial.set_user_attr(_TRIAL, records.to_json(trial))
     for bound, violation in trial.violations.items():
-      asked.trial.set_constraint(bound, violation)
+      proposal.trial.set_constraint(bound, violation)
     if trial.state == "complete":
-      self._study.tell(asked.trial, list(objectives))
+      self._study.tell(proposal.trial, list(objectives))
     else:
-      self._study.tell(asked.trial, state=TrialState.PRUNED)
+      self._study.tell(proposal.trial, state=TrialState.PRUNED)
 
   def _counted(self) -> list[FrozenTrial]:
     """Return the trials that are finished or run."""
@@ -174,13 +174,15 @@ def run_trials(
   """
   while len(study.trials()) < num_trials:
     preemption.check()
-    asked = study.ask(num_trials)
-    if asked is None:
+    proposal = study.ask(num_trials)
+    if proposal is None:
       time.sleep(POLL_SECONDS)
       continue
     try:
-      trial = evaluate(asked.number, asked.values)
-      study.tell(asked, trial, objectives(trial) if trial.state == "complete" else ())
+      trial = evaluate(proposal.number, proposal.values)
+      study.tell(
+        proposal, trial, objectives(trial) if trial.state == "complete" else ()
+      )
     finally:
-      asked.lease.release()
+      proposal.lease.release()
   return study.trials()[:num_trials]

@@ -55,7 +55,7 @@ def _select(run: Run, stage: SelectionStage, directory: files.Path) -> Outcome:
   for kind, numbers in ((LABELLED, labelled), (SELECTED, selected)):
     for split, array in numbers.items():
       _write(_path(directory, split, kind), array)
-  rows = {split: len(found) for split, found in scores.items()}
+  rows = {split: len(own) for split, own in scores.items()}
   return {
     "rows": rows,
     LABELLED: {split: len(numbers) for split, numbers in labelled.items()},
@@ -146,12 +146,12 @@ def _selected(
   labelled: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
   """Return the numbers of the rows that are taken, of each split in order."""
-  found = {}
+  selected = {}
   for split, odds in scores.items():
     is_taken = odds >= threshold
     is_taken[labelled[split]] = split not in stage.forget
-    found[split] = np.flatnonzero(is_taken)
-  return found
+    selected[split] = np.flatnonzero(is_taken)
+  return selected
 
 
 def _quality(

@@ -65,8 +65,8 @@ def check(
   }
   return {
     "what": what,
-    "items": {kind: len(found) for kind, found in unique.items()},
-    "digests": {kind: _digest(found) for kind, found in unique.items()},
+    "items": {kind: len(own) for kind, own in unique.items()},
+    "digests": {kind: _digest(own) for kind, own in unique.items()},
     "shared": shared,
     "splits": list(splits),
     "others": list(others),
@@ -78,18 +78,18 @@ def _shared(what: str, one: tuple[str, Sets], other: tuple[str, Sets]) -> int:
   """Return how many items two kinds share; raise ConfigError unless it is none."""
   (kind, first), (other_kind, second) = one, other
   for a, b in itertools.product(first, second):
-    found = preparation.overlap(a, b)
-    if found.count:
-      places = "; ".join(" and ".join(pair) for pair in found.examples)
+    overlap = preparation.overlap(a, b)
+    if overlap.count:
+      places = "; ".join(" and ".join(pair) for pair in overlap.examples)
       raise ConfigError(
-        f"{found.count} {what} are {kind} and {other_kind}, where none was expected "
+        f"{overlap.count} {what} are {kind} and {other_kind}, where none was expected "
         f"({places}); remove them from one of the two"
       )
   return 0
 
 
-def _of_set(found: preparation.Hashes) -> np.ndarray:
-  return found.records["hash"]
+def _of_set(hashes: preparation.Hashes) -> np.ndarray:
+  return hashes.records["hash"]
 
 
 def _digest(hashes: np.ndarray) -> str:

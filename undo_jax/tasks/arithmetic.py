@@ -92,19 +92,19 @@ def prepare(
     read=lambda split: arithmetic_dataset.read(builder, f"{split}_train"),
     encode=lambda problem: tokenizer.encode(problem.text),
   )
-  found = {
+  summary = {
     "rows": sizes,
     **_counts(data, seeds, directory),
     "apart": _apart(data, builder),
   }
   if not _has_english(data):
-    return found
+    return summary
   prepared = corpora.prepare(data, (ENGLISH,), seeds, directory, title)
   corpora.check_held_out(data, directory, (ENGLISH,))
   for split in corpora.HELD_OUT:  # Too few rows are an error here, not later.
     _english_problems(data, directory, split)
-  sizes = found["rows"] | {ENGLISH: prepared[ENGLISH]["rows"]["train"]}
-  return found | {"rows": sizes, "corpora": prepared}
+  sizes = summary["rows"] | {ENGLISH: prepared[ENGLISH]["rows"]["train"]}
+  return summary | {"rows": sizes, "corpora": prepared}
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:

@@ -280,8 +280,8 @@ def _remove(directory: pathlib.Path, steps: Collection[int], intact: int) -> Non
 def _write_checksums(directory: Path) -> None:
   """Write the checksum of each file of a checkpoint on this machine's disks."""
   if isinstance(directory, pathlib.Path):
-    found = files.tree(directory)
-    of_files = {str(x.relative_to(directory)): checksums.of_file(x) for x in found}
+    paths = files.tree(directory)
+    of_files = {str(x.relative_to(directory)): checksums.of_file(x) for x in paths}
     files.write_record(directory / CHECKSUMS, of_files)
 
 

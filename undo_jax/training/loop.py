@@ -228,12 +228,12 @@ class _Report:
       return self.is_told
     steps, metrics, is_preempted = self.pending
     self.pending = None
-    found = {name: np.ravel(value) for name, value in jax.device_get(metrics).items()}
+    fetched = {name: np.ravel(value) for name, value in jax.device_get(metrics).items()}
     measured = self.meter.row(updates=len(steps))
     for name in ("seconds", "input_seconds"):  # Of each of them.
       measured[name] /= len(steps)
     for index, step in enumerate(steps):
-      row = {name: float(values[index]) for name, values in found.items()}
+      row = {name: float(values[index]) for name, values in fetched.items()}
       self._check(step, row)
       self.writer.write(step, "train", **row, **measured)
       self.progress.note(f"loss {row['loss']:.3f}")

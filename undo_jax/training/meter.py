@@ -54,10 +54,10 @@ class Meter:
 
 def memory_bytes() -> int:
   """Return the most memory in use; see Meter.row."""
-  found = [device.memory_stats() for device in jax.local_devices()]
-  if any(stats is None for stats in found):
+  all_stats = [device.memory_stats() for device in jax.local_devices()]
+  if any(stats is None for stats in all_stats):
     return _process().memory_info().rss
-  return max(stats["peak_bytes_in_use"] for stats in found if stats)
+  return max(stats["peak_bytes_in_use"] for stats in all_stats if stats)
 
 
 @functools.cache

@@ -123,10 +123,10 @@ class MLflow(Scalars):
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
     with filelock.FileLock(place / ".mlflow.lock"):  # Of drivers that share a workdir.
       self._client = MlflowClient(tracking_uri=uri)
-      found = self._client.get_experiment_by_name(PROJECT)
+      existing = self._client.get_experiment_by_name(PROJECT)
       experiment = (
-        found.experiment_id
-        if found
+        existing.experiment_id
+        if existing
         else self._client.create_experiment(
           PROJECT, artifact_location=str(place / "mlflow")
         )

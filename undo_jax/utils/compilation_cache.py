@@ -69,9 +69,9 @@ def _remove_unfinished(path: pathlib.Path) -> None:
 
 def _is_ours(path: pathlib.Path) -> bool:
   """Tell whether this user alone can write there."""
-  found = path.stat()
-  others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-  return not others and found.st_uid == os.getuid() and os.access(path, os.W_OK)
+  status = path.stat()
+  others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+  return not others and status.st_uid == os.getuid() and os.access(path, os.W_OK)
 
 
 def _processor() -> str:

@@ -103,7 +103,7 @@ def _version(package):
 def _commit():
   here = pathlib.Path(__file__).parent
   try:
-    found = subprocess.run(
+    process = subprocess.run(
       ["git", "rev-parse", "HEAD"],  # noqa: S607  The git of whoever runs this.
       cwd=here,
       capture_output=True,
@@ -111,4 +111,4 @@ def _commit():
     )
   except OSError:  # No git here.
     return None
-  return found.stdout.strip() or None
+  return process.stdout.strip() or None

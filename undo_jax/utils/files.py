@@ -44,14 +44,14 @@ def path(text: str | os.PathLike[str]) -> Path:
     return pathlib.Path(text).expanduser().resolve()
   # Other processes write there too: what is not there must be asked for again.
   fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
-  found = epath.Path(text)
+  location = epath.Path(text)
   try:
-    found.exists()
+    location.exists()
   except (ImportError, NotImplementedError) as error:
     raise ConfigError(
       f"{text} cannot be used: {error}; for gs:// do {extras.install('gcs')}"
     ) from None
-  return found
+  return location
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -319,12 +319,12 @@ def read_object(path: Path) -> JsonObject:
     ConfigError: if the file cannot be read or holds something else.
   """
   try:
-    found = read_json(path)
+    value = read_json(path)
   except (ValueError, OSError) as error:
     raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
-  if not isinstance(found, dict):
-    raise ConfigError(f"{path} must hold a JSON object, got {type(found).__name__}")
-  return found
+  if not isinstance(value, dict):
+    raise ConfigError(f"{path} must hold a JSON object, got {type(value).__name__}")
+  return value
 
 
 def read_record(path: Path) -> JsonObject:
@@ -334,15 +334,15 @@ def read_record(path: Path) -> JsonObject:
     ConfigError: if it is no JSON object any more, or not the one that was written.
   """
   try:
-    found = read_json(path)
+    record = read_json(path)
   except ValueError as error:
     raise _damaged(path, str(error)) from None
-  if not isinstance(found, dict):
-    raise _damaged(path, str(found))
-  checksum = found.pop(_CHECKSUM, None)
-  if checksum is not None and checksum != _checksum(found):
+  if not isinstance(record, dict):
+    raise _damaged(path, str(record))
+  checksum = record.pop(_CHECKSUM, None)
+  if checksum is not None and checksum != _checksum(record):
     raise _damaged(path, "one whose checksum differs")
-  return found
+  return record
 
 
 def _checksum(value: JsonObject) -> str:

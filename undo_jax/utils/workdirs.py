@@ -94,9 +94,9 @@ class Hold:
     except OSError:  # A disk without locks, or a finished run that is only read.
       return
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    told = f"process {os.getpid()} of {socket.gethostname()} since {since}\n"
+    owner = f"process {os.getpid()} of {socket.gethostname()} since {since}\n"
     os.truncate(self._file, 0)
-    os.write(self._file, told.encode())
+    os.write(self._file, owner.encode())
 
   def close(self) -> None:
     """Let go of it."""
