@@ -28,12 +28,12 @@ RUN = [n for n in NAMES if BLOCKS[n] and n != "docs/your_own_method.md"]
 
 def _commands(page):
   """Return the words of each command of ours in a page's blocks of code."""
-  text, found = page.read_text().replace("\\\n", " "), []
+  text, commands = page.read_text().replace("\\\n", " "), []
   for line in re.findall(r"^(?: {4,}|\$ )(.*)$", text, re.MULTILINE):
     line = re.split(r" +# |; done| && | & ", line)[0].strip()
     if re.match(r"(undo-jax|(\.venv/bin/)?python -m (experiments|benchmarks)\.)", line):
-      found.append(shlex.split(line))
-  return found
+      commands.append(shlex.split(line))
+  return commands
 
 
 COMMAND_LINES = [
@@ -71,13 +71,13 @@ def test_pages_with_blocks_of_python():
 
 def _flags():
   """Return all strings of our commands' files, among them the names of their flags."""
-  found = {"help", "config"}
+  names = {"help", "config"}
   for folder in ("undo_jax/cli", "experiments", "benchmarks"):
     for path in (ROOT / folder).rglob("*.py"):
       for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-          found.add(node.value.lstrip("-").replace("-", "_"))
-  return found
+          names.add(node.value.lstrip("-").replace("-", "_"))
+  return names
 
 
 FLAGS = _flags()
