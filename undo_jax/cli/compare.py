@@ -1,13 +1,13 @@
-r"""Several runs on one page: more seeds of their models, other models beside them.
+r"""Several runs in one report: more seeds of the same models, or other models.
 
 COMMAND:
 
   undo-jax compare --output=runs/both runs/frontier runs/other results/leaderboard.jsonl
 
 Each argument is the directory of a finished run of undo or frontier, or a leaderboard:
-a file with a line (JSON) for each model, which a run anywhere has exported by
---leaderboard=FILE.jsonl. Runs are on one page only if their task, data, model and
-attacks are the same; an error names the first field that differs. Writes results.json
+a file with one JSON line for each model, exported by --leaderboard=FILE.jsonl. Runs
+can be joined only if their task, data, model and attacks are the same; an error names
+the first field that differs. Writes results.json
 (see undo_jax/frontier/results.py), report.html and figures.
 """
 

@@ -1,4 +1,4 @@
-"""The flags by which the stages of a run go to workers, and which of them are meant."""
+"""The flags that send the stages of a run to workers, or choose some of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools

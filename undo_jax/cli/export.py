@@ -1,13 +1,13 @@
-"""Hand a model to the ecosystem: weights, tokenizer and model card for transformers.
+"""Export a model: weights, tokenizer and model card, as transformers reads them.
 
 COMMAND:
 
   undo-jax export --checkpoint=WORKDIR/stages/NAME --output=DIR
 
-The checkpoint is a trained stage's directory; an attack's, with --learning_rate for
-the member that is wanted; or Hugging Face's, with --adapter to merge PEFT's LoRA.
-Adapters of an attack are merged, or written as PEFT reads them with --peft. An output
-that ends in .gguf is one file as llama.cpp reads it, of a Llama (extra `gguf`).
+The checkpoint is a trained stage's directory; an attack's, where --learning_rate
+chooses the member; or a Hugging Face directory, where --adapter merges a LoRA of PEFT.
+Adapters of an attack are merged, or with --peft written in PEFT's format. An output
+that ends in .gguf is one file for llama.cpp, of a Llama (extra `gguf`).
 """
 
 import logging

@@ -1,11 +1,11 @@
-r"""Evaluates a checkpoint on tasks of lm-evaluation-harness.
+r"""Evaluate a checkpoint on tasks of lm-evaluation-harness.
 
 COMMAND (needs the extra `lm-eval`):
 
   undo-jax harness --checkpoint=DIR --tasks=wmdp_bio,mmlu \
       --output=results.json
 
-The harness fetches its own tasks' data; --include_path=DIR adds tasks of yours.
+The harness downloads the data of its own tasks; --include_path=DIR adds your tasks.
 """
 
 import pathlib

@@ -4,8 +4,8 @@ COMMAND:
 
   undo-jax import_gguf --file=MODEL.gguf --output=DIR
 
-Llama-family models (Llama, SmolLM, Mistral, TinyLlama), quantized or not. What comes
-out is what --checkpoint and config.models.NAME.checkpoint take, with
+Llama-family models (Llama, SmolLM, Mistral, TinyLlama) are read, quantized or not.
+--checkpoint and config.models.NAME.checkpoint take the output, together with
 config.data.tokenizer=huggingface:DIR.
 """
 

@@ -1,4 +1,4 @@
-"""The flags of a run: its config, its directory, how it is computed."""
+"""The flags of a run: its config, its directory, and how it is computed."""
 
 from collections.abc import Callable
 import sys

@@ -1,4 +1,4 @@
-r"""Trains a tokenizer on your own text files.
+r"""Train a tokenizer on your own text files.
 
 COMMAND:
 

@@ -1,4 +1,4 @@
-r"""Prepares your own documents: local files to packed rows, on all cores.
+r"""Prepare your own documents: local files to packed rows, on all cores.
 
 COMMAND:
 
@@ -6,12 +6,13 @@ COMMAND:
       --source='forget=korean/*.jsonl' --tokenizer=huggingface:tokenizer \
       --length=256 --output=corpora
 
-A source is NAME=PATHS: files, folders and quoted globs of .txt, .jsonl, .parquet,
-.html, .py, .md and .rst, commas between them; the options below hold for all sources.
+A source is NAME=PATHS, where PATHS are files, folders and quoted globs of .txt,
+.jsonl, .parquet, .html, .py, .md and .rst, separated by commas; the options below hold
+for all sources.
 Rows are read by undo_jax.data.rows.source("corpora", length=256, split="retain_train").
 
-With an --output that ends in .jsonl the documents themselves are written, a JSON
-object a line; so HTML pages become a corpus of text:
+With an --output that ends in .jsonl the documents themselves are written, one JSON
+object per line; so HTML pages become a corpus of text:
 
   undo-jax prepare_documents --source=help=pages/ --output=help.jsonl
 """

@@ -5,10 +5,10 @@ COMMAND (needs the extra `tofu`):
   undo-jax tofu --config=CONFIG --checkpoint=DIR --retain_checkpoint=DIR \
       --output=results.json
 
-The config is one of the task `tofu`; its data say which authors. A checkpoint is a
-trained stage's directory (WORKDIR/stages/NAME), an attack's with --learning_rate, or
-Hugging Face's. That of --retain_checkpoint never saw the authors to be forgotten;
-without it there is no forget quality.
+The config must be one of the task `tofu`; its data name the authors. A checkpoint is a
+trained stage's directory (WORKDIR/stages/NAME), an attack's with --learning_rate, or a
+Hugging Face directory. --retain_checkpoint is a model that never saw the authors to be
+forgotten; without it the table has no forget quality.
 """
 
 from collections.abc import Mapping, Sequence
@@ -94,7 +94,7 @@ def define() -> Main:
 
 
 def measure(config: Any, request: Request) -> None:
-  """Print the table of a checkpoint, and writes it where the request says."""
+  """Print the table of a checkpoint, and write it where the request says."""
   if config.task != "tofu":
     raise ConfigError(
       f"config.task: expected 'tofu', got {config.task!r}; give a config of that task"

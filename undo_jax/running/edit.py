@@ -33,7 +33,7 @@ from undo_jax.utils.types import ConfigError
 
 
 def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> Outcome:
-  """Edit a model at one strength after the other, and scores what comes of it.
+  """Edit a model at one strength after the other, and score each result.
 
   Nothing is trained, and nothing is kept of the edited models but their scores.
   """
@@ -71,7 +71,7 @@ def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> O
 
 
 def cost(stage: EditStage) -> compute.Compute:
-  """Return what finding what is put beside the weights costs, at all strengths."""
+  """Return the cost of the search for what stands beside the weights."""
   edit = attacks.EDITS.get(stage.edit)
   if edit.beside is None:
     return compute.Compute()
@@ -94,7 +94,7 @@ def _rows(run: Run, stage: EditStage) -> Any:
 
 
 def _key(stage: EditStage) -> jax.Array:
-  """Return what an edit draws from; where it draws nothing, any."""
+  """Return the key that an edit draws from; any key if it draws nothing."""
   seed = stage.seeds.get(stage.stream)
   return jax.random.key(0) if seed is None else streams.key(seed, "edit")
 

@@ -1,4 +1,4 @@
-"""A search for hyper-parameters: its trials are rows of the engine, in its workdir.
+"""A search for hyper-parameters, whose trials are stages of its workdir.
 
     WORKDIR/search/config.json command.txt environment.json journal.log leases/
         search.json
@@ -40,7 +40,7 @@ _DIVERGED = 1.0  # How far such a trial is outside: no retain score is farther.
 def run_search(
   config: builders.Config, workdir: str | os.PathLike[str]
 ) -> SearchResults:
-  """Run what is left of a config's search and writes search.json.
+  """Run what is left of a config's search and write search.json.
 
   Raises:
     ConfigError: if the config declares none, or something in it cannot work.

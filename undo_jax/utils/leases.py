@@ -130,7 +130,7 @@ class Lease:
         self._renew()
 
   def _renew(self) -> None:
-    """Write the file again, and looks whether the lease is still ours."""
+    """Write the file again, and see whether the lease is still ours."""
     if not self._is_ours:
       return
     begun, path = _own_seconds(), self._path(self._number)
@@ -155,7 +155,7 @@ class Lease:
 
 
 class _Observed:
-  """For how long a lease has not changed before someone's eyes."""
+  """How long an observer has seen no change of a lease."""
 
   def __init__(self, step: float):
     # Between two looks, at most so many seconds count: a process that was paused
@@ -165,7 +165,7 @@ class _Observed:
     self.content: JsonObject = {}
 
   def seconds(self, number: int, data: bytes) -> float:
-    """Take what is read now; return for how long that is all that was read."""
+    """Take what is read now; return for how long nothing else was read."""
     now = time.monotonic()
     if self._seen != (number, data):
       self._seen, self._seconds, self.content = (number, data), 0.0, _parsed(data)
