@@ -1,4 +1,4 @@
-"""A tiny model, batch and mesh for tests, ours and those of code built on us."""
+"""A tiny model, batch and mesh for tests, here and in code that uses the library."""
 
 import dataclasses
 import functools
@@ -33,8 +33,8 @@ def config(**changes: object) -> ModelConfig:
 def params(config: ModelConfig = CONFIG, seed: int = 0) -> Params:
   """Return fresh parameters of a decoder, float32, without compiling anything.
 
-  Distributed as those of `Decoder.init`, but other ones: matrices ~ N(0, init_std^2),
-  biases zero, norms as the identity. Drawn once for each config and seed.
+  Distributed as those of `Decoder.init`, though not equal: matrices ~ N(0,
+  init_std^2), biases zero, norms as the identity. Drawn once for each config and seed.
   """
   return jax.tree.map(lambda leaf: leaf, _params(config, seed))  # Another tree.
 

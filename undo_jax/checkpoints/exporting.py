@@ -1,4 +1,4 @@
-"""Hands a model back: a Hugging Face directory with tokenizer and model card."""
+"""Export: a model as a Hugging Face directory with tokenizer and model card."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -132,7 +132,7 @@ def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exp
 
 
 def _contracted(exported: Exported) -> Exported:
-  """Return an ablated model without its reserved units, which no one can revive."""
+  """Return an ablated model without its reserved units, so none can be revived."""
   stage = exported.history[-1].stage if exported.history else None
   if not isinstance(stage, AblateStage):
     return exported

@@ -35,7 +35,7 @@ def find(path: files.Path) -> files.Path:
   A path that exists is itself.
 
   Raises:
-    ConfigError: if neither it nor exactly one stage of that name exists.
+    ConfigError: if the path does not exist and no or several stages have that name.
   """
   if path.exists():
     return path
