@@ -67,7 +67,7 @@ def make_program(
 
 
 def projected(step: Step, project: Callable[[Params, Frozen], Params]) -> Step:
-  """Return a step after which what is trained is projected; see attack.Members."""
+  """Return a step that ends in a projection of what is trained; see attack.Members."""
 
   def projecting(state, frozen, batch, key):
     state, metrics = step(state, frozen, batch, key)

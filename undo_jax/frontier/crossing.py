@@ -1,14 +1,14 @@
-"""Where data filtering's robustness is first met: by which model, for what compute.
+"""The cheapest model that is as robust as data filtering.
 
-Seed by seed a model's worst forget score after a budget is held against that of
-references.filtered, with d the mean of by how much the model's is less capable and h
-the half-width of its 95 % interval (0 of a single seed):
+For each seed a model's worst forget score after a budget is compared with that of
+references.filtered. With d the mean difference, positive if the model is less capable,
+and h the half-width of its 95 % interval (0 for a single seed):
 
   meets   d + h >= 0, it is not known to be less robust
   keeps   its retain interval reaches data filtering's retain score, as matched.py says
 
-The crossing is the cheapest of all models that meet it, broken ones and filtering
-itself at other lengths left out, and the cheapest that keep it too.
+The crossings are the cheapest model that meets, and the cheapest that both meets and
+keeps; broken models and filtering at other lengths are left out.
 """
 
 import dataclasses

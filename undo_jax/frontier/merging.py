@@ -113,7 +113,7 @@ def _joined(name: str, there: ModelResult | None, model: ModelResult) -> ModelRe
 
 
 def _content(run: ModelRun) -> dict[str, Any]:
-  """Return what a run came to, wherever it was."""
+  """Return the results of a run, without its location."""
   return {**dataclasses.asdict(run), "workdir": None}
 
 

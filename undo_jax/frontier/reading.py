@@ -100,7 +100,7 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
 
 
 def _protocol(config: RunConfig, finished: Mapping[str, "_Finished"]) -> JsonObject:
-  """Return what must be the same where results are compared."""
+  """Return what must be equal for results to be compared."""
   data = finished[stages_lib.DATA].stage
   assert isinstance(data, DataStage), "the stage of that name holds the data"
   left_out = ("run", "models", "label", "stream", "evaluations_per_call")
@@ -212,10 +212,10 @@ def _runs(
 def cost(
   plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], name: str
 ) -> Compute:
-  """Return what it took to make a model, from done.json of the stages by name.
+  """Return the cost of making a model, from done.json of the stages by name.
 
-  Of a teacher that predicts all rows once, the rows count that were read on the way to
-  this model, each once.
+  If a teacher predicts all rows once, only rows that were read on the way to this
+  model count, each once.
   """
   made = stages_lib.lineage(plan, name)
   costs = [

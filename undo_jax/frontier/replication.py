@@ -37,8 +37,8 @@ class Replication:
 def tables(results: Results, family: str, budget: int) -> list[Replication]:
   """Return the tables of a recipe, one for each combination of what is no seed.
 
-  All cells are under one attack that trains, one learning rate and step, the worst on
-  the mean over all cells: a choice made anew in each would add noise of its own.
+  All cells have the same attack that trains, learning rate and step: the worst on
+  average over all cells. Choosing anew in each cell would add noise.
 
   Args:
     results: the results.

@@ -1,4 +1,4 @@
-"""The table of a search: what was chosen for each model, and what finding it cost."""
+"""The table of a search: the values chosen for each model, and the search's cost."""
 
 import dataclasses
 

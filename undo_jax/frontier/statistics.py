@@ -1,7 +1,8 @@
 """Several seeds as one: means with their intervals.
 
 The worst attack and learning rate are each seed's own; mean and interval over the K
-seeds come after. What a model has not is None: it was not attacked, or has diverged.
+seeds come after. A value that a model lacks is None: it was not attacked, or has
+diverged.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -255,7 +256,7 @@ def labelled(results: Results, name: str) -> Mean | None:
 
 
 def selected(results: Results, name: str) -> tuple[float, float, float] | None:
-  """Return by how many labelled rows a model's were selected, and how well.
+  """Return how many labelled rows a model's selections used, and how good they are.
 
   Returns:
     Means over seeds: labelled rows of all selections, and of the least precise one

@@ -1,4 +1,4 @@
-"""Tables of what the spread comes from, and of which seeds to buy next."""
+"""Tables of the sources of the spread, and of which seeds to run next."""
 
 import math
 
@@ -21,7 +21,7 @@ TARGETS = ((0.5, "half"), (0.25, "a quarter"))  # Of today's standard error.
 
 
 def spread(results: Results) -> Table | None:
-  """Return which seeds each recipe's figure varies with, as standard deviations.
+  """Return how much each recipe's figure varies with each seed, as standard deviations.
 
   Of the score under one attack after the last budget, by frontier.variance: of each
   factor by itself, and of those that act together. An estimate below zero is written
@@ -43,7 +43,7 @@ def spread(results: Results) -> Table | None:
 
 
 def components(results: Results) -> list[tuple[str, Table]]:
-  """Return of each recipe whose streams are swept its factors' effects, by its label.
+  """Return the effects of the factors of each recipe whose streams are swept.
 
   First order: the variance of the mean over all else. Total: the variance if this seed
   alone is drawn anew. With percentile intervals of the bootstrap over levels.
@@ -56,7 +56,7 @@ def components(results: Results) -> list[tuple[str, Table]]:
 
 
 def to_buy(results: Results) -> list[tuple[str, Table]]:
-  """Return of each such recipe how many levels of each seed a smaller error takes.
+  """Return for each such recipe how many levels of each seed a smaller error takes.
 
   The cheapest full table by replicates.plan, those there already among it. A
   combination of all seeds but the attack's costs a model's own training, one of the

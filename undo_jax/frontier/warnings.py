@@ -82,7 +82,7 @@ def _unattacked(
 def _edges(
   by_seed: Mapping[int, Relearning], under: str, more_is_worse: bool, attack: Adversary
 ) -> Iterator[Said]:
-  """Say that the attack is not known to be bracketed, and of which seeds."""
+  """Say for which seeds the attack is not known to be bracketed."""
   if not attack.goes_on:
     return
   ends = [("only", ""), ("smallest", "smaller"), ("largest", "larger")]
@@ -120,7 +120,7 @@ def _share(hit: Mapping[int, rb.GridEdge], attack: Adversary) -> str:
 def _diverged(
   by_seed: Mapping[int, Relearning], label: str, attack: Adversary
 ) -> Iterator[Said]:
-  """Say which members of an attack have lost scores, and of which seeds."""
+  """Say for which seeds which members of an attack have lost scores."""
   lost: dict[float, list[int]] = {}
   for seed, relearned in by_seed.items():
     for rate in rb.diverged(relearned):

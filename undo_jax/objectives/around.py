@@ -1,4 +1,4 @@
-"""Methods that stand around another one: its options, its passes, what it trains."""
+"""Methods that wrap another one: its options, its passes, what it trains."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

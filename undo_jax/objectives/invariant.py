@@ -1,4 +1,4 @@
-"""ILU: unlearn so that finetuning on other tasks has no first step to take."""
+"""ILU: unlearn such that finetuning on other tasks has no gradient to start with."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ ENVIRONMENTS = ("environment",)
 
 
 def slope(apply: Callable, params: Params, part: Batch) -> jax.Array:
-  """Compute how a part's loss changes as all weights grow alike.
+  """Compute the derivative of a part's loss by a common factor on all weights.
 
   d/dw CE(part; w * theta) at w = 1  =  <theta, grad CE(part; theta)>
 

@@ -25,7 +25,7 @@ def worst_push(
   steps: int,
   step_size: float,
 ) -> jax.Array:
-  """Find what, added to hidden states, makes a part's targets likely again.
+  """Find the addition to hidden states that makes a part's targets likely again.
 
   min over d of CE(part; h[k] + d),  |d[t]| <= radius at every position t
 
@@ -84,7 +84,7 @@ def make(
   """Return the objective of another method whose forget pass is pushed.
 
   The push is the worst one found for the weights of the update, see `worst_push`;
-  what is kept is computed without it. With radius 0 it is the other method.
+  the retain term is computed without it. With radius 0 it is the other method.
 
   Args:
     apply: the model's.

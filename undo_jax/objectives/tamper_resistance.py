@@ -1,4 +1,4 @@
-"""TAR: make the steps of an adversary end where nothing is known."""
+"""TAR: make an adversary's steps end at weights that know nothing."""
 
 from collections.abc import Callable, Sequence
 
