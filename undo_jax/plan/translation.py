@@ -1,4 +1,4 @@
-"""From the tables of a config to its stages: one translation for whatever they hold."""
+"""From the tables of a config to its stages: one translation for all entries."""
 
 from collections.abc import Iterable, Mapping
 import itertools
@@ -50,8 +50,8 @@ def plan(
       is run.
 
   Raises:
-    ConfigError: if a recipe starts from or reads what is not there, or recipes need
-      each other in a circle.
+    ConfigError: if a recipe starts from or reads a model that does not exist, or
+      recipes depend on each other in a circle.
   """
   translation = _Translation(config, seed, fingerprints or {})
   made: list[Stage] = [translation.data()]
@@ -69,7 +69,7 @@ def ordered(recipes: Mapping[str, Recipe]) -> list[str]:
   """Return the names of recipes, each after those that it needs.
 
   Raises:
-    ConfigError: if one needs what is not there, or itself by way of others.
+    ConfigError: if one needs a recipe that does not exist, or itself through others.
   """
   done: list[str] = []
 
@@ -190,7 +190,7 @@ class _Translation:
     return DataStage(name=stages.DATA, task=self._config.task, data=data, seeds=seeds)
 
   def model(self, name: str) -> list[Stage]:
-    """Return the stages that make a model, after those that no other one has made."""
+    """Return the stages that make a model, with new ones that it needs before them."""
     recipe = self._config.models[name]
     common: dict[str, Any] = {"task": self._config.task, "model": self._config.model}
     if recipe.checkpoint is not None:
@@ -268,7 +268,7 @@ class _Translation:
     )
 
   def _shared(self, stage: Read) -> str:
-    """Return the name of a stage that recipes which ask for the same share."""
+    """Return the name of a stage that recipes with the same settings share."""
     for other in self._read:
       if records.replaced(other, name=stage.name) == stage:
         return other.name
@@ -448,7 +448,7 @@ class _Translation:
 
 
 def _optimizer(recipe: Recipe, method: Method) -> OptimizerConfig:
-  """Return a recipe's optimizer, of a method that says itself what is trained."""
+  """Return a recipe's optimizer; a method may say itself what is trained."""
   if method.trainable is None:
     return recipe.optimizer
   trainable = method.trainable(**recipe.options)

@@ -94,7 +94,7 @@ def _read(run: Run, stage: Reader) -> dict[str, dict[str, float]]:
   """Return the parts of a batch with the weights by which their rows are read.
 
   Raises:
-    ConfigError: if a selection has left nothing of a part.
+    ConfigError: if a selection leaves no rows of a part.
   """
   selected = _selection(stage)
   if selected is None:
@@ -155,7 +155,7 @@ def describe_batch(run: Run, stage: TrainStage, step: int) -> str:
 
 
 def _labelled(rows: Rows, name: str, stage: TrainStage) -> Rows:
-  """Return those rows that `name` says, see data.labels, with sources if routed."""
+  """Return the rows that `name` stands for, see data.labels, with sources if routed."""
   if stage.labels is None:
     return rows
   split, _, which = name.partition(":")

@@ -89,11 +89,11 @@ def noise(
 ) -> Callable[..., Params]:
   """Return `(params, key, alpha, beta, ...) -> params`, UNDO's interpolation.
 
-  Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes; what
-  `rules` name has alphas of its own, see interpolation.alphas. With a shape, alpha is
-  that of the weights which it chooses: by `fisher`, if it reads one, and where scores
-  are equal by `shape_key`, which is the key if there is none. `std` is that of normal
-  noise which is added to all weights after that.
+  Weights that are not `trainable` (rules of trees.mask_from_rules) do not change; what
+  `rules` name has alphas of its own, see interpolation.alphas. With a shape, alpha
+  applies to the weights that it chooses: by `fisher`, if it reads one, with ties
+  broken by `shape_key` or, without that, by the key. Afterwards normal noise of
+  standard deviation `std` is added to all weights.
   """
   shardings = _shardings(abstract_params(model, mesh))
 
@@ -132,8 +132,9 @@ def noise(
 def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., Params]:
   """Return `(key, fisher, params) -> bool tree`, which weights are trained, compiled.
 
-  The share with the highest scores; of equal ones, and where there is no Fisher
-  estimate, at random. Attribution reads mean gradients, and the parameters there.
+  It is the share with the highest scores; ties, and all weights if there is no Fisher
+  estimate, are chosen at random. Attribution reads mean gradients and the parameters
+  at which they were taken.
   """
   abstract = abstract_params(model, mesh)
 
@@ -190,7 +191,7 @@ def training(
   """Return the training programs of an objective; see Training.
 
   With `rho` the gradients are sharpness-aware, see gradients.sharpness_aware; or they
-  are those of a smoother loss. A masked state's mask is set by whoever makes it.
+  are those of a smoother loss. The caller sets the mask of a masked state.
   """
   fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
   params = abstract_params(model, mesh)
@@ -271,7 +272,7 @@ def training_of(stage: TrainStage, mesh: Mesh) -> Training:
 def ablate(model: ModelConfig, mesh: Mesh, mlp_units: int, kv_heads: int) -> Ablate:
   """Return `params -> (params, whether they are ablated)`, compiled.
 
-  What was reserved becomes zero, see models.expansion.reserve.
+  The reserved units become zero, see models.expansion.reserve.
   """
   reserved = expansion.reserve(model, mlp_units=mlp_units, kv_heads=kv_heads)
   shardings = _shardings(abstract_params(model, mesh))
@@ -377,7 +378,7 @@ def attack_of(
 ) -> Attack:
   """Return the relearning programs of an attack on so many models at once.
 
-  What each model has of its own goes in and out as a tuple's element.
+  What belongs to one model goes in and out as an element of a tuple.
   """
   return attack(
     stage.model,
