@@ -1,4 +1,4 @@
-"""What a compiled program says of itself: its cycles and its collectives.
+"""The cycles and collectives of a compiled program, from its text.
 
 The compiler's summary counts the body of a loop once. Its text holds the estimate of
 every fused operation; here both are multiplied by how often the loops turn.

@@ -1,4 +1,4 @@
-"""What a program will take of a chip, from compiling it alone."""
+"""The memory and time of a program on a chip, from compiling it alone."""
 
 import dataclasses
 from typing import Any
@@ -39,10 +39,10 @@ class Estimate:
 
   @property
   def seconds(self) -> float:
-    """The compiler's cycles, and at full speed what it has no estimate of.
+    """The compiler's estimate, plus what that leaves out at full speed.
 
-    That is collectives beside which nothing is computed, and Pallas kernels; both
-    take longer than this. Of a chip whose compiler counts no cycles it is 0.
+    It leaves out collectives that overlap with no computation, and Pallas kernels;
+    both take at least this long. For a chip whose compiler counts no cycles it is 0.
     """
     if not self.chip.cycles_per_second:
       return 0.0

@@ -1,4 +1,4 @@
-"""What a run will take of the memory of the devices that are here."""
+"""The memory that a run takes on the devices of this machine."""
 
 from collections.abc import Collection
 import math
@@ -18,8 +18,7 @@ def check(config: RunConfig, mesh: Mesh, names: Collection[str]) -> list[Estimat
   """Compile a run's programs for the devices of its mesh and print what they take.
 
   A program's memory is that of its arguments, which the run holds, its results and its
-  temporaries. What is beside it comes to less than a gigabyte: libraries, programs,
-  batches.
+  temporaries. Libraries, programs and batches take less than a gigabyte more.
 
   Args:
     config: of the run.
