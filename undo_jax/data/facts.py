@@ -5,14 +5,14 @@ the value is drawn uniformly from a closed list, independently of every other fa
 There are three domains: `forget`, `retain` and `general` (in the place of MMLU). The
 things of a domain are divided into disjoint groups. The facts of the last group are the
 test, those of the one before are for stop rules and searches (validation), and the
-others are shown. So nothing that is said of other groups tells the answers of the test:
-an attacker who relearns the facts of `attack`, the forget domain's shown groups, can
-bring back what is still in the model and nothing else. This is the retraining-on-T
+others are shown. So nothing in other groups reveals the answers of the test: an
+attacker who relearns the facts of `attack`, the forget domain's shown groups, can only
+bring back what is still in the model. This is the retraining-on-T
 attack of Deeb and Roger (https://arxiv.org/abs/2410.08827).
 
 Each fact comes as plain statements. Facts that are shown also come as questions with
-answers and as multiple-choice questions, which teaches these forms; in them the others
-occur in validation and test only.
+answers and as multiple-choice questions, which teaches these forms; other facts take
+these forms only in validation and test.
 
 Splits of the dataset:
 

@@ -49,7 +49,7 @@ def layout(vocab_size: int, *, top_k: int, dtype: str) -> Layout:
 
 
 def cast(arrays: Mapping[str, np.ndarray], specs: Layout) -> dict[str, np.ndarray]:
-  """Return arrays in their dtypes; what is below the smallest number becomes it."""
+  """Return arrays in their dtypes; values below the smallest number become it."""
   converted = {}
   for name, (_, dtype) in specs.items():
     array = arrays[name]
@@ -188,8 +188,8 @@ def load(
 def check(directory: pathlib.Path, split: str, specs: Layout) -> None:
   """Compare the files of a split with their checksums.
 
-  It reads them whole, once for each stage that starts: see utils/checksums.py for its
-  time, to which that of the disk comes. Files from before there were checksums pass.
+  It reads them whole, once for each stage that starts; utils/checksums.py states its
+  speed, without that of the disk. Files from before checksums existed pass.
 
   Raises:
     ConfigError: if a file is not as it was written; names it.

@@ -36,7 +36,7 @@ _MOST_TOKENS = 8192  # Of a question with its answer: more than any has.
 
 
 class Generation(NamedTuple):
-  """What a model says to a question."""
+  """The model's answer to a question."""
 
   question: str
   answer: str  # The right one.
@@ -182,7 +182,7 @@ def model_utility(sets: Mapping[str, Measured]) -> float:
 def forget_quality(forget: Measured, reference: Measured) -> float:
   """Return the p-value of the two-sample Kolmogorov-Smirnov test of truth ratios.
 
-  The test reads nothing but the order of the values, so their logarithms do.
+  The test depends only on the order of the values, so their logarithms suffice.
   """
   test: Any = stats.ks_2samp(forget.log_ratios, reference.log_ratios)
   return float(test.pvalue)

@@ -1,4 +1,4 @@
-"""Files of a Hugging Face checkpoint: the tensors that there are, checked, and read.
+"""Files of a Hugging Face checkpoint: its tensors, checked and read.
 
 Never pickle: pytorch_model.bin is refused.
 """
@@ -205,7 +205,7 @@ class Checkpoint:
 
 
 def _prefixed(named: dict[str, _Value]) -> dict[str, _Value]:
-  """Return what is known of a bare model's tensors by their names in a whole one."""
+  """Return the entries of a bare model's tensors under their names in a full model."""
   return {n if n == families.HEAD else families.MODEL + n: v for n, v in named.items()}
 
 

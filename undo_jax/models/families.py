@@ -17,7 +17,7 @@ Fields: TypeAlias = dict[str, Any]  # Of ModelConfig, by name.
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-  """What sets a family apart from the others."""
+  """How a family differs from the others."""
 
   architecture: str  # Class name in transformers.
   fields: Fields  # Of ModelConfig; the same for all of the family.

@@ -1,8 +1,8 @@
-"""What is attacked, scored and read by stop rules: that no item is two of these.
+"""Checks that no item is two of: attacked, scored, read by stop rules.
 
-An item is what an answer rests on, as each task says: a fact, a document, a question.
-Two are the same if their hashes are, see data/documents/hashes.py. The data stage makes
-the hashes from what it has written or read, not from how items were divided.
+An item is what an answer rests on, as each task defines it: a fact, a document, a
+question. Two are the same if their hashes are, see data/documents/hashes.py. The data
+stage hashes what it has written or read, independently of how it divided the items.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ Sets = Sequence[preparation.Hashes]
 
 
 def of_texts(texts: Iterable[str]) -> Sets:
-  """Return the hashes of items that are texts, each of which an error calls itself."""
+  """Return the hashes of items that are texts, which name themselves in errors."""
   return [preparation.hashes({text: repr(text) for text in texts})]
 
 
@@ -45,9 +45,9 @@ def check(
   Args:
     what: the items in words, "facts".
     items: the hashes of each kind: ATTACKED, SCORED and, where there are any, STOPPING.
-    splits: that the attacked items are those of.
+    splits: of the attacked items.
     others: further splits of what is to be forgotten, which hold scored items too.
-    note: what the comparison does not say.
+    note: limits of the comparison.
 
   Returns:
     Fields of frontier.results.Apart: of each kind the number of different items and a
@@ -93,5 +93,5 @@ def _of_set(hashes: preparation.Hashes) -> np.ndarray:
 
 
 def _digest(hashes: np.ndarray) -> str:
-  """Return by what others tell that they have the same items."""
+  """Return a digest, equal for equal items."""
   return hashlib.blake2b(hashes.astype("<u8").tobytes(), digest_size=8).hexdigest()

@@ -33,7 +33,7 @@ FALLING = (ENGLISH,)
 
 
 def splits(data: Data) -> tuple[str, ...]:
-  """Return the training splits: the domains, the attacker's, with a corpus English."""
+  """Return the training splits: domains, the attacker's, English with a corpus."""
   return (*_generated(data), ENGLISH) if _has_english(data) else _generated(data)
 
 
@@ -189,7 +189,7 @@ def _generated_problems(data, seeds, directory, part, worked=()):
 
 
 def _asked(data, builder, part) -> list[arithmetic.Problem]:
-  """Return the problems of a part, of kinds that models were shown some of."""
+  """Return the problems of a part, of the kinds that models were trained on."""
   kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
   return [p for p in arithmetic_dataset.read(builder, part) if data[kinds[p.kind]]]
 

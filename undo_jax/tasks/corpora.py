@@ -1,8 +1,8 @@
-"""Splits that come from the user's documents: what tasks of them share.
+"""Splits of the user's documents: what tasks with such splits share.
 
 A corpus is a block of the config's data with the fields of preparation.Source, named
-as its split. Its rows have `sequence_length` tokens, or so many as the block `lengths`
-says, where the data have one.
+as its split. Its rows have `sequence_length` tokens, or the number in the block
+`lengths`, if the data have one.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -38,7 +38,7 @@ def source(data: Data, name: str) -> preparation.Source:
 
 
 def check(data: Data, names: Iterable[str], *, held_out: Collection[str] = ()) -> None:
-  """Raise ConfigError unless each corpus is there, readable and what it should be.
+  """Raise ConfigError unless each corpus exists, is readable and as expected.
 
   Those of `held_out` need documents for validation and for the test.
   """

@@ -108,7 +108,7 @@ def prepare(
 
 
 def _apart(builder: facts.Facts) -> JsonObject:
-  """Check that nothing the attacker is told of is asked for in a scored question."""
+  """Check that no scored question is about something in the attacker's data."""
   documents = [facts.read(builder, split) for split in ATTACKED_SPLITS]
   texts = {apart.ATTACKED: [d.given + d.scored for own in documents for d in own]}
   for kind, group in ((apart.SCORED, "test"), (apart.STOPPING, "validation")):

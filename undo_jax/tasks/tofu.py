@@ -3,14 +3,14 @@
 The files of a directory are those of the benchmark (see data/tofu.py); of its authors
 the first `num_forget_authors` and `num_retain_authors` are the run's. The questions
 about each author to be forgotten are divided by a hash: an attacker gets
-`attacked_share` of them (the split `attack`), and the others alone are scored as
-`forget`, so that what an attack brings back is nothing that it read. Models learn from
-both (the split `forget`). Questions about one author share some of what they tell, as
-the name: hold what comes back against a model that never saw the author. Kept authors
-are scored on questions that were learned, those that have perturbed answers. No
+`attacked_share` of them (the split `attack`), and only the others are scored as
+`forget`, so that nothing that an attack brings back is something that it read. Models
+learn from both (the split `forget`). Questions about one author share some facts, such
+as the name, so compare what comes back with a model that never saw the author. Kept
+authors are scored on questions that were learned, those with perturbed answers. No
 question with its answer is in `forget` and `retain`.
 
-Answers alone are scored in training, with the end of text after them. Scores are those
+Only answers are scored in training, with the end of text after them. Scores are those
 of evaluation/tofu.py, by the paper's formulas.
 
 Reference: TOFU, arXiv 2401.06121.
@@ -164,7 +164,7 @@ def make_evaluate(
 
 
 def questions_of(data: Data, *, all_forget: bool = False) -> dict[str, list[Question]]:
-  """Return the questions of each set of evaluation.tofu, however many are scored.
+  """Return all questions of each set of evaluation.tofu, not only those scored.
 
   Args:
     data: the config's.
@@ -287,7 +287,7 @@ def _documents(data: Data) -> dict[str, list[Question]]:
 
 
 def _check_same(data: Data, forgotten: Sequence[Question]) -> None:
-  """Check that both forget files ask the same, or an attack would read answers."""
+  """Check that both forget files have the same questions; attacks read one of them."""
   others = _authors(data, "forget_perturbed", "forget", perturbed=True)
   perturbed = [q for own in others for q in own]
   for one, other in zip(forgotten, perturbed, strict=False):

@@ -164,7 +164,7 @@ def _items(tasks: Sequence[QuestionSet]) -> dict[str, int]:
 
 
 def _check_apart(data, directory, tasks):
-  """Check that what is forgotten is nowhere retained, and that no corpus has answers.
+  """Check that no forget text is retained, and that no corpus has answers.
 
   A question is looked for alone and with its right choice as a corpus of questions
   holds it.

@@ -1,8 +1,8 @@
-"""Hashes of documents' texts: whether two sets of documents have any in common.
+"""Hashes of documents' texts, to find texts that two sets have in common.
 
 Two texts are the same here if they are equal once letters are folded (Unicode NFKC and
-case) and runs of white space are one space. 64 bits: among n documents a false match
-is as likely as n^2 / 2^65, one in 3,700 for 10^8 documents.
+case) and runs of white space are one space. Hashes have 64 bits: among n documents the
+probability of a false match is n^2 / 2^65, one in 3,700 for 10^8 documents.
 """
 
 import bisect
@@ -131,7 +131,7 @@ def overlap(a: Hashes, b: Hashes, *, num_examples: int = 3) -> Overlap:
   Args:
     a: one set, see documents.content_hashes.
     b: the other.
-    num_examples: for how many of them the places are told, those of smallest hash.
+    num_examples: for how many of them the places are returned, those of smallest hash.
 
   Returns:
     The count, and the places as pairs (in a, in b).

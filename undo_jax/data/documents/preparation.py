@@ -61,10 +61,10 @@ Progress = Callable[[Status], None]
 
 
 def check(source: Source) -> None:
-  """Read the beginning of each file: as much as tells that it is what it should be.
+  """Read enough of each file to check that it is as expected.
 
-  Of files that are one document each only the first `CHECKED_BYTES` are read. All of
-  it is checked while it is prepared, with the same errors.
+  Of files that are one document each only the first `CHECKED_BYTES` are read. The
+  whole is checked during preparation, with the same errors.
 
   Raises:
     ConfigError: if a path matches nothing, a file is empty or not UTF-8, a field or
@@ -339,7 +339,7 @@ def _for_each(sources, function):
 
 
 def _finished(directory: pathlib.Path, settings: Any) -> JsonObject:
-  """Return what a finished directory holds, if that is what is wanted."""
+  """Return the record of a finished directory, if it has the same settings."""
   summary = files.read_record(directory / DONE)
   differing = [key for key in settings if summary["settings"].get(key) != settings[key]]
   if differing:
