@@ -30,13 +30,15 @@ def define() -> Main:
   output = flags.DEFINE_string(
     "output", None, "A new directory, or a new file FILE.gguf.", required=True
   )
-  rate = flags.DEFINE_float("learning_rate", None, "Of the attack's member to export.")
-  adapter = flags.DEFINE_string("adapter", None, "PEFT's directory, to be merged.")
+  rate = flags.DEFINE_float("learning_rate", None, "Which member of an attack.")
+  adapter = flags.DEFINE_string("adapter", None, "A directory of PEFT to merge.")
   peft = flags.DEFINE_bool("peft", False, "Write the adapters alone.")
   tokenizer = flags.DEFINE_string(
-    "tokenizer", None, "As config.data.tokenizer; default: the run's."
+    "tokenizer", None, "As config.data.tokenizer; default: that of the run."
   )
-  dtype = flags.DEFINE_enum("dtype", None, DTYPES, "Of the weights; default: theirs.")
+  dtype = flags.DEFINE_enum(
+    "dtype", None, DTYPES, "Type of the weights; default: as stored."
+  )
 
   def main(argv: list[str]) -> None:
     del argv

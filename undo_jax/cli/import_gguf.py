@@ -24,7 +24,7 @@ def define() -> Main:
   """Define the flags; the main writes the directory."""
   file = flags.DEFINE_string("file", None, "A GGUF file.", required=True)
   output = flags.DEFINE_string("output", None, "A new directory.", required=True)
-  dtype = flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the weights.")
+  dtype = flags.DEFINE_enum("dtype", "float32", DTYPES, "Type of weights.")
 
   def main(argv: list[str]) -> None:
     del argv

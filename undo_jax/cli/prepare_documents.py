@@ -42,7 +42,7 @@ def define() -> Main:
     "output", None, "Directory to make, or a .jsonl file.", required=True
   )
   tokenizer = flags.DEFINE_string("tokenizer", "bytes", "As config.data.tokenizer.")
-  length = flags.DEFINE_integer("length", 256, "Tokens a row.")
+  length = flags.DEFINE_integer("length", 256, "Tokens in a row.")
   mode = flags.DEFINE_enum(
     "packing", "packed", packing.MODES, "As config.data.packing."
   )

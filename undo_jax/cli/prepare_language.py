@@ -39,7 +39,7 @@ def define() -> Main:
   output = flags.DEFINE_string(
     "output", None, "Directory to make; must not exist.", required=True
   )
-  size = flags.DEFINE_integer("vocab_size", 2048, "Ids, special ones included.")
+  size = flags.DEFINE_integer("vocab_size", 2048, "Number of ids, with special ones.")
   min_characters = flags.DEFINE_integer(
     "min_characters", 100, "Shorter documents are left out."
   )

@@ -77,9 +77,9 @@ def define() -> Main:
     ),
     "limit": number("limit", None, "Questions of a set, evenly spaced.", lower_bound=1),
     "max_new_tokens": number("max_new_tokens", 100, "Of an answer.", lower_bound=1),
-    "batch_size": number("batch_size", 8, "Rows at once.", lower_bound=1),
+    "batch_size": number("batch_size", 8, "Rows per pass.", lower_bound=1),
     "dtype": flags.DEFINE_enum(
-      "dtype", "float32", ["float32", "bfloat16"], "Of compute."
+      "dtype", "float32", ["float32", "bfloat16"], "Compute type."
     ),
     "num_shown": number("num_shown", 2, "Answers printed of a set.", lower_bound=0),
     "output": text("output", None, "Where to write the results as JSON."),
