@@ -6,6 +6,9 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -106,6 +109,18 @@ def test_commands_and_their_flags_exist(words):
       name = name.replace("-", "_")
       _, _, end = name.rpartition("_")  # Of a flag for each source: retain_lines.
       assert {name, name.removeprefix("no"), f"_{end}"} & FLAGS, name
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no Bash")
+def test_bash_completes_the_commands():
+  text = (ROOT / "docs" / "start.md").read_text()
+  (line,) = re.findall(r"^ +(complete .*)$", text, re.MULTILINE)
+  python = f"{sys.executable} -c 'from undo_jax.cli import main; main()'"
+  script = f'undo-jax() {{ {python} "$@"; }}\n{line}\ncomplete -p undo-jax'
+  command = [shutil.which("bash"), "--norc", "-ec", script]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+  words = re.findall("-W '(.*)'", done.stdout, re.DOTALL)[0].split()
+  assert tuple(words) == COMMANDS
 
 
 def test_lines_quoted_in_concepts_are_in_their_files():
