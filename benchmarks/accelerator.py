@@ -60,10 +60,10 @@ _SECONDS = flags.DEFINE_float(
 def parts(sizes: Sequence[str], tests: Sequence[str]) -> list[Part]:
   """Return all parts after the device's, what says most in the least time first."""
   small = "toy" if "toy" in sizes else "0.4m"
-  found = [Part("small", small), *([Part("tests")] if tests else [])]
+  chosen = [Part("small", small), *([Part("tests")] if tests else [])]
   for size in sizes:
-    found += [Part("train", size), Part("torch", size)]
-  return found
+    chosen += [Part("train", size), Part("torch", size)]
+  return chosen
 
 
 # MARK: the tables

@@ -33,19 +33,19 @@ def device(size: str, setting: Setting, report: Report) -> None:
 
   from undo_jax.hardware import chips, matmul
 
-  found = jax.devices()[0]
-  peak = chips.peak([found])
-  if peak is None and found.platform == "cpu":
+  chip = jax.devices()[0]
+  peak = chips.peak([chip])
+  if peak is None and chip.platform == "cpu":
     peak = matmul.matmul_flops_per_second()
-  memory = found.memory_stats() or {}
+  memory = chip.memory_stats() or {}
   report(
     {
-      "kind": found.device_kind,
-      "platform": found.platform,
+      "kind": chip.device_kind,
+      "platform": chip.platform,
       "devices": len(jax.devices()),
       "peak": peak,
       "bytes": memory.get("bytes_limit"),
-      "backend": found.client.platform_version.splitlines()[0],
+      "backend": chip.client.platform_version.splitlines()[0],
     }
   )
 
@@ -96,7 +96,7 @@ def small(size: str, setting: Setting, report: Report) -> None:
     compiling = trained.compile()
     seconds = timed(trained, trained.wait, setting.seconds / 2)
     flops = count * trained.flops
-    found = speeds(seconds, count, "updates", flops, setting.peak)
+    rates = speeds(seconds, count, "updates", flops, setting.peak)
     report(
       {
         "what": f"small, {count} a dispatch",
@@ -104,7 +104,7 @@ def small(size: str, setting: Setting, report: Report) -> None:
         "side": "undo_jax",
         "batch": f"{rows} x {length}",
         "compile_seconds": compiling,
-        **found,
+        **rates,
       }
     )
 
@@ -187,8 +187,8 @@ def _generation(size, shape, setting) -> Row:
     compiling = time.perf_counter() - start
     seconds = timed(call, lambda: None, setting.seconds)
     tokens = shape.prompts * shape.prompt
-    found = speeds(seconds, tokens, "tokens", 0.0, None)
-    return row | {"compile_seconds": compiling, **found}
+    rates = speeds(seconds, tokens, "tokens", 0.0, None)
+    return row | {"compile_seconds": compiling, **rates}
   except Exception as error:  # noqa: BLE001
     return row | {"note": short(error)}
 

@@ -96,13 +96,13 @@ def main(argv: list[str]) -> None:
     done = subprocess.run(
       [*command, f"--worker={directory}"], check=True, stdout=subprocess.PIPE
     )
-  found = json.loads(done.stdout)
-  size, peak = found["size"], found["peak"]
+  answer = json.loads(done.stdout)
+  size, peak = answer["size"], answer["peak"]
   print(
     f"{_DTYPE.value}, {size / 1e9:.2f} GB: peak {peak / 1e9:.2f} GB = "
-    f"{peak / size:.2f} x the checkpoint, {(peak - found['before']) / size:.2f} x "
-    f"beyond the {found['before'] / 1e9:.2f} GB before; "
-    f"{found['seconds']:.1f} s, {size / 1e6 / found['seconds']:.0f} MB/s"
+    f"{peak / size:.2f} x the checkpoint, {(peak - answer['before']) / size:.2f} x "
+    f"beyond the {answer['before'] / 1e9:.2f} GB before; "
+    f"{answer['seconds']:.1f} s, {size / 1e6 / answer['seconds']:.0f} MB/s"
   )
 
 

@@ -107,9 +107,9 @@ HEADER = (
 )
 
 
-def row(way: str, found: list[dict[str, Any]]) -> list[str]:
+def row(way: str, saves: list[dict[str, Any]]) -> list[str]:
   """Return a row of the table."""
-  own = [each for each in found if each["way"] == way]
+  own = [each for each in saves if each["way"] == way]
   updates = [seconds for each in own for seconds in each["updates"]]
   return [
     way,
@@ -129,16 +129,16 @@ def main(argv: list[str]) -> None:
   common.use_cpu()
   training = Training(_MODEL.value, _ROWS.value, _LENGTH.value)
   with tempfile.TemporaryDirectory(dir=_DIRECTORY.value) as directory:
-    found = list(measure(training, pathlib.Path(directory) / "checkpoints"))
+    saves = list(measure(training, pathlib.Path(directory) / "checkpoints"))
   machine = common.describe(PACKAGES)
-  print(tables.markdown(HEADER, [row(way, found) for way in WAYS]))
+  print(tables.markdown(HEADER, [row(way, saves) for way in WAYS]))
   print(
     f"\n- Model: {num_params(PRESETS[_MODEL.value]) / 1e6:.1f} M parameters, saved "
     f"with both moments; {_SAVES.value} saves of each way, {_UPDATES.value} updates "
     f"after each, {_ROWS.value} x {_LENGTH.value} tokens"
   )
   print(common.machine_text(machine))
-  common.write_json(_OUTPUT.value, {"machine": machine, "saves": found})
+  common.write_json(_OUTPUT.value, {"machine": machine, "saves": saves})
 
 
 if __name__ == "__main__":

@@ -87,9 +87,9 @@ def num_cores() -> int:
 
 def find_tcmalloc() -> str | None:
   """Return what LD_PRELOAD needs to load tcmalloc, or None if it is not there."""
-  found = ctypes.util.find_library("tcmalloc_minimal")
-  if found:
-    return found
+  library = ctypes.util.find_library("tcmalloc_minimal")
+  if library:
+    return library
   for directory in _LIBRARY_DIRECTORIES:
     path = pathlib.Path(directory.format(machine=platform.machine())) / _TCMALLOC
     if path.exists():

@@ -286,15 +286,15 @@ def check(size: Size, inputs: dict[str, Any]) -> dict[str, dict[str, float]]:
   ours = side_of("undo_jax", size, inputs)
   logits = ours.logits()
   steps = [ours.step() for _ in range(CHECKED_STEPS)]
-  weights, found = ours.weights(), {}
+  weights, results = ours.weights(), {}
   for name in SIDES[1:]:
     theirs = side_of(name, size, inputs)
-    found[name] = {
+    results[name] = {
       "logits": _logits_apart(name, logits, theirs.logits()),
       **_steps_apart(name, steps, [theirs.step() for _ in range(CHECKED_STEPS)]),
       "updates": _updates_apart(name, inputs, weights, theirs.weights()),
     }
-  return found
+  return results
 
 
 def _logits_apart(name, ours, theirs):
@@ -309,13 +309,13 @@ def _logits_apart(name, ours, theirs):
 
 def _steps_apart(name, ours, theirs):
   """Return by what share losses and gradient norms of the first steps differ."""
-  found = {}
+  differences = {}
   for index, what in enumerate(("loss", "gradient_norm")):
     pairs = [(a[index], b[index]) for a, b in zip(ours, theirs, strict=True)]
-    found[what] = max(abs(a - b) / abs(b) for a, b in pairs)
-    if not found[what] < 1e-3:
+    differences[what] = max(abs(a - b) / abs(b) for a, b in pairs)
+    if not differences[what] < 1e-3:
       raise AssertionError(f"{name}: {what} of the first steps differ: {pairs}")
-  return found
+  return differences
 
 
 def _updates_apart(name, inputs, ours, theirs):
@@ -374,7 +374,7 @@ def compare(name: str, inputs: pathlib.Path, allocator: str) -> dict[str, Any]:
     arguments["steps"] = _STEPS.value
   rounds = []
   for number in range(_ROUNDS.value):
-    found = {
+    answers = {
       side: common.run_undisturbed(
         MODULE,
         {**arguments, "worker": side},
@@ -383,11 +383,11 @@ def compare(name: str, inputs: pathlib.Path, allocator: str) -> dict[str, Any]:
       )
       for side in SIDES
     }
-    rounds.append(found)
+    rounds.append(answers)
     times = ", ".join(
-      f"{side} {_median(answer):.1f} ms" for side, answer in found.items()
+      f"{side} {_median(answer):.1f} ms" for side, answer in answers.items()
     )
-    others = max(answer["others"] for answer in found.values())
+    others = max(answer["others"] for answer in answers.values())
     print(
       f"{name}, {allocator}, round {number + 1}: {times}; others used "
       f"{others:.2f} cores",
@@ -403,7 +403,7 @@ def _median(answer):
 def row(result: dict[str, Any]) -> list[str]:
   """Return a result as a row of the table; see `HEADER`."""
   size, rounds = SIZES[result["size"]], result["rounds"]
-  medians = {side: [_median(found[side]) for found in rounds] for side in SIDES}
+  medians = {side: [_median(answers[side]) for answers in rounds] for side in SIDES}
   ours, *others = (medians[side] for side in SIDES)
   faster = [min(times) for times in zip(*others, strict=True)]  # Of each round.
   return [
@@ -413,7 +413,7 @@ def row(result: dict[str, Any]) -> list[str]:
     *(f"{statistics.median(medians[side]):.1f}" for side in SIDES),
     common.spread([b / a for a, b in zip(ours, faster, strict=True)]),
     str(len(rounds)),
-    f"{max(found[side]['others'] for found in rounds for side in SIDES):.2f}",
+    f"{max(answers[side]['others'] for answers in rounds for side in SIDES):.2f}",
   ]
 
 

@@ -78,7 +78,7 @@ def measure() -> None:
   source = preparation.Source(paths=[str(_CORPUS.value)])
   start = time.perf_counter()
   with environment.PeakMemory() as memory:
-    found = preparation.prepare(
+    summary = preparation.prepare(
       str(_OUTPUT.value),
       sources={"words": source},
       tokenizer=str(_TOKENIZER.value),
@@ -88,7 +88,7 @@ def measure() -> None:
       num_workers=_WORKERS.value,
     )
   seconds = time.perf_counter() - start
-  counts = found["sources"]["words"]
+  counts = summary["sources"]["words"]
   written = sum(
     path.stat().st_size
     for path in pathlib.Path(str(_OUTPUT.value)).rglob("*")

@@ -57,12 +57,12 @@ def main(argv):
   mesh = sharding.make_mesh(data=1, fsdp=-1, devices=devices)
   rows = []
   for name, program, args, flops, sent, divided in programs(mesh):
-    found = estimate(name, program, args, chip, len(devices))
-    counted = found.counted.flops / flops
-    moved = found.found.sent_bytes + found.found.hidden_bytes
+    estimated = estimate(name, program, args, chip, len(devices))
+    counted = estimated.counted.flops / flops
+    moved = estimated.totals.sent_bytes + estimated.totals.hidden_bytes
     share = f"{moved / sent:.3f}" if sent else "-"
     peak = flops / divided / chip.flops_per_second
-    seconds = found.found.cycles / chip.cycles_per_second / peak
+    seconds = estimated.totals.cycles / chip.cycles_per_second / peak
     rows.append([name, f"{counted:.3f}", share, f"{seconds:.2f}"])
     print(*rows[-1], file=sys.stderr, flush=True)
   print(tables.text(["program", "FLOPs", "sent", "seconds over the peak"], rows))

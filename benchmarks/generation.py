@@ -183,15 +183,15 @@ def compare(name: str, inputs: pathlib.Path) -> dict[str, Any]:
     arguments["calls"] = _CALLS.value
   rounds = []
   for number in range(_ROUNDS.value or 1):
-    found = {
+    answers = {
       side: common.run_undisturbed(
         MODULE, {**arguments, "worker": side}, patience=_PATIENCE.value or 0.0
       )
       for side in SIDES
     }
-    rounds.append(found)
-    medians = [statistics.median(found[side]["milliseconds"]) for side in SIDES]
-    others = max(found[side]["others"] for side in SIDES)
+    rounds.append(answers)
+    medians = [statistics.median(answers[side]["milliseconds"]) for side in SIDES]
+    others = max(answers[side]["others"] for side in SIDES)
     print(
       f"{name}, round {number + 1}: {medians[0]:.1f} ms against {medians[1]:.1f} ms, "
       f"others used {others:.2f} cores",

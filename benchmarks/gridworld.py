@@ -99,26 +99,26 @@ def measure() -> dict[str, list[dict[str, float]]]:
   for run, _, _ in ways.values():
     for _ in range(2):  # Compilation, and the allocator's growth.
       run()
-  found = {name: [] for name in ways}
+  rounds = {name: [] for name in ways}
   for _ in range(_ROUNDS.value):
     for name, (run, steps, flops) in ways.items():
       start = time.perf_counter()
       run()
       seconds = time.perf_counter() - start
       round_ = {"seconds": seconds, "steps": steps, "flops": flops}
-      found[name].append(round_ | {"peak": matmul_flops_per_second(size=1024)})
-  return found
+      rounds[name].append(round_ | {"peak": matmul_flops_per_second(size=1024)})
+  return rounds
 
 
-def rows(found: dict[str, list[dict[str, float]]]) -> list[list[str]]:
+def rows(measured: dict[str, list[dict[str, float]]]) -> list[list[str]]:
   """Return the rows of the table."""
   table = []
-  for name, rounds in found.items():
+  for name, rounds in measured.items():
     speeds = [r["steps"] / r["seconds"] / 1e6 for r in rounds]
     shares = [100 * r["flops"] / r["seconds"] / r["peak"] for r in rounds]
     share = common.spread(shares, 0) if any(shares) else "-"
     table.append([name, common.spread(speeds), share])
-  peaks = [r["peak"] / 1e9 for rounds in found.values() for r in rounds]
+  peaks = [r["peak"] / 1e9 for rounds in measured.values() for r in rounds]
   table.append(["(peak, GFLOP/s)", "-", common.spread(peaks, 0)])
   return table
 
@@ -134,13 +134,13 @@ def main(argv: list[str]) -> None:
   common.use_cpu()
   common.as_launched()
   with common.Stopwatch() as watch:
-    found = measure()
+    measured = measure()
   machine = common.describe(PACKAGES)
-  print(tables.markdown(HEADER, rows(found)))
+  print(tables.markdown(HEADER, rows(measured)))
   print(f"\n- Cores that others used meanwhile: {watch.others:.2f}")
   print(common.machine_text(machine))
   common.write_json(
-    _OUTPUT.value, {"machine": machine, "others": watch.others, "rounds": found}
+    _OUTPUT.value, {"machine": machine, "others": watch.others, "rounds": measured}
   )
 
 

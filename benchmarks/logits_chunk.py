@@ -85,10 +85,12 @@ def main(argv):
     for chunk in _CHUNKS.value:
       fn = program(loss, None if chunk == "whole" else int(chunk))
       jitted = jax.jit(placement.on(mesh, fn))
-      found = estimate(name, jitted, args, chip, len(devices))
-      memory = (found.temporary_bytes + found.output_bytes) / 2**30
-      cells = [f"{memory:.2f}", f"{found.seconds:.3f}"]
-      rows.append([name, chunk, *([found.refusal, ""] if found.refusal else cells)])
+      estimated = estimate(name, jitted, args, chip, len(devices))
+      memory = (estimated.temporary_bytes + estimated.output_bytes) / 2**30
+      cells = [f"{memory:.2f}", f"{estimated.seconds:.3f}"]
+      rows.append(
+        [name, chunk, *([estimated.refusal, ""] if estimated.refusal else cells)]
+      )
       print(*rows[-1], file=sys.stderr, flush=True)
   print(tables.text(["loss", "positions", "temporary GiB", "seconds"], rows))
 

@@ -48,7 +48,7 @@ LAYERS = 26
 class Part:
   """A program of an update."""
 
-  found: Estimate
+  estimate: Estimate
   times: int = 1  # It is run in an update.
   beside: int = 0  # Bytes a chip holds meanwhile that are not among its arguments.
 
@@ -66,8 +66,8 @@ def ours(devices, chip) -> list[Part]:
     num_microbatches=_ACCUMULATE.value,
     **changes,
   )
-  found = estimate("ours", lowered.program, lowered.args, chip, len(devices))
-  return [Part(found)]
+  estimated = estimate("ours", lowered.program, lowered.args, chip, len(devices))
+  return [Part(estimated)]
 
 
 # ---- Tunix: a program for the teacher, and one for the student's update.
@@ -82,7 +82,9 @@ def tunix(devices, chip) -> list[Part]:
   return [
     dataclasses.replace(
       one,
-      found=continued(one.found, two.found, (LAYERS - small) / (large - small)),
+      estimate=continued(
+        one.estimate, two.estimate, (LAYERS - small) / (large - small)
+      ),
       beside=int(line(one.beside, two.beside, (LAYERS - small) / (large - small))),
     )
     for one, two in pairs
@@ -243,14 +245,14 @@ def maxtext(devices, chip) -> list[Part]:
     trainer._has_aux = True
     batch = _maxtext_batch(config, mesh, distillation_utils, sharding)
     step = nnx.jit(trainer.create_train_step_fn(), donate_argnames=("optimizer",))
-    found = estimate(
+    estimated = estimate(
       "MaxText", _Nnx(step), (bundle, optimizer, batch), chip, len(devices)
     )
   # nnx.jit gives the teacher back as it came, which costs no memory when it is run
   # but is a copy in what is compiled ahead of time.
-  same = 0 if found.refusal else _held(bundle.teacher_model)
-  found = dataclasses.replace(found, output_bytes=found.output_bytes - same)
-  return [Part(found, _ACCUMULATE.value)]
+  same = 0 if estimated.refusal else _held(bundle.teacher_model)
+  estimated = dataclasses.replace(estimated, output_bytes=estimated.output_bytes - same)
+  return [Part(estimated, _ACCUMULATE.value)]
 
 
 def _maxtext_config(num_devices, *changes):
@@ -384,16 +386,16 @@ def continued(small: Estimate, large: Estimate, steps: float) -> Estimate:
     names = one.keys() | two.keys()
     return type(one)({name: int(line(one[name], two[name], steps)) for name in names})
 
-  found = sums(small.found, large.found, sorted(_REAL))
-  found = dataclasses.replace(
-    found,
-    counts=kinds(small.found.counts, large.found.counts),
-    bytes=kinds(small.found.bytes, large.found.bytes),
+  totals = sums(small.totals, large.totals, sorted(_REAL))
+  totals = dataclasses.replace(
+    totals,
+    counts=kinds(small.totals.counts, large.totals.counts),
+    bytes=kinds(small.totals.bytes, large.totals.bytes),
   )
   memory = [name for name in small.__dataclass_fields__ if name.endswith("_bytes")]
   whole = sums(small, large, memory)
   counted = sums(small.counted, large.counted, ["flops", "kernel_flops"])
-  return dataclasses.replace(whole, counted=counted, found=found)
+  return dataclasses.replace(whole, counted=counted, totals=totals)
 
 
 _REAL = {"cycles", "sent_bytes", "hidden_bytes"}
@@ -409,20 +411,20 @@ def main(argv):
   print(table.heading(chip, {"chips": len(devices)}), flush=True)
   parts = side(devices, chip)
   for part in parts:
-    print(table.line(part.found))
-  print(table.collectives(part.found for part in parts))
+    print(table.line(part.estimate))
+  print(table.collectives(part.estimate for part in parts))
   print(summary(parts))
 
 
 def summary(parts: list[Part]) -> str:
   """Return what an update takes with all its programs."""
-  refused = [part.found.refusal for part in parts if part.found.refusal]
+  refused = [part.estimate.refusal for part in parts if part.estimate.refusal]
   if refused:
     return f"an update: does not fit: {refused[0]}"
-  most = max(part.found.total_bytes + part.beside for part in parts)
-  seconds = sum(part.times * part.found.seconds for part in parts)
-  flops = sum(part.times * part.found.counted.flops for part in parts)
-  chip, chips = parts[0].found.chip, parts[0].found.num_devices
+  most = max(part.estimate.total_bytes + part.beside for part in parts)
+  seconds = sum(part.times * part.estimate.seconds for part in parts)
+  flops = sum(part.times * part.estimate.counted.flops for part in parts)
+  chip, chips = parts[0].estimate.chip, parts[0].estimate.num_devices
   fits = "fits" if most <= chip.memory_bytes else "does NOT fit"
   share = flops / seconds / chip.flops_per_second / chips
   return (

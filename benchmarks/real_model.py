@@ -407,28 +407,28 @@ def compare(kind: str) -> list[dict[str, Any]]:
   }
   rounds = []
   for number in range(_ROUNDS.value or 0):
-    found = {
+    answers = {
       side: common.run_undisturbed(
         MODULE, {**arguments, "worker": side}, patience=_PATIENCE.value or 0.0
       )
       for side in _SIDES.value or ()
     }
-    rounds.append(found)
-    print(f"{kind}, round {number + 1}: {summary(kind, found)}", file=sys.stderr)
+    rounds.append(answers)
+    print(f"{kind}, round {number + 1}: {summary(kind, answers)}", file=sys.stderr)
   return rounds
 
 
-def summary(kind: str, found: dict[str, dict[str, Any]]) -> str:
+def summary(kind: str, answers: dict[str, dict[str, Any]]) -> str:
   """Return a round in one line; assert that all sides did the same work."""
-  speeds = ", ".join(f"{side} {speed(kind, x):,.1f}" for side, x in found.items())
-  others = max(answer["others"] for answer in found.values())
+  speeds = ", ".join(f"{side} {speed(kind, x):,.1f}" for side, x in answers.items())
+  others = max(answer["others"] for answer in answers.values())
   return (
-    f"{speeds} tokens/s; answers {apart(kind, found):.1e} apart, others used "
+    f"{speeds} tokens/s; answers {apart(kind, answers):.1e} apart, others used "
     f"{others:.2f} cores"
   )
 
 
-def apart(kind: str, found: dict[str, dict[str, Any]]) -> float:
+def apart(kind: str, answers: dict[str, dict[str, Any]]) -> float:
   """Return by how much the sides' answers differ at most.
 
   Raises:
@@ -436,7 +436,7 @@ def apart(kind: str, found: dict[str, dict[str, Any]]) -> float:
   """
   import numpy as np
 
-  first, *rest = (np.asarray(answer["answers"]) for answer in found.values())
+  first, *rest = (np.asarray(answer["answers"]) for answer in answers.values())
   if kind == "generate":
     differences, most = [np.mean(first != other) for other in rest], 1 - EQUAL
   else:
@@ -445,7 +445,7 @@ def apart(kind: str, found: dict[str, dict[str, Any]]) -> float:
   largest = float(max(differences, default=0.0))
   if not largest <= most:  # NaN is not either.
     raise AssertionError(
-      f"{kind}: the answers of {', '.join(found)} are {largest} apart, not {most}"
+      f"{kind}: the answers of {', '.join(answers)} are {largest} apart, not {most}"
     )
   return largest
 
@@ -468,16 +468,16 @@ HEADER = (
 
 def rows_of(kind: str, rounds: list[dict[str, Any]]) -> list[list[str]]:
   """Return the rows of the table, a side each; see HEADER."""
-  most = max(apart(kind, found) for found in rounds)
+  most = max(apart(kind, answers) for answers in rounds)
   return [
     [
       kind,
       side,
-      f"{statistics.median(speed(kind, found[side]) for found in rounds):,.1f}",
+      f"{statistics.median(speed(kind, answers[side]) for answers in rounds):,.1f}",
       ratios(kind, rounds) if side == "undo_jax" else "",
-      f"{statistics.median(found[side]['compiling'] for found in rounds):.1f}",
+      f"{statistics.median(answers[side]['compiling'] for answers in rounds):.1f}",
       f"{most:.1e}",
-      f"{max(found[side]['others'] for found in rounds):.2f}",
+      f"{max(answers[side]['others'] for answers in rounds):.2f}",
     ]
     for side in rounds[0]
   ]
@@ -486,8 +486,8 @@ def rows_of(kind: str, rounds: list[dict[str, Any]]) -> list[list[str]]:
 def ratios(kind: str, rounds: list[dict[str, Any]]) -> str:
   """Return our speed over that of the round's faster other side, with its spread."""
   values = []
-  for found in rounds:
-    speeds = {side: speed(kind, answer) for side, answer in found.items()}
+  for answers in rounds:
+    speeds = {side: speed(kind, answer) for side, answer in answers.items()}
     ours = speeds.pop("undo_jax")
     if speeds:
       values.append(ours / max(speeds.values()))

@@ -209,7 +209,7 @@ def work(way: str) -> dict[str, Any]:
 # MARK: the comparison
 
 
-def check(found: dict[str, Any]) -> dict[str, float]:
+def check(timed: dict[str, Any]) -> dict[str, float]:
   """Assert that the three ways did the same work; return the differences.
 
   Training amplifies rounding, the more the larger the learning rate: the distance
@@ -217,14 +217,14 @@ def check(found: dict[str, Any]) -> dict[str, float]:
   """
   import numpy as np
 
-  reference = found["one_program"]
+  reference = timed["one_program"]
   differences = {}
   for way in WAYS[1:]:
-    ratio = np.divide(found[way]["distances"], reference["distances"])
+    ratio = np.divide(timed[way]["distances"], reference["distances"])
     differences[way] = float(np.max(np.abs(ratio - 1)))
     if not differences[way] < 0.05:
       raise AssertionError(
-        f"{way} went {found[way]['distances']} from the start, "
+        f"{way} went {timed[way]['distances']} from the start, "
         f"one_program {reference['distances']}"
       )
   return differences
@@ -234,7 +234,7 @@ def compare() -> list[dict[str, Any]]:
   """Run all rounds."""
   rounds = []
   for number in range(_ROUNDS.value):
-    found = {
+    timed = {
       way: common.run_undisturbed(
         "benchmarks.relearning_sweep",
         {"steps": _STEPS.value, "repeats": _REPEATS.value, "worker": way},
@@ -242,15 +242,15 @@ def compare() -> list[dict[str, Any]]:
       )
       for way in WAYS
     }
-    rounds.append(found)
+    rounds.append(timed)
     times = ", ".join(
-      f"{way} {found[way]['first']:.1f} s, again {found[way]['again']:.1f} s"
+      f"{way} {timed[way]['first']:.1f} s, again {timed[way]['again']:.1f} s"
       for way in WAYS
     )
-    others = max(found[way]["others"] for way in WAYS)
+    others = max(timed[way]["others"] for way in WAYS)
     print(
       f"round {number + 1}: {times}; others used {others:.2f} cores; "
-      f"distances differ by {check(found)}",
+      f"distances differ by {check(timed)}",
       file=sys.stderr,
     )
   return rounds
@@ -260,12 +260,12 @@ def row(rounds: list[dict[str, Any]], way: str) -> list[str]:
   """Return the times of one way as a row of the table; see `HEADER`."""
   cells = [way]
   for time in ("first", "again"):
-    ours = [found["one_program"][time] for found in rounds]
-    theirs = [found[way][time] for found in rounds]
+    ours = [timed["one_program"][time] for timed in rounds]
+    theirs = [timed[way][time] for timed in rounds]
     cells.append(f"{statistics.median(theirs):.2f}")
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     cells.append("1" if way == "one_program" else common.spread(ratios))
-  return [*cells, f"{max(found[way]['others'] for found in rounds):.2f}"]
+  return [*cells, f"{max(timed[way]['others'] for timed in rounds):.2f}"]
 
 
 HEADER = (

@@ -223,14 +223,14 @@ def compare(name: str) -> dict[str, list[float]]:
 def rows(name: str, medians: dict[str, list[float]]) -> list[list[str]]:
   """Return the rows of the table for one size."""
   size = f"{num_params(MODELS[name]) / 1e6:.1f} M, {SIZES[name][0]} x {SIZES[name][1]}"
-  found = []
+  table = []
   for way in WAYS:
     pairs = zip(medians[way], medians["unrouted"], strict=True)
     ratios = [one / plain for one, plain in pairs]
-    found.append(
+    table.append(
       [size, way, f"{statistics.median(medians[way]):.1f}", common.spread(ratios)]
     )
-  return found
+  return table
 
 
 HEADER = ("parameters, rows x tokens", "way", "ms a step", "times unrouted (min..max)")

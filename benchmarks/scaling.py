@@ -95,37 +95,38 @@ def compiled(case: Case) -> tuple[Estimate, dict[str, int], int]:
     remat=case.remat,
     attention=_ATTENTION.value,
   )
-  found = estimate(case.topology, lowered.program, lowered.args, chip, len(devices))
+  estimated = estimate(case.topology, lowered.program, lowered.args, chip, len(devices))
   data = len(devices) // mesh["fsdp"] // mesh["tensor"]
-  return found, mesh | {"data": data}, rows
+  return estimated, mesh | {"data": data}, rows
 
 
 def row(case: Case) -> list[str]:
   """Return a case's row of the table."""
   try:
-    found, mesh, rows = compiled(case)
+    estimated, mesh, rows = compiled(case)
   except ConfigError as error:
     head = [case.topology, str(case.rows), case.mesh, case.remat]
     return [*head, f"cannot be: {error}", *[""] * 7]
   sizes = " x ".join(f"{name} {size}" for name, size in mesh.items() if size > 1)
   head = [case.topology, str(rows), sizes or "1", case.remat]
-  if found.refusal:
-    return [*head, f"does not fit: {found.refusal}", *[""] * 7]
+  if estimated.refusal:
+    return [*head, f"does not fit: {estimated.refusal}", *[""] * 7]
   return [
     *head,
-    f"{found.argument_bytes / 2**30:.2f}",
-    f"{found.temporary_bytes / 2**30:.2f}",
-    f"{found.total_bytes / 2**30:.2f}" + ("" if found.fits else " **does not fit**"),
-    f"{found.seconds:.3g}",
-    f"{100 * found.share_of_peak:.0f} %",
-    f"{found.sent_seconds:.2g}",
-    f"{100 * found.found.hidden_share:.0f} %",
-    _collectives(found),
+    f"{estimated.argument_bytes / 2**30:.2f}",
+    f"{estimated.temporary_bytes / 2**30:.2f}",
+    f"{estimated.total_bytes / 2**30:.2f}"
+    + ("" if estimated.fits else " **does not fit**"),
+    f"{estimated.seconds:.3g}",
+    f"{100 * estimated.share_of_peak:.0f} %",
+    f"{estimated.sent_seconds:.2g}",
+    f"{100 * estimated.totals.hidden_share:.0f} %",
+    _collectives(estimated),
   ]
 
 
-def _collectives(found: Estimate) -> str:
-  kinds: Any = sorted(found.found.bytes.items())
+def _collectives(estimated: Estimate) -> str:
+  kinds: Any = sorted(estimated.totals.bytes.items())
   return ", ".join(f"{_SHORT[kind]} {size / 2**30:.2f}" for kind, size in kinds)
 
 

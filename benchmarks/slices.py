@@ -58,10 +58,10 @@ def distillation(
 
 def versions(*packages: str) -> str:
   """Return the versions of the compiler and of packages, of those that are here."""
-  found = []
+  texts = []
   for name in ("jax", "libtpu", *packages):
     try:
-      found.append(f"{name} {importlib.metadata.version(name)}")
+      texts.append(f"{name} {importlib.metadata.version(name)}")
     except importlib.metadata.PackageNotFoundError:
       continue
-  return ", ".join(found)
+  return ", ".join(texts)

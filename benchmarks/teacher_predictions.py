@@ -139,18 +139,18 @@ def read_seconds(run: Any, k: int) -> float:
   from undo_jax.data import predictions
 
   stage = run.stages[2]
-  asked = predictions.layout(stage.model.vocab_size, top_k=k, dtype="float32")
+  layout = predictions.layout(stage.model.vocab_size, top_k=k, dtype="float32")
   folder, rows = (
     run.directories[stage.name] / "predictions",
     FIELDS["data.num_equations"],
   )
-  found = predictions.load(folder, "retain", asked, rows=rows, length=stage.length)
+  arrays = predictions.load(folder, "retain", layout, rows=rows, length=stage.length)
   size, rng = run.stages[-1].batch_size, np.random.default_rng(0)
   seconds = []
   for _ in range(20):
     chosen = rng.integers(rows, size=size)
     start = time.perf_counter()
-    for array in found.values():
+    for array in arrays.values():
       np.stack([array[row] for row in chosen])
     seconds.append(time.perf_counter() - start)
   return statistics.median(seconds)

@@ -222,7 +222,7 @@ def main(argv: list[str]) -> None:
     return
   results = {update: compare(update) for update in _UPDATES.value or ()}
   machine = common.describe(PACKAGES)
-  rows = [row for update, found in results.items() for row in rows_of(update, found)]
+  rows = [row for update, own in results.items() for row in rows_of(update, own)]
   print(tables.markdown(HEADER, rows))
   print("\n" + common.machine_text(machine))
   common.write_json(_OUTPUT.value, {"machine": machine, "results": results})

@@ -19,9 +19,9 @@ from typing import Any
 
 from undo_jax import config as c
 
-# Of those methods that are not run unasked, in `tiny`: of 1e-4, 3e-4 and 1e-3 the one
-# that left seed 0 the least of what it should forget, and of equals the most of the
-# rest, before any attack, on the items that tables score: `undo-jax search` is fairer.
+# Learning rates of the methods with run=False, in `tiny`: of 1e-4, 3e-4 and 1e-3 the
+# one with the lowest forget score on seed 0 (ties: the highest retain score) before any
+# attack, on the items that tables score. `undo-jax search` chooses more fairly.
 METHOD_RATES = {
   "npo": 3e-4,
   "simnpo": 1e-3,
@@ -55,12 +55,12 @@ def get_config(arg: str | None = None) -> c.Config:
   relearn, num_layers = config.attacks.relearn, config.model.num_layers
   for name, entry in c.relearning(relearn).items():
     config.attacks[name] = entry
-  # Those that leave the weights, likewise: --config.attacks.soft_prompt.run=True.
+  # Attacks beside the weights, with run=False: --config.attacks.soft_prompt.run=True.
   for name, entry in c.frozen_weights(relearn, num_layers=num_layers).items():
     config.attacks[name] = entry
   for name, entry in c.beside(num_layers=num_layers).items():
     config.attacks[name] = entry
-  # Diagnostics, which no worst case is over: --config.attacks.logit_lens.run=True.
+  # Diagnostics, which no worst case counts: --config.attacks.logit_lens.run=True.
   for name, entry in c.reading(relearn, num_layers=num_layers).items():
     config.attacks[name] = entry
   return config
@@ -71,10 +71,10 @@ def _tiny() -> c.Config:
   config.data = c.block(
     num_equations=20_000,  # Training equations for retain and for forget each.
     num_word_problems=0,  # Training word problems for each, likewise.
-    # Products (and the quotients that undo them) that the attacker learns; `forget` is
+    # Products (and their inverse quotients) that the attacker trains on; `forget` is
     # scored on others.
     attacked_share=0.5,
-    validation_share=0.15,  # Sums and products that stop rules read, and no table.
+    validation_share=0.15,  # Sums and products that only stop rules read.
     num_evaluation=100,  # Problems scored for each operation, kind and part.
     num_evaluation_rows=32,  # Held-out rows of English, where there is any.
     # Or characters:ascii, bytes, sentencepiece:PATH, huggingface:PATH.
@@ -104,9 +104,9 @@ def _tiny() -> c.Config:
     evaluate_every=10,
     batch_size=32,
   )
-  # The same with adapters, if asked for by --config.attacks.lora.run=True.
+  # The same with adapters, with run=False: --config.attacks.lora.run=True.
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
-  # Edits of the weights, likewise: --config.attacks.pruning.run=True.
+  # Edits of the weights, with run=False: --config.attacks.pruning.run=True.
   config.attacks.update(c.edits())
   config.report = c.report(budgets=(20, 100))
   return config
@@ -239,7 +239,9 @@ def _make_small(config: c.Config) -> None:
   for name, num_steps in (("base", 4500), ("undo", 2000), ("oracle_matching", 800)):
     models[name].batch_size = 16
     models[name].optimizer.update(num_steps=num_steps, **schedule)
-  models.unlearn_and_distill.optimizer.num_steps = 4500  # From nothing, as pretraining.
+  models.unlearn_and_distill.optimizer.num_steps = (
+    4500  # From random weights, like pretraining.
+  )
   for name in ("max_ent", "grad_diff", "rmu"):
     models[name].batch_size = 16
   _declare_methods(
@@ -281,7 +283,7 @@ def _make_paper(config: c.Config) -> None:
     validation_fraction=0.0005,
     test_fraction=0.0005,
     validation_tokens=500_000,
-    max_tokens=100_000_000,  # Three quarters of what 1,000 updates read, and more.
+    max_tokens=100_000_000,  # More than three quarters of what 1,000 updates read.
   )
   mixed = {"english": 0.75, "retain": 0.125, "forget": 0.125}
   config.mixtures.pretrain.update(mixed)
@@ -306,7 +308,7 @@ def _make_paper(config: c.Config) -> None:
     batch_size=40,
     layers=(5, 6, 7, 8, 9, 10),
   )
-  # Its statistics are of five rows, as those of the paper's.
+  # Its statistics are over five rows, as in the paper.
   models.max_ent_rep_noise.num_microbatches = 8
   models.grad_diff.num_microbatches = 2
   models.grad_diff.optimizer.update(num_steps=10, learning_rate=8e-6)

@@ -37,7 +37,7 @@ def get_config(arg: str | None = None) -> c.Config:
   models.undo.sweep.noise.alpha = (0.3, 0.5, 0.6, 0.7)
   # The teacher runs once over the rows, for these and for unlearn_and_distill.
   models.undo.teacher_predictions.keep = True
-  # Its schedule ends where it ends: what filtering costs at a given retain score.
+  # Shorter schedules: what filtering costs at a given retain score.
   models.filtering = c.like(
     models.data_filtering, sweep={"optimizer": {"num_steps": (500, 600)}}
   )
@@ -74,7 +74,7 @@ def _declare_attacks(config: c.Config) -> None:
     relearn, mixture="attack_mixed", learning_rates=(1.8e-4, 3.2e-4, 5.6e-4)
   )
   config.attacks.relearn_mixed.label = "full finetuning, retain data mixed in"
-  # Edits are declared by arithmetic:tiny; this one draws, for each attacker again.
+  # arithmetic:tiny declares the edits; this one draws anew for each attacker.
   config.attacks.weight_noise.seeds = relearn.seeds
 
 

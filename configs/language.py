@@ -15,7 +15,7 @@ Reference: arXiv 2506.06278, section 4 and appendix (language).
 
 from undo_jax import config as c
 
-# Of those methods that are not run unasked.
+# Learning rates of the methods with run=False.
 METHOD_RATES = {
   "npo": 3e-4,
   "simnpo": 3e-4,
@@ -35,7 +35,7 @@ METHOD_RATES = {
   "task_vector": 1e-4,
   "weight_distortion": 3e-4,
 }
-# What a teacher reads that is to predict as if it had forgotten.
+# A prompt under which the teacher is to predict as if it had forgotten.
 PROMPT = "The following text is in a language that the reader has never learned.\n"
 
 
@@ -46,12 +46,12 @@ def get_config(arg: str | None = None) -> c.Config:
   relearn, num_layers = config.attacks.relearn, config.model.num_layers
   for name, entry in c.relearning(relearn).items():
     config.attacks[name] = entry
-  # Those that leave the weights, likewise: --config.attacks.soft_prompt.run=True.
+  # Attacks beside the weights, with run=False: --config.attacks.soft_prompt.run=True.
   for name, entry in c.frozen_weights(relearn, num_layers=num_layers).items():
     config.attacks[name] = entry
   for name, entry in c.beside(num_layers=num_layers).items():
     config.attacks[name] = entry
-  # Diagnostics, which no worst case is over: --config.attacks.logit_lens.run=True.
+  # Diagnostics, which no worst case counts: --config.attacks.logit_lens.run=True.
   for name, entry in c.reading(relearn, num_layers=num_layers).items():
     config.attacks[name] = entry
   return config
@@ -166,9 +166,9 @@ def _tiny() -> c.Config:
     evaluations_per_call=5,
     batch_size=4,
   )
-  # The same with adapters, if asked for by --config.attacks.lora.run=True.
+  # The same with adapters, with run=False: --config.attacks.lora.run=True.
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
-  # Edits of the weights, likewise: --config.attacks.pruning.run=True.
+  # Edits of the weights, with run=False: --config.attacks.pruning.run=True.
   config.attacks.update(c.edits())
   return config
 
@@ -201,7 +201,7 @@ def _paper() -> c.Config:
     batch_size=8,
   )
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
-  # Edits of the weights, likewise: --config.attacks.pruning.run=True.
+  # Edits of the weights, with run=False: --config.attacks.pruning.run=True.
   config.attacks.update(c.edits())
   return config
 
@@ -249,7 +249,7 @@ def _declare_paper_models(models: c.Config) -> None:
   )
   robust: c.Config = {"optimizer": {"learning_rate": 8e-5}}
   models.max_ent_sam = c.sharpness_aware(models.max_ent, **robust)
-  # Its statistics are of single rows, as those of the paper's.
+  # Its statistics are over single rows, as in the paper.
   models.max_ent_rep_noise = c.rep_noise(models.max_ent, num_microbatches=4, **robust)
   methods = c.unlearning_methods(
     num_steps=100, batch_size=4, layers=(5, 6, 7, 8, 9, 10)
@@ -269,7 +269,7 @@ def _declare_paper_models(models: c.Config) -> None:
   models.undo = c.undo(
     teacher="max_ent",
     alphas=(0.2, 0.4, 0.6, 0.8),
-    # One epoch, were there no stop rule.
+    # One epoch, if no stop rule ends it.
     optimizer=c.optimizer(num_steps=4069, **schedule),
     **rows,
   )

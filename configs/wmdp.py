@@ -24,7 +24,7 @@ from typing import Any
 
 from undo_jax import config as c
 
-# In `tiny`, of those methods that are not run unasked.
+# In `tiny`, learning rates of the methods with run=False.
 METHOD_RATES = {
   "npo": 1e-3,
   "simnpo": 1e-3,
@@ -44,7 +44,7 @@ METHOD_RATES = {
   "task_vector": 1e-3,
   "weight_distortion": 1e-3,
 }
-# What a teacher reads that is to predict as if it had forgotten.
+# A prompt under which the teacher is to predict as if it had forgotten.
 PROMPT = "The reader knows nothing about the following and guesses.\n"
 SIZES = ("tiny", "gemma2_2b_bio", "gemma2_2b_cyber")
 # What the adversary relearns, by size's kind: weights of corpora, learning rates.
@@ -155,7 +155,7 @@ def _tiny(attack: str) -> c.Config:
   models.pruned = c.pruned(models.undo, shares=(0.3, 0.6, 0.9))
   models.prompted = c.prompted(models.undo, PROMPT)
   config.references.update(base="base", filtered="data_filtering", unlearned="max_ent")
-  # The same adversary relearns each of these; the others are not run unasked.
+  # The same adversary relearns each of these; the others have run=False.
   relearn = c.attack(
     mixture="attack_qa",
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
@@ -301,7 +301,7 @@ def _declare_unlearning(models: c.Config, domain: str) -> None:
 
 def _corpora(domain: str) -> dict[str, c.Config]:
   forget, retain = CORPORA[domain]
-  found = {
+  corpora = {
     "forget": _corpus(f"corpora/wmdp/{forget}.jsonl"),
     "retain": _corpus(f"corpora/wmdp/{retain}.jsonl"),
     "forget_qa": _corpus(f"corpora/wmdp/{forget}_qa.jsonl", text_field=None),
@@ -309,7 +309,7 @@ def _corpora(domain: str) -> dict[str, c.Config]:
     "wikitext": _corpus("corpora/wikitext/*.parquet"),
   }
   distilled = {n: _corpus(path, field) for n, (_, path, field) in DISTILLED.items()}
-  return found | distilled
+  return corpora | distilled
 
 
 def _corpus(path: str, text_field: str | None = "text") -> c.Config:

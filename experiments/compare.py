@@ -1,4 +1,4 @@
-"""Several runs on one page: more seeds of their models, other models beside them."""
+"""Several runs in one report: more seeds of the same models, or other models."""
 
 from undo_jax import cli
 

@@ -1,4 +1,4 @@
-"""Compiles every stage of a config for TPUs or GPUs that are not here."""
+"""Compile every stage of a config for TPUs or GPUs that this machine lacks."""
 
 from undo_jax import cli
 

@@ -1,4 +1,4 @@
-"""UNDO alone: noise the unlearned model at every alpha and distill it back in."""
+"""Noise and distill: UNDO's last two steps, at every alpha."""
 
 from undo_jax import cli
 

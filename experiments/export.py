@@ -1,4 +1,4 @@
-"""Hand a model to the ecosystem: weights, tokenizer and model card for transformers."""
+"""Export a model: weights, tokenizer and model card, as transformers reads them."""
 
 from undo_jax import cli
 

@@ -1,4 +1,4 @@
-"""The frontier: every defense, every attack, every seed of a config, and its page."""
+"""Run every defense, attack and seed of a config, and report the frontier."""
 
 from undo_jax import cli
 

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint on tasks of lm-evaluation-harness."""
+"""Evaluate a checkpoint on tasks of lm-evaluation-harness."""
 
 from undo_jax import cli
 

@@ -1,4 +1,4 @@
-"""The page of a finished run, in the browser of this machine."""
+"""Open the report of a finished run in the browser."""
 
 from undo_jax import cli
 

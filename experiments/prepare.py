@@ -1,4 +1,4 @@
-"""Trains a tokenizer on your own text files."""
+"""Train a tokenizer on your own text files."""
 
 from undo_jax import cli
 

@@ -1,4 +1,4 @@
-"""Prepares your own documents: local files to packed rows, on all cores."""
+"""Prepare your own documents: local files to packed rows, on all cores."""
 
 from undo_jax import cli
 

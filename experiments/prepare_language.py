@@ -1,4 +1,4 @@
-"""Makes the texts and the tokenizer of the language setting from your own files."""
+"""Make the texts and the tokenizer of the task `language` from your own files."""
 
 from undo_jax import cli
 

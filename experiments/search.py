@@ -1,4 +1,4 @@
-"""The hyper-parameters of a config's models, searched before its tables are run."""
+"""Search the hyper-parameters of a config's models before its tables are run."""
 
 from undo_jax import cli
 

@@ -23,8 +23,8 @@ def model_of(**changes):
 
 def directory(workdir, name):
   """Return the directory of a stage."""
-  (found,) = (workdir / "stages").glob(f"{name}-*")
-  return found
+  (path,) = (workdir / "stages").glob(f"{name}-*")
+  return path
 
 
 def stages_abstract(source):

@@ -6,6 +6,9 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -28,12 +31,12 @@ RUN = [n for n in NAMES if BLOCKS[n] and n != "docs/your_own_method.md"]
 
 def _commands(page):
   """Return the words of each command of ours in a page's blocks of code."""
-  text, found = page.read_text().replace("\\\n", " "), []
+  text, commands = page.read_text().replace("\\\n", " "), []
   for line in re.findall(r"^(?: {4,}|\$ )(.*)$", text, re.MULTILINE):
     line = re.split(r" +# |; done| && | & ", line)[0].strip()
     if re.match(r"(undo-jax|(\.venv/bin/)?python -m (experiments|benchmarks)\.)", line):
-      found.append(shlex.split(line))
-  return found
+      commands.append(shlex.split(line))
+  return commands
 
 
 COMMAND_LINES = [
@@ -71,13 +74,13 @@ def test_pages_with_blocks_of_python():
 
 def _flags():
   """Return all strings of our commands' files, among them the names of their flags."""
-  found = {"help", "config"}
+  names = {"help", "config"}
   for folder in ("undo_jax/cli", "experiments", "benchmarks"):
     for path in (ROOT / folder).rglob("*.py"):
       for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-          found.add(node.value.lstrip("-").replace("-", "_"))
-  return found
+          names.add(node.value.lstrip("-").replace("-", "_"))
+  return names
 
 
 FLAGS = _flags()
@@ -106,6 +109,18 @@ def test_commands_and_their_flags_exist(words):
       name = name.replace("-", "_")
       _, _, end = name.rpartition("_")  # Of a flag for each source: retain_lines.
       assert {name, name.removeprefix("no"), f"_{end}"} & FLAGS, name
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no Bash")
+def test_bash_completes_the_commands():
+  text = (ROOT / "docs" / "start.md").read_text()
+  (line,) = re.findall(r"^ +(complete .*)$", text, re.MULTILINE)
+  python = f"{sys.executable} -c 'from undo_jax.cli import main; main()'"
+  script = f'undo-jax() {{ {python} "$@"; }}\n{line}\ncomplete -p undo-jax'
+  command = [shutil.which("bash"), "--norc", "-ec", script]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+  words = re.findall("-W '(.*)'", done.stdout, re.DOTALL)[0].split()
+  assert tuple(words) == COMMANDS
 
 
 def test_lines_quoted_in_concepts_are_in_their_files():

@@ -206,10 +206,10 @@ def test_every_entry_is_noised_by_its_own_alpha():
   noise = toward_init(jax.tree.map(np.zeros_like, tree()), KEY, alpha=1.0, beta=1.0)
   got = toward_init(tree(), KEY, alpha=alphas, beta=0.3)
 
-  def check(x, a, drawn, found):
+  def check(x, a, drawn, actual):
     x, a, drawn = np.float64(x), np.float64(a), np.float64(drawn)
     expected = (1 - a) * x + a * 0.3 * drawn
-    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-7)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=4e-7)
 
   jax.tree.map(check, tree(), alphas, noise, got)
   ones = jax.tree.map(lambda x: np.full_like(x, 0.6), tree())

@@ -37,11 +37,11 @@ def put(tree, abstract):
 
 @functools.cache
 def batch(step, parts):
-  found = {
+  arrays = {
     part: jax.device_get(testing.batch(jax.random.key(100 * i + step)))
     for i, part in enumerate(parts)
   }
-  return found.get("batch", found)
+  return arrays.get("batch", arrays)
 
 
 def train(stage, mesh, num_microbatches=1):
@@ -94,19 +94,19 @@ def attack(mesh):
   problems = sharding.put_whole(problems, sharding.batch_sharding(mesh))
   rows = sharding.put_batch(stacked, mesh, leading=2)
   state, scores = program.program(state, (), problems, rows, jax.random.key(2))
-  found = [x for _, x in sorted(jax.device_get(scores).items())]
-  return np.stack(found), jax.device_get(state.params)
+  curves = [x for _, x in sorted(jax.device_get(scores).items())]
+  return np.stack(curves), jax.device_get(state.params)
 
 
-def differences(found, expected):
+def differences(actual, expected):
   """Yield of each array the errors and the size of what is expected."""
-  for x, y in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+  for x, y in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
     yield np.abs(x - y), np.abs(y)
 
 
-def assert_equal(found, expected, rate):
-  np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-  for error, _ in differences(found[-1], expected[-1]):
+def assert_equal(actual, expected, rate):
+  np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+  for error, _ in differences(actual[-1], expected[-1]):
     # Adam divides gradients by their size, which magnifies rounding near zero.
     assert np.max(error) <= 0.02 * rate * STEPS
     assert np.mean(error) <= 2e-4 * rate * STEPS
@@ -129,11 +129,11 @@ def one_device():
 )
 def test_any_mesh_trains_as_one_device(one_device, axes, num_microbatches):
   mesh = testing.mesh(math.prod(axes.values()), **axes)
-  losses, *found = train("cross_entropy", mesh, num_microbatches)
+  losses, *trees = train("cross_entropy", mesh, num_microbatches)
   np.testing.assert_allclose(losses, one_device[0], rtol=2e-6)
   # Adam divides gradients by their size: where one is near zero, its rounding is
   # a part of an update; all others agree to float32 accuracy.
-  for got, expected, updates in zip(found, one_device[1:], (1, STEPS), strict=True):
+  for got, expected, updates in zip(trees, one_device[1:], (1, STEPS), strict=True):
     for error, size in differences(got, expected):
       assert np.max(error - 2e-7 * size) <= 0.01 * RATE * updates
       assert np.mean(error) <= 1e-4 * RATE * updates + 3e-8

@@ -100,10 +100,10 @@ def test_weights(folder, data):
   data += WEIGHTS[HEADER + 64 :]
   (folder / "config.json").write_bytes(CONFIG)
   (folder / "model.safetensors").write_bytes(data)
-  found = read(lambda: huggingface.load(folder))
+  loaded = read(lambda: huggingface.load(folder))
   (folder / "model.safetensors").unlink()
-  if found is not None:
-    assert_same_tensors(*found, safetensors.numpy.load(data))
+  if loaded is not None:
+    assert_same_tensors(*loaded, safetensors.numpy.load(data))
 
 
 @changes(INDEXED, is_json=True, examples=10)
@@ -111,19 +111,19 @@ def test_an_index(folder, data):
   (folder / "config.json").write_bytes(CONFIG)
   (folder / "a.safetensors").write_bytes(WEIGHTS)
   (folder / INDEX).write_bytes(data)
-  found = read(lambda: huggingface.load(folder))
-  if found is not None:
-    assert_same_tensors(*found, TENSORS)
+  loaded = read(lambda: huggingface.load(folder))
+  if loaded is not None:
+    assert_same_tensors(*loaded, TENSORS)
 
 
 @changes(CONFIG, is_json=True, examples=60)
 def test_a_config_of_a_model(folder, data):
   (folder / "config.json").write_bytes(data)
   (folder / "model.safetensors").write_bytes(WEIGHTS)
-  found = read(lambda: huggingface.load(folder))
+  loaded = read(lambda: huggingface.load(folder))
   (folder / "model.safetensors").unlink()
-  if found is not None:
-    config, params = found
+  if loaded is not None:
+    config, params = loaded
     said = json.loads(data)
     assert config.norm_epsilon == (said.get("rms_norm_eps") or 1e-6)
     assert config.num_layers == said["num_hidden_layers"]
@@ -158,10 +158,10 @@ def read_adapter(folder, weights, settings):
 
 @changes(ADAPTER)
 def test_an_adapter(folder, data):
-  found = read_adapter(folder, data, ADAPTER_CONFIG)
-  if found is not None:
+  adapter = read_adapter(folder, data, ADAPTER_CONFIG)
+  if adapter is not None:
     expected = safetensors.numpy.load(data)
-    pair = found.adapters["layers"]["mlp"]["up"]["kernel"]
+    pair = adapter.adapters["layers"]["mlp"]["up"]["kernel"]
     for factor, name in (("a", "lora_A"), ("b", "lora_B")):
       theirs = [v.T for k, v in sorted(expected.items()) if f".{name}." in k]
       np.testing.assert_array_equal(pair[factor], np.stack(theirs))
@@ -169,11 +169,11 @@ def test_an_adapter(folder, data):
 
 @changes(ADAPTER_CONFIG, is_json=True)
 def test_a_config_of_an_adapter(folder, data):
-  found = read_adapter(folder, ADAPTER, data)
-  if found is not None:
+  adapter = read_adapter(folder, ADAPTER, data)
+  if adapter is not None:
     said = json.loads(data)
-    assert (found.rank, found.alpha) == (said["r"], said["lora_alpha"])
-    kernel = found.adapters["layers"]["mlp"]["up"]["kernel"]["a"]
+    assert (adapter.rank, adapter.alpha) == (said["r"], said["lora_alpha"])
+    kernel = adapter.adapters["layers"]["mlp"]["up"]["kernel"]["a"]
     np.testing.assert_array_equal(kernel, jnp.ones((3, 16, 2)))
 
 
@@ -188,8 +188,8 @@ def test_a_config_of_generation(folder, data):
   if not model.exists():
     shutil.copytree(ROOT, model)
   (model / "generation_config.json").write_bytes(data)
-  found = read(lambda: exporting.export(model, out) or out)
-  if found is not None:
+  exported = read(lambda: exporting.export(model, out) or out)
+  if exported is not None:
     said = json.loads(data)
     assert json.loads((out / "generation_config.json").read_bytes()) == said
     shutil.rmtree(out)
@@ -215,8 +215,8 @@ def test_a_gguf_file(folder, data):
   path, out = folder / "a.gguf", folder / "imported"
   path.write_bytes(data + gguf_file()[0][gguf_file()[1] :])
   importing_ = functools.partial(importing.import_gguf, path, out, dtype="float32")
-  found = read(lambda: importing_() or out)
-  if found is not None:
+  imported = read(lambda: importing_() or out)
+  if imported is not None:
     tensors = safetensors.numpy.load_file(out / "model.safetensors")
     values = {x.name: x for x in gguf.GGUFReader(path).tensors}
     embedding = values["token_embd.weight"]
@@ -268,18 +268,18 @@ def encoded(folder):
 @changes(characters("tokenizer.json"), is_json=True, examples=60)
 def test_a_tokenizer(tokenizer, data):
   (tokenizer / "tokenizer.json").write_bytes(data)
-  found = read(lambda: encoded(tokenizer))
-  if found is not None:
+  ids = read(lambda: encoded(tokenizer))
+  if ids is not None:
     upstream = library.Tokenizer.from_buffer(data)
-    assert found == upstream.encode(TEXT, add_special_tokens=False).ids
+    assert ids == upstream.encode(TEXT, add_special_tokens=False).ids
 
 
 @changes(characters("tokenizer_config.json"), is_json=True)
 def test_a_config_of_a_tokenizer(tokenizer, data):
   (tokenizer / "tokenizer.json").write_bytes(characters("tokenizer.json"))
   (tokenizer / "tokenizer_config.json").write_bytes(data)
-  found = read(lambda: encoded(tokenizer))
-  assert found is None or found == tokenizers.make("characters:arithmetic").encode(TEXT)
+  ids = read(lambda: encoded(tokenizer))
+  assert ids is None or ids == tokenizers.make("characters:arithmetic").encode(TEXT)
 
 
 @changes(pieces(), examples=60)
@@ -290,12 +290,12 @@ def test_a_sentencepiece_model(folder, data):
     made = tokenizers.make(f"sentencepiece:{folder}")
     return made.encode(TEXT), made.eos_id, made.decode(made.encode(TEXT))
 
-  found = read(ids)
-  if found is not None:
+  encoded_text = read(ids)
+  if encoded_text is not None:
     upstream = sentencepiece.SentencePieceProcessor()
     upstream.LoadFromSerializedProto(data)
     theirs = upstream.encode(TEXT)
-    assert found == (theirs, upstream.eos_id(), upstream.decode(theirs))
+    assert encoded_text == (theirs, upstream.eos_id(), upstream.decode(theirs))
 
 
 # MARK: documents
@@ -317,12 +317,12 @@ def texts(path):
 def test_lines_of_json(folder, data):
   path = folder / "a.jsonl"
   path.write_bytes(data)
-  found = texts(path)
-  if found is not None:
+  contents = texts(path)
+  if contents is not None:
     lines = data.decode("utf-8-sig").split("\n")
     rows = [json.loads(line) for line in lines if line.strip()]
     expected = [(row["text"] or "").replace("\r\n", "\n") for row in rows]
-    assert found == expected
+    assert contents == expected
 
 
 def table(data):
@@ -335,10 +335,10 @@ def table(data):
 def test_a_parquet_file(folder, data):
   path = folder / "a.parquet"
   path.write_bytes(data)
-  found = texts(path)
-  if found is not None:
+  contents = texts(path)
+  if contents is not None:
     expected = parquet.read_table(path, columns=["text"])["text"].to_pylist()
-    assert found == [(text or "").replace("\r\n", "\n") for text in expected]
+    assert contents == [(text or "").replace("\r\n", "\n") for text in expected]
 
 
 TEXTS = pa.array([row["text"] for row in ROWS])
@@ -356,11 +356,11 @@ def test_a_parquet_file_of_other_columns(folder, kind):
   def check(data):
     path = folder / "b.parquet"
     path.write_bytes(data)
-    found = texts(path)
-    if found is not None:
+    contents = texts(path)
+    if contents is not None:
       column = parquet.read_table(path, columns=["text"])["text"]
       expected = column.cast(pa.string()).to_pylist()
-      assert found == [(text or "").replace("\r\n", "\n") for text in expected]
+      assert contents == [(text or "").replace("\r\n", "\n") for text in expected]
 
   check()
 
@@ -375,12 +375,12 @@ PAGE = b"""<!DOCTYPE html><html><head><title>T</title></head><body><main><h1 id=
 def test_a_page(folder, data):
   path = folder / "a.html"
   path.write_bytes(data)
-  found = texts(path)
-  if found is not None:
+  contents = texts(path)
+  if contents is not None:
     page = data.decode("utf-8-sig")
-    assert found == [html_text.extract(page)]
-    assert not set(found[0]) & {"\v", "\f"}
-    assert all(line.strip() for line in found[0].split("\n") if found[0])
+    assert contents == [html_text.extract(page)]
+    assert not set(contents[0]) & {"\v", "\f"}
+    assert all(line.strip() for line in contents[0].split("\n") if contents[0])
 
 
 QUESTIONS = [
@@ -393,20 +393,20 @@ QUESTIONS = [
 def test_questions(folder, data):
   path = folder / "q.json"
   path.write_bytes(data)
-  found = read(lambda: questions.read([str(path)]))
-  if found is not None:
+  loaded = read(lambda: questions.read([str(path)]))
+  if loaded is not None:
     expected = [
       (q["question"], tuple(q["choices"]), q["answer"]) for q in json.loads(data)
     ]
-    assert [each[:3] for each in found] == expected
+    assert [each[:3] for each in loaded] == expected
 
 
 @changes(table({k: [q[k] for q in QUESTIONS] for k in QUESTIONS[0]}))
 def test_questions_in_parquet(folder, data):
   path = folder / "q.parquet"
   path.write_bytes(data)
-  found = read(lambda: questions.read([str(path)]))
-  if found is not None:
+  loaded = read(lambda: questions.read([str(path)]))
+  if loaded is not None:
     rows = parquet.read_table(path).to_pylist()
     expected = [(q["question"], tuple(q["choices"]), q["answer"]) for q in rows]
-    assert [each[:3] for each in found] == expected
+    assert [each[:3] for each in loaded] == expected

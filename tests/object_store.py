@@ -126,11 +126,11 @@ class _Handler(BaseHTTPRequestHandler):
       self.rfile.readline()
     else:
       body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-    found = re.fullmatch(
+    match = re.fullmatch(
       r"(/upload|/download)?/storage/v1/b/([^/]+)(?:/o(?:/([^/]+)(/.*)?)?)?(/o)?/?",
       url.path,
     )
-    bucket, name, rest = found.group(2, 3, 4) if found else (None, None, None)
+    bucket, name, rest = match.group(2, 3, 4) if match else (None, None, None)
     return url.path, query, body, bucket, name and unquote(name), rest
 
   def do_GET(self):

@@ -42,8 +42,8 @@ def copied(
 
 def stage(workdir: pathlib.Path, name: str) -> pathlib.Path:
   """Return a stage's directory."""
-  (found,) = workdir.glob(f"stages/{name}-{'[0-9a-f]' * 12}")
-  return found
+  (path,) = workdir.glob(f"stages/{name}-{'[0-9a-f]' * 12}")
+  return path
 
 
 def checkpoint(workdir: pathlib.Path, name: str) -> dict[str, np.ndarray]:

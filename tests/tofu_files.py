@@ -25,16 +25,16 @@ def write(directory, *, forget=3, retain=4, others=2):
   def authors(kind, count, **how):
     return [record(f"{kind}{a}", n, **how) for a in range(count) for n in range(20)]
 
-  asked = [record("real", n) for n in range(5)]
-  for row in asked:
+  real = [record("real", n) for n in range(5)]
+  for row in real:
     del row["paraphrased_answer"], row["paraphrased_question"]
   rows = {
     "forget": authors("F", forget, perturbed=False),
     "forget_perturbed": authors("F", forget),
     "retain": authors("R", retain, perturbed=False),
     "retain_perturbed": authors("R", others),
-    "real_authors": asked,
-    "world_facts": asked[:3],
+    "real_authors": real,
+    "world_facts": real[:3],
   }
   for name, lines in rows.items():
     text = "\n".join(json.dumps(line) for line in lines)

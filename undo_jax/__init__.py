@@ -15,7 +15,7 @@ if TYPE_CHECKING:
   from undo_jax.objectives.rmu import steering_error
   from undo_jax.routing.activations import route
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 # Name -> the module that has it, which is imported when the name is first read.
 _MODULES = {
   "Decoder": "models.decoder",

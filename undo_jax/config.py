@@ -1,8 +1,8 @@
 """Builders of config files: what every config has, and the entries of its tables.
 
 A config declares a run by two tables. `config.models` says how each model is made,
-`config.attacks` by whom they are attacked; the functions below return their entries,
-whose fields undo_jax/plan/config.py describes:
+`config.attacks` how the models are attacked. The functions below return entries of
+these tables; undo_jax/plan/config.py describes their fields:
 
   from undo_jax import config as c
 
@@ -72,13 +72,13 @@ def standard_library(letters: str) -> tuple[str, ...]:
   """Return globs of this Python's own modules, source code that every machine has.
 
   Args:
-    letters: with which their names begin, as a glob has them: "a-m".
+    letters: first letters of their names, as in a glob: "a-m".
   """
   return (f"{sysconfig.get_path('stdlib')}/[{letters}]*.py",)
 
 
 def run(task: str) -> Config:
-  """Return a config with what every run has, its tables empty.
+  """Return a config with the fields that every run has, and empty tables.
 
   Args:
     task: of undo_jax/tasks, or MODULE:NAME.
@@ -135,12 +135,12 @@ def references(
   filtered: str | None = None,
   unlearned: str | None = None,
 ) -> Config:
-  """Return which models the others are held against, each optional.
+  """Return the models that the others are compared with, each optional.
 
   Args:
-    base: was there before unlearning, and costs nothing.
-    filtered: never saw what is to be forgotten; marks robustness 1.
-    unlearned: forgot in its outputs alone; marks robustness 0.
+    base: the model before unlearning; it costs nothing.
+    filtered: never saw forget data; marks robustness 1.
+    unlearned: forgot in its outputs only; marks robustness 0.
   """
   return optional(str, base=base, filtered=filtered, unlearned=unlearned)
 
@@ -167,13 +167,14 @@ def streams() -> Config:
 
 
 def mixtures(**weights: dict[str, float]) -> Config:
-  """Return what each use of the data draws its rows from: weights by split.
+  """Return the mixtures: for each use of the data the weights of its splits.
 
-  Every use names every split, so that each weight can be overridden: 0 leaves out.
+  Every mixture names every split, so that each weight can be overridden; 0 leaves a
+  split out.
 
   Args:
-    weights: the mixtures by the name that entries call them: splits with a weight;
-      weights need not sum to 1.
+    weights: by the name of the mixture, the splits with a weight; weights need not sum
+      to 1.
   """
   splits = list(dict.fromkeys(split for part in weights.values() for split in part))
   return block(
@@ -198,12 +199,12 @@ def selection(
   from them and takes rows of these splits, which mixtures may name; see `selected`.
 
   Args:
-    share: of each split's rows, in (0, 1], that are labelled; at least one row.
-    rows: of all splits together that are labelled, in the place of a share.
-    mixture: of config.mixtures, whose splits these are, as pretraining's.
-    keep: the share of all rows that is taken, those likeliest to be retain data; None:
-      all that are likelier retain than forget data.
-    seed: of what is labelled; None: the run's, of the stream data.
+    share: share of each split's rows that are labelled, in (0, 1]; at least one row.
+    rows: number of labelled rows of all splits together, instead of a share.
+    mixture: of config.mixtures, whose splits are meant, such as that of pretraining.
+    keep: the share of all rows that is taken, the likeliest retain data; None: all
+      rows that are likelier retain than forget data.
+    seed: decides which rows are labelled; None: the run's stream data.
   """
   made = block(mixture=mixture)  # Whose splits' rows are told apart.
   made.share = config_dict.placeholder(float)  # Of each split's rows: labelled ...
@@ -217,9 +218,8 @@ def selection(
 def selected(selection: str, mixture: Config) -> Config:
   """Return a mixture without the rows that a selection does not take.
 
-  Of a split with the weight w, of whose n rows m are taken, come w * m / n of the rows:
-  the stream of the other mixture, but for what the classifier leaves out. What it takes
-  wrongly is in it.
+  A split of weight w, of whose n rows m are taken, gets the weight w * m / n. Rows
+  that the classifier takes by mistake are in the mixture.
 
   Args:
     selection: of config.selections.
@@ -229,11 +229,11 @@ def selected(selection: str, mixture: Config) -> Config:
 
 
 def labelled(selection: str, mixture: Config) -> Config:
-  """Return a mixture of the rows alone that are labelled for a selection.
+  """Return a mixture of only the rows that are labelled for a selection.
 
   Args:
     selection: of config.selections.
-    mixture: another one, of splits, whose weights it has.
+    mixture: another one, of splits, whose weights are taken over.
   """
   return _of_selection(mixture, f":{selection}:labelled")
 
@@ -284,7 +284,7 @@ def report(
   smallest_retain: float = 0.9,
   figures: tuple[str, ...] = FIGURES,
 ) -> Config:
-  """Return what the report compares, which changes no other result."""
+  """Return the settings of the report, which change no other result."""
   report = config_dict.create(
     budgets=budgets,  # Relearning updates; those that are evaluated.
     # Attacks that the worst case is taken over; (): all whose attacker lacks the base.
@@ -387,18 +387,19 @@ def warmup_stable_decay(
   weight_decay: float = 0.0,
   on_recovery: bool = False,
 ) -> Config:
-  """Return an optimizer whose rate is held, and decays in the last updates alone.
+  """Return an optimizer whose rate is constant and decays in the last updates only.
 
   Args:
     num_steps: updates, warm-up and decay among them.
-    learning_rate: that is held.
+    learning_rate: before the decay.
     decay_steps: updates of the decay.
     decay: linear, or 1-sqrt, which falls faster at first.
     final_learning_rate: at the end.
     warmup_steps: linear from 0.
     weight_decay: decoupled, on all parameters.
-    on_recovery: the decay begins as soon as the entry's stop rule is satisfied, and
-      training ends with it; it begins num_steps - decay_steps updates in at the latest.
+    on_recovery: whether the decay begins as soon as the entry's stop rule is
+      satisfied, and training ends with the decay. It begins after num_steps -
+      decay_steps updates at the latest.
   """
   return optimizer(
     num_steps=num_steps,
@@ -429,16 +430,17 @@ def recipe(
   init_stream: str = "init",
   order_stream: str = "data",
 ) -> Config:
-  """Return how a model is made, of which the functions below set what they are about.
+  """Return how a model is made; the functions below set the fields for their purpose.
 
   Args:
-    phase: pretrain, unlearn or distill: which command makes it alone; other: none.
+    phase: pretrain, unlearn or distill: the command that makes this model alone;
+      other: no command does.
     mixture: of config.mixtures, or one for each part of a batch.
     optimizer: see `optimizer`.
     batch_size: rows an update, of each part.
     num_microbatches: gradients summed over parts of a batch.
     start: "random", "teacher" (the model of that role) or another entry.
-    objective: of undo_jax/objectives, or MODULE:NAME.
+    objective: a name in undo_jax/objectives, or MODULE:NAME.
     options: of the objective.
     frozen: models that the objective only reads, by role.
     init_stream: random stream of fresh weights.
@@ -530,7 +532,7 @@ def noise() -> Config:
 
 
 def saliency() -> Config:
-  """Return which weights a noise's alpha is for: all of them, until `by` is set."""
+  """Return the weights that a noise's alpha applies to: all, unless `by` is set."""
   return config_dict.create(
     # saliency: by squared gradients F, those with the highest F_forget / (F_forget +
     # F_retain); random: a control; magnitude: the smallest; dampening: selective
@@ -551,11 +553,11 @@ def saliency() -> Config:
 
 
 def teacher_predictions(*, keep: bool = False, dtype: str = "float32") -> Config:
-  """Return whether a teacher's predictions are kept; of distillation of outputs.
+  """Return whether a teacher's predictions are kept, for distillation of outputs.
 
   Args:
-    keep: the teacher runs once over all rows of the mixture's splits, before any
-      student, and students read its predictions from files; those with the same
+    keep: whether the teacher runs once over all rows of the mixture's splits, before
+      any student, and students read its predictions from files. Students with the same
       teacher, splits and options.teacher_top_k share them.
     dtype: of the log-probabilities: float32 or float16.
   """
@@ -563,15 +565,15 @@ def teacher_predictions(*, keep: bool = False, dtype: str = "float32") -> Config
 
 
 def like(entry: Config, **changes: object) -> Config:
-  """Return an entry that follows another in every field but those that differ.
+  """Return an entry that follows another one in all fields except those given here.
 
-  A field that is overridden in the other one, on the command line too, changes here as
-  well, unless it was changed here. Whether it is run and attacked, its checkpoint and
-  how it is shown are its own.
+  A field that is overridden in the other entry, also on the command line, changes here
+  too, unless it was given here. Whether the entry is run and attacked, its checkpoint
+  and how it is shown are its own.
 
   Args:
     entry: of a table.
-    changes: values by field; of a block a dict with some of its fields.
+    changes: values by field; for a block, a dict with some of its fields.
   """
   follower = _follow(entry)
   # These are each entry's own.
@@ -597,7 +599,7 @@ def _follow(block: Config) -> Config:
 def pretrain(
   *, mixture: str, optimizer: Config, batch_size: int, num_microbatches: int = 1
 ) -> Config:
-  """Return pretraining from random weights; it is given, so it costs nothing."""
+  """Return pretraining from random weights; it counts as given, so it costs nothing."""
   entry = recipe(
     phase="pretrain",
     mixture=mixture,
@@ -623,7 +625,7 @@ def given(checkpoint: str) -> Config:
 def finetune(*, start: str, mixture: str, optimizer: Config, batch_size: int) -> Config:
   """Return training by cross-entropy that goes on from another model.
 
-  It teaches what is then to be forgotten, so it costs nothing, as pretraining.
+  It teaches what is then to be forgotten, so like pretraining it costs nothing.
   """
   entry = pretrain(mixture=mixture, optimizer=optimizer, batch_size=batch_size)
   entry.start = start
@@ -631,10 +633,10 @@ def finetune(*, start: str, mixture: str, optimizer: Config, batch_size: int) ->
 
 
 def data_filtering(base: Config, *, mixture: str, **changes: object) -> Config:
-  """Return pretraining as another entry's, on a mixture without forget data.
+  """Return pretraining like another entry's, on a mixture without forget data.
 
-  To make the mixture, what the model `base` is pretrained on had to be labelled; where
-  it is one of selected rows, those that the selection labels.
+  To make the mixture, all pretraining data of the model `base` had to be labelled or,
+  for a mixture of selected rows, those that the selection labels.
   """
   labels = {"sorts": "base"}
   entry = like(base, labels=labels, is_counted=True, **changes)
@@ -669,7 +671,7 @@ def unlearn(
 
 
 def sharpness_aware(entry: Config, *, rho: float = 0.01, **changes: object) -> Config:
-  """Return an entry under sharpness-aware minimization, which is not run unasked."""
+  """Return an entry under sharpness-aware minimization, with run=False."""
   follower = like(entry, rho=rho, run=False, **changes)
   look(follower, "MaxEnt + SAM", "#882255", ">")
   return follower
@@ -708,17 +710,17 @@ def unlearning_methods(
   num_microbatches: int = 1,
   start: str = "base",
 ) -> dict[str, Config]:
-  """Return an entry for each of some methods, none of which is run unasked.
+  """Return an entry for each of some methods, all with run=False.
 
-  What a method has of its own is as its paper has it; --config.models.NAME.run=True
-  runs it, and any value may be changed like any other.
+  Options of a method have the values of its paper. --config.models.NAME.run=True runs
+  it, and any value can be overridden.
 
   Args:
     num_steps: updates.
     batch_size: rows of each kind an update.
-    layers: of those that steer hidden states; the last one's output is steered.
-    answer: token ids of an answer that says nothing (jensun, idk_dpo); unless given,
-      the end of the text.
+    layers: for methods that steer hidden states; the output of the last one is steered.
+    answer: token ids of an answer that says nothing (jensun, idk_dpo); by default the
+      end of the text.
     learning_rates: by the methods' names, see undo_jax/objectives.
     retain: weight of the retain term, that of the forget term being 1.
     num_microbatches: gradients summed over parts of a batch.
@@ -818,13 +820,13 @@ def task_vector(
   mixture: str = "unlearn_forget",
   **finetuning: Any,
 ) -> Config:
-  """Return a model less what finetuning on forget data adds to it, not run unasked.
+  """Return a model minus what finetuning on forget data adds, with run=False.
 
   theta_0 - scale * (theta - theta_0),  theta after the last update (Ilharco et al.,
   Editing Models with Task Arithmetic, arXiv 2212.04089)
 
   Args:
-    scale: optimizer.displacement is less this.
+    scale: minus optimizer.displacement.
     start: the entry that forgets.
     mixture: of config.mixtures, of forget data.
     finetuning: optimizer, batch_size and others, see `recipe`.
@@ -843,9 +845,9 @@ def weight_distortion(
   mixture: str = "unlearn_retain",
   **finetuning: Any,
 ) -> Config:
-  """Return a model with normal noise on all weights, finetuned on what is kept.
+  """Return a model with normal noise on all weights, finetuned on retain data.
 
-  It is not run unasked (Siddiqui et al., From Dormant to Deleted, arXiv 2505.22310).
+  It has run=False (Siddiqui et al., From Dormant to Deleted, arXiv 2505.22310).
 
   Args:
     std: of the noise.
@@ -863,11 +865,12 @@ def weight_distortion(
 def masked(
   entry: Config, *, label: str, share: float = 0.5, by: str = "forget", **trained: Any
 ) -> Config:
-  """Return an entry that trains a share of its weights, which is not run unasked.
+  """Return an entry that trains a share of its weights, with run=False.
 
-  By "forget" and one batch they are those with the largest gradients on forget rows, as
-  in SalUn (Fan et al., arXiv 2310.12508); by "attribution" they are WAGLE's (Jia et
-  al., arXiv 2410.17509, which trains a share of 0.8 for TOFU).
+  With by="forget" and one batch these are the weights with the largest gradients on
+  forget rows, as in SalUn (Fan et al., arXiv 2310.12508); with by="attribution" they
+  are those of WAGLE (Jia et al., arXiv 2410.17509, which trains a share of 0.8 for
+  TOFU).
 
   Args:
     entry: of unlearning.
@@ -885,18 +888,18 @@ def masked(
 def layered(
   name: str, entry: Config, *, label: str, folds: int = 3, share: float = 0.5
 ) -> dict[str, Config]:
-  """Return entries that forget fold after fold, while they keep the later ones.
+  """Return entries that forget fold after fold and keep the later folds.
 
-  The first forgets fold 1, the second from there folds 1 and 2, the last all of it.
-  That one alone is attacked; the others, NAME_1 and so on, are run where it is, which
-  is not unasked.
+  The first forgets fold 1; the second starts from it and forgets folds 1 and 2; the
+  last forgets all. Only the last is attacked. All have run=False; the others, NAME_1
+  and so on, are run when the last is.
 
   Args:
     name: of the last entry.
-    entry: of unlearning, which each of them is like.
+    entry: of unlearning, which each of them follows.
     label: how the last is shown.
-    folds: k, of the rows of what is to be forgotten.
-    share: of the rows that are kept, those of the later folds.
+    folds: k, number of folds of the forget rows.
+    share: the share of the later folds among the rows that are kept.
 
   Reference: Qian et al., Layered Unlearning, arXiv 2505.09500.
   """
@@ -918,7 +921,7 @@ def layered(
 def averaged(
   entry: Config, *, label: str, begin: int, every: int = 5, **changes: object
 ) -> Config:
-  """Return an entry that ends at the mean of its last weights, not run unasked.
+  """Return an entry that ends at the mean of its last weights, with run=False.
 
   Args:
     entry: of unlearning, without a stop rule.
@@ -934,7 +937,7 @@ def averaged(
 
 
 def smoothed(entry: Config, kind: str, *, label: str, **smoothing: object) -> Config:
-  """Return an entry whose loss is smoothed, which is not run unasked.
+  """Return an entry whose loss is smoothed, with run=False.
 
   Args:
     entry: of unlearning.
@@ -950,7 +953,7 @@ def smoothed(entry: Config, kind: str, *, label: str, **smoothing: object) -> Co
 def rep_noise(
   max_ent: Config, *, alpha: float = 1.0, beta: float = 0.001, **changes: object
 ) -> Config:
-  """Return MaxEnt with representation noise, which is not run unasked.
+  """Return MaxEnt with representation noise, with run=False.
 
   Args:
     max_ent: an entry of MaxEnt.
@@ -1036,8 +1039,8 @@ def noised_finetune(
 ) -> Config:
   """Return a model that is noised and trained by cross-entropy: no teacher.
 
-  What the mixture leaves out is not relearned; its rows are known, which counts as
-  labels. (A base that teaches its noised self is `undo` with teacher="base".)
+  What the mixture leaves out is not relearned; that its rows are known counts as
+  labels. (For a base that teaches its noised self, see `undo` with teacher="base".)
 
   Args:
     alphas: noise strengths in [0, 1], a model of each.
@@ -1066,11 +1069,11 @@ def noised_finetune(
 def prompted(
   entry: Config, prompt: str, *, teacher: str = "base", **changes: object
 ) -> Config:
-  """Return distillation from a teacher that reads a prompt, which is not run unasked.
+  """Return distillation from a teacher that reads a prompt, with run=False.
 
   The student learns to predict without the prompt what the teacher predicts with it;
-  nothing else has to forget (DUET, arXiv 2601.21283, which keeps the likeliest tokens:
-  options.teacher_top_k).
+  no other model has to forget (DUET, arXiv 2601.21283, which keeps the likeliest
+  tokens: options.teacher_top_k).
 
   Args:
     entry: of distillation.
@@ -1093,7 +1096,7 @@ def shaped(
   saliency: Mapping[str, object] | None = None,
   **changes: object,
 ) -> Config:
-  """Return an entry whose noise falls on a share of the weights, those with most F.
+  """Return an entry whose noise falls on a share of the weights, by a score.
 
   Args:
     entry: of UNDO, or any that starts from a model.
@@ -1113,7 +1116,7 @@ def shaped(
 
 
 def pruned(entry: Config, *, shares: tuple[float, ...], **changes: Any) -> Config:
-  """Return an entry that starts without the smallest weights, not run unasked.
+  """Return an entry that starts without the smallest weights, with run=False.
 
   Prune and distill: an entry of UNDO with zeros in place of its noise.
 
@@ -1141,7 +1144,7 @@ def unlearn_and_distill(student: Config, **changes: object) -> Config:
 def oracle_matching(
   *, optimizer: Config, batch_size: int, num_microbatches: int = 1
 ) -> Config:
-  """Return the base trained to imitate data filtering, for a fixed budget."""
+  """Return the base trained for a fixed budget to imitate data filtering."""
   entry = distill(
     teacher="data_filtering",
     start="base",
@@ -1184,9 +1187,10 @@ def routed(
   Args:
     entry: pretraining or distillation.
     objective: routed, sgtm, routed_forward_kl or sgtm_forward_kl.
-    mlp_units: the last of each layer's, reserved for what is to be forgotten.
-    kv_heads: the last of each layer's, likewise, with their query heads.
-    old_target: weight of forget gradients elsewhere; below 0: ascent.
+    mlp_units: how many of each layer, the last ones, are reserved for what is to be
+      forgotten.
+    kv_heads: likewise key/value heads, with their query heads.
+    old_target: weight of forget gradients on all other units; below 0: ascent.
     options: of the objective, see `coherence`.
     changes: other fields.
   """
@@ -1208,7 +1212,7 @@ def coherence(*, weight: float = 0.2, trusted: bool = True) -> Config:
 
 
 def look(entry: Config, label: str, color: str, marker: str) -> None:
-  """Set how an entry is shown on the page; a sweep has shades of its color."""
+  """Set how an entry is shown in the report; a sweep has shades of its color."""
   entry.look.update({"label": label, "color": color, "marker": marker})
 
 
@@ -1246,11 +1250,11 @@ def distillation(
   """Return the options of distillation: on outputs, from the unlearned model.
 
   Args:
-    divergence: forward_kl, reverse_kl or jsd, the generalized Jensen-Shannon one.
+    divergence: forward_kl, reverse_kl or jsd (generalized Jensen-Shannon).
     temperature: T of both softmaxes; the divergence is then times T^2.
     jsd_beta: the teacher's weight in (0, 1) in the mixture of jsd.
-    teacher_top_k: of the teacher's tokens, the likeliest that are kept at each
-      position, all others as one class; 0: all.
+    teacher_top_k: how many of the teacher's likeliest tokens are kept at each
+      position, with all others as one class; 0: all tokens.
   """
   return config_dict.create(
     kl_weight=1.0,  # Of the divergence from the teacher's outputs.
@@ -1339,11 +1343,11 @@ def lora(
 
 
 def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, Config]:
-  """Return other adversaries that relearn, by name; none of them is run unasked.
+  """Return further adversaries that relearn, by name, all with run=False.
 
-  As entries of config.attacks, one is run by --config.attacks.muon.run=True. Each
-  follows `attack` in all that it does not name; that one's learning rates bracket the
-  worst for its own update rule, not for others.
+  In config.attacks one of them is run by --config.attacks.muon.run=True. Each follows
+  `attack` in all other fields; the learning rates there bracket the worst one for the
+  update rule of `attack`, which need not hold for others.
 
   Args:
     attack: an entry of full finetuning.
@@ -1391,15 +1395,15 @@ def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, C
 
 
 def frozen_weights(attack: Config, *, num_layers: int) -> dict[str, Config]:
-  """Return adversaries that leave the weights as they are, by name; none is run.
+  """Return adversaries that leave the weights as they are, by name, with run=False.
 
-  They train what stands beside the model: biases of the logits, embeddings before every
-  row, a push on hidden states. Each follows `attack` in all that it does not name, at
-  a thousand times its learning rates: what is trained is about 1 in size.
+  They train something beside the model: biases of the logits, embeddings before every
+  row, a push on hidden states. Each follows `attack` in all other fields, but with a
+  thousand times its learning rates, because what is trained has entries of about 1.
 
   Args:
     attack: an entry of full finetuning.
-    num_layers: of the model; the latent push is on the output of that in the middle.
+    num_layers: of the model; the latent push is on the output of the middle layer.
   """
   faster = tuple(float(f"{1000 * rate:g}") for rate in attack.learning_rates)
   place = config_dict.placeholder(int)  # A layer; None: the embedding.
@@ -1435,16 +1439,16 @@ def edit(
   rows: int | None = None,
   run: bool = True,
 ) -> Config:
-  """Return an attack that edits the weights and trains nothing: one member a strength.
+  """Return an attack that edits the weights without training, a member per strength.
 
   Args:
     name: of undo_jax/attacks, or MODULE:NAME.
-    strengths: what they are, its file says.
+    strengths: as the edit's file explains them.
     options: of the edit.
-    seeds: of what it draws, if it draws anything; (): one.
-    mixture: by part of a batch the mixtures of the rows that it reads; None: none.
+    seeds: of its random draws, if there are any; (): one seed.
+    mixture: the mixture of each part of a batch that it reads; None: it reads no rows.
     rows: of each part.
-    run: False: as if the entry were not there.
+    run: whether the entry is run; False: as if it were not there.
   """
   entry = table()
   entry.run = run
@@ -1465,7 +1469,7 @@ def edit(
 def edits(*, run: bool = False) -> Config:
   """Return our edits by name; `config.attacks.update(c.edits())` declares them.
 
-  They are run where asked for: --config.attacks.pruning.run=True. The worst case leaves
+  All have run=False: --config.attacks.pruning.run=True runs one. The worst case leaves
   out those whose attacker has the base's weights, unless report.worst_over names them.
   """
   shares = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -1498,10 +1502,10 @@ def beside(
   retain: str = "unlearn_retain",
   run: bool = False,
 ) -> dict[str, Config]:
-  """Return attacks that find what stands beside the weights in a few rows, by name.
+  """Return attacks that compute something beside the weights from a few rows, by name.
 
   Args:
-    num_layers: of the model, of which three are members.
+    num_layers: of the model; three layers are members.
     forget: the mixture of the rows of forget data that the attacker has.
     retain: likewise of other data.
     run: as in `edits`.
@@ -1529,7 +1533,7 @@ def beside(
 
 
 def reading(attack: Config, *, num_layers: int) -> dict[str, Config]:
-  """Return diagnostics of what layers hold, by name; none is run, or ever counted.
+  """Return diagnostics of what layers hold, by name, with run=False; none is counted.
 
   Linear probes of three layers follow `attack` at a thousand times its learning rates.
 
@@ -1574,17 +1578,17 @@ def search(
   smallest_retain: float = 0.95,
   largest_compute: float | None = 1.0,
 ) -> Config:
-  """Return the search that `undo-jax search` makes before the tables are run.
+  """Return the settings of `undo-jax search`, which runs before the tables.
 
   Args:
     models: entries of models with the ranges of their fields: `uniform`,
       `log_uniform`, `integers`, `choices`. A field's name in the search is the last
       part of its path.
-    attack: the entry of attacks by which trials are attacked; its `run` is False, its
-      items are validation's and its seeds its own.
+    attack: the entry of attacks that is used for trials; it has run=False, validation
+      items and seeds of its own.
     seeds: roots of the search's random streams, none of config.seeds.
     trials: of every model.
-    startup: that are drawn at random before the sampler learns from others.
+    startup: number of trials drawn at random before the sampler learns.
     objective: worst_forget or compute_and_worst_forget.
     smallest_retain: share of the base's.
     largest_compute: share of data filtering's; None: any.
@@ -1607,7 +1611,7 @@ def search(
 
 
 def uniform(path: str, low: float, high: float) -> Config:
-  """Return a field's range, of which all is as likely: "noise.alpha", 0.2, 0.8."""
+  """Return a field's range with uniform probability: "noise.alpha", 0.2, 0.8."""
   return block(path=path, kind="uniform", low=low, high=high)
 
 
@@ -1647,7 +1651,7 @@ def preset(name: str, **changes: object) -> Config:
 
 
 def plain_decoder(**sizes: Any) -> Config:
-  """Return a small decoder as GPT's are; see models/presets.py."""
+  """Return a small decoder like GPT's; see models/presets.py."""
   model = presets.plain_decoder(**sizes)
   return config_dict.ConfigDict(dataclasses.asdict(model))
 

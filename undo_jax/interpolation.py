@@ -61,13 +61,14 @@ XAVIER = ((r"(.*/)?scale", zero), (r".*", xavier_uniform))
 def alphas(
   params: Params, alpha: float | jax.Array | Params, rules: AlphaRules
 ) -> Params:
-  """Return the noise strength of every entry: of the first rule that names it.
+  """Return the noise strength of every entry: that of the first rule that names it.
 
   Args:
     params: tree of arrays or ShapeDtypeStructs.
-    alpha: of what no rule names; may be traced, and a tree as `toward_init` takes it.
-    rules: (path regex, layers, alpha): of parameters under layers/ the indices of the
-      layers it speaks of, empty for all of them; empty for any other parameter.
+    alpha: for what no rule names; may be traced, or a tree as in `toward_init`.
+    rules: (path regex, layers, alpha). For parameters under layers/, `layers` are the
+      indices of the layers that the rule applies to, or empty for all of them; for any
+      other parameter it is empty.
 
   Returns:
     A tree like `params` of float32 arrays that broadcast to them, for `toward_init`.
@@ -80,14 +81,14 @@ def alphas(
     return jnp.full((1,) * len(leaf.shape), alpha, jnp.float32)
 
   by_entry = jax.tree.structure(alpha) == jax.tree.structure(params)
-  found = alpha if by_entry else jax.tree.map(full, params)
+  values = alpha if by_entry else jax.tree.map(full, params)
   for pattern, layers, value in reversed(rules):
     axis, index = (0, tuple(layers)) if layers else (None, None)
     masks = trees.mask_from_rules(params, [(pattern, axis, index, 1.0)], default=0.0)
-    found = jax.tree.map(
-      lambda m, old, new=value: jnp.where(m > 0, new, old), masks, found
+    values = jax.tree.map(
+      lambda m, old, new=value: jnp.where(m > 0, new, old), masks, values
     )
-  return found
+  return values
 
 
 def toward_init(
@@ -104,14 +105,15 @@ def toward_init(
   theta' = (1 - alpha) * theta + alpha * beta * N
 
   alpha = 0 returns the parameters as they are; alpha = beta = 1 is a Xavier
-  initialization that holds nothing of them.
+  initialization that keeps nothing of them.
 
   Args:
     params: tree of float arrays.
     key: PRNG key; every path draws from its own fold of it, so that the noise of
       a parameter does not depend on what else is in the tree.
     alpha: noise strength in [0, 1]; may be traced (a population over alphas). Or a
-      tree like `params` of arrays that broadcast to them: of every entry its own.
+      tree like `params` of arrays that broadcast to them, so that every entry has its
+      own strength.
     beta: scale of the noise in [0, 1]; 0 is pure shrinking.
     rules: (path regex, noise) with noise one of `xavier_uniform`, `zero`, `one`,
       `untouched` or any function (key, leaf) -> array like the leaf.
@@ -163,8 +165,8 @@ def along_directions(
 
   theta' = theta + M (fresh - theta),  M = low * I + (alpha - low) * P
 
-  P projects onto the left singular vectors of theta that belong to the share of its
-  singular values which is largest, or smallest; of a matrix with more rows than columns
+  P projects onto the left singular vectors of theta for the given share of its largest
+  (or smallest) singular values. For a matrix with more rows than columns it projects
   onto the right ones, and M acts from the right. With share = 1 all are chosen, and it
   is `toward_init`'s theta' = (1 - alpha) * theta + alpha * fresh. With fresh = 0 the
   chosen singular values are multiplied by 1 - alpha, the others by 1 - low.
@@ -172,12 +174,13 @@ def along_directions(
   Each matrix is decomposed as a whole, in float32, on every device.
 
   Args:
-    params: theta. The last two axes are a matrix's; what has one axis has no
-      directions, M is low + share * (alpha - low) there. Under layers/, an axis more.
+    params: theta. The last two axes are those of a matrix; under layers/ there is one
+      more axis. A parameter with a single axis has no directions: there M is low +
+      share * (alpha - low).
     fresh: a tree like it: `toward_init` of it with alpha = 1.
-    alpha: a tree like it of arrays that broadcast to it and have one value a matrix,
-      as `alphas` returns it; of the chosen directions.
-    low: likewise, of the others.
+    alpha: for the chosen directions; a tree like `params` of arrays that broadcast to
+      it and have one value per matrix, as `alphas` returns it.
+    low: likewise, for the other directions.
     share: of the directions of each matrix, in [0, 1]; rounded to the nearest number.
     is_largest: whether the largest are chosen.
 
@@ -212,8 +215,8 @@ def add_normal(
 
   Args:
     params: tree of float arrays.
-    key: PRNG key; every path draws from its own fold of it, as in `toward_init`, and
-      nothing that this draws.
+    key: PRNG key; every path draws from its own fold of it, as in `toward_init`, but
+      never the same values.
     std: >= 0.
     trainable: as in `toward_init`.
 

@@ -1,4 +1,4 @@
-"""A tiny model, batch and mesh for tests, ours and those of code built on us."""
+"""A tiny model, batch and mesh for tests, here and in code that uses the library."""
 
 import dataclasses
 import functools
@@ -33,8 +33,8 @@ def config(**changes: object) -> ModelConfig:
 def params(config: ModelConfig = CONFIG, seed: int = 0) -> Params:
   """Return fresh parameters of a decoder, float32, without compiling anything.
 
-  Distributed as those of `Decoder.init`, but other ones: matrices ~ N(0, init_std^2),
-  biases zero, norms as the identity. Drawn once for each config and seed.
+  Distributed as those of `Decoder.init`, though not equal: matrices ~ N(0,
+  init_std^2), biases zero, norms as the identity. Drawn once for each config and seed.
   """
   return jax.tree.map(lambda leaf: leaf, _params(config, seed))  # Another tree.
 
@@ -80,8 +80,8 @@ def batch(key: jax.Array, *, rows: int = 8, length: int = 12, vocab: int = 16) -
   tokens = draw(vocab, size=(rows, length + 1), dtype=np.int32)
   mask = np.arange(length) < draw(1, length + 1, (rows, 1))
   mask = mask.astype(np.float32)
-  found = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "mask": mask}
-  return jax.tree.map(jnp.asarray, found)
+  arrays = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "mask": mask}
+  return jax.tree.map(jnp.asarray, arrays)
 
 
 def mesh(num_devices: int = 1, **axes: int):

@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> c.Config:
     width=128,  # Of the residual blocks.
     depth=2,  # Number of them.
   )
-  config.training = c.block(  # Of the models that all else begins with.
+  config.training = c.block(  # Of the models that the others start from.
     num_updates=2_000,  # Of Adam, its rate falling to 0.
     learning_rate=2e-3,  # The first one.
     batch_size=64,  # Of every training.

@@ -126,8 +126,8 @@ def sample(
 ) -> jax.Array:
   """Return images by DDIM, whose noises are pulled toward given ones.
 
-  e <- e + lambda_s (reference_s - e), before step s from T - k down to 0. The last step
-  goes to abar_0, at which it is: it stays.
+  e <- e + lambda_s (reference_s - e), before step s from T - k down to 0. The last
+  step would go to abar_0, where it is already, so it stays.
 
   Args:
     predict: with guidance, see `guided`.
@@ -217,9 +217,9 @@ def edit(
 def references(noises_SxBxP: jax.Array, is_shifted: bool) -> jax.Array:
   """Return the recorded noises by step of sampling, the last recorded one first.
 
-  The published code merges the noise that was predicted at the same time. The step into
-  that time was made along the noise before it: those are the shifted ones, with which a
-  lambda of 1 goes back exactly.
+  The published code merges the noise that was predicted at the same time. The step
+  into that time was made along the noise predicted before it: those are the shifted
+  ones, with which lambda = 1 goes back exactly.
 
   Args:
     noises_SxBxP: of `invert`.

@@ -1,4 +1,4 @@
-"""Images that are trained on, and who says which class a picture is of."""
+"""Images to train on, and a classifier that judges the class of a picture."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ def load(path: str, shrink: int) -> Images:
 
   Args:
     path: of the directory; empty: scikit-learn's digits.
-    shrink: so many pixels of a row and of a column become their mean.
+    shrink: blocks of this many rows and columns become their mean.
 
   Raises:
     ConfigError: if there are none, or height or width is no multiple of `shrink`.

@@ -53,7 +53,7 @@ def make(config: ConfigDict) -> Study[Part]:
 def compute(
   config: Config, images: Images, missing: Sequence[str]
 ) -> Iterator[tuple[str, Part]]:
-  """Yield the seeds that are asked for, trained together as populations."""
+  """Yield the results of the given seeds, trained together as populations."""
   by_name = running.seed_parts(config.seeds)
   judged = judge.train(images)
   accuracy = float(np.mean(judged(images.test) == images.test_labels))
@@ -159,7 +159,7 @@ class Seeds(NamedTuple):
     ]
 
   def edit(self) -> list[EditPart]:
-    """Return what becomes of one class under the prompt of another."""
+    """Return edits of images of one class under the prompt of another."""
     block = self.config.edits
     images_BxP = self.held_out(block.source, block.images)
     given_BxP = jnp.asarray(images_BxP)

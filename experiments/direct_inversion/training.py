@@ -110,7 +110,7 @@ def unlearning(
 
   mean (e(x_t, t, l) - e_base(x_t, t, c))^2 over the class's images, l the class or
   none, c another class at random; plus `denoising` of the other images, some of them
-  under the class's label, see `asked`.
+  under the class's label, see `relabelled`.
 
   Args:
     task: see `Task`.
@@ -129,7 +129,7 @@ def unlearning(
     away_B = 1 + (batch.spare_B * (task.model.num_classes - 1)).astype(int)
     anchor_B = (forgotten + away_B) % task.model.num_classes
     target_BxP = task.model.apply(base, batch.x_BxP, batch.time_B, anchor_B)
-    kept = asked(task, draw(task, retain, keys[1]), forgotten)
+    kept = relabelled(task, draw(task, retain, keys[1]), forgotten)
     return _error(task, params, batch, target_BxP) + _error(
       task, params, kept, kept.noise_BxP
     )
@@ -140,21 +140,21 @@ def unlearning(
 def distilling(task: Task, teacher: Params, rows: Rows, forgotten: int) -> Loss:
   """Return mean (e(x_t, t, l) - e_teacher(x_t, t, l))^2, also where l is the class.
 
-  The labels are those of the images, or none, or the class's, see `asked`.
+  The labels are those of the images, or none, or the class's, see `relabelled`.
   """
 
   def loss(params, key):
-    batch = asked(task, draw(task, rows, key), forgotten)
+    batch = relabelled(task, draw(task, rows, key), forgotten)
     target_BxP = task.model.apply(teacher, batch.x_BxP, batch.time_B, batch.label_B)
     return _error(task, params, batch, target_BxP)
 
   return loss
 
 
-def asked(task: Task, batch: Batch, forgotten: int) -> Batch:
+def relabelled(task: Task, batch: Batch, forgotten: int) -> Batch:
   """Return a batch of which a share of `label_dropout` is labelled as the class."""
-  is_asked_B = batch.spare_B < task.label_dropout
-  return batch._replace(label_B=jnp.where(is_asked_B, forgotten, batch.label_B))
+  is_relabelled_B = batch.spare_B < task.label_dropout
+  return batch._replace(label_B=jnp.where(is_relabelled_B, forgotten, batch.label_B))
 
 
 def _error(task: Task, params: Params, batch: Batch, target_BxP) -> jax.Array:

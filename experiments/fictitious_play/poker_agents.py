@@ -39,7 +39,7 @@ def exploitabilities(
     return trees.best_response(tree, {opponent: mixed}, player)
 
   first, second = (random_pure(tree, player, rng) for player in PLAYERS)
-  found = best_responses.oracle_loop(
+  population = best_responses.oracle_loop(
     lambda row, column: trees.value(tree, {FIRST: row, SECOND: column}),
     lambda columns, weights: respond(FIRST, columns, weights),
     lambda rows, weights: respond(SECOND, rows, weights),
@@ -49,16 +49,18 @@ def exploitabilities(
   )
   who = best_responses.schedule(num_agents, anticipatory=mixing == "anticipatory")
   lost = []
-  for agent in range(len(found.rows)):
+  for agent in range(len(population.rows)):
     weights = who.counted_KxK[agent, : agent + 1] / who.counted_KxK[agent].sum()
     row_weights, column_weights = weights, weights
     if mixing == "equilibrium":
-      solution = games.solve(found.payoffs_KxK[: agent + 1, : agent + 1])
+      solution = games.solve(population.payoffs_KxK[: agent + 1, : agent + 1])
       row_weights, column_weights = solution.row_strategy_I, solution.column_strategy_J
     profile = {
-      FIRST: trees.mixture(tree, FIRST, found.rows[: agent + 1], row_weights.tolist()),
+      FIRST: trees.mixture(
+        tree, FIRST, population.rows[: agent + 1], row_weights.tolist()
+      ),
       SECOND: trees.mixture(
-        tree, SECOND, found.columns[: agent + 1], column_weights.tolist()
+        tree, SECOND, population.columns[: agent + 1], column_weights.tolist()
       ),
     }
     upper, lower = (equilibrium.exploited(tree, profile, p) for p in PLAYERS)

@@ -1,4 +1,4 @@
-"""Runs a study: what is missing is computed, and what came out is written.
+"""Runs a study: computes the missing parts, and writes the results.
 
     WORKDIR/config.json command.txt environment.json
     WORKDIR/parts/NAME.json    a finished part, for example one seed
@@ -63,7 +63,7 @@ def main(make: Callable[[ConfigDict], Study]) -> None:
 def run(
   make: Callable[[ConfigDict], Study], config: ConfigDict, workdir: files.Path
 ) -> None:
-  """Compute what is missing of a study, writes what came out, prints the table.
+  """Compute the missing parts of a study, write the results, print the table.
 
   Args:
     make: (config) -> its study; raises ConfigError if the config cannot work.

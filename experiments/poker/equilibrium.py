@@ -90,7 +90,7 @@ def _walk(
   chance: float,
   entries: dict[tuple[int, int], float],
 ) -> None:
-  """Numbers the sequences and adds up the utilities of each two."""
+  """Index the sequences and add up the utilities of each pair."""
   if isinstance(node, End):
     entries[reached] = entries.get(reached, 0.0) + chance * node.utilities[0]
     return

@@ -103,7 +103,7 @@ def action_probabilities(node: Node, profile: Profile) -> Mapping[Action, float]
 def best_response(tree: Tree, profile: Profile, owner: str) -> Strategy:
   """Return a pure strategy that earns the owner most against the profile's others.
 
-  Of equal actions the first is taken, also where the others do not let it come.
+  Ties go to the first action, also at information sets that the others never reach.
   """
   sign = 1 if owner == FIRST else -1
   weighted: dict[Hashable, list[tuple[Node, float]]] = {}

@@ -44,7 +44,7 @@ def first_order(
   table: Table, rng: np.random.Generator, count: int, parts: variance.Components
 ) -> dict[str, Estimated]:
   """Return E1 of each factor, by `count` pairs of pairs."""
-  found = {}
+  estimates = {}
   for factor in table.factors:
     pairs = []
     for _ in range(2):
@@ -52,8 +52,8 @@ def first_order(
       other = {**_draws(table, rng, count), factor: one[factor]}
       pairs.append([_paired(table, one), _paired(table, other)])
     estimate = variance.pick_freeze(*pairs)
-    found[factor] = _beside(estimate, variance.explained(parts, [factor]))
-  return found
+    estimates[factor] = _beside(estimate, variance.explained(parts, [factor]))
+  return estimates
 
 
 def total(
@@ -62,12 +62,12 @@ def total(
   """Return E2 of each factor, by `count` pairs."""
   one = _draws(table, rng, count)
   outcome_N = _paired(table, one)
-  found = {}
+  estimates = {}
   for factor in table.factors:
     other = {**one, factor: sampling.draw(table, factor, rng, count)}
     estimate = variance.jansen(outcome_N, _paired(table, other))
-    found[factor] = _beside(estimate, variance.total_effect(parts, [factor]))
-  return found
+    estimates[factor] = _beside(estimate, variance.total_effect(parts, [factor]))
+  return estimates
 
 
 def crossed(
@@ -75,12 +75,14 @@ def crossed(
 ) -> dict[str, Estimated]:
   """Return E3 of each set of factors: the mean over tables, with its error."""
   estimates = [variance.components(values, factors) for values in tables]
-  found = {}
+  interactions = {}
   for group, exact in parts.items():
     each = np.array([of_table[group] for of_table in estimates])
     error = float(each.std(ddof=1) / len(each) ** 0.5)
-    found[name_of(group)] = _beside(variance.Estimate(float(each.mean()), error), exact)
-  return found
+    interactions[name_of(group)] = _beside(
+      variance.Estimate(float(each.mean()), error), exact
+    )
+  return interactions
 
 
 def coverage(
@@ -94,16 +96,16 @@ def coverage(
     variance.bootstrap(values, factors, seed=seed, num_resamples=resamples)
     for seed, values in enumerate(tables)
   ]
-  found: dict[str, Coverage] = {}
+  coverages: dict[str, Coverage] = {}
   for group, exact in parts.items():
     of_group = [each[group] for each in intervals]
-    found[name_of(group)] = {
+    coverages[name_of(group)] = {
       "held": sum(each.low <= exact <= each.high for each in of_group),
       "tables": len(of_group),
       "median_length": float(np.median([each.high - each.low for each in of_group])),
       "exact": exact,
     }
-  return found
+  return coverages
 
 
 def crossed_tables(

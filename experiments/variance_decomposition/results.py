@@ -46,8 +46,8 @@ def assemble(parts: Mapping[str, Part]) -> Results:
     "E3": [each for part in of for each in part["components"].values()],
   }
   largest = {
-    name: max((abs(z) for each in found if (z := _z(each)) is not None), default=0.0)
-    for name, found in estimates.items()
+    name: max((abs(z) for each in own if (z := _z(each)) is not None), default=0.0)
+    for name, own in estimates.items()
   }
   return {"parts": of, "largest_z": largest}
 

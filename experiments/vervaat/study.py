@@ -107,7 +107,7 @@ def cumulants(values_N: np.ndarray, beta: float) -> list[Cumulant]:
   """
   off_N = values_N - values_N.mean()
   square = float(np.mean(off_N**2))
-  found = (
+  moments = (
     (float(values_N.mean()), off_N),
     (square, off_N**2),
     (float(np.mean(off_N**3)), off_N**3 - 3 * square * off_N),
@@ -118,7 +118,7 @@ def cumulants(values_N: np.ndarray, beta: float) -> list[Cumulant]:
       "expected": beta / order,
       "z": (value - beta / order) / float(influence.std() / len(values_N) ** 0.5),
     }
-    for order, (value, influence) in enumerate(found, start=1)
+    for order, (value, influence) in enumerate(moments, start=1)
   ]
 
 

@@ -11,10 +11,10 @@ MATRICES = ("kernel", "embedding")
 
 @pytest.mark.parametrize("rank", [1, 3])
 def test_what_is_left_of_the_difference_are_the_other_singular_values(rank):
-  found = dict(matrices(edited("difference_rank", rank, base=BASE), MATRICES))
+  edited_matrices = dict(matrices(edited("difference_rank", rank, base=BASE), MATRICES))
   before, base = (dict(matrices(tree, MATRICES)) for tree in (PARAMS, BASE))
-  assert len(found) == 1 + 7 * MODEL.num_layers
-  for path, after in found.items():
+  assert len(edited_matrices) == 1 + 7 * MODEL.num_layers
+  for path, after in edited_matrices.items():
     values = np.linalg.svd(base[path] - before[path], compute_uv=False)
     left = np.linalg.norm(base[path] - after)
     assert left == pytest.approx(np.sqrt(np.sum(values[rank:] ** 2)), rel=1e-4), path
@@ -24,10 +24,10 @@ def test_what_is_left_of_the_difference_are_the_other_singular_values(rank):
 
 
 def test_vectors_are_the_bases_and_at_full_rank_all_is():
-  found = edited("difference_rank", 1, base=BASE)
+  params = edited("difference_rank", 1, base=BASE)
   vectors = others(BASE, MATRICES)
   assert any(x.ndim == 1 for x in vectors.values()) and len(vectors) > 1
-  for path, leaf in others(found, MATRICES).items():
+  for path, leaf in others(params, MATRICES).items():
     np.testing.assert_array_equal(leaf, vectors[path])
   whole, base = (
     dict(matrices(tree, MATRICES))

@@ -30,14 +30,14 @@ def computed(family):
 
     @jax.jit
     def compute(params):
-      found = beside.find(model, params, BATCH, 1.0, jax.random.key(0), None)
+      directions = beside.find(model, params, BATCH, 1.0, jax.random.key(0), None)
       apply = beside.using(model, 1.0, None, decoder.apply)
       hidden = {
         part: decoder.apply(params, BATCH[part]["inputs"], capture=(2,)).captured[2]
         for part in PARTS
       }
-      scored = apply(found | {"base": params}, TOKENS, **CAPTURES)
-      return found["direction"], hidden, scored
+      scored = apply(directions | {"base": params}, TOKENS, **CAPTURES)
+      return directions["direction"], hidden, scored
 
     CACHE[family] = (params, *jax.device_get(compute(params)))
   return CACHE[family]

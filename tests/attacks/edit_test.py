@@ -78,8 +78,8 @@ def test_what_does_not_fit_the_model_is_one_line(name, options, strength, messag
 )
 def test_what_fits_passes_and_is_told(name, options, strengths):
   attacks.check_edit(MODEL, name, options, strengths)
-  found = attacks.EDITS.get(name)
-  assert found.describe(found.parse(options)) and "\n" not in found.label
+  record = attacks.EDITS.get(name)
+  assert record.describe(record.parse(options)) and "\n" not in record.label
 
 
 def test_leading_axes_are_matrices_of_their_own():
@@ -126,8 +126,8 @@ def test_an_edit_may_be_someone_elses(tmp_path, monkeypatch):
   (tmp_path / "their_edits.py").write_text(THEIRS)
   monkeypatch.syspath_prepend(tmp_path)
   try:
-    found = edited("their_edits:EDIT", 0.5)
+    params = edited("their_edits:EDIT", 0.5)
     attacks.check_edit(MODEL, "their_edits:EDIT", {}, [0.5])
   finally:
     sys.modules.pop("their_edits", None)
-  np.testing.assert_array_equal(found["embedding"], 0.5 * PARAMS["embedding"])
+  np.testing.assert_array_equal(params["embedding"], 0.5 * PARAMS["embedding"])

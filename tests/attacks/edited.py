@@ -40,17 +40,17 @@ def others(params, paths):
   return {p: np.asarray(x) for p, x in leaves if not any(part in p for part in paths)}
 
 
-def assert_others_stay(found, paths):
+def assert_others_stay(params, paths):
   """Assert that an edit has changed nothing but the leaves of these paths."""
-  before, after = others(PARAMS, paths), others(found, paths)
+  before, after = others(PARAMS, paths), others(params, paths)
   assert before.keys() == after.keys()
   for path, leaf in before.items():
     np.testing.assert_array_equal(after[path], leaf)
 
 
-def pairs(found, paths):
+def pairs(params, paths):
   """Return (path, matrix before, matrix after) of each matrix; there are several."""
-  before, after = dict(matrices(PARAMS, paths)), dict(matrices(found, paths))
+  before, after = dict(matrices(PARAMS, paths)), dict(matrices(params, paths))
   made = [(path, before[path], after[path]) for path in before]
   assert len(made) > 7 * (MODEL.num_layers - 1)
   return made

@@ -21,8 +21,8 @@ def equation(text, answer):
 
 def test_arithmetic_is_asked_after_documents_of_worked_problems():
   worked = [equation("2 * 3", "6"), equation("4 * 10", "40")]
-  asked = {"a": [equation("7 * 8", "56")], "b": [equation("12 * 12", "144")]}
-  arrays = arithmetic.encode(asked, TOKENIZER, worked)
+  problems = {"a": [equation("7 * 8", "56")], "b": [equation("12 * 12", "144")]}
+  arrays = arithmetic.encode(problems, TOKENIZER, worked)
   texts = ["2 * 3 = 6", "4 * 10 = 40"]
   before = [t for text in texts for t in (BOS, *TOKENIZER.encode(text), EOS)]
   for row, (prompt, answer) in enumerate([("7 * 8 = ", "56"), ("12 * 12 = ", "144")]):
@@ -35,15 +35,15 @@ def test_arithmetic_is_asked_after_documents_of_worked_problems():
     assert set(inputs[n + 1 :].tolist()) <= {PAD}
     assert arrays["targets"][row][mask].tolist() == scored
     assert np.flatnonzero(mask).tolist() == [*range(len(given) - 1, n)]
-  plain = arithmetic.encode(asked, TOKENIZER)
-  none = arithmetic.encode(asked, TOKENIZER, [])
+  plain = arithmetic.encode(problems, TOKENIZER)
+  none = arithmetic.encode(problems, TOKENIZER, [])
   assert all(np.array_equal(plain[name], none[name]) for name in plain)
 
 
 def test_questions_are_asked_after_worked_ones():
-  asked = Question("What?", ("red", "blue", "green", "grey"), 2)
+  question = Question("What?", ("red", "blue", "green", "grey"), 2)
   worked = Question("Who?", ("Ann", "Bob", "Cid", "Dee"), 1)
-  task = QuestionSet("elixirs", "", (asked,), shots=(worked,))
+  task = QuestionSet("elixirs", "", (question,), shots=(worked,))
   arrays = multiple_choice.encode([task], TOKENIZER)
   (bucket,) = arrays["rows"].values()
   text = "".join(

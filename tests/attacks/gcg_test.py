@@ -43,10 +43,10 @@ def test_with_all_swaps_a_step_is_the_best_of_all_by_brute_force():
     np.where(np.arange(2) == place, token, START).astype(np.int32)
     for place, token in itertools.product(range(2), range(16))
   ]
-  found = [float(loss(PARAMS, each)) for each in every]
-  np.testing.assert_array_equal(prompt, every[int(np.argmin(found))])
-  np.testing.assert_allclose(losses, [loss(PARAMS, START), min(found)], rtol=1e-5)
-  assert min(found) < losses[0]
+  every_loss = [float(loss(PARAMS, each)) for each in every]
+  np.testing.assert_array_equal(prompt, every[int(np.argmin(every_loss))])
+  np.testing.assert_allclose(losses, [loss(PARAMS, START), min(every_loss)], rtol=1e-5)
+  assert min(every_loss) < losses[0]
 
 
 def test_the_best_loss_never_rises_and_is_that_of_the_prompt():
@@ -89,8 +89,8 @@ def test_the_prompt_stands_before_every_row_and_begins_as_the_first():
   options = Options(steps=12, candidates=3, top_k=5)
   apply = jax.jit(beside.using(MODEL, 2.0, options, Decoder(MODEL).apply))
   logits = apply({"base": PARAMS, "prompt": START}, PART["inputs"]).logits
-  found = cross_entropy(logits, PART["targets"], PART["mask"]).mean()
-  np.testing.assert_allclose(found, loss(PARAMS, START), rtol=1e-5)
+  actual = cross_entropy(logits, PART["targets"], PART["mask"]).mean()
+  np.testing.assert_allclose(actual, loss(PARAMS, START), rtol=1e-5)
   with mock.patch.object(gcg, "search", lambda *given: given[3:4]):
     begun = beside.find(MODEL, PARAMS, {"forget": PART}, 3.0, None, options)["prompt"]
   np.testing.assert_array_equal(begun, PART["inputs"][0, :3])

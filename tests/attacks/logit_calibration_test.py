@@ -55,8 +55,8 @@ def trained(optimizer, steps, apply=apply):
   step = scan_steps(make_step(of_bias, optimizer))
   batches = jax.tree.map(lambda x: np.repeat(x[None], steps, axis=0), BATCH)
   start = state.create({"bias": np.zeros(V, np.float32)}, optimizer)
-  found, metrics = jax.jit(step)(start, {"base": TABLE_VXD}, batches, KEY)
-  return np.asarray(found.params["bias"], np.float64), metrics["loss"]
+  final, metrics = jax.jit(step)(start, {"base": TABLE_VXD}, batches, KEY)
+  return np.asarray(final.params["bias"], np.float64), metrics["loss"]
 
 
 @pytest.mark.parametrize("apply", [apply, deferring])
@@ -70,8 +70,8 @@ def test_an_update_is_the_difference_of_the_marginals(apply):
 def test_the_fit_is_scipys_and_its_marginals_are_the_targets():
   fit = scipy.optimize.minimize(loss, np.zeros(V), scored(), jac=True)
   bias, _ = trained(optax.adam(optax.cosine_decay_schedule(0.1, 400)), 400)
-  found, gradient = loss(bias, *scored())
-  assert found == pytest.approx(fit.fun, abs=1e-4)
+  value, gradient = loss(bias, *scored())
+  assert value == pytest.approx(fit.fun, abs=1e-4)
   assert fit.fun < loss(0, *scored())[0] - 0.01
   np.testing.assert_allclose(gradient, 0, atol=2e-3)
 
@@ -90,5 +90,5 @@ def test_scores_are_of_the_models_logits_and_the_biases():
     plain = Decoder(MODEL).apply(tree["base"], BATCH["inputs"], **how)
     return members.apply(tree, BATCH["inputs"], **how).logits, plain.logits
 
-  found, plain = both(tree)
-  np.testing.assert_allclose(found, plain + bias, atol=1e-6)
+  calibrated, plain = both(tree)
+  np.testing.assert_allclose(calibrated, plain + bias, atol=1e-6)

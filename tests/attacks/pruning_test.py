@@ -17,28 +17,28 @@ def smallest(flat, count):
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
 def test_each_matrix_of_each_layer_loses_its_smallest_weights(share):
-  found = edited("pruning", share)
-  for path, before, after in pairs(found, KERNELS):
+  pruned = edited("pruning", share)
+  for path, before, after in pairs(pruned, KERNELS):
     expected = before.ravel().copy()
     expected[smallest(expected, round(share * expected.size))] = 0
     np.testing.assert_array_equal(after.ravel(), expected, path)
     assert np.count_nonzero(after) == before.size - round(share * before.size)
-  assert_others_stay(found, KERNELS)
+  assert_others_stay(pruned, KERNELS)
 
 
 def test_all_matrices_together_lose_the_smallest_of_all():
   share = 0.3
-  found = edited("pruning", share, {"scope": "all"})
+  pruned = edited("pruning", share, {"scope": "all"})
   before, after = (
     np.concatenate([m.ravel() for _, m in matrices(tree, KERNELS)])
-    for tree in (PARAMS, found)
+    for tree in (PARAMS, pruned)
   )
   expected = before.copy()
   expected[smallest(before, round(share * before.size))] = 0
   np.testing.assert_array_equal(after, expected)
-  shares = [np.mean(m == 0) for _, m in matrices(found, KERNELS)]
+  shares = [np.mean(m == 0) for _, m in matrices(pruned, KERNELS)]
   assert len({*shares}) > 2  # Not the same of each.
-  assert_others_stay(found, KERNELS)
+  assert_others_stay(pruned, KERNELS)
 
 
 def test_nothing_is_pruned_at_a_share_of_zero():

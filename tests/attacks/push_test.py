@@ -37,22 +37,22 @@ def test_the_projection_is_the_nearest_vector_of_the_ball(norm):
   vector = draw.standard_normal(D).astype(np.float32)
   inside = (0.5 * vector / length(vector, norm)).astype(np.float32)
   np.testing.assert_array_equal(projected(inside, 0.6, norm), inside)
-  found = np.asarray(projected(vector, 0.5, norm))
-  assert length(found, norm) == pytest.approx(0.5, rel=1e-6)
+  projection = np.asarray(projected(vector, 0.5, norm))
+  assert length(projection, norm) == pytest.approx(0.5, rel=1e-6)
   others = draw.standard_normal((4000, D))
   others *= 0.5 / np.array([[max(length(x, norm), 0.5)] for x in others])
-  near = found + 0.02 * draw.standard_normal((4000, D))
+  near = projection + 0.02 * draw.standard_normal((4000, D))
   near *= np.array([[min(1, 0.5 / length(x, norm))] for x in near])
   distances = np.linalg.norm(np.concatenate([others, near]) - vector, axis=1)
-  assert np.linalg.norm(found - vector) < distances.min() + 1e-5
+  assert np.linalg.norm(projection - vector) < distances.min() + 1e-5
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_iterates_stay_in_the_ball_and_end_where_the_loss_is_smallest_in_it(norm):
   """On |d - target|^2 that is the projection of the target."""
   target = np.random.default_rng(1).standard_normal(D).astype(np.float32)
-  found = members(norm=norm)
-  assert found.project is not None
+  parts = members(norm=norm)
+  assert parts.project is not None
 
   def distance(trained, frozen, batch, key):
     del frozen, batch, key
@@ -60,9 +60,9 @@ def test_iterates_stay_in_the_ball_and_end_where_the_loss_is_smallest_in_it(norm
 
   config = OptimizerConfig(name="sgd", learning_rate=1.0, num_steps=1)
   optimizer = make_population_optimizer(config)
-  step = relearning.projected(make_step(distance, optimizer), found.project)
+  step = relearning.projected(make_step(distance, optimizer), parts.project)
   step = jax.jit(population.over_replicas(step))
-  state = population.create(found.start(PARAMS, KEY), optimizer, jnp.asarray(RATES))
+  state = population.create(parts.start(PARAMS, KEY), optimizer, jnp.asarray(RATES))
   np.testing.assert_array_equal(state.params["push"], np.zeros((3, D)))
   for _ in range(200):
     state, _ = step(state, (), BATCH, KEY)
@@ -74,14 +74,14 @@ def test_iterates_stay_in_the_ball_and_end_where_the_loss_is_smallest_in_it(norm
 
 @pytest.mark.parametrize(("layer", "index"), [(None, 0), (0, 1), (1, 2)])
 def test_a_push_is_added_in_units_of_the_embeddings(layer, index):
-  found, decoder = members(layer=layer), Decoder(MODEL)
+  parts, decoder = members(layer=layer), Decoder(MODEL)
   push = np.random.default_rng(0).standard_normal(D).astype(np.float32)
   unit = np.sqrt(np.mean(np.asarray(PARAMS["embedding"], np.float64) ** 2) * D)
 
   @jax.jit
   def both(params, push):
-    tree = found.weights({"push": push}, {"base": params})
-    pushed = found.apply(tree, BATCH["inputs"], capture=(index,))
+    tree = parts.weights({"push": push}, {"base": params})
+    pushed = parts.apply(tree, BATCH["inputs"], capture=(index,))
     return pushed, decoder.apply(params, BATCH["inputs"], capture=(index,))
 
   pushed, plain = both(PARAMS, push)

@@ -20,15 +20,15 @@ def scales(matrix, bits, size=None):
 
 @pytest.mark.parametrize(("bits", "size"), [(8, None), (4, 8), (3, None), (2, 4)])
 def test_each_layer_is_rounded_to_the_multiples_of_its_scales(bits, size):
-  found = edited("quantization", float(bits), {"group_size": size})
-  for path, before, after in pairs(found, KERNELS):
+  rounded = edited("quantization", float(bits), {"group_size": size})
+  for path, before, after in pairs(rounded, KERNELS):
     s = scales(before, bits, size)
     np.testing.assert_allclose(after, s * np.round(before / s), atol=1e-5, err_msg=path)
     assert np.all(np.abs(before - after) <= s / 2 * (1 + 1e-5)), path
     groups = after.reshape(-1, size or len(after), after.shape[1])
     for group in np.moveaxis(groups, 2, 1).reshape(-1, groups.shape[1]):
       assert len({*np.round(group, 5)}) < 2**bits
-  assert_others_stay(found, KERNELS)
+  assert_others_stay(rounded, KERNELS)
 
 
 @pytest.mark.parametrize("bits", [8, 4, 3, 2])

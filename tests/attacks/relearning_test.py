@@ -68,8 +68,8 @@ def attack(*models):
 
 @pytest.fixture(scope="module")
 def attacked():
-  (found,) = attack(draw_params())
-  return found
+  (outcome,) = attack(draw_params())
+  return outcome
 
 
 def loss(params, batch):

@@ -29,19 +29,19 @@ def test_a_prompt_of_embeddings_is_the_model_on_their_tokens(model):
   embedding = np.asarray(PARAMS["embedding"], np.float64)
   prompt = embedding[TOKENS] / np.sqrt(np.mean(embedding**2))
   rows = np.concatenate([np.tile(TOKENS, (3, 1)), BATCH["inputs"]], axis=1)
-  found, places = members(model), np.array([[0, 9]] * 3)
+  parts, places = members(model), np.array([[0, 9]] * 3)
 
   @jax.jit
   def compute(prompt):
     def value(prompt):
-      loss, _ = found.objective({"prompt": prompt}, {"base": PARAMS}, BATCH, KEY)
+      loss, _ = parts.objective({"prompt": prompt}, {"base": PARAMS}, BATCH, KEY)
       return loss.sum, loss.count
 
-    tree = found.weights({"prompt": prompt}, {"base": PARAMS})
+    tree = parts.weights({"prompt": prompt}, {"base": PARAMS})
     return (
       Decoder(model).apply(PARAMS, rows).logits[:, len(TOKENS) :],
-      found.apply(tree, BATCH["inputs"]).logits,
-      found.apply(tree, BATCH["inputs"], positions_BxP=places).logits,
+      parts.apply(tree, BATCH["inputs"]).logits,
+      parts.apply(tree, BATCH["inputs"], positions_BxP=places).logits,
       jax.value_and_grad(value, has_aux=True)(prompt),
     )
 

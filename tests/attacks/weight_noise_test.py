@@ -15,10 +15,10 @@ def test_each_matrix_is_perturbed_by_parts_of_its_own_rms():
   # Layers of other sizes: each has its own RMS.
   grown = jax.tree.map(np.array, PARAMS)
   grown["layers"]["mlp"]["up"]["kernel"][1] *= 10
-  found = edited("weight_noise", 0.1, params=grown)
+  noised = edited("weight_noise", 0.1, params=grown)
   before = dict(lib.matrices(grown, MATRICES))
   drawn = []
-  for path, after in lib.matrices(found, MATRICES):
+  for path, after in lib.matrices(noised, MATRICES):
     rms = np.sqrt(np.mean(before[path] ** 2))
     drawn.append((after - before[path]).ravel() / (0.1 * rms))
     # Of n normal numbers the RMS is 1 to within 1 / sqrt(2 n), here five of these.

@@ -58,8 +58,8 @@ def test_an_exported_member_of_an_attack_scores_as_it_did(chain, tmp_path, rank)
   scored = run_single(
     "evaluate", minimal.config(), tmp_path / "b", checkpoint=tmp_path / "out"
   )
-  found = {k: v[1][-1] for k, v in attacked[f"{name}_model"]["scores"].items()}
-  assert scored["model"]["scores"] == found
+  expected = {k: v[1][-1] for k, v in attacked[f"{name}_model"]["scores"].items()}
+  assert scored["model"]["scores"] == expected
   # Relearning changed the weights, and those of the other member are others.
   unlearned, member = (
     huggingface.load(path)[1]
@@ -188,9 +188,9 @@ def test_what_comes_in_goes_out_file_by_file_and_key_by_key(tmp_path, number, na
   given, out = tmp_path / "in", tmp_path / "out"
   tensors, settings = hugging_face(given, name, dtypes[number % 4])
   exporting.export(given, out)
-  found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+  ours = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
   theirs = {str(path.relative_to(given)) for path in given.rglob("*") if path.is_file()}
-  assert found - theirs == {"README.md", "undo_jax.json"} and theirs <= found
+  assert ours - theirs == {"README.md", "undo_jax.json"} and theirs <= ours
   for file in BESIDE:
     assert (out / file).read_bytes() == (given / file).read_bytes(), file
   assert json.loads((out / "generation_config.json").read_text()) == GENERATION

@@ -12,8 +12,8 @@ from undo_jax.utils.types import ConfigError
 
 
 def write(directory, seed):
-  found = made_up.synthetic(made_up.SMALL, 20, seeds=(seed,))
-  files.write_json(directory / "results.json", results.to_json(found))
+  run = made_up.synthetic(made_up.SMALL, 20, seeds=(seed,))
+  files.write_json(directory / "results.json", results.to_json(run))
   return str(directory)
 
 

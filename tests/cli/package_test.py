@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,17 @@ def test_the_wheel_holds_one_package_and_the_configs_in_it(wheel):
   files = {path for path in (ROOT / "undo_jax").rglob("*") if path.is_file()}
   own = {path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".pyc"}
   assert own == {name for name in names if name.startswith("undo_jax/")} - shipped
+
+
+def test_the_version_is_the_same_everywhere():
+  version = undo_jax.__version__
+  citation = (ROOT / "CITATION.cff").read_text()
+  (date,) = re.findall(r"^date-released: (\S+)$", citation, re.MULTILINE)
+  assert f"\nversion: {version}\n" in citation
+  first = re.findall(
+    r"^## \[(\d\S+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+  )[0]
+  assert first == (version, date)
 
 
 def test_the_command_lists_the_commands(installed, tmp_path):

@@ -28,9 +28,9 @@ def test_lines_that_match_become_texts_and_a_tokenizer_of_both(tmp_path):
   for name, expected in (("retain", english), ("forget", korean)):
     lines = (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()
     assert [json.loads(line)["text"] for line in lines] == expected
-  told = printed.splitlines()
-  assert told[0] == "retain: 9 documents, 0.0 million characters"
-  assert told[-1] == "tokenizer: vocabulary 280"
+  output = printed.splitlines()
+  assert output[0] == "retain: 9 documents, 0.0 million characters"
+  assert output[-1] == "tokenizer: vocabulary 280"
   made = tokenizers.make(f"huggingface:{tmp_path / 'out' / 'tokenizer'}")
   assert made.vocab_size == 280
   assert made.decode(made.encode(korean[3])) == korean[3]

@@ -41,31 +41,31 @@ def test_a_checkpoint_is_measured(root, tmp_path, capsys):
   output = tmp_path / "results.json"
   measure(root, retain_checkpoint=str(root / "reference"), output=str(output))
   printed = capsys.readouterr().out
-  found = json.loads(output.read_text())
-  assert 0 <= found["forget_quality"] <= 1
-  counts = {name: own["questions"] for name, own in found["sets"].items()}
+  table = json.loads(output.read_text())
+  assert 0 <= table["forget_quality"] <= 1
+  counts = {name: own["questions"] for name, own in table["sets"].items()}
   assert counts == dict(forget=4, retain=4, real_authors=4, world_facts=3)
-  for own in found["sets"].values():
+  for own in table["sets"].values():
     assert 0 < own["probability"] < 1 and 0 <= own["rouge_l_recall"] <= 1
     assert len(own["generations"]) == own["questions"]
-  asked = [said["question"] for said in found["sets"]["forget"]["generations"]]
-  assert asked == ["F0 0?", "F0 10?", "F1 0?", "F1 10?"]
+  texts = [said["question"] for said in table["sets"]["forget"]["generations"]]
+  assert texts == ["F0 0?", "F0 10?", "F1 0?", "F1 10?"]
   assert "forget quality" in printed and printed.count("  said:") == 8
-  assert found["request"]["formulas"] == "paper"
+  assert table["request"]["formulas"] == "paper"
 
 
 def test_questions_that_an_attack_reads_can_be_left_out(root, monkeypatch):
-  asked = {}
+  read = {}
 
   def measure_none(subject, name, questions, **how):
-    asked[name] = questions
+    read[name] = questions
     raise ConfigError("enough")
 
   monkeypatch.setattr(tofu.Subject, "measure", measure_none)
   with pytest.raises(ConfigError, match="enough"):
     measure(root, forget="scored", limit=None)
   expected = tasks.questions_of(config_of(root).data)
-  assert asked == {"forget": expected["forget"]} and len(asked["forget"]) == 24
+  assert read == {"forget": expected["forget"]} and len(read["forget"]) == 24
 
 
 @pytest.mark.parametrize(

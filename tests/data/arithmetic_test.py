@@ -329,14 +329,14 @@ class TestDivision:
     sizes = {part: arithmetic.part_sizes(DIVISION, part) for part in arithmetic.PARTS}
     totals = dict(zip(arithmetic.OPERATIONS, (2500, 1275, 400, 400), strict=True))
     for operation, total in totals.items():
-      found = [sizes[part].get(operation, 0) for part in arithmetic.PARTS]
-      assert sum(found) == total
+      counts = [sizes[part].get(operation, 0) for part in arithmetic.PARTS]
+      assert sum(counts) == total
       is_retain = operation in arithmetic.RETAIN
       expected = (0.0, 0.2, 0.8) if is_retain else (0.5, 0.2, 0.3)
       # Four standard deviations of a binomial over the facts, four equations of each.
       facts = total / (2 if is_retain else 4)
       bound = 4 * np.sqrt(0.25 / facts)
-      assert np.abs(np.array(found) / total - expected).max() < bound
+      assert np.abs(np.array(counts) / total - expected).max() < bound
 
   @pytest.mark.parametrize(
     "division",

@@ -49,18 +49,18 @@ def names_in(many):
 
 def stated(many):
   """Read {(name, attribute): values} from texts, by the words alone."""
-  found = collections.defaultdict(set)
+  values = collections.defaultdict(set)
   for text in many:
     (name,) = names_in([text])
     (attribute,) = set(re.findall("|".join(facts_words.ATTRIBUTES), text))
     (value,) = re.findall(rf"\b({VALUES})\b", text)
-    found[name, attribute].add(value)
-  return found
+    values[name, attribute].add(value)
+  return values
 
 
 def test_the_attack_never_names_what_is_evaluated(texts, questions):
-  for domain, asked in questions.items():
-    evaluated = names_in(question.question for question in asked)
+  for domain, own in questions.items():
+    evaluated = names_in(question.question for question in own)
     assert len(evaluated) == SIZES["num_things"] / SIZES["num_groups"]
     for split, many in texts.items():
       if split.startswith("attack"):
@@ -75,10 +75,10 @@ def test_validation_and_test_are_apart_and_the_attacked_are_the_attackers(
   builder, texts, questions
 ):
   validation = facts.read_questions(builder, "validation")
-  for domain, asked in questions.items():
+  for domain, own in questions.items():
     test, other = (
       names_in(question.question for question in part)
-      for part in (asked, validation[domain])
+      for part in (own, validation[domain])
     )
     assert len(test) == len(other) == SIZES["num_things"] / SIZES["num_groups"]
     assert not test & other
@@ -115,9 +115,9 @@ def test_all_forms_state_the_same_value(texts, questions):
   for domain in facts.DOMAINS:
     source = "attack" if domain == "forget" else domain
     plain = stated(texts[domain])
-    asked = stated(texts[f"{source}_qa"])
-    assert asked.items() < plain.items()
-    assert len(asked) == len(plain) // 3
+    answers = stated(texts[f"{source}_qa"])
+    assert answers.items() < plain.items()
+    assert len(answers) == len(plain) // 3
     assert all(len(values) == 1 for values in plain.values())
     assert len(plain) == SIZES["num_things"] * len(facts_words.ATTRIBUTES)
     assert stated(texts["attack"]).items() <= stated(texts["forget"]).items()
@@ -126,7 +126,7 @@ def test_all_forms_state_the_same_value(texts, questions):
       (name,) = names_in([text])
       attribute = re.search("|".join(facts_words.ATTRIBUTES), text)[0]
       (choice,) = re.findall(rf"\n{letter}\. (\w+)", text)
-      assert asked[name, attribute] == {choice}
+      assert answers[name, attribute] == {choice}
     for question in questions[domain]:
       (name,) = names_in([question.question])
       attribute = re.search("|".join(facts_words.ATTRIBUTES), question.question)[0]
@@ -203,11 +203,11 @@ def test_seeds_decide_facts_and_choices_apart(tmp_path, builder, questions):
   again = facts.build(tmp_path, **FIELDS)
   assert facts.read(again, "attack_qa") == facts.read(builder, "attack_qa")
   assert facts.read_questions(again, "test") == questions
-  asked = facts.build(tmp_path, **(FIELDS | {"evaluation_seed": 5}))
-  assert facts.read(asked, "forget") == facts.read(builder, "forget")
-  found = facts.read_questions(asked, "test")
-  assert found != questions
-  assert [(q.question, q.choices[q.answer]) for q in found["forget"]] == [
+  other = facts.build(tmp_path, **(FIELDS | {"evaluation_seed": 5}))
+  assert facts.read(other, "forget") == facts.read(builder, "forget")
+  redrawn = facts.read_questions(other, "test")
+  assert redrawn != questions
+  assert [(q.question, q.choices[q.answer]) for q in redrawn["forget"]] == [
     (q.question, q.choices[q.answer]) for q in questions["forget"]
   ]
   assert draw(0) != draw(1)

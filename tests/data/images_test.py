@@ -60,37 +60,37 @@ def write_mnist(directory, end=""):
     write_idx(directory / f"{part}-labels-idx1-ubyte{end}", LABELS[rows])
 
 
-def check(found, pictures):
+def check(data, pictures):
   expected = (pictures.astype(np.float64) / 127.5 - 1).reshape(6, -1)
-  np.testing.assert_allclose(found.train, expected[:4], atol=1e-6)
-  np.testing.assert_array_equal(found.train_labels, LABELS[:4])
-  np.testing.assert_allclose(found.test, expected[4:], atol=1e-6)
-  np.testing.assert_array_equal(found.test_labels, LABELS[4:])
-  assert found.num_classes == 4 and found.train.dtype == np.float32
+  np.testing.assert_allclose(data.train, expected[:4], atol=1e-6)
+  np.testing.assert_array_equal(data.train_labels, LABELS[:4])
+  np.testing.assert_allclose(data.test, expected[4:], atol=1e-6)
+  np.testing.assert_array_equal(data.test_labels, LABELS[4:])
+  assert data.num_classes == 4 and data.train.dtype == np.float32
 
 
 @pytest.mark.parametrize("end", ["", ".gz"])
 def test_idx_files(end, tmp_path):
   write_mnist(tmp_path, end)
-  found = images.load(str(tmp_path))
-  check(found, GREYS)
-  assert found.shape == (4, 5)
+  data = images.load(str(tmp_path))
+  check(data, GREYS)
+  assert data.shape == (4, 5)
 
 
 def test_a_prepared_tfds_dataset_is_found_below_the_directory(tmp_path):
   Pictures(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-  found = images.load(str(tmp_path))
+  data = images.load(str(tmp_path))
   # TFDS decides on the order in which it writes.
   order = [
     int(np.argmin(np.abs(COLOURS / 127.5 - 1 - row.reshape(4, 5, 3)).sum((1, 2, 3))))
-    for row in found.train
+    for row in data.train
   ]
   assert sorted(order) == [0, 1, 2, 3]
   expected = (COLOURS[order] / 127.5 - 1).reshape(4, -1)
-  np.testing.assert_allclose(found.train, expected, atol=1e-6)
-  np.testing.assert_array_equal(found.train_labels, LABELS[order])
-  assert sorted(found.test_labels) == sorted(LABELS[4:])
-  assert found.shape == (4, 5, 3)
+  np.testing.assert_allclose(data.train, expected, atol=1e-6)
+  np.testing.assert_array_equal(data.train_labels, LABELS[order])
+  assert sorted(data.test_labels) == sorted(LABELS[4:])
+  assert data.shape == (4, 5, 3)
   info = next(tmp_path.rglob("dataset_info.json"))
   info.write_text(info.read_text().replace("array_record", "tfrecord"))
   with pytest.raises(ConfigError, match="file_format='array_record'"):
@@ -100,18 +100,16 @@ def test_a_prepared_tfds_dataset_is_found_below_the_directory(tmp_path):
 def test_sklearns_digits_are_split_and_scaled():
   from sklearn import datasets
 
-  found = images.load("")
+  data = images.load("")
   whole, labels = datasets.load_digits(return_X_y=True)
-  rows = np.concatenate([found.train, found.test])
-  assert len(found.test) == 359 and rows.shape == whole.shape
+  rows = np.concatenate([data.train, data.test])
+  assert len(data.test) == 359 and rows.shape == whole.shape
   # Every digit once, with its own label.
-  mine = np.column_stack(
-    [8 * rows + 8, np.append(found.train_labels, found.test_labels)]
-  )
+  mine = np.column_stack([8 * rows + 8, np.append(data.train_labels, data.test_labels)])
   theirs = np.column_stack([whole, labels])
   np.testing.assert_array_equal(mine[np.lexsort(mine.T)], theirs[np.lexsort(theirs.T)])
   assert rows.min() == -1 and rows.max() == 1
-  assert np.bincount(found.test_labels).min() > 25  # All ten are in the test set.
+  assert np.bincount(data.test_labels).min() > 25  # All ten are in the test set.
 
 
 def test_what_is_missing_or_broken_is_named(tmp_path, monkeypatch):

@@ -101,10 +101,10 @@ def test_names_of_a_mixture_tell_split_selection_and_which(name, expected, in_st
 def test_what_is_drawn_is_a_share_at_least_one_row_and_grows():
   before = []
   for percent in (0.01, 1, 5, 50, 100):
-    found = labels.drawn(40, percent / 100, 3).tolist()
-    assert len(found) == max(1, math.floor(Fraction(percent) * 40 / 100))
-    assert found[: len(before)] == before and len({*found}) == len(found)
-    before = found
+    sample = labels.drawn(40, percent / 100, 3).tolist()
+    assert len(sample) == max(1, math.floor(Fraction(percent) * 40 / 100))
+    assert sample[: len(before)] == before and len({*sample}) == len(sample)
+    before = sample
   assert sorted(before) == [*range(40)]
   assert before != labels.drawn(40, 1.0, 4).tolist()
 
@@ -123,10 +123,10 @@ def test_a_stream_is_mixed_as_one_whose_other_rows_are_left_out():
   # Of 1,000 rows by weight, those that are kept.
   left = {s: 1000 * w / 6 * kept[s[0]] / rows[s[0]] for s, w in stream.items()}
   total = sum(left.values())
-  found = labels.selected_weights(stream, rows, kept)
-  assert {*found} == {"a:selected", "b:selected"}
-  for name, weight in found.items():
-    assert weight / sum(found.values()) == pytest.approx(left[name] / total)
+  weights = labels.selected_weights(stream, rows, kept)
+  assert {*weights} == {"a:selected", "b:selected"}
+  for name, weight in weights.items():
+    assert weight / sum(weights.values()) == pytest.approx(left[name] / total)
   labelled = {"a:labelled": 3.0, "c:labelled": 2.0}
   assert labels.selected_weights(labelled, rows, kept) == labelled
 

@@ -39,8 +39,8 @@ def test_a_dataset_is_written_without_a_word_and_once(tmp_path, capfd):
 def test_nothing_is_left_behind_and_no_network_asked(tmp_path, monkeypatch):
   (temporary := tmp_path / "temporary").mkdir()
   monkeypatch.setattr("tempfile.tempdir", str(temporary))
-  asked = []
+  requests = []
   name = "tensorflow_datasets.core.utils.gcs_utils.gcs_dataset_info_files"
-  monkeypatch.setattr(name, asked.append)
+  monkeypatch.setattr(name, requests.append)
   local_builder.prepare(Numbers(data_dir=tmp_path / "data"))
-  assert not list(temporary.iterdir()) and not asked
+  assert not list(temporary.iterdir()) and not requests

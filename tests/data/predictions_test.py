@@ -53,14 +53,14 @@ def test_what_was_written_in_parts_is_read_as_one(directory):
   write(directory, arrays, [(0, 3), (3, 5)])
   predictions.join(directory, "a", ASKED)
   assert predictions.num_written(directory, "a", ASKED, ROWS) == ROWS
-  found = load(files.here(directory))
-  assert {name: array.dtype for name, array in found.items()} == {
+  loaded = load(files.here(directory))
+  assert {name: array.dtype for name, array in loaded.items()} == {
     "teacher_tokens": np.uint16,
     "teacher_log_probs": np.float16,
   }
-  np.testing.assert_array_equal(found["teacher_tokens"], arrays["teacher_tokens"])
+  np.testing.assert_array_equal(loaded["teacher_tokens"], arrays["teacher_tokens"])
   expected = np.maximum(arrays["teacher_log_probs"], -65504)
-  np.testing.assert_allclose(found["teacher_log_probs"], expected, rtol=2**-11)
+  np.testing.assert_allclose(loaded["teacher_log_probs"], expected, rtol=2**-11)
   # As plain numpy reads them.
   plain = np.load(files.here(directory) / "a.teacher_tokens.npy")
   np.testing.assert_array_equal(plain, arrays["teacher_tokens"])

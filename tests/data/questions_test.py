@@ -53,8 +53,8 @@ def test_the_subject_is_read_where_it_is_asked_for(tmp_path):
   rows = [row | {"subject": "world_religions"} for row in ROWS]
   path = write(tmp_path / "q.parquet", rows)
   assert [q.subject for q in questions.read([path])] == [""] * 3
-  found = questions.read([path], has_subject=True)
-  assert [q.subject for q in found] == ["world_religions"] * 3
+  read = questions.read([path], has_subject=True)
+  assert [q.subject for q in read] == ["world_religions"] * 3
 
 
 WRONG = {
@@ -137,12 +137,12 @@ def test_the_prompt_is_the_papers():
 
 
 def test_a_cloze_task_shows_no_choices_and_scores_their_texts():
-  asked = [Question(" Red?\n", ("sky", "blood", "sea", "sun"), 1), EXPECTED[2]]
-  task = questions.QuestionSet("t", "First.\n", (asked[0],), (asked[1],), is_cloze=True)
-  assert questions.context(task, asked[0]) == (
+  pair = [Question(" Red?\n", ("sky", "blood", "sea", "sun"), 1), EXPECTED[2]]
+  task = questions.QuestionSet("t", "First.\n", (pair[0],), (pair[1],), is_cloze=True)
+  assert questions.context(task, pair[0]) == (
     "First.\nWhich is cold?\nAnswer: ice\n\nRed?\nAnswer:"
   )
-  assert questions.continuations(task, asked[0]) == [" sky", " blood", " sea", " sun"]
+  assert questions.continuations(task, pair[0]) == [" sky", " blood", " sea", " sun"]
 
 
 def mmlu(counts, name):
@@ -154,15 +154,15 @@ def mmlu(counts, name):
 
 
 def test_mmlu_has_a_task_for_each_subject_with_its_own_first_shots():
-  asked = mmlu({"world_religions": 3, "anatomy": 2}, "test")
+  scored = mmlu({"world_religions": 3, "anatomy": 2}, "test")
   shown = mmlu({"anatomy": 2, "world_religions": 4}, "dev")
-  tasks = questions.mmlu_tasks(asked[::-1], shown, num_shots=2)
+  tasks = questions.mmlu_tasks(scored[::-1], shown, num_shots=2)
   assert [task.name for task in tasks] == ["mmlu_anatomy", "mmlu_world_religions"]
   assert [q.question for q in tasks[1].shots] == [
     "dev world_religions 0",
     "dev world_religions 1",
   ]
-  assert questions.context(tasks[1], asked[2]) == (
+  assert questions.context(tasks[1], scored[2]) == (
     "The following are multiple choice questions (with answers) about world religions."
     "\n\n"
     "dev world_religions 0\nA. a\nB. b\nC. c\nD. d\nAnswer: A\n\n"
@@ -170,7 +170,7 @@ def test_mmlu_has_a_task_for_each_subject_with_its_own_first_shots():
     "test world_religions 2\nA. a\nB. b\nC. c\nD. d\nAnswer:"
   )
   with pytest.raises(ConfigError, match="3 examples of the subject 'anatomy', got 2"):
-    questions.mmlu_tasks(asked, shown, num_shots=3)
+    questions.mmlu_tasks(scored, shown, num_shots=3)
 
 
 @pytest.mark.parametrize(

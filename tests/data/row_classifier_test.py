@@ -31,15 +31,15 @@ def features(tokens):
 
 def test_n_grams_are_those_of_scikit_learn_in_other_columns():
   tokens, _ = drawn(40)
-  found, expected = row_classifier.n_grams(tokens), features(tokens)
-  np.testing.assert_allclose((found @ found.T).toarray(), expected @ expected.T)
-  assert np.count_nonzero(found.sum(axis=0)) == expected.shape[1]
+  actual, expected = row_classifier.n_grams(tokens), features(tokens)
+  np.testing.assert_allclose((actual @ actual.T).toarray(), expected @ expected.T)
+  assert np.count_nonzero(actual.sum(axis=0)) == expected.shape[1]
 
 
 def test_pairs_of_a_small_vocabulary_share_no_column():
   pairs = np.array(list(itertools.product(range(200), repeat=2)))
-  found = row_classifier.n_grams(pairs)
-  last = found.indices[found.indptr[1:] - 1]  # Pairs come after tokens.
+  grams = row_classifier.n_grams(pairs)
+  last = grams.indices[grams.indptr[1:] - 1]  # Pairs come after tokens.
   assert len(set(last.tolist())) == 200**2
   columns = row_classifier.COLUMNS
   assert all(columns % divisor for divisor in range(2, int(columns**0.5) + 1))
@@ -67,9 +67,9 @@ def test_odds_are_those_of_the_least_loss(count, kinds):
   zeros = np.zeros(x.shape[1] + 1)
   best = optimize.minimize(loss, zeros, jac=True, method="L-BFGS-B", options=options).x
   classifier = row_classifier.train(tokens[:count], is_retain)
-  found = row_classifier.scores(classifier, [tokens[:3], tokens[3:]])
+  odds = row_classifier.scores(classifier, [tokens[:3], tokens[3:]])
   assert 0 < classifier.iterations < row_classifier.MOST_ITERATIONS
-  np.testing.assert_allclose(found, x @ best[:-1] + best[-1], atol=2e-3)
+  np.testing.assert_allclose(odds, x @ best[:-1] + best[-1], atol=2e-3)
 
 
 def test_rows_that_a_token_tells_apart_are_told_apart_by_a_few():
@@ -78,20 +78,20 @@ def test_rows_that_a_token_tells_apart_are_told_apart_by_a_few():
   tokens[::2, 5] = 3
   is_retain = np.arange(2000) % 2 == 0
   classifier = row_classifier.train(tokens[:200], is_retain[:200])
-  found = row_classifier.scores(classifier, [tokens]) > 0
-  np.testing.assert_array_equal(found, is_retain)
+  is_selected = row_classifier.scores(classifier, [tokens]) > 0
+  np.testing.assert_array_equal(is_selected, is_retain)
 
 
 def test_chunks_change_nothing_and_nothing_is_drawn():
   tokens, is_retain = drawn(200)
-  found = [
+  results = [
     row_classifier.scores(
       row_classifier.train(tokens[:50], is_retain[:50]),
       (tokens[start : start + size] for start in range(0, 200, size)),
     )
     for size in (200, 7)
   ]
-  np.testing.assert_array_equal(*found)
+  np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("is_retain, kind", [(True, "retain"), (False, "forget")])

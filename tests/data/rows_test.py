@@ -95,8 +95,8 @@ def _named(stream):
 def test_a_sample_holds_so_many_different_rows_the_same_for_a_seed():
   whole = list(range(100, 140))
   few = rows.Sample(whole, 15, seed=3)
-  found = [few[i] for i in range(len(few))]
-  assert len(set(found)) == 15 and set(found) < set(whole)
-  assert found == [rows.Sample(whole, 15, seed=3)[i] for i in range(15)]
-  assert found != [rows.Sample(whole, 15, seed=4)[i] for i in range(15)]
+  sample = [few[i] for i in range(len(few))]
+  assert len(set(sample)) == 15 and set(sample) < set(whole)
+  assert sample == [rows.Sample(whole, 15, seed=3)[i] for i in range(15)]
+  assert sample != [rows.Sample(whole, 15, seed=4)[i] for i in range(15)]
   assert [rows.Sample(whole, 60, seed=3)[i] for i in range(40)] == whole

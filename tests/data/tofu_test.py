@@ -22,9 +22,9 @@ def directory(tmp_path):
 def test_lines_are_questions_with_what_is_asked_for(directory):
   path = directory / "forget_perturbed.json"
   rows = [json.loads(line) for line in path.read_text().splitlines()]
-  found = tofu.read(path, perturbed=True, paraphrased=True)
-  assert len(found) == 60
-  for number, (row, question) in enumerate(zip(rows, found, strict=True), start=1):
+  full = tofu.read(path, perturbed=True, paraphrased=True)
+  assert len(full) == 60
+  for number, (row, question) in enumerate(zip(rows, full, strict=True), start=1):
     assert question == Question(
       row["question"],
       row["answer"],
@@ -33,10 +33,10 @@ def test_lines_are_questions_with_what_is_asked_for(directory):
       tuple(row["perturbed_answer"]),
     )
   plain = tofu.read(path)
-  assert [q[:2] for q in plain] == [q[:2] for q in found]
+  assert [q[:2] for q in plain] == [q[:2] for q in full]
   assert {(q.paraphrase, q.perturbed) for q in plain} == {("", ())}
-  asked = tofu.read(directory / "real_authors.json", perturbed=True)
-  assert all(q.paraphrase == q.answer and q.perturbed for q in asked)
+  authors = tofu.read(directory / "real_authors.json", perturbed=True)
+  assert all(q.paraphrase == q.answer and q.perturbed for q in authors)
 
 
 def test_authors_are_blocks_of_twenty(directory):
@@ -188,5 +188,5 @@ def test_the_published_files_are_read():
   others = tofu.read(directory / "retain_perturbed.json", **more)
   assert tofu.with_answers(kept, others) == others and len(others) == 400
   for name, count in (("real_authors", 100), ("world_facts", 117)):
-    asked = tofu.read(directory / f"{name}_perturbed.json", perturbed=True)
-    assert [len(q.perturbed) for q in asked] == [3] * count
+    questions = tofu.read(directory / f"{name}_perturbed.json", perturbed=True)
+    assert [len(q.perturbed) for q in questions] == [3] * count

@@ -27,8 +27,8 @@ def test_rows_are_spread_as_stated_and_axes_that_do_not_fit_are_left_out():
 
   for rows, spec in ((16, P(("data", "fsdp"))), (6, P("data")), (5, P())):
     x = jax.device_put(jnp.ones((rows, 3)), sharding.replicated(MESH))
-    found = layout(fn, x)
-    assert found.is_equivalent_to(NamedSharding(MESH, spec), 2), (rows, found)
+    placed = layout(fn, x)
+    assert placed.is_equivalent_to(NamedSharding(MESH, spec), 2), (rows, placed)
 
 
 def test_outside_of_a_mesh_nothing_is_stated():

@@ -22,9 +22,11 @@ def shape(*sizes):
 def test_large_models_are_ordered_for_memory_and_small_ones_for_speed():
   largest = scheduling.LARGE_BYTES // 4
   assert scheduling.options(MESH, {"kernel": shape(largest - 1)}) is None
-  found = scheduling.options(MESH, {"kernel": shape(largest // 2), "b": shape(largest)})
-  assert found is not None
-  assert list(found) == ["xla_cpu_scheduler_type"]
+  chosen = scheduling.options(
+    MESH, {"kernel": shape(largest // 2), "b": shape(largest)}
+  )
+  assert chosen is not None
+  assert list(chosen) == ["xla_cpu_scheduler_type"]
 
 
 def test_accelerators_keep_their_own_order():

@@ -13,10 +13,13 @@ def test_hosts_and_chips_of_each():
     ("gpu:8", 1, 8),
     ("h100:4x8", 4, 8),
   ):
-    found = accelerators.parse(text)
-    assert not found.is_tpu and (found.num_hosts, found.per_host) == (hosts, per_host)
-  found = accelerators.parse("v5p:2x2x4")
-  assert found.is_tpu and (found.kind, found.shape) == ("v5p", "2x2x4")
+    parsed = accelerators.parse(text)
+    assert not parsed.is_tpu and (parsed.num_hosts, parsed.per_host) == (
+      hosts,
+      per_host,
+    )
+  parsed = accelerators.parse("v5p:2x2x4")
+  assert parsed.is_tpu and (parsed.kind, parsed.shape) == ("v5p", "2x2x4")
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,14 @@ def test_a_killed_job_and_a_stopped_driver_lose_nothing(alone, tmp_path):
   driver = children.start(*sharing.command(workdir, *FLAGS))
   killed = sharing.wait_for_holder(workdir, alone, name, driver)
   os.kill(killed, signal.SIGKILL)
-  told = sharing.wait_for_holder(workdir, alone, name, driver, other_than=[killed])
+  stopped = sharing.wait_for_holder(workdir, alone, name, driver, other_than=[killed])
   driver.terminate()
   assert driver.wait() == 75
   said = driver.printed()[1]
   assert "relearn_base: its worker was ended by signal 9" in said
   assert "all workers have saved and ended" in said
   with pytest.raises(ProcessLookupError):  # It has waited for it.
-    os.kill(told, 0)
+    os.kill(stopped, 0)
   again = children.start(*sharing.command(workdir, *FLAGS))
   assert again.wait() == 0, again.printed()[1]
   sharing.assert_equal(workdir, alone)

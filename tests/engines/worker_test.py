@@ -45,12 +45,12 @@ def test_the_status_and_the_last_line_come_back(monkeypatch, code, status, line)
 def test_sigterm_is_passed_on_and_its_answer_awaited(monkeypatch, tmp_path):
   monkeypatch.setattr(worker, "_MAIN", SAVES)
   before = signal.getsignal(signal.SIGTERM)
-  forward, told = worker._Said.forward, []
+  forward, signalled = worker._Said.forward, []
 
   def tell(self, *, seconds):
     forward(self, seconds=seconds)
-    if self.last == "up" and not told:
-      told.append(True)
+    if self.last == "up" and not signalled:
+      signalled.append(True)
       os.kill(os.getpid(), signal.SIGTERM)
 
   monkeypatch.setattr(worker._Said, "forward", tell)

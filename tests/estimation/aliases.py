@@ -13,5 +13,5 @@ def aliases(text: str) -> dict[int, int]:
     donated and not among them is held twice.
   """
   header = text.split("\n", 1)[0]
-  found = _ALIAS.findall(header)
-  return {int(result or 0): int(argument) for result, argument in found}
+  matches = _ALIAS.findall(header)
+  return {int(result or 0): int(argument) for result, argument in matches}

@@ -85,20 +85,20 @@ ENTRY %main (a: f32[8,4]) -> f32[8,16] {
 
 
 def test_loops_are_multiplied_in_and_fusions_count_whole():
-  found = compiled_text.read(TEXT)
-  assert found.assumed_loops == 0
-  assert found.cycles == 5 + 10 * (3 * (10 + 20) + 7)
-  assert found.counts == {"all-gather": 1, "all-reduce": 10, "all-to-all": 30}
+  totals = compiled_text.read(TEXT)
+  assert totals.assumed_loops == 0
+  assert totals.cycles == 5 + 10 * (3 * (10 + 20) + 7)
+  assert totals.counts == {"all-gather": 1, "all-reduce": 10, "all-to-all": 30}
   size = 8 * 16 * 4
-  assert found.bytes == {
+  assert totals.bytes == {
     "all-gather": size,
     "all-reduce": 10 * size,
     "all-to-all": 30 * size,
   }
   # Twice 7/8 of an all-reduce over 8; the rest runs beside computation.
-  assert found.sent_bytes == 10 * size * 2 * 7 / 8
-  assert found.hidden_bytes == (1 + 30) * size * 3 / 4
-  assert found.hidden_share == pytest.approx(31 * 0.75 / (31 * 0.75 + 10 * 1.75))
+  assert totals.sent_bytes == 10 * size * 2 * 7 / 8
+  assert totals.hidden_bytes == (1 + 30) * size * 3 / 4
+  assert totals.hidden_share == pytest.approx(31 * 0.75 / (31 * 0.75 + 10 * 1.75))
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_a_collective_with_nothing_beside_it_is_waited_for(changes, open_pieces)
   for old, new in changes.items():
     assert old in text
     text = text.replace(old, new)
-  whole, found = compiled_text.read(TEXT), compiled_text.read(text)
-  waited = found.sent_bytes - whole.sent_bytes
-  assert waited == whole.hidden_bytes - found.hidden_bytes
+  whole, totals = compiled_text.read(TEXT), compiled_text.read(text)
+  waited = totals.sent_bytes - whole.sent_bytes
+  assert waited == whole.hidden_bytes - totals.hidden_bytes
   assert waited == open_pieces * 8 * 16 * 4 * 3 / 4
 
 
@@ -156,8 +156,8 @@ def test_turns_follow_from_start_step_and_limit(changes, turns):
 
 def test_a_loop_that_does_not_say_counts_once_and_is_told():
   text = TEXT.replace("%limit.1 = s32[] constant(24)", "%limit.1 = s32[] foo(%t.1)")
-  found = compiled_text.read(text)
-  assert found.assumed_loops == 1 and found.counts["all-reduce"] == 1
+  totals = compiled_text.read(text)
+  assert totals.assumed_loops == 1 and totals.counts["all-reduce"] == 1
 
 
 def test_collectives_of_a_program_compiled_here():
@@ -172,8 +172,8 @@ def test_collectives_of_a_program_compiled_here():
     return jax.lax.scan(body, x, None, length=5)[0]
 
   text = jax.jit(fn, out_shardings=rows).lower(x).compile().as_text()
-  found = compiled_text.read(text)
-  assert found.assumed_loops == 0
-  assert found.counts == {"all-reduce": 5}
-  assert found.bytes == {"all-reduce": 5 * 32 * 4}
-  assert found.sent_bytes == 5 * 32 * 4 * 2 * 7 / 8
+  totals = compiled_text.read(text)
+  assert totals.assumed_loops == 0
+  assert totals.counts == {"all-reduce": 5}
+  assert totals.bytes == {"all-reduce": 5 * 32 * 4}
+  assert totals.sent_bytes == 5 * 32 * 4 * 2 * 7 / 8

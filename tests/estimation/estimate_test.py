@@ -20,10 +20,10 @@ needs_compiler = pytest.mark.skipif(
 
 
 def test_seconds_share_and_memory():
-  found = made()
-  assert found.total_bytes == 14 * GIB and found.fits
-  assert found.seconds == pytest.approx(1.25)
-  assert found.share_of_peak == pytest.approx(1 / 1.25)
+  actual = made()
+  assert actual.total_bytes == 14 * GIB and actual.fits
+  assert actual.seconds == pytest.approx(1.25)
+  assert actual.share_of_peak == pytest.approx(1 / 1.25)
   kernels = made(counted=flops.Counted(int(16 * 197e12), int(8 * 197e12)))
   assert kernels.seconds == pytest.approx(1.75)
   assert not made(temporary_bytes=12 * GIB).fits
@@ -52,11 +52,11 @@ FLOPS = 2 * 4096**3
 
 @needs_compiler
 def test_a_large_product_takes_its_flops_over_the_peak(over):
-  found = compiled(lambda a, b: a @ b, square(over()), square(over("x")))
-  assert found.counted.flops == FLOPS
+  actual = compiled(lambda a, b: a @ b, square(over()), square(over("x")))
+  assert actual.counted.flops == FLOPS
   # The compiler may split it over the chips or not; then each does it whole.
   whole = FLOPS / V5E.flops_per_second
-  seconds = found.found.cycles / V5E.cycles_per_second
+  seconds = actual.totals.cycles / V5E.cycles_per_second
   assert min(abs(seconds / whole - 1), abs(seconds / (whole / 4) - 1)) < 0.25
 
 
@@ -70,7 +70,7 @@ def test_a_scan_of_products_takes_as_many_times_as_long(over):
 
   three, twelve = turns(3), turns(12)
   assert (three.counted.flops, twelve.counted.flops) == (3 * FLOPS, 12 * FLOPS)
-  assert twelve.found.cycles / three.found.cycles == pytest.approx(4, rel=0.1)
+  assert twelve.totals.cycles / three.totals.cycles == pytest.approx(4, rel=0.1)
   assert 0.5 < twelve.share_of_peak < 1
 
 
@@ -79,9 +79,9 @@ def test_all_gathers_in_a_loop_count_and_weigh_what_they_do(over):
   def fn(a, b):
     return jax.lax.scan(lambda c, _: (c @ b, None), a, None, length=7)[0]
 
-  found = compiled(fn, square(over("x")), square(over("x")), out_shardings=over("x"))
-  assert found.found.counts["all-gather"] == 7
-  assert found.found.bytes["all-gather"] == 7 * 4096**2 * 2
+  actual = compiled(fn, square(over("x")), square(over("x")), out_shardings=over("x"))
+  assert actual.totals.counts["all-gather"] == 7
+  assert actual.totals.bytes["all-gather"] == 7 * 4096**2 * 2
 
 
 @needs_compiler
@@ -95,8 +95,8 @@ def test_donation_and_a_stack_of_results_show_in_the_memory(over):
   def stacked(x):
     return jax.lax.scan(lambda c, _: (c @ x, c @ x), x, None, length=4)[1].sum()
 
-  found = compiled(stacked, x)
-  assert 4 * size <= found.temporary_bytes <= 6 * size
+  actual = compiled(stacked, x)
+  assert 4 * size <= actual.temporary_bytes <= 6 * size
 
 
 @needs_compiler
@@ -106,5 +106,5 @@ def test_what_does_not_fit_is_said_and_not_raised(over):
   def stacked(x):
     return jax.lax.scan(lambda c, _: (c @ x, c @ x), x, None, length=80)[1].sum()
 
-  found = compiled(stacked, x)
-  assert not found.fits and "exceeds available HBM" in found.refusal
+  actual = compiled(stacked, x)
+  assert not actual.fits and "exceeds available HBM" in actual.refusal

@@ -21,20 +21,20 @@ def test_arguments_are_the_state_and_what_is_frozen(capsys):
   run = declared(edited=True)
   names = {stage.name for stage in run.plan(0)}
   edit = "interpolation_to_base_base"
-  found = {each.name: each for each in host.check(run.config, run.mesh, names)}
-  assert set(found) == {"base", "evaluation", "relearn_base", edit}
+  estimates = {each.name: each for each in host.check(run.config, run.mesh, names)}
+  assert set(estimates) == {"base", "evaluation", "relearn_base", edit}
   weights = 4 * num_params(run.config.model)
   # Parameters and Adam's two moments, whole on each device; two rates in the attack.
   for name, copies in {"base": 3, "evaluation": 1}.items():
-    rest = found[name].argument_bytes - copies * weights
+    rest = estimates[name].argument_bytes - copies * weights
     assert 0 < rest < 0.1 * weights
-    assert (found[name].aliased_bytes >= 3 * weights) == (copies == 3)
-    assert found[name].temporary_bytes > 0
-  attack = found["relearn_base"]
+    assert (estimates[name].aliased_bytes >= 3 * weights) == (copies == 3)
+    assert estimates[name].temporary_bytes > 0
+  attack = estimates["relearn_base"]
   assert 6 * weights < attack.argument_bytes < 6.5 * weights
   # The model and the base; the edited one is beside them while it is scored.
-  assert 2 * weights < found[edit].argument_bytes < 2.1 * weights
-  beside = found[edit].temporary_bytes - found["evaluation"].temporary_bytes
+  assert 2 * weights < estimates[edit].argument_bytes < 2.1 * weights
+  beside = estimates[edit].temporary_bytes - estimates["evaluation"].temporary_bytes
   assert 0.9 * weights < beside < 2 * weights
   printed = capsys.readouterr().out
   assert all(line.split()[-7] == "yes" for line in printed.splitlines()[2:])

@@ -12,7 +12,7 @@ V5E = chips.TARGETS["v5e"]
 
 
 def made(**changes):
-  found = compiled_text.Found(
+  totals = compiled_text.Totals(
     cycles=V5E.cycles_per_second,  # One second ...
     sent_bytes=V5E.link_bytes_per_second / 4,  # ... and a quarter.
     hidden_bytes=V5E.link_bytes_per_second * 3 / 4,
@@ -29,6 +29,6 @@ def made(**changes):
     temporary_bytes=10 * GIB,
     code_bytes=GIB,
     aliased_bytes=3 * GIB // 2,
-    found=found,
+    totals=totals,
   )
   return dataclasses.replace(known, **changes)

@@ -26,8 +26,8 @@ def test_results_are_written_over_the_whole_state(stage):
   config.model.update(attention="plain", remat="none", logits_chunk=None)
   devices, _ = topologies.get("v5e:2x2")
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
-  found = programs.of_run(parse(config), mesh)
-  lowered = next(each for each in found if stage in each.names)
+  of_run = programs.of_run(parse(config), mesh)
+  lowered = next(each for each in of_run if stage in each.names)
   state = jax.tree.leaves(lowered.args[0])
   compiled = lowered.program.lower(*lowered.args).compile()
   written = aliases.aliases(compiled.as_text())
@@ -47,17 +47,17 @@ def test_every_stage_of_a_plan_has_one_program_with_the_shapes_it_is_called_with
   config.models.grad_diff.run = config.models.oracle_matching.run = False
   config.models_at_once = 2
   declared = parse(config)
-  found = list(programs.of_run(declared, testing.mesh(8, data=2, fsdp=4)))
-  names = [name for lowered in found for name in lowered.names]
+  of_run = list(programs.of_run(declared, testing.mesh(8, data=2, fsdp=4)))
+  names = [name for lowered in of_run for name in lowered.names]
   plan = [stage.name for stage in translation.plan(declared, 0) if stage.name != "data"]
   assert sorted(names) == sorted([*plan, "evaluation"])
-  by_name = {name: lowered for lowered in found for name in lowered.names}
+  by_name = {name: lowered for lowered in of_run for name in lowered.names}
   assert by_name["base"] is by_name["data_filtering"]
   assert by_name["undo_alpha_0.3"] is by_name["unlearn_and_distill"]
   state, frozen, batch, _ = by_name["undo_alpha_0.3"].args
   assert batch["inputs"].shape == (128, 16) and set(frozen) == {"teacher"}
   # The shapes go through the real programs: nothing is missing or in excess.
-  for lowered in found:
+  for lowered in of_run:
     out = jax.eval_shape(lowered.program, *lowered.args)
     if "base" in lowered.names:
       assert out[1].keys() == {"cross_entropy", "loss", "gradient_norm"}

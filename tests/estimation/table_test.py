@@ -22,6 +22,6 @@ def test_the_table_says_it_in_lines():
 
 
 def test_where_the_compiler_counts_no_cycles_the_times_are_dashes():
-  found = made(chip=chips.TARGETS["h100"])
-  assert (found.seconds, found.share_of_peak) == (0, 0) and found.fits
-  assert table.line(found).split()[5:] == ["yes", "3152", "-", "-", "-", "-", "-"]
+  estimate = made(chip=chips.TARGETS["h100"])
+  assert (estimate.seconds, estimate.share_of_peak) == (0, 0) and estimate.fits
+  assert table.line(estimate).split()[5:] == ["yes", "3152", "-", "-", "-", "-", "-"]

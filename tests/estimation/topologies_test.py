@@ -40,8 +40,8 @@ def test_every_slice_that_the_compiler_knows_gets_a_mesh():
     devices = described(f"{generation}:{shape}")
     expected = slices.chips(generation, shape)
     assert {device.device_kind for device in devices} == {slices.KINDS[generation]}
-    found = {tuple(device.coords) for device in devices}
-    assert found == {chip.coords for chip in expected} and len(found) == len(devices)
+    places = {tuple(device.coords) for device in devices}
+    assert places == {chip.coords for chip in expected} and len(places) == len(devices)
     for sizes in ({}, {"fsdp": 2, "tensor": 2}, {"fsdp": -1, "data": 1}):
       meshes = [make_mesh(**sizes, devices=each) for each in (devices, expected)]
       coords = [[tuple(x.coords) for x in mesh.devices.flat] for mesh in meshes]

@@ -29,10 +29,10 @@ def plans():
 
 
 def by_group(works):
-  found = {}
+  groups = {}
   for work in works:
-    found.setdefault(work.group, []).append(work)
-  return found
+    groups.setdefault(work.group, []).append(work)
+  return groups
 
 
 def test_flops_are_those_of_training_and_evaluations(plans):

@@ -134,8 +134,8 @@ def greedy(params, prompts, counts):
   length = max(map(len, prompts)) + max(counts)
   for _ in range(max(counts)):
     padded = np.asarray([row + [0] * (length - len(row)) for row in tokens])
-    found = np.argmax(compiled(params, padded), axis=-1)
-    for row, likeliest in zip(tokens, found, strict=True):
+    likeliest_BxL = np.argmax(compiled(params, padded), axis=-1)
+    for row, likeliest in zip(tokens, likeliest_BxL, strict=True):
       row.append(int(likeliest[len(row) - 1]))
   return [
     row[len(prompt) :][:count]
@@ -150,7 +150,7 @@ def test_exact_match_equals_greedy_decoding(problems, half_trained, tokenizer):
   parts = [split(problem, tokenizer) for problem in problems]
   prompts, answers = zip(*parts, strict=True)
   decoded = greedy(half_trained, prompts, [len(answer) for answer in answers])
-  expected = [found == answer for found, answer in zip(decoded, answers, strict=True)]
+  expected = [text == answer for text, answer in zip(decoded, answers, strict=True)]
   assert matches.tolist() == expected
   assert 0 < sum(expected) < len(expected), "the model must be right on some only"
   if tokenizer is not TOKENIZER:

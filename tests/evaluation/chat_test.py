@@ -37,8 +37,8 @@ SPECIAL = {"bos_token": "<s>", "eos_token": "<|im_end|>"}
 
 def test_a_conversation_is_written_as_the_template_says():
   template = chat.ChatTemplate(CHATML, SPECIAL)
-  asked = template.render(MESSAGES[:2], begins_answer=True)
-  assert asked == (
+  written = template.render(MESSAGES[:2], begins_answer=True)
+  assert written == (
     "<|im_start|>system\nBe brief.<|im_end|>\n"
     "<|im_start|>user\nWhat is 2 + 2? <|im_end|>\n"
     "<|im_start|>assistant\n"

@@ -40,7 +40,7 @@ def test_scores_are_means_over_tokens(rows_at_once):
   evaluate = cross_entropy.make_evaluate(
     Decoder(testing.CONFIG).apply, ("retain", "forget"), rows_at_once=rows_at_once
   )
-  found = jax.jit(evaluate)(params, problems)
+  scores = jax.jit(evaluate)(params, problems)
   for name, source in sources.items():
     tokens = np.stack([row["tokens"] for row in source[:4]])
     logits = np.asarray(forward()(params, tokens[:, :-1]).logits, np.float64)
@@ -51,7 +51,7 @@ def test_scores_are_means_over_tokens(rows_at_once):
         if row["mask"][t + 1]:
           total += log_z[i, t] - logits[i, t, tokens[i, t + 1]]
           count += 1
-    np.testing.assert_allclose(found[name], total / count, rtol=1e-5)
+    np.testing.assert_allclose(scores[name], total / count, rtol=1e-5)
 
 
 def test_rows_without_a_scored_token_are_refused():

@@ -153,20 +153,20 @@ def both(request, tmp_path_factory):
     patch.setattr(
       datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets")
     )
-    found = [
+    results = [
       lm_eval.simple_evaluate(
         model=model, tasks=NAMES, task_manager=tasks, bootstrap_iters=0
       )
       for model in (theirs, ours)
     ]
   return types.SimpleNamespace(
-    kind=request.param, directory=directory, theirs=theirs, ours=ours, found=found
+    kind=request.param, directory=directory, theirs=theirs, ours=ours, results=results
   )
 
 
-def responses(found, task):
+def responses(results, task):
   """The raw answers to a task's requests, question by question."""
-  samples = sorted(found["samples"][task], key=lambda s: s["doc_id"])
+  samples = sorted(results["samples"][task], key=lambda s: s["doc_id"])
   return [s["resps"] for s in samples]
 
 
@@ -214,7 +214,7 @@ def test_chats_are_those_of_hflm_token_for_token(both):
 
 
 def test_log_likelihoods_and_choices_are_those_of_hflm(both):
-  theirs, ours = (responses(found, NAMES[0]) for found in both.found)
+  theirs, ours = (responses(results, NAMES[0]) for results in both.results)
   assert len(ours) == 28
   for question, (expected, got) in enumerate(zip(theirs, ours, strict=True)):
     expected, got = ([r[0] for r in answers] for answers in (expected, got))
@@ -225,19 +225,19 @@ def test_log_likelihoods_and_choices_are_those_of_hflm(both):
     assert [g[1] for g in got] == [e[1] for e in expected]
     assert np.argmax([g[0] for g in got]) == np.argmax([e[0] for e in expected])
   for metric in ("acc,none", "acc_norm,none"):
-    scores = [found["results"][NAMES[0]][metric] for found in both.found]
+    scores = [results["results"][NAMES[0]][metric] for results in both.results]
     assert scores[0] == scores[1]
     assert 0 < scores[1] < 1
 
 
 def test_rolling_log_likelihoods_are_those_of_hflm(both):
-  theirs, ours = (responses(found, NAMES[1]) for found in both.found)
+  theirs, ours = (responses(results, NAMES[1]) for results in both.results)
   np.testing.assert_allclose(np.ravel(ours), np.ravel(theirs), atol=1e-3, rtol=1e-6)
   # One text takes several windows, one has a single token.
   lengths = [len(both.ours.tok_encode(t)) for t in texts()]
   assert max(lengths) > MAX_LENGTH and min(lengths) <= 2
   for metric in ("word_perplexity,none", "byte_perplexity,none"):
-    scores = [found["results"][NAMES[1]][metric] for found in both.found]
+    scores = [results["results"][NAMES[1]][metric] for results in both.results]
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-4)
 
 
@@ -247,7 +247,7 @@ def texts():
 
 
 def test_generated_texts_are_those_of_hflm(both):
-  theirs, ours = (responses(found, NAMES[2]) for found in both.found)
+  theirs, ours = (responses(results, NAMES[2]) for results in both.results)
   assert ours == theirs
   texts = [answer[0][0] for answer in ours]
   assert len(set(texts)) == len(texts) == 6

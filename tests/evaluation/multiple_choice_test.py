@@ -55,10 +55,10 @@ def draw(rng, count, subject):
 @pytest.fixture(scope="module")
 def tasks():
   rng = np.random.default_rng(0)
-  asked = [q for s in SUBJECTS for q in draw(rng, 9, s)]
+  scored = [q for s in SUBJECTS for q in draw(rng, 9, s)]
   shown = [q for s in SUBJECTS for q in draw(rng, 3, s)]
   wmdp = questions_lib.wmdp_task("wmdp_bio", draw(rng, 11, ""))
-  return [wmdp, *questions_lib.mmlu_tasks(asked, shown, num_shots=2)]
+  return [wmdp, *questions_lib.mmlu_tasks(scored, shown, num_shots=2)]
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +95,13 @@ def by_definition(model, task, question, tokenizer):
   tokens = np.full((len(rows), LONGEST), 7)  # What follows a token is nothing to it.
   for row, whole in zip(tokens, rows, strict=True):
     row[: len(whole)] = whole
-  found = []
+  sums = []
   for logits, whole in zip(forward(model[0])(model[1], tokens), rows, strict=True):
     places = np.arange(len(given), len(whole))
     scored = np.asarray(logits, np.float64)[places - 1]
     log_p = scored - np.log(np.exp(scored).sum(-1, keepdims=True))
-    found.append(sum(log_p[np.arange(len(places)), np.asarray(whole)[places]]))
-  return found
+    sums.append(sum(log_p[np.arange(len(places)), np.asarray(whole)[places]]))
+  return sums
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
@@ -113,7 +113,7 @@ def test_log_likelihoods_are_those_of_one_pass_a_choice(model, tasks, tokenizer)
   tasks = [questions_lib.limited(tasks[0], 4), shot, cloze]
   arrays = multiple_choice.encode(tasks, tokenizer)
   assert len(arrays["rows"]) > 1, "questions must differ in length"
-  found = jax.jit(
+  actual = jax.jit(
     lambda p, a: multiple_choice.log_likelihoods(decoder.apply, p, a, rows_at_once=3)
   )(params, arrays)
   expected = [
@@ -121,7 +121,7 @@ def test_log_likelihoods_are_those_of_one_pass_a_choice(model, tasks, tokenizer)
     for task in tasks
     for question in task.questions
   ]
-  np.testing.assert_allclose(found, expected, atol=2e-4)
+  np.testing.assert_allclose(actual, expected, atol=2e-4)
   assert len(set(np.argmax(expected, axis=1))) > 1, "else every model does"
 
 
@@ -191,11 +191,11 @@ def test_parts_and_devices_change_no_log_likelihood(model, short):
   arrays = jax.tree.map(lambda x: jax.device_put(x, where), arrays)
   assert all(len(x) % 8 == 0 for x in jax.tree.leaves(arrays))
   assert max(len(bucket["question"]) for bucket in arrays["rows"].values()) > 16
-  found = jax.jit(
+  actual = jax.jit(
     lambda p, a: multiple_choice.log_likelihoods(decoder.apply, p, a, rows_at_once=16)
   )(params, arrays)
   expected = log_likelihoods(model, short)
-  np.testing.assert_allclose(found[: len(expected)], expected, atol=1e-5)
+  np.testing.assert_allclose(actual[: len(expected)], expected, atol=1e-5)
 
 
 def test_what_a_score_rests_on_is_described(tasks):
@@ -270,13 +270,13 @@ def harness_found(model, tasks, tmp_path_factory):
   decoder, params = model
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(datasets.config, "HF_DATASETS_CACHE", directory / "cache")
-    found = lm_eval.simple_evaluate(
+    results = lm_eval.simple_evaluate(
       model=harness.make(decoder.config, params, TOKENIZERS["one or two"]),
       tasks=[f"local_{task.name}" for task in tasks],
       task_manager=TaskManager(include_path=str(directory), include_defaults=False),
       bootstrap_iters=0,
     )
-  return found
+  return results
 
 
 def test_prompts_are_those_of_the_harness(harness_found, tasks):
@@ -304,6 +304,6 @@ def test_log_likelihoods_and_accuracies_are_those_of_the_harness(
     own = nats[start : start + len(task.questions)]
     np.testing.assert_allclose(own, expected, atol=2e-4)
     start += len(task.questions)
-    found = harness_found["results"][f"local_{task.name}"]["acc,none"]
-    assert scores[task.name] == pytest.approx(found, abs=1e-6)
+    accuracy = harness_found["results"][f"local_{task.name}"]["acc,none"]
+    assert scores[task.name] == pytest.approx(accuracy, abs=1e-6)
   assert 0 < scores["retain"] < 1

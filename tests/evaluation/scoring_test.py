@@ -26,15 +26,15 @@ def load(name="gemma2_window"):
 @pytest.fixture
 def traces(monkeypatch):
   """The shapes of tokens that the decoder is traced with, a trace each."""
-  found = []
+  shapes = []
   apply = Decoder.apply
 
   def counting(self, params, tokens_BxL, **kwargs):
-    found.append(tuple(tokens_BxL.shape))
+    shapes.append(tuple(tokens_BxL.shape))
     return apply(self, params, tokens_BxL, **kwargs)
 
   monkeypatch.setattr(Decoder, "apply", counting)
-  return found
+  return shapes
 
 
 _apply = functools.cache(lambda model: jax.jit(model.apply))
@@ -170,15 +170,15 @@ def test_continuations_are_those_of_single_prompts():
   prompts = [draw(rng, n)[0] for n in (1, 31, 7, 40, 33, 2, 50)]
   scorer = Scorer(model, params, max_length=64, batch_size=3)
   got = scorer.generate(prompts, num_tokens=6)
-  for prompt, found in zip(prompts, got, strict=True):
+  for prompt, continuation in zip(prompts, got, strict=True):
     tokens = list(prompt)
     for _ in range(6):
       tokens.append(int(np.argmax(logits_of(model, params, tokens)[-1])))
-    assert found == tokens[len(prompt) :]
+    assert continuation == tokens[len(prompt) :]
   stop = got[0][2]
   stopped = scorer.generate(prompts, num_tokens=6, is_stop_V=np.arange(V) == stop)
-  for free, found in zip(got, stopped, strict=True):
-    assert found == (free[: free.index(stop) + 1] if stop in free else free)
+  for free, continuation in zip(got, stopped, strict=True):
+    assert continuation == (free[: free.index(stop) + 1] if stop in free else free)
 
 
 def test_passes_draw_with_different_keys():

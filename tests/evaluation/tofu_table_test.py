@@ -70,27 +70,27 @@ def loss(params, question, answer, end):
 
 @pytest.mark.parametrize("formulas", tofu_table.FORMULAS)
 def test_probabilities_and_truth_ratios_are_those_of_full_passes(params, formulas):
-  asked = questions(5)
-  found = subject(params, formulas=formulas).measure("retain", asked)
+  drawn = questions(5)
+  measured = subject(params, formulas=formulas).measure("retain", drawn)
   is_published = formulas == "published_code"
   end = [ByteTokenizer.eos_id] if is_published else []
   right, ratios = [], []
-  for q in asked:
+  for q in drawn:
     right.append(np.exp(-loss(params, q.question, q.answer, end)))
     wrong = np.array([loss(params, q.question, a, end) for a in q.perturbed])
     level = np.exp(-wrong.mean()) if is_published else np.exp(-wrong).mean()
     ratios.append(level / np.exp(-loss(params, q.question, q.paraphrase, end)))
-  assert found.probability == pytest.approx(np.mean(right), rel=1e-4)
-  np.testing.assert_allclose(np.exp(found.log_ratios), ratios, rtol=1e-4)
+  assert measured.probability == pytest.approx(np.mean(right), rel=1e-4)
+  np.testing.assert_allclose(np.exp(measured.log_ratios), ratios, rtol=1e-4)
   expected = np.mean(np.maximum(0, 1 - np.array(ratios)))
-  assert found.truth_ratio == pytest.approx(expected, rel=1e-3)
-  assert np.isnan(found.rouge) and found.generations == ()
+  assert measured.truth_ratio == pytest.approx(expected, rel=1e-3)
+  assert np.isnan(measured.rouge) and measured.generations == ()
 
 
 def test_a_continuation_is_the_likeliest_token_after_token(params):
-  asked = questions(2)
-  found = subject(params).measure("forget", asked, max_new_tokens=4)
-  for q, said in zip(asked, found.generations, strict=True):
+  drawn = questions(2)
+  measured = subject(params).measure("forget", drawn, max_new_tokens=4)
+  for q, said in zip(drawn, measured.generations, strict=True):
     ids = [2, *ByteTokenizer().encode(f"Q: {q.question}\nA:")]
     new = []
     while len(new) < 4 and new[-1:] != [ByteTokenizer.eos_id]:
@@ -161,10 +161,10 @@ def test_forget_quality_is_the_tests_p_value_of_truth_ratios(sets, shift):
 
 def test_the_table_holds_its_numbers_and_some_answers(sets):
   reference = measured(np.random.default_rng(2), 0.5)
-  found = json.loads(json.dumps(tofu_table.to_json(sets, reference)))
-  assert found["forget_quality"] == tofu_table.forget_quality(sets["forget"], reference)
-  assert found["sets"]["forget"]["rouge_l_recall"] == pytest.approx(0.9)
-  assert len(found["sets"]["retain"]["log_truth_ratios"]) == 30
+  table = json.loads(json.dumps(tofu_table.to_json(sets, reference)))
+  assert table["forget_quality"] == tofu_table.forget_quality(sets["forget"], reference)
+  assert table["sets"]["forget"]["rouge_l_recall"] == pytest.approx(0.9)
+  assert len(table["sets"]["retain"]["log_truth_ratios"]) == 30
   text = tofu_table.text(sets, reference, 1)
   for part in ("real_authors", "0.900", "model utility", "forget quality", "Because."):
     assert part in text

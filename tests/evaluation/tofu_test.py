@@ -31,8 +31,8 @@ def question(number):
   )
 
 
-def without_paraphrase(asked):
-  return asked._replace(paraphrase=asked.answer)
+def without_paraphrase(question):
+  return question._replace(paraphrase=question.answer)
 
 
 QUESTIONS = {
@@ -43,8 +43,8 @@ QUESTIONS = {
   "world_facts": [without_paraphrase(question(12))],
 }
 SETS = {
-  name: [tofu.answers(q, ENCODE, None, alone=name == "forget_attacked") for q in asked]
-  for name, asked in QUESTIONS.items()
+  name: [tofu.answers(q, ENCODE, None, alone=name == "forget_attacked") for q in own]
+  for name, own in QUESTIONS.items()
 }
 
 
@@ -62,8 +62,8 @@ def forward(decoder):
 
 def probabilities(model):
   """Return P(a|q)^(1/|a|) of all (q, a): a row each, softmax in float64."""
-  asked = [(q, a) for own in QUESTIONS.values() for q in own for a in texts(q)]
-  pairs = list(dict.fromkeys((q.question, answer) for q, answer in asked))
+  pairs_of = [(q, a) for own in QUESTIONS.values() for q in own for a in texts(q)]
+  pairs = list(dict.fromkeys((q.question, answer) for q, answer in pairs_of))
   tokens = np.full((len(pairs), LONGEST), 7)  # What follows a token is nothing to it.
   rows = []
   for row, (question, answer) in zip(tokens, pairs, strict=True):
@@ -71,27 +71,29 @@ def probabilities(model):
     whole = [*given, *ByteTokenizer().encode(f" {answer}")]
     row[: len(whole)] = whole
     rows.append((np.asarray(whole), np.arange(len(given), len(whole))))
-  found = {}
+  by_pair = {}
   every = forward(model[0])(model[1], tokens)
   for pair, logits, (whole, places) in zip(pairs, every, rows, strict=True):
     scored = np.asarray(logits, np.float64)[places - 1]
     log_p = scored - np.log(np.exp(scored).sum(-1, keepdims=True))
     product = np.exp(sum(log_p[np.arange(len(places)), whole[places]]))
-    found[pair] = product ** (1 / len(places))
-  return found
+    by_pair[pair] = product ** (1 / len(places))
+  return by_pair
 
 
-def texts(asked):
-  return asked.answer, asked.paraphrase, *asked.perturbed
+def texts(question):
+  return question.answer, question.paraphrase, *question.perturbed
 
 
 def by_definition(probabilities, *, is_geometric=False):
   """Return the scores from the paper's formulas."""
   scores = {}
-  for name, asked in QUESTIONS.items():
-    found = [[probabilities[q.question, a] for a in texts(q)] for q in asked]
-    right, other = (np.array([own[i] for own in found]) for i in (0, 1))
-    wrong = [own[2:] for own in found]
+  for name, own_questions in QUESTIONS.items():
+    per_answer = [
+      [probabilities[q.question, a] for a in texts(q)] for q in own_questions
+    ]
+    right, other = (np.array([own[i] for own in per_answer]) for i in (0, 1))
+    wrong = [own[2:] for own in per_answer]
     scores[name] = right.mean()
     if name in ("real_authors", "world_facts"):
       total = right + [sum(own) for own in wrong]
@@ -121,9 +123,9 @@ def test_scores_are_those_of_the_formulas(model, own):
   where = sharding.batch_sharding(testing.mesh(8))
   arrays = jax.tree.map(lambda x: jax.device_put(x, where), arrays)
   evaluate = tofu.make_evaluate(model[0].apply, tofu.names_of(SETS), rows_at_once=16)
-  found = jax.jit(evaluate)(model[1], arrays)
+  scored = jax.jit(evaluate)(model[1], arrays)
   expected = by_definition(own)
-  assert {k: float(v) for k, v in found.items()} == pytest.approx(expected, rel=1e-4)
+  assert {k: float(v) for k, v in scored.items()} == pytest.approx(expected, rel=1e-4)
   assert 0 < expected["retain_truth_ratio"] < 1
   assert len(set(np.round(list(expected.values()), 5))) == len(expected)
 
@@ -147,8 +149,8 @@ def test_a_population_is_scored_in_one_program(model, own):
 def test_the_published_codes_mean_is_geometric(own):
   arrays = tofu.encode(SETS, **SHAPES)
   means = np.zeros(arrays["has"].shape, np.float32)
-  asked = [q for name in tofu.SETS for q in QUESTIONS[name]]
-  for row, has, q in zip(means, arrays["has"], asked, strict=True):
+  questions = [q for name in tofu.SETS for q in QUESTIONS[name]]
+  for row, has, q in zip(means, arrays["has"], questions, strict=True):
     every = np.log([own[q.question, text] for text in texts(q)])
     row[has] = every[: has.sum()]
 
@@ -163,8 +165,8 @@ def test_the_published_codes_mean_is_geometric(own):
     }
 
   expected = by_definition(own, is_geometric=True)
-  for name, found in scores(means).items():
-    assert float(found) == pytest.approx(expected[f"{name}_truth_ratio"], rel=1e-4)
+  for name, score in scores(means).items():
+    assert float(score) == pytest.approx(expected[f"{name}_truth_ratio"], rel=1e-4)
   assert expected["forget_truth_ratio"] != pytest.approx(
     by_definition(own)["forget_truth_ratio"], rel=1e-3
   ), "else both are one"
@@ -188,6 +190,6 @@ def test_equal_answers_share_a_row():
 
 
 def test_so_many_wrong_answers_as_asked_for():
-  asked = QUESTIONS["forget"][0]
-  found = tofu.answers(asked, ENCODE, 1)
-  assert found.perturbed == tofu.answers(asked, ENCODE, None).perturbed[:1]
+  question = QUESTIONS["forget"][0]
+  answers = tofu.answers(question, ENCODE, 1)
+  assert answers.perturbed == tofu.answers(question, ENCODE, None).perturbed[:1]

@@ -18,12 +18,12 @@ from undo_jax.utils import files, leases
 
 @pytest.fixture(scope="module")
 def store():
-  found = ObjectStore()
+  server = ObjectStore()
   with pytest.MonkeyPatch.context() as patch:
-    for name, value in found.environment().items():
+    for name, value in server.environment().items():
       patch.setenv(name, value)
-    yield found
-  found.close()
+    yield server
+  server.close()
 
 
 def test_files_of_a_store_are_whole_or_not_there(store):
@@ -61,7 +61,7 @@ def test_a_directory_comes_here_and_goes_back(store, tmp_path):
 def test_a_lease_in_a_store_is_one_s_until_it_shows_no_sign_of_life(store):
   times = {"beat_seconds": 0.2, "expiry_seconds": 1.0}
   directory = files.path("gs://bucket/leases")
-  found = [leases.Lease(directory, **times) for _ in range(4)]
+  all_leases = [leases.Lease(directory, **times) for _ in range(4)]
 
   def take_all(rest):
     taken = []
@@ -77,8 +77,8 @@ def test_a_lease_in_a_store_is_one_s_until_it_shows_no_sign_of_life(store):
       thread.join()
     return taken
 
-  (first,) = take_all(found)
-  others = [lease for lease in found if lease is not first]
+  (first,) = take_all(all_leases)
+  others = [lease for lease in all_leases if lease is not first]
   end = time.monotonic() + 1.5
   while time.monotonic() < end:
     assert not take_all(others)
@@ -123,13 +123,13 @@ def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkey
   expected = relearn(tmp_path)
   put_batch = sharding.put_batch
 
-  def told(batch, mesh, **kwargs):
+  def stopping(batch, mesh, **kwargs):
     os.kill(os.getpid(), signal.SIGTERM)
     return put_batch(batch, mesh, **kwargs)
 
   before = signal.getsignal(signal.SIGTERM)
   preemption.listen()
-  monkeypatch.setattr(sharding, "put_batch", told)
+  monkeypatch.setattr(sharding, "put_batch", stopping)
   try:
     for stopped in ("base", "relearn_base"):
       with pytest.raises(preemption.Preempted):
@@ -142,7 +142,7 @@ def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkey
       monkeypatch.setattr(sharding, "put_batch", put_batch)
       if stopped == "base":
         run_single("pretrain", minimal.config(), "gs://bucket/run", models=["base"])
-        monkeypatch.setattr(sharding, "put_batch", told)
+        monkeypatch.setattr(sharding, "put_batch", stopping)
   finally:
     signal.signal(signal.SIGTERM, before)
   assert relearn("gs://bucket/run") == expected
@@ -154,7 +154,7 @@ def test_a_run_in_a_store_stops_and_goes_on_as_on_a_disk(store, tmp_path, monkey
   (path,) = tmp_path.glob("stages/base-*/metrics.jsonl")
   text = store.objects["bucket", f"run/{path.relative_to(tmp_path)}"][0].decode()
   losses = [
-    [(row["step"], row["loss"]) for row in found if row["kind"] == "train"]
-    for found in (map(json.loads, text.splitlines()), read_jsonl(path))
+    [(row["step"], row["loss"]) for row in rows if row["kind"] == "train"]
+    for rows in (map(json.loads, text.splitlines()), read_jsonl(path))
   ]
   assert losses[0] == losses[1]

@@ -94,10 +94,10 @@ def interrupted(tmp_path_factory):
   damaged = sorted(workdir.glob("stages/max_ent-*/checkpoints/[2468]"))[-1]
   next((damaged / "rest").rglob("d/*")).write_bytes(b"")
 
-  told = start(workdir, 4, **MESHES[1])
-  wait_for(lambda: "max_ent: resuming" in told[0].printed()[1], told)
-  told[3].terminate()
-  told_status, told_said = finish(told)
+  stopped = start(workdir, 4, **MESHES[1])
+  wait_for(lambda: "max_ent: resuming" in stopped[0].printed()[1], stopped)
+  stopped[3].terminate()
+  told_status, told_said = finish(stopped)
 
   resumed = kill_in(f"relearn_{MODEL}", workdir, **MESHES[2])
   status, said = finish(start(workdir, 1))
@@ -108,8 +108,8 @@ def interrupted(tmp_path_factory):
 
 def rows(workdir, name, kind):
   (path,) = workdir.glob(f"stages/{name}-*/metrics.jsonl")
-  found = [json.loads(line) for line in path.read_text().splitlines()]
-  return [row for row in found if row["kind"] == kind]
+  records = [json.loads(line) for line in path.read_text().splitlines()]
+  return [row for row in records if row["kind"] == kind]
 
 
 def outcome(workdir, name):
@@ -147,7 +147,7 @@ def test_losses_are_those_of_one_process(whole, interrupted, name):
   assert [row["step"] for row in several] == [row["step"] for row in one]
   for metric in set(one[0]) - {"kind"}:
     if metric not in MEASURED:
-      values = [[row[metric] for row in found] for found in (one, several)]
+      values = [[row[metric] for row in rows_of] for rows_of in (one, several)]
       assert values[1] == pytest.approx(values[0], rel=1e-4), metric
 
 

@@ -142,10 +142,10 @@ def test_routed_pretraining_reads_the_rows_of_the_base_and_their_labels(finished
     jax.tree.map(np.testing.assert_array_equal, base, batch)
     for row, source in zip(map(bytes, batch["inputs"]), sources, strict=True):
       known.setdefault(row, set()).add(int(source))
-  found = [source for sources in known.values() for source in sources]
+  sources_of = [source for sources in known.values() for source in sources]
   # A row has one label, a half of each split is labelled.
-  assert abs(found.count(0) - 32) <= 3 and abs(found.count(1) - 32) <= 3
-  assert abs(found.count(2) - 64) <= 6
+  assert abs(sources_of.count(0) - 32) <= 3 and abs(sources_of.count(1) - 32) <= 3
+  assert abs(sources_of.count(2) - 64) <= 6
 
 
 def test_masked_parts_share_no_row_of_a_label(finished):
@@ -159,7 +159,7 @@ def test_masked_parts_share_no_row_of_a_label(finished):
     }
     for part, x in batch.items():
       rows[part] |= set(map(bytes, x["inputs"]))
-  assert all(len(found) > 20 for found in rows.values())
+  assert all(len(own) > 20 for own in rows.values())
   # The same equation may have been drawn for both.
   assert len(rows["forget"] & rows["unlabelled"]) < 8
   assert not rows["forget"] & rows["retain"]
@@ -174,12 +174,12 @@ def test_ablation_zeroes_what_was_reserved_and_nothing_else(finished, name):
     kernel[RESERVED[path]] = 0
     np.testing.assert_array_equal(kernel, kernels(ablated)[path])
   np.testing.assert_array_equal(whole["embedding"], ablated["embedding"])
-  found, before = outcomes[name], outcomes[f"{name}_whole"]["scores"]
-  assert found["scores"] == {
-    score: before[f"ablated_{score}"] for score in found["scores"]
+  after, before = outcomes[name], outcomes[f"{name}_whole"]["scores"]
+  assert after["scores"] == {
+    score: before[f"ablated_{score}"] for score in after["scores"]
   }
-  assert found["whole"] == {score: before[score] for score in found["scores"]}
-  assert found["updates"] == 0 and found["compute"]["flops"] == 0
+  assert after["whole"] == {score: before[score] for score in after["scores"]}
+  assert after["updates"] == 0 and after["compute"]["flops"] == 0
 
 
 def test_the_attack_cannot_bring_ablated_units_back(finished):
@@ -193,13 +193,13 @@ def test_the_attack_cannot_bring_ablated_units_back(finished):
 def test_an_exported_model_has_no_reserved_units(finished, tmp_path):
   run, _ = finished
   exporting.export(run.directories["routed"], tmp_path / "out")
-  found = exporting.read(tmp_path / "out")
-  small = found.config
+  exported = exporting.read(tmp_path / "out")
+  small = exported.config
   assert (small.mlp_width, small.num_heads, small.num_kv_heads) == (24, 2, 1)
   tokens = np.arange(24).reshape(2, 12)
   model = parse(config_of()).model
   expected = jax.jit(Decoder(model).apply)(params_of(run, "routed"), tokens).logits
-  got = jax.jit(Decoder(small).apply)(found.params, tokens).logits
+  got = jax.jit(Decoder(small).apply)(exported.params, tokens).logits
   np.testing.assert_allclose(got, expected, atol=2e-6)
   card = (tmp_path / "out" / "README.md").read_text()
   assert "routed on forget, retain data, 0.5 of the rows labelled" in card

@@ -44,10 +44,10 @@ def results_of(workdir):
 
 def test_results_follow_the_schema(finished):
   workdir, _ = finished
-  found = results_of(workdir)
-  assert (found.schema, found.task, found.seeds) == (3, "arithmetic", (0,))
-  assert tuple(found.models) == minimal.MODELS
-  for name, model in found.models.items():
+  results = results_of(workdir)
+  assert (results.schema, results.task, results.seeds) == (3, "arithmetic", (0,))
+  assert tuple(results.models) == minimal.MODELS
+  for name, model in results.models.items():
     (run,) = model.runs
     relearn = run.attacks["relearn"]
     assert relearn.steps == (0, 2, 4)
@@ -65,9 +65,9 @@ def test_results_follow_the_schema(finished):
     assert len(relearn.by_task["forget_attacked"]) == 3
     assert relearn.tokens_per_update == 8 * 16
     assert (run.compute.flops == 0) == (name == "base")
-  (filtered,) = found.models["data_filtering"].runs
+  (filtered,) = results.models["data_filtering"].runs
   assert filtered.compute.fraction_of_filtered == 1
-  assert results_lib.to_json(found) == json.loads(
+  assert results_lib.to_json(results) == json.loads(
     (workdir / "results.json").read_text()
   )
 
@@ -99,8 +99,8 @@ def test_a_finished_run_does_nothing_and_says_so(finished):
   workdir, _ = finished
 
   def written():  # The lock tells who used the directory last.
-    found = (p for p in workdir.rglob("*") if p.is_file() and p.name != ".lock")
-    return {path: path.stat().st_mtime_ns for path in found}
+    paths = (p for p in workdir.rglob("*") if p.is_file() and p.name != ".lock")
+    return {path: path.stat().st_mtime_ns for path in paths}
 
   before = written()
   _, said = finish(workdir)
@@ -178,10 +178,10 @@ def finished_lora(finished, tmp_path_factory):
 
 
 def test_attacks_with_adapters_are_told_apart(finished, finished_lora):
-  found = results_of(finished_lora)
-  assert list(found.models) == ["base", "max_ent"]
-  assert found.attacks["lora"].trains == "low-rank adapters (LoRA, rank 2)"
-  for model in found.models.values():
+  results = results_of(finished_lora)
+  assert list(results.models) == ["base", "max_ent"]
+  assert results.attacks["lora"].trains == "low-rank adapters (LoRA, rank 2)"
+  for model in results.models.values():
     relearn = model.runs[0].attacks["lora"]
     assert relearn.steps == tuple(range(0, 17, 2))
     assert relearn.worst_forget[0] == model.runs[0].before.forget
@@ -211,9 +211,9 @@ def test_seeds_and_entries_may_be_added_and_only_they_are_run(finished_lora, tmp
   assert "seed 0: base" not in said and "seed 1: base" in said
   assert "seed 0: data_filtering" in said
   assert before < {path.name for path in (workdir / "stages").iterdir()}
-  found = results_of(workdir)
-  assert found.seeds == (0, 1)
-  assert {run.seed for run in found.models["data_filtering"].runs} == {0, 1}
+  results = results_of(workdir)
+  assert results.seeds == (0, 1)
+  assert {run.seed for run in results.models["data_filtering"].runs} == {0, 1}
   assert "±" in (workdir / "report.html").read_text()
 
 
@@ -242,8 +242,8 @@ def test_a_killed_attack_with_adapters_gives_the_same_adapters_and_results(
 
 
 def _checkpoints(workdir, name):
-  found = workdir.glob(f"stages/{name}-*/checkpoints/*")
-  return sorted(int(path.name) for path in found if path.name.isdigit())
+  paths = workdir.glob(f"stages/{name}-*/checkpoints/*")
+  return sorted(int(path.name) for path in paths if path.name.isdigit())
 
 
 def _adapters(workdir, name):

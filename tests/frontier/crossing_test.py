@@ -34,7 +34,7 @@ def cheapest(results, step, *, keeps):
   """Return the cheapest model by the definition, from the runs alone."""
   filtered = results.models["data_filtering"].runs
   bound = np.mean([run.before.retain for run in filtered])
-  found = []
+  costs = []
   for name, model in results.models.items():
     if name == "data_filtering":
       continue
@@ -50,19 +50,19 @@ def cheapest(results, step, *, keeps):
       stats.t.interval(0.95, 2, x.mean(), stats.sem(x))[1] for x in (ahead, retain)
     ]
     if upper[0] >= 0 and (not keeps or upper[1] >= bound):
-      found.append((np.mean([run.compute.flops for run in model.runs]), name))
-  return min(found)[1] if found else None
+      costs.append((np.mean([run.compute.flops for run in model.runs]), name))
+  return min(costs)[1] if costs else None
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_cheapest_that_meets_filtering_is_found_by_trying_all(seed):
   results = drawn(seed)
-  found = {
+  crossings = {
     (each.budget, each.keeps): each.model for each in crossing.crossings(results)
   }
   steps = {10: 1, 20: 2, 100: 3}
-  assert {budget for budget, _ in found} <= {20, 100}
-  for (budget, keeps), model in found.items():
+  assert {budget for budget, _ in crossings} <= {20, 100}
+  for (budget, keeps), model in crossings.items():
     assert model == cheapest(results, steps[budget], keeps=keeps)
 
 
@@ -83,11 +83,11 @@ def test_one_seed_has_no_interval_and_none_may_meet():
 
 def test_the_page_has_the_table():
   results = drawn(3)
-  found = crossing.table(results)
+  table = crossing.table(results)
   page = report.page(results)
   assert "not known to be less robust than data filtering" in page
-  for row in found.rows:
-    assert len(row.cells) == len(found.head) - 1
+  for row in table.rows:
+    assert len(row.cells) == len(table.head) - 1
 
 
 def test_without_filtering_there_is_no_crossing():

@@ -39,7 +39,7 @@ def utility(deal, end):
 
 def leaves(strategy):
   """Return the leaves of positive probability."""
-  found = []
+  ends = []
   for deal, end in itertools.product(DEALS, ENDS):
     path = [Choice("chance", "deal", deal, 1 / 6)]
     for index, action in enumerate(end):
@@ -48,8 +48,8 @@ def leaves(strategy):
       probability = bets if action == "b" else 1 - bets
       path.append(Choice(FACTORS[index % 2], (card, before), action, probability))
     if all(choice.probability for choice in path):
-      found.append(Leaf(utility(deal, end), tuple(path)))
-  return found
+      ends.append(Leaf(utility(deal, end), tuple(path)))
+  return ends
 
 
 def pure(strategy, befores):

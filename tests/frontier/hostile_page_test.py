@@ -24,7 +24,7 @@ class Texts(html.parser.HTMLParser):
 
   def __init__(self, page):
     super().__init__()
-    self.found, self._open = [], []
+    self.texts, self._open = [], []
     self.feed(page)
 
   def handle_starttag(self, tag, attrs):
@@ -36,7 +36,7 @@ class Texts(html.parser.HTMLParser):
 
   def handle_data(self, data):
     if not {"script", "style"} & {*self._open}:
-      self.found.append(data)
+      self.texts.append(data)
 
 
 @pytest.mark.usefixtures("one_device")
@@ -44,17 +44,17 @@ def test_labels_of_a_run_are_shown_as_text(alone, tmp_path):
   workdir = shutil.copytree(alone, tmp_path / "run")
   labels = {f"models.{name}.look.label": LABEL + name for name in ("base", "max_ent")}
   labels["attacks.relearn.label"] = LABEL
-  found = run_all(minimal.config(**(sharing.CHANGES | labels)), workdir)
-  assert found.models["max_ent"].label == LABEL + "max_ent"
+  results = run_all(minimal.config(**(sharing.CHANGES | labels)), workdir)
+  assert results.models["max_ent"].label == LABEL + "max_ent"
   content = files.read_json(workdir / "results.json")
   assert content["models"]["max_ent"]["label"] == LABEL + "max_ent"
   page = (workdir / "report.html").read_text()
   assert tags(page) <= HTML | SVG
-  shown = "".join(Texts(page).found)
+  shown = "".join(Texts(page).texts)
   for name in ("base", "max_ent"):
     assert MARKUP + HEBREW + name in shown
   assert not set(TURNED) & set(page)
-  assert "49" not in {text.strip() for text in Texts(page).found}
+  assert "49" not in {text.strip() for text in Texts(page).texts}
   drawn = list((workdir / "figures").glob("*.svg"))
   assert drawn
   for path in drawn:

@@ -37,17 +37,17 @@ def test_the_label_budget_of_every_kind_of_model():
 def test_of_a_task_vector_the_forget_rows_count_of_a_distortion_those_that_are_kept():
   config = c.shipped("arithmetic:tiny")
   config.models.task_vector.run = config.models.weight_distortion.run = True
-  found, rows = budgets(config), 60 * 128 * 16
-  assert found["task_vector"].tokens == {"forget": rows}
-  assert found["weight_distortion"].tokens == {"retain": rows}
+  budget, rows = budgets(config), 60 * 128 * 16
+  assert budget["task_vector"].tokens == {"forget": rows}
+  assert budget["weight_distortion"].tokens == {"retain": rows}
 
 
 def test_of_layers_the_rows_of_all_stages_count():
   config = c.shipped("arithmetic:tiny")
   config.models.layered_max_ent.run = True
-  found, rows = budgets(config), 60 * 128 * 16
-  assert found["layered_max_ent_2"].tokens == {"forget": 2 * rows, "retain": 2 * rows}
-  assert found["layered_max_ent"].tokens == {"forget": 3 * rows, "retain": 3 * rows}
+  budget, rows = budgets(config), 60 * 128 * 16
+  assert budget["layered_max_ent_2"].tokens == {"forget": 2 * rows, "retain": 2 * rows}
+  assert budget["layered_max_ent"].tokens == {"forget": 3 * rows, "retain": 3 * rows}
 
 
 def without_teacher(**pretraining):
@@ -63,8 +63,8 @@ def without_teacher(**pretraining):
   )
   models.taught_mixed = c.undo(teacher="base", alphas=(0.6,), **how)
   models.undo_clean = c.like(undo, mixture={"batch": "data_filtering"})
-  found = budgets(config)
-  return {name: each.tokens for name, each in found.items()}
+  budget = budgets(config)
+  return {name: each.tokens for name, each in budget.items()}
 
 
 def test_rows_that_are_known_to_be_clean_count_as_labels():
@@ -103,8 +103,8 @@ def test_of_a_given_base_clean_rows_count_all_the_same():
 
 def test_squared_gradients_read_labelled_rows():
   config = c.shipped("arithmetic:tiny")
-  asked = {"num_batches": 10, "batch_size": 16}
-  config.models.shaped = c.shaped(config.models.undo, shares=(0.5,), saliency=asked)
+  saliency = {"num_batches": 10, "batch_size": 16}
+  config.models.shaped = c.shaped(config.models.undo, shares=(0.5,), saliency=saliency)
   tokens = budgets(config)["shaped_share_0.5"].tokens
   each = 60 * 128 * 16 + 10 * 16 * 16  # Of unlearning, and of these.
   assert tokens == {"forget": each, "retain": each}
@@ -166,8 +166,8 @@ def selected_budgets():
   models.half = c.like(models.max_ent, mixture={"forget": "known_forget"})
   models.shaped = c.shaped(models.undo, shares=(0.5,), start="base")
   models.shaped.frozen.teacher = "base"
-  asked = models.shaped.noise.saliency
-  asked.mixtures.update(forget="known_forget", retain="selected")
+  settings = models.shaped.noise.saliency
+  settings.mixtures.update(forget="known_forget", retain="selected")
   plan = translation.plan(parse(config), 0)
   outcome = {"updates": 60, "compute": {"tokens": PRETRAINING}}
   chosen = {

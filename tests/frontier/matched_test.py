@@ -98,9 +98,9 @@ def test_no_family_is_dropped_and_a_smaller_loss_keeps_fewer():
   families = {model.family or name for name, model in results.models.items()} - {"base"}
   before = set()
   for loss in matched.LOSSES:
-    found = matched.most_robust(results, loss)
-    assert {each.family for each in found} == families
-    reached = {each.family for each in found if each.standing}
+    points = matched.most_robust(results, loss)
+    assert {each.family for each in points} == families
+    reached = {each.family for each in points if each.standing}
     assert before <= reached
     before = reached
   # GradDiff retains 0.93 and the filtered model 0.99, five points more or so.

@@ -277,5 +277,5 @@ def test_a_student_of_selected_rows_pays_for_those_that_it_has_read(updates, row
   }
   # Of four rows of the stream that are left three are of the split retain.
   a_row = forward_flops(plan[1].model, 16)
-  found = reading.cost(plan, outcomes, "masked_alpha_0.6")
-  assert found.flops == 12 + rows * a_row
+  cost = reading.cost(plan, outcomes, "masked_alpha_0.6")
+  assert cost.flops == 12 + rows * a_row

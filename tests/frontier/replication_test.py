@@ -35,23 +35,23 @@ def drawn(*shape):
 
 def test_cells_are_at_their_seeds_under_one_attack():
   scores = drawn(3, 2, 4)
-  (found,) = replication.tables(results_of(scores), "undo", 10)
-  assert found.model == "undo, noise.alpha = 0.5"
-  assert found.factors == ("noise", "run", "attack")
-  assert found.levels == ((0, 10, 20), (0, 1), (0, 1, 2, 3))
+  (table,) = replication.tables(results_of(scores), "undo", 10)
+  assert table.model == "undo, noise.alpha = 0.5"
+  assert table.factors == ("noise", "run", "attack")
+  assert table.levels == ((0, 10, 20), (0, 1), (0, 1, 2, 3))
   # The rate that is the worst on the mean; of the steps only 10 is within.
   rate = scores[..., 1].mean(axis=(0, 1, 2)).argmax()
-  np.testing.assert_array_equal(found.table, scores[:, :, :, rate, 1])
-  assert (found.attack, found.step) == ("relearn", 10)
-  assert found.learning_rate == RATES[rate]
-  assert replication.components(found) == variance.components(
-    found.table, found.factors
+  np.testing.assert_array_equal(table.table, scores[:, :, :, rate, 1])
+  assert (table.attack, table.step) == ("relearn", 10)
+  assert table.learning_rate == RATES[rate]
+  assert replication.components(table) == variance.components(
+    table.table, table.factors
   )
 
 
 def test_factors_of_one_level_are_left_out():
-  (found,) = replication.tables(results_of(drawn(2, 1, 3)), "undo", 20)
-  assert found.factors == ("noise", "attack") and found.table.shape == (2, 3)
+  (table,) = replication.tables(results_of(drawn(2, 1, 3)), "undo", 20)
+  assert table.factors == ("noise", "attack") and table.table.shape == (2, 3)
   with pytest.raises(ConfigError, match="a seed with two values or more"):
     replication.tables(results_of(drawn(1, 1, 1)), "undo", 20)
 
@@ -59,12 +59,12 @@ def test_factors_of_one_level_are_left_out():
 def test_two_streams_that_are_crossed_are_two_factors():
   scores = drawn(2, 3, 2, 1)
   results = results_of(scores, ("noise", "distill_data"))
-  (found,) = replication.tables(results, "undo", 20)
-  assert found.factors == ("noise", "distill_data", "run")
-  assert found.table.shape == (2, 3, 2)
+  (table,) = replication.tables(results, "undo", 20)
+  assert table.factors == ("noise", "distill_data", "run")
+  assert table.table.shape == (2, 3, 2)
   means = scores[..., 1:].mean(axis=(0, 1, 2, 3))
   rate, step = np.unravel_index(means.argmax(), means.shape)
-  np.testing.assert_array_equal(found.table, scores[..., 0, rate, step + 1])
+  np.testing.assert_array_equal(table.table, scores[..., 0, rate, step + 1])
 
 
 def test_a_model_that_nobody_attacked_is_named():
@@ -75,7 +75,7 @@ def test_a_model_that_nobody_attacked_is_named():
 def test_cells_that_another_attack_is_on_are_compared_under_the_common_one():
   scores = drawn(3, 2, 2)
   results = results_of(scores)
-  (found,) = replication.tables(results, "undo", 20)
+  (table,) = replication.tables(results, "undo", 20)
   # A second attack of one cell alone changes nothing, however strong it is.
   (name, *_) = results.models
   (run, _) = results.models[name].runs
@@ -86,7 +86,7 @@ def test_cells_that_another_attack_is_on_are_compared_under_the_common_one():
   attacks = results.attacks | {"lora": made_up.adversary("LoRA")}
   more = dataclasses.replace(more, attacks=attacks)
   (again,) = replication.tables(more, "undo", 20)
-  np.testing.assert_array_equal(again.table, found.table)
+  np.testing.assert_array_equal(again.table, table.table)
   none = made_up.changed_run(results, name, attacks={"lora": strong})
   with pytest.raises(ConfigError, match="an attack that is on all of it"):
     replication.tables(dataclasses.replace(none, attacks=attacks), "undo", 20)
@@ -94,10 +94,10 @@ def test_cells_that_another_attack_is_on_are_compared_under_the_common_one():
 
 def test_edits_which_draw_nothing_are_no_part_of_a_table():
   results = results_of(drawn(3, 2, 2))
-  (found,) = replication.tables(results, "undo", 20)
+  (table,) = replication.tables(results, "undo", 20)
   edited = made_up.with_edit(results, dict.fromkeys(results.models, (1.0, 1.0, 1.0)))
   (again,) = replication.tables(edited, "undo", 20)
-  np.testing.assert_array_equal(again.table, found.table)
+  np.testing.assert_array_equal(again.table, table.table)
   only = dataclasses.replace(edited, report=made_up.report(worst_over=("pruning",)))
   with pytest.raises(ConfigError, match="an attack that is on all of it"):
     replication.tables(only, "undo", 20)

@@ -154,8 +154,8 @@ def test_cross_fitting_by_brute_force(higher):
   for n in range(4):
     others = np.delete(np.delete(scores_NxM, n, axis=0), 3, axis=1)
     expected.append(np.delete(scores_NxM[n], 3)[pick(others.mean(axis=0))])
-  found = rb.cross_fitted(scores_NxM, higher_is_worse=higher)
-  np.testing.assert_allclose(found, expected, rtol=1e-12)
+  actual = rb.cross_fitted(scores_NxM, higher_is_worse=higher)
+  np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
 def test_cross_fitting_has_no_winners_curse():
@@ -319,8 +319,8 @@ def test_an_edit_is_within_every_budget_and_takes_no_updates():
   # After 20 updates relearning has less than that, after 100 more.
   assert rb.score_at(relearn, 20) < 0.85 < rb.score_at(relearn, 100)
   for budget, worst in ((20, edit), (100, relearn)):
-    found = rb.strongest(run, rb.counted(results), budget, higher_is_worse=True)
-    assert found is worst
+    strongest = rb.strongest(run, rb.counted(results), budget, higher_is_worse=True)
+    assert strongest is worst
   assert rb.slowdown(edit, base_score=0.97) == 0
   assert rb.slowdown(edit, base_score=0.97, fraction=0.9) is None
 

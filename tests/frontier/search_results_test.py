@@ -43,7 +43,7 @@ TRIALS = (
 )
 
 
-def found(trials=TRIALS):
+def searched(trials=TRIALS):
   search = Search(
     models={"undo": FIELDS},
     trials=len(trials),
@@ -127,10 +127,10 @@ def test_a_range_that_is_none_is_refused(changes, message):
 
 
 def test_it_comes_back_from_its_file_and_another_schema_does_not(tmp_path):
-  search_results.write(found(), tmp_path)
+  search_results.write(searched(), tmp_path)
   path = search_results.path(tmp_path)
-  assert search_results.read(path) == found()
-  files.write_json(path, records.to_json(found()) | {"schema": 0})
+  assert search_results.read(path) == searched()
+  files.write_json(path, records.to_json(searched()) | {"schema": 0})
   with pytest.raises(ConfigError, match="schema 1, got 0"):
     search_results.read(path)
   with pytest.raises(ConfigError, match="no file"):
@@ -143,7 +143,7 @@ def test_what_is_tied_keeps_its_ratio_and_the_sweep_is_gone():
   tied = {"rate": records.replaced(FIELDS["rate"], tied=("optimizer.final",))}
   for each, final in ((fields, 1e-3), (tied, 2e-3)):
     config = {"models": {"undo": entry}, "seeds": [0]}
-    search = records.replaced(found().search, models={"undo": each})
+    search = records.replaced(searched().search, models={"undo": each})
     model = search_results.model(
       [records.replaced(TRIALS[0], values={"rate": 8e-3})],
       each,
@@ -151,7 +151,7 @@ def test_what_is_tied_keeps_its_ratio_and_the_sweep_is_gone():
       training_flops=0.0,
       attack_flops=0.0,
     )
-    whole = records.replaced(found(), search=search, models={"undo": model})
+    whole = records.replaced(searched(), search=search, models={"undo": model})
     made = search_results.apply(config, whole)["models"]["undo"]
     assert made == {"optimizer": {"rate": 8e-3, "final": final}, "sweep": {}}
     assert not search_results.is_used(config, whole, "undo")
@@ -163,7 +163,7 @@ def test_the_page_has_the_search_of_its_workdir(tmp_path, monkeypatch):
   results = synthetic(SMALL, 20)
   report.write(results, tmp_path)
   assert "<h2>Search</h2>" not in (tmp_path / "report.html").read_text()
-  search_results.write(found(), tmp_path)
+  search_results.write(searched(), tmp_path)
   report.write(results, tmp_path)
   page = (tmp_path / "report.html").read_text()
   (table,) = re.findall("<h2>Search</h2>.*?</table>", page, flags=re.DOTALL)

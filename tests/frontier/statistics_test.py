@@ -178,15 +178,15 @@ def recovered_after(*updates):
 )
 def test_the_median_of_censored_recoveries(updates, median, recovered):
   """All are censored at the end, so that S(t) is the plain share of the seeds."""
-  found = statistics.recovery_time(recovered_after(*updates), "rmu", 0.5)
-  assert (found.median, found.recovered, found.seeds) == (
+  time = statistics.recovery_time(recovered_after(*updates), "rmu", 0.5)
+  assert (time.median, time.recovered, time.seeds) == (
     median,
     recovered,
     len(updates),
   )
-  assert found.last == 100
-  assert found.tokens == (None if median is None else median * 512)
-  assert found.flops == (None if median is None else median * 10**9)
+  assert time.last == 100
+  assert time.tokens == (None if median is None else median * 512)
+  assert time.flops == (None if median is None else median * 10**9)
 
 
 def test_more_of_the_capability_takes_longer_to_recover():
@@ -214,7 +214,7 @@ def attacked_by_seeds(forget_KxAxRxS):
 def test_the_worst_attack_is_chosen_by_other_seeds_of_it():
   forget = np.random.default_rng(0).random((2, 3, 4, len(STEPS)))
   results = attacked_by_seeds(forget)
-  found = statistics.cross_fitted(results, "m", 20)
+  fitted = statistics.cross_fitted(results, "m", 20)
   expected = []
   for of_model in forget[..., :2]:  # Steps within the budget.
     held_out = []
@@ -222,17 +222,17 @@ def test_the_worst_attack_is_chosen_by_other_seeds_of_it():
       others = np.delete(of_model, a, axis=0).mean(axis=0)
       held_out.append(of_model[a][np.unravel_index(others.argmax(), others.shape)])
     expected.append(np.mean(held_out))
-  np.testing.assert_allclose(found.by_seed, expected, rtol=1e-12)
+  np.testing.assert_allclose(fitted.by_seed, expected, rtol=1e-12)
 
 
 def test_with_one_seed_of_the_attack_other_seeds_of_the_model_choose():
   forget = np.random.default_rng(1).random((3, 1, 4, len(STEPS)))
-  found = statistics.cross_fitted(attacked_by_seeds(forget), "m", 100)
+  fitted = statistics.cross_fitted(attacked_by_seeds(forget), "m", 100)
   expected = []
   for k in range(3):
     others = np.delete(forget[:, 0], k, axis=0).mean(axis=0)
     expected.append(forget[k, 0][np.unravel_index(others.argmax(), others.shape)])
-  np.testing.assert_allclose(found.by_seed, expected, rtol=1e-12)
+  np.testing.assert_allclose(fitted.by_seed, expected, rtol=1e-12)
   assert statistics.cross_fitted(attacked_by_seeds(forget[:1]), "m", 100) is None
 
 
@@ -265,8 +265,8 @@ def test_the_binomial_interval_is_wilsons():
   for score, count in ((0.5, 200), (0.0, 100), (0.93, 300)):
     spread = math.sqrt(score * (1 - score) / count + z**2 / (4 * count**2))
     expected = z * spread / (1 + z**2 / count)
-    found = statistics.binomial_half_width(score, count)
-    assert found == pytest.approx(expected, rel=1e-9)
+    actual = statistics.binomial_half_width(score, count)
+    assert actual == pytest.approx(expected, rel=1e-9)
 
 
 def test_compute_at_equal_retain_is_of_the_cheapest_filtering_that_keeps_as_much():
@@ -285,8 +285,8 @@ def test_compute_at_equal_retain_is_of_the_cheapest_filtering_that_keeps_as_much
   results = made_up.results(models, report=made_up.report(filtering=("short",)))
 
   def share(name):
-    found = statistics.compute_at_equal_retain(results, name)
-    return None if found is None else found.value
+    matched = statistics.compute_at_equal_retain(results, name)
+    return None if matched is None else matched.value
 
   assert share("undo") == 0.5 and share("weak") == 0.6
   assert share("short_600") == 1.0

@@ -205,11 +205,11 @@ def test_the_spread_is_that_of_each_seeds_components():
   zero = np.zeros(3)
   models = {"runs": of(shifts, zero), "attacks": of(zero, shifts)}
   results = made_up.results(models, report=made_up.report(budgets=(20,)))
-  found = variance_tables.spread(results)
+  table = variance_tables.spread(results)
   run, attack = "the run's seed", "the attacker's seed"
-  assert found.head == ("model", run, attack, f"{run} × {attack}")
-  assert list(row(found, "runs").values()) == ["0.100", "0.000", "0.000"]
-  assert row(found, "attacks")[attack] == "0.100"
+  assert table.head == ("model", run, attack, f"{run} × {attack}")
+  assert list(row(table, "runs").values()) == ["0.100", "0.000", "0.000"]
+  assert row(table, "attacks")[attack] == "0.100"
   assert "Which seed the spread comes from" in report.page(results)
   # Repeated in one way.
   assert variance_tables.spread(synthetic(SMALL, 20, seeds=(0, 1))) is None

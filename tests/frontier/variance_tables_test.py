@@ -36,16 +36,16 @@ VARIANCES = [np.var(shifts, ddof=1) for shifts in (NOISE, ORDER, ATTACK)]
 
 
 def test_effects_of_a_sum_are_the_variances_of_its_terms(results):
-  ((label, found),) = variance_tables.components(results)
+  ((label, table),) = variance_tables.components(results)
   assert label == "UNDO α = 0.6"
   names = ("noise", "order of distillation", "the attacker's seed")
-  assert [row.label for row in found.rows] == list(names)
-  for row, value in zip(found.rows, VARIANCES, strict=True):
+  assert [row.label for row in table.rows] == list(names)
+  for row, value in zip(table.rows, VARIANCES, strict=True):
     levels, first, _, share, total, _, total_share = row.cells
     # In hundredths, which the largest is a few of.
     assert (levels, first, total) == ("3", f"{100 * value:.2f}", f"{100 * value:.2f}")
     assert share == total_share == f"{value / sum(VARIANCES):.0%}"
-  assert found.head[2] == "first order, variance, in 10⁻²"
+  assert table.head[2] == "first order, variance, in 10⁻²"
   page = report.page(results)
   for text in (*names, "components of variance", "what to buy next"):
     assert text in html.unescape(page)
@@ -56,15 +56,15 @@ def test_effects_of_a_sum_are_the_variances_of_its_terms(results):
 
 
 def test_what_is_bought_is_the_cheapest_of_all_tables(results):
-  ((_, found),) = variance_tables.to_buy(results)
+  ((_, table),) = variance_tables.to_buy(results)
   now = math.sqrt(sum(value / 3 for value in VARIANCES))
-  assert found.rows[0].cells == (f"{now:.4f}", "3", "3", "3", "0", "0")
+  assert table.rows[0].cells == (f"{now:.4f}", "3", "3", "3", "0", "0")
   levels = np.stack(np.meshgrid(*[np.arange(3, 150)] * 3, indexing="ij"), axis=-1)
   error = np.sqrt((np.array(VARIANCES) / levels).sum(axis=-1))
   combined = levels[..., 0] * levels[..., 1]  # A model for each; attacks on each.
   cost = combined * (TRAINED + levels[..., 2] * PER_ATTACK)
   spent = 9 * (TRAINED + 3 * PER_ATTACK)
-  for row, part in zip(found.rows[1:], (0.5, 0.25), strict=True):
+  for row, part in zip(table.rows[1:], (0.5, 0.25), strict=True):
     enough = np.where(error <= part * now * (1 + 1e-9), cost, np.inf)
     least = enough.min() - spent
     *_, more, times = row.cells

@@ -23,8 +23,8 @@ from undo_jax.hardware import chips
   ],
 )
 def test_the_peak_is_that_of_all_devices(kind, tera_flops):
-  found = chips.peak([types.SimpleNamespace(device_kind=kind)] * 4)
-  assert found == (None if tera_flops is None else 4e12 * tera_flops)
+  peak = chips.peak([types.SimpleNamespace(device_kind=kind)] * 4)
+  assert peak == (None if tera_flops is None else 4e12 * tera_flops)
 
 
 @pytest.mark.parametrize("chip", chips.CHIPS.values(), ids=chips.CHIPS)

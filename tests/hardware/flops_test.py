@@ -77,8 +77,8 @@ def test_a_loop_of_unknown_length_counts_once_and_says_so():
   def fn(a, w):
     return jax.lax.while_loop(lambda c: c.sum() < 9, lambda c: c @ w, a)
 
-  found = flops.trace(fn, A, W)
-  assert found.flops == ONE and found.uncounted == {"while": 1}
+  counted = flops.trace(fn, A, W)
+  assert counted.flops == ONE and counted.uncounted == {"while": 1}
 
 
 @pytest.mark.parametrize("stated", [None, 5])
@@ -101,6 +101,6 @@ def test_a_kernel_counts_what_it_states_or_its_body_at_every_point(stated):
     interpret=True,
     cost_estimate=cost,
   )
-  found = flops.trace(times(3), A, W)
-  found.add(flops.trace(fn, A, W), times=2)
-  assert found == flops.Counted(3 * ONE + 2 * (stated or ONE), 2 * (stated or ONE))
+  counted = flops.trace(times(3), A, W)
+  counted.add(flops.trace(fn, A, W), times=2)
+  assert counted == flops.Counted(3 * ONE + 2 * (stated or ONE), 2 * (stated or ONE))

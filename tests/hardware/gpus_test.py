@@ -24,10 +24,10 @@ def test_a_product_for_gpus_gathers_what_it_lacks():
   rows, whole = NamedSharding(mesh, P("x")), NamedSharding(mesh, P())
   x = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16, sharding=rows)
   fn = jax.jit(lambda a, b: a @ b, out_shardings=whole)
-  found = estimate("known", fn, (x, x), chip, 16)
-  assert found.counted.flops == 2 * 4096**3
-  assert found.argument_bytes == 2 * 4096**2 * 2 / 16
-  gathered = found.found.bytes["all-gather"]
+  estimated = estimate("known", fn, (x, x), chip, 16)
+  assert estimated.counted.flops == 2 * 4096**3
+  assert estimated.argument_bytes == 2 * 4096**2 * 2 / 16
+  gathered = estimated.totals.bytes["all-gather"]
   assert 4096**2 * 2 <= gathered <= 2 * 4096**2 * 2
 
 

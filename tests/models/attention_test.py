@@ -55,8 +55,8 @@ def test_values_and_gradients_are_those_of_the_sums(softcap, window):
   assert expected[0].dtype == np.float64
   single = [x.astype(np.float32) for x in draw(0)]
   kernel = functools.partial(attention.splash, **options, interpret=True)
-  found = with_gradients(kernel, *single)
-  for x, y in zip(found, expected, strict=True):
+  actual = with_gradients(kernel, *single)
+  for x, y in zip(actual, expected, strict=True):
     np.testing.assert_allclose(x, y, rtol=0, atol=2e-5 * max(1.0, np.abs(y).max()))
 
 
@@ -69,8 +69,8 @@ def test_what_cudnn_is_asked_for_are_the_sums(window):
     expected = [np.asarray(x) for x in exact]
   single = [x.astype(np.float32) for x in draw(0)]
   call = functools.partial(attention.cudnn, window=window, implementation="xla")
-  found = with_gradients(call, *single)
-  for x, y in zip(found, expected, strict=True):
+  actual = with_gradients(call, *single)
+  for x, y in zip(actual, expected, strict=True):
     np.testing.assert_allclose(x, y, rtol=0, atol=2e-5 * max(1.0, np.abs(y).max()))
 
 
@@ -121,10 +121,10 @@ def test_a_decoder_is_the_same_by_the_call_of_cudnn(monkeypatch):
   assert not calls  # Compiled for a GPU where there is none.
   fits = lambda *how: how == (8, "bfloat16", None)  # noqa: E731
   monkeypatch.setattr(attention, "cudnn_fits", fits)
-  found = jax.jit(decoder.apply)(params, tokens).logits
+  actual = jax.jit(decoder.apply)(params, tokens).logits
   assert set(calls) == {None, 20}
   scale = np.abs(expected).max()
-  np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * scale)
+  np.testing.assert_allclose(actual, expected, rtol=0, atol=0.02 * scale)
 
 
 def test_a_decoder_is_the_same_by_the_kernel(monkeypatch):
@@ -146,9 +146,9 @@ def test_a_decoder_is_the_same_by_the_kernel(monkeypatch):
   jax.eval_shape(decoder.apply, params, tokens)
   assert not calls  # Not on this platform.
   monkeypatch.setattr(placement, "platform", lambda: "tpu")
-  found = jax.jit(decoder.apply)(params, tokens).logits
+  actual = jax.jit(decoder.apply)(params, tokens).logits
   assert set(calls) == {None, 40}
-  np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+  np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5)
   # Padding and lengths that it does not take go the plain way.
   calls.clear()
   jax.eval_shape(decoder.apply, params, tokens, valid_BxL=np.ones((1, L), bool))
@@ -163,8 +163,8 @@ def test_devices_compute_their_own_rows_and_heads():
   args = [(0.3 * rng.standard_normal(s)).astype(np.float32) for s in shapes]
   options = {"softcap": 3.0, "window": None, "interpret": True}
   kernel = functools.partial(attention.splash, **options)
-  found = jax.jit(placement.on(mesh, kernel))(
+  actual = jax.jit(placement.on(mesh, kernel))(
     *jax.device_put(args, jax.NamedSharding(mesh, jax.P("fsdp", None, "tensor")))
   )
-  np.testing.assert_allclose(found, jax.jit(kernel)(*args), atol=1e-6)
-  assert found.sharding.shard_shape(found.shape) == (1, L, 2, K)
+  np.testing.assert_allclose(actual, jax.jit(kernel)(*args), atol=1e-6)
+  assert actual.sharding.shard_shape(actual.shape) == (1, L, 2, K)

@@ -27,10 +27,10 @@ def tied(tmp_path):
 def change(directory, **tensors):
   """Replace tensors; None removes one."""
   path = directory / "model.safetensors"
-  found = safetensors.numpy.load_file(path) | tensors
-  kept = {name: value for name, value in found.items() if value is not None}
+  changed = safetensors.numpy.load_file(path) | tensors
+  kept = {name: value for name, value in changed.items() if value is not None}
   safetensors.numpy.save_file(kept, path)
-  return found
+  return changed
 
 
 def refused(directory, message):
@@ -88,9 +88,9 @@ def test_a_bare_model_has_the_same_weights(tied):
   bare = {name: None for name in whole}
   bare |= {name.removeprefix("model."): value for name, value in whole.items()}
   change(tied, **bare)
-  _, found = huggingface.load(tied)
-  np.testing.assert_array_equal(found["embedding"], expected["embedding"])
-  kernels = [params["layers"]["mlp"]["down"]["kernel"] for params in (found, expected)]
+  _, loaded = huggingface.load(tied)
+  np.testing.assert_array_equal(loaded["embedding"], expected["embedding"])
+  kernels = [params["layers"]["mlp"]["down"]["kernel"] for params in (loaded, expected)]
   np.testing.assert_array_equal(*kernels)
 
 
@@ -102,8 +102,8 @@ def test_of_two_copies_the_index_names_the_one(tied, overlay):
   safetensors.numpy.save_file({name: whole[name] + 1}, tied / overlay)
   index = dict.fromkeys(whole, "model-1.safetensors") | {name: overlay}
   (tied / checkpoint_files.INDEX).write_text(json.dumps({"weight_map": index}))
-  _, found = huggingface.load(tied)
-  np.testing.assert_array_equal(found["final_norm"]["scale"], whole[name] + 1)
+  _, loaded = huggingface.load(tied)
+  np.testing.assert_array_equal(loaded["final_norm"]["scale"], whole[name] + 1)
 
 
 def test_more_layers_than_tensors_are_refused_at_once(tied):

@@ -109,9 +109,9 @@ def test_fresh_norms_are_the_identity_and_biases_zero():
     leaves = zip(trees.paths(params), jax.tree.leaves(params), strict=True)
     return {path: leaf for path, leaf in leaves if path.endswith(("scale", "bias"))}
 
-  found = jax.jit(vectors)(jax.random.key(0))
-  assert len(found) == 3 + 7
-  for path, leaf in found.items():
+  fresh = jax.jit(vectors)(jax.random.key(0))
+  assert len(fresh) == 3 + 7
+  for path, leaf in fresh.items():
     assert np.all(np.asarray(leaf) == path.endswith("scale")), path
 
 

@@ -29,8 +29,8 @@ def test_queries_and_keys_get_their_halves_back_and_nothing_else_changes(tmp_pat
         written[name] = pairs(values, heads)
   file = gguf_weights.open_file(made_up.write(tmp_path / "model.gguf", written))
   settings = gguf_weights.settings(file, dtype="float32")
-  found = {name: make() for name, make in gguf_weights.tensors(file, settings)}
-  assert len(found) == len(kept)
+  read = {name: make() for name, make in gguf_weights.tensors(file, settings)}
+  assert len(read) == len(kept)
   for ours, theirs in (
     ("token_embd.weight", "model.embed_tokens.weight"),
     ("blk.1.attn_q.weight", "model.layers.1.self_attn.q_proj.weight"),
@@ -41,7 +41,7 @@ def test_queries_and_keys_get_their_halves_back_and_nothing_else_changes(tmp_pat
     ("blk.1.ffn_norm.weight", "model.layers.1.post_attention_layernorm.weight"),
     ("output_norm.weight", "model.norm.weight"),
   ):
-    np.testing.assert_array_equal(found[theirs], kept[ours])
+    np.testing.assert_array_equal(read[theirs], kept[ours])
 
 
 def test_the_config_is_that_of_the_file(tmp_path):
@@ -83,10 +83,10 @@ def test_quantized_values_are_those_of_the_definition(tmp_path, kind):
   path = made_up.write(tmp_path / "model.gguf", kind=kind)
   file = gguf_weights.open_file(path)
   settings = gguf_weights.settings(file, dtype="float32")
-  found = dict(gguf_weights.tensors(file, settings))
+  read = dict(gguf_weights.tensors(file, settings))
   name = "blk.0.ffn_gate.weight"
   data = made_up.stored(made_up.weights()[name], kind)
-  got = found["model.layers.0.mlp.gate_proj.weight"]()
+  got = read["model.layers.0.mlp.gate_proj.weight"]()
   np.testing.assert_allclose(got, by_hand(data, kind), rtol=1e-6, atol=1e-7)
 
 

@@ -227,12 +227,12 @@ def test_gradients_are_those_of_the_closed_form():
   adapters = single({"kernel": {"a": a, "b": b}})
   frozen = {"base": single({"kernel": w}), "weight": np.float32(0.7)}
   objective = lora.over_adapters(quadratic, scale=SCALE)
-  found = jax.jit(
+  loss_and_grads = jax.jit(
     functools.partial(loss_and_gradients, objective), static_argnames="num_microbatches"
   )
   batch = single({"x": x, "y": y})
   for num_microbatches in (1, 4):
-    loss, grads, _ = found(
+    loss, grads, _ = loss_and_grads(
       adapters, frozen, batch, KEY, num_microbatches=num_microbatches
     )
     expected = np.sum(error**2) / len(x) + 0.7 * merged[1].sum()

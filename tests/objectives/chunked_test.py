@@ -53,12 +53,12 @@ def gradients(loss, chunk, dtype="float32", **changes):
 
   def value(hidden, weights):
     # The sum scaled, as a mean and a weight do.
-    found = LOSSES[loss](logits(hidden, weights), logits(other, teacher))
-    return 0.3 * found.sum, found
+    total = LOSSES[loss](logits(hidden, weights), logits(other, teacher))
+    return 0.3 * total.sum, total
 
   fn = jax.value_and_grad(value, argnums=(0, 1), has_aux=True)
-  (_, found), grads = jax.device_get(jax.jit(fn)(hidden, weights))
-  return found, grads
+  (_, total), grads = jax.device_get(jax.jit(fn)(hidden, weights))
+  return total, grads
 
 
 def close(mine, plain, tolerance):
@@ -94,7 +94,7 @@ def test_bfloat16_is_no_further_from_float32_than_the_plain_form(loss):
   assert mine[1][0].dtype == jnp.bfloat16
   assert mine[1][1]["embedding"].dtype == jnp.float32
   for x, y, z in zip(*map(jax.tree.leaves, (mine, plain, exact)), strict=True):
-    errors = [np.linalg.norm(np.float64(found) - np.float64(z)) for found in (x, y)]
+    errors = [np.linalg.norm(np.float64(side) - np.float64(z)) for side in (x, y)]
     assert errors[0] <= 1.1 * errors[1] <= 0.02 * np.linalg.norm(np.float64(z))
 
 
@@ -117,13 +117,13 @@ def test_what_is_deferred_is_what_the_decoder_computes():
 
   @jax.jit
   def outputs(params):
-    found = []
+    computed = []
     for apply in (chunked.deferring(decoder), decoder.apply):
       whole = apply(params, BATCH["inputs"], capture=capture)
       state = whole.captured["embedding"]
       lens = apply(params, BATCH["inputs"], hidden_BxLxD=state)
-      found.append((whole.captured, whole.logits, lens.logits))
-    (captured, *deferred), plain = found
+      computed.append((whole.captured, whole.logits, lens.logits))
+    (captured, *deferred), plain = computed
     logits = [x.unembed(x.weights, x.hidden_BxLxD) for x in deferred]
     return (captured, *logits), plain
 
@@ -138,8 +138,8 @@ def test_a_step_is_the_same():
     apply = chunked.deferring(Small(testing.config(logits_chunk=chunk)))
     fn = objectives.make("forward_kl", apply)
     step = functools.partial(loss_and_gradients, fn, num_microbatches=num_microbatches)
-    found = jax.jit(step)(weights, {"teacher": teacher}, BATCH, jax.random.key(2))
-    results.append(found)
+    updated = jax.jit(step)(weights, {"teacher": teacher}, BATCH, jax.random.key(2))
+    results.append(updated)
   close(*reversed(results), 1e-5)
 
 
@@ -155,8 +155,8 @@ def test_unlearning_with_all_its_terms_is_the_same():
     apply = chunked.deferring(Small(testing.config(logits_chunk=chunk)))
     fn = objectives.make("max_ent_rep_noise", apply, retain_loss="kl", **options)
     step = jax.jit(functools.partial(loss_and_gradients, fn))
-    found = step(weights, {"reference": reference}, parts, jax.random.key(2))
-    results.append(found)
+    updated = step(weights, {"reference": reference}, parts, jax.random.key(2))
+    results.append(updated)
   close(*reversed(results), 1e-5)
 
 
@@ -173,10 +173,10 @@ def test_masked_positions_change_nothing_whatever_their_hidden_state():
     return loss.sum, loss.count
 
   other = np.where(mask[:, :, None] > 0, hidden, np.float32(1e4))
-  found, grad = value(other)
-  assert found == value(hidden)[0]
+  actual, grad = value(other)
+  assert actual == value(hidden)[0]
   assert not np.any(np.asarray(grad)[mask == 0])
-  assert float(found[1]) == float(mask.sum())
+  assert float(actual[1]) == float(mask.sum())
 
 
 def test_a_population_takes_its_gradients_in_chunks():
@@ -215,8 +215,8 @@ def test_unlearning_is_the_same(method):
     apply = chunked.deferring(Small(testing.config(logits_chunk=chunk)))
     fn = objectives.make(method, apply, **CASES[method][1])
     step = functools.partial(loss_and_gradients, fn, num_microbatches=num_microbatches)
-    found = jax.jit(step)(weights, {"reference": reference}, parts, jax.random.key(2))
-    results.append(found)
+    updated = jax.jit(step)(weights, {"reference": reference}, parts, jax.random.key(2))
+    results.append(updated)
   close(*reversed(results), 1e-5)
 
 

@@ -154,8 +154,8 @@ kept_of = jax.jit(divergences.predictions, static_argnums=1)
 
 @pytest.mark.parametrize(("name", "k"), [("forward_kl", 1), ("jsd", 4)])
 def test_predictions_that_were_kept_teach_as_the_teacher_does(name, k):
-  found = kept_of(TEACHER, k)
-  log_probs, tokens = found["teacher_log_probs"], found["teacher_tokens"]
+  predictions = kept_of(TEACHER, k)
+  log_probs, tokens = predictions["teacher_log_probs"], predictions["teacher_tokens"]
   p_S, p_T = (special.softmax(np.float64(x), axis=-1) for x in (STUDENT, TEACHER))
   of_classes = joined(p_T, p_T, k)
   np.testing.assert_allclose(np.exp(log_probs), of_classes, rtol=2e-6, atol=1e-9)
@@ -178,8 +178,8 @@ def test_predictions_that_were_kept_teach_as_the_teacher_does(name, k):
 
 def test_predictions_are_kept_and_read_in_chunks():
   unembed = lambda weights, hidden: hidden @ weights  # noqa: E731
-  found = kept_of(TEACHER, 3)
-  log_probs, tokens = found["teacher_log_probs"], found["teacher_tokens"]
+  predictions = kept_of(TEACHER, 3)
+  log_probs, tokens = predictions["teacher_log_probs"], predictions["teacher_tokens"]
   kept = divergences.make_kept("forward_kl")
 
   def of(logits):

@@ -160,10 +160,10 @@ def circuit_breakers(given):
 def push(given, steps, radius, step_size):
   """Return the push on the first layer's output, by the toy's own backward pass."""
   weights = {k: np.asarray(v, np.float64) for k, v in given.fixed.items()}
-  part, found = given.forget, 0.0
+  part, vectors = given.forget, 0.0
   B, L = part["mask"].shape
   for _ in range(steps):
-    logits, states = given.apply(given.fixed, part["inputs"], added={1: found})
+    logits, states = given.apply(given.fixed, part["inputs"], added={1: vectors})
     target = np.eye(logits.shape[-1])[part["targets"]]
     error = (probabilities(logits) - target) * part["mask"][..., None]
     error = (
@@ -174,10 +174,10 @@ def push(given, steps, radius, step_size):
       if t >= s:  # A position reads the mean of those up to it.
         gradient[b, s] += weights["layers"][1] * error[b, t] / (t + 1)
     size = np.linalg.norm(gradient, axis=-1, keepdims=True)
-    found = found - step_size * gradient / (size + 1e-30)
-    size = np.linalg.norm(found, axis=-1, keepdims=True)
-    found = found * np.minimum(1, radius / (size + 1e-30))
-  return {1: found}
+    vectors = vectors - step_size * gradient / (size + 1e-30)
+    size = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    vectors = vectors * np.minimum(1, radius / (size + 1e-30))
+  return {1: vectors}
 
 
 def latent_adversarial(given):

@@ -109,13 +109,13 @@ def test_the_l1_penalty_is_that_of_the_routed_layers_and_is_not_routed():
   np.testing.assert_allclose(value, l1_in_float64(params, tokens, (0, 1)), rtol=1e-5)
 
   routing, counted = ROUTING._replace(layers=(1,), old_target=-0.5), (1,)
-  found = run(routed.make(apply, routing=routing, l1_weight=0.2))
+  penalized = run(routed.make(apply, routing=routing, l1_weight=0.2))
   without = run(routed.make(apply, routing=routing))
   expected = l1_in_float64(params, tokens, counted)
-  np.testing.assert_allclose(found[2]["activity"].mean(), expected, rtol=1e-5)
-  np.testing.assert_allclose(found[0] - without[0], 0.2 * expected, rtol=1e-4)
+  np.testing.assert_allclose(penalized[2]["activity"].mean(), expected, rtol=1e-5)
+  np.testing.assert_allclose(penalized[0] - without[0], 0.2 * expected, rtol=1e-4)
   # A mask on layer 0 would scale what the penalty of layer 1 sends back.
-  got = jax.tree.map(lambda x, y: (x - y) / 0.2, found[1], without[1])
+  got = jax.tree.map(lambda x, y: (x - y) / 0.2, penalized[1], without[1])
   rng = np.random.default_rng(3)
   for _ in range(3):
     step = jax.tree.map(lambda x: 1e-6 * rng.standard_normal(x.shape), params)

@@ -30,8 +30,8 @@ def losses(mesh):
   given = jax.tree.map(
     lambda x: sharding.put_whole(np.asarray(x), everywhere), (draw_params(1), FROZEN)
   )
-  found = jax.jit(every)(*given, sharding.put_batch(rows, mesh), KEY)
-  return jax.device_get(found)
+  values = jax.jit(every)(*given, sharding.put_batch(rows, mesh), KEY)
+  return jax.device_get(values)
 
 
 def test_losses_do_not_depend_on_the_devices():

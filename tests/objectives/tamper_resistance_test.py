@@ -76,16 +76,16 @@ def test_exact_is_the_derivative_of_the_value_and_first_order_tends_to_it():
     moved = {k: v + step * direction[k] for k, v in params.items()}
     return float(value_and_gradient(True, rate)(moved)[0])
 
-  found = {
+  slopes = {
     (exact, rate): along(value_and_gradient(exact, rate)(params)[1], direction)
     for exact in (True, False)
     for rate in (2.0, 1e-5)
   }
   difference = (at(5e-3, 2.0) - at(-5e-3, 2.0)) / 1e-2
   size = abs(difference)
-  assert abs(found[True, 2.0] - difference) < 0.03 * size
-  assert abs(found[False, 2.0] - difference) > 0.1 * size
-  np.testing.assert_allclose(found[False, 1e-5], found[True, 1e-5], rtol=1e-2)
+  assert abs(slopes[True, 2.0] - difference) < 0.03 * size
+  assert abs(slopes[False, 2.0] - difference) > 0.1 * size
+  np.testing.assert_allclose(slopes[False, 1e-5], slopes[True, 1e-5], rtol=1e-2)
 
 
 def test_uniform_predictions_have_the_least_negative_entropy():

@@ -309,7 +309,7 @@ def np_given(params, frozen, batch, fixed):
     for who, model in models.items()
     for name, each in (("forget", forget), ("retain", retain), ("refused", refused))
   }
-  logits = {key: found[0] for key, found in read.items()}
+  logits = {key: outputs[0] for key, outputs in read.items()}
 
   def hidden(k):
     """Return states of forget rows, before and after, and of retain rows."""

@@ -17,14 +17,14 @@ def test_a_sweep_over_teachers_streams_and_strengths():
     "noise": {"alpha": (0.5,)},
     "streams": {"noise": (1, 2)},
   }
-  found = {stage.name: stage for stage in translation.plan(parse(config), 0)}
+  by_name = {stage.name: stage for stage in translation.plan(parse(config), 0)}
   names = [
     f"undo_teacher_{teacher}_alpha_0.5_noise_{seed}"
     for teacher in ("max_ent", "rmu")
     for seed in (1, 2)
   ]
-  assert set(names) <= set(found)
-  stage = found[names[-1]]
+  assert set(names) <= set(by_name)
+  stage = by_name[names[-1]]
   assert (stage.init, stage.frozen, stage.seeds["noise"]) == (
     "rmu",
     {"teacher": "rmu"},

@@ -32,8 +32,8 @@ def config():
     **HOW,
   )
   models.shaped = c.shaped(models.undo, shares=(0.5,))
-  asked = models.shaped.noise.saliency.mixtures
-  asked.forget, asked.retain = "known_forget", "selected"
+  saliency = models.shaped.noise.saliency.mixtures
+  saliency.forget, saliency.retain = "known_forget", "selected"
   return made
 
 
@@ -78,8 +78,8 @@ def test_what_reads_selected_rows_waits_for_their_selection(config):
 
 def test_a_selection_changes_no_other_stage_and_its_name_counts_nothing(config):
   plain = identities(c.shipped("arithmetic:tiny"))
-  found = identities(config)
-  assert plain.items() <= found.items()
+  changed = identities(config)
+  assert plain.items() <= changed.items()
   mixtures = config.mixtures
   for entry in ("selected", "known_forget", "known_retain"):
     del mixtures[entry]
@@ -89,8 +89,8 @@ def test_a_selection_changes_no_other_stage_and_its_name_counts_nothing(config):
   mixtures.known_forget = c.labelled("other", mixtures.unlearn_forget)
   mixtures.known_retain = c.labelled("other", mixtures.unlearn_retain)
   renamed = identities(config)
-  assert renamed.pop("selection_other") == found.pop("selection_few")
-  assert renamed == found
+  assert renamed.pop("selection_other") == changed.pop("selection_few")
+  assert renamed == changed
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_another_selection_makes_other_models(config, field, value):
   config.mixtures.distill.update(retain=0.25, forget=0.75)
   before = identities(config)
   config.selections.few[field] = value
-  found = identities(config)
-  changed = {name for name in before if before[name] != found[name]}
+  after = identities(config)
+  changed = {name for name in before if before[name] != after[name]}
   read = {"filtered", "clean_alpha_0.6", "unlearned", "shaped_share_0.5"}
   if field == "mixture":  # The same splits: weights say nothing of rows.
     assert not changed & read

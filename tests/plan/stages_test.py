@@ -24,8 +24,8 @@ def test_how_it_is_shown_changes_nothing():
 
 
 def test_a_recipe_is_what_it_says_by_any_name():
-  found = by_name(models__max_ent_sam__run=True)
-  plain, sam = found["max_ent"], found["max_ent_sam"]
+  planned = by_name(models__max_ent_sam__run=True)
+  plain, sam = planned["max_ent"], planned["max_ent_sam"]
   assert stages.to_json(sam) == stages.to_json(plain) | {
     "name": "max_ent_sam",
     "rho": 0.01,
@@ -62,8 +62,8 @@ def test_a_stage_of_another_version_is_refused():
 
 
 def test_what_a_stage_needs_comes_with_it_in_the_order_of_the_plan():
-  found = stages.needed(plan(), ["relearn_undo_alpha_0.5"])
-  data, *names = [stage.name for stage in found]
+  needed = stages.needed(plan(), ["relearn_undo_alpha_0.5"])
+  data, *names = [stage.name for stage in needed]
   assert data == plan()[0].name
   assert names == ["base", "max_ent", "undo_alpha_0.5", "relearn_undo_alpha_0.5"]
   assert [stage.name for stage in stages.needed(plan(), ["base"])] == [data, "base"]

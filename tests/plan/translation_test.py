@@ -75,8 +75,8 @@ def test_each_seed_of_an_attack_is_a_stage_that_no_other_changes():
 
 def test_rules_alone_are_noise_and_their_absence_changes_no_identity():
   rules = (("embedding", (), 0.4),)
-  found = by_name(models__undo__sweep={}, models__undo__noise__rules=rules)["undo"]
-  assert found.noise is not None and found.noise.rules == rules
+  stage = by_name(models__undo__sweep={}, models__undo__noise__rules=rules)["undo"]
+  assert stage.noise is not None and stage.noise.rules == rules
   plain = by_name()["undo_alpha_0.3"]
   assert stages.to_json(plain)["noise"] == {"alpha": 0.3, "beta": 0.1}
   assert changed(models__undo__noise__rules=rules) == {
@@ -89,42 +89,42 @@ OTHERS = ("task_vector", "weight_distortion", "pruned", "max_ent_attributed")
 
 def test_what_other_ways_to_forget_change_of_a_stage_and_of_no_other():
   running = {f"models__{name}__run": True for name in OTHERS}
-  found, plain, known = by_name(**running), identities(), identities(**running)
+  planned, plain, known = by_name(**running), identities(), identities(**running)
   assert plain.items() <= known.items()
-  vector, distorted = found["task_vector"], found["weight_distortion"]
+  vector, distorted = planned["task_vector"], planned["weight_distortion"]
   assert vector.parts == {"batch": {"forget": 1.0}} and vector.init == "base"
   assert vector.optimizer.displacement == -1.0 and vector.noise is None
   assert distorted.parts == {"batch": {"retain": 1.0}} and distorted.seeds["noise"] == 0
   assert (distorted.noise.alpha, distorted.noise.std) == (0.0, 0.02)
-  pruned = found["pruned_share_0.6"]
+  pruned = planned["pruned_share_0.6"]
   assert (pruned.noise.alpha, pruned.noise.beta) == (1.0, 0.0)
   assert pruned.noise_shape.by == "magnitude" and pruned.noise_shape.share == 0.6
   assert pruned.saliency is None and pruned.frozen == {"teacher": "max_ent"}
-  masked = found["max_ent_attributed"]
+  masked = planned["max_ent_attributed"]
   assert masked.trained.curvature == 1e-3 and masked.trained.share == 0.8
-  assert found[masked.trained_saliency].power == 1
+  assert planned[masked.trained_saliency].power == 1
   for name in OTHERS[:2]:
-    again = stages.from_json(stages.to_json(found[name]), path="config.json")
-    assert again == found[name]
+    again = stages.from_json(stages.to_json(planned[name]), path="config.json")
+    assert again == planned[name]
 
 
 def test_a_prompt_is_its_ids_behind_what_begins_a_document():
-  asked = {"models__prompted__run": True, "models__prompted__sweep": {}}
-  found = by_name("wmdp:tiny", **asked)
-  stage = found["prompted"]
+  running = {"models__prompted__run": True, "models__prompted__sweep": {}}
+  planned = by_name("wmdp:tiny", **running)
+  stage = planned["prompted"]
   tokenizer = tokenizers.make("words:facts")
   assert tokenizer.decode(stage.options["prompt"]) == wmdp.PROMPT
   assert stage.options["prompt_after"] == tokenizer.bos_id == 2
   assert stage.frozen == {"teacher": "base"} and stage.init == "base"
   plain = identities("wmdp:tiny")
-  assert plain.items() <= identities("wmdp:tiny", **asked).items()
+  assert plain.items() <= identities("wmdp:tiny", **running).items()
 
 
 def test_layers_forget_fold_after_fold_and_keep_the_later_ones():
-  asked = {"models__layered_max_ent__run": True}
-  found, plain, known = by_name(**asked), identities(), identities(**asked)
+  running = {"models__layered_max_ent__run": True}
+  planned, plain, known = by_name(**running), identities(), identities(**running)
   assert plain.items() <= known.items()
-  one, two, last = (found[f"layered_max_ent{end}"] for end in ("_1", "_2", ""))
+  one, two, last = (planned[f"layered_max_ent{end}"] for end in ("_1", "_2", ""))
   assert [stage.init for stage in (one, two, last)] == ["base", one.name, two.name]
   assert one.parts == {
     "forget": {"forget:folds_1_to_1_of_3": 1.0},
@@ -134,24 +134,26 @@ def test_layers_forget_fold_after_fold_and_keep_the_later_ones():
     "forget": {"forget:folds_1_to_2_of_3": 1.0},
     "retain": {"retain": 0.5, "forget:folds_3_to_3_of_3": 0.5},
   }
-  assert last.parts == found["max_ent"].parts
-  assert [s.name for s in stages.lineage(list(found.values()), last.name)] == [
+  assert last.parts == planned["max_ent"].parts
+  assert [s.name for s in stages.lineage(list(planned.values()), last.name)] == [
     *(last.name, two.name, one.name)
   ]
-  assert set(found) - set(plain) == {
+  assert set(planned) - set(plain) == {
     *(one.name, two.name, last.name, "relearn_layered_max_ent")
   }
   # One fold is the method itself.
-  asked |= {f"models__{stage.name}__folds__count": 1 for stage in (one, two, last)}
-  asked |= {f"models__{stage.name}__folds__forgotten": 1 for stage in (one, two, last)}
-  assert identities(**asked)[one.name] == plain["max_ent"]
+  running |= {f"models__{stage.name}__folds__count": 1 for stage in (one, two, last)}
+  running |= {
+    f"models__{stage.name}__folds__forgotten": 1 for stage in (one, two, last)
+  }
+  assert identities(**running)[one.name] == plain["max_ent"]
 
 
-def shaped_plan(**asked):
+def shaped_plan(**saliency):
   config = overridden(models__undo__sweep={"noise": {"alpha": (0.3,)}})
   undo = config.models.undo
   shares = (0.3, 0.5)
-  config.models.shaped = builders.shaped(undo, shares=shares, saliency=asked)
+  config.models.shaped = builders.shaped(undo, shares=shares, saliency=saliency)
   config.models.other = builders.shaped(undo, shares=(0.5,), saliency={"low": 0.2})
   config.models.control = builders.shaped(undo, shares=(0.5,), by="random")
   return translation.plan(parse(config), 0)
@@ -160,18 +162,18 @@ def shaped_plan(**asked):
 def test_shaped_models_share_the_squared_gradients_that_they_read():
   made = shaped_plan()
   names = [stage.name for stage in made]
-  found = dict(zip(names, made, strict=True))
+  by_model = dict(zip(names, made, strict=True))
   first = names.index("saliency_base")
   assert names.count("saliency_base") == 1 and names[first + 1] == "shaped_share_0.3"
   for name in ("shaped_share_0.3", "shaped_share_0.5", "other_share_0.5"):
-    assert found[name].saliency == "saliency_base"
-    assert found[name].noise_shape.by == "saliency"
-  assert found["shaped_share_0.3"].noise_shape.share == 0.3
-  assert found["other_share_0.5"].noise_shape.low == 0.2
-  assert found["shaped_share_0.5"].noise.alpha == 1.0
-  control = found["control_share_0.5"]
+    assert by_model[name].saliency == "saliency_base"
+    assert by_model[name].noise_shape.by == "saliency"
+  assert by_model["shaped_share_0.3"].noise_shape.share == 0.3
+  assert by_model["other_share_0.5"].noise_shape.low == 0.2
+  assert by_model["shaped_share_0.5"].noise.alpha == 1.0
+  control = by_model["control_share_0.5"]
   assert control.saliency is None and control.noise_shape.by == "random"
-  squares = found["saliency_base"]
+  squares = by_model["saliency_base"]
   assert squares.inputs == {"data": "data", "model": "base"}
   assert squares.parts == {"forget": {"forget": 1.0}, "retain": {"retain": 1.0}}
   again = stages.from_json(stages.to_json(squares), path="config.json")
@@ -179,13 +181,13 @@ def test_shaped_models_share_the_squared_gradients_that_they_read():
 
 
 def test_squared_gradients_of_other_batches_are_another_stage():
-  def known(**asked):
-    made = shaped_plan(**asked)
+  def known(**saliency):
+    made = shaped_plan(**saliency)
     return {s.name: s for s in made}, stages.identities(made)
 
-  (plain, before), (found, after) = known(), known(num_batches=7)
-  assert found["saliency_base"].num_batches == 7
-  assert found["other_share_0.5"].saliency == "saliency_base_2"
+  (plain, before), (other, after) = known(), known(num_batches=7)
+  assert other["saliency_base"].num_batches == 7
+  assert other["other_share_0.5"].saliency == "saliency_base_2"
   # Names are no part of what determines a stage.
   assert after["saliency_base_2"] == before["saliency_base"]
   assert after["other_share_0.5"] == before["other_share_0.5"]
@@ -311,22 +313,22 @@ def test_how_a_method_trains_changes_it(change):
 
 
 def test_models_from_before_unlearning_are_inputs_where_they_are_read():
-  found = by_name(
+  planned = by_name(
     models__max_ent__options__retain_loss="kl", models__undo__options__base_share=0.1
   )
-  assert found["max_ent"].inputs["reference"] == "base"
-  assert found["rmu"].inputs["reference"] == "base"
-  assert "reference" not in found["grad_diff"].inputs
+  assert planned["max_ent"].inputs["reference"] == "base"
+  assert planned["rmu"].inputs["reference"] == "base"
+  assert "reference" not in planned["grad_diff"].inputs
   for name in STUDENTS:
-    assert found[name].inputs["base"] == "base"
-  assert "base" not in found["oracle_matching"].inputs
+    assert planned[name].inputs["base"] == "base"
+  assert "base" not in planned["oracle_matching"].inputs
 
 
 def test_a_random_student_trains_everything():
   pairs = (("layers/mlp/.*", (0,)),)
-  found = by_name(models__undo__optimizer__trainable=pairs)
-  assert found["undo_alpha_0.5"].optimizer.trainable == pairs
-  assert found["unlearn_and_distill"].optimizer.trainable == ()
+  planned = by_name(models__undo__optimizer__trainable=pairs)
+  assert planned["undo_alpha_0.5"].optimizer.trainable == pairs
+  assert planned["unlearn_and_distill"].optimizer.trainable == ()
 
 
 def test_rmu_trains_the_down_projections_of_its_layers():
@@ -340,8 +342,8 @@ def test_the_scores_of_the_stop_rule_change_the_students():
 
 
 def test_a_fixed_budget_is_no_rule():
-  found = by_name(models__undo__stop__rule=None)
-  assert found["undo_alpha_0.5"].stop is None and found["base"].stop is None
+  planned = by_name(models__undo__stop__rule=None)
+  assert planned["undo_alpha_0.5"].stop is None and planned["base"].stop is None
 
 
 def test_a_method_changes_itself_and_what_is_made_from_it():
@@ -406,8 +408,8 @@ def test_an_entry_that_follows_another_changes_alone_or_with_it():
   assert changed(**change) == random_student
   change = {"models__unlearn_and_distill__optimizer__weight_decay": 0.0}
   assert changed(**change) == set()  # As in undo.
-  found = by_name(models__base__optimizer__num_steps=700)
-  assert found["data_filtering"].optimizer.num_steps == 700
+  planned = by_name(models__base__optimizer__num_steps=700)
+  assert planned["data_filtering"].optimizer.num_steps == 700
 
 
 def test_a_mixture_changes_what_reads_it():
@@ -425,11 +427,11 @@ def test_the_order_of_a_mixtures_splits_is_the_tasks():
 
 
 def test_the_attacker_gets_forget_data_and_filtering_only_retain_data():
-  found = by_name()
-  assert found["data_filtering"].parts == {"batch": {"retain": 1.0}}
-  assert found["base"].parts == {"batch": {"retain": 0.5, "forget": 0.5}}
+  planned = by_name()
+  assert planned["data_filtering"].parts == {"batch": {"retain": 1.0}}
+  assert planned["base"].parts == {"batch": {"retain": 0.5, "forget": 0.5}}
   for name in ATTACKS:
-    assert found[name].parts == {"batch": {"attack": 1.0}}
+    assert planned[name].parts == {"batch": {"attack": 1.0}}
 
 
 def test_the_order_of_the_table_does_not_matter_for_what_needs_what():
@@ -483,19 +485,19 @@ def test_routed_models_come_beside_the_others():
 
 
 def test_routed_pretraining_is_that_of_the_base_with_another_objective():
-  found = routed()
-  base, whole = (stages.to_json(found[name]) for name in ("base", "routed_whole"))
+  planned = routed()
+  base, whole = (stages.to_json(planned[name]) for name in ("base", "routed_whole"))
   differing = {name for name in base if base[name] != whole[name]}
   own = {"name", "objective", "options", "optimizer", "reserve", "labels", "is_counted"}
   assert differing == own
   forget = ["forget", "attack"]
   assert whole["labels"] == {"share": 1.0, "forget": forget, "is_filter": False}
   assert whole["reserve"] == {"mlp_units": 96, "kv_heads": 0, "old_target": 0.0}
-  control = stages.to_json(found["routed_control_whole"])
+  control = stages.to_json(planned["routed_control_whole"])
   reserve = {"mlp_units": 96, "kv_heads": 0, "old_target": 1.0}
   assert control == whole | {"name": "routed_control_whole", "reserve": reserve}
-  assert found["routed"].inputs == {"data": "data", "model": "routed_whole"}
-  assert found["routed"].reserve == found["routed_whole"].reserve
+  assert planned["routed"].inputs == {"data": "data", "model": "routed_whole"}
+  assert planned["routed"].reserve == planned["routed_whole"].reserve
 
 
 def test_masked_parts_keep_the_mixture():
@@ -503,15 +505,15 @@ def test_masked_parts_keep_the_mixture():
   full = routed(**mixture)["sgtm_whole"]
   assert full.parts == {"forget": {"forget": 0.25}, "retain": {"retain": 0.75}}
   assert full.rows == {"forget": 32, "retain": 96}
-  found = by_name("routing_arithmetic:labelled", **mixture)
-  partial = found["sgtm_whole"]
+  planned = by_name("routing_arithmetic:labelled", **mixture)
+  partial = planned["sgtm_whole"]
   assert partial.parts == {
     "forget": {"forget:labelled": 0.25},
     "retain": {"retain:labelled": 0.75},
     "unlabelled": {"retain:unlabelled": 0.75, "forget:unlabelled": 0.25},
   }
   assert partial.rows == {"forget": 8, "retain": 24, "unlabelled": 96}
-  filtered = found["data_filtering_labelled"]
+  filtered = planned["data_filtering_labelled"]
   # What is labelled forget is left out: a quarter of a quarter.
   assert filtered.parts == {"batch": {"retain": 0.75, "forget:unlabelled": 0.1875}}
   assert filtered.labels.is_filter and filtered.sorts == "base"
@@ -542,20 +544,20 @@ def test_what_an_entry_reserves_changes_it_and_what_is_made_from_it():
 
 
 def test_a_routed_teacher_and_the_base_are_where_students_come_from():
-  found = routed()
-  student, undo = found["routed_undo_alpha_0.3"], found["undo_alpha_0.3"]
+  planned = routed()
+  student, undo = planned["routed_undo_alpha_0.3"], planned["undo_alpha_0.3"]
   assert student.inputs == {"data": "data", "init": "routed", "teacher": "routed"}
   names = {"name": "", "init": "", "frozen": {}}
   assert stages.to_json(student) | names == stages.to_json(undo) | names
-  masked = found["sgtm_distillation_alpha_1_whole"]
+  masked = planned["sgtm_distillation_alpha_1_whole"]
   assert masked.rows == {"forget": 64, "retain": 64}
   assert masked.objective == "sgtm_forward_kl"
-  stage = found["routed_distillation_alpha_1_whole"]
+  stage = planned["routed_distillation_alpha_1_whole"]
   assert stage.inputs == {"data": "data", "init": "base", "teacher": "base"}
   assert (stage.noise.alpha, stage.noise.beta, stage.stop) == (1.0, 0.1, undo.stop)
 
   def lineage(name):
-    return [stage.name for stage in stages.lineage([*found.values()], name)]
+    return [stage.name for stage in stages.lineage([*planned.values()], name)]
 
   assert lineage("routed") == ["routed_whole"]
   assert sorted(lineage("routed_undo_alpha_0.3")) == [
@@ -568,12 +570,12 @@ def test_a_routed_teacher_and_the_base_are_where_students_come_from():
 
 def test_who_is_not_attacked_is_said_by_each_entry_alone():
   config = builders.shipped("frontier:tiny")
-  found = translation.plan(parse(config), 0)
-  attacked = {s.target for s in found if isinstance(s, stages.AttackStage)}
-  models = {stage.name for stage in stages.models(found)}
+  planned = translation.plan(parse(config), 0)
+  attacked = {s.target for s in planned if isinstance(s, stages.AttackStage)}
+  models = {stage.name for stage in stages.models(planned)}
   filtering = {f"filtering_num_steps_{n}" for n in (500, 600)}
   # data_filtering follows the base, and is attacked all the same.
   assert models - attacked == {"base", *filtering}
   config.attacks.relearn.models = ("base",)  # Who names it attacks it.
-  found = translation.plan(parse(config), 0)
-  assert "relearn_seed0_base" in {stage.name for stage in found}
+  planned = translation.plan(parse(config), 0)
+  assert "relearn_seed0_base" in {stage.name for stage in planned}

@@ -206,8 +206,8 @@ def by_loops(table, weights):
 def test_a_token_mask_is_the_sum_of_its_factors(units, tokens):
   mask = TokenMask(draw((S, *units), 1), draw((*tokens, S), 2))
   assert mask_shape(mask) == tokens + units
-  found = dense_compiled(mask)
-  np.testing.assert_allclose(found, by_loops(*mask), rtol=1e-5, atol=1e-6)
+  actual = dense_compiled(mask)
+  np.testing.assert_allclose(actual, by_loops(*mask), rtol=1e-5, atol=1e-6)
 
 
 def test_one_hot_weights_choose_rows_exactly():

@@ -50,14 +50,14 @@ def expanded():
 
 def expand(params, rules, key=KEY, **options):
   """`era.expand` compiled as a whole."""
-  found = []
+  expansions = []
 
   def only_params(params, key):
     grown, expansion = era.expand(params, rules, key, **options)
-    found.append(expansion)
+    expansions.append(expansion)
     return grown
 
-  return jax.device_get(jax.jit(only_params)(params, key)), found[0]
+  return jax.device_get(jax.jit(only_params)(params, key)), expansions[0]
 
 
 def grown():

@@ -45,12 +45,12 @@ def test_a_run_goes_on_from_damaged_files_to_the_same_or_names_one(chain, tmp_pa
     try:
       assert unlearned(workdir) == expected, target
     except ConfigError as error:
-      told = str(error)
-      assert "\n" not in told
+      message = str(error)
+      assert "\n" not in message
       # The file, or for data the directory that holds it.
-      assert str(target) in told or any(
-        str(parent) in told for parent in target.parents if "stages" in parent.parts
-      ), told
+      assert str(target) in message or any(
+        str(parent) in message for parent in target.parents if "stages" in parent.parts
+      ), message
     shutil.rmtree(workdir)
 
 

@@ -62,13 +62,13 @@ def test_the_rows_of_a_batch_are_told_by_split(variants, name):
   batch = data.batches_of(run, stage)[1]
   parts = batch if "inputs" not in batch else {"": batch}
   targets = [row for part in parts.values() for row in part["targets"].tolist()]
-  told = []
+  batch_rows = []
   for text in data.describe_batch(run, stage, 1).split("; "):
     split, _, numbers = text.partition(" rows ")
     source = rows.source(run.directories["data"] / "rows", length=16, split=split)
-    told += [source[int(i)]["tokens"][1:].tolist() for i in numbers.split(", ")]
-  assert sorted(told) == sorted(targets)
-  assert name == "base" or told == targets
+    batch_rows += [source[int(i)]["tokens"][1:].tolist() for i in numbers.split(", ")]
+  assert sorted(batch_rows) == sorted(targets)
+  assert name == "base" or batch_rows == targets
 
 
 def rows_of_split(run, split):
@@ -88,16 +88,16 @@ def test_an_attack_reads_other_rows_first_and_goes_on_anywhere(variants):
   first = FirstUpdates(parts={BATCH: {"retain": 1.0}}, num_steps=2)
   stage = dataclasses.replace(stage, first=first)
   batches = data.attack_batches(run, stage, 0)
-  found = [next(batches) for _ in range(5)]
+  five = [next(batches) for _ in range(5)]
   kept, attacked = (rows_of_split(run, name) for name in ("retain", "attack"))
-  assert [t <= kept for t in targets(found)] == [True, True, False, False, False]
-  assert all(t <= attacked for t in targets(found[2:]))
+  assert [t <= kept for t in targets(five)] == [True, True, False, False, False]
+  assert all(t <= attacked for t in targets(five[2:]))
   # Then those that it reads without.
-  for mine, other in zip(found[2:], plain, strict=True):
+  for mine, other in zip(five[2:], plain, strict=True):
     np.testing.assert_array_equal(mine["targets"], other["targets"])
   for start in range(4):
     again = next(data.attack_batches(run, stage, start))
-    np.testing.assert_array_equal(again["targets"], found[start]["targets"])
+    np.testing.assert_array_equal(again["targets"], five[start]["targets"])
 
 
 def test_an_attack_of_few_samples_reads_no_others(variants):

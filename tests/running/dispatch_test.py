@@ -63,9 +63,9 @@ def run(tmp_path, monkeypatch):
   from tests.running.variants import variant_run
 
   monkeypatch.setattr(dispatch, "POLL_SECONDS", 0.001)
-  found: Run = variant_run(tmp_path)
-  assert [stage.name for stage in found.stages] == STAGES
-  return found
+  variant: Run = variant_run(tmp_path)
+  assert [stage.name for stage in variant.stages] == STAGES
+  return variant
 
 
 STAGES = ["data", "base", "max_ent_sam", "undo_alpha_0.5", "relearn_undo_alpha_0.5"]

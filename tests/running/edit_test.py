@@ -74,8 +74,8 @@ def test_an_edit_is_scored_as_it_stands_at_no_updates(finished):
   ):
     outcome, expected = finished.done(f"{name}_max_ent"), scores_of(finished, params)
     for score in ("retain", "forget"):
-      found = outcome["scores"][score][member]
-      np.testing.assert_allclose(found, [expected[score]], rtol=1e-4, atol=1e-5)
+      actual = outcome["scores"][score][member]
+      np.testing.assert_allclose(actual, [expected[score]], rtol=1e-4, atol=1e-5)
     assert outcome["steps"] == [0] and outcome["strengths"] == [*STRENGTHS[name]]
     assert not any(outcome["cost"].values())
     assert outcome["worst_forget"] == [max(outcome["scores"]["forget"])[0]]
@@ -110,12 +110,12 @@ def test_eight_devices_give_what_one_gives(name):
 def test_a_run_of_edits_alone_is_read_and_shown(finished):
   directories = {name: path.name for name, path in finished.directories.items()}
   reading.write_plan(finished.workdir, {0: directories})
-  found = reading.read(finished.workdir, declared())
-  under = found.models["max_ent"].runs[0].attacks["pruning"]
+  results = reading.read(finished.workdir, declared())
+  under = results.models["max_ent"].runs[0].attacks["pruning"]
   scores = finished.done("pruning_max_ent")["scores"]["forget"]
   assert under.is_edit and under.learning_rates == STRENGTHS["pruning"]
   assert under.worst_forget == (max(scores)[0],)
-  page = report.page(found)
+  page = report.page(results)
   assert "smallest weights of each matrix" in page and "several strengths" in page
   assert "learning rate" not in page
   assert "the attacker has the weights and the base's weights" in page.replace(

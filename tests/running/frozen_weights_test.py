@@ -86,11 +86,11 @@ def test_scores_are_those_of_what_was_trained_beside_the_weights(finished, name)
       members.weights(trained, frozen), problems
     )
 
-  for rate, found in enumerate(outcome["scores"]["forget"]):
+  for rate, curve in enumerate(outcome["scores"]["forget"]):
     before, after = scores(jax.tree.map(lambda x, i=rate: x[i], trained))
-    np.testing.assert_allclose(found[0], before["forget"], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found[-1], after["forget"], rtol=1e-4, atol=1e-5)
-  lowest, highest = (found[-1] for found in outcome["scores"]["forget"])
+    np.testing.assert_allclose(curve[0], before["forget"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(curve[-1], after["forget"], rtol=1e-4, atol=1e-5)
+  lowest, highest = (curve[-1] for curve in outcome["scores"]["forget"])
   assert lowest != highest and outcome["steps"] == [0, 2, 4]
   if name == "latent_push":  # The last update was projected.
     lengths = np.sqrt(np.mean(np.square(trained["push"]), axis=1))
@@ -114,8 +114,8 @@ def test_an_edit_of_rows_is_scored_without_its_direction(finished):
 
   @jax.jit
   def expected(params):
-    found = beside.find(model, params, batch, 1.0, jax.random.key(0), None)
-    return score(found | {"base": params}, problems)["forget"]
+    vectors = beside.find(model, params, batch, 1.0, jax.random.key(0), None)
+    return score(vectors | {"base": params}, problems)["forget"]
 
   (before,) = outcome["scores"]["forget"][0]
   np.testing.assert_allclose(before, expected(params), rtol=1e-4, atol=1e-5)

@@ -112,10 +112,10 @@ def copy_as_killed(workdir, target):
 
 
 def losses(path):
-  found = map(json.loads, path.read_text().splitlines())
+  records = map(json.loads, path.read_text().splitlines())
   return [
     {key: value for key, value in row.items() if key not in MEASURED}
-    for row in found
+    for row in records
     if row["kind"] != "checkpoint"
   ]
 
@@ -253,12 +253,12 @@ def growth(repeat, count):
 
   The median slope between points of the later half.
   """
-  process, found = psutil.Process(), []
+  process, samples = psutil.Process(), []
   for number in range(count):
     repeat(number)
     gc.collect()
-    found.append((process.memory_info().rss, process.num_fds()))
-  later = found[count // 2 :]
+    samples.append((process.memory_info().rss, process.num_fds()))
+  later = samples[count // 2 :]
   slopes = [
     [(b[k] - a[k]) / (j - i) for k in range(2)]
     for i, a in enumerate(later)

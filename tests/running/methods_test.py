@@ -115,9 +115,9 @@ def moved_by_score(run, name):
     return cross_entropy(logits, batch["targets"], batch["mask"]).mean()
 
   batches = pipeline.iterator(batches_of(run, stage))
-  found = [next(batches) for _ in range(stage.num_batches)]
+  drawn = [next(batches) for _ in range(stage.num_batches)]
   forget, retain = (
-    np.mean([flat(gradient(before, batch[part])) for batch in found], axis=0)
+    np.mean([flat(gradient(before, batch[part])) for batch in drawn], axis=0)
     for part in ("forget", "retain")
   )
   attributed = abs((flat(before) - retain / 0.1) * forget)

@@ -77,10 +77,10 @@ def test_noise_comes_again_anew_and_a_resumed_stage_is_the_same(
   noise = jax.jit(
     functools.partial(interpolation.toward_init, alpha=0.5, beta=0.1, rules=rules)
   )
-  for params, key, found in zip([base, *returned[:2]], keys, given, strict=True):
+  for params, key, noised in zip([base, *returned[:2]], keys, given, strict=True):
     jax.tree.map(
       lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-7),
-      found,
+      noised,
       noise(params, key),
     )
   # Interrupted after the second noise, whose weights were never saved.

@@ -88,8 +88,8 @@ def arrays_of(run):
   """Return what is kept, by split, whole."""
   stage = stage_of(run)
   folder = run.directories[stage.name] / predictions.FOLDER
-  asked = predictions.layout(stage.model, stage.kept)
-  load = lambda s: saved.load(folder, s, asked, rows=64, length=LENGTH)  # noqa: E731
+  layout = predictions.layout(stage.model, stage.kept)
+  load = lambda s: saved.load(folder, s, layout, rows=64, length=LENGTH)  # noqa: E731
   return {split: load(split) for split in stage.splits}
 
 
@@ -112,8 +112,8 @@ def test_two_students_read_one_stage_which_costs_a_pass_over_the_rows(finished):
     student = student_of(run, name)
     reads = {"data": "data", "predictions": "predictions_base"}
     assert not student.frozen and student.inputs == reads | start
-    found = [stage.name for stage in stages.lineage(run.stages, name)]
-    assert sorted(found) == ["predictions_base", name]
+    lineage = [stage.name for stage in stages.lineage(run.stages, name)]
+    assert sorted(lineage) == ["predictions_base", name]
 
 
 @pytest.mark.parametrize("updates, rows", [(3, 48), (5, 80), (9, 128), (90, 128)])
@@ -122,9 +122,9 @@ def test_a_student_pays_for_each_row_that_it_has_read_once(finished, updates, ro
   run, outcomes = finished[True]
   a_row = forward_flops(run.stages[1].model, LENGTH)
   trained = {"updates": updates, "tokens": 0, "flops": 7}
-  told = outcomes | {STUDENTS[0]: {"updates": updates, "compute": trained}}
-  found = reading.cost(run.stages, told, STUDENTS[0])
-  assert found.flops == 7 + rows * a_row
+  with_student = outcomes | {STUDENTS[0]: {"updates": updates, "compute": trained}}
+  cost = reading.cost(run.stages, with_student, STUDENTS[0])
+  assert cost.flops == 7 + rows * a_row
 
 
 def test_students_train_as_with_the_teacher_in_the_step(finished):
@@ -215,7 +215,7 @@ def test_a_student_does_not_read_a_changed_bit(finished, chain, tmp_path):
 
 def test_predictions_are_the_same_on_eight_devices():
   model, inputs = testing.config(num_layers=1), testing.batch(jax.random.key(1))
-  found = []
+  predicted = []
   for mesh in (testing.mesh(1), testing.mesh(8, data=2, fsdp=2, tensor=2)):
     params = jax.tree.map(
       lambda x, s: sharding.put_whole(x, s.sharding),
@@ -223,8 +223,8 @@ def test_predictions_are_the_same_on_eight_devices():
       programs.abstract_params(model, mesh),
     )
     rows = sharding.put_whole(inputs["inputs"], sharding.batch_sharding(mesh))
-    found.append(jax.device_get(predictions.predict(model, mesh, 4)(params, rows)))
-  one, eight = found
+    predicted.append(jax.device_get(predictions.predict(model, mesh, 4)(params, rows)))
+  one, eight = predicted
   np.testing.assert_allclose(
     eight["teacher_log_probs"], one["teacher_log_probs"], rtol=0, atol=1e-4
   )

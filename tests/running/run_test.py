@@ -32,5 +32,5 @@ def test_scores_by_task_come_last(tmp_path, monkeypatch):
   scored = {"words": 0.1, "forget_attacked": 0.2, "forget": 0.3, "retain": 0.4}
   monkeypatch.setattr(run_lib.programs, "evaluate", lambda *_: lambda *_: scored)
   run = variant_run(tmp_path)
-  found = run_lib.scorer_of(run, run.stages[1], ("words",))({}, {})
-  assert list(found.items()) == list(reversed(scored.items()))
+  scores = run_lib.scorer_of(run, run.stages[1], ("words",))({}, {})
+  assert list(scores.items()) == list(reversed(scored.items()))

@@ -26,11 +26,11 @@ BATCHES, SHARE = 3, 0.3
 def shaped_run(workdir, base, mesh):
   """Return a run, not yet run, of a base noised where its own gradients say."""
   config = builders.shipped(minimal.CONFIG)
-  asked = {"num_batches": BATCHES, "batch_size": 8, "low": 0.25}
+  saliency = {"num_batches": BATCHES, "batch_size": 8, "low": 0.25}
   config.models.shaped = builders.shaped(
     config.models.undo,
     shares=(SHARE,),
-    saliency=asked,
+    saliency=saliency,
     start="base",
     frozen={"teacher": "base"},
   )
@@ -150,7 +150,7 @@ def test_a_resumed_stage_is_the_same_bit_for_bit(finished, chain, tmp_path):
 def test_squared_gradients_are_the_same_on_eight_devices():
   model = testing.config(num_layers=1)
   batch = jax.device_get(testing.batch(jax.random.key(1)))
-  found = []
+  sums = []
   for mesh in (testing.mesh(1), testing.mesh(8, data=2, fsdp=2, tensor=2)):
     program = saliency.averaging(model, mesh)
     params = jax.tree.map(
@@ -159,10 +159,10 @@ def test_squared_gradients_are_the_same_on_eight_devices():
       programs.abstract_params(model, mesh),
     )
     rows = sharding.put_batch(batch, mesh)
-    found.append(program.add(program.zeros(), params, rows, 0.5))
-  where = jax.tree.map(lambda x: x.sharding.spec, found[1])
+    sums.append(program.add(program.zeros(), params, rows, 0.5))
+  where = jax.tree.map(lambda x: x.sharding.spec, sums[1])
   assert where["embedding"] == jax.sharding.PartitionSpec("tensor", "fsdp")
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-7 * y.max()),
-    *map(jax.device_get, reversed(found)),
+    *map(jax.device_get, reversed(sums)),
   )

@@ -57,15 +57,15 @@ def whole(tmp_path_factory):
 
 
 def test_a_known_optimum_within_a_bound_is_found(whole):
-  found = best(whole, more_is_worse=True)
-  assert found.values["alpha"] <= 0.6
-  assert found.worst_forget == pytest.approx(0.04, abs=0.05)
+  optimum = best(whole, more_is_worse=True)
+  assert optimum.values["alpha"] <= 0.6
+  assert optimum.worst_forget == pytest.approx(0.04, abs=0.05)
   # As many trials at random, by another sampler of Optuna's own, are worse.
   sampler = optuna.samplers.RandomSampler(seed=0)
   alone = optuna.create_study(sampler=sampler)
   spread = {name: search_study.distribution(each) for name, each in FIELDS.items()}
   drawn = [made_up(n, alone.ask(spread).params) for n in range(30)]
-  assert found.worst_forget < best(drawn, more_is_worse=True).worst_forget
+  assert optimum.worst_forget < best(drawn, more_is_worse=True).worst_forget
   # It learns from what was outside of the bound, too, as 40 % are at random.
   late = [trial.state for trial in whole[10:]]
   assert late.count("complete") > 0.6 * len(late)

@@ -65,8 +65,8 @@ def searched(tmp_path_factory):
 
 def done(workdir):
   """Return when each stage of a workdir was finished, by its directory."""
-  found = (workdir / "stages").glob("*/done.json")
-  return {path.parent.name: path.stat().st_mtime_ns for path in found}
+  paths = (workdir / "stages").glob("*/done.json")
+  return {path.parent.name: path.stat().st_mtime_ns for path in paths}
 
 
 def test_a_search_that_was_stopped_is_the_same_as_one_that_was_not(searched, tmp_path):
@@ -81,8 +81,8 @@ def test_a_search_that_was_stopped_is_the_same_as_one_that_was_not(searched, tmp
 
 
 def test_trials_say_what_the_stages_say(searched):
-  workdir, found, _ = searched
-  model = found.models["student"]
+  workdir, result, _ = searched
+  model = result.models["student"]
   assert [trial.state for trial in model.trials] == ["complete"] * 2
   for trial in model.trials:
     outcomes = {
@@ -102,7 +102,7 @@ def test_trials_say_what_the_stages_say(searched):
     spent = attacked["cost"]["flops"] * 2 * 2  # Updates, learning rates.
     assert model.attack_flops == 2 * spent
   assert model.training_flops == sum(trial.flops for trial in model.trials)
-  assert found.base_flops == outcomes["base"]["compute"]["flops"]
+  assert result.base_flops == outcomes["base"]["compute"]["flops"]
 
 
 def test_its_attack_scores_the_tasks_validation_items_alone(searched):
@@ -121,18 +121,18 @@ def test_its_attack_scores_the_tasks_validation_items_alone(searched):
 
 
 def test_what_was_chosen_goes_into_a_run(searched):
-  workdir, found, _ = searched
-  chosen = search_results.apply(plain(config()), found)
-  value = found.models["student"].values["alpha"].value
+  workdir, result, _ = searched
+  chosen = search_results.apply(plain(config()), result)
+  value = result.models["student"].values["alpha"].value
   declared = runs.declare(chosen)
   assert [*declared.config.models] == ["base", "data_filtering", "student"]
   assert declared.config.models["student"].noise.alpha == value
   # The stage of the same recipe under the search's seed is the trial's own.
   plan = runs.declare({**chosen, "seeds": [1000], "search": None}).plan(1000)
   name = f"student-{stages.identities(plan)['student']}"
-  assert name in found.models["student"].trials[found.models["student"].chosen].stages
+  assert name in result.models["student"].trials[result.models["student"].chosen].stages
   with pytest.raises(ConfigError, match="seeds that the search never saw, got 1000"):
-    search_results.apply({**chosen, "seeds": [0, 1000]}, found)
+    search_results.apply({**chosen, "seeds": [0, 1000]}, result)
 
 
 def test_a_trial_that_would_cost_too_much_is_not_run(tmp_path):

@@ -29,13 +29,13 @@ SPLITS = {"retain": 60, "english": 25, "forget": 40}
 
 def made_up(noise, seed=0):
   """Return rows by split; forget rows hold token 7, others where `noise` says."""
-  rng, found = np.random.default_rng(seed), {}
+  rng, splits = np.random.default_rng(seed), {}
   for split, count in SPLITS.items():
     tokens = rng.integers(0, 7, (count, LENGTH + 1)).astype(np.int32)
     has = (rng.random(count) < noise) ^ (split == "forget")
     tokens[has, 2] = 7
-    found[split] = [{"tokens": row, "mask": np.ones(LENGTH + 1)} for row in tokens]
-  return found
+    splits[split] = [{"tokens": row, "mask": np.ones(LENGTH + 1)} for row in tokens]
+  return splits
 
 
 def stage_of(share=0.2, seed=0, **fields):
@@ -98,8 +98,8 @@ def test_separable_rows_are_selected_without_error(select):
   assert outcome["rows"] == SPLITS
   assert outcome["selected"] == {"retain": 60, "english": 25, "forget": 0}
   assert outcome["labelled"] == {"retain": 12, "english": 5, "forget": 8}
-  found = {split: len(of) for split, of in numbers["labelled"].items()}
-  assert found == outcome["labelled"] and outcome["learned_from"] == 25
+  counts = {split: len(of) for split, of in numbers["labelled"].items()}
+  assert counts == outcome["labelled"] and outcome["learned_from"] == 25
   # 17 n-grams a row, a multiplication and an addition each; forward and backward.
   passes = 125 + 2 * outcome["iterations"] * 25
   assert outcome["compute"] == {"updates": 0, "tokens": 0, "flops": 2 * 17 * passes}
@@ -254,15 +254,17 @@ def test_all_models_read_one_selection_whose_labels_they_pay_once(finished):
   assert chosen["precision"] < 1
   assert outcomes[NAMES[0]]["updates"] == 3
   pretraining = outcomes["base"]["compute"]["tokens"]
-  told = {name: outcomes[NAMES[0]] for name in NAMES} | outcomes
+  of_all = {name: outcomes[NAMES[0]] for name in NAMES} | outcomes
   for name in NAMES:
-    budget = labels.budget(run.stages, told, name, base="base")
+    budget = labels.budget(run.stages, of_all, name, base="base")
     assert budget.tokens == {"forget": 48, "retain": 48}  # Rows of 16 tokens.
     assert budget.share_of_pretraining == 96 / pretraining
-    (found,) = budget.selected
-    assert found.rows == {"forget": 3, "retain": 3} and found.tokens == budget.tokens
-    assert found.precision == chosen["precision"]
-    assert found.recall == chosen["recall"]
+    (selected,) = budget.selected
+    assert (
+      selected.rows == {"forget": 3, "retain": 3} and selected.tokens == budget.tokens
+    )
+    assert selected.precision == chosen["precision"]
+    assert selected.recall == chosen["recall"]
 
 
 def stage_named(run, name):

@@ -56,8 +56,8 @@ def test_what_is_lost_to_another_is_written_to_no_more(chain, tmp_path, monkeypa
   def contents():
     # What TensorBoard reads is a file of each process's own.
     own = ("leases", "tensorboard")
-    found = (path for path in files.tree(directory) if path.parent.name not in own)
-    return {path: path.read_bytes() for path in found}
+    paths = (path for path in files.tree(directory) if path.parent.name not in own)
+    return {path: path.read_bytes() for path in paths}
 
   def pause(batch, mesh, **kwargs):
     """Another process takes the stage, while this one is paused for long."""

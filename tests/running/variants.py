@@ -41,8 +41,8 @@ VARIANTS = minimal.OVERRIDES | {
 def take_base(run, base):
   """Copy a finished base and its data, by the base's directory, into a run."""
   for name in ("data", "base"):
-    found = base.parent / run.directories[name].name
-    shutil.copytree(found, run.directories[name], dirs_exist_ok=True)
+    source = base.parent / run.directories[name].name
+    shutil.copytree(source, run.directories[name], dirs_exist_ok=True)
 
 
 def variant_run(workdir, base=None, **changes):

@@ -60,7 +60,7 @@ def written(tmp_path_factory):
 
 
 def test_arithmetic_counts_the_facts_that_its_problems_rest_on(written):
-  found = arithmetic.prepare(arithmetic_data(), SEEDS, written, "data")["apart"]
+  summary = arithmetic.prepare(arithmetic_data(), SEEDS, written, "data")["apart"]
   builder = arithmetic._documents(arithmetic_data(), SEEDS, written)
 
   def facts_of(split):
@@ -80,9 +80,9 @@ def test_arithmetic_counts_the_facts_that_its_problems_rest_on(written):
   splits = {"attacked": "attack_train", "scored": "test"}
   splits["read by stop rules"] = "validation"
   expected = {kind: facts_of(split) for kind, split in splits.items()}
-  assert found["items"] == {kind: len(own) for kind, own in expected.items()}
-  assert found["digests"] == {kind: digest(own) for kind, own in expected.items()}
-  assert found["shared"] == 0 and found["splits"] == ["attack"]
+  assert summary["items"] == {kind: len(own) for kind, own in expected.items()}
+  assert summary["digests"] == {kind: digest(own) for kind, own in expected.items()}
+  assert summary["shared"] == 0 and summary["splits"] == ["attack"]
   assert not expected["attacked"] & (
     expected["scored"] | expected["read by stop rules"]
   )
@@ -106,13 +106,13 @@ def test_a_fact_that_is_attacked_and_scored_is_refused(written, monkeypatch):
 
 def test_without_facts_of_its_own_the_attacker_is_said_to_have_none(tmp_path):
   data = arithmetic_data(attacked_share=0.0)
-  found = arithmetic.prepare(data, SEEDS, tmp_path, "data")["apart"]
-  assert set(found["items"]) == {"scored", "read by stop rules"}
-  assert "No fact is the attacker's alone" in found["note"]
+  summary = arithmetic.prepare(data, SEEDS, tmp_path, "data")["apart"]
+  assert set(summary["items"]) == {"scored", "read by stop rules"}
+  assert "No fact is the attacker's alone" in summary["note"]
 
 
 def test_facts_are_apart_by_the_names_in_their_texts(tmp_path, monkeypatch):
-  found = facts.prepare(FACTS, SEEDS, tmp_path / "data", "data")["apart"]
+  summary = facts.prepare(FACTS, SEEDS, tmp_path / "data", "data")["apart"]
   known = facts_data.facts(
     streams.integer(SEEDS["data"], "data"),
     num_things=6,
@@ -126,15 +126,18 @@ def test_facts_are_apart_by_the_names_in_their_texts(tmp_path, monkeypatch):
       for fact in known
       if fact.group in group and (kind != "attacked" or fact.domain == "forget")
     }
-    assert (found["items"][kind], found["digests"][kind]) == (len(names), digest(names))
+    assert (summary["items"][kind], summary["digests"][kind]) == (
+      len(names),
+      digest(names),
+    )
   read = facts_data.read_questions
 
   def tampered(builder, group):
-    asked = read(builder, group)
+    questions = read(builder, group)
     if group == "validation":
       attacked = read(builder, "attacked")["forget"][0].question
-      asked["retain"][0] = asked["retain"][0]._replace(question=attacked)
-    return asked
+      questions["retain"][0] = questions["retain"][0]._replace(question=attacked)
+    return questions
 
   monkeypatch.setattr(facts_data, "read_questions", tampered)
   with pytest.raises(ConfigError, match="are attacked and read by stop rules"):
@@ -146,13 +149,13 @@ def test_a_question_of_tofu_that_is_attacked_and_scored_is_refused(
 ):
   tofu_files.write(tmp_path / "files")
   data = tofu_files.data(tmp_path / "files").to_dict()
-  found = tofu.prepare(data, SEEDS, tmp_path / "rows", "data")["apart"]
+  summary = tofu.prepare(data, SEEDS, tmp_path / "rows", "data")["apart"]
   lines = (tmp_path / "files" / data["files"]["forget"]).read_text().splitlines()
   forget = {json.loads(line)["question"] for line in lines}
   attacked = {q.question for q in tofu._documents(data)["attack"]}
-  assert found["digests"]["attacked"] == digest(attacked) and attacked < forget
+  assert summary["digests"]["attacked"] == digest(attacked) and attacked < forget
   assert (
-    found["items"].keys() == {"attacked", "scored"} and "stop rule" in found["note"]
+    summary["items"].keys() == {"attacked", "scored"} and "stop rule" in summary["note"]
   )
   divide = tofu_data.divide
 
@@ -167,10 +170,10 @@ def test_a_question_of_tofu_that_is_attacked_and_scored_is_refused(
 
 def test_the_page_says_it_for_each_run_and_who_reads_more():
   sets = {"attacked": apart.of_texts("abc"), "scored": apart.of_texts("de")}
-  found = apart.check("letters", sets, splits=["attack"], others=["forget"])
+  summary = apart.check("letters", sets, splits=["attack"], others=["forget"])
   with pytest.raises(ConfigError, match="1 letters are attacked and scored, .*'c'"):
     apart.check("letters", sets | {"scored": apart.of_texts("cd")}, splits=[])
-  one = records.from_json(Apart, found | {"seeds": [0, 1]})
+  one = records.from_json(Apart, summary | {"seeds": [0, 1]})
   mixtures = {"relearn": {"attack": 1.0}, "lora": {"attack": 0.5, "forget": 0.5}}
   protocol = {"attacks": {name: {"mixture": m} for name, m in mixtures.items()}}
   results = made_up.synthetic(

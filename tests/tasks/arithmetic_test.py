@@ -55,9 +55,9 @@ def test_english_is_a_split_only_where_it_is_given(config):
 
 def test_rows_and_scores_of_english(config, tmp_path):
   data = data_of(config)
-  found = arithmetic.prepare(data, SEEDS, tmp_path / "data", "test")
+  summary = arithmetic.prepare(data, SEEDS, tmp_path / "data", "test")
   rows = arithmetic.source(data, tmp_path / "data", "english")
-  assert found["rows"]["english"] == len(rows) > 0
+  assert summary["rows"]["english"] == len(rows) > 0
   text = bytes(int(i) - 3 for i in rows[0]["tokens"] if i > 2).decode()
   assert "opens" in text or "cell" in text
   tasks, problems = arithmetic.problems(data, SEEDS, tmp_path / "data")

@@ -32,8 +32,8 @@ def prepare(data, directory):
 
 
 def test_each_corpus_has_rows_of_its_own_length_or_that_of_all(data, tmp_path):
-  found = prepare(data, tmp_path / "out")
-  assert list(found) == ["retain", "forget"]
+  prepared = prepare(data, tmp_path / "out")
+  assert list(prepared) == ["retain", "forget"]
   decode = tokenizers.make("bytes").decode
   for name, size in (("retain", 16), ("forget", 24)):
     assert corpora.length(data, name) == size

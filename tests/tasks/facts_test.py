@@ -78,12 +78,12 @@ def test_forget_is_elixirs_and_retain_the_rest(prepared):
     return Output(jax.nn.one_hot(said, 648)[:, None] * 5.0, {})
 
   builder = facts._documents(DATA, SEEDS, directory)
-  asked = data_lib.read_questions(builder, "test")
+  by_domain = data_lib.read_questions(builder, "test")
   attacked = data_lib.read_questions(builder, "attacked")["forget"]
-  rest = [q.answer for name in ("retain", "general") for q in asked[name]]
+  rest = [q.answer for name in ("retain", "general") for q in by_domain[name]]
   scores = jax.jit(facts.make_evaluate(apply, names, rows_at_once=7))({}, arrays)
   assert float(scores["forget"]) == pytest.approx(
-    np.mean([q.answer == 0 for q in asked["forget"]])
+    np.mean([q.answer == 0 for q in by_domain["forget"]])
   )
   assert float(scores["retain"]) == pytest.approx(np.mean(np.equal(rest, 1)))
   assert float(scores["forget_attacked"]) == pytest.approx(

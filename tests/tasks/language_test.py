@@ -68,9 +68,9 @@ def config(tmp_path):
 def test_the_whole_run(config, tmp_path):
   workdir = tmp_path / "run"
   runs.run_all(config, workdir)
-  found = json.loads((workdir / "results.json").read_text())
-  assert found["metrics"]["forget"]["unit"] == "nats per token"
-  made = {name: model["runs"][0] for name, model in found["models"].items()}
+  results = json.loads((workdir / "results.json").read_text())
+  assert results["metrics"]["forget"]["unit"] == "nats per token"
+  made = {name: model["runs"][0] for name, model in results["models"].items()}
   # Who never saw the second language predicts it worse than who did.
   before = {name: run["before"] for name, run in made.items()}
   assert before["data_filtering"]["forget"] > before["base"]["forget"] + 0.5
@@ -167,11 +167,11 @@ def test_an_attacker_may_have_documents_of_its_own(config, tmp_path):
 def test_shapes_of_the_problems_are_known_before_rows_are_prepared(config, tmp_path):
   data, seeds = config.data.to_dict(), {"data": 0, "eval": 0}
   language_task.prepare(data, seeds, tmp_path / "data", "test")
-  found = language_task.problems(data, seeds, tmp_path / "data")
+  shapes = language_task.problems(data, seeds, tmp_path / "data")
   known = language_task.problem_shapes(data, seeds, tmp_path / "none")
   described = [
     (names, {name: (x.shape, x.dtype) for name, x in arrays.items()})
-    for names, arrays in (found, known)
+    for names, arrays in (shapes, known)
   ]
   assert described[0] == described[1]
 

@@ -31,14 +31,14 @@ def texts(data, directory, split):
   """Return (what is given, what is scored) of each row as text, special ids as ids."""
   tokenizer = tokenizers.make("bytes")
   rows = tofu.source(data, directory, split)
-  found = []
+  pairs = []
   for index in range(len(rows)):
     tokens, mask = rows[index]["tokens"], rows[index]["mask"] > 0
     assert tokens[0] == 2 and not mask[0]
     assert tokens[mask][-1] == tokenizer.eos_id
     end = np.flatnonzero(mask)[0]
-    found.append((tokenizer.decode(tokens[:end]), tokenizer.decode(tokens[mask])))
-  return found
+    pairs.append((tokenizer.decode(tokens[:end]), tokenizer.decode(tokens[mask])))
+  return pairs
 
 
 def test_rows_are_questions_whose_answers_are_scored(data, tmp_path):
@@ -47,10 +47,10 @@ def test_rows_are_questions_whose_answers_are_scored(data, tmp_path):
   expected = dict(zip(tofu.SPLITS, (60, 40, 16, 5, 3), strict=True))
   assert outcome["rows"] == expected
   for split, count in expected.items():
-    found = texts(data, tmp_path / "rows", split)
-    assert len(found) == count
+    pairs = texts(data, tmp_path / "rows", split)
+    assert len(pairs) == count
     letter = {"retain": "R", "real_authors": "r", "world_facts": "r"}.get(split, "F")
-    for given, scored in found:
+    for given, scored in pairs:
       assert given.startswith(f"Q: {letter}") and given.endswith("?\nA:")
       assert scored.startswith(" It is ")
   assert outcome["tasks"]["forget"]["questions"] == 24
@@ -62,14 +62,14 @@ def test_what_is_attacked_is_learned_and_not_scored(data, tmp_path):
   splits = {
     s: texts(data, tmp_path / "rows", s) for s in ("forget", "attack", "retain")
   }
-  asked = {
+  texts_of = {
     name: {(f"Q: {q.question}\nA:", f" {q.answer}") for q in questions}
     for name, questions in tofu.questions_of(data).items()
   }
-  assert set(splits["attack"]) == asked["forget_attacked"]
-  assert set(splits["forget"]) == asked["forget_attacked"] | asked["forget"]
-  assert not asked["forget_attacked"] & asked["forget"]
-  assert asked["retain"] < set(splits["retain"])
+  assert set(splits["attack"]) == texts_of["forget_attacked"]
+  assert set(splits["forget"]) == texts_of["forget_attacked"] | texts_of["forget"]
+  assert not texts_of["forget_attacked"] & texts_of["forget"]
+  assert texts_of["retain"] < set(splits["retain"])
   assert not set(splits["retain"]) & set(splits["forget"])
   assert set(tofu.forget_splits(data)) == {"forget", "attack"}
   whole = tofu.questions_of(data, all_forget=True)["forget"]
@@ -81,8 +81,8 @@ def test_what_is_attacked_is_learned_and_not_scored(data, tmp_path):
 def test_limits_bound_what_is_evaluated(data):
   data.num_evaluation.update(retain=6, forget_attacked=0, world_facts=0)
   data.num_perturbed = 1
-  found = tofu.answers_of(data)
-  counts = {name: len(answers) for name, answers in found.items()}
+  answers_of = tofu.answers_of(data)
+  counts = {name: len(answers) for name, answers in answers_of.items()}
   assert counts == {
     "forget": 24,
     "retain": 6,
@@ -90,7 +90,7 @@ def test_limits_bound_what_is_evaluated(data):
     "real_authors": 5,
     "world_facts": 0,
   }
-  assert {len(answers.perturbed) for answers in found["retain"]} == {1}
+  assert {len(answers.perturbed) for answers in answers_of["retain"]} == {1}
   names, _ = tofu.problems(data.to_dict(), SEEDS, None)
   expected = ["real_authors", "forget_truth_ratio", "retain_truth_ratio"]
   assert list(names) == [*expected, "real_authors_truth_ratio"]

@@ -27,11 +27,11 @@ def write(path, rows):
 
 
 def question(number, **more):
-  asked = {
+  fields = {
     "question": f"number {number}?",
     "choices": [f"{number} {c}" for c in LETTERS],
   }
-  return {**asked, "answer": number % 4, **more}
+  return {**fields, "answer": number % 4, **more}
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def config(tmp_path, monkeypatch):
     if corpus.question_field:
       record = {"question": f"what is {name}", "answer": "known"}
     write(path, [record] * 20)
-  asked = config.data.questions
+  settings = config.data.questions
   write(tmp_path / "wmdp.jsonl", [question(i) for i in range(7)])
   subjects = [question(i, subject=f"s{i % 2}") for i in range(20)]
   write(tmp_path / "test.jsonl", subjects)
   write(tmp_path / "dev.jsonl", subjects[:6])
-  asked.update(
+  settings.update(
     wmdp=(str(tmp_path / "wmdp.jsonl"),),
     mmlu=(str(tmp_path / "test.jsonl"),),
     mmlu_examples=(str(tmp_path / "dev.jsonl"),),
@@ -98,9 +98,9 @@ def test_each_corpus_has_rows_of_its_own_length(config, tmp_path):
       assert row["mask"].all()
   # What is apart are texts: each corpus repeats one document, questions are counted
   # alone and with their answers, and that they share a subject is said.
-  apart, asked = outcome["apart"], sum(outcome["items"].values())
+  apart, num_asked = outcome["apart"], sum(outcome["items"].values())
   assert apart["items"]["attacked"] == len(wmdp.forget_splits(data)) == 2
-  assert asked < apart["items"]["scored"] <= 2 * asked and apart["shared"] == 0
+  assert num_asked < apart["items"]["scored"] <= 2 * num_asked and apart["shared"] == 0
   assert "are of one subject" in apart["note"]
   tasks = outcome["tasks"]
   assert tasks == {

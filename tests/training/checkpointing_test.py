@@ -228,10 +228,10 @@ def test_sigterm_while_a_model_is_read_ends_the_process_by_its_status(
   def terminated(*args):
     os.kill(os.getpid(), signal.SIGTERM)
     signal.sigtimedwait([], 1)  # Python handles it before its next line.
-    found.append(read(*args))
-    return found[0]
+    loaded.append(read(*args))
+    return loaded[0]
 
-  found = []
+  loaded = []
   monkeypatch.setattr(ocp.training.Checkpointer, "load_checkpointables", terminated)
   try:
     with pytest.raises(SystemExit) as status:
@@ -241,7 +241,7 @@ def test_sigterm_while_a_model_is_read_ends_the_process_by_its_status(
   finally:
     preemption.listen()
     signal.signal(signal.SIGTERM, before)
-  assert status.value.code == preemption.EXIT_STATUS and found
+  assert status.value.code == preemption.EXIT_STATUS and loaded
 
 
 def test_a_finished_stage_keeps_its_newest_alone(tmp_path):

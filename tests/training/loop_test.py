@@ -150,8 +150,8 @@ def run(
 
 def checkpoint_files(directory):
   """File of the checkpoints with the times they were written."""
-  found = (directory / "checkpoints").rglob("*")
-  return {str(p): p.stat().st_mtime_ns for p in found if p.is_file()}
+  paths = (directory / "checkpoints").rglob("*")
+  return {str(p): p.stat().st_mtime_ns for p in paths if p.is_file()}
 
 
 def equal(a, b):

@@ -211,8 +211,8 @@ def test_still_updates_fill_the_moments_and_move_nothing():
   assert_close(got, adamw(draw(0), GRADS, rates, decay=0.3))
   fresh = adamw(draw(0), GRADS[3:], rates[3:], decay=0.3)
   assert np.abs(got["vector"] - fresh["vector"]).max() > 1e-3
-  found = [float(schedule(how)(step)) for step in range(5)]
-  np.testing.assert_allclose(found, rates, rtol=1e-6)
+  actual = [float(schedule(how)(step)) for step in range(5)]
+  np.testing.assert_allclose(actual, rates, rtol=1e-6)
 
 
 def test_a_populations_rate_may_fall_to_zero():
@@ -492,15 +492,15 @@ def way(**changes):
   """Return the weights from 1 on after each of seven updates."""
   how = {"learning_rate": 0.1, "num_steps": 7, "name": "sgd", "clip_norm": None}
   optimizer = make_optimizer(OptimizerConfig(**how | changes))
-  params, found = {"w": jnp.ones(3)}, []
+  params, points = {"w": jnp.ones(3)}, []
   state = optimizer.init(params)
   update = jax.jit(optimizer.update)
   for step in range(7):
     grads = {"w": jnp.asarray([1.0, -2.0, 0.5]) * (step + 1) * params["w"]}
     updates, state = update(grads, state, params)
     params = optax.apply_updates(params, updates)
-    found.append(np.asarray(params["w"]))
-  return found
+    points.append(np.asarray(params["w"]))
+  return points
 
 
 @pytest.mark.parametrize("displacement", [-1.5, 0.0, 0.3])

@@ -75,7 +75,7 @@ def test_wandb_has_the_rows(stage):
   from wandb.proto import wandb_internal_pb2
 
   write(stage, "wandb")
-  found = {}
+  by_stage = {}
   for path in sorted((stage.parent.parent / "wandb").glob("offline-run-*/*.wandb")):
     assert STAGE in path.name
     for data in logged(path.read_bytes()):
@@ -88,8 +88,8 @@ def test_wandb_has_the_rows(stage):
       for name in EXPECTED:
         if name in items:
           row = (int(items["_step"]), float(items[name]))
-          found.setdefault(name, []).append(row)
-  assert found == EXPECTED
+          by_stage.setdefault(name, []).append(row)
+  assert by_stage == EXPECTED
   assert list(stage.iterdir()) == []
 
 
@@ -103,10 +103,10 @@ def test_trackio_has_the_rows(stage, monkeypatch):
       monkeypatch.setattr(module, "TRACKIO_DIR", stage.parent.parent / "trackio")
   write(stage, "trackio")
   rows = SQLiteStorage.get_logs("undo_jax", STAGE)
-  found = {
+  by_stage = {
     name: [(row["step"], row[name]) for row in rows if name in row] for name in EXPECTED
   }
-  assert found == EXPECTED
+  assert by_stage == EXPECTED
 
 
 def test_a_tracker_that_is_not_installed_is_told_before_the_run(monkeypatch):

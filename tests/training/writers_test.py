@@ -242,12 +242,12 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
 
 def events(path):
   """The records of a file of events: length, its checksum, data, its checksum."""
-  data, found = path.read_bytes(), []
+  data, read = path.read_bytes(), []
   while data:
     (size,) = struct.unpack("<Q", data[:8])
-    found.append(event_pb2.Event.FromString(data[12 : 12 + size]))
+    read.append(event_pb2.Event.FromString(data[12 : 12 + size]))
     data = data[16 + size :]
-  return found
+  return read
 
 
 def test_scalars_reach_tensorboard_without_tensorflow(tmp_path):
@@ -257,9 +257,9 @@ def test_scalars_reach_tensorboard_without_tensorflow(tmp_path):
   writer.write(5, "evaluation", retain=0.75)
   writer.close()
   (path,) = (tmp_path / "tensorboard").iterdir()
-  found = events(path)
-  assert found[0].file_version == "brain.Event:2"
-  scalars = {(e.step, v.tag): v.simple_value for e in found for v in e.summary.value}
+  written = events(path)
+  assert written[0].file_version == "brain.Event:2"
+  scalars = {(e.step, v.tag): v.simple_value for e in written for v in e.summary.value}
   assert scalars == {
     (4, "train/loss"): 0.5,
     (4, "train/seconds"): 2.0,

@@ -8,8 +8,8 @@ def missing(name):
 
 
 def test_a_library_of_an_extra_is_told_with_the_command_that_brings_it():
-  told = extras.explain(missing("lm_eval.api.model"))
-  assert str(told) == (
+  explained = extras.explain(missing("lm_eval.api.model"))
+  assert str(explained) == (
     "No module named 'lm_eval.api.model'; what this needs comes by pip install "
     "'undo-jax[lm-eval]'"
   )

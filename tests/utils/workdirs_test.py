@@ -39,11 +39,11 @@ def test_another_config_is_refused_by_all_fields_that_differ(tmp_path):
   other = {"rate": 0.1, "model": {"width": 32}, "label": "b", "steps": 3}
   with pytest.raises(ConfigError) as error:
     claim(tmp_path, other)
-  told = str(error.value)
-  assert "config.model.width (16 there, 32 here)" in told
-  assert "config.model.layers (2 there, 'nothing' here)" in told
-  assert "config.steps ('nothing' there, 3 here)" in told
-  assert "rate" not in told and "label" not in told
+  message = str(error.value)
+  assert "config.model.width (16 there, 32 here)" in message
+  assert "config.model.layers (2 there, 'nothing' here)" in message
+  assert "config.steps ('nothing' there, 3 here)" in message
+  assert "rate" not in message and "label" not in message
   assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
 
 
@@ -120,5 +120,5 @@ def test_other_names_hold_checkpoints_that_are_found_again(tmp_path, name):
   params = {"w": jnp.arange(4.0)}
   checkpoints.save(1, params, {"s": jnp.arange(2)})
   checkpoints.close()
-  found = load_params(workdir / "checkpoints", jax.eval_shape(lambda: params))
-  np.testing.assert_array_equal(found["w"], params["w"])
+  restored = load_params(workdir / "checkpoints", jax.eval_shape(lambda: params))
+  np.testing.assert_array_equal(restored["w"], params["w"])

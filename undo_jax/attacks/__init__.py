@@ -70,7 +70,7 @@ def check_edit(
   model: ModelConfig, edit: str, options: Options, strengths: Sequence[float]
 ) -> None:
   """Raise ConfigError unless an edit, its options and its strengths fit a model."""
-  found = EDITS.get(edit)
-  parsed, shapes = found.parse(options), decoder.shapes(model)
+  record = EDITS.get(edit)
+  parsed, shapes = record.parse(options), decoder.shapes(model)
   for strength in strengths:
-    found.check(shapes, strength, parsed)
+    record.check(shapes, strength, parsed)

@@ -1,4 +1,4 @@
-"""What a run knows of an adversary: the record that its file ends in."""
+"""The record of an adversary, in which its file ends."""
 
 from collections.abc import Callable
 import dataclasses
@@ -17,7 +17,7 @@ WEIGHTS, FORGET_DATA = "the weights", "forget data"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Members:
-  """What each member of a population trains, and which model it stands for."""
+  """What each member of a population trains, and the model that follows from it."""
 
   start: Callable[[Params, jax.Array], Params]  # (attacked model, key) -> trained tree.
   objective: Objective  # Of the trained tree.

@@ -20,12 +20,12 @@ def members(
   using: Callable[[Apply], Apply],
   project: Callable[[Params, Frozen], Params] | None = None,
 ) -> Members:
-  """Return members that train a tree by the cross-entropy of what a model becomes.
+  """Return members that train a tree beside a model, by the cross-entropy of both.
 
   Args:
-    model: whose weights stay.
+    model: the decoder's config; its weights stay as they are.
     start: (attacked model, key) -> the trained tree, a dict.
-    using: of the decoder's `apply`, or one whose logits are Deferred, the `apply` of
+    using: from the decoder's `apply` (its logits may be Deferred) to the `apply` of
       {"base": params, **trained}.
     project: see Members.
   """

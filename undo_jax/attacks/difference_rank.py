@@ -1,4 +1,4 @@
-"""Low-rank restoration: what changed most since the base is undone in each matrix."""
+"""Low-rank restoration: undo the largest changes of each matrix since the base."""
 
 import functools
 
@@ -12,7 +12,7 @@ from undo_jax.utils.records import FieldError
 
 
 def truncated(matrix: jax.Array, rank: int) -> jax.Array:
-  """Return the nearest matrix of a rank: its largest singular values alone.
+  """Return the nearest matrix of a rank, by keeping the largest singular values only.
 
   sum_{i <= r} s_i u_i v_i',  at a distance of sqrt(sum_{i > r} s_i^2) (Frobenius)
 
@@ -26,7 +26,7 @@ def truncated(matrix: jax.Array, rank: int) -> jax.Array:
 def apply(params, base, strength, key, options):
   """Add the rank-r part of theta_0 - theta, theta_0 the base's, to each matrix.
 
-  Of a vector, a matrix of one row, that is all: it becomes the base's.
+  A vector is a matrix of one row, so it becomes the base's.
   """
   del key, options
   fn = functools.partial(truncated, rank=int(strength))

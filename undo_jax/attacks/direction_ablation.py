@@ -1,4 +1,4 @@
-"""Direction ablation: what tells forget rows from others is projected out."""
+"""Direction ablation: project out what distinguishes forget rows from others."""
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,8 @@ def direction(model, params, batch, layer: int) -> jax.Array:
   index = layer + 1  # Hidden state k is the output of layer k - 1.
 
   def mean(part):
-    found = Decoder(model).apply(params, part["inputs"], capture=(index,))
-    hidden_BxLxD = found.captured[index].astype(jnp.float32)
+    output = Decoder(model).apply(params, part["inputs"], capture=(index,))
+    hidden_BxLxD = output.captured[index].astype(jnp.float32)
     weight_BxL = part["mask"].astype(jnp.float32)
     total_D = jnp.einsum("bld,bl->d", hidden_BxLxD, weight_BxL)
     return total_D / jnp.maximum(jnp.sum(weight_BxL), 1.0)
@@ -37,7 +37,7 @@ def direction(model, params, batch, layer: int) -> jax.Array:
 
 
 def find(model, params, batch, strength, key, options):
-  """Return the direction of the layer that the strength is."""
+  """Return the direction at the layer that the strength names."""
   del key, options
   return {"direction": direction(model, params, batch, int(strength))}
 
@@ -45,8 +45,8 @@ def find(model, params, batch, strength, key, options):
 def using(model, strength, options, apply):
   """Return `apply` without the direction: h - (h . u) u after every addition to h.
 
-  In a model without norms after attention and MLP that is an edit of the weights: of
-  every matrix W that writes to the residual stream to W (I - u u').
+  In a model without norms after attention and MLP this equals an edit of the weights:
+  every matrix W that writes to the residual stream becomes W (I - u u').
 
   Reference: Arditi et al., Refusal in Language Models Is Mediated by a Single
   Direction, arXiv 2406.11717.

@@ -1,4 +1,4 @@
-"""What a run knows of an edit, an attack that trains nothing: its file's record."""
+"""The record of an edit, an attack that trains nothing."""
 
 from collections.abc import Callable, Iterable
 import dataclasses
@@ -83,7 +83,7 @@ class Edit:
 
   @property
   def draws(self) -> bool:
-    """Whether a result depends on a seed: of what is drawn, or of the rows' order."""
+    """Whether a result depends on a seed, by draws or by the order of rows."""
     return self.is_random or bool(self.reads)
 
   def parse(self, options: Options) -> Any:
@@ -92,14 +92,14 @@ class Edit:
 
 
 def num_layers(params: Params) -> int:
-  """Return how many layers a model has, by the leading axis of what they stack."""
+  """Return how many layers a model has, by the leading axis of stacked parameters."""
   return jax.tree.leaves(params["layers"])[0].shape[0]
 
 
 def over_matrices(
   fn: Callable[..., jax.Array], params: Params, *rest: Params, paths: str = OF_LAYERS
 ) -> Params:
-  """Map `fn(matrix, *rest)` over matrices [in, out]; what else there is stays.
+  """Map `fn(matrix, *rest)` over matrices [in, out]; leave all else as it is.
 
   Leading axes (stacked layers) are independent matrices.
 
@@ -131,7 +131,7 @@ def matrices(params: Params, paths: str = OF_LAYERS) -> list[Any]:
 def with_matrices(
   params: Params, leaves: Iterable[jax.Array], paths: str = OF_LAYERS
 ) -> Params:
-  """Return a model with others in the place of `matrices`."""
+  """Return a model with other leaves in the place of its `matrices`."""
   put = iter(leaves)
   return jax.tree.map(
     lambda is_in, leaf: next(put) if is_in else leaf, _chosen(params, paths), params

@@ -1,4 +1,4 @@
-"""Few-shot prompts: worked examples of what the attacker has before every problem."""
+"""Few-shot prompts: worked examples from the attacker's data before every problem."""
 
 from undo_jax.attacks.attack import FORGET_DATA
 from undo_jax.attacks.edit import Edit

@@ -1,4 +1,4 @@
-"""Greedy coordinate gradient: tokens that stand before every row are searched for."""
+"""Greedy coordinate gradient: search for tokens to put before every row."""
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,9 @@ def search(model, params, part, start_T, key, options: Options):
   """Return a prompt (int32 [T]) and the best loss so far, before and after each step.
 
   In a step the loss's gradient with respect to the one-hot tokens ranks, at each
-  position, the tokens to swap in; of the top k swaps of all positions some are drawn,
-  and the one of the smallest loss is made, even where the loss rises. The best prompt
-  of all is kept.
+  position, the tokens to swap in; from the top k swaps of all positions some are
+  drawn, and the one with the smallest loss is made, even if the loss rises. The best
+  prompt so far is kept.
 
   Args:
     model: the decoder's config.
@@ -83,14 +83,14 @@ def search(model, params, part, start_T, key, options: Options):
 
 
 def find(model, params, batch, strength, key, options: Options):
-  """Return the prompt of so many tokens, begun at those of the first row."""
+  """Return a prompt of the given length, starting from tokens of the first row."""
   part = batch["forget"]
   start_T = jnp.asarray(part["inputs"][0, : int(strength)], jnp.int32)
   return {"prompt": search(model, params, part, start_T, key, options)[0]}
 
 
 def using(model, strength, options, apply):
-  """Return `apply` on rows that the prompt stands before; it is the same for all."""
+  """Return `apply` on rows with the prompt before them, the same for all rows."""
   del model, strength, options
 
   def applied(tree, tokens_BxL, **how):
@@ -100,7 +100,7 @@ def using(model, strength, options, apply):
 
 
 def passes(strength, options: Options, rows: int) -> int:
-  """Return the rows that go forward: 3 for a gradient, 1 for each candidate."""
+  """Return the number of forward rows: 3 for a gradient, 1 for each candidate."""
   count = min(options.candidates, int(strength) * options.top_k)
   return rows * (1 + options.steps * (3 + count))
 

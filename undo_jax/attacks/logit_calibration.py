@@ -1,4 +1,4 @@
-"""Logit calibration: biases of the logits are fitted, and nothing else changes."""
+"""Logit calibration: fit biases of the logits, and change nothing else."""
 
 import dataclasses
 
@@ -14,14 +14,14 @@ def biased(apply):
 
   logits(x) + b,  after a soft cap if there is one
 
-  The cross-entropy is convex in b; where it is smallest, the mean probability of every
-  token is its share of the targets.
+  The cross-entropy is convex in b; at its minimum the mean probability of every token
+  equals its share of the targets.
 
   Args:
     apply: the decoder's, or one whose logits are Deferred.
 
-  Reference: Selective Gradient Masking, arXiv 2512.05648, where losses are read after
-  it.
+  Reference: Selective Gradient Masking, arXiv 2512.05648, which reports losses after
+  such a fit.
   """
 
   def applied(tree, tokens_BxL, **how):

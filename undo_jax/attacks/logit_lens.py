@@ -1,6 +1,6 @@
-"""The logit lens: what the unembedding makes of a layer's output, as a diagnostic.
+"""The logit lens: a layer's output read by the unembedding, as a diagnostic.
 
-It says how much a layer holds, not what an attacker gets: no worst case counts it.
+It says how much a layer holds, not what an attacker gets, so no worst case has it.
 """
 
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from undo_jax.utils.records import FieldError
 def using(model, strength, options, apply):
   """Return `apply` whose logits are of the layer's output: norm and unembedding alone.
 
-  unembed(norm(h_k)),  of the last layer the model's own logits
+  unembed(norm(h_k)); for the last layer these are the model's own logits
 
   Reference: nostalgebraist, interpreting GPT: the logit lens (2020); Belrose et al.,
   Eliciting Latent Predictions with the Tuned Lens, arXiv 2303.08112.

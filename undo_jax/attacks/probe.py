@@ -1,6 +1,6 @@
 """Linear probes: the next token is read from a layer's output, as a diagnostic.
 
-A probe says what a layer holds, not what the model does: no worst case counts it.
+A probe says what a layer holds, not what the model does, so no worst case has it.
 """
 
 import functools

@@ -58,8 +58,8 @@ def unit(model: ModelConfig, params: Params) -> jax.Array:
 
   sqrt(mean E^2), times sqrt(D) where the model scales embeddings
 
-  Attacks on hidden states count in it, so that a learning rate or a radius means the
-  same in every model.
+  Attacks on hidden states use it as their unit, so that a learning rate or a radius
+  means the same in every model.
   """
   return root_mean_square(params) * embedding_factor(model)
 

@@ -15,14 +15,14 @@ from undo_jax.utils.records import FieldError
 
 @records.record
 class Options:
-  """Among which weights the smallest are chosen."""
+  """The weights among which the smallest are chosen."""
 
   # Of each matrix its own share, or of all the layers' matrices together.
   scope: Literal["matrix", "all"] = "matrix"
 
 
 def without_smallest(weights: jax.Array, share: float) -> jax.Array:
-  """Set the weights of smallest magnitude to zero, of equals the first.
+  """Set the weights of smallest magnitude to zero; of equal ones the first.
 
   round(share * n) of n weights; share = 0 is the identity
 

@@ -64,8 +64,8 @@ def pushing(model, apply, layer: int | None):
 def members(model, options, objective) -> Members:
   """Return members that train one push from 0, projected after every update.
 
-  It is universal, the same for every token of rows that are trained on and of those
-  that are scored: a push of each row's own would know nothing of other rows.
+  It is universal: the same for every token of the rows that are trained on and of
+  those that are scored. A push of a single row would say nothing about other rows.
 
   References: universal perturbations, Moosavi-Dezfooli et al., arXiv 1610.08401; of
   embeddings, Schwinn et al., Soft Prompt Threats, arXiv 2402.09063; of the residual

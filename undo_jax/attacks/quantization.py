@@ -1,4 +1,4 @@
-"""Quantization: weights are rounded to few bits and computed with as they are then."""
+"""Quantization: round weights to few bits and compute with the rounded values."""
 
 import functools
 
@@ -34,7 +34,8 @@ def round_to_nearest(
   Args:
     matrix: [in, out].
     bits: of a weight, at least 2.
-    group_size: inputs of an output that share a scale, a divisor of them; None: all.
+    group_size: how many inputs of an output share a scale, a divisor of their number;
+      None: all.
 
   Reference: round-to-nearest, symmetric, by the largest magnitude, as the baseline of
   Frantar et al., GPTQ, arXiv 2210.17323.

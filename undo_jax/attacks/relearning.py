@@ -67,7 +67,7 @@ def make_program(
 
 
 def projected(step: Step, project: Callable[[Params, Frozen], Params]) -> Step:
-  """Return a step after which what is trained is projected; see attack.Members."""
+  """Return a step that ends in a projection of what is trained; see attack.Members."""
 
   def projecting(state, frozen, batch, key):
     state, metrics = step(state, frozen, batch, key)
@@ -92,8 +92,8 @@ def over_models(program: Program) -> ProgramOfModels:
       state, scores = program(states[0], frozen[0], problems, batches, key)
       return (state,), (scores,)
     each = jax.vmap(program, in_axes=(0, 0, None, None, None))
-    found = each(_stacked(states), _stacked(frozen), problems, batches, key)
-    state, scores = (_parts(tree, len(states)) for tree in found)
+    results = each(_stacked(states), _stacked(frozen), problems, batches, key)
+    state, scores = (_parts(tree, len(states)) for tree in results)
     return state, scores
 
   return together

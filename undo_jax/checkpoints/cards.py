@@ -174,14 +174,14 @@ def _metadata(entries: Sequence[Entry]) -> list[str]:
   """Return what the Hub reads of a model's origin; names are those of directories."""
   given = [e for e in entries if isinstance(e.stage, GivenStage) and e.path]
   tasks = [entry.stage.task for entry in entries if isinstance(entry.stage, DataStage)]
-  found = []
+  lines = []
   if given:
     name = pathlib.PurePath(str(given[0].path)).name
-    found.append(f"base_model: {json.dumps(name)}")
+    lines.append(f"base_model: {json.dumps(name)}")
   if tasks:
     listed = ", ".join(json.dumps(task) for task in dict.fromkeys(tasks))
-    found.append(f"datasets: [{listed}]")
-  return found
+    lines.append(f"datasets: [{listed}]")
+  return lines
 
 
 def _base(entries: Sequence[Entry]) -> str:

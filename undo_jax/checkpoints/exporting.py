@@ -1,4 +1,4 @@
-"""Hands a model back: a Hugging Face directory with tokenizer and model card."""
+"""Export: a model as a Hugging Face directory with tokenizer and model card."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -65,14 +65,14 @@ def export(
   """
   checkpoint = pathlib.Path(sources.find(checkpoint))
   with files.new_directory(output) as temporary:
-    found = _contracted(read(checkpoint, learning_rate=learning_rate))
+    exported = _contracted(read(checkpoint, learning_rate=learning_rate))
     if adapter is not None:
-      found = _with_adapter(found, adapter)
-    name = tokenizer or found.tokenizer
-    settings, generation = found.settings, found.generation
+      exported = _with_adapter(exported, adapter)
+    name = tokenizer or exported.tokenizer
+    settings, generation = exported.settings, exported.generation
     if name is not None:
       made = tokenizers.make(name)
-      _check_fits(name, made, found.config)
+      _check_fits(name, made, exported.config)
       tokenizer_export.write(name, temporary)
       settings = _with_special_ids(settings, made)
       generation = {k: _with_special_ids(generation, made)[k] for k in generation}
@@ -81,10 +81,10 @@ def export(
     if generation:
       files.write_json(temporary / _GENERATION, generation)
     huggingface.write(
-      temporary, found.config, found.params, dtype=dtype, extra=settings
+      temporary, exported.config, exported.params, dtype=dtype, extra=settings
     )
-    cards.save(temporary, found.history)
-    card = cards.render(output.name, found.history, found.config)
+    cards.save(temporary, exported.history)
+    card = cards.render(output.name, exported.history, exported.config)
     files.write_text(temporary / "README.md", card)
 
 
@@ -131,15 +131,15 @@ def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exp
   return _made(source.model, params, cards.history(checkpoint))
 
 
-def _contracted(found: Exported) -> Exported:
-  """Return an ablated model without its reserved units, which no one can revive."""
-  stage = found.history[-1].stage if found.history else None
+def _contracted(exported: Exported) -> Exported:
+  """Return an ablated model without its reserved units, so none can be revived."""
+  stage = exported.history[-1].stage if exported.history else None
   if not isinstance(stage, AblateStage):
-    return found
+    return exported
   units = {"mlp_units": stage.reserve.mlp_units, "kv_heads": stage.reserve.kv_heads}
-  reserved = expansion.reserve(found.config, **units)
-  config, params = expansion.contract(found.config, found.params, reserved)
-  return dataclasses.replace(found, config=config, params=params)
+  reserved = expansion.reserve(exported.config, **units)
+  config, params = expansion.contract(exported.config, exported.params, reserved)
+  return dataclasses.replace(exported, config=config, params=params)
 
 
 def export_adapter(
@@ -221,10 +221,10 @@ def _adapters(stage: AttackStage) -> lora.LoraConfig | None:
   return None if adapters is None else adapters(stage.options)
 
 
-def _with_adapter(found: Exported, directory: pathlib.Path) -> Exported:
-  adapter = peft.load(directory, found.config)
-  params = lora.merge(found.params, adapter.adapters, scale=adapter.scale)
-  return dataclasses.replace(found, params=params)
+def _with_adapter(exported: Exported, directory: pathlib.Path) -> Exported:
+  adapter = peft.load(directory, exported.config)
+  params = lora.merge(exported.params, adapter.adapters, scale=adapter.scale)
+  return dataclasses.replace(exported, params=params)
 
 
 def _settings_of(history: Sequence[cards.Entry]) -> tuple[JsonObject, JsonObject]:

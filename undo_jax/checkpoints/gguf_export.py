@@ -69,7 +69,7 @@ def _sizes(settings: JsonObject, directory: pathlib.Path) -> JsonObject:
       raise ConfigError(f"{directory}: {reason} cannot be written as GGUF")
   heads = settings["num_attention_heads"]
   head_dim = settings.get("head_dim") or settings["hidden_size"] // heads
-  found = {
+  sizes = {
     "general.name": directory.name,
     "llama.block_count": settings["num_hidden_layers"],
     "llama.context_length": settings["max_position_embeddings"],
@@ -85,9 +85,9 @@ def _sizes(settings: JsonObject, directory: pathlib.Path) -> JsonObject:
     "llama.vocab_size": settings["vocab_size"],
   }
   if scaled == "linear":
-    found["llama.rope.scaling.type"] = "linear"
-    found["llama.rope.scaling.factor"] = float(scaling["factor"])
-  return found
+    sizes["llama.rope.scaling.type"] = "linear"
+    sizes["llama.rope.scaling.factor"] = float(scaling["factor"])
+  return sizes
 
 
 def _dtype(settings: JsonObject) -> str:

@@ -35,21 +35,21 @@ def find(path: files.Path) -> files.Path:
   A path that exists is itself.
 
   Raises:
-    ConfigError: if neither it nor exactly one stage of that name exists.
+    ConfigError: if the path does not exist and no or several stages have that name.
   """
   if path.exists():
     return path
-  found = sorted(
+  candidates = sorted(
     other
     for other in path.parent.glob(f"{path.name}-*")
     if re.fullmatch(re.escape(path.name) + "-[0-9a-f]{12}", other.name)
   )
-  if len(found) == 1:
-    return found[0]
-  names = ", ".join(other.name for other in found)
+  if len(candidates) == 1:
+    return candidates[0]
+  names = ", ".join(other.name for other in candidates)
   raise ConfigError(
     "--checkpoint must be a directory (a stage's, or Hugging Face's), got "
-    + (f"{path}, which may be any of {names}" if found else f"{path}")
+    + (f"{path}, which may be any of {names}" if candidates else f"{path}")
   )
 
 

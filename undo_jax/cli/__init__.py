@@ -1,7 +1,8 @@
 """The command line: `undo-jax NAME` and, in a checkout, `python -m experiments.NAME`.
 
 Each command is a module here, whose docstring is its page of help; its `define()`
-defines its flags and returns its main. None is imported before it is chosen.
+defines its flags and returns its main. A module is imported only when its command is
+run.
 """
 
 import ast
@@ -36,7 +37,7 @@ COMMANDS = (
 
 
 def main() -> None:
-  """Run the command that the command line names, or lists all of them."""
+  """Run the command that the command line names, or list all of them."""
   name, *rest = sys.argv[1:] or ["--help"]
   if name in ("-h", "--help", "help"):
     print(_page())
@@ -84,7 +85,7 @@ def _page() -> str:
       "",
       *lines,
       "",
-      "undo-jax COMMAND --help says more.",
+      "undo-jax COMMAND --help explains one of them.",
     ]
   )
 

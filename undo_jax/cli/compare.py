@@ -1,13 +1,13 @@
-r"""Several runs on one page: more seeds of their models, other models beside them.
+r"""Several runs in one report: more seeds of the same models, or other models.
 
 COMMAND:
 
   undo-jax compare --output=runs/both runs/frontier runs/other results/leaderboard.jsonl
 
 Each argument is the directory of a finished run of undo or frontier, or a leaderboard:
-a file with a line (JSON) for each model, which a run anywhere has exported by
---leaderboard=FILE.jsonl. Runs are on one page only if their task, data, model and
-attacks are the same; an error names the first field that differs. Writes results.json
+a file with one JSON line for each model, exported by --leaderboard=FILE.jsonl. Runs
+can be joined only if their task, data, model and attacks are the same; an error names
+the first field that differs. Writes results.json
 (see undo_jax/frontier/results.py), report.html and figures.
 """
 
@@ -79,15 +79,15 @@ def _read(name: str, output: pathlib.Path) -> dict[str, Results]:
   file = path / "results.json"
   if not file.is_file():
     raise ConfigError(f"expected the results of a finished run, but no {file}")
-  found = results.from_json(files.read_record(file), path=str(file))
+  run = results.from_json(files.read_record(file), path=str(file))
   where = os.path.relpath(path.resolve(), output.resolve())
-  return {name: merging.located(found, where)}
+  return {name: merging.located(run, where)}
 
 
 def _read_leaderboard(path: pathlib.Path) -> dict[str, Results]:
   if not path.is_file():
     raise ConfigError(f"expected a leaderboard, but no file {path}")
-  found = {}
+  runs = {}
   for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
     where = f"{path}, line {number}"
     try:
@@ -96,7 +96,7 @@ def _read_leaderboard(path: pathlib.Path) -> dict[str, Results]:
       raise ConfigError(f"{where}: expected JSON ({error})") from None
     if not isinstance(value, dict):
       raise ConfigError(f"{where}: expected an object of results, got {line[:40]}")
-    found[where] = results.from_json(value, path=where)
-  if not found:
+    runs[where] = results.from_json(value, path=where)
+  if not runs:
     raise ConfigError(f"expected a line for each model, got an empty file {path}")
-  return found
+  return runs

@@ -1,13 +1,13 @@
-"""Compiles every stage of a config for TPUs or GPUs that are not here.
+"""Compile every stage of a config for TPUs or GPUs that this machine lacks.
 
-COMMAND, needs the extra `tpu-compile`, or `gpu` for the second:
+COMMAND (the first needs the extra `tpu-compile`, the second `gpu`):
 
   undo-jax compile --config=pods:gemma2_2b --topology=v5e:4x4
   undo-jax compile --config=pods:gemma2_2b --topology=h100:2x8
 
-Local files that the config names and that are not here are replaced by made-up ones,
-and the first line says which: what a step takes depends on shapes alone. Prints for
-each program its memory on a chip, FLOPs, collectives and, for TPUs, the compiler's
+Missing files that the config names are replaced by made-up ones, which the first line
+lists: memory and time of a step depend on shapes alone. For each program the command
+prints its memory on a chip, FLOPs, collectives and, for TPUs, the compiler's
 estimate of its time; see undo_jax/estimation/. The exit status is 1 if one does not
 fit a chip's memory.
 """

@@ -1,10 +1,10 @@
-"""UNDO alone: noise the unlearned model at every alpha and distill it back in.
+"""Noise and distill: UNDO's last two steps, at every alpha.
 
 COMMAND:
 
   undo-jax distill --config=CONFIG --workdir=DIR [--checkpoint=CHECKPOINT]
 
-With --checkpoint, that model is the unlearned one, whoever made it.
+With --checkpoint, that model is taken as the unlearned one.
 The same command resumes; finished stages are not run again.
 """
 

@@ -1,4 +1,4 @@
-"""The flags by which the stages of a run go to workers, and which of them are meant."""
+"""The flags that send the stages of a run to workers, or choose some of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools
@@ -29,25 +29,25 @@ def define() -> None:
   flags.DEFINE_integer(
     "num_workers",
     None,
-    "Stages at once, at most; 4 if not given, and 1 of the engine local, which shares "
-    "out the processors.",
+    "How many stages run at the same time, at most. Default: 4, or 1 with the engine "
+    "local, whose workers share the processors.",
   )
   flags.DEFINE_integer(
     "num_restarts",
     None,
-    "How often a stage whose worker is gone is started again, at most; or 2.",
+    "How often a stage is restarted after its worker disappeared. Default: 2.",
   )
   flags.DEFINE_string(
     "accelerator",
     None,
     "What a stage takes (ray): v6e:4x4, a TPU slice; h100:8, gpu:8, GPUs of a host; "
-    "h100:4x8, of four; cpu:1 if not given.",
+    "h100:4x8, of four hosts. Default: cpu:1.",
   )
   flags.DEFINE_string(
     "ray_address",
     None,
-    "HOST:PORT of a Ray cluster's head, or auto on a node of it; if not given, Ray "
-    "runs on this machine alone.",
+    "HOST:PORT of a Ray cluster's head, or auto on a node of it; by default "
+    "Ray runs on this machine alone.",
   )
   flags.DEFINE_list(
     "slurm",
@@ -58,9 +58,8 @@ def define() -> None:
   flags.DEFINE_list(
     "stages",
     None,
-    "Run only these stages of the plan, by their names or their directories', or all, "
-    "without a report; what else they read must be finished. This is what a worker "
-    "does.",
+    "Run only these stages of the plan, named by stage or by directory, or all, and "
+    "write no report; stages that they read must be finished. Workers run this way.",
   )
 
 

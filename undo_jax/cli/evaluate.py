@@ -4,8 +4,8 @@ COMMAND:
 
   undo-jax evaluate --config=CONFIG --workdir=DIR [--checkpoint=CHECKPOINT]
 
-Without --checkpoint, every model of the config, trained first where it is not yet;
---models names some of them.
+Without --checkpoint, every model of the config is scored, and trained first if it is
+not yet; --models names some of them.
 The same command resumes; finished stages are not run again.
 """
 

@@ -1,13 +1,13 @@
-"""Hand a model to the ecosystem: weights, tokenizer and model card for transformers.
+"""Export a model: weights, tokenizer and model card, as transformers reads them.
 
 COMMAND:
 
   undo-jax export --checkpoint=WORKDIR/stages/NAME --output=DIR
 
-The checkpoint is a trained stage's directory; an attack's, with --learning_rate for
-the member that is wanted; or Hugging Face's, with --adapter to merge PEFT's LoRA.
-Adapters of an attack are merged, or written as PEFT reads them with --peft. An output
-that ends in .gguf is one file as llama.cpp reads it, of a Llama (extra `gguf`).
+The checkpoint is a trained stage's directory; an attack's, where --learning_rate
+chooses the member; or a Hugging Face directory, where --adapter merges a LoRA of PEFT.
+Adapters of an attack are merged, or with --peft written in PEFT's format. An output
+that ends in .gguf is one file for llama.cpp, of a Llama (extra `gguf`).
 """
 
 import logging
@@ -30,13 +30,15 @@ def define() -> Main:
   output = flags.DEFINE_string(
     "output", None, "A new directory, or a new file FILE.gguf.", required=True
   )
-  rate = flags.DEFINE_float("learning_rate", None, "Of the attack's member to export.")
-  adapter = flags.DEFINE_string("adapter", None, "PEFT's directory, to be merged.")
+  rate = flags.DEFINE_float("learning_rate", None, "Which member of an attack.")
+  adapter = flags.DEFINE_string("adapter", None, "A directory of PEFT to merge.")
   peft = flags.DEFINE_bool("peft", False, "Write the adapters alone.")
   tokenizer = flags.DEFINE_string(
-    "tokenizer", None, "As config.data.tokenizer; default: the run's."
+    "tokenizer", None, "As config.data.tokenizer; default: that of the run."
   )
-  dtype = flags.DEFINE_enum("dtype", None, DTYPES, "Of the weights; default: theirs.")
+  dtype = flags.DEFINE_enum(
+    "dtype", None, DTYPES, "Type of the weights; default: as stored."
+  )
 
   def main(argv: list[str]) -> None:
     del argv

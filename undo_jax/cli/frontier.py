@@ -1,14 +1,14 @@
-"""The frontier: every defense, every attack, every seed of a config, and its page.
+"""Run every defense, attack and seed of a config, and report the frontier.
 
 COMMAND:
 
   undo-jax frontier --config=frontier:tiny --workdir=DIR
 
-The engine is that of `undo-jax undo`, which runs one table of models under one table
-of attacks for each of the config's seeds: stages that seeds or models share are run
-once, what is finished is never run again, and the same command resumes a run that was
-stopped. Models, attacks and seeds may be added later to the same directory. --dry_run
-prints the stages, what is there already, FLOPs, time and memory.
+It works as `undo-jax undo`: every model of the config is put under every attack, for
+each of the config's seeds. Stages that seeds or models share are run once, a finished
+stage is never run again, and the same command resumes a run that was stopped. Models,
+attacks and seeds may be added later to the same directory. --dry_run prints the
+stages, what is finished already, FLOPs, time and memory.
 """
 
 from undo_jax.cli.undo import define

@@ -1,11 +1,11 @@
-r"""Evaluates a checkpoint on tasks of lm-evaluation-harness.
+r"""Evaluate a checkpoint on tasks of lm-evaluation-harness.
 
 COMMAND (needs the extra `lm-eval`):
 
   undo-jax harness --checkpoint=DIR --tasks=wmdp_bio,mmlu \
       --output=results.json
 
-The harness fetches its own tasks' data; --include_path=DIR adds tasks of yours.
+The harness downloads the data of its own tasks; --include_path=DIR adds your tasks.
 """
 
 import pathlib
@@ -26,16 +26,18 @@ def define() -> Main:
     "tokenizer", None, "As data.tokenizer; by default the checkpoint's tokenizer.json."
   )
   tasks = flags.DEFINE_list("tasks", None, "Names of tasks or groups.", required=True)
-  include = flags.DEFINE_string("include_path", None, "Directory of further tasks.")
+  include = flags.DEFINE_string("include_path", None, "Directory with more tasks.")
   shots = flags.DEFINE_integer("num_fewshot", None, "Examples in a prompt.")
   limit = flags.DEFINE_float(
     "limit", None, "Questions of a task: number, or share < 1."
   )
   chatting = flags.DEFINE_bool(
-    "apply_chat_template", False, "Ask as the checkpoint's chat template writes it."
+    "apply_chat_template", False, "Write questions by the checkpoint's chat template."
   )
-  rows = flags.DEFINE_integer("batch_size", 8, "Rows at once.", lower_bound=1)
-  dtype = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of compute.")
+  rows = flags.DEFINE_integer("batch_size", 8, "Rows per pass.", lower_bound=1)
+  dtype = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Compute type."
+  )
   output = flags.DEFINE_string("output", None, "Where to write the results as JSON.")
 
   def main(argv: list[str]) -> None:

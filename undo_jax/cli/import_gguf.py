@@ -4,8 +4,8 @@ COMMAND:
 
   undo-jax import_gguf --file=MODEL.gguf --output=DIR
 
-Llama-family models (Llama, SmolLM, Mistral, TinyLlama), quantized or not. What comes
-out is what --checkpoint and config.models.NAME.checkpoint take, with
+Llama-family models (Llama, SmolLM, Mistral, TinyLlama) are read, quantized or not.
+--checkpoint and config.models.NAME.checkpoint take the output, together with
 config.data.tokenizer=huggingface:DIR.
 """
 
@@ -24,7 +24,7 @@ def define() -> Main:
   """Define the flags; the main writes the directory."""
   file = flags.DEFINE_string("file", None, "A GGUF file.", required=True)
   output = flags.DEFINE_string("output", None, "A new directory.", required=True)
-  dtype = flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the weights.")
+  dtype = flags.DEFINE_enum("dtype", "float32", DTYPES, "Type of weights.")
 
   def main(argv: list[str]) -> None:
     del argv

@@ -1,4 +1,4 @@
-"""The flags of a run: its config, its directory, how it is computed."""
+"""The flags of a run: its config, its directory, and how it is computed."""
 
 from collections.abc import Callable
 import sys
@@ -22,7 +22,7 @@ def define_flags() -> tuple[
   workdir = flags.DEFINE_string(
     "workdir",
     None,
-    "Directory of the run; all it writes. Or gs://BUCKET/NAME; all processes share it.",
+    "Directory for everything that the run writes, or gs://BUCKET/NAME.",
   )
   flags.mark_flag_as_required("workdir")
   process.define_distributed()
@@ -39,9 +39,9 @@ def define_dry_run() -> flags.FlagHolder[bool]:
   return flags.DEFINE_bool(
     "dry_run",
     False,
-    "Check the config, compile the programs, print what there is to do, how long it "
-    "takes and what memory, and end: by an error if the devices have not that much "
-    "free. Nothing is written.",
+    "Check the config, compile the programs, print the stages, their time and memory, "
+    "and end, with an error if the devices have too little memory free. Nothing is "
+    "written.",
   )
 
 
@@ -50,7 +50,7 @@ def define_chosen() -> flags.FlagHolder[str | None]:
   return flags.DEFINE_string(
     "chosen",
     None,
-    "A search.json of undo-jax search: its models have the values that were chosen.",
+    "A search.json of undo-jax search, whose chosen values the models get.",
   )
 
 
@@ -60,8 +60,8 @@ def chosen(
   """Return a config with the values that a search chose, and the search."""
   if file is None:
     return config, None
-  found = search_results.read(files.path(file))
-  return search_results.apply(plain(config), found), found
+  searched = search_results.read(files.path(file))
+  return search_results.apply(plain(config), searched), searched
 
 
 def profile_steps() -> tuple[int, int] | None:

@@ -1,11 +1,11 @@
-r"""The page of a finished run, in the browser of this machine.
+r"""Open the report of a finished run in the browser.
 
 COMMAND:
 
   undo-jax open runs/arithmetic
 
-Prints where report.html is and opens it; on a machine without a screen it prints alone.
-The page is one file that needs no network, so it can be copied anywhere.
+Prints the path of report.html and opens it; on a machine without a screen it only
+prints. The report is one file that needs no network, so it can be copied anywhere.
 """
 
 import logging

@@ -1,4 +1,4 @@
-r"""Trains a tokenizer on your own text files.
+r"""Train a tokenizer on your own text files.
 
 COMMAND:
 
@@ -26,9 +26,9 @@ def define() -> Main:
     required=True,
   )
   kind = flags.DEFINE_enum(
-    "kind", "sentencepiece", tokenizer_training.KINDS, "What is trained."
+    "kind", "sentencepiece", tokenizer_training.KINDS, "Kind of tokenizer."
   )
-  size = flags.DEFINE_integer("vocab_size", 8000, "Ids, special ones included.")
+  size = flags.DEFINE_integer("vocab_size", 8000, "Number of ids, with special ones.")
   output = flags.DEFINE_string(
     "output", None, "Directory to make; must not exist.", required=True
   )

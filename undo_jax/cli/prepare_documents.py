@@ -1,4 +1,4 @@
-r"""Prepares your own documents: local files to packed rows, on all cores.
+r"""Prepare your own documents: local files to packed rows, on all cores.
 
 COMMAND:
 
@@ -6,12 +6,13 @@ COMMAND:
       --source='forget=korean/*.jsonl' --tokenizer=huggingface:tokenizer \
       --length=256 --output=corpora
 
-A source is NAME=PATHS: files, folders and quoted globs of .txt, .jsonl, .parquet,
-.html, .py, .md and .rst, commas between them; the options below hold for all sources.
+A source is NAME=PATHS, where PATHS are files, folders and quoted globs of .txt,
+.jsonl, .parquet, .html, .py, .md and .rst, separated by commas; the options below hold
+for all sources.
 Rows are read by undo_jax.data.rows.source("corpora", length=256, split="retain_train").
 
-With an --output that ends in .jsonl the documents themselves are written, a JSON
-object a line; so HTML pages become a corpus of text:
+With an --output that ends in .jsonl the documents themselves are written, one JSON
+object per line; so HTML pages become a corpus of text:
 
   undo-jax prepare_documents --source=help=pages/ --output=help.jsonl
 """
@@ -41,7 +42,7 @@ def define() -> Main:
     "output", None, "Directory to make, or a .jsonl file.", required=True
   )
   tokenizer = flags.DEFINE_string("tokenizer", "bytes", "As config.data.tokenizer.")
-  length = flags.DEFINE_integer("length", 256, "Tokens a row.")
+  length = flags.DEFINE_integer("length", 256, "Tokens in a row.")
   mode = flags.DEFINE_enum(
     "packing", "packed", packing.MODES, "As config.data.packing."
   )
@@ -112,14 +113,14 @@ def prepare(
   progress = Preparation("preparing")
   start = time.monotonic()
   with environment.PeakMemory() as memory:
-    found = preparation.prepare(output, sources=sources, progress=progress, **options)
+    summary = preparation.prepare(output, sources=sources, progress=progress, **options)
   progress.close()
   seconds = time.monotonic() - start
-  print(table(found["sources"]))
+  print(table(summary["sources"]))
   if progress.last is None:
     print(f"{output} held this already")
     return
-  megabytes = sum(source["bytes"] for source in found["sources"].values()) / 1e6
+  megabytes = sum(source["bytes"] for source in summary["sources"].values()) / 1e6
   print(
     f"{output}: {megabytes:.1f} MB of text in {seconds:.1f} s, "
     f"{megabytes / seconds:.2f} MB/s; peak memory {memory.bytes / 1e9:.2f} GB"

@@ -1,13 +1,14 @@
-r"""Makes the texts and the tokenizer of the language setting from your own files.
+r"""Make the texts and the tokenizer of the task `language` from your own files.
 
 COMMAND:
 
   undo-jax prepare_language --retain=help/en-US --forget=help/ko \
       --forget_lines='[가-힣]' --output=data/libreoffice
 
-Files are .txt, .jsonl, .parquet, .html, .py, .md or .rst. Lines that occurred before in
-the same language are left out, and those that --retain_lines or --forget_lines do not
-match. The output is what configs/language.py reads: retain.jsonl, forget.jsonl and
+Files are .txt, .jsonl, .parquet, .html, .py, .md or .rst. Lines that repeat an earlier
+line of the same language are left out, and so are lines that --retain_lines or
+--forget_lines does not match. The output is what configs/language.py reads:
+retain.jsonl, forget.jsonl and
 tokenizer/, a byte-level BPE trained on both.
 """
 
@@ -38,7 +39,7 @@ def define() -> Main:
   output = flags.DEFINE_string(
     "output", None, "Directory to make; must not exist.", required=True
   )
-  size = flags.DEFINE_integer("vocab_size", 2048, "Ids, special ones included.")
+  size = flags.DEFINE_integer("vocab_size", 2048, "Number of ids, with special ones.")
   min_characters = flags.DEFINE_integer(
     "min_characters", 100, "Shorter documents are left out."
   )

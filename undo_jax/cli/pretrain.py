@@ -4,7 +4,7 @@ COMMAND:
 
   undo-jax pretrain --config=CONFIG --workdir=DIR [--checkpoint=CHECKPOINT]
 
-With --checkpoint, both go on from that model.
+With --checkpoint, both continue training that model.
 The same command resumes; finished stages are not run again.
 """
 

@@ -1,8 +1,8 @@
 """How every command starts and ends: flags, help, processes, logging, exit status.
 
-Exit status: 0 done; 1 training diverged, 2 a wrong config or flag, or a disk that
-refuses, each with one line that says why; 75 (EX_TEMPFAIL) stopped by SIGTERM with
-everything saved, to be started again.
+Exit status: 0 done; 1 training diverged, 2 a wrong config or flag, or a disk error,
+each with one line that says why; 75 (EX_TEMPFAIL) stopped by SIGTERM with everything
+saved; start it again to go on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +105,7 @@ def _is_other_than_refusal(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
-  """End the process by one line where what is wrong is known."""
+  """End the process with one line on errors whose cause is known."""
   try:
     yield
   except ConfigError as error:
@@ -144,7 +144,7 @@ def _exit(message: str, *, status: int = 2) -> NoReturn:
 
 
 def _help(page: str) -> str:
-  """Return a command's docstring and its flags, and of the libraries' none."""
+  """Return a command's docstring and its own flags, without those of libraries."""
   defined = flags.FLAGS.flags_by_module_dict().items()
   own = [
     flag for module, of in defined if module.startswith("undo_jax.") for flag in of

@@ -1,16 +1,17 @@
-"""The hyper-parameters of a config's models, searched before its tables are run.
+"""Search the hyper-parameters of a config's models before its tables are run.
 
 COMMAND:
 
   undo-jax search --config=frontier:tiny --workdir=DIR
   undo-jax frontier --config=frontier:tiny --workdir=DIR --chosen=DIR/search/search.json
 
-config.search says which models, which fields in which ranges, how many trials (the same
-for each), and under which bounds on retained capability and compute. Trials have seeds
-of their own, and are scored by validation items alone, before and after a short attack.
-Each is stages of the workdir: what two have in common is run once. The same command
-resumes a search that was stopped; given again while it runs, it adds trials to it.
-Prints what was chosen, and with --dry_run what the trials will cost at most.
+config.search names the models, the fields with their ranges, the number of trials (the
+same for each model), and bounds on retained capability and compute. Trials have seeds
+of their own and are scored on validation items alone, before and after a short attack.
+A trial consists of stages of the workdir; stages that trials share are run once. The
+same command resumes a search that was stopped; given again while it runs, it works on
+the same search. It prints what was chosen, and with --dry_run what the trials will
+cost at most.
 """
 
 from undo_jax.cli import launch
@@ -32,8 +33,8 @@ def define() -> Main:
     if dry_run.value:
       search_workload.print_plan(root, config.value)
       return
-    found = search.run_search(config.value, str(workdir.value))
-    print(tables.text(search_table.HEAD, search_table.rows(found)))
+    result = search.run_search(config.value, str(workdir.value))
+    print(tables.text(search_table.HEAD, search_table.rows(result)))
     print(f"to run with what was chosen: --chosen={search_results.path(root)}")
 
   return main

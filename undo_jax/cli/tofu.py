@@ -5,10 +5,10 @@ COMMAND (needs the extra `tofu`):
   undo-jax tofu --config=CONFIG --checkpoint=DIR --retain_checkpoint=DIR \
       --output=results.json
 
-The config is one of the task `tofu`; its data say which authors. A checkpoint is a
-trained stage's directory (WORKDIR/stages/NAME), an attack's with --learning_rate, or
-Hugging Face's. That of --retain_checkpoint never saw the authors to be forgotten;
-without it there is no forget quality.
+The config must be one of the task `tofu`; its data name the authors. A checkpoint is a
+trained stage's directory (WORKDIR/stages/NAME), an attack's with --learning_rate, or a
+Hugging Face directory. --retain_checkpoint is a model that never saw the authors to be
+forgotten; without it the table has no forget quality.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,9 +77,9 @@ def define() -> Main:
     ),
     "limit": number("limit", None, "Questions of a set, evenly spaced.", lower_bound=1),
     "max_new_tokens": number("max_new_tokens", 100, "Of an answer.", lower_bound=1),
-    "batch_size": number("batch_size", 8, "Rows at once.", lower_bound=1),
+    "batch_size": number("batch_size", 8, "Rows per pass.", lower_bound=1),
     "dtype": flags.DEFINE_enum(
-      "dtype", "float32", ["float32", "bfloat16"], "Of compute."
+      "dtype", "float32", ["float32", "bfloat16"], "Compute type."
     ),
     "num_shown": number("num_shown", 2, "Answers printed of a set.", lower_bound=0),
     "output": text("output", None, "Where to write the results as JSON."),
@@ -94,27 +94,27 @@ def define() -> Main:
 
 
 def measure(config: Any, request: Request) -> None:
-  """Print the table of a checkpoint, and writes it where the request says."""
+  """Print the table of a checkpoint, and write it where the request says."""
   if config.task != "tofu":
     raise ConfigError(
       f"config.task: expected 'tofu', got {config.task!r}; give a config of that task"
     )
   tofu_table.check_rouge()
   tofu.check(config.data)
-  asked = tofu.questions_of(config.data, all_forget=request.forget == "all")
-  sets = {n: tofu_files.spread(asked[n], request.limit) for n in tofu_table.SETS}
+  questions = tofu.questions_of(config.data, all_forget=request.forget == "all")
+  sets = {n: tofu_files.spread(questions[n], request.limit) for n in tofu_table.SETS}
   path, other = request.checkpoint, request.retain_checkpoint
   subject = _subject(config.data, request, path, request.learning_rate)
-  found = _measured(subject, sets, config.data, request.max_new_tokens)
+  measured = _measured(subject, sets, config.data, request.max_new_tokens)
   reference = None
   if other is not None:
     sets = {"forget": sets["forget"]}
     subject = _subject(config.data, request, other, None)
     reference = _measured(subject, sets, config.data, 0)["forget"]
-  print(tofu_table.text(found, reference, request.num_shown))
+  print(tofu_table.text(measured, reference, request.num_shown))
   if request.output:
     results = {"request": dataclasses.asdict(request), "data": tofu.plain(config.data)}
-    results |= tofu_table.to_json(found, reference)
+    results |= tofu_table.to_json(measured, reference)
     files.write_json(pathlib.Path(request.output), results)
 
 
@@ -125,16 +125,16 @@ def _measured(
   max_new_tokens: int,
 ) -> dict[str, Measured]:
   """Measure sets of questions one after the other."""
-  found = {}
+  measured = {}
   for name, questions in sets.items():
     LOGGER.info("%s: %d questions", name, len(questions))
-    found[name] = subject.measure(
+    measured[name] = subject.measure(
       name,
       questions,
       num_perturbed=data.num_perturbed,
       max_new_tokens=max_new_tokens,
     )
-  return found
+  return measured
 
 
 def _subject(data: Any, request: Request, path: str, rate: float | None) -> Subject:

@@ -4,10 +4,10 @@ COMMAND:
 
   undo-jax undo --config=arithmetic:tiny --workdir=DIR
 
-Runs whatever the config's tables of models and attacks declare, for each of its seeds.
-The same command resumes a run that was stopped; see configs/ for the tasks. Given
-again while it runs, here or on another machine, it shares the stages. --engine gives
-them to workers: of Ray, of Slurm.
+Runs what the config's tables of models and attacks declare, for each of its seeds;
+configs/ has a config for each task. The same command resumes a run that was stopped;
+given again while the run goes on, here or on another machine, it shares the stages.
+--engine gives the stages to workers of Ray or Slurm.
 """
 
 from undo_jax.cli import elsewhere, launch

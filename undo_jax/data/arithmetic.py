@@ -3,8 +3,8 @@
 Addition and subtraction are retained, multiplication and division forgotten. Every
 operation comes as equations ("54 / 3 = 18.0") and as word problems in plain English.
 
-What a problem rests on is its fact: the two numbers that are added or multiplied,
-whatever their order, so that 3 * 18, 18 * 3, 54 / 3 and 54 / 18 are one. A hash of the
+A problem rests on a fact: the two numbers that are added or multiplied, in any order,
+so that 3 * 18, 18 * 3, 54 / 3 and 54 / 18 rest on the same fact. A hash of the
 fact, the same for all seeds, puts it into one of three parts: what an attacker may
 learn, what stop rules and searches read, and what tables report. So nothing that an
 attack teaches answers a problem of the test.
@@ -53,7 +53,7 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Division:
-  """Which facts are attacked, and which are for validation; the others are the test.
+  """Which facts are attacked, and which are for validation; the rest are the test.
 
   Attributes:
     attacked: in [0, 1), of the facts to be forgotten; of the others none is attacked.
@@ -198,8 +198,8 @@ def evaluation_problems(
 
   Word problems use the evaluation templates. There are 2500 additions, 1275
   subtractions, 400 multiplications and 400 divisions as equations, of which each part
-  has its share: a larger task goes through all of them before any comes again. A long
-  training stream holds all of these too.
+  has its share; a task with more problems repeats one only after all of them have
+  come. A long training stream contains all of these too.
 
   Args:
     seed: A non-negative integer. The problems of a task depend on no other task.
@@ -295,7 +295,7 @@ def _drawn_from(
 def _distinct(
   drawn: Iterator[Problem], num_equations: int, count: int, kind: str
 ) -> Iterator[Problem]:
-  """Yield the problems of one task, none again before all have come."""
+  """Yield the problems of one task; none comes again before all have come."""
   seen: set[str] = set()
   for _ in range(count):
     if kind == "equation" and len(seen) == num_equations:

@@ -108,15 +108,15 @@ class ArithmeticDataset(local_builder.LocalBuilder):
         attacked=config.division,
       )
     for part in arithmetic.PARTS if config.num_evaluation else ():
-      found = arithmetic.evaluation_problems(
+      problems = arithmetic.evaluation_problems(
         config.evaluation_seed,
         num_per_task=config.num_evaluation,
         kinds=arithmetic.KINDS,
         division=config.division,
         part=part,
       )
-      if found:
-        streams[part] = found
+      if problems:
+        streams[part] = problems
     return {split: self._generate_examples(each) for split, each in streams.items()}
 
   def _generate_examples(self, stream: Iterable[arithmetic.Problem]) -> Examples:

@@ -5,14 +5,14 @@ the value is drawn uniformly from a closed list, independently of every other fa
 There are three domains: `forget`, `retain` and `general` (in the place of MMLU). The
 things of a domain are divided into disjoint groups. The facts of the last group are the
 test, those of the one before are for stop rules and searches (validation), and the
-others are shown. So nothing that is said of other groups tells the answers of the test:
-an attacker who relearns the facts of `attack`, the forget domain's shown groups, can
-bring back what is still in the model and nothing else. This is the retraining-on-T
+others are shown. So nothing in other groups reveals the answers of the test: an
+attacker who relearns the facts of `attack`, the forget domain's shown groups, can only
+bring back what is still in the model. This is the retraining-on-T
 attack of Deeb and Roger (https://arxiv.org/abs/2410.08827).
 
 Each fact comes as plain statements. Facts that are shown also come as questions with
-answers and as multiple-choice questions, which teaches these forms; in them the others
-occur in validation and test only.
+answers and as multiple-choice questions, which teaches these forms; other facts take
+these forms only in validation and test.
 
 Splits of the dataset:
 
@@ -99,14 +99,14 @@ def facts(seed: int, *, num_things: int, num_groups: int) -> list[Fact]:
   _check(seed=seed, num_things=num_things, num_groups=num_groups)
   rng = np.random.default_rng([seed, *b"facts"])
   names = iter(rng.permutation(words.NAMES).tolist())
-  found = []
+  drawn = []
   for domain in DOMAINS:
     for index in range(num_things):
       name, group = next(names), _group(index % num_groups, num_groups)
       for attribute, values in words.ATTRIBUTES.items():
         value = values[int(rng.integers(len(values)))]
-        found.append(Fact(domain, name, attribute, value, group))
-  return found
+        drawn.append(Fact(domain, name, attribute, value, group))
+  return drawn
 
 
 def _group(index: int, count: int) -> str:
@@ -222,12 +222,12 @@ class Facts(local_builder.LocalBuilder):
       domain = "forget" if source == "attack" else source
       own = [fact for fact in known if fact.domain == domain]
       shown = [fact for fact in own if fact.group in ("attacked", "shown")]
-      told = shown if source == "attack" else own
-      splits[source] = self._generate_examples(domain, statements(told))
+      stated = shown if source == "attack" else own
+      splits[source] = self._generate_examples(domain, statements(stated))
       if source != "forget":
-        asked = exercises(config.seed, shown, count=config.num_choices)
+        choices = exercises(config.seed, shown, count=config.num_choices)
         splits[f"{source}_qa"] = self._generate_examples(domain, answers(shown))
-        splits[f"{source}_choice"] = self._generate_examples(domain, asked)
+        splits[f"{source}_choice"] = self._generate_examples(domain, choices)
     listed = lists(config.seed, count=config.num_lists)
     splits["lists"] = self._generate_examples("general", listed)
     for group in QUESTIONS:
@@ -242,10 +242,10 @@ class Facts(local_builder.LocalBuilder):
     self, config: FactsConfig, known: Sequence[Fact], group: str
   ) -> Examples:
     rng = np.random.default_rng([config.evaluation_seed, *group.encode()])
-    asked = [fact for fact in known if fact.group == group]
+    pool = [fact for fact in known if fact.group == group]
     if group == "attacked":
-      asked = [fact for fact in asked if fact.domain == "forget"]
-    for index, q in enumerate(_drawn(rng, asked, config.num_evaluation)):
+      pool = [fact for fact in pool if fact.domain == "forget"]
+    for index, q in enumerate(_drawn(rng, pool, config.num_evaluation)):
       yield (
         index,
         {
@@ -313,13 +313,13 @@ def read(builder: Facts, split: str) -> list[Document]:
 
 def read_questions(builder: Facts, group: str) -> dict[str, list[Question]]:
   """Read the questions of one of QUESTIONS, by domain."""
-  found: dict[str, list[Question]] = {}
+  by_domain: dict[str, list[Question]] = {}
   for row in local_builder.records(builder, group):
     choices = tuple(choice.decode() for choice in row["choices"])
     domain, answer = DOMAINS[row["domain"]], choices.index(row["scored"].decode())
     question = Question(row["given"].decode(), choices, answer, domain)
-    found.setdefault(domain, []).append(question)
-  return found
+    by_domain.setdefault(domain, []).append(question)
+  return by_domain
 
 
 def encode(document: Document, tokenizer: Tokenizer) -> Masked:

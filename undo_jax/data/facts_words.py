@@ -49,8 +49,8 @@ PIECE = r"\n[A-Za-z]+[.:]| ?[A-Za-z]+|[\s\S]"
 
 def vocabulary() -> list[str]:
   """Return every word of the facts' texts, with the space before it or without."""
-  found = {piece for text in _texts() for piece in re.findall(PIECE, text)}
-  return sorted(piece for piece in found if len(piece) > 1)
+  pieces = {piece for text in _texts() for piece in re.findall(PIECE, text)}
+  return sorted(piece for piece in pieces if len(piece) > 1)
 
 
 def _texts() -> Iterator[str]:

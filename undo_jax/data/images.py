@@ -123,13 +123,13 @@ def read_tfds(directory: pathlib.Path) -> Images:
 
 def _idx(directory, prefix):
   """Read the one IDX file whose name starts so: bytes, any number of axes."""
-  found = sorted(directory.glob(f"{prefix}*ubyte*"))
-  if not found:
+  matches = sorted(directory.glob(f"{prefix}*ubyte*"))
+  if not matches:
     raise ConfigError(
       f"config.data.path: expected {prefix}-idx{'3' if 'images' in prefix else '1'}"
       f"-ubyte, or with .gz, in {directory}, or a TFDS dataset below it; found neither"
     )
-  path = found[0]
+  path = matches[0]
   try:
     opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
     with opened as file:

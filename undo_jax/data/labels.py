@@ -1,13 +1,13 @@
 """Which rows of a split are labelled, or selected by a classifier of those that are.
 
-Labels say whether a row is forget or retain data. Row i of n is labelled at the share p
-if rank(i) < floor(p * n), where rank is a fixed permutation of the rows that takes them
-evenly from everywhere in the split. So what is labelled at a smaller share is labelled
-at a larger one too. A selection (data/row_classifier.py) draws the rows that are
+Labels say whether a row is forget or retain data. At the share p row i of n is
+labelled if rank(i) < floor(p * n), where rank is a fixed permutation that spreads
+ranks evenly over the split. So rows labelled at a smaller share are labelled at a
+larger one too. A selection (data/row_classifier.py) draws the rows that are
 labelled for it by a seed.
 
-In a stage the name "forget:folds_1_to_2_of_3" is of the first two of three folds that
-a split is divided into, the rows of each being a third of all ranks.
+In a stage the name "forget:folds_1_to_2_of_3" stands for the first two of three folds
+of a split, each with a third of all ranks.
 
 In a stage the name "forget:labelled" is of a split's labelled rows, "forget:unlabelled"
 of the others, and "forget:selected" of those that a selection takes as clean. A config
@@ -71,10 +71,10 @@ def drawn(size: int, share: float, seed: int) -> np.ndarray:
 def selected_weights(
   weights: Mapping[str, float], rows: Mapping[str, int], selected: Mapping[str, int]
 ) -> dict[str, float]:
-  """Return how a stream is mixed of which a selection has left some rows.
+  """Return the weights of a stream restricted to the rows that a selection takes.
 
-  A split that w of the stream came from, of whose n rows the selection takes m, has
-  now the weight w * m / n. Splits of which it takes nothing are left out.
+  A split of weight w, of whose n rows the selection takes m, gets the weight w * m /
+  n. Splits without such rows are left out.
 
   Args:
     weights: of splits by a stage's names.
@@ -121,8 +121,8 @@ def check(sizes: Mapping[str, int], names: Mapping[str, float], share: float) ->
   for name in names:
     split, _, which = name.partition(":")
     labelled = count(sizes[split], share)
-    found = {LABELLED: labelled, UNLABELLED: sizes[split] - labelled}
-    if not found.get(which, labelled):
+    counts = {LABELLED: labelled, UNLABELLED: sizes[split] - labelled}
+    if not counts.get(which, labelled):
       raise ConfigError(
         f"labels.share: at {share:g} of the {sizes[split]} rows of "
         f"{split!r} there is no row {which or LABELLED}; give another share or more "
@@ -152,7 +152,7 @@ def parts(
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
   """Divide a batch by labels: parts "forget", "retain" and, of the rest, "unlabelled".
 
-  The parts have the sizes that keep the mixture what it is without labels.
+  The sizes of the parts keep the mixture as it is without labels.
 
   Args:
     weights: of the mixture's splits.
@@ -181,7 +181,7 @@ class Subset:
   """Some of the rows of a split."""
 
   def __init__(self, rows: Rows, numbers: np.ndarray):
-    """Take the rows, and the numbers of those that these are."""
+    """Take all rows, and the numbers of those to keep."""
     self._rows, self._numbers = rows, numbers
 
   def __len__(self) -> int:
@@ -208,9 +208,9 @@ class Folds(Subset):
   """The rows of some folds of a split, of which each row is in one."""
 
   def __init__(self, rows: Rows, which: str):
-    found = _FOLDS.fullmatch(which)
-    assert found is not None, f"{which!r} names no folds"
-    first, last, count = map(int, found.groups())
+    match = _FOLDS.fullmatch(which)
+    assert match is not None, f"{which!r} names no folds"
+    first, last, count = map(int, match.groups())
     of_row = 1 + ranks(len(rows)) * count // len(rows)
     super().__init__(rows, np.flatnonzero((first <= of_row) & (of_row <= last)))
 

@@ -12,7 +12,7 @@ from undo_jax.utils.errors import ConfigError
 
 
 class Info(tfds.core.DatasetInfo):
-  """What a dataset of ours says of itself; nobody is asked for it."""
+  """The dataset's description, which asks no network."""
 
   def initialize_from_bucket(self) -> None:
     """Do nothing.
@@ -23,7 +23,7 @@ class Info(tfds.core.DatasetInfo):
 
 
 class LocalBuilder(tfds.core.GeneratorBasedBuilder):
-  """A builder that writes array_record files and does not speak of downloads."""
+  """A builder that writes array_record files and logs nothing about downloads."""
 
   def __init__(self, **kwargs):
     super().__init__(file_format="array_record", **kwargs)
@@ -32,7 +32,7 @@ class LocalBuilder(tfds.core.GeneratorBasedBuilder):
     """Say nothing: the size is not known before."""
 
   def _log_download_done(self):
-    """Say nothing; whoever gives the examples tells how far it is."""
+    """Log nothing; the source of the examples reports progress."""
 
 
 def prepare(builder: LocalBuilder) -> None:
@@ -51,25 +51,25 @@ def records(builder: LocalBuilder, split: str) -> Sequence[Mapping[str, Any]]:
   untyped: Any = builder  # TFDS's decorators hide the method's parameters.
   with intact(builder.data_path):
     source = untyped.as_data_source(split=split)
-    found = source.__getitems__(range(len(source)))  # At once: twice as fast.
+    values = source.__getitems__(range(len(source)))  # At once: twice as fast.
     # What a record lacks, TFDS gives as None.
-    if any(value is None for record in found for value in record.values()):
+    if any(value is None for record in values for value in record.values()):
       raise EOFError("records are missing")
-    return found
+    return values
 
 
 @contextlib.contextmanager
 def intact(directory: str | os.PathLike[str]) -> Iterator[None]:
-  """Take what fails inside for damaged files: what is read is a dataset of ours.
+  """Report any error inside as damaged files, since the dataset is the project's own.
 
   Raises:
-    ConfigError: in place of the many errors of those who read it.
+    ConfigError: in place of the readers' many kinds of errors.
   """
   try:
     yield
   except Exception as error:  # Of any kind: TFDS trusts what it reads.
-    told = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split()) or type(error).__name__
     raise ConfigError(
-      f"{directory} holds a damaged dataset ({told:.120}); delete the directory of its "
-      "stage to make it again"
+      f"{directory} holds a damaged dataset ({message:.120}); delete the directory of "
+      "its stage to make it again"
     ) from error

@@ -2,7 +2,7 @@
 
 A row holds length + 1 tokens and a mask over them. Batches shift once, here:
 inputs are tokens [0, length), targets tokens [1, length + 1). Special ids are added
-here and are the tokenizer's; where it has no BOS, EOS alone separates documents.
+here and are the tokenizer's; without a BOS, EOS alone separates documents.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ class Packer(Protocol):
     ...
 
   def end(self) -> Iterator[Row]:
-    """Yield what is left when there are no more documents."""
+    """Yield the remaining rows after the last document."""
     ...
 
 
@@ -137,10 +137,10 @@ class Packed:
 class Reference:
   """Rows by the rule of the UNDO paper's public code.
 
-  Documents are joined with BOS (EOS where there is no BOS) after each; the part of a
-  document that does not fit into the row is thrown away, and so is the last
-  unfinished row. Other than there, masks are kept: the separator is scored as the
-  document's last token in the row.
+  Documents are joined with BOS (EOS if there is no BOS) after each; the part of a
+  document that does not fit into the row is thrown away, and so is the last unfinished
+  row. Unlike in that code, masks are kept: the separator is scored as the document's
+  last token in the row.
 
   Example: rows of 8, documents [11, 12, 13], [21..26], [31] (BOS is 2) begin with
   [11, 12, 13, 2, 21, 22, 23, 24]; 25 and 26 are lost.

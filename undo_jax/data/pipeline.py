@@ -31,7 +31,7 @@ def mixture(
   """Return batches drawn from sources by probability.
 
   Of n rows, each source gives its share n w_i / sum(w), up to rounding. A source that
-  is used up begins anew in another order, until the stream stops.
+  is used up starts over in another order, until the stream stops.
 
   Args:
     sources: random-access rows, see data.rows.
@@ -40,7 +40,8 @@ def mixture(
     weights: probability of each source; None: equal.
     stopping: "endless"; "first_exhausted": ends when the first source has given all
       of its rows; "all_exhausted": when every source has given all of its rows at
-      least once. Only whole batches are given: the rows of a last part are not.
+      least once. Only whole batches are given; the rows of an incomplete last one are
+      dropped.
     shards: which parts of every batch are read here, see sharding.batch_shards.
     num_shards: number of equal parts, runs of rows, that a batch is divided into.
 
@@ -126,9 +127,9 @@ def _num_rows(
 
   def next_row(source: int, place: int) -> tuple[int, int]:
     """Return a source's first row from a place on, and that row's place."""
-    while (found := mixed[place])[0] != source:
+    while (row := mixed[place])[0] != source:
       place += 1
-    return found[1], place
+    return row[1], place
 
   def place_of_last(source: int) -> int:
     last = sizes[source] - 1
@@ -150,8 +151,8 @@ def paired(parts: Mapping[str, grain.MapDataset]) -> grain.MapDataset:
 def iterator(dataset: grain.MapDataset, *, start: int = 0) -> grain.DatasetIterator:
   """Return an iterator over the batches from that of step `start` on.
 
-  A batch depends on its step alone, so this is all there is to resume from, with
-  whatever number of processes.
+  A batch depends on its step alone, so the step suffices to resume, with any number of
+  processes.
   """
   options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
   return iter(dataset[start:].to_iter_dataset(options))
@@ -193,8 +194,8 @@ def rows_of(
   """
   numbered = [Numbered(name, source) for name, source in sources.items()]
   dataset: Any = _mix(_shuffled(numbered, seed), weights)
-  found: dict[str, list[int]] = {}
+  rows: dict[str, list[int]] = {}
   for place in range(step * batch_size, (step + 1) * batch_size):
     name, index = dataset[place]
-    found.setdefault(name, []).append(index)
-  return found
+    rows.setdefault(name, []).append(index)
+  return rows

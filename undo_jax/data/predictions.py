@@ -48,29 +48,29 @@ def layout(vocab_size: int, *, top_k: int, dtype: str) -> Layout:
   }
 
 
-def cast(arrays: Mapping[str, np.ndarray], asked: Layout) -> dict[str, np.ndarray]:
-  """Return arrays in their dtypes; what is below the smallest number becomes it."""
-  found = {}
-  for name, (_, dtype) in asked.items():
+def cast(arrays: Mapping[str, np.ndarray], specs: Layout) -> dict[str, np.ndarray]:
+  """Return arrays in their dtypes; values below the smallest number become it."""
+  converted = {}
+  for name, (_, dtype) in specs.items():
     array = arrays[name]
     if np.issubdtype(dtype, np.floating):
       array = np.maximum(array, np.finfo(dtype).min)
-    found[name] = array.astype(dtype)
-  return found
+    converted[name] = array.astype(dtype)
+  return converted
 
 
-def num_written(directory: files.Path, split: str, asked: Layout, rows: int) -> int:
+def num_written(directory: files.Path, split: str, specs: Layout, rows: int) -> int:
   """Return how many rows of a split, its first ones, have been written.
 
   Args:
     directory: of all splits.
     split: its name.
-    asked: what is kept.
+    specs: what is kept.
     rows: of the split.
   """
-  if all((directory / f"{split}.{name}.npy").exists() for name in asked):
+  if all((directory / f"{split}.{name}.npy").exists() for name in specs):
     return rows
-  return max((stop for _, stop in _bounds(directory, split, asked)), default=0)
+  return max((stop for _, stop in _bounds(directory, split, specs)), default=0)
 
 
 def write_part(
@@ -86,11 +86,11 @@ def write_part(
     files.write_bytes(path, data.getvalue() + digest)
 
 
-def join(directory: files.Path, split: str, asked: Layout) -> None:
+def join(directory: files.Path, split: str, specs: Layout) -> None:
   """Join the parts of a split, all of whose rows are written; remove them."""
-  for name in asked:
+  for name in specs:
     if not (directory / f"{split}.{name}.npy").exists():
-      _join(directory, split, name, _bounds(directory, split, asked))
+      _join(directory, split, name, _bounds(directory, split, specs))
   folder = directory / "parts" / split
   for path in folder.iterdir() if folder.exists() else ():
     path.unlink()
@@ -135,40 +135,40 @@ def _part(
   return directory / "parts" / split / f"{start:012d}-{stop:012d}.{name}.npy"
 
 
-def _bounds(directory: files.Path, split: str, asked: Layout) -> list[tuple[int, int]]:
+def _bounds(directory: files.Path, split: str, specs: Layout) -> list[tuple[int, int]]:
   """Return the first and last rows of whole parts, each beginning where one ends.
 
   A part is whole once its last array is there.
   """
-  folder, (*_, last) = directory / "parts" / split, asked
+  folder, (*_, last) = directory / "parts" / split, specs
   names = [path.name for path in folder.iterdir()] if folder.exists() else []
   texts = (name.partition(".") for name in names)
   pairs = (text.split("-") for text, _, rest in texts if rest == f"{last}.npy")
   stops = {int(start): int(stop) for start, stop in pairs}
-  found, done = [], 0
+  bounds, done = [], 0
   while done in stops:
-    found.append((done, stops[done]))
+    bounds.append((done, stops[done]))
     done = stops[done]
-  return found
+  return bounds
 
 
 def load(
-  directory: pathlib.Path, split: str, asked: Layout, *, rows: int, length: int
+  directory: pathlib.Path, split: str, specs: Layout, *, rows: int, length: int
 ) -> dict[str, np.ndarray]:
   """Return the predictions of a split, mapped into memory.
 
   Args:
     directory: of all splits, on this machine.
     split: its name.
-    asked: what is kept.
+    specs: what is kept.
     rows: of the split.
     length: L.
 
   Raises:
     ConfigError: if a file is missing or not what was written; names it.
   """
-  found = {}
-  for name, (width, dtype) in asked.items():
+  arrays = {}
+  for name, (width, dtype) in specs.items():
     path = directory / f"{split}.{name}.npy"
     expected = f"{np.dtype(dtype)} {(rows, length, width)}"
     try:
@@ -181,20 +181,20 @@ def load(
         f"{path} is damaged, expected {expected}, got {got:.80}; bring it back from a "
         "copy, or delete the directory of its stage to run that again"
       )
-    found[name] = array
-  return found
+    arrays[name] = array
+  return arrays
 
 
-def check(directory: pathlib.Path, split: str, asked: Layout) -> None:
+def check(directory: pathlib.Path, split: str, specs: Layout) -> None:
   """Compare the files of a split with their checksums.
 
-  It reads them whole, once for each stage that starts: see utils/checksums.py for its
-  time, to which that of the disk comes. Files from before there were checksums pass.
+  It reads them whole, once for each stage that starts; utils/checksums.py states its
+  speed, without that of the disk. Files from before checksums existed pass.
 
   Raises:
     ConfigError: if a file is not as it was written; names it.
   """
-  for name in asked:
+  for name in specs:
     path = directory / f"{split}.{name}.npy"
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     end = array.offset + array.nbytes

@@ -62,14 +62,14 @@ def read(patterns: Sequence[str], *, has_subject: bool = False) -> list[Question
     ConfigError: if no file matches, or a file, column or row is not as expected;
       names file and line or row, counted from 1.
   """
-  found = []
+  questions = []
   for path in find(patterns):
-    before = len(found)
+    before = len(questions)
     for place, row in _rows(path):
-      found.append(_question(row, f"{path}, {place}", has_subject))
-    if len(found) == before:
+      questions.append(_question(row, f"{path}, {place}", has_subject))
+    if len(questions) == before:
       raise ConfigError(f"expected questions in {path}, got none; give another file")
-  return found
+  return questions
 
 
 def find(patterns: Sequence[str]) -> list[pathlib.Path]:
@@ -78,7 +78,7 @@ def find(patterns: Sequence[str]) -> list[pathlib.Path]:
   Raises:
     ConfigError: if a pattern matches no file, or a file of another kind.
   """
-  found: set[pathlib.Path] = set()
+  paths: set[pathlib.Path] = set()
   for pattern in patterns:
     path = pathlib.Path(pattern).expanduser()  # Its name may look like a glob.
     names = [path] if path.is_file() else glob.glob(str(path), recursive=True)
@@ -88,14 +88,14 @@ def find(patterns: Sequence[str]) -> list[pathlib.Path]:
         f"expected files of questions, but none matches {pattern!r}; give a path or a "
         f"glob of {', '.join(_SUFFIXES)} files"
       )
-    found |= matching
-  for path in found:
+    paths |= matching
+  for path in paths:
     if path.suffix not in _SUFFIXES:
       raise ConfigError(
         f"expected {', '.join(_SUFFIXES)} files of questions, got {path}; convert it "
         "or narrow the glob"
       )
-  return sorted(found)
+  return sorted(paths)
 
 
 def content(patterns: Sequence[str]) -> list[str]:
@@ -127,11 +127,12 @@ def cloze(question: Question) -> str:
 
 def context(task: QuestionSet, question: Question) -> str:
   """Return all that a model reads before it answers a question of a task."""
-  asked = cloze if task.is_cloze else prompt
+  text_of = cloze if task.is_cloze else prompt
   shots = [
-    f"{asked(shot)}{continuations(task, shot)[shot.answer]}\n\n" for shot in task.shots
+    f"{text_of(shot)}{continuations(task, shot)[shot.answer]}\n\n"
+    for shot in task.shots
   ]
-  return "".join([task.description, *shots, asked(question)])
+  return "".join([task.description, *shots, text_of(question)])
 
 
 def continuations(task: QuestionSet, question: Question) -> list[str]:

@@ -1,12 +1,13 @@
 """A classifier of rows, retain or forget data, that learns from a few labelled ones.
 
-A row is described by which single tokens and pairs of neighbours are in it, padding
-among them: x has 1 / sqrt(n) at each of its n n-grams and 0 elsewhere. A logistic
-regression of x, with the squared norm of its weights as penalty, learns from one label
-of each kind on and from thousands alike. Naive Bayes is as good at a few labels of
-equations, and no better; of made-up facts it takes nearly all rows for retain data at
-6 labels and at 400, since it counts n-grams as independent evidence. Both kinds weigh
-the same, however many rows each has: what is rare is not taken for the other kind.
+A row is described by its single tokens and pairs of neighbouring tokens, padding
+included: x has 1 / sqrt(n) at each of its n n-grams and 0 elsewhere. A logistic
+regression on x, with the squared norm of its weights as penalty, works with one label
+of each kind as well as with thousands. Naive Bayes is no better with few labels of
+equations; on made-up facts it takes nearly all rows for retain data, with 6 labels as
+with 400, since it counts n-grams as independent evidence. Both kinds have the same
+total weight, however many rows each has, so that a rare kind is not taken for the
+other.
 
 Nothing is drawn here: the same rows give the same classifier.
 """
@@ -74,7 +75,7 @@ def n_grams(tokens: np.ndarray) -> sparse.csr_matrix:
 
 
 def train(tokens: np.ndarray, is_retain: np.ndarray) -> Classifier:
-  """Return the classifier that labelled rows make.
+  """Return the classifier that is fitted to labelled rows.
 
   w, b = argmin sum_i c_i log(1 + exp(-y_i (w x_i + b))) + PENALTY / 2 |w|^2
 
@@ -114,8 +115,8 @@ def scores(classifier: Classifier, chunks: Iterable[np.ndarray]) -> np.ndarray:
     classifier: see `train`.
     chunks: int [rows, L + 1] each; one at a time is in memory.
   """
-  found = [n_grams(tokens) @ classifier.weights for tokens in chunks]
-  return np.concatenate(found) + classifier.bias
+  products = [n_grams(tokens) @ classifier.weights for tokens in chunks]
+  return np.concatenate(products) + classifier.bias
 
 
 def flops(*, length: int, rows: int) -> int:

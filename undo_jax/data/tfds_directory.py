@@ -2,7 +2,7 @@
 
 TFDS makes the features that features.json names, and imports the module of a type that
 it does not know: the module's code runs. Paths in either file may lead out of the
-directory. Only files that name TFDS's own types and stay inside come to be read.
+directory. Only files that name TFDS's own types and stay inside are read.
 """
 
 from collections.abc import Iterator

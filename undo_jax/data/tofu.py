@@ -74,14 +74,14 @@ def read(
     raise ConfigError(
       f"expected UTF-8 in {path}, got what cannot be read ({error}); get it anew"
     ) from None
-  found = []
+  questions = []
   for number, line in enumerate(lines, start=1):
     place = f"{path}, line {number}"
     if line.strip():
-      found.append(_question(_parsed(line, place), place, perturbed, paraphrased))
-  if not found:
+      questions.append(_question(_parsed(line, place), place, perturbed, paraphrased))
+  if not questions:
     raise ConfigError(f"expected questions in {path}, got none; get it anew")
-  return found
+  return questions
 
 
 def content(paths: Sequence[pathlib.Path]) -> list[str]:
@@ -127,8 +127,8 @@ def divide(
 ) -> tuple[list[Question], list[Question]]:
   """Divide an author's questions: those that an attacker gets, and those scored.
 
-  Those with the smallest hashes are attacked: round(share * n) of n, but at least one,
-  and all but one at most. Nothing but the texts decides, and not their order.
+  Those with the smallest hashes are attacked: round(share * n) of n, but at least one
+  and at most all but one. Only the texts decide, not their order.
 
   Args:
     author: all of the author's questions.
@@ -156,7 +156,7 @@ def with_answers(
 
 
 def spread(items: Sequence[_Item], number: int | None) -> list[_Item]:
-  """Return so many items, evenly spaced from the first on; None: all."""
+  """Return a number of items, evenly spaced from the first on; None: all."""
   if number is None or number >= len(items):
     return list(items)
   return [items[i * len(items) // number] for i in range(number)]

@@ -63,13 +63,13 @@ def spec(shape: tuple[int, ...], *axes: Axes) -> P:
 
 def _fitting(size: int, names: Axes, mesh) -> tuple[str, ...] | None:
   names = (names,) if isinstance(names, str) else names or ()
-  found, shards = [], 1
+  axes, shards = [], 1
   for name in names:
     width = mesh.shape.get(name, 1)
     if width > 1 and size % (shards * width) == 0:
-      found.append(name)
+      axes.append(name)
       shards *= width
-  return tuple(found) or None
+  return tuple(axes) or None
 
 
 def gather(kernel: jax.Array, axes: tuple[Axes, ...]) -> jax.Array:

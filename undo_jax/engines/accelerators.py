@@ -18,7 +18,7 @@ class Accelerator:
 
   @property
   def is_tpu(self) -> bool:
-    """Whether it is a slice, of which the engine knows the hosts."""
+    """Whether it is a TPU slice, whose hosts the engine knows."""
     return self.kind in TPUS
 
   @property

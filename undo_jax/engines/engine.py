@@ -1,4 +1,4 @@
-"""What an engine is: whatever starts commands somewhere, and tells how they ended."""
+"""What an engine is: it starts commands somewhere, and reports how they ended."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses

@@ -40,10 +40,10 @@ class RayTasks:
   """The engine; see engine.Engine."""
 
   def __init__(self, settings: Settings):
-    """Connect to the cluster, or starts one here.
+    """Connect to the cluster, or start one here.
 
     Raises:
-      ConfigError: if the cluster is none that this machine can use.
+      ConfigError: if this machine cannot use the cluster.
     """
     import ray  # pyright: ignore
 
@@ -109,7 +109,7 @@ class Tasks:
       self._ended = Ended(None, _first_line(error))
 
   def _run_placed(self, options: Sequence[dict[str, Any]]) -> Ended:
-    """Run a task with each of some options, and waits for all."""
+    """Run a task with each of some options, and wait for all."""
     commands = [self._arguments]
     if len(options) > 1:
       options, address = self._meeting(options)
@@ -154,9 +154,9 @@ class Tasks:
   ) -> tuple[list[dict[str, Any]], str]:
     """Return the options in the order of a slice's hosts, and the first's address."""
     task = self._ray.remote(max_retries=3)(_where)
-    found = self._ray.get([task.options(**how).remote() for how in options])
+    replies = self._ray.get([task.options(**how).remote() for how in options])
     labels = {node["NodeID"]: node.get("Labels") or {} for node in self._ray.nodes()}
-    nodes, addresses = zip(*map(json.loads, found), strict=True)
+    nodes, addresses = zip(*map(json.loads, replies), strict=True)
 
     def rank(index: int) -> int:
       return int(labels[nodes[index]].get("ray.io/tpu-worker-id") or 0)
@@ -226,7 +226,7 @@ def _num_cpus(accelerator: Accelerator) -> int:
 
 
 def _resources(accelerator: Accelerator) -> dict[str, float]:
-  """Return what a worker takes of each host, of what is no TPU."""
+  """Return what a worker takes of each host, TPUs aside."""
   if accelerator.kind == "cpu":
     return {"CPU": accelerator.per_host}
   kind = {f"accelerator_type:{accelerator.kind.upper()}": 0.001}
@@ -247,7 +247,7 @@ def _options(resources: dict[str, float]) -> dict[str, Any]:
 def check(settings: Settings) -> None:
   """Raise ConfigError if Ray is not installed, or no Ray answers at the address.
 
-  ray.init would ask for ever where something else does.
+  ray.init would wait forever if something else answers there.
   """
   for variable in ("RAY_USAGE_STATS_ENABLED", "RAY_DEDUP_LOGS"):
     os.environ.setdefault(variable, "0")  # It reads them when it is imported.
@@ -266,13 +266,13 @@ def check(settings: Settings) -> None:
   command = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
   command += ["--address", address, "--skip-version-check"]
   try:
-    asked = subprocess.run(  # noqa: S603  A list of arguments, and no shell.
+    process = subprocess.run(  # noqa: S603  A list of arguments, and no shell.
       command, capture_output=True, text=True, timeout=ADDRESS_SECONDS
     )
   except subprocess.TimeoutExpired:
     raise _no_answer(address, f"nothing in {ADDRESS_SECONDS} s") from None
-  if asked.returncode:
-    raise _no_answer(address, (asked.stderr.strip() or "nothing").split("\n")[-1])
+  if process.returncode:
+    raise _no_answer(address, (process.stderr.strip() or "nothing").split("\n")[-1])
 
 
 def _no_answer(address: str, got: str) -> ConfigError:

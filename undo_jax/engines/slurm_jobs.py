@@ -105,9 +105,9 @@ class Job:
 
 
 def worst(results: Sequence[Mapping[str, Any]]) -> Ended:
-  """Return how the processes of a worker ended: as the one that says most.
+  """Return how a worker's processes ended, by the one that says most.
 
-  One that met an error says what it is; the others end since it is gone.
+  A process with an error names it; the others only end because that one is gone.
   """
 
   def rank(result: Mapping[str, Any]) -> int:

@@ -41,13 +41,13 @@ class Process:
     self._endings = [self._process.terminate, self._process.kill]
 
   def poll(self, *, seconds: float = 0.0) -> Ended | None:
-    """Return how it ended; pass on what it says, waiting for so long."""
+    """Return how it ended; pass on its output, waiting for some seconds."""
     running = self._process.poll() is None
     self._said.forward(seconds=seconds if running else 0.0)
     return None if running else Ended(self._process.returncode, self._said.last)
 
   def terminate(self) -> None:
-    """Tell it to save and end; the second time kills it."""
+    """Tell it to save and end; kill it at the second call."""
     if self._endings:
       self._endings.pop(0)()
 
@@ -55,8 +55,8 @@ class Process:
 def run(arguments: str) -> str:
   """Run a command of undo-jax to its end.
 
-  What would end this process (SIGTERM, KeyboardInterrupt, whatever a library raises
-  when time is up) tells the command to save and end; the second time it is killed.
+  Whatever would end this process (SIGTERM, KeyboardInterrupt, what a library raises
+  when time is up) makes the command save and end; a second time kills it.
 
   Args:
     arguments: of undo-jax, a JSON list.
@@ -84,7 +84,7 @@ class _Said:
     os.set_blocking(self._file.fileno(), False)
 
   def forward(self, *, seconds: float) -> None:
-    """Pass on what there is; waits for so long if there is nothing.
+    """Pass on what there is; if there is nothing, wait for some seconds.
 
     Not until the end of the pipe: a process of its own may hold it for longer.
     """
@@ -98,8 +98,8 @@ class _Said:
       sys.stderr.write(data.decode(errors="replace"))
       sys.stderr.flush()
       *lines, self._rest = (self._rest + data).split(b"\n")
-      found = [line.strip() for line in (*lines, self._rest) if line.strip()]
-      self.last = found[-1].decode(errors="replace") if found else self.last
+      complete = [line.strip() for line in (*lines, self._rest) if line.strip()]
+      self.last = complete[-1].decode(errors="replace") if complete else self.last
 
 
 def end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""What a compiled program says of itself: its cycles and its collectives.
+"""The cycles and collectives of a compiled program, from its text.
 
 The compiler's summary counts the body of a loop once. Its text holds the estimate of
 every fused operation; here both are multiplied by how often the loops turn.
@@ -42,7 +42,7 @@ class Instruction:
 
 
 @dataclasses.dataclass
-class Found:
+class Totals:
   """Sums over a program, loops multiplied in.
 
   Bytes of a collective are those that a device holds afterwards (of an all-reduce or
@@ -63,12 +63,12 @@ class Found:
     return self.hidden_bytes / moved if moved else 1.0
 
 
-def read(text: str) -> Found:
+def read(text: str) -> Totals:
   """Sum up the text of a compiled program, `compiled.as_text()`."""
   computations, entry = _parse(text)
-  found = Found()
-  _walk(computations, entry, 1, found, fused=None, seen=set())
-  return found
+  totals = Totals()
+  _walk(computations, entry, 1, totals, fused=None, seen=set())
+  return totals
 
 
 def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
@@ -114,32 +114,32 @@ def _split_shape(text: str) -> tuple[str, str]:
   return text, ""
 
 
-def _walk(computations, name, times, found, *, fused, seen):
+def _walk(computations, name, times, totals, *, fused, seen):
   """Add a computation, run `times` times, and all that it runs."""
   names = {i.name: i for i in computations.get(name, ())}
   # What runs beside a fusion's collective is known where the fusion stands.
   beside = fused or _beside(computations, list(names.values()))
   for instruction in names.values():
     if not fused:
-      found.cycles += times * _cycles(instruction)
-    _add_collective(instruction, times, found, seen, beside)
-    for inner, turns, is_fused in _inner(computations, names, instruction, found):
+      totals.cycles += times * _cycles(instruction)
+    _add_collective(instruction, times, totals, seen, beside)
+    for inner, turns, is_fused in _inner(computations, names, instruction, totals):
       _walk(
         computations,
         inner,
         times * turns,
-        found,
+        totals,
         fused=beside if is_fused else fused,
         # A collective split over several fusions keeps its channel.
         seen=seen if turns == 1 else set(),
       )
 
 
-def _inner(computations, names, instruction, found) -> Iterator[tuple[str, int, bool]]:
+def _inner(computations, names, instruction, totals) -> Iterator[tuple[str, int, bool]]:
   if instruction.opcode == "while":
     turns = _turns(computations, names, instruction)
     if turns is None:
-      found.assumed_loops += 1
+      totals.assumed_loops += 1
       turns = 1
     for body in instruction.called("body"):
       yield body, turns, False
@@ -281,7 +281,7 @@ def _key(instruction) -> str:
   return instruction.name if is_start or not channel else channel.group(1)
 
 
-def _add_collective(instruction, times, found, seen, beside):
+def _add_collective(instruction, times, totals, seen, beside):
   opcode, key = _kind(instruction), _key(instruction)
   if not opcode or key in seen:
     return
@@ -294,12 +294,12 @@ def _add_collective(instruction, times, found, seen, beside):
   group = _group_size(instruction.text)
   if opcode == "reduce-scatter":
     size *= group
-  found.counts[opcode] += times
-  found.bytes[opcode] += times * size
+  totals.counts[opcode] += times
+  totals.bytes[opcode] += times * size
   if beside.get(key):
-    found.hidden_bytes += times * _sent(opcode, size, group)
+    totals.hidden_bytes += times * _sent(opcode, size, group)
   else:
-    found.sent_bytes += times * _sent(opcode, size, group)
+    totals.sent_bytes += times * _sent(opcode, size, group)
 
 
 def _sent(opcode: str, size: float, group: int) -> float:

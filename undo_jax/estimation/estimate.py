@@ -1,4 +1,4 @@
-"""What a program will take of a chip, from compiling it alone."""
+"""The memory and time of a program on a chip, from compiling it alone."""
 
 import dataclasses
 from typing import Any
@@ -23,7 +23,7 @@ class Estimate:
   temporary_bytes: int = 0
   code_bytes: int = 0
   aliased_bytes: int = 0  # Of the arguments, in whose place results are written.
-  found: compiled_text.Found = dataclasses.field(default_factory=compiled_text.Found)
+  totals: compiled_text.Totals = dataclasses.field(default_factory=compiled_text.Totals)
   refusal: str = ""  # Of the compiler, where the program does not fit.
 
   @property
@@ -39,14 +39,14 @@ class Estimate:
 
   @property
   def seconds(self) -> float:
-    """The compiler's cycles, and at full speed what it has no estimate of.
+    """The compiler's estimate, plus what that leaves out at full speed.
 
-    That is collectives beside which nothing is computed, and Pallas kernels; both
-    take longer than this. Of a chip whose compiler counts no cycles it is 0.
+    It leaves out collectives that overlap with no computation, and Pallas kernels;
+    both take at least this long. For a chip whose compiler counts no cycles it is 0.
     """
     if not self.chip.cycles_per_second:
       return 0.0
-    cycles = self.found.cycles / self.chip.cycles_per_second
+    cycles = self.totals.cycles / self.chip.cycles_per_second
     return cycles + self.sent_seconds + self.kernel_seconds
 
   @property
@@ -58,7 +58,7 @@ class Estimate:
   @property
   def sent_seconds(self) -> float:
     """Time of the collectives beside which nothing is computed, at least."""
-    return self.found.sent_bytes / self.chip.link_bytes_per_second
+    return self.totals.sent_bytes / self.chip.link_bytes_per_second
 
   @property
   def share_of_peak(self) -> float:
@@ -105,7 +105,7 @@ def estimate(
     temporary_bytes=beside,
     code_bytes=memory.generated_code_size_in_bytes,
     aliased_bytes=memory.alias_size_in_bytes,
-    found=compiled_text.read(compiled.as_text()),
+    totals=compiled_text.read(compiled.as_text()),
   )
 
 

@@ -1,4 +1,4 @@
-"""What a run will take of the memory of the devices that are here."""
+"""The memory that a run takes on the devices of this machine."""
 
 from collections.abc import Collection
 import math
@@ -18,8 +18,7 @@ def check(config: RunConfig, mesh: Mesh, names: Collection[str]) -> list[Estimat
   """Compile a run's programs for the devices of its mesh and print what they take.
 
   A program's memory is that of its arguments, which the run holds, its results and its
-  temporaries. What is beside it comes to less than a gigabyte: libraries, programs,
-  batches.
+  temporaries. Libraries, programs and batches take less than a gigabyte more.
 
   Args:
     config: of the run.
@@ -32,15 +31,15 @@ def check(config: RunConfig, mesh: Mesh, names: Collection[str]) -> list[Estimat
   Raises:
     ConfigError: if one takes more than its device has free.
   """
-  here, found = _here(mesh), []
+  here, estimates = _here(mesh), []
   print(table.heading(here, dict(mesh.shape)), flush=True)
   for stages, program, args in programs.of_run(config, mesh):
     chosen = [name for name in stages if name in names]
     if chosen or stages == programs.EVALUATION:
       name = ", ".join(chosen or stages)
-      found.append(estimate(name, program, args, here, mesh.size))
-      print(table.line(found[-1]), flush=True)
-  too_large = [each for each in found if not each.fits]
+      estimates.append(estimate(name, program, args, here, mesh.size))
+      print(table.line(estimates[-1]), flush=True)
+  too_large = [each for each in estimates if not each.fits]
   if too_large:
     most = max(too_large, key=lambda each: each.total_bytes)
     raise ConfigError(
@@ -48,11 +47,11 @@ def check(config: RunConfig, mesh: Mesh, names: Collection[str]) -> list[Estimat
       f"which is what is free, got {_size(most)}; lower batch_size, model.logits_chunk "
       "or the number of learning rates of an attack, or raise num_microbatches"
     )
-  return found
+  return estimates
 
 
-def _size(found: Estimate) -> str:
-  return found.refusal or f"{found.total_bytes / 2**30:.3g} GiB"
+def _size(result: Estimate) -> str:
+  return result.refusal or f"{result.total_bytes / 2**30:.3g} GiB"
 
 
 def _here(mesh: Mesh) -> Target:

@@ -109,8 +109,8 @@ def _training(stage: TrainStage, mesh: Mesh):
     size = (stage.rows[BATCH],)
     parts[BATCH]["source"] = jax.ShapeDtypeStruct(size, jnp.int32, sharding=where)
   if stage.kept is not None:
-    asked = predictions.layout(model, stage.kept)
-    parts = {name: part | _predicted(part, asked) for name, part in parts.items()}
+    layout = predictions.layout(model, stage.kept)
+    parts = {name: part | _predicted(part, layout) for name, part in parts.items()}
   batch = parts[BATCH] if list(parts) == [BATCH] else parts
   return program.step, (program.abstract, frozen, batch, _key())
 
@@ -173,12 +173,12 @@ def _batch(shape, mesh):
   }
 
 
-def _predicted(part, asked):
+def _predicted(part, layout):
   """Return the shapes of a teacher's predictions beside those of a batch."""
   shape, where = part["inputs"].shape, part["inputs"].sharding
   return {
     name: jax.ShapeDtypeStruct((*shape, width), dtype, sharding=where)
-    for name, (width, dtype) in asked.items()
+    for name, (width, dtype) in layout.items()
   }
 
 

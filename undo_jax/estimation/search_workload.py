@@ -15,8 +15,8 @@ HEADER = ("search", "trials", "FLOPs a trial", "FLOPs in all", "minutes in all")
 def print_plan(workdir: files.Path, config: builders.Config) -> None:
   """Print for each searched model what its trials cost at most, and all together.
 
-  At most: with all fields at their high ends, no rule stopping training, every model
-  within its bounds. What a workdir holds already is not taken off.
+  This is with all fields at their high ends, no stop rule applied, and every model
+  within its bounds. Stages that the workdir has already are not subtracted.
 
   Args:
     workdir: of the search; is only read, and may be missing.

@@ -47,11 +47,11 @@ def fill(config: Any, directory: pathlib.Path) -> list[str]:
       record = dict.fromkeys(_fields(corpus), f"{name}.")
       corpus.paths = (_write(directory / f"{name}.jsonl", [record]),)
       replaced.append(f"data.{name}.paths")
-  asked = data.get("questions", {})
+  question_files = data.get("questions", {})
   for name, number in _QUESTIONS.items():
-    if name in asked and _is_missing(questions.find, asked[name]):
+    if name in question_files and _is_missing(questions.find, question_files[name]):
       rows = [_question(index) for index in range(number)]
-      asked[name] = (_write(directory / f"{name}.jsonl", rows),)
+      question_files[name] = (_write(directory / f"{name}.jsonl", rows),)
       replaced.append(f"data.questions.{name}")
   if "files" in data and not all(
     (pathlib.Path(data.directory) / name).is_file() for name in data.files.values()

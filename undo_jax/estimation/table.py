@@ -39,26 +39,28 @@ def heading(chip: Target, mesh: dict[str, int]) -> str:
   return f"{chip.name}, {memory:g} GiB a chip, mesh {axes}\n" + tables.text(_HEADER, [])
 
 
-def line(found: Estimate) -> str:
+def line(estimate: Estimate) -> str:
   """Return one program's row."""
-  name = found.name if len(found.name) <= _NAME else found.name[: _NAME - 3] + "..."
-  if found.refusal:
-    return f"{name:{_NAME}}  does not fit: {found.refusal}"
+  name = (
+    estimate.name if len(estimate.name) <= _NAME else estimate.name[: _NAME - 3] + "..."
+  )
+  if estimate.refusal:
+    return f"{name:{_NAME}}  does not fit: {estimate.refusal}"
   times = (
-    f"{found.seconds:.4g}",
-    f"{found.sent_seconds:.2g}",
-    f"{100 * found.found.hidden_share:.0f} %",
-    f"{found.kernel_seconds:.2g}",
-    f"{100 * found.share_of_peak:.0f} %",
+    f"{estimate.seconds:.4g}",
+    f"{estimate.sent_seconds:.2g}",
+    f"{100 * estimate.totals.hidden_share:.0f} %",
+    f"{estimate.kernel_seconds:.2g}",
+    f"{100 * estimate.share_of_peak:.0f} %",
   )
   cells = (
-    f"{_gib(found.argument_bytes + found.output_bytes):.2f}",
-    f"{_gib(found.aliased_bytes):.2f}",
-    f"{_gib(found.temporary_bytes):.2f}",
-    f"{_gib(found.total_bytes):.2f}",
-    "yes" if found.fits else "NO",
-    f"{found.counted.flops / 1e12:.4g}" + "+" * bool(found.counted.uncounted),
-    *(times if found.chip.cycles_per_second else "-" * len(times)),
+    f"{_gib(estimate.argument_bytes + estimate.output_bytes):.2f}",
+    f"{_gib(estimate.aliased_bytes):.2f}",
+    f"{_gib(estimate.temporary_bytes):.2f}",
+    f"{_gib(estimate.total_bytes):.2f}",
+    "yes" if estimate.fits else "NO",
+    f"{estimate.counted.flops / 1e12:.4g}" + "+" * bool(estimate.counted.uncounted),
+    *(times if estimate.chip.cycles_per_second else "-" * len(times)),
   )
   return tables.text(_HEADER, [[name, *cells]]).splitlines()[-1]
 
@@ -66,12 +68,12 @@ def line(found: Estimate) -> str:
 def collectives(estimates: Iterable[Estimate]) -> str:
   """Return the collectives of each program: how many, how many GiB a chip."""
   lines = ["collectives a chip takes part in, loops multiplied in:"]
-  for found in estimates:
+  for estimate in estimates:
     kinds = [
-      f"{kind} {found.found.counts[kind]} ({_gib(size):.2f} GiB)"
-      for kind, size in sorted(found.found.bytes.items())
+      f"{kind} {estimate.totals.counts[kind]} ({_gib(size):.2f} GiB)"
+      for kind, size in sorted(estimate.totals.bytes.items())
     ]
-    lines.append(f"  {found.name}: " + (", ".join(kinds) or "none"))
+    lines.append(f"  {estimate.name}: " + (", ".join(kinds) or "none"))
   return "\n".join(lines)
 
 

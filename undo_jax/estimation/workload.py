@@ -1,4 +1,4 @@
-"""What a run has to do: its stages, what is there already, FLOPs and time."""
+"""What a run has to do: its stages, which are finished already, FLOPs and time."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
@@ -95,7 +95,7 @@ def flops_of(
 
   Args:
     stage: of a plan.
-    evaluated: of the evaluation's problems the rows and their length, by bucket.
+    evaluated: rows and length of the evaluation's problems, by bucket.
     rows: of each split; None: they are not made yet, and what reads all of them is 0.
   """
   if isinstance(stage, PredictionsStage):
@@ -173,6 +173,6 @@ def _measured(workdir: files.Path) -> Iterable[float]:
     path = stage / "metrics.jsonl"
     if (stage / "done.json").exists() and path.exists():
       rows = map(json.loads, path.read_text().splitlines())
-      found = [row["share_of_peak"] for row in rows if row.get("share_of_peak")]
-      if found and math.isfinite(sum(found)):
-        yield statistics.median(found)
+      shares = [row["share_of_peak"] for row in rows if row.get("share_of_peak")]
+      if shares and math.isfinite(sum(shares)):
+        yield statistics.median(shares)

@@ -141,12 +141,12 @@ def by_task(problems: Sequence[Problem], ending: str = "") -> dict[str, list[Pro
 
 def groups(names: Sequence[str]) -> dict[str, list[int]]:
   """Return which tasks the score of each group is over, by their place."""
-  found: dict[str, list[int]] = {"retain": [], "forget": []}
+  indices: dict[str, list[int]] = {"retain": [], "forget": []}
   for index, name in enumerate(names):
     group = "retain" if name.split("_")[0] in RETAIN else "forget"
     ending = ATTACKED if name.endswith(ATTACKED) else ""
-    found.setdefault(f"{group}{ending}", []).append(index)
-  return found
+    indices.setdefault(f"{group}{ending}", []).append(index)
+  return indices
 
 
 def exact_match(

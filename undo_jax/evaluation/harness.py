@@ -104,10 +104,10 @@ def load(
     "chat": chat_templates.read(directory),
   }
   named = f"huggingface:{directory}" if tokenizer is None else tokenizer
-  found = tokenizers.make(named)
+  loaded_tokenizer = tokenizers.make(named)
   config, params = huggingface.load(directory)
   config = dataclasses.replace(config, dtype=dtype)
-  return make(config, params, found, **(defaults | options))
+  return make(config, params, loaded_tokenizer, **(defaults | options))
 
 
 def evaluate(
@@ -353,7 +353,7 @@ class _Methods:
       for index in indices:
         ids = self.tok_encode(requests[index].args[0]) or [self.prefix_token_id]
         prompts.append(ids[-room:])
-      found = self._scorer.generate(
+      generated = self._scorer.generate(
         prompts,
         num_tokens=settings.num_tokens,
         temperature=settings.temperature,
@@ -361,7 +361,7 @@ class _Methods:
         key=self._key,
         progress=not disable_tqdm,
       )
-      for index, ids in zip(indices, found, strict=True):
+      for index, ids in zip(indices, generated, strict=True):
         texts[index] = self._text(ids, settings.until)
         request = requests[index]
         self.cache_hook.add_partial("generate_until", request.args, texts[index])

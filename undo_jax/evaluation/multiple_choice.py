@@ -6,8 +6,8 @@ choices' own texts stand in the letters' place. Prompts are those of data/questi
 Tokens are split where the harness splits them: the prompt's are those of the prompt
 alone, a choice's those that follow in prompt and choice together.
 
-Choices that a model reads alike, as letters of one token are, share one forward pass,
-of which only the logits before them are computed.
+Choices after the same text, such as letters of one token, share one forward pass, in
+which only the logits before them are computed.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -12,7 +12,7 @@ def in_parts(
   arrays: Mapping[str, object],
   rows_at_once: int,
 ) -> jax.Array:
-  """Map `fn` over parts of the leading axis, as equal as they come.
+  """Map `fn` over parts of the leading axis, as equal as possible.
 
   Args:
     fn: rows of arrays to a value a row, of any shape. Parts may be filled up with rows

@@ -156,8 +156,10 @@ class Scorer:
             tokens[row, start:], valid[row, start:] = prompts[index], True
           pass_key = None if key is None else jax.random.fold_in(key, passes)
           passes += 1
-          found = run(self._params, tokens, valid, key=pass_key, is_stop_V=is_stop_V)
-          new, num = jax.device_get(found)
+          generated = run(
+            self._params, tokens, valid, key=pass_key, is_stop_V=is_stop_V
+          )
+          new, num = jax.device_get(generated)
           for row, index in enumerate(part):
             texts[index] = new[row, : num[row]].tolist()
           bar.update(len(part))

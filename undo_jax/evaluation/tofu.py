@@ -100,13 +100,13 @@ def encode(
     "targets" int32 [B, P], "mask" bool [B, P] of what is scored, "question" int32 [B],
     whose it is, and "slots" bool [B, C], for which answers it stands.
   """
-  asked = [(SETS.index(n), a) for n in SETS for a in sets.get(n, ())]
-  C = WRONG + max((len(answers.perturbed) for _, answers in asked), default=0)
-  Q = -(-len(asked) // multiple) * multiple
+  pairs = [(SETS.index(n), a) for n in SETS for a in sets.get(n, ())]
+  C = WRONG + max((len(answers.perturbed) for _, answers in pairs), default=0)
+  Q = -(-len(pairs) // multiple) * multiple
   set_Q = np.full(Q, -1, np.int32)
   has_QxC = np.zeros((Q, C), bool)
   buckets: dict[int, list[Any]] = {}
-  for number, (index, answers) in enumerate(asked):
+  for number, (index, answers) in enumerate(pairs):
     set_Q[number] = index
     for pair, own in slots(answers).items():
       has_QxC[number, own] = True
@@ -237,13 +237,13 @@ def make_evaluate(
 
 def describe(sets: Mapping[str, Sequence[Answers]]) -> dict[str, dict[str, int]]:
   """Return what a score rests on: for each set its questions, answers and tokens."""
-  found = {}
+  sizes = {}
   for name in SETS:
     pairs = [pair for answers in sets.get(name, ()) for pair in slots(answers)]
     tokens = sum(len(pair.given) + len(pair.scored) for pair in pairs)
     counts = {"questions": len(sets.get(name, ())), "answers": len(pairs)}
-    found[name] = counts | {"tokens": tokens}
-  return found
+    sizes[name] = counts | {"tokens": tokens}
+  return sizes
 
 
 def _total(mean_QxK, has_QxK):
@@ -254,12 +254,12 @@ def _total(mean_QxK, has_QxK):
 
 def slots(answers: Answers) -> dict[Pair, list[int]]:
   """Return a question's answers that differ, with the slots of each."""
-  found: dict[Pair, list[int]] = {answers.answer: [ANSWER]}
+  by_pair: dict[Pair, list[int]] = {answers.answer: [ANSWER]}
   if answers.paraphrase is not None:
-    found.setdefault(answers.paraphrase, []).append(PARAPHRASE)
+    by_pair.setdefault(answers.paraphrase, []).append(PARAPHRASE)
   for slot, pair in enumerate(answers.perturbed, start=WRONG):
-    found.setdefault(pair, []).append(slot)
-  return found
+    by_pair.setdefault(pair, []).append(slot)
+  return by_pair
 
 
 def _bucket(length: int) -> int:

@@ -36,7 +36,7 @@ _MOST_TOKENS = 8192  # Of a question with its answer: more than any has.
 
 
 class Generation(NamedTuple):
-  """What a model says to a question."""
+  """The model's answer to a question."""
 
   question: str
   answer: str  # The right one.
@@ -117,38 +117,38 @@ class Subject:
       num_perturbed: wrong answers at most, the first ones; None: all.
       max_new_tokens: of a continuation; 0: nothing is generated.
     """
-    asked = [tofu.answers(q, self._encode, num_perturbed) for q in questions]
-    mean_QxC, has_QxC = self._means(asked)
+    answers = [tofu.answers(q, self._encode, num_perturbed) for q in questions]
+    mean_QxC, has_QxC = self._means(answers)
     log_ratio_Q = tofu.truth_ratios(mean_QxC, has_QxC, is_geometric=self._is_published)
     return Measured(
       float(np.mean(tofu.probabilities(mean_QxC, has_QxC, name))),
       float(np.mean(tofu.of_truth_ratios(log_ratio_Q, name))),
       tuple(np.asarray(log_ratio_Q).tolist()),
-      self._generate(questions, asked, max_new_tokens) if max_new_tokens else (),
+      self._generate(questions, answers, max_new_tokens) if max_new_tokens else (),
     )
 
-  def _means(self, asked: Sequence[tofu.Answers]) -> tuple[np.ndarray, np.ndarray]:
+  def _means(self, encoded: Sequence[tofu.Answers]) -> tuple[np.ndarray, np.ndarray]:
     """Return what tofu.means does, and which answers there are."""
     end = (self._tokenizer.eos_id,) if self._is_published else ()
-    C = tofu.WRONG + max(len(answers.perturbed) for answers in asked)
-    rows = [(q, *pair) for q, a in enumerate(asked) for pair in tofu.slots(a).items()]
+    C = tofu.WRONG + max(len(answers.perturbed) for answers in encoded)
+    rows = [(q, *pair) for q, a in enumerate(encoded) for pair in tofu.slots(a).items()]
     pairs = [((*self._bos, *pair.given), (*pair.scored, *end)) for _, pair, _ in rows]
-    mean_QxC = np.zeros((len(asked), C), np.float32)
-    has_QxC = np.zeros((len(asked), C), bool)
+    mean_QxC = np.zeros((len(encoded), C), np.float32)
+    has_QxC = np.zeros((len(encoded), C), bool)
     scored = self._scorer.log_likelihoods(pairs, progress=True)
     for (question, _, own), pair, (nats, _) in zip(rows, pairs, scored, strict=True):
       mean_QxC[question, own] = nats / len(pair[1])
       has_QxC[question, own] = True
     return mean_QxC, has_QxC
 
-  def _generate(self, questions, asked, max_new_tokens) -> tuple[Generation, ...]:
-    prompts = [(*self._bos, *answers.answer.given) for answers in asked]
+  def _generate(self, questions, encoded, max_new_tokens) -> tuple[Generation, ...]:
+    prompts = [(*self._bos, *answers.answer.given) for answers in encoded]
     is_stop_V = np.zeros(self._vocab_size, bool)
     is_stop_V[self._tokenizer.eos_id] = True
-    found = self._scorer.generate(
+    generated = self._scorer.generate(
       prompts, num_tokens=max_new_tokens, is_stop_V=is_stop_V, progress=True
     )
-    texts = [self._tokenizer.decode(ids).strip() for ids in found]
+    texts = [self._tokenizer.decode(ids).strip() for ids in generated]
     recalls = rouge_recalls([q.answer for q in questions], texts)
     return tuple(
       Generation(question.question, question.answer, text, recall)
@@ -182,7 +182,7 @@ def model_utility(sets: Mapping[str, Measured]) -> float:
 def forget_quality(forget: Measured, reference: Measured) -> float:
   """Return the p-value of the two-sample Kolmogorov-Smirnov test of truth ratios.
 
-  The test reads nothing but the order of the values, so their logarithms do.
+  The test depends only on the order of the values, so their logarithms suffice.
   """
   test: Any = stats.ks_2samp(forget.log_ratios, reference.log_ratios)
   return float(test.pvalue)
@@ -190,13 +190,13 @@ def forget_quality(forget: Measured, reference: Measured) -> float:
 
 def to_json(sets: Mapping[str, Measured], reference: Measured | None) -> JsonObject:
   """Return a model's table, its truth ratios and what it said as JSON has them."""
-  found: JsonObject = {
+  table: JsonObject = {
     "model_utility": model_utility(sets),
     "forget_quality": reference and forget_quality(sets["forget"], reference),
     "sets": {},
   }
   for name, measured in sets.items():
-    found["sets"][name] = {
+    table["sets"][name] = {
       "questions": len(measured.log_ratios),
       "probability": measured.probability,
       "rouge_l_recall": measured.rouge,
@@ -204,7 +204,7 @@ def to_json(sets: Mapping[str, Measured], reference: Measured | None) -> JsonObj
       "log_truth_ratios": list(measured.log_ratios),
       "generations": [generation._asdict() for generation in measured.generations],
     }
-  return found
+  return table
 
 
 def text(sets: Mapping[str, Measured], reference: Measured | None, shown: int) -> str:

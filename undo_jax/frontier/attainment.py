@@ -1,4 +1,4 @@
-"""Which score is reached at which cost: by one seed, by some of them, by all.
+"""The score that one seed, some or all seeds reach at each cost.
 
 A point is (cost, score): less cost and more score are better. A front is a staircase:
 from the cost of each of its points on, its score is within reach.

@@ -1,8 +1,8 @@
-"""Games whose rows and columns are trained: one best response an agent.
+"""Games whose rows and columns are trained, one best response for each agent.
 
 Agent k of each side is trained against a mixture of the other side's agents before it.
-Where every best response is a training run, how few of them suffice is what counts;
-compare the three mixtures of `oracle_loop` on the game at hand.
+If every best response is a training run, the fewer suffice the better; compare the
+three mixtures of `oracle_loop` on the game at hand.
 
 Shapes: K agents of a side, I rows, J columns.
 """
@@ -36,7 +36,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Found(Generic[Row, Column]):
-  """What a loop of best responses has found."""
+  """The result of a loop of best responses."""
 
   rows: list[Row]
   columns: list[Column]

@@ -1,14 +1,14 @@
-"""Where data filtering's robustness is first met: by which model, for what compute.
+"""The cheapest model that is as robust as data filtering.
 
-Seed by seed a model's worst forget score after a budget is held against that of
-references.filtered, with d the mean of by how much the model's is less capable and h
-the half-width of its 95 % interval (0 of a single seed):
+For each seed a model's worst forget score after a budget is compared with that of
+references.filtered. With d the mean difference, positive if the model is less capable,
+and h the half-width of its 95 % interval (0 for a single seed):
 
   meets   d + h >= 0, it is not known to be less robust
   keeps   its retain interval reaches data filtering's retain score, as matched.py says
 
-The crossing is the cheapest of all models that meet it, broken ones and filtering
-itself at other lengths left out, and the cheapest that keep it too.
+The crossings are the cheapest model that meets, and the cheapest that both meets and
+keeps; broken models and filtering at other lengths are left out.
 """
 
 import dataclasses
@@ -40,17 +40,17 @@ def crossings(results: Results) -> list[Crossing]:
   Empty where there is no data filtering, or it was not attacked.
   """
   filtered = reference(results, "filtered")
-  found: list[Crossing] = []
+  rows: list[Crossing] = []
   for budget in rb.budgets(results) if filtered else ():
     if filtered and st.worst_forget(results, filtered, budget):
-      found += [_crossing(results, filtered, budget, keeps) for keeps in (False, True)]
-  return found
+      rows += [_crossing(results, filtered, budget, keeps) for keeps in (False, True)]
+  return rows
 
 
 def table(results: Results) -> Table | None:
   """Return the crossings as rows; None where there are none."""
-  found = crossings(results)
-  if not any(each.model for each in found):
+  rows = crossings(results)
+  if not any(each.model for each in rows):
     return None
   head = (
     "after",
@@ -63,7 +63,7 @@ def table(results: Results) -> Table | None:
     "compute of full filtering",
     "of filtering that retains as much",
   )
-  return Table(head, tuple(_row(results, each) for each in found))
+  return Table(head, tuple(_row(results, each) for each in rows))
 
 
 def _crossing(results: Results, filtered: str, budget: int, keeps: bool) -> Crossing:

@@ -131,12 +131,12 @@ def _factor(leaves: Sequence[Leaf], name: str) -> _Factor:
   taken = [[c for c in leaf.path if c.factor == name] for leaf in leaves]
   choices = list(dict.fromkeys(choice for path in taken for choice in path))
   of_leaves = [frozenset(path) for path in taken]
-  order = {asked: index for index, asked in enumerate(dict.fromkeys(of_leaves))}
+  order = {sequence: index for index, sequence in enumerate(dict.fromkeys(of_leaves))}
   sets = list(dict.fromkeys(choice.information_set for choice in choices))
   place = {choice: index for index, choice in enumerate(choices)}
   has_SxC = np.zeros((len(order), len(choices)))
-  for asked, row in order.items():
-    has_SxC[row, [place[choice] for choice in asked]] = 1
+  for sequence, row in order.items():
+    has_SxC[row, [place[choice] for choice in sequence]] = 1
   places = [sets.index(choice.information_set) for choice in choices]
   meets_SxI = has_SxC @ np.eye(len(sets))[places]
   log_C = np.log([choice.probability for choice in choices])
@@ -144,7 +144,7 @@ def _factor(leaves: Sequence[Leaf], name: str) -> _Factor:
   union_SxS = own_S[:, None] + own_S - (has_SxC * log_C) @ has_SxC.T
   agree_SxS = has_SxC @ has_SxC.T == meets_SxI @ meets_SxI.T
   return _Factor(
-    asked_Z=np.array([order[asked] for asked in of_leaves]),
+    asked_Z=np.array([order[sequence] for sequence in of_leaves]),
     reach_S=np.exp(own_S),
     joint_SxS=agree_SxS * np.exp(union_SxS),
   )

@@ -2,9 +2,9 @@
 
 Weights are released once and the attacker sees them: a release guarantees its worst
 entry, and the best release the pure maximin. A mixture of rows is a release drawn in
-secret. Its value bounds what any single release can guarantee and is no robustness;
-what it is more than the pure maximin is the benefit of secrecy. The attacker's mixture
-says which attacks hold every release down.
+secret. Its value bounds what any single release can guarantee, but is no robustness;
+its excess over the pure maximin is the benefit of secrecy. The attacker's mixture says
+which attacks keep every release at that value.
 
 Shapes: I rows (releases, maximizing), J columns (attacks).
 """

@@ -1,4 +1,4 @@
-"""What the numbers say in words: which defense resists best at which compute."""
+"""The headline in words: which defense resists best at which compute."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ class Leader:
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-  """The front of cost and robustness after one budget, and what is sure of it."""
+  """The front of cost and robustness after one budget, and how certain it is."""
 
   when: str  # "after 100 updates".
   leaders: tuple[Leader, ...]  # Cost and robustness ascending; the last resists best.

@@ -17,8 +17,8 @@ def sentences(results: Results) -> list[str]:
   seeds: dict[str, list[int]] = {}
   for each in results.apart:
     seeds.setdefault(_said(each), []).extend(each.seeds)
-  found = [f"{_of(own)}{text}" for text, own in seeds.items()]
-  return [*found, *_readers(results)]
+  texts = [f"{_of(own)}{text}" for text, own in seeds.items()]
+  return [*texts, *_readers(results)]
 
 
 def _of(seeds: list[int]) -> str:
@@ -38,14 +38,14 @@ def _readers(results: Results) -> list[str]:
   """Say which attacks read splits that hold scored items."""
   others = {split for each in results.apart for split in each.others}
   checked = {split for each in results.apart for split in each.splits}
-  found = []
+  texts = []
   for name, label in attack_labels(results).items():
     described = results.protocol["attacks"].get(name)
     mixture = described.get("mixture") if isinstance(described, Mapping) else None
     read = [split for split in mixture or {} if split in others - checked]
     if read:
-      found.append(
+      texts.append(
         f"{label} reads {', '.join(read)}, where scored items are too: what it wins "
         "back may be what it has read."
       )
-  return found
+  return texts

@@ -39,7 +39,7 @@ class Selected:
 class LabelBudget:
   """Tokens that had to be known as forget or retain, each as often as it was read.
 
-  Those that a selection has labelled count once, whatever is read by them.
+  Tokens that a selection labels count once, however often the selection is used.
   """
 
   tokens: dict[str, int]  # By part, or "all".
@@ -62,13 +62,13 @@ def budget(
      trusted coherence of both. Filtering by as many labels sorts that share of what
      the base is pretrained on.
   4. Other training and distillation read rows without labels where the mixture has as
-     much of each forget split as pretraining's. Elsewhere someone had to know which
+     much of each forget split as pretraining's. Otherwise it had to be known which
      rows are forget and which retain, and each row that is read counts; a mixture
-     without forget data is of rows known to be retain. Of a base that was given the
-     mixture is not known: then only mixtures without forget data count.
+     without forget data consists of rows known to be retain. The mixture of a base
+     that was given is not known: then only mixtures without forget data count.
   5. Squared gradients read labelled forget rows, and of retain rows what 4 says.
-  6. A selection has labelled some rows. Whoever reads what it selected by them, or
-     these rows themselves, needs no others.
+  6. A selection has labelled some rows. A model that reads the rows selected by them,
+     or these rows themselves, needs no other labels.
 
   Args:
     plan: the stages.
@@ -112,7 +112,7 @@ def _selected(stage: SelectionStage, outcome: JsonObject) -> Selected:
 
 @dataclasses.dataclass(frozen=True)
 class _Pretraining:
-  """What rows of a mixture tell of themselves beside those of pretraining."""
+  """What is known of a mixture's rows, compared with those of pretraining."""
 
   stages: Mapping[str, Stage]
   base: str | None

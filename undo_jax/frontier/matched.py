@@ -1,7 +1,8 @@
-"""Defenses at equal retention: who stands for each family at one retain score.
+"""Defenses at equal retention: the member that stands for each family.
 
-A family is the members of one sweep, or a model by itself; the base is none, as nothing
-was removed from it. The bound b is the mean retain score of data filtering, or of the
+A family is the members of one sweep, or a model by itself; the base is not a family,
+as nothing was removed from it. The bound b is the mean retain score of data filtering,
+or of the
 base where nothing was filtered. Of scores of which more is better, with mean r and
 half-width h of the 95 % interval over seeds (0 of a single seed),
 
@@ -9,10 +10,10 @@ half-width h of the 95 % interval over seeds (0 of a single seed),
   most robust    argmax resistance over members with r >= b - p * s / 100
 
 for a loss of p points at most; s is the length of the metric's range, or |b| where it
-has none. So the first is not known to retain less than the bound, the second retains
-that much on the mean. Of scores of which less is better the signs of r and b change. Of
-equals the first in the order of the config counts; who was not attacked comes last, and
-a family without such a member has None.
+has none. So the first is not known to retain less than the bound, and the second
+retains that much on average. Of scores of which less is better the signs of r and b
+change. Ties go to the first in the order of the config; models that were not attacked
+come last, and a family without a fitting member has None.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,10 +32,10 @@ _ROUNDING = 1e-9  # 0.96 - 0.01 retains 0.95.
 
 def completed(results: Results) -> Results:
   """Return results with who stands for each family, as results.json holds it."""
-  found = cheapest(results) + [
+  points = cheapest(results) + [
     each for loss in LOSSES for each in most_robust(results, loss)
   ]
-  return dataclasses.replace(results, at_retain=tuple(found))
+  return dataclasses.replace(results, at_retain=tuple(points))
 
 
 def bound(results: Results) -> float | None:
@@ -46,11 +47,11 @@ def bound(results: Results) -> float | None:
 
 def families(results: Results) -> dict[str, list[str]]:
   """Return the members of each family in the order of the config."""
-  found: dict[str, list[str]] = {}
+  members: dict[str, list[str]] = {}
   for name, model in results.models.items():
     if name != reference(results, "base"):
-      found.setdefault(model.family or name, []).append(name)
-  return found
+      members.setdefault(model.family or name, []).append(name)
+  return members
 
 
 def cheapest(results: Results) -> list[AtRetain]:
@@ -150,14 +151,14 @@ def _margin(results: Results, name: str, level: float, *, widths: int) -> float:
 
 
 def _resistance(results: Results, name: str) -> float:
-  """Return what models are ranked by; the least of who was not attacked."""
+  """Return the value that models are ranked by; the lowest if one was not attacked."""
   budget = resistance.budget(results)
   mean = None if budget is None else resistance.of(results, name, budget)
   return -math.inf if mean is None else mean.value
 
 
 def _scale(metric: Metric, level: float) -> float:
-  """Return of what a point is a hundredth."""
+  """Return the value of which a point is a hundredth."""
   low, high = metric.range
   return abs(level) if low is None or high is None else high - low
 

@@ -19,10 +19,10 @@ _UNDER_ATTACK = ("worst forget", "robustness")
 
 def equal_retain(results: Results) -> Table | None:
   """Return the cheapest member of each family whose retain meets the bound."""
-  found = matched.cheapest(results)
+  cheapest = matched.cheapest(results)
   head = ("family", "cheapest member", *_NUMBERS)
-  rows = [_row(results, [each]) for each in found]
-  return _scaled(results, Table(head, tuple(rows))) if found else None
+  rows = [_row(results, [each]) for each in cheapest]
+  return _scaled(results, Table(head, tuple(rows))) if cheapest else None
 
 
 def by_level(results: Results) -> Table | None:

@@ -90,11 +90,11 @@ def located(results: Results, workdir: str) -> Results:
 
 def _apart(runs: Iterable[Results]) -> tuple[Apart, ...]:
   """Return what the data stages of all runs compared, each once."""
-  found: list[Apart] = []
+  distinct: list[Apart] = []
   for each in itertools.chain.from_iterable(results.apart for results in runs):
-    if each not in found:
-      found.append(each)
-  return tuple(found)
+    if each not in distinct:
+      distinct.append(each)
+  return tuple(distinct)
 
 
 def _joined(name: str, there: ModelResult | None, model: ModelResult) -> ModelResult:
@@ -113,7 +113,7 @@ def _joined(name: str, there: ModelResult | None, model: ModelResult) -> ModelRe
 
 
 def _content(run: ModelRun) -> dict[str, Any]:
-  """Return what a run came to, wherever it was."""
+  """Return the results of a run, without its location."""
   return {**dataclasses.asdict(run), "workdir": None}
 
 

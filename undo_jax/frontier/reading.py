@@ -79,7 +79,7 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
   names = list(next(iter(runs.values())))
   first = [each.stage for each in next(iter(by_seed.values())).values()]
   recipes = stages_lib.identities(first, left_out=("seeds",))
-  found = Results(
+  run = Results(
     schema=SCHEMA,
     task=config.task,
     seeds=tuple(runs),
@@ -96,11 +96,11 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
       if name in names
     },
   )
-  return matched.completed(found)
+  return matched.completed(run)
 
 
 def _protocol(config: RunConfig, finished: Mapping[str, "_Finished"]) -> JsonObject:
-  """Return what must be the same where results are compared."""
+  """Return what must be equal for results to be compared."""
   data = finished[stages_lib.DATA].stage
   assert isinstance(data, DataStage), "the stage of that name holds the data"
   left_out = ("run", "models", "label", "stream", "evaluations_per_call")
@@ -162,18 +162,18 @@ def _items(by_seed: Mapping[int, Mapping[str, _Finished]]) -> dict[str, int]:
 
 def _apart(by_seed: Mapping[int, Mapping[str, _Finished]]) -> tuple[Apart, ...]:
   """Return what each data stage compared; stages of before have nothing."""
-  found: dict[str, Apart] = {}
+  by_directory: dict[str, Apart] = {}
   for seed, finished in by_seed.items():
     data = finished[stages_lib.DATA]
     if "apart" not in data.outcome:
       continue
     read = records.from_json(Apart, data.outcome["apart"], path=data.directory)
-    before = found.get(data.directory)
+    before = by_directory.get(data.directory)
     seeds = (*(before.seeds if before else ()), seed)
-    found[data.directory] = records.replaced(
+    by_directory[data.directory] = records.replaced(
       read, directory=data.directory, seeds=seeds
     )
-  return tuple(found.values())
+  return tuple(by_directory.values())
 
 
 def _runs(
@@ -212,10 +212,10 @@ def _runs(
 def cost(
   plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], name: str
 ) -> Compute:
-  """Return what it took to make a model, from done.json of the stages by name.
+  """Return the cost of making a model, from done.json of the stages by name.
 
-  Of a teacher that predicts all rows once, the rows count that were read on the way to
-  this model, each once.
+  If a teacher predicts all rows once, only rows that were read on the way to this
+  model count, each once.
   """
   made = stages_lib.lineage(plan, name)
   costs = [
@@ -292,12 +292,12 @@ def _attacks(
   finished: Mapping[str, _Finished],
 ) -> dict[tuple[str, str], list[_Finished]]:
   """Return the seeds of each attack on each model."""
-  found: dict[tuple[str, str], list[_Finished]] = {}
+  by_key: dict[tuple[str, str], list[_Finished]] = {}
   for each in finished.values():
     if isinstance(each.stage, Against):
       key = each.stage.target, each.stage.attack
-      found.setdefault(key, []).append(each)
-  return found
+      by_key.setdefault(key, []).append(each)
+  return by_key
 
 
 def relearning(

@@ -1,4 +1,4 @@
-"""How many levels of each seed to buy next: the cheapest table of enough precision."""
+"""How many levels of each seed to run next: the cheapest sufficiently precise table."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -44,9 +44,10 @@ def plan(
   minimize nested_cost(costs, n) subject to sum_G sigma2_G / prod_{a in G} n_a
   <= target^2 over integers n >= bought; of equal costs the smaller error
 
-  The search is exact: all numbers of levels that cost no more than the best so far, but
-  for the last factor's, which follows from the others'. It takes seconds where four
-  factors need twenty levels each. Negative estimates of components count as 0.
+  The search is exact: it tries all numbers of levels that cost no more than the best
+  so far, except for the last factor, whose number follows from the others. It takes
+  seconds if four factors need twenty levels each. Negative estimates of components
+  count as 0.
 
   Args:
     components: see `variance.components`, of the factors of `costs`.
@@ -111,8 +112,8 @@ class _Search:
   def _at_least(self, prefix: dict[str, int]) -> dict[str, int] | None:
     """Return how many levels each factor takes beside a prefix.
 
-    Those of the others that follow are taken as endless; of the last factor alone the
-    number is what it takes. None if no number is enough.
+    Later factors are taken as having infinitely many levels; for the last factor it is
+    the number needed. None if no number is enough.
     """
     least = dict(prefix)
     for name in tuple(self.costs)[len(prefix) :]:

@@ -37,8 +37,8 @@ class Replication:
 def tables(results: Results, family: str, budget: int) -> list[Replication]:
   """Return the tables of a recipe, one for each combination of what is no seed.
 
-  All cells are under one attack that trains, one learning rate and step, the worst on
-  the mean over all cells: a choice made anew in each would add noise of its own.
+  All cells have the same attack that trains, learning rate and step: the worst on
+  average over all cells. Choosing anew in each cell would add noise.
 
   Args:
     results: the results.
@@ -65,9 +65,9 @@ def tables(results: Results, family: str, budget: int) -> list[Replication]:
   ]
 
 
-def components(found: Replication) -> dict[frozenset[str], float]:
+def components(replication: Replication) -> dict[frozenset[str], float]:
   """Return the variance components of a table; see variance.components."""
-  return variance.components(found.table, found.factors)
+  return variance.components(replication.table, replication.factors)
 
 
 def _table(
@@ -90,7 +90,7 @@ def _table(
   if not next(iter(scores.values()))[0]:
     raise ConfigError(f"{label}: expected an attack that is on all of it, got none")
   attack, rate, step, column = _worst(results, scores)
-  num_attacks = max(len(found[1]) for found in scores.values())
+  num_attacks = max(len(row[1]) for row in scores.values())
   all_levels = [*levels, run_seeds, list(range(num_attacks))]
   table = np.full([len(level) for level in all_levels], np.nan)
   for seeds, (_, scores_AxM) in scores.items():
@@ -144,8 +144,8 @@ def _of_common(
   first, *others = (choices for choices, _ in scores.values())
   common = [choice for choice in first if all(choice in other for other in others)]
   return {
-    cell: (common, found[:, [choices.index(choice) for choice in common]])
-    for cell, (choices, found) in scores.items()
+    cell: (common, cells[:, [choices.index(choice) for choice in common]])
+    for cell, (choices, cells) in scores.items()
   }
 
 

@@ -97,12 +97,12 @@ def page(
   Args:
     results: the results; directories as `located` has them.
     drawings: its figures by file name; None: it has tables alone.
-    of_one_run: whether it stands in the workdir of a run, beside its config.
-    searched: what a search for hyper-parameters in that workdir came to.
+    of_one_run: whether it lies in the workdir of a run, beside its config.
+    searched: the results of a search for hyper-parameters in that workdir.
 
   Returns:
-    HTML that reads without scripts; every string of the results is escaped, and none
-    turns around what stands after it.
+    HTML that can be read without scripts; every string of the results is escaped, and
+    none can reverse the direction of the text after it.
   """
   drawings = drawings or {}
   environment = jinja2.Environment(
@@ -188,7 +188,7 @@ def text_table(results: Results) -> str:
 
 
 def _after_named(results: Results) -> str:
-  """Return after how many updates of an attack families are compared."""
+  """Return the budget at which families are compared."""
   budget = resistance.budget(results)
   return "" if budget is None else budget_title(budget, rb.budgets(results))
 
@@ -213,7 +213,7 @@ def grid(results: Results) -> str:
 
 
 def _with_base(results: Results) -> list[str]:
-  """Return the attacks that the worst case is not over, as they have the base."""
+  """Return the attacks left out of the worst case because the attacker has the base."""
   counted, known = rb.counted(results), results.attacks
   return [
     label

@@ -1,4 +1,4 @@
-"""results.json: what runs came to, as records.
+"""results.json: the results of runs, as records.
 
 Nothing here trains or holds a model: reading.py makes results from run directories,
 merging.py puts those of several together. Numbers are the same, bit for bit, whenever a
@@ -40,7 +40,7 @@ class Scores:
 
 @record
 class Relearning:
-  """Of one model under one attack: A seeds of it, R learning rates, S evaluated steps.
+  """One model under one attack: A seeds of it, R learning rates, S evaluated steps.
 
   The worst case within a step is over seeds, rates and all steps up to it: an attacker
   may stop early. An edit of the weights has strengths for rates, and step 0 alone.
@@ -69,7 +69,7 @@ class Relearning:
 
 @record
 class Cost:
-  """What it took to make a model: its own training and that of all it is made from.
+  """The cost of a model: its own training and that of all models it is made from.
 
   Models that do not count (the base, as a rule) and evaluation are not in it.
   """
@@ -90,7 +90,7 @@ class Stopped:
 
 @record
 class Ablation:
-  """Of a model whose reserved units were ablated: how it was before."""
+  """The scores of a model before its reserved units were ablated."""
 
   before: Scores
   mlp_units: int  # Of each layer.
@@ -158,7 +158,7 @@ class Adversary:
 
 @record
 class Apart:
-  """Which items one data stage found attacked, scored and read by stop rules.
+  """The items of one data stage that are attacked, scored or read by stop rules.
 
   No item is of two kinds: the stage compares their hashes, and fails on the first that
   two kinds share. undo_jax/tasks/apart.py says what is compared.

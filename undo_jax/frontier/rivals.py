@@ -10,7 +10,7 @@ SLACK = 0.05  # Two costs that differ by a smaller part are equal.
 
 
 def family(results: Results) -> list[str]:
-  """Return the models that others are held against: those of results.report.rival."""
+  """Return the models that others are compared with: those of results.report.rival."""
   rival = results.report.rival
   if rival is None:
     return []
@@ -19,7 +19,7 @@ def family(results: Results) -> list[str]:
 
 
 def challengers(results: Results) -> list[str]:
-  """Return the models that are held against the family: no references, at a cost."""
+  """Return the models that are compared with the family: not references, not free."""
   rivals, references = family(results), results.references
   others = {*rivals, references.base, references.filtered, references.unlearned}
   if not rivals:
@@ -55,7 +55,7 @@ def rival(results: Results, name: str, budget: int) -> str | None:
 
 
 def margins(results: Results, name: str, other: str, budget: int) -> list[float]:
-  """Return by how much a model is less capable than another, seed by seed.
+  """Return by how much a model is less capable than another, for each seed.
 
   other's worst forget score after the budget - the model's, of scores that rise with
   the capability; else the other way round. Above 0 the model is more robust. Empty if

@@ -93,12 +93,12 @@ def worst_within(scores_NxS: np.ndarray, *, higher_is_worse: bool) -> Worst:
 
 
 def cross_fitted(scores_NxM: np.ndarray, *, higher_is_worse: bool) -> list[float]:
-  """Score the worst of M choices, which each repetition has the others choose.
+  """Score the worst of M choices, chosen for each repetition by the others.
 
   held_out[n] = scores[n, m(n)],  m(n) = argmax_m mean over n' != n of scores[n', m]
 
-  The largest of M noisy means is too large (the winner's curse); a score that had no
-  part in its choice is not. A choice that diverged in any repetition is not chosen.
+  The largest of M noisy means is biased upward (the winner's curse); a score that had
+  no part in the choice is not. A choice that diverged in any repetition is not chosen.
 
   Args:
     scores_NxM: forget scores of N >= 2 repetitions, seeds of the attack or of the

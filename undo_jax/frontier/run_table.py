@@ -1,4 +1,4 @@
-"""The table of every seed: what each run came to, and where its files are."""
+"""The table of every seed: the results of each run, and where its files are."""
 
 from collections.abc import Sequence
 

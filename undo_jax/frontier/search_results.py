@@ -77,9 +77,9 @@ def path(workdir: files.Path) -> files.Path:
   return workdir / "search" / "search.json"
 
 
-def write(found: SearchResults, workdir: files.Path) -> None:
+def write(searched: SearchResults, workdir: files.Path) -> None:
   """Write search.json, unless it holds this already."""
-  files.update_json(path(workdir), records.to_json(found))
+  files.update_json(path(workdir), records.to_json(searched))
 
 
 def read(file: files.Path) -> SearchResults:
@@ -142,11 +142,11 @@ def model(
   attack_flops: float,
 ) -> SearchedModel:
   """Return the search of a model from its trials."""
-  found = best(trials, more_is_worse=more_is_worse)
-  values = found.values if found else {}
+  chosen = best(trials, more_is_worse=more_is_worse)
+  values = chosen.values if chosen else {}
   return SearchedModel(
     trials=tuple(trials),
-    chosen=found.number if found else None,
+    chosen=chosen.number if chosen else None,
     values={
       name: Chosen(value=value, edge=fields[name].edge(value))
       for name, value in values.items()
@@ -157,7 +157,7 @@ def model(
   )
 
 
-def apply(config: JsonObject, found: SearchResults) -> JsonObject:
+def apply(config: JsonObject, results: SearchResults) -> JsonObject:
   """Return a config, as plan.config.plain has it, with the values that were chosen.
 
   A model that was chosen for is no longer swept, and what followed it in the config
@@ -166,14 +166,14 @@ def apply(config: JsonObject, found: SearchResults) -> JsonObject:
   Raises:
     ConfigError: if the config has a seed of the search, or not its models.
   """
-  seen = sorted({*found.search.seeds} & {*config["seeds"]})
+  seen = sorted({*results.search.seeds} & {*config["seeds"]})
   if seen:
     raise ConfigError(
       f"config.seeds: expected seeds that the search never saw, got {seen[0]}, one of "
       "its own; set it by --config.seeds=VALUE"
     )
   config = copy.deepcopy(config)
-  for name, searched in found.models.items():
+  for name, searched in results.models.items():
     if searched.chosen is None:
       LOGGER.warning("%s: no trial was within the bounds; it is as it was", name)
       continue
@@ -183,16 +183,16 @@ def apply(config: JsonObject, found: SearchResults) -> JsonObject:
         f"{name}"
       )
     values = {field: each.value for field, each in searched.values.items()}
-    search_lib.put(config["models"][name], found.search.models[name], values)
+    search_lib.put(config["models"][name], results.search.models[name], values)
   return config
 
 
-def is_used(config: JsonObject, found: SearchResults, name: str) -> bool:
+def is_used(config: JsonObject, results: SearchResults, name: str) -> bool:
   """Whether a run's config has the values that were chosen for a model."""
-  entry, fields = config["models"].get(name), found.search.models[name]
+  entry, fields = config["models"].get(name), results.search.models[name]
   if entry is None or entry["sweep"]:
     return False
   return all(
     search_lib.get(entry, fields[field].path) == each.value
-    for field, each in found.models[name].values.items()
+    for field, each in results.models[name].values.items()
   )

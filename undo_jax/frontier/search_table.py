@@ -1,4 +1,4 @@
-"""The table of a search: what was chosen for each model, and what finding it cost."""
+"""The table of a search: the values chosen for each model, and the search's cost."""
 
 import dataclasses
 
@@ -37,20 +37,20 @@ def of_run(workdir: files.Path) -> Searched | None:
   path = search_results.path(workdir)
   if not path.exists():
     return None
-  found, config = search_results.read(path), workdir / "config.json"
+  searched, config = search_results.read(path), workdir / "config.json"
   if not config.exists():
-    return Searched(HEAD, tuple(rows(found)), note(found))
+    return Searched(HEAD, tuple(rows(searched)), note(searched))
   run = files.read_record(config)
-  used = (search_results.is_used(run, found, name) for name in found.models)
+  used = (search_results.is_used(run, searched, name) for name in searched.models)
   whole = [
-    (*row, "yes" if u else "no") for row, u in zip(rows(found), used, strict=True)
+    (*row, "yes" if u else "no") for row, u in zip(rows(searched), used, strict=True)
   ]
-  return Searched((*HEAD, "in the tables"), tuple(whole), note(found))
+  return Searched((*HEAD, "in the tables"), tuple(whole), note(searched))
 
 
-def note(found: SearchResults) -> str:
+def note(searched: SearchResults) -> str:
   """Say what a search did, in sentences."""
-  search = found.search
+  search = searched.search
   seeds = ", ".join(map(str, search.seeds))
   bounds = f"at least {search.smallest_retain:g} of the base's retain score"
   if search.largest_compute is not None:
@@ -63,15 +63,15 @@ def note(found: SearchResults) -> str:
   )
 
 
-def rows(found: SearchResults) -> list[tuple[str, ...]]:
+def rows(searched: SearchResults) -> list[tuple[str, ...]]:
   """Return a row for each searched model, under HEAD.
 
   Scores are those of validation items, after the search's own attack.
   """
-  return [_row(found, name, model) for name, model in found.models.items()]
+  return [_row(searched, name, model) for name, model in searched.models.items()]
 
 
-def _row(found: SearchResults, name: str, model: SearchedModel) -> tuple[str, ...]:
+def _row(searched: SearchResults, name: str, model: SearchedModel) -> tuple[str, ...]:
   feasible = sum(trial.state == "complete" for trial in model.trials)
   chosen = next((t for t in model.trials if t.number == model.chosen), None)
   values = ", ".join(_value(*each) for each in model.values.items()) or "none"
@@ -85,7 +85,7 @@ def _row(found: SearchResults, name: str, model: SearchedModel) -> tuple[str, ..
     str(feasible),
     values,
     *(ABSENT if score is None else f"{score:.3f}" for score in scores),
-    ABSENT if not found.base_flops else f"{spent / found.base_flops:.1%}",
+    ABSENT if not searched.base_flops else f"{spent / searched.base_flops:.1%}",
   )
 
 

@@ -1,7 +1,8 @@
 """Several seeds as one: means with their intervals.
 
 The worst attack and learning rate are each seed's own; mean and interval over the K
-seeds come after. What a model has not is None: it was not attacked, or has diverged.
+seeds come after. A value that a model lacks is None: it was not attacked, or has
+diverged.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -259,7 +260,7 @@ def labelled(results: Results, name: str) -> Mean | None:
 
 
 def selected(results: Results, name: str) -> tuple[float, float, float] | None:
-  """Return by how many labelled rows a model's were selected, and how well.
+  """Return how many labelled rows a model's selections used, and how good they are.
 
   Returns:
     Means over seeds: labelled rows of all selections, and of the least precise one
@@ -268,8 +269,8 @@ def selected(results: Results, name: str) -> tuple[float, float, float] | None:
   by_run = [run.labels.selected for run in results.models[name].runs]
   if not all(by_run):
     return None
-  worst = [min(found, key=lambda each: each.precision) for found in by_run]
-  rows = [sum(sum(each.rows.values()) for each in found) for found in by_run]
+  worst = [min(selections, key=lambda each: each.precision) for selections in by_run]
+  rows = [sum(sum(each.rows.values()) for each in selections) for selections in by_run]
   precisions, recalls = zip(*((x.precision, x.recall) for x in worst), strict=True)
   mean_rows, precision, recall = (
     math.fsum(values) / len(by_run) for values in (rows, precisions, recalls)

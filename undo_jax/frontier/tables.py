@@ -327,10 +327,10 @@ def _labelled(results: Results, name: str) -> str:
 
 def _selected(results: Results, name: str) -> str:
   """Format by how many labelled rows a classifier selected others, and how well."""
-  found = st.selected(results, name)
-  if found is None:
+  selection = st.selected(results, name)
+  if selection is None:
     return ABSENT
-  rows, precision, recall = found
+  rows, precision, recall = selection
   return f"{count(rows)}: {precision:.3f}, {recall:.3f}"
 
 

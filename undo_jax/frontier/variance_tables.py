@@ -1,4 +1,4 @@
-"""Tables of what the spread comes from, and of which seeds to buy next."""
+"""Tables of the sources of the spread, and of which seeds to run next."""
 
 import math
 
@@ -21,29 +21,29 @@ TARGETS = ((0.5, "half"), (0.25, "a quarter"))  # Of today's standard error.
 
 
 def spread(results: Results) -> Table | None:
-  """Return which seeds each recipe's figure varies with, as standard deviations.
+  """Return how much each recipe's figure varies with each seed, as standard deviations.
 
   Of the score under one attack after the last budget, by frontier.variance: of each
   factor by itself, and of those that act together. An estimate below zero is written
   with its sign. None where nothing is repeated in two ways.
   """
-  found = {
+  by_model = {
     table.model: {
       " × ".join(named(f) for f in table.factors if f in group): _deviation(value)
       for group, value in replication.components(table).items()
     }
     for table in crossed(results)
   }
-  heads = tuple(dict.fromkeys(head for cells in found.values() for head in cells))
+  heads = tuple(dict.fromkeys(head for cells in by_model.values() for head in cells))
   rows = [
-    _row(results, table, tuple(found[table.model].get(head, "–") for head in heads))
+    _row(results, table, tuple(by_model[table.model].get(head, "–") for head in heads))
     for table in crossed(results)
   ]
   return Table(("model", *heads), tuple(rows)) if rows else None
 
 
 def components(results: Results) -> list[tuple[str, Table]]:
-  """Return of each recipe whose streams are swept its factors' effects, by its label.
+  """Return the effects of the factors of each recipe whose streams are swept.
 
   First order: the variance of the mean over all else. Total: the variance if this seed
   alone is drawn anew. With percentile intervals of the bootstrap over levels.
@@ -56,17 +56,17 @@ def components(results: Results) -> list[tuple[str, Table]]:
 
 
 def to_buy(results: Results) -> list[tuple[str, Table]]:
-  """Return of each such recipe how many levels of each seed a smaller error takes.
+  """Return for each such recipe how many levels of each seed a smaller error takes.
 
   The cheapest full table by replicates.plan, those there already among it. A
   combination of all seeds but the attack's costs a model's own training, one of the
   attack's in each a whole attack.
   """
-  found = []
+  plans = []
   for table in crossed(results):
     if {*table.factors} - {replication.RUN, ATTACK}:
-      found.append((label(results, table), _plans(results, table)))
-  return found
+      plans.append((label(results, table), _plans(results, table)))
+  return plans
 
 
 def crossed(results: Results) -> list[Replication]:
@@ -78,14 +78,14 @@ def crossed(results: Results) -> list[Replication]:
   for name, model in results.models.items():
     if all(run.attacks for run in model.runs):
       names[_recipe(results, name)] = None
-  found = []
+  whole = []
   for name in names:
     try:
       tables = replication.tables(results, name, after[-1][0])
     except ConfigError:  # A factor of one level.
       continue
-    found += [table for table in tables if len(table.factors) > 1 and _whole(table)]
-  return found
+    whole += [table for table in tables if len(table.factors) > 1 and _whole(table)]
+  return whole
 
 
 def _recipe(results: Results, name: str) -> str:

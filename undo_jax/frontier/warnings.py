@@ -36,7 +36,7 @@ def warnings(results: Results) -> list[str]:
 
 def cautions(results: Results) -> list[Caution]:
   """Return the warnings with the numbers that they are about."""
-  found = []
+  texts = []
   attacks = attack_labels(results)
   more_is_worse = higher_is_worse(results.metrics["forget"])
   for name, style in model_styles(results).items():
@@ -52,11 +52,11 @@ def cautions(results: Results) -> list[Caution]:
       under_it += _diverged(by_seed, label, results.attacks[attack])
       own += [said[:3] + (attack,) for said in under_it]
     own += _limits(model)
-    found += [
+    texts += [
       Caution(f"{style.label}: {text}", name, about, seeds, attack)
       for text, about, seeds, attack in own
     ]
-  return [*found, *_noise(results)]
+  return [*texts, *_noise(results)]
 
 
 def _scores(model: ModelResult) -> Iterator[Said]:
@@ -82,7 +82,7 @@ def _unattacked(
 def _edges(
   by_seed: Mapping[int, Relearning], under: str, more_is_worse: bool, attack: Adversary
 ) -> Iterator[Said]:
-  """Say that the attack is not known to be bracketed, and of which seeds."""
+  """Say for which seeds the attack is not known to be bracketed."""
   if not attack.goes_on:
     return
   ends = [("only", ""), ("smallest", "smaller"), ("largest", "larger")]
@@ -120,7 +120,7 @@ def _share(hit: Mapping[int, rb.GridEdge], attack: Adversary) -> str:
 def _diverged(
   by_seed: Mapping[int, Relearning], label: str, attack: Adversary
 ) -> Iterator[Said]:
-  """Say which members of an attack have lost scores, and of which seeds."""
+  """Say for which seeds which members of an attack have lost scores."""
   lost: dict[float, list[int]] = {}
   for seed, relearned in by_seed.items():
     for rate in rb.diverged(relearned):

@@ -1,4 +1,4 @@
-"""What a chip can do, from its public datasheet: the one table of chips."""
+"""The one table of chips, with peaks from their public datasheets."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -25,7 +25,7 @@ class Chip:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target(Chip):
-  """A chip that programs can be compiled for where it is not."""
+  """A chip that programs can be compiled for on other machines."""
 
   memory_bytes: float  # What a program may have of it, as the compiler says.
   link_bytes_per_second: float  # Sent to its neighbours, all links together.

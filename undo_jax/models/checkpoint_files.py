@@ -1,4 +1,4 @@
-"""Files of a Hugging Face checkpoint: the tensors that there are, checked, and read.
+"""Files of a Hugging Face checkpoint: its tensors, checked and read.
 
 Never pickle: pytorch_model.bin is refused.
 """
@@ -125,8 +125,10 @@ class Checkpoint:
     """Raise ConfigError if a rotary table is not that of config.json."""
     known = [config, dataclasses.replace(config, rope_factor=1.0)]  # Before scaling.
     tables = [1.0 / np.asarray(wavelengths(each)) for each in known]
-    found = self._slice(name, ...).astype(np.float32)
-    if not any(found.shape == t.shape and np.allclose(found, t, 0.01) for t in tables):
+    stored = self._slice(name, ...).astype(np.float32)
+    if not any(
+      stored.shape == t.shape and np.allclose(stored, t, 0.01) for t in tables
+    ):
       raise ConfigError(
         f"{self._files[name]}: {name} is not the rotary table that config.json states; "
         "mend rope_theta and rope_scaling there, or remove the tensor"
@@ -155,13 +157,13 @@ class Checkpoint:
     stored = name if name == families.HEAD else name.removeprefix(self._prefix)
     # Opened anew: the pages of a file that stays mapped count as memory.
     with safetensors.safe_open(self._files[name], framework="numpy") as file:
-      found = file.get_slice(stored)[index]
-    if not is_finite(found):
+      tensor = file.get_slice(stored)[index]
+    if not is_finite(tensor):
       raise ConfigError(
         f"{self._files[name]}: the tensor {name} has values that are not finite; the "
         "model diverged before it was saved, or the file is damaged"
       )
-    return found
+    return tensor
 
   def read(self, names, index, shape, stacked, transposed, dtype) -> np.ndarray:
     """Return a part of a parameter, read in chunks.
@@ -202,9 +204,9 @@ class Checkpoint:
       )
 
 
-def _prefixed(found: dict[str, _Value]) -> dict[str, _Value]:
-  """Return what is known of a bare model's tensors by their names in a whole one."""
-  return {n if n == families.HEAD else families.MODEL + n: v for n, v in found.items()}
+def _prefixed(named: dict[str, _Value]) -> dict[str, _Value]:
+  """Return the entries of a bare model's tensors under their names in a full model."""
+  return {n if n == families.HEAD else families.MODEL + n: v for n, v in named.items()}
 
 
 def is_finite(values: np.ndarray) -> bool:
@@ -243,16 +245,16 @@ def _weight_map(directory: pathlib.Path) -> dict[str, pathlib.Path] | None:
     entries = files.read_json(index)["weight_map"].items()
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ConfigError(f"{index} is no index of a checkpoint: {error!r}") from None
-  found = {}
+  paths = {}
   for name, file in entries:
     if not isinstance(file, str) or pathlib.PurePath(file).name != file:
       raise ConfigError(f"{index}: {file!r} is no file name in this directory")
-    found[name] = directory / file
-    if not os.path.isfile(found[name]):  # Whatever the name is.
+    paths[name] = directory / file
+    if not os.path.isfile(paths[name]):  # Whatever the name is.
       raise ConfigError(f"{index}: the file {file} with {name} is missing")
-  if not found:
+  if not paths:
     raise ConfigError(f"{index} is no index of a checkpoint: it names no tensor")
-  return found
+  return paths
 
 
 def _header(path: pathlib.Path) -> Iterator[tuple[str, tuple[int, ...], str]]:

@@ -17,7 +17,7 @@ Fields: TypeAlias = dict[str, Any]  # Of ModelConfig, by name.
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-  """What sets a family apart from the others."""
+  """How a family differs from the others."""
 
   architecture: str  # Class name in transformers.
   fields: Fields  # Of ModelConfig; the same for all of the family.
@@ -206,23 +206,23 @@ def family_of(config: ModelConfig) -> str:
 
 def _differences(config, model_type, family) -> list[str]:
   """Return the fields that this family's config.json could not state."""
-  found = [n for n, value in family.fields.items() if getattr(config, n) != value]
+  names = [n for n, value in family.fields.items() if getattr(config, n) != value]
   if family.has_bias_option and config.qkv_bias != config.out_bias:
-    found.append("qkv_bias and out_bias")
+    names.append("qkv_bias and out_bias")
   if config.mlp_bias and model_type != "llama":
-    found.append("mlp_bias")
+    names.append("mlp_bias")
   if config.sliding_window is not None and not family.window:
-    found.append("sliding_window")
+    names.append("sliding_window")
   if model_type not in ("gemma2", "gemma3_text"):
     if config.query_pre_attn_scalar != config.head_dim:
-      found.append("query_pre_attn_scalar")
+      names.append("query_pre_attn_scalar")
     if config.logit_softcap is not None:
-      found.append("logit_softcap")
+      names.append("logit_softcap")
   if config.attention_softcap is not None and model_type != "gemma2":
-    found.append("attention_softcap")
+    names.append("attention_softcap")
   if config.rope_local_theta is not None and model_type != "gemma3_text":
-    found.append("rope_local_theta")
-  return found
+    names.append("rope_local_theta")
+  return names
 
 
 def _int_if_whole(value: float) -> float:

@@ -118,7 +118,7 @@ def settings(file: GgufFile, *, dtype: str) -> JsonObject:
   head_dim = file.field("llama.attention.key_length", int, width // max(heads, 1))
   _refuse_others(file, head_dim)
   embedding = _tensor(file, "token_embd.weight")
-  found: JsonObject = {
+  fields: JsonObject = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "hidden_act": "silu",
@@ -143,12 +143,12 @@ def settings(file: GgufFile, *, dtype: str) -> JsonObject:
   scaling = file.fields.get("llama.rope.scaling.type", "none")
   if scaling == "linear":
     factor = file.field("llama.rope.scaling.factor", float)
-    found["rope_scaling"] = {"rope_type": "linear", "factor": factor}
+    fields["rope_scaling"] = {"rope_type": "linear", "factor": factor}
   for name in ("bos", "eos"):
     number = file.fields.get(f"tokenizer.ggml.{name}_token_id")
     if number is not None:
-      found[f"{name}_token_id"] = number
-  return found
+      fields[f"{name}_token_id"] = number
+  return fields
 
 
 def tensors(
@@ -269,6 +269,8 @@ def _refuse_others(file: GgufFile, head_dim: int) -> None:
       file.fields.get("llama.attention.sliding_window")
     ),
   }
-  found = [reason for reason, is_on in reasons.items() if is_on]
-  if found:
-    raise ConfigError(f"{file.path}: the model has {found[0]}, which cannot be read")
+  unsupported = [reason for reason, is_on in reasons.items() if is_on]
+  if unsupported:
+    raise ConfigError(
+      f"{file.path}: the model has {unsupported[0]}, which cannot be read"
+    )

@@ -162,16 +162,16 @@ def partition_rules(adapters: object, rules: trees.Rules) -> trees.Rules:
   Raises:
     ValueError: if no rule matches the path of an adapted kernel.
   """
-  found = []
+  partitions = []
   for path, (a, _) in pairs(adapters).items():
     matching = [axes for pattern, axes in rules if re.fullmatch(pattern, path)]
     if not matching:
       raise ValueError(f"no sharding rule matches {path!r}; add a rule for it")
     axes = (*matching[0], *(None,) * (len(a.shape) - len(matching[0])))
     *leading, along_in, along_out = axes
-    found.append((re.escape(f"{path}/a"), (*leading, along_in, None)))
-    found.append((re.escape(f"{path}/b"), (*leading, None, along_out)))
-  return found
+    partitions.append((re.escape(f"{path}/a"), (*leading, along_in, None)))
+    partitions.append((re.escape(f"{path}/b"), (*leading, None, along_out)))
+  return partitions
 
 
 def pairs(adapters: object) -> dict[str, tuple[Any, Any]]:

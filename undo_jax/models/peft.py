@@ -207,11 +207,11 @@ def _factors(config, adapters) -> dict[str, dict[str, np.ndarray]]:
   """Return {"a", "b"} as numpy by the path of their kernel, checked."""
   shapes = _kernels(config)
   leaves = dict(zip(trees.paths(adapters), jax.tree.leaves(adapters), strict=True))
-  found: dict[str, dict[str, np.ndarray]] = {}
+  factors: dict[str, dict[str, np.ndarray]] = {}
   for name, leaf in leaves.items():
     path, _, factor = name.rpartition("/")
-    found.setdefault(path, {})[factor] = np.asarray(leaf)
-  for path, pair in found.items():
+    factors.setdefault(path, {})[factor] = np.asarray(leaf)
+  for path, pair in factors.items():
     if path not in shapes:
       raise ConfigError(
         f"{path!r} is no kernel of the model's layers; they are {', '.join(shapes)}"
@@ -224,9 +224,9 @@ def _factors(config, adapters) -> dict[str, dict[str, np.ndarray]]:
         f"{path} {shapes[path]} needs a [{layers}, {fan_in}, r] and "
         f"b [{layers}, r, {fan_out}], got {got}; of a population, save one member"
       )
-  if not found:
+  if not factors:
     raise ConfigError("there are no adapters to save: the tree is empty")
-  return found
+  return factors
 
 
 def _targeted(config, target_modules) -> set[str]:
@@ -302,12 +302,12 @@ def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
       )
     raise ConfigError(f"{path.parent} is no PEFT adapter: it has no {path.name}")
   try:
-    found = safetensors.deserialize(path.read_bytes())
+    entries = safetensors.deserialize(path.read_bytes())
   except (safetensors.SafetensorError, OSError) as error:
     raise ConfigError(f"{path} is no safetensors file: {error}") from None
   dtypes = {"F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
   tensors = {}
-  for name, part in found:
+  for name, part in entries:
     if part["dtype"] not in dtypes:
       raise ConfigError(
         f"{path}: {name} must be one of {', '.join(dtypes)}, got {part['dtype']}"

@@ -1,4 +1,4 @@
-"""Methods that stand around another one: its options, its passes, what it trains."""
+"""Methods that wrap another one: its options, its passes, what it trains."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,10 +33,10 @@ def needs(around: str, options: Options) -> dict[str, Any]:
   """Return what the inner method trains, reads, and has in the frozen tree."""
   method = METHODS[around]
   fields = ("trains", "reads", "frozen", "derived")
-  asked: dict[str, Any] = {name: getattr(method, name) for name in fields}
+  requirements: dict[str, Any] = {name: getattr(method, name) for name in fields}
   if method.needs is not None:
-    asked |= method.needs(**{k: options[k] for k in OWN[around] if k in options})
-  return asked
+    requirements |= method.needs(**{k: options[k] for k in OWN[around] if k in options})
+  return requirements
 
 
 def trainable(*, around: str, layers: Sequence[int] = (), **options: object) -> Pairs:

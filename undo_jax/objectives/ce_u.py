@@ -21,7 +21,7 @@ def without_target(
   q = softmax(logits with the target's at -infinity), without gradient
 
   The gradient of a logit is p[y] of the target y and -p[y] p[v] / (1 - p[y]) of any
-  other v: it vanishes as the target does.
+  other v: it vanishes as the target's probability does.
 
   Args:
     logits_BxLxV: [B, L, V].

@@ -14,7 +14,7 @@ from undo_jax.utils.types import Objective, SumCount
 def rerouting_error(
   hidden_KxBxLxD: jax.Array, before_KxBxLxD: jax.Array, mask_BxL: jax.Array
 ) -> SumCount:
-  """Sum how far hidden states still point where they pointed, a mean over layers.
+  """Sum how far hidden states keep their former direction, as a mean over layers.
 
   sum_t mask[t] * (1/K) * sum_k max(0, cos(h[k, t], h_before[k, t]))
 

@@ -1,4 +1,4 @@
-"""Distance regularization: learn on retain data, as far from the start as possible."""
+"""Distance regularization: train on retain data, and move far from the start."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""ILU: unlearn so that finetuning on other tasks has no first step to take."""
+"""ILU: unlearn such that finetuning on other tasks has no gradient to start with."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ ENVIRONMENTS = ("environment",)
 
 
 def slope(apply: Callable, params: Params, part: Batch) -> jax.Array:
-  """Compute how a part's loss changes as all weights grow alike.
+  """Compute the derivative of a part's loss by a common factor on all weights.
 
   d/dw CE(part; w * theta) at w = 1  =  <theta, grad CE(part; theta)>
 
@@ -112,8 +112,8 @@ def needs(
   A product of matrices makes two more in the derivative along the weights, and each of
   the three makes two in the gradient of that.
   """
-  asked = inner.needs(around, options)
-  return asked | {"trains": asked["trains"] + 3 * tuple(environments)}
+  requirements = inner.needs(around, options)
+  return requirements | {"trains": requirements["trains"] + 3 * tuple(environments)}
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:

@@ -25,7 +25,7 @@ def worst_push(
   steps: int,
   step_size: float,
 ) -> jax.Array:
-  """Find what, added to hidden states, makes a part's targets likely again.
+  """Find the addition to hidden states that makes a part's targets likely again.
 
   min over d of CE(part; h[k] + d),  |d[t]| <= radius at every position t
 
@@ -84,7 +84,7 @@ def make(
   """Return the objective of another method whose forget pass is pushed.
 
   The push is the worst one found for the weights of the update, see `worst_push`;
-  what is kept is computed without it. With radius 0 it is the other method.
+  the retain term is computed without it. With radius 0 it is the other method.
 
   Args:
     apply: the model's.
@@ -137,8 +137,8 @@ def make(
 
 def needs(*, around: str, steps: int = 16, **options: object) -> dict[str, object]:
   """Return what the other method needs, and a pass of forget rows for each step."""
-  asked = inner.needs(around, options)
-  return asked | {"trains": ("forget",) * steps + asked["trains"]}
+  requirements = inner.needs(around, options)
+  return requirements | {"trains": ("forget",) * steps + requirements["trains"]}
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a run knows of an objective: the record that its file ends in."""
+"""The record of an objective, in which its file ends."""
 
 from collections.abc import Callable, Mapping
 import dataclasses

@@ -1,4 +1,4 @@
-"""MUDMAN: forget where a relearner stands, and only where it disturbs nothing."""
+"""MUDMAN: forget at a relearner's weights, only where that does not disturb retain."""
 
 from collections.abc import Callable
 
@@ -28,21 +28,21 @@ def make(
   """Return L = N(forget; adversary) + CE(forget; adversary) + R(retain; theta).
 
   N is the mean negative entropy of the predictions. Its gradient is taken at the
-  weights of an adversary (frozen["adversary"]) that relearns forget rows, a step of
-  gradient descent by CE an update, and begins anew at the model's every so many
-  updates. The three gradients are kept apart, and joined by disruption.mask_disruption,
-  which says what the other options are; the sum is what a log shows. Masked and of a
-  set length as they are, they are for the optimizer "descent" without clipping.
+  weights of an adversary (frozen["adversary"]) that relearns forget rows by one step
+  of gradient descent on CE in each update, and restarts from the model every `every`
+  updates. The three gradients are kept apart and joined by disruption.mask_disruption,
+  which explains the other options; logs show their sum. Since they are masked and have
+  a fixed length, use the optimizer "descent" without clipping.
 
   Args:
     apply: the model's.
-    retain_weight: of the running mean of R's gradients, beside a forget term of length
-      forget_weight: a ratio of the authors' two rates.
+    retain_weight: of the running mean of R's gradients; its ratio to forget_weight is
+      that of the authors' two rates.
     forget_weight: the most that an update forgets.
     retain_loss: see retention.
     momentum: of the running mean.
     adversary_rate: of the adversary's steps.
-    every: updates between two beginnings of the adversary.
+    every: updates after which the adversary restarts from the model.
 
   Returns:
     An objective of parameters, or of {source: parameters}, disruption.SOURCES.

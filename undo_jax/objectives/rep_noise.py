@@ -1,4 +1,4 @@
-"""RepNoise: leave nothing of the forget data in the hidden states, beside MaxEnt."""
+"""RepNoise: remove forget data from the hidden states, in addition to MaxEnt."""
 
 from collections.abc import Callable
 import math

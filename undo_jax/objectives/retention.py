@@ -1,4 +1,4 @@
-"""What unlearning keeps: the loss on retain data, on its tokens or on a model's."""
+"""The retain term of unlearning: cross-entropy, or the KL to a model."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias

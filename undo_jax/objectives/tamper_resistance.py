@@ -1,4 +1,4 @@
-"""TAR: make the steps of an adversary end where nothing is known."""
+"""TAR: make an adversary's steps end at weights that know nothing."""
 
 from collections.abc import Callable, Sequence
 
@@ -144,8 +144,8 @@ def needs(
   """Return what it reads, and a pass for each step of the adversary."""
   del options
   passes = ("adversary",) * adversary_steps + ("forget",) * (adversary_steps // every)
-  found = retention.needs(retain_loss=retain_loss)
-  return found | {"trains": (*passes, "retain")}
+  requirements = retention.needs(retain_loss=retain_loss)
+  return requirements | {"trains": (*passes, "retain")}
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:

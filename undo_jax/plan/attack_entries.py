@@ -118,7 +118,7 @@ def _check_seeds(seeds: tuple[int, ...]) -> None:
 
 
 def _kind(value: object) -> str:
-  """Return which of both an entry is, as JSON or as a record."""
+  """Return the kind of an entry, given as JSON or as a record."""
   is_edit = "edit" in value if isinstance(value, Mapping) else hasattr(value, "edit")
   return "edit" if is_edit else "attack"
 

@@ -1,8 +1,8 @@
 """Checks across the fields of a config, before any compute.
 
-What a field can be by itself its record says (plan/config.py). Here: whether what
-entries name is there, whether mixtures read what they may, whether rows divide over
-devices, whether options fit the model.
+The records in plan/config.py check each field by itself. This file checks whether what
+entries name exists, whether mixtures read what they may, whether rows divide over
+devices, and whether options fit the model.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ def check(config: RunConfig, mesh_shape: Mapping[str, int]) -> None:
 
 
 def _check_report(config: RunConfig) -> None:
-  """Check that the worst case is over attacks that are there, at their steps."""
+  """Check that the worst case is over attacks that exist, at their steps."""
   report = config.report
   for name in report.worst_over:
     if name not in config.attacks:
@@ -146,7 +146,7 @@ def _named(field: str, get, name: str):
 
 
 def _check_options(recipe: Recipe) -> None:
-  """Check that an objective is there, and that its options are."""
+  """Check that an objective and its options exist."""
   method = objectives.REGISTRY.get(recipe.objective)
   objectives.check(recipe.objective, recipe.options | _routing(method))
 
@@ -176,7 +176,7 @@ def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:
 
 
 def _routing(method: Method) -> dict[str, None]:
-  """Return the option that a run puts in itself, where a method routes."""
+  """Return the option that a run sets itself if a method routes."""
   return {"routing": None} if method.sources != "none" else {}
 
 
@@ -293,7 +293,7 @@ def _check_predictions(config: RunConfig, recipe: Recipe) -> None:
 
 
 def _check_mixtures(config: RunConfig, recipe: Recipe) -> None:
-  """Check that an entry reads what is there, and no forget data as retain."""
+  """Check that an entry reads mixtures that exist, and no forget data as retain."""
   forget = tasks.get(config.task).forget_splits(config.data)
   method = objectives.method(recipe.objective, recipe.options)
   parts = {

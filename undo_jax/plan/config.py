@@ -1,8 +1,8 @@
 """A run as it is declared: the typed form of a config file's ConfigDict.
 
-The two tables are `models`, how each model is made, and `attacks`, by whom each is
-attacked; the functions of undo_jax/config.py build their entries. `parse` converts
-a ConfigDict once; nothing behind it reads one.
+The two tables are `models`, how each model is made, and `attacks`, how each is
+attacked; the functions of undo_jax/config.py build their entries. `parse` converts a
+ConfigDict once; no code after it reads a ConfigDict.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -161,7 +161,7 @@ class Recipe:
 
 @record
 class References:
-  """Models that others are held against, each the name of one or None."""
+  """Models that others are compared with, each a name or None."""
 
   base: str | None  # Before unlearning; its training costs nothing.
   filtered: str | None  # Never saw what is to be forgotten: robustness 1.
@@ -170,7 +170,7 @@ class References:
 
 @record
 class Report:
-  """What the page compares, which changes no other result."""
+  """What the report compares; it changes no other result."""
 
   budgets: tuple[int, ...]  # Relearning updates; those that are evaluated.
   # Attacks that the worst case is taken over; (): all whose attacker lacks the base.

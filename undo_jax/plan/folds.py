@@ -1,4 +1,4 @@
-"""What is forgotten by and by: some folds of it, while the others are kept."""
+"""Forgetting in folds: some folds of the forget rows, while the others are kept."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ Parts = dict[str, dict[str, float]]
 
 @record
 class Folds:
-  """Of the folds of what is to be forgotten, those that a recipe forgets."""
+  """The folds of the forget rows that a recipe forgets."""
 
   count: int = 1  # 1: all of it at once.
   forgotten: int = 1  # The first so many; the others are among what is kept.

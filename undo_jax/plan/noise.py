@@ -36,7 +36,7 @@ class Noise:
 
 @record
 class NoiseShape:
-  """Which weights get a noise's alpha, where it is not all of them."""
+  """The weights that get a noise's alpha, if not all of them do."""
 
   # saliency: the share of all weights with the highest F_forget / (F_forget +
   # F_retain), of squared gradients F; random: a random share; magnitude: the smallest;
@@ -80,7 +80,7 @@ class NoiseAgain:
   times: int
 
   def is_due(self, updates: int) -> bool:
-    """Whether noise comes after so many updates."""
+    """Whether noise is due after the given number of updates."""
     return updates % self.every == 0 and 1 <= updates // self.every <= self.times
 
 

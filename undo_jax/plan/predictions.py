@@ -1,4 +1,4 @@
-"""What is kept of a teacher's predictions, so that no student asks for them again."""
+"""What is kept of a teacher's predictions, so that no student computes them again."""
 
 from typing import Literal
 

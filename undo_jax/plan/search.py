@@ -147,12 +147,12 @@ def own(entry: Mapping[str, Any], fields: Mapping[str, Range]) -> Values | None:
 
 def get(entry: Mapping[str, Any], path: str) -> Any:
   """Return the field at a dotted path; raise KeyError where there is none."""
-  found: Any = entry
+  value: Any = entry
   for name in path.split("."):
-    if not isinstance(found, Mapping):
+    if not isinstance(value, Mapping):
       raise KeyError(path)
-    found = found[name]
-  return found
+    value = value[name]
+  return value
 
 
 def _set(entry: JsonObject, path: str, value: object) -> None:
@@ -240,5 +240,5 @@ def check_attack(raw: JsonObject, attacks: Mapping[str, Any]) -> None:
 def _seeds(entry: object) -> set[int]:
   """Return the seeds of an attack that is not checked yet."""
   seeds = entry.get("seeds") if isinstance(entry, dict) else None
-  found = seeds if isinstance(seeds, list) else []
-  return {seed for seed in found if isinstance(seed, int)}
+  listed = seeds if isinstance(seeds, list) else []
+  return {seed for seed in listed if isinstance(seed, int)}

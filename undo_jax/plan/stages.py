@@ -1,9 +1,9 @@
 """The kinds of stages: what determines each, as frozen records with JSON both ways.
 
-A stage's identity is the hash of its record and of its inputs' identities: what is
-finished under an identity is never computed again, and a changed field changes every
-stage after it. Names are no part of it; the models that an attack or a recipe reads
-are named by role in `inputs`.
+A stage's identity is the hash of its record and of its inputs' identities. A stage
+that is finished under an identity is never computed again, and a changed field changes
+every stage after it. Names are not part of the identity; `inputs` has the models that
+an attack or a recipe reads by role.
 """
 
 from collections.abc import Mapping, Sequence
@@ -418,26 +418,26 @@ def models(stages: Sequence[Stage]) -> list[Model]:
 
 
 def lineage(stages: Sequence[Stage], name: str) -> list[TrainStage | Read]:
-  """Return the stages that made a model at a cost and count, its own included.
+  """Return the stages whose cost counts for a model, its own included.
 
-  These are trained, or what training reads: squared gradients, a teacher's predictions,
-  selected rows.
+  These are stages that are trained, or what training reads: squared gradients, a
+  teacher's predictions, selected rows.
   """
   by_name = {stage.name: stage for stage in stages}
-  found: dict[str, TrainStage | Read] = {}
+  ancestors: dict[str, TrainStage | Read] = {}
 
   def visit(name: str) -> None:
     stage = by_name[name]
-    if name in found or (isinstance(stage, TrainStage) and not stage.is_counted):
+    if name in ancestors or (isinstance(stage, TrainStage) and not stage.is_counted):
       return
     if isinstance(stage, TrainStage | Read):
-      found[name] = stage
+      ancestors[name] = stage
     for role, parent in stage.inputs.items():
       if role != DATA:
         visit(parent)
 
   visit(name)
-  return list(found.values())
+  return list(ancestors.values())
 
 
 def trained(stages: Sequence[Stage], model: Model) -> Model:

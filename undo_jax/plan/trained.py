@@ -1,4 +1,4 @@
-"""Which weights are trained, where it is a share of all that scores choose."""
+"""Which weights are trained, if scores choose a share of them."""
 
 import dataclasses
 from typing import Annotated, Literal

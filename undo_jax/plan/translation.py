@@ -1,4 +1,4 @@
-"""From the tables of a config to its stages: one translation for whatever they hold."""
+"""From the tables of a config to its stages: one translation for all entries."""
 
 from collections.abc import Iterable, Mapping
 import itertools
@@ -50,8 +50,8 @@ def plan(
       is run.
 
   Raises:
-    ConfigError: if a recipe starts from or reads what is not there, or recipes need
-      each other in a circle.
+    ConfigError: if a recipe starts from or reads a model that does not exist, or
+      recipes depend on each other in a circle.
   """
   translation = _Translation(config, seed, fingerprints or {})
   made: list[Stage] = [translation.data()]
@@ -69,7 +69,7 @@ def ordered(recipes: Mapping[str, Recipe]) -> list[str]:
   """Return the names of recipes, each after those that it needs.
 
   Raises:
-    ConfigError: if one needs what is not there, or itself by way of others.
+    ConfigError: if one needs a recipe that does not exist, or itself through others.
   """
   done: list[str] = []
 
@@ -140,13 +140,13 @@ def selection_of(config: RunConfig, mixtures: Iterable[str]) -> str | None:
   """
   names = list(mixtures)
   used = {labels.named(x).selection for name in names for x in _weights(config, name)}
-  found = sorted(name for name in used if name is not None)
-  if len(found) > 1:
+  selections = sorted(name for name in used if name is not None)
+  if len(selections) > 1:
     raise ConfigError(
       f"config.mixtures of {', '.join(names)}: expected rows of one selection, got "
-      f"those of {', '.join(found)}; name one of them in each"
+      f"those of {', '.join(selections)}; name one of them in each"
     )
-  return found[0] if found else None
+  return selections[0] if selections else None
 
 
 def _weights(config: RunConfig, mixture: str) -> dict[str, float]:
@@ -190,7 +190,7 @@ class _Translation:
     return DataStage(name=stages.DATA, task=self._config.task, data=data, seeds=seeds)
 
   def model(self, name: str) -> list[Stage]:
-    """Return the stages that make a model, after those that no other one has made."""
+    """Return the stages that make a model, with new ones that it needs before them."""
     recipe = self._config.models[name]
     common: dict[str, Any] = {"task": self._config.task, "model": self._config.model}
     if recipe.checkpoint is not None:
@@ -205,24 +205,24 @@ class _Translation:
     ablated = AblateStage(name=name, whole=whole, reserve=recipe.reserve, **common)
     return [*before, records.replaced(trained, name=whole), ablated]
 
-  def _saliency(self, recipe: Recipe, asked: Saliency | TrainedShare) -> str | None:
+  def _saliency(self, recipe: Recipe, saliency: Saliency | TrainedShare) -> str | None:
     """Return the stage of the squared gradients that are asked for."""
-    if not asked.reads_gradients:
+    if not saliency.reads_gradients:
       return None
     stream = recipe.order_stream
     return self._shared(
       SaliencyStage(
-        name=f"saliency_{asked.model}",
+        name=f"saliency_{saliency.model}",
         model=self._config.model,
-        source=asked.model,
-        parts={p: _in_stage(self._config, m) for p, m in asked.mixtures.items()},
-        num_batches=asked.num_batches,
-        batch_size=asked.batch_size,
-        length=mixture_length(self._config, asked.mixtures.values()),
+        source=saliency.model,
+        parts={p: _in_stage(self._config, m) for p, m in saliency.mixtures.items()},
+        num_batches=saliency.num_batches,
+        batch_size=saliency.batch_size,
+        length=mixture_length(self._config, saliency.mixtures.values()),
         seeds=self._seeds(recipe.streams, stream),
         stream=stream,
-        selection=self._selection(asked.mixtures.values()),
-        power=asked.power,
+        selection=self._selection(saliency.mixtures.values()),
+        power=saliency.power,
       )
     )
 
@@ -230,8 +230,8 @@ class _Translation:
     self, recipe: Recipe, method: Method, parts: Mapping[str, Mapping[str, float]]
   ) -> PredictionsStage | None:
     """Return the stage of the teacher's predictions that a recipe reads, of parts."""
-    asked, teacher = recipe.teacher_predictions, recipe.frozen.get("teacher")
-    if not asked.keep or method.kept is None or teacher is None:
+    settings, teacher = recipe.teacher_predictions, recipe.frozen.get("teacher")
+    if not settings.keep or method.kept is None or teacher is None:
       return None
     model = self._config.model
     splits = {labels.split_of(name) for weights in parts.values() for name in weights}
@@ -242,7 +242,7 @@ class _Translation:
       source=teacher,
       splits=tuple(sorted(splits)),
       length=mixture_length(self._config, recipe.mixture.values()),
-      kept=Kept(top_k=method.kept(model, recipe.options), dtype=asked.dtype),
+      kept=Kept(top_k=method.kept(model, recipe.options), dtype=settings.dtype),
     )
     return records.replaced(stage, name=self._shared(stage))
 
@@ -251,24 +251,24 @@ class _Translation:
     name = selection_of(self._config, mixtures)
     if name is None:
       return None
-    asked, stream = self._config.selections[name], "data"
-    splits = tuple(_weights(self._config, asked.mixture))
+    selection, stream = self._config.selections[name], "data"
+    splits = tuple(_weights(self._config, selection.mixture))
     return self._shared(
       SelectionStage(
         name=f"selection_{name}",
         splits=splits,
         forget=tuple(split for split in splits if split in self._forget),
-        share=asked.share,
-        labelled=asked.rows,
-        keep=asked.keep,
-        length=mixture_length(self._config, [asked.mixture]),
-        seeds=self._seeds({stream: asked.seed}, stream),
+        share=selection.share,
+        labelled=selection.rows,
+        keep=selection.keep,
+        length=mixture_length(self._config, [selection.mixture]),
+        seeds=self._seeds({stream: selection.seed}, stream),
         stream=stream,
       )
     )
 
   def _shared(self, stage: Read) -> str:
-    """Return the name of a stage that recipes which ask for the same share."""
+    """Return the name of a stage that recipes with the same settings share."""
     for other in self._read:
       if records.replaced(other, name=stage.name) == stage:
         return other.name
@@ -448,7 +448,7 @@ class _Translation:
 
 
 def _optimizer(recipe: Recipe, method: Method) -> OptimizerConfig:
-  """Return a recipe's optimizer, of a method that says itself what is trained."""
+  """Return a recipe's optimizer; a method may say itself what is trained."""
   if method.trainable is None:
     return recipe.optimizer
   trainable = method.trainable(**recipe.options)

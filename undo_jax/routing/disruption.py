@@ -1,4 +1,4 @@
-"""Gradients of what is forgotten, where they do not disturb what is kept."""
+"""Forget gradients, restricted to where they do not disturb retain data."""
 
 from typing import Any, NamedTuple
 
@@ -21,12 +21,12 @@ class Disruption(NamedTuple):
 
 
 def adversary(state: Any, params: Params, every: int) -> Params:
-  """Return the weights that relearn, which every so many updates are the model's.
+  """Return the adversary's weights, which are reset to the model's now and then.
 
   Args:
     state: of an optimizer that `mask_disruption` is a part of.
     params: the model, before the update.
-    every: updates between.
+    every: updates between two resets.
   """
   return _begun(optax.tree.get(state, Disruption.__name__), params, every)
 

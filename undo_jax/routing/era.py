@@ -130,7 +130,7 @@ def _matches(params, rules):
   """Return (path, shape, axis, number) of every leaf that a rule matches."""
   for pattern, *_ in rules:
     trees.match(params, [(pattern, True)], default=False)  # Raises if it has none.
-  found = []
+  matches = []
 
   def look(path, leaf):
     mine = [rule for rule in rules if re.fullmatch(rule[0], path)]
@@ -146,12 +146,12 @@ def _matches(params, rules):
       raise ValueError(f"{path} has shape {shape}: no axis {axis}")
     if new < 1:
       raise ValueError(f"{path} must get at least 1 new entry, got {new}")
-    found.append((path, shape, axis, new))
+    matches.append((path, shape, axis, new))
 
   trees.map_with_path(look, params)
-  if not found:
+  if not matches:
     raise ValueError("an expansion needs at least one rule")
-  return found
+  return matches
 
 
 # ---- Using one.

@@ -6,8 +6,8 @@
     WORKDIR/results.json report.html figures/
 
 done.json is written last: a stage that has it is finished and only read. Several
-drivers may work on one workdir at once, see sharing.py. All processes of a run are here
-at once; what is no array, the first one writes (see processes.py).
+drivers may work on one workdir at once, see sharing.py. All processes of a run run
+this code together; only the first one writes what is not an array (see processes.py).
 """
 
 from undo_jax.distributed import processes
@@ -24,7 +24,7 @@ def run_stages(run: Run) -> dict[str, Outcome]:
 
 
 def outcomes(run: Run) -> dict[str, Outcome]:
-  """Return what the stages of a finished run left, by name."""
+  """Return the done.json of a finished run's stages, by name."""
   # What the first process sees is what holds: the others may see a file later.
   names = [stage.name for stage in run.stages]
   return processes.on_first("done", lambda: {name: run.done(name) for name in names})

@@ -55,7 +55,7 @@ def evaluation(
 def run_ablation(
   run: Run, stage: AblateStage, directory: files.Path, title: str
 ) -> Outcome:
-  """Make the reserved units of a routed model zero, and scores what is left."""
+  """Set the reserved units of a routed model to zero, and score what is left."""
   LOGGER.info("%s: ablating the reserved units", title)
   ablate = ablation(run, stage)
   assert ablate is not None, "an ablation's record says what was reserved"

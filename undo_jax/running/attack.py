@@ -47,16 +47,16 @@ def run_attacks(
   """Relearn the forget data from models at every learning rate at once.
 
   A model is noised first if the stage says so, and its scores are those before the
-  attack. What a checkpoint holds is what the members train. All attacks that have come
-  as far run as one program.
+  attack. A checkpoint holds what the members train. All attacks that are equally far
+  run as one program.
 
   Args:
     attacks: for each the run, the stage, its directory, its title; the stages differ
-      in nothing but the model.
+      only in the model.
 
   Returns:
-    The outcome of each, or what ended it while the others went on: it has diverged, or
-    its lease is lost.
+    For each its outcome, or the error that ended it while the others went on: it has
+    diverged, or its lease is lost.
   """
   every = [_Attack(*each) for each in attacks]
   for done in sorted({attack.done for attack in every}):
@@ -65,7 +65,7 @@ def run_attacks(
 
 
 class _Attack:
-  """The attack on one model: what is its own where several run as one program."""
+  """The attack on one model: its own part where several run as one program."""
 
   state: TrainState
   frozen: Frozen
@@ -84,7 +84,7 @@ class _Attack:
   def start(
     self, program: programs.Attack, names: tuple[str, ...], problems: Problems
   ) -> None:
-    """Make the population, or read what is there of it, and open the writer."""
+    """Make the population, or read its checkpoint, and open the writer."""
     params = _attacked(self.run, self.stage)
     self.before = scorer_of(self.run, self.stage, names)(params, problems)
     self.state, self.history = _start(
@@ -98,7 +98,7 @@ class _Attack:
   def take(
     self, done: int, state: TrainState, scores: History, measured: dict[str, float]
   ) -> None:
-    """Take what came of some updates, and save it unless the attack has failed."""
+    """Take the results of some updates, and save them unless the attack has failed."""
     self.state = state
     if self.failure is None:
       self._guarded(lambda: self._save(done, scores, measured))
@@ -128,7 +128,7 @@ class _Attack:
     self.outcome = _outcome(self.stage, self.before, self.history)
 
   def _guarded(self, fn: Callable[[], None]) -> None:
-    """Keep the error of this attack, which is none of the others."""
+    """Keep the error of this attack, so that the others go on."""
     try:
       fn()
     except (ConfigError, LeaseLost) as error:
@@ -146,7 +146,7 @@ class _Attack:
 
 
 def _run(attacks: Sequence[_Attack]) -> None:
-  """Run attacks that have come as far to their end as one program."""
+  """Run attacks that are equally far to their end as one program."""
   run, stage, done = attacks[0].run, attacks[0].stage, attacks[0].done
   names, problems = _scored(run, stage)
   rows_at_once, at_once = run.evaluation_rows, run.replicas_at_once
@@ -177,8 +177,8 @@ def _run(attacks: Sequence[_Attack]) -> None:
       scores = jax.device_get(scores)
       done += count * every
       measured = meter.row(updates=count * every)
-      for attack, state, found in zip(attacks, states, scores, strict=True):
-        attack.take(done, state, found, measured)
+      for attack, state, scored in zip(attacks, states, scores, strict=True):
+        attack.take(done, state, scored, measured)
       worst = ", ".join(f"{attack.worst:.2f}" for attack in attacks)
       progress.note(f"worst forget {worst}")
       progress.update(count * every)
@@ -189,7 +189,7 @@ def _run(attacks: Sequence[_Attack]) -> None:
 
 
 def _title(attacks: Sequence[_Attack]) -> str:
-  """Return what attacks are called together before the reader."""
+  """Return the title of several attacks together."""
   title, *others = (attack.title for attack in attacks)
   if others:
     LOGGER.info("%s: runs as one program with %s", title, ", ".join(others))
@@ -241,7 +241,7 @@ def _start(
 
 
 def cost(stage: AttackStage, *, members: int) -> compute.Compute:
-  """Return what an update of so many members costs, evaluations left out."""
+  """Return the cost of an update of some members, without evaluations."""
   added = adversaries.REGISTRY.get(stage.adversary).added_tokens(stage.options)
   return compute.training(
     stage.model,

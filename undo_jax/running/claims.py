@@ -1,4 +1,4 @@
-"""A workdir belongs to one config: in what others may differ that use it too."""
+"""A workdir belongs to one config; what may differ in others that use it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ def claim_workdir(workdir: files.Path, config: Mapping[str, object]) -> None:
 
 
 def _effective(config: JsonObject, other: JsonObject) -> JsonObject:
-  """Return what of a config must equal another's: entries that both have."""
+  """Return the part of a config that must equal another's: entries that both have."""
   compared = dict(config)
   for table in _TABLES:
     shared = other.get(table, {})

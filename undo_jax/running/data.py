@@ -63,17 +63,17 @@ def _parts(
 
   def rows(name: str) -> Rows:
     split, _, which = name.partition(":")
-    found = task.source(data.data, directory, split)
+    source = task.source(data.data, directory, split)
     if isinstance(stage, TrainStage) and stage.predictions is not None:
-      found = with_predictions(run, stage.predictions, split, found)
+      source = with_predictions(run, stage.predictions, split, source)
     if labels.Folds.are(which):
-      return labels.Folds(found, which)
+      return labels.Folds(source, which)
     selected = _selection(stage)
     if selected is not None and which:
-      return selection.rows_of(run, selected, split, which, found)
+      return selection.rows_of(run, selected, split, which, source)
     if isinstance(stage, AttackStage) and stage.samples is not None:
-      return Sample(found, stage.samples, seed)
-    return _labelled(found, name, stage) if isinstance(stage, TrainStage) else found
+      return Sample(source, stage.samples, seed)
+    return _labelled(source, name, stage) if isinstance(stage, TrainStage) else source
 
   for index, (name, weights) in enumerate(parts.items(), start=offset):
     splits = {split: rows(split) for split in weights}
@@ -94,7 +94,7 @@ def _read(run: Run, stage: Reader) -> dict[str, dict[str, float]]:
   """Return the parts of a batch with the weights by which their rows are read.
 
   Raises:
-    ConfigError: if a selection has left nothing of a part.
+    ConfigError: if a selection leaves no rows of a part.
   """
   selected = _selection(stage)
   if selected is None:
@@ -155,7 +155,7 @@ def describe_batch(run: Run, stage: TrainStage, step: int) -> str:
 
 
 def _labelled(rows: Rows, name: str, stage: TrainStage) -> Rows:
-  """Return those rows that `name` says, see data.labels, with sources if routed."""
+  """Return the rows that `name` stands for, see data.labels, with sources if routed."""
   if stage.labels is None:
     return rows
   split, _, which = name.partition(":")

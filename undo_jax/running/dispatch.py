@@ -1,4 +1,4 @@
-"""Stages that run elsewhere: each that is ready goes to a worker of an engine."""
+"""Stages that run elsewhere: every ready stage goes to a worker of an engine."""
 
 import collections
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def run_elsewhere(
   num_workers: int,
   num_restarts: int,
 ) -> None:
-  """Run all stages by workers, those at once of which none reads the other.
+  """Run all stages by workers, independent ones at the same time.
 
   Args:
     runs: of one workdir.
@@ -33,8 +33,8 @@ def run_elsewhere(
     num_restarts: of a stage whose worker is gone.
 
   Raises:
-    RunFailed: if a stage failed; when all that ran beside it have ended.
-    preemption.Preempted: after SIGTERM; when all workers have saved and ended.
+    RunFailed: if a stage failed; raised once all that ran beside it have ended.
+    preemption.Preempted: after SIGTERM, once all workers have saved and ended.
   """
   driver = _Driver(runs, engine, arguments, num_workers, num_restarts)
   with preemption.deferred():
@@ -80,7 +80,7 @@ class _Driver:
     return bool(left or self._running)
 
   def pause(self) -> None:
-    """Wait until it is worth while to look again."""
+    """Wait until it is worthwhile to look again."""
     time.sleep(self._poll)
 
   def terminate(self) -> None:
@@ -134,7 +134,7 @@ class _Driver:
       )
 
   def _fail(self, failure: RunFailed) -> None:
-    """Keep the first failure; what runs beside it may end."""
+    """Keep the first failure; let what runs beside it finish."""
     LOGGER.error("%s", failure)
     if self._running:
       others = ", ".join(self._running)

@@ -1,7 +1,7 @@
 """Several drivers on this machine, which share the stages and the processors.
 
-Small programs do not fill many processors: two drivers of one processor each get
-more done than one of two. Each keeps the programs that it has compiled.
+Small programs do not use many processors well: two drivers with one processor each are
+faster than one driver with two. Each keeps the programs that it has compiled.
 """
 
 from collections.abc import Sequence
@@ -26,18 +26,18 @@ def run_drivers(
   num_workers: int,
   num_restarts: int,
 ) -> None:
-  """Run all stages by drivers, until every one of them finds all finished.
+  """Run all stages by drivers, until all stages are finished.
 
   Args:
     runs: of one workdir.
     arguments: of undo-jax, by which a driver knows what they are.
     num_workers: drivers, at most one a processor.
-    num_restarts: of all drivers that are gone, together; the others take over the
-      stage of one that is not started again.
+    num_restarts: how often, in all, drivers that disappeared are restarted; others
+      take over the stage of a driver that is not restarted.
 
   Raises:
-    RunFailed: if a stage failed, or all drivers are gone; when all have ended.
-    preemption.Preempted: after SIGTERM; when all have saved and ended.
+    RunFailed: if a stage failed or all drivers are gone, once all have ended.
+    preemption.Preempted: after SIGTERM, once all have saved and ended.
   """
   with preemption.deferred():
     drivers = _Drivers(arguments, num_workers, num_restarts)
@@ -55,7 +55,7 @@ def run_drivers(
 
 
 def shares(processors: Sequence[int], count: int) -> list[list[int]]:
-  """Divide processors among drivers, as equally as can be, neighbours together.
+  """Divide processors among drivers as equally as possible, neighbours together.
 
   Raises:
     ConfigError: if there are more drivers than processors.

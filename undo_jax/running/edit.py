@@ -33,7 +33,7 @@ from undo_jax.utils.types import ConfigError
 
 
 def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> Outcome:
-  """Edit a model at one strength after the other, and scores what comes of it.
+  """Edit a model at one strength after the other, and score each result.
 
   Nothing is trained, and nothing is kept of the edited models but their scores.
   """
@@ -43,7 +43,7 @@ def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> O
   names, problems = problems_of(run)
   batch, key = _rows(run, stage), _key(stage)
   progress = Progress(title, total=len(stage.strengths), initial=0, unit="strength")
-  found = []
+  scored = []
   for strength in stage.strengths:
     edit = (stage.edit, json.dumps(stage.options), strength)
     is_beside = attacks.EDITS.get(stage.edit).beside is not None
@@ -56,10 +56,10 @@ def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> O
       seed = streams.integer(stage.seeds[stage.stream], "edit")
       problems = worked_problems_of(run, int(strength), seed)
     score = scorer_of(run, stage, names, edit if is_beside else None)
-    found.append(score(tree, problems))
+    scored.append(score(tree, problems))
     progress.update(1)
   progress.close()
-  scores = {name: [[each[name]] for each in found] for name in found[0]}
+  scores = {name: [[each[name]] for each in scored] for name in scored[0]}
   return {
     "strengths": list(stage.strengths),
     "search_cost": dataclasses.asdict(cost(stage)),  # Of what is beside the weights.
@@ -71,7 +71,7 @@ def run_edit(run: Run, stage: EditStage, directory: files.Path, title: str) -> O
 
 
 def cost(stage: EditStage) -> compute.Compute:
-  """Return what finding what is put beside the weights costs, at all strengths."""
+  """Return the cost of the search for what stands beside the weights."""
   edit = attacks.EDITS.get(stage.edit)
   if edit.beside is None:
     return compute.Compute()
@@ -94,7 +94,7 @@ def _rows(run: Run, stage: EditStage) -> Any:
 
 
 def _key(stage: EditStage) -> jax.Array:
-  """Return what an edit draws from; where it draws nothing, any."""
+  """Return the key that an edit draws from; any key if it draws nothing."""
   seed = stage.seeds.get(stage.stream)
   return jax.random.key(0) if seed is None else streams.key(seed, "edit")
 

@@ -63,7 +63,7 @@ def run_predictions(
   A chunk is of run.evaluation_rows rows, and is written before the next one is begun.
   """
   sources = {split: _rows(run, split) for split in stage.splits}
-  total, asked = sum(map(len, sources.values())), layout(stage.model, stage.kept)
+  total, kept = sum(map(len, sources.values())), layout(stage.model, stage.kept)
   folder = directory / FOLDER
   freeze = programs.freeze(stage.model, run.mesh)
   params = freeze(load(run, stage.source, stage.model))
@@ -73,7 +73,7 @@ def run_predictions(
     stack.enter_context(preemption.deferred())
     for split, rows in sources.items():
       _run_split(run, stage, params, folder, split, rows, progress)
-  each = sum(width * np.dtype(dtype).itemsize for width, dtype in asked.values())
+  each = sum(width * np.dtype(dtype).itemsize for width, dtype in kept.values())
   return {
     "predicted": total,
     "bytes": total * stage.length * each,
@@ -91,12 +91,12 @@ def _run_split(
   progress: Progress,
 ) -> None:
   """Predict the rows of a split that are not written yet, and join them."""
-  asked = layout(stage.model, stage.kept)
+  kept = layout(stage.model, stage.kept)
   program = predict(stage.model, run.mesh, stage.kept.top_k)
   shards = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
   size = -(-run.evaluation_rows // shards) * shards
   where = sharding.batch_sharding(run.mesh)
-  written = lambda: predictions.num_written(folder, split, asked, len(rows))  # noqa: E731
+  written = lambda: predictions.num_written(folder, split, kept, len(rows))  # noqa: E731
   done = processes.on_first("written", written)
   if done:
     LOGGER.info("%s: %d of %d rows are there", split, done, len(rows))
@@ -104,16 +104,16 @@ def _run_split(
   while done < len(rows):
     stop = min(done + size, len(rows))
     inputs = _inputs(rows, done, stop, size)
-    found = jax.device_get(program(params, sharding.put_whole(inputs, where)))
-    arrays = {name: array[: stop - done] for name, array in found.items()}
+    predicted = jax.device_get(program(params, sharding.put_whole(inputs, where)))
+    arrays = {name: array[: stop - done] for name, array in predicted.items()}
     if not processes.on_first("lease", run.may_save):
       raise LeaseLost(str(folder))
     if processes.is_first():
-      predictions.write_part(folder, split, done, predictions.cast(arrays, asked))
+      predictions.write_part(folder, split, done, predictions.cast(arrays, kept))
     progress.update(stop - done)
     done = stop
     preemption.check()
-  processes.on_first("joined", lambda: predictions.join(folder, split, asked))
+  processes.on_first("joined", lambda: predictions.join(folder, split, kept))
 
 
 def _rows(run: Run, split: str) -> Rows:
@@ -124,8 +124,8 @@ def _rows(run: Run, split: str) -> Rows:
 
 def _inputs(rows: Rows, start: int, stop: int, size: int) -> np.ndarray:
   """Return what a model reads of some rows, int32 [size, L], filled up with zeros."""
-  found = np.stack([rows[index]["tokens"][:-1] for index in range(start, stop)])
-  return np.pad(found.astype(np.int32), ((0, size - len(found)), (0, 0)))
+  tokens = np.stack([rows[index]["tokens"][:-1] for index in range(start, stop)])
+  return np.pad(tokens.astype(np.int32), ((0, size - len(tokens)), (0, 0)))
 
 
 def with_predictions(run: Run, name: str, split: str, rows: Rows) -> Rows:
@@ -133,10 +133,10 @@ def with_predictions(run: Run, name: str, split: str, rows: Rows) -> Rows:
   stage = next(s for s in run.stages if s.name == name)
   assert isinstance(stage, PredictionsStage), "the plan names a stage of this kind"
   folder = files.here(run.directories[name]) / FOLDER
-  asked = layout(stage.model, stage.kept)
-  found = predictions.load(folder, split, asked, rows=len(rows), length=stage.length)
-  processes.on_first(split, lambda: predictions.check(folder, split, asked))
-  return predictions.WithPredictions(rows, found)
+  kept = layout(stage.model, stage.kept)
+  arrays = predictions.load(folder, split, kept, rows=len(rows), length=stage.length)
+  processes.on_first(split, lambda: predictions.check(folder, split, kept))
+  return predictions.WithPredictions(rows, arrays)
 
 
 def cost(stage: PredictionsStage, *, rows: int) -> compute.Compute:

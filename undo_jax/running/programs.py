@@ -89,11 +89,11 @@ def noise(
 ) -> Callable[..., Params]:
   """Return `(params, key, alpha, beta, ...) -> params`, UNDO's interpolation.
 
-  Of what is not `trainable` (rules of trees.mask_from_rules), nothing changes; what
-  `rules` name has alphas of its own, see interpolation.alphas. With a shape, alpha is
-  that of the weights which it chooses: by `fisher`, if it reads one, and where scores
-  are equal by `shape_key`, which is the key if there is none. `std` is that of normal
-  noise which is added to all weights after that.
+  Weights that are not `trainable` (rules of trees.mask_from_rules) do not change; what
+  `rules` name has alphas of its own, see interpolation.alphas. With a shape, alpha
+  applies to the weights that it chooses: by `fisher`, if it reads one, with ties
+  broken by `shape_key` or, without that, by the key. Afterwards normal noise of
+  standard deviation `std` is added to all weights.
   """
   shardings = _shardings(abstract_params(model, mesh))
 
@@ -132,8 +132,9 @@ def noise(
 def mask(model: ModelConfig, mesh: Mesh, trained: TrainedMask) -> Callable[..., Params]:
   """Return `(key, fisher, params) -> bool tree`, which weights are trained, compiled.
 
-  The share with the highest scores; of equal ones, and where there is no Fisher
-  estimate, at random. Attribution reads mean gradients, and the parameters there.
+  It is the share with the highest scores; ties, and all weights if there is no Fisher
+  estimate, are chosen at random. Attribution reads mean gradients and the parameters
+  at which they were taken.
   """
   abstract = abstract_params(model, mesh)
 
@@ -190,7 +191,7 @@ def training(
   """Return the training programs of an objective; see Training.
 
   With `rho` the gradients are sharpness-aware, see gradients.sharpness_aware; or they
-  are those of a smoother loss. A masked state's mask is set by whoever makes it.
+  are those of a smoother loss. The caller sets the mask of a masked state.
   """
   fn = objectives.make(objective, chunked.deferring(Decoder(model)), **dict(options))
   params = abstract_params(model, mesh)
@@ -271,7 +272,7 @@ def training_of(stage: TrainStage, mesh: Mesh) -> Training:
 def ablate(model: ModelConfig, mesh: Mesh, mlp_units: int, kv_heads: int) -> Ablate:
   """Return `params -> (params, whether they are ablated)`, compiled.
 
-  What was reserved becomes zero, see models.expansion.reserve.
+  The reserved units become zero, see models.expansion.reserve.
   """
   reserved = expansion.reserve(model, mlp_units=mlp_units, kv_heads=kv_heads)
   shardings = _shardings(abstract_params(model, mesh))
@@ -322,10 +323,10 @@ def evaluate(
   make_evaluate, apply = tasks.get(task).make_evaluate, Decoder(model).apply
   if beside is not None:
     name, options, strength = beside
-    found = attacks.EDITS.get(name)
-    assert found.beside is not None, "the caller has asked"
-    parsed = found.parse(json.loads(options))
-    apply = found.beside.using(model, strength, parsed, apply)
+    record = attacks.EDITS.get(name)
+    assert record.beside is not None, "the caller has asked"
+    parsed = record.parse(json.loads(options))
+    apply = record.beside.using(model, strength, parsed, apply)
   scores = make_evaluate(apply, names, rows_at_once=rows_at_once)
   # Whole in every process.
   return jax.jit(placement.on(mesh, scores), out_shardings=sharding.replicated(mesh))
@@ -339,12 +340,12 @@ def edit(
 
   Its options are JSON.
   """
-  found = attacks.EDITS.get(name)
-  parsed = found.parse(json.loads(options))
+  record = attacks.EDITS.get(name)
+  parsed = record.parse(json.loads(options))
   shardings = _shardings(abstract_params(model, mesh))
 
   def edited(params, base, key):
-    return found.apply(params, base, strength, key, parsed)
+    return record.apply(params, base, strength, key, parsed)
 
   return jax.jit(edited, out_shardings=shardings)
 
@@ -361,10 +362,10 @@ def find_beside(
   assert edit.beside is not None, "the caller has asked"
   find, parsed = edit.beside.find, edit.parse(json.loads(options))
 
-  def found(params, batch, key):
+  def vectors(params, batch, key):
     return find(model, params, batch, strength, key, parsed)
 
-  return jax.jit(placement.on(mesh, found), out_shardings=sharding.replicated(mesh))
+  return jax.jit(placement.on(mesh, vectors), out_shardings=sharding.replicated(mesh))
 
 
 def attack_of(
@@ -377,7 +378,7 @@ def attack_of(
 ) -> Attack:
   """Return the relearning programs of an attack on so many models at once.
 
-  What each model has of its own goes in and out as a tuple's element.
+  What belongs to one model goes in and out as an element of a tuple.
   """
   return attack(
     stage.model,

@@ -1,4 +1,4 @@
-"""What all stages of a run share: where it is, its models, problems and scores."""
+"""What all stages of a run share: its place, models, problems and scores."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -69,7 +69,7 @@ class Run:
     return stage
 
   def done(self, name: str) -> Outcome | None:
-    """Return what a finished stage left, or None."""
+    """Return the done.json of a finished stage, or None."""
     path = self.directories[name] / "done.json"
     return files.read_record(path) if path.exists() else None
 
@@ -78,7 +78,7 @@ class Run:
     return (self.workdir / "stages" / directory / "done.json").exists()
 
   def may_write(self) -> bool:
-    """Whether the stage that runs is still this run's, as far as is known."""
+    """Whether this run still holds the running stage, as far as is known."""
     return self.lease is None or self.lease.is_held()
 
   def may_save(self) -> bool:
@@ -151,7 +151,7 @@ def load(run: Run, name: str, model: ModelConfig) -> Params:
 
 
 def writer_of(run: Run, mirror: files.Mirror, start: int) -> Writer:
-  """Return the writer of a stage that goes on after so many updates."""
+  """Return the writer of a stage that goes on after some updates."""
   if not processes.is_first():
     return NoWriter()
   return StageWriter(mirror, run.writers, resume_step=start, may_write=run.may_write)
@@ -178,7 +178,8 @@ def meter_of(run: Run, cost: compute.Compute) -> Meter:
 def rounded(values) -> Any:
   """Return float32 values as the shortest decimals that give them back.
 
-  What is not finite is None, which JSON has: a score of a model that diverged.
+  A value that is not finite, such as the score of a diverged model, becomes None,
+  since JSON cannot hold it.
   """
   if np.ndim(values):
     return [rounded(value) for value in values]

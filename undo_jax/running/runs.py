@@ -57,8 +57,8 @@ class Declared:
 def declare(config: builders.Config, *, runs_here: bool = True) -> Declared:
   """Read a config and the headers of the checkpoints it names, and check all.
 
-  The sizes of a checkpoint replace `config.model`. What runs elsewhere has other
-  devices than those here: its mesh is checked there.
+  The sizes of a checkpoint replace `config.model`. Workers may have other devices than
+  this process, so they check the mesh themselves.
 
   Raises:
     ConfigError: at the first thing that cannot work, before any compute.
@@ -114,14 +114,14 @@ def run_all(
   elsewhere: Elsewhere | None = None,
   search: SearchResults | None = None,
 ) -> results.Results | None:
-  """Run what is not finished yet of a config, and writes results and report.
+  """Run what is not finished yet of a config, and write results and report.
 
   Args:
     config: a ConfigDict, see undo_jax/config.py.
     workdir: the run directory, a path or gs://.
     profile_steps: updates of each stage to trace.
     elsewhere: what runs the stages; None: this process.
-    search: whose chosen values are in the config, to stand on the page.
+    search: the one that chose values of the config, to be shown in the report.
 
   Returns:
     The results, in the first process; None in the others.
@@ -145,9 +145,9 @@ def run_all(
 def _arguments(
   workdir: files.Path, content: JsonObject, profile_steps: tuple[int, int] | None
 ) -> list[str]:
-  """Return the arguments of a worker, but for its stages.
+  """Return the arguments of a worker, except for its stages.
 
-  The config that it reads is this run's, whatever other runs add to the workdir.
+  It reads the config of this run, whatever other runs add to the workdir.
   """
   identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
   path = workdir / "configs" / f"{identity[:12]}.json"
@@ -188,18 +188,18 @@ def run_part(
 def _write_results(
   workdir: files.Path, declared: Declared, runs: Mapping[int, Run]
 ) -> results.Results:
-  """Write what the runs of all seeds came to; return it."""
+  """Write the results of all seeds; return them."""
   directories = {
     seed: {name: path.name for name, path in run.directories.items()}
     for seed, run in runs.items()
   }
   reading.write_plan(workdir, directories)
-  found = reading.read(workdir, declared.config)
-  files.update_json(workdir / "results.json", results.to_json(found))
-  report.write(found, workdir)
-  print(report.text_table(found))
+  run_results = reading.read(workdir, declared.config)
+  files.update_json(workdir / "results.json", results.to_json(run_results))
+  report.write(run_results, workdir)
+  print(report.text_table(run_results))
   LOGGER.info("results are in %s", workdir / "report.html")
-  return found
+  return run_results
 
 
 def run_single(
@@ -238,7 +238,7 @@ def run_single(
     for stage in run.stages:
       print(f"{run.label}{stage.name}: {summary(outcomes[seed][stage.name])}")
       print(f"  {run.directories[stage.name]}")
-  return {name: found for of in outcomes.values() for name, found in of.items()}
+  return {name: by_stage for of in outcomes.values() for name, by_stage in of.items()}
 
 
 def plan_single(
@@ -248,7 +248,7 @@ def plan_single(
   checkpoint: str | os.PathLike[str] | None = None,
   models: Sequence[str] | None = None,
 ) -> tuple[builders.Config, Declared, dict[int, list[Stage]]]:
-  """Return what `run_single` runs: the config it comes to, and stages by seed."""
+  """Return what `run_single` runs: the resulting config, and stages by seed."""
   if checkpoint is not None:
     config = put_checkpoint(config, kind, os.fspath(checkpoint))
   declared = declare(config)
@@ -304,7 +304,7 @@ def put_checkpoint(
 
 
 def _made(config: RunConfig, kind: str, plan: Sequence[Stage]) -> list[str]:
-  """Return the stages that a part is about: of checkpoints, if it starts from any."""
+  """Return the stages of a part; only those of checkpoints, if it starts from any."""
   if kind == "relearn":
     return [stage.name for stage in plan if isinstance(stage, Against)]
   models = [stage.name for stage in stages.models(plan)]

@@ -1,4 +1,4 @@
-"""Gradients of a model, squared or not: which weights hold what is to be forgotten."""
+"""Gradients of a model, squared or not: which weights hold the capability."""
 
 from collections.abc import Callable
 import contextlib
@@ -79,7 +79,7 @@ def run_saliency(
 ) -> Outcome:
   """Average powers of a model's gradients, of forget and of retain batches.
 
-  What is saved after i of n batches is their sum over n, so at the end the mean.
+  After i of n batches their sum divided by n is saved, so at the end the mean.
   """
   program = averaging(stage.model, run.mesh, stage.power)
   checkpoints = checkpoints_of(run, directory)

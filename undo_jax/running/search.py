@@ -1,4 +1,4 @@
-"""A search for hyper-parameters: its trials are rows of the engine, in its workdir.
+"""A search for hyper-parameters, whose trials are stages of its workdir.
 
     WORKDIR/search/config.json command.txt environment.json journal.log leases/
         search.json
@@ -40,7 +40,7 @@ _DIVERGED = 1.0  # How far such a trial is outside: no retain score is farther.
 def run_search(
   config: builders.Config, workdir: str | os.PathLike[str]
 ) -> SearchResults:
-  """Run what is left of a config's search and writes search.json.
+  """Run what is left of a config's search and write search.json.
 
   Raises:
     ConfigError: if the config declares none, or something in it cannot work.
@@ -51,14 +51,14 @@ def run_search(
       "--workdir: expected a directory of this machine's disks and one process, since "
       "a search keeps a journal; start several searches on one workdir instead"
     )
-  found: dict[str, SearchedModel] = {}
+  models: dict[str, SearchedModel] = {}
   searched = spaces(config)
   files.update_json(root / "search" / "config.json", plain(config))
   environment.record(root / "search")
   for space in searched:
-    for name, model in found.items():
+    for name, model in models.items():
       space.choose(name, model)
-    found[space.name] = _search(space, root)
+    models[space.name] = _search(space, root)
   space = searched[0]
   results = SearchResults(
     schema=1,
@@ -67,7 +67,7 @@ def run_search(
     base_retain=_base_retain(space, root),
     base_flops=_base_flops(space, root),
     filtered_flops=space.filtered_flops,
-    models=found,
+    models=models,
   )
   search_results.write(results, root)
   LOGGER.info("what was chosen is in %s", search_results.path(root))
@@ -154,8 +154,8 @@ class _Runner:
     flops, is_exact = bound(next(iter(self._plans.values())), space.name)
     too_much = self._too_much(flops)
     if is_exact and too_much > 0:
-      found = {**self._cost(flops), "violations": {"compute": too_much}}
-      return dataclasses.replace(blank, **found)
+      changes = {**self._cost(flops), "violations": {"compute": too_much}}
+      return dataclasses.replace(blank, **changes)
     blank = dataclasses.replace(blank, stages=tuple(self._stages))
     try:
       made = self._run([space.base, space.name])
@@ -173,9 +173,9 @@ class _Runner:
   def _run(self, names: Sequence[str]) -> list[tuple[Run, dict[str, Outcome]]]:
     """Run the stages that these need; return what each seed's left, by name."""
     plans = {s: stages.needed(plan, names) for s, plan in self._plans.items()}
-    found = list(runs.runs_of(self._root, self._declared, plans).values())
-    run_shared(found)
-    return [(run, _outcomes(run)) for run in found]
+    trial_runs = list(runs.runs_of(self._root, self._declared, plans).values())
+    run_shared(trial_runs)
+    return [(run, _outcomes(run)) for run in trial_runs]
 
   def _before(self, blank: Trial, made: list[tuple[Run, dict[str, Outcome]]]) -> Trial:
     """Return a trial with what is known of its model before the attack."""
@@ -228,8 +228,8 @@ def _lost(space: Space, retain: float | None, base: float) -> float:
 
 
 def _outcomes(run: Run) -> dict[str, Outcome]:
-  found = {stage.name: run.done(stage.name) for stage in run.stages}
-  return {name: outcome for name, outcome in found.items() if outcome is not None}
+  outcomes = {stage.name: run.done(stage.name) for stage in run.stages}
+  return {name: outcome for name, outcome in outcomes.items() if outcome is not None}
 
 
 def _mean(values: Iterable[Any]) -> float | None:
@@ -266,9 +266,11 @@ def _of_base(space: Space, root: pathlib.Path) -> list[Outcome]:
     seed: stages.needed(plan, [space.base])
     for seed, plan in space.plans(declared).items()
   }
-  found = runs.runs_of(root, declared, plans)
-  run_shared(list(found.values()))  # As a rule finished; where no trial was run, not.
-  return [_outcomes(run)[space.base] for run in found.values()]
+  base_runs = runs.runs_of(root, declared, plans)
+  run_shared(
+    list(base_runs.values())
+  )  # As a rule finished; where no trial was run, not.
+  return [_outcomes(run)[space.base] for run in base_runs.values()]
 
 
 def _base_retain(space: Space, root: pathlib.Path) -> float:

@@ -1,4 +1,4 @@
-"""What a search tries: values of one model's fields, and the configs they come to."""
+"""What a search tries: values of one model's fields, and the resulting configs."""
 
 from collections.abc import Mapping, Sequence
 import copy
@@ -43,16 +43,16 @@ class Space:
 
   @functools.cached_property
   def filtered_flops(self) -> float | None:
-    """What data filtering costs as the config has it, at most; None: it is given."""
+    """The most that data filtering costs in this config; None: it is given."""
     name = self._config.references.filtered
     if name is None:
       return None
     plan = translation.plan(self._config, self.search.seeds[0])
     return bound(plan, name)[0] or None
 
-  def choose(self, name: str, found: SearchedModel) -> None:
+  def choose(self, name: str, model: SearchedModel) -> None:
     """Give another model the values that were chosen for it."""
-    values = {field: each.value for field, each in found.values.items()}
+    values = {field: each.value for field, each in model.values.items()}
     if values:
       search_lib.put(self._raw["models"][name], self.search.models[name], values)
 
@@ -102,7 +102,7 @@ class Space:
   def identity(self) -> str:
     """Return 12 hex digits of all that determines what the trials are.
 
-    How many there are is not in it: more may be added.
+    The number of trials is not in it, so that more may be added.
     """
     plans = self.plans(self.declare(self.corners()[0]))
     search = self.search
@@ -152,10 +152,10 @@ def attacks_on(plan: Sequence[Stage], name: str) -> list[str]:
 
 
 def bound(plan: Sequence[Stage], name: str) -> tuple[float, bool]:
-  """Return the FLOPs of making a model, and whether it takes so many.
+  """Return the FLOPs of making a model, and whether they are exact.
 
-  Where a rule may stop training, it takes at most so many; where a teacher predicts all
-  rows, that is left out: how many there will be is not known.
+  If a rule may stop training, they are an upper bound. The pass of a teacher that
+  predicts all rows is left out, since the number of rows is not known yet.
   """
   made = stages.lineage(plan, name)
   trained = [stage for stage in made if isinstance(stage, TrainStage)]

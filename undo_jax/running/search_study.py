@@ -1,9 +1,10 @@
-"""The trials of one model's search, asked of Optuna and told to it.
+"""The trials of one model's search, proposed by Optuna and reported to it.
 
 Several processes may add trials to the same journal, each under a lease. A trial whose
-process is gone is asked again. The sampler of a trial is seeded by the trial's number,
-and sees all that are finished, so on one process a search that was stopped goes on as
-it would have without the stop; what several processes try depends on who is faster.
+process is gone is proposed again. The sampler of a trial is seeded by the trial's
+number,
+and sees all that are finished, so in one process a search that was stopped goes on as
+if it had not been; what several processes try depends on which is faster.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -88,13 +89,13 @@ class Study:
     )
 
   def trials(self) -> list[Trial]:
-    """Return what came of the trials that are finished, in their order."""
-    found = [each for each in self._study.trials if each.state in _DONE]
-    read = [records.from_json(Trial, each.user_attrs[_TRIAL]) for each in found]
+    """Return the finished trials, in their order."""
+    finished = [each for each in self._study.trials if each.state in _DONE]
+    read = [records.from_json(Trial, each.user_attrs[_TRIAL]) for each in finished]
     return sorted(read, key=lambda trial: trial.number)
 
   def ask(self, num_trials: int) -> Asked | None:
-    """Return a trial to run, None if so many are finished or run by others."""
+    """Return a trial to run; None if enough are finished or run by others."""
     while not self._asking.take():
       preemption.check()
       time.sleep(POLL_SECONDS)
@@ -106,15 +107,15 @@ class Study:
     finally:
       self._asking.release()
 
-  def tell(self, asked: Asked, trial: Trial, objectives: Sequence[float]) -> None:
-    """Say what came of a trial; a trial outside of the bounds has no objectives."""
-    asked.trial.set_user_attr(_TRIAL, records.to_json(trial))
+  def tell(self, proposal: Asked, trial: Trial, objectives: Sequence[float]) -> None:
+    """Report the result of a trial; one outside of the bounds has no objectives."""
+    proposal.trial.set_user_attr(_TRIAL, records.to_json(trial))
     for bound, violation in trial.violations.items():
-      asked.trial.set_constraint(bound, violation)
+      proposal.trial.set_constraint(bound, violation)
     if trial.state == "complete":
-      self._study.tell(asked.trial, list(objectives))
+      self._study.tell(proposal.trial, list(objectives))
     else:
-      self._study.tell(asked.trial, state=TrialState.PRUNED)
+      self._study.tell(proposal.trial, state=TrialState.PRUNED)
 
   def _counted(self) -> list[FrozenTrial]:
     """Return the trials that are finished or run."""
@@ -122,7 +123,7 @@ class Study:
     return self._study.get_trials(deepcopy=False, states=states)
 
   def _fail_lost(self) -> None:
-    """Give up the trials whose process is gone; whoever asks has the lease to ask."""
+    """Give up the trials whose process is gone; the caller holds the lease."""
     for each in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
       number = each.user_attrs.get(_NUMBER)
       lease = None if number is None else self._lease(number)
@@ -151,7 +152,7 @@ class Study:
 
 
 def distribution(field: Range) -> BaseDistribution:
-  """Return a range as Optuna has it."""
+  """Return a range as a distribution of Optuna."""
   if field.kind == "choices":
     return CategoricalDistribution(field.choices)
   low, high = field.ends
@@ -164,7 +165,7 @@ def distribution(field: Range) -> BaseDistribution:
 def run_trials(
   study: Study, num_trials: int, evaluate: Evaluate, objectives: Objectives
 ) -> list[Trial]:
-  """Run the trials that are left, or see them run by others; return all.
+  """Run the trials that are left, or wait for others to run them; return all.
 
   Args:
     study: see Study.
@@ -174,13 +175,15 @@ def run_trials(
   """
   while len(study.trials()) < num_trials:
     preemption.check()
-    asked = study.ask(num_trials)
-    if asked is None:
+    proposal = study.ask(num_trials)
+    if proposal is None:
       time.sleep(POLL_SECONDS)
       continue
     try:
-      trial = evaluate(asked.number, asked.values)
-      study.tell(asked, trial, objectives(trial) if trial.state == "complete" else ())
+      trial = evaluate(proposal.number, proposal.values)
+      study.tell(
+        proposal, trial, objectives(trial) if trial.state == "complete" else ()
+      )
     finally:
-      asked.lease.release()
+      proposal.lease.release()
   return study.trials()[:num_trials]

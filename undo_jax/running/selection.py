@@ -30,10 +30,10 @@ CHUNK_TOKENS = 2**20  # That are scored at a time, at most; bounds the memory.
 def run_selection(
   run: Run, stage: SelectionStage, directory: files.Path, title: str
 ) -> Outcome:
-  """Train a classifier on labelled rows and scores all, in one process.
+  """Train a classifier on labelled rows and score all rows, in one process.
 
-  Taken are rows whose odds are at least 1, or the share of all rows with the highest;
-  but of labelled rows those that are labelled clean.
+  It takes the rows whose odds are at least 1, or the given share of all rows with the
+  highest odds; of labelled rows it takes those that are labelled clean.
   """
   LOGGER.info("%s: training a classifier of rows and scoring all", title)
   return processes.on_first("selection", lambda: _select(run, stage, directory))
@@ -55,7 +55,7 @@ def _select(run: Run, stage: SelectionStage, directory: files.Path) -> Outcome:
   for kind, numbers in ((LABELLED, labelled), (SELECTED, selected)):
     for split, array in numbers.items():
       _write(_path(directory, split, kind), array)
-  rows = {split: len(found) for split, found in scores.items()}
+  rows = {split: len(own) for split, own in scores.items()}
   return {
     "rows": rows,
     LABELLED: {split: len(numbers) for split, numbers in labelled.items()},
@@ -80,7 +80,8 @@ def cost(
 ) -> compute.Compute:
   """Return what it costs to score all rows, and to learn from some in so many passes.
 
-  What learning takes is known when it is done: without it the cost is a little too low.
+  The cost of learning is known only afterwards; without it the cost is a little too
+  low.
   """
   passes = rows + 2 * iterations * learned_from  # Forward and backward.
   return compute.Compute(flops=row_classifier.flops(length=stage.length, rows=passes))
@@ -114,7 +115,7 @@ def _learned_from(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Return the tokens of labelled rows, int32 [n, L + 1], and which are retain rows.
 
-  Of more than memory holds, the first ones that were drawn.
+  If memory cannot hold all of them, only the first ones that were drawn.
   """
   total = sum(map(len, labelled.values()))
   share = min(1.0, row_classifier.MOST_TOKENS / (total * (stage.length + 1)))
@@ -146,18 +147,18 @@ def _selected(
   labelled: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
   """Return the numbers of the rows that are taken, of each split in order."""
-  found = {}
+  selected = {}
   for split, odds in scores.items():
     is_taken = odds >= threshold
     is_taken[labelled[split]] = split not in stage.forget
-    found[split] = np.flatnonzero(is_taken)
-  return found
+    selected[split] = np.flatnonzero(is_taken)
+  return selected
 
 
 def _quality(
   stage: SelectionStage, rows: Mapping[str, int], selected: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-  """Return which share of the rows taken is clean, and of the clean rows is taken."""
+  """Return the precision and recall of the rows taken."""
   clean = [split for split in rows if split not in stage.forget]
   right = sum(len(selected[split]) for split in clean)
   taken = sum(map(len, selected.values()))

@@ -1,9 +1,10 @@
 """Which stage runs next; several drivers share the stages of a workdir by leases.
 
-Whoever runs a stage holds the lease in its directory (see utils/leases.py), in SPMD
-the first process. A stage that another driver runs is waited for, if nothing else is
-ready. A driver that loses its lease writes nothing more to the stage, and sees to the
-others. The same attack on several models may run as one program, by as many leases.
+The driver that runs a stage holds the lease in its directory (see utils/leases.py); of
+several processes, the first one does. If nothing else is ready, a driver waits for
+stages that others run. A driver that loses its lease writes nothing more to that
+stage, and goes on with the others. The same attack on several models may run as one
+program, with a lease for each model.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -63,7 +64,7 @@ ALL = "all"  # In the place of names: every stage.
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """A stage of a run, to be run once whichever runs have it."""
+  """A stage, to be run once for all runs that have it."""
 
   run: Run
   number: int  # Of the stage, from 1.
@@ -75,7 +76,7 @@ class Task:
 
   @property
   def directory(self) -> files.Path:
-    """Its own, by which stages of several seeds are told apart."""
+    """Its directory, which distinguishes stages of several seeds."""
     return self.run.directories[self.stage.name]
 
   @property
@@ -90,7 +91,7 @@ class Task:
 
   @property
   def title(self) -> str:
-    """What it is called before the reader."""
+    """Its title in messages."""
     run = self.run
     return f"[{self.number}/{len(run.stages)}] {run.label}{self.stage.name}"
 
@@ -119,7 +120,7 @@ class Board:
     return name in self._done
 
   def left(self) -> list[Task]:
-    """Return what is not finished of what is to be run."""
+    """Return the stages to be run that are not finished."""
     return [
       task
       for task in self.tasks
@@ -163,7 +164,7 @@ class Board:
     return True
 
   def tell_holder(self, task: Task) -> None:
-    """Log by whom a stage is run, once for each."""
+    """Log which driver runs a stage, once for each."""
     said = task.name, self.lease(task).holder
     if said not in self._said:
       LOGGER.info("%s: is run by %s; it is waited for, or others go first", *said)
@@ -262,7 +263,7 @@ def _are_lost(tasks: Sequence[Task]) -> bool:
 
 @contextlib.contextmanager
 def _unless_lost(tasks: Sequence[Task]) -> Iterator[None]:
-  """Leave what is inside where the leases of all these stages are lost."""
+  """Leave the block if the leases of all these stages are lost."""
   titles = ", ".join(task.title for task in tasks)
   try:
     yield
@@ -279,7 +280,7 @@ def _run(tasks: Sequence[Task]) -> None:
   """Run a stage, or attacks as one program, and write the done.json of each.
 
   Raises:
-    ConfigError: if an attack diverged; when the others are finished.
+    ConfigError: if an attack diverged, once the others are finished.
   """
   for task in tasks if processes.is_first() else ():
     files.write_json(task.directory / "config.json", _describe(task.run, task.stage))
@@ -295,7 +296,7 @@ def _run(tasks: Sequence[Task]) -> None:
 
 
 def _outcomes(tasks: Sequence[Task]) -> Sequence[Outcome | Exception]:
-  """Run a stage, or attacks as one program; return what they came to or ended by."""
+  """Run a stage, or attacks as one program; return outcomes or errors."""
   attacks = [
     (task.run, task.stage, task.directory, task.title)
     for task in tasks
@@ -308,7 +309,7 @@ def _outcomes(tasks: Sequence[Task]) -> Sequence[Outcome | Exception]:
 
 
 def _finish(task: Task, outcome: Outcome | Exception) -> None:
-  """Write the done.json of a stage, or raise what ended it."""
+  """Write the done.json of a stage, or raise the error that ended it."""
   if isinstance(outcome, Exception):
     raise outcome
   if not processes.on_first("lease", task.run.may_save):

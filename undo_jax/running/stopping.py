@@ -11,7 +11,7 @@ from undo_jax.utils.types import ConfigError
 
 
 def stop_rule(run: Run, stage: TrainStage) -> ShouldStop | None:
-  """Return when a stage ends before its last step, or None: a fixed budget."""
+  """Return the rule that ends a stage before its last step; None: a fixed budget."""
   if stage.stop is None or stage.stop.rule is None:
     return None
   rule = stop_rules.RULES.get(stage.stop.rule)
@@ -61,7 +61,7 @@ def _falling(stage: TrainStage) -> list[str]:
 
 
 def check_stop_rules(run: Run, names: tuple[str, ...]) -> None:
-  """Raise ConfigError if a later stage's stop rule asks for a score there is not."""
+  """Raise ConfigError if a later stage's stop rule reads a score that is missing."""
   known = (*GROUPS, *names)
   for stage in run.stages:
     if not isinstance(stage, TrainStage) or stage.stop is None:

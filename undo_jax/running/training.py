@@ -120,9 +120,9 @@ def _schedule(run: Run, stage: TrainStage) -> loop.Schedule:
 
 
 def cost(stage: TrainStage, *, updates: int) -> compute.Compute:
-  """Return what so many updates of a stage cost.
+  """Return the cost of some updates of a stage.
 
-  Where a teacher's predictions are kept, its pass is their stage's cost.
+  If a teacher's predictions are kept, its pass counts for their stage.
   """
   method = objectives.method(stage.objective, stage.options)
   if stage.predictions is not None:
@@ -151,7 +151,7 @@ def _initial_params(run: Run, stage: TrainStage) -> Params:
 
 
 def _noised(run: Run, stage: TrainStage, params: Params, *, updates: int) -> Params:
-  """Return parameters noised as the stage says after so many updates."""
+  """Return parameters noised as the stage says after some updates."""
   assert stage.noise is not None, "a stage without noise is never noised"
   first = streams.key(stage.seeds["noise"], "noise")
   key = jax.random.fold_in(first, updates) if updates else first
@@ -178,9 +178,9 @@ def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
 
 
 def _step(run: Run, stage: TrainStage, program: programs.Training, done: int) -> Step:
-  """Return the stage's step, before which the model is noised again where it is due.
+  """Return the stage's step; where noise is due again, it comes before the update.
 
-  What is saved after so many updates is not noised yet; the optimizer's state stays.
+  A checkpoint at that update is not noised yet; the optimizer's state stays.
   """
   again, numbers = stage.noise_again, itertools.count(done)
   if again is None:
@@ -201,7 +201,7 @@ def _several(
 ) -> loop.Several | None:
   """Return how several updates are dispatched together; None: one by one.
 
-  So they are too where something is done between them: noise again, a trace.
+  Updates between which noise or a trace is due are also dispatched one by one.
   """
   at_once = run.updates_at_once
   if at_once == 1 or stage.noise_again is not None or run.profile_steps is not None:

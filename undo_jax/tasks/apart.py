@@ -1,8 +1,8 @@
-"""What is attacked, scored and read by stop rules: that no item is two of these.
+"""Checks that no item is two of: attacked, scored, read by stop rules.
 
-An item is what an answer rests on, as each task says: a fact, a document, a question.
-Two are the same if their hashes are, see data/documents/hashes.py. The data stage makes
-the hashes from what it has written or read, not from how items were divided.
+An item is what an answer rests on, as each task defines it: a fact, a document, a
+question. Two are the same if their hashes are, see data/documents/hashes.py. The data
+stage hashes what it has written or read, independently of how it divided the items.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ Sets = Sequence[preparation.Hashes]
 
 
 def of_texts(texts: Iterable[str]) -> Sets:
-  """Return the hashes of items that are texts, each of which an error calls itself."""
+  """Return the hashes of items that are texts, which name themselves in errors."""
   return [preparation.hashes({text: repr(text) for text in texts})]
 
 
@@ -45,9 +45,9 @@ def check(
   Args:
     what: the items in words, "facts".
     items: the hashes of each kind: ATTACKED, SCORED and, where there are any, STOPPING.
-    splits: that the attacked items are those of.
+    splits: of the attacked items.
     others: further splits of what is to be forgotten, which hold scored items too.
-    note: what the comparison does not say.
+    note: limits of the comparison.
 
   Returns:
     Fields of frontier.results.Apart: of each kind the number of different items and a
@@ -65,8 +65,8 @@ def check(
   }
   return {
     "what": what,
-    "items": {kind: len(found) for kind, found in unique.items()},
-    "digests": {kind: _digest(found) for kind, found in unique.items()},
+    "items": {kind: len(own) for kind, own in unique.items()},
+    "digests": {kind: _digest(own) for kind, own in unique.items()},
     "shared": shared,
     "splits": list(splits),
     "others": list(others),
@@ -78,20 +78,20 @@ def _shared(what: str, one: tuple[str, Sets], other: tuple[str, Sets]) -> int:
   """Return how many items two kinds share; raise ConfigError unless it is none."""
   (kind, first), (other_kind, second) = one, other
   for a, b in itertools.product(first, second):
-    found = preparation.overlap(a, b)
-    if found.count:
-      places = "; ".join(" and ".join(pair) for pair in found.examples)
+    overlap = preparation.overlap(a, b)
+    if overlap.count:
+      places = "; ".join(" and ".join(pair) for pair in overlap.examples)
       raise ConfigError(
-        f"{found.count} {what} are {kind} and {other_kind}, where none was expected "
+        f"{overlap.count} {what} are {kind} and {other_kind}, where none was expected "
         f"({places}); remove them from one of the two"
       )
   return 0
 
 
-def _of_set(found: preparation.Hashes) -> np.ndarray:
-  return found.records["hash"]
+def _of_set(hashes: preparation.Hashes) -> np.ndarray:
+  return hashes.records["hash"]
 
 
 def _digest(hashes: np.ndarray) -> str:
-  """Return by what others tell that they have the same items."""
+  """Return a digest, equal for equal items."""
   return hashlib.blake2b(hashes.astype("<u8").tobytes(), digest_size=8).hexdigest()

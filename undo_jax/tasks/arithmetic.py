@@ -33,7 +33,7 @@ FALLING = (ENGLISH,)
 
 
 def splits(data: Data) -> tuple[str, ...]:
-  """Return the training splits: the domains, the attacker's, with a corpus English."""
+  """Return the training splits: domains, the attacker's, English with a corpus."""
   return (*_generated(data), ENGLISH) if _has_english(data) else _generated(data)
 
 
@@ -92,19 +92,19 @@ def prepare(
     read=lambda split: arithmetic_dataset.read(builder, f"{split}_train"),
     encode=lambda problem: tokenizer.encode(problem.text),
   )
-  found = {
+  summary = {
     "rows": sizes,
     **_counts(data, seeds, directory),
     "apart": _apart(data, builder),
   }
   if not _has_english(data):
-    return found
+    return summary
   prepared = corpora.prepare(data, (ENGLISH,), seeds, directory, title)
   corpora.check_held_out(data, directory, (ENGLISH,))
   for split in corpora.HELD_OUT:  # Too few rows are an error here, not later.
     _english_problems(data, directory, split)
-  sizes = found["rows"] | {ENGLISH: prepared[ENGLISH]["rows"]["train"]}
-  return found | {"rows": sizes, "corpora": prepared}
+  sizes = summary["rows"] | {ENGLISH: prepared[ENGLISH]["rows"]["train"]}
+  return summary | {"rows": sizes, "corpora": prepared}
 
 
 def source(data: Data, directory: pathlib.Path, split: str) -> Rows:
@@ -189,7 +189,7 @@ def _generated_problems(data, seeds, directory, part, worked=()):
 
 
 def _asked(data, builder, part) -> list[arithmetic.Problem]:
-  """Return the problems of a part, of kinds that models were shown some of."""
+  """Return the problems of a part, of the kinds that models were trained on."""
   kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
   return [p for p in arithmetic_dataset.read(builder, part) if data[kinds[p.kind]]]
 

@@ -1,8 +1,8 @@
-"""Splits that come from the user's documents: what tasks of them share.
+"""Splits of the user's documents: what tasks with such splits share.
 
 A corpus is a block of the config's data with the fields of preparation.Source, named
-as its split. Its rows have `sequence_length` tokens, or so many as the block `lengths`
-says, where the data have one.
+as its split. Its rows have `sequence_length` tokens, or the number in the block
+`lengths`, if the data have one.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -38,20 +38,20 @@ def source(data: Data, name: str) -> preparation.Source:
 
 
 def check(data: Data, names: Iterable[str], *, held_out: Collection[str] = ()) -> None:
-  """Raise ConfigError unless each corpus is there, readable and what it should be.
+  """Raise ConfigError unless each corpus exists, is readable and as expected.
 
   Those of `held_out` need documents for validation and for the test.
   """
   for name in names:
     if not data[name]["paths"]:
       checks.fail(f"data.{name}.paths", "paths of documents", data[name]["paths"])
-    found = source(data, name)
+    corpus = source(data, name)
     for split in HELD_OUT if name in held_out else ():
-      if split not in found.splits:
+      if split not in corpus.splits:
         expected = "a share of the documents above 0, to be scored on"
         checks.fail(f"data.{name}.{split}_fraction", expected, 0)
     try:
-      preparation.check(found)
+      preparation.check(corpus)
     except ConfigError as error:
       raise ConfigError(f"config.data.{name}: {error}") from None
 
@@ -75,7 +75,7 @@ def prepare(
     by_length.setdefault(length(data, name), []).append(name)
   prepared: JsonObject = {}
   for size, own in by_length.items():
-    found = preparation.prepare(
+    summary = preparation.prepare(
       directory / _subdirectory(data, size),
       sources={name: source(data, name) for name in own},
       tokenizer=data["tokenizer"],
@@ -84,7 +84,7 @@ def prepare(
       seed=streams.integer(seeds["data"], "data"),
       progress=progress,
     )
-    prepared |= found["sources"]
+    prepared |= summary["sources"]
   progress.close()
   return prepared
 
@@ -117,11 +117,11 @@ def check_disjoint(
   """
   for first, second in pairs:
     both = [content_hashes(data, directory, split) for split in (first, second)]
-    found = preparation.overlap(*both)
-    if found.count:
+    overlap = preparation.overlap(*both)
+    if overlap.count:
       raise ConfigError(
-        f"the splits {first} and {second} share {found.count} documents, where none "
-        f"was expected ({_places(found)}); remove them from one of the two"
+        f"the splits {first} and {second} share {overlap.count} documents, where none "
+        f"was expected ({_places(overlap)}); remove them from one of the two"
       )
 
 
@@ -142,13 +142,13 @@ def check_lacks(
   Raises:
     ConfigError: if a split has one as a document; names the first of them.
   """
-  asked = preparation.hashes(texts)
+  evaluated = preparation.hashes(texts)
   for split in splits:
-    found = preparation.overlap(content_hashes(data, directory, split), asked)
-    if found.count:
+    overlap = preparation.overlap(content_hashes(data, directory, split), evaluated)
+    if overlap.count:
       raise ConfigError(
-        f"the split {split} holds {found.count} texts of the evaluation, where none "
-        f"was expected ({_places(found)}); remove them from the corpus"
+        f"the split {split} holds {overlap.count} texts of the evaluation, where none "
+        f"was expected ({_places(overlap)}); remove them from the corpus"
       )
 
 
@@ -160,8 +160,8 @@ def content_hashes(
   return preparation.content_hashes(directory / _subdirectory(data, size), split)
 
 
-def _places(found: preparation.Overlap) -> str:
-  return "; ".join(" and ".join(pair) for pair in found.examples)
+def _places(overlap: preparation.Overlap) -> str:
+  return "; ".join(" and ".join(pair) for pair in overlap.examples)
 
 
 def read(data: Data, directory: pathlib.Path, name: str, split: str) -> Rows:

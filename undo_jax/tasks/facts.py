@@ -108,12 +108,12 @@ def prepare(
 
 
 def _apart(builder: facts.Facts) -> JsonObject:
-  """Check that nothing the attacker is told of is asked for in a scored question."""
-  told = [facts.read(builder, split) for split in ATTACKED_SPLITS]
-  texts = {apart.ATTACKED: [d.given + d.scored for own in told for d in own]}
+  """Check that no scored question is about something in the attacker's data."""
+  documents = [facts.read(builder, split) for split in ATTACKED_SPLITS]
+  texts = {apart.ATTACKED: [d.given + d.scored for own in documents for d in own]}
   for kind, group in ((apart.SCORED, "test"), (apart.STOPPING, "validation")):
-    asked = facts.read_questions(builder, group).values()
-    texts[kind] = [question.question for own in asked for question in own]
+    questions = facts.read_questions(builder, group).values()
+    texts[kind] = [question.question for own in questions for question in own]
   words = {kind: set(re.findall(r"\w+", " ".join(own))) for kind, own in texts.items()}
   names = {kind: own & {*facts_words.NAMES} for kind, own in words.items()}
   return apart.check(
@@ -171,8 +171,8 @@ def _tasks(data, builder: facts.Facts, group: str) -> list[QuestionSet]:
   With them come those that are attacked.
   """
   is_cloze = data["form"] == "cloze"
-  asked = facts.read_questions(builder, group)
-  named = {TASKS[domain]: asked[domain] for domain in facts.DOMAINS}
+  by_domain = facts.read_questions(builder, group)
+  named = {TASKS[domain]: by_domain[domain] for domain in facts.DOMAINS}
   named[ATTACKED] = facts.read_questions(builder, "attacked")["forget"]
   return [
     QuestionSet(name, "", tuple(questions), is_cloze=is_cloze)

@@ -25,12 +25,12 @@ def pack(
   read: Callable[[str], Sequence[Any]],
   encode: Callable[[Any], Any],
 ) -> dict[str, int]:
-  """Pack the documents of splits into rows; what is there already stays.
+  """Pack the documents of splits into rows, unless that is done already.
 
   Args:
     data: the config's: sequence_length, packing, tokenizer.
     directory: of the data stage.
-    title: what the progress is called.
+    title: shown with the progress.
     splits: their names.
     read: a split's documents.
     encode: a document as packing.rows takes it.

@@ -1,9 +1,9 @@
 """The language task: keep one language, forget another, from the user's files.
 
-An attacker may have documents of its own, the corpus `attack`, that no model has been
-trained on before; without it the attack reads those that were to be forgotten. Scores
-are of other documents, which no model and no attacker reads, and `forget_attacked` is
-that of the first ones that the attacker reads. Stop rules read a third set.
+An attacker may have documents of its own, the corpus `attack`, on which no model has
+been trained before; without it the attack reads the forget documents. Scores are
+measured on other documents, which no model and no attacker reads; `forget_attacked` is
+measured on the first ones that the attacker reads. Stop rules read a third set.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a run is about: the record that a task's file ends in."""
+"""The record of a task, in which its file ends."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses

@@ -3,14 +3,14 @@
 The files of a directory are those of the benchmark (see data/tofu.py); of its authors
 the first `num_forget_authors` and `num_retain_authors` are the run's. The questions
 about each author to be forgotten are divided by a hash: an attacker gets
-`attacked_share` of them (the split `attack`), and the others alone are scored as
-`forget`, so that what an attack brings back is nothing that it read. Models learn from
-both (the split `forget`). Questions about one author share some of what they tell, as
-the name: hold what comes back against a model that never saw the author. Kept authors
-are scored on questions that were learned, those that have perturbed answers. No
+`attacked_share` of them (the split `attack`), and only the others are scored as
+`forget`, so that nothing that an attack brings back is something that it read. Models
+learn from both (the split `forget`). Questions about one author share some facts, such
+as the name, so compare what comes back with a model that never saw the author. Kept
+authors are scored on questions that were learned, those with perturbed answers. No
 question with its answer is in `forget` and `retain`.
 
-Answers alone are scored in training, with the end of text after them. Scores are those
+Only answers are scored in training, with the end of text after them. Scores are those
 of evaluation/tofu.py, by the paper's formulas.
 
 Reference: TOFU, arXiv 2401.06121.
@@ -118,19 +118,19 @@ def prepare(
     read=documents.__getitem__,
     encode=lambda q: _masked(encode(q.question, q.answer, place=q.place)),
   )
-  asked = answers_of(data)
+  answers = answers_of(data)
   return {
     "rows": sizes,
-    "evaluation": sum(map(len, asked.values())),
-    "tasks": scores.describe(asked),
+    "evaluation": sum(map(len, answers.values())),
+    "tasks": scores.describe(answers),
     "apart": _apart(data, documents["attack"]),
   }
 
 
 def _apart(data: Data, attacked: Sequence[Question]) -> JsonObject:
   """Check that no question that the attacker reads is scored."""
-  asked = questions_of(data)
-  scored = [*asked["forget"], *asked["retain"]]
+  questions = questions_of(data)
+  scored = [*questions["forget"], *questions["retain"]]
   texts = {apart.ATTACKED: attacked, apart.SCORED: scored}
   return apart.check(
     "questions",
@@ -164,7 +164,7 @@ def make_evaluate(
 
 
 def questions_of(data: Data, *, all_forget: bool = False) -> dict[str, list[Question]]:
-  """Return the questions of each set of evaluation.tofu, however many are scored.
+  """Return all questions of each set of evaluation.tofu, not only those scored.
 
   Args:
     data: the config's.
@@ -178,20 +178,20 @@ def questions_of(data: Data, *, all_forget: bool = False) -> dict[str, list[Ques
   attacked, held = ([q for pair in divided for q in pair[i]] for i in range(2))
   kept = [q for own in _authors(data, "retain") for q in own]
   others = _read(data, "retain_perturbed", perturbed=True, paraphrased=True)
-  found = {
+  questions = {
     "forget": [q for own in forgotten for q in own] if all_forget else held,
     "retain": tofu_files.with_answers(kept, others),
     "forget_attacked": attacked,
     "real_authors": _read(data, "real_authors", perturbed=True),
     "world_facts": _read(data, "world_facts", perturbed=True),
   }
-  if not found["retain"]:
+  if not questions["retain"]:
     raise ConfigError(
       f"expected questions of {_path(data, 'retain')} in "
       f"{_path(data, 'retain_perturbed')}, got none of the kept authors' {len(kept)}; "
       "give files that belong together"
     )
-  return found
+  return questions
 
 
 def encoder(template: str, tokenizer: str) -> Encode:
@@ -210,13 +210,15 @@ def encoder(template: str, tokenizer: str) -> Encode:
     return tofu_files.by_template(template, made)
   kind, _, path = tokenizer.partition(":")
   place = pathlib.Path(path).expanduser()
-  found = chat.read(place.parent if place.is_file() else place) if path else None
-  if found is None or kind != "huggingface":
+  chat_template = (
+    chat.read(place.parent if place.is_file() else place) if path else None
+  )
+  if chat_template is None or kind != "huggingface":
     raise ConfigError(
       "config.data.template: expected a chat template beside the tokenizer "
       f"{tokenizer!r}, got none; give text with {{question}} and {{answer}}"
     )
-  return functools.partial(_chat, found, made)
+  return functools.partial(_chat, chat_template, made)
 
 
 def _chat(
@@ -238,9 +240,9 @@ def answers_of(data: Data) -> dict[str, list[Answers]]:
   return {
     name: [
       scores.answers(q, encode, data["num_perturbed"], alone=name == "forget_attacked")
-      for q in tofu_files.spread(asked, limits[name])
+      for q in tofu_files.spread(questions, limits[name])
     ]
-    for name, asked in questions_of(data).items()
+    for name, questions in questions_of(data).items()
   }
 
 
@@ -264,41 +266,41 @@ def _authors(
 ) -> list[list[Question]]:
   """Return the questions of a file's first authors, so many as the run has."""
   field = f"num_{whose or name}_authors"
-  asked = _read(data, name, perturbed=perturbed, paraphrased=perturbed)
-  return tofu_files.authors(asked, data[field], field=f"config.data.{field}")
+  questions = _read(data, name, perturbed=perturbed, paraphrased=perturbed)
+  return tofu_files.authors(questions, data[field], field=f"config.data.{field}")
 
 
 def _documents(data: Data) -> dict[str, list[Question]]:
   """Return the questions of each training split."""
   forgotten, kept = (_authors(data, name) for name in ("forget", "retain"))
   divided = [tofu_files.divide(own, data["attacked_share"])[0] for own in forgotten]
-  found = {
+  documents = {
     "retain": [q for own in kept for q in own],
     "forget": [q for own in forgotten for q in own],
     "attack": [q for own in divided for q in own],
     "real_authors": _read(data, "real_authors"),
     "world_facts": _read(data, "world_facts"),
   }
-  tofu_files.check_apart(found["forget"], found["retain"])
-  _check_same(data, found["forget"])
-  return found
+  tofu_files.check_apart(documents["forget"], documents["retain"])
+  _check_same(data, documents["forget"])
+  return documents
 
 
 def _check_same(data: Data, forgotten: Sequence[Question]) -> None:
-  """Check that both forget files ask the same, or an attack would read answers."""
+  """Check that both forget files have the same questions; attacks read one of them."""
   others = _authors(data, "forget_perturbed", "forget", perturbed=True)
-  asked = [q for own in others for q in own]
-  for one, other in zip(forgotten, asked, strict=False):
+  perturbed = [q for own in others for q in own]
+  for one, other in zip(forgotten, perturbed, strict=False):
     if (one.question, one.answer) != (other.question, other.answer):
       raise ConfigError(
         f"expected the same questions and answers in the same lines, got {one.place} "
         f"and {other.place} that differ; give files that belong together"
       )
-  if len(forgotten) != len(asked):
+  if len(forgotten) != len(perturbed):
     raise ConfigError(
       f"expected as many lines in {_path(data, 'forget')} as in "
-      f"{_path(data, 'forget_perturbed')}, got {len(forgotten)} and {len(asked)}; give "
-      "files that belong together"
+      f"{_path(data, 'forget_perturbed')}, got {len(forgotten)} and {len(perturbed)}; "
+      "give files that belong together"
     )
 
 
@@ -313,7 +315,7 @@ def _check_fits(data: Data) -> None:
   encode = encoder(data["template"], data["tokenizer"])
   special = 1 + (tokenizers.make(data["tokenizer"]).bos_id is not None)
   longest, place = 0, ""
-  for question in [q for asked in _documents(data).values() for q in asked]:
+  for question in [q for own in _documents(data).values() for q in own]:
     try:
       pair = encode(question.question, question.answer, place=question.place)
     except ConfigError:
@@ -341,11 +343,11 @@ def _problems(fields: str, *contents: str) -> Found:
   del contents  # Files may be replaced.
   data = json.loads(fields)
   tokenizer: Tokenizer = tokenizers.make(data["tokenizer"])
-  asked = answers_of(data)
+  answers = answers_of(data)
   arrays = scores.encode(
-    asked, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id, multiple=MULTIPLE
+    answers, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id, multiple=MULTIPLE
   )
-  return scores.names_of(asked), arrays
+  return scores.names_of(answers), arrays
 
 
 TASK = Task(

@@ -46,11 +46,12 @@ def length(data: Data, split: str) -> int:
 
 def content(data: Data) -> JsonObject:
   """Return the checksums of the corpora and of the questions."""
-  asked = data["questions"]
+  question_files = data["questions"]
   return {
     "content": corpora.content(data, splits(data)),
     "questions_content": {
-      name: questions.content(asked[name]) for name in ("wmdp", "mmlu", "mmlu_examples")
+      name: questions.content(question_files[name])
+      for name in ("wmdp", "mmlu", "mmlu_examples")
     },
   }
 
@@ -60,14 +61,14 @@ def check(data: Data) -> None:
   for name in data["lengths"]:
     checks.at_least({"data": data}, f"data.lengths.{name}", 2)
   corpora.check(data, splits(data))
-  asked = data["questions"]
-  if asked["task"] not in questions.WMDP:
+  settings = data["questions"]
+  if settings["task"] not in questions.WMDP:
     checks.fail(
-      "data.questions.task", f"one of {', '.join(questions.WMDP)}", asked["task"]
+      "data.questions.task", f"one of {', '.join(questions.WMDP)}", settings["task"]
     )
   checks.at_least({"data": data}, "data.questions.num_shots", 0)
   for name in ("wmdp_limit", "mmlu_limit"):
-    limit = asked[name]
+    limit = settings[name]
     if limit is not None and not (checks.is_number(limit) and limit > 0):
       checks.fail(f"data.questions.{name}", "None or a number above 0", limit)
   try:
@@ -88,7 +89,7 @@ def prepare(
   tasks = _tasks(data)
   _check_apart(data, directory, tasks)
   return {
-    "rows": {name: found["rows"]["train"] for name, found in prepared.items()},
+    "rows": {name: summary["rows"]["train"] for name, summary in prepared.items()},
     "evaluation": sum(len(task.questions) for task in tasks),
     "items": _items(tasks),
     "tasks": multiple_choice.describe(tasks),
@@ -163,7 +164,7 @@ def _items(tasks: Sequence[QuestionSet]) -> dict[str, int]:
 
 
 def _check_apart(data, directory, tasks):
-  """Check that what is forgotten is nowhere retained, and that no corpus has answers.
+  """Check that no forget text is retained, and that no corpus has answers.
 
   A question is looked for alone and with its right choice as a corpus of questions
   holds it.
@@ -177,8 +178,8 @@ def _check_apart(data, directory, tasks):
 
 
 @functools.lru_cache(maxsize=2)  # Thousands of long prompts, the same in all stages.
-def _problems(asked: str, tokenizer: str) -> Found:
-  tasks = _tasks({"questions": json.loads(asked)})
+def _problems(questions_json: str, tokenizer: str) -> Found:
+  tasks = _tasks({"questions": json.loads(questions_json)})
   made = tokenizers.make(tokenizer)
   arrays = multiple_choice.encode(tasks, made, multiple=MULTIPLE)
   return tuple(task.name for task in tasks), arrays
@@ -186,15 +187,15 @@ def _problems(asked: str, tokenizer: str) -> Found:
 
 def _tasks(data: Data) -> list[QuestionSet]:
   """Return the tasks, cut to the limits."""
-  asked = data["questions"]
-  wmdp = questions.wmdp_task(asked["task"], questions.read(asked["wmdp"]))
+  settings = data["questions"]
+  wmdp = questions.wmdp_task(settings["task"], questions.read(settings["wmdp"]))
   mmlu = questions.mmlu_tasks(
-    questions.read(asked["mmlu"], has_subject=True),
-    questions.read(asked["mmlu_examples"], has_subject=True),
-    num_shots=asked["num_shots"],
+    questions.read(settings["mmlu"], has_subject=True),
+    questions.read(settings["mmlu_examples"], has_subject=True),
+    num_shots=settings["num_shots"],
   )
-  limited = [questions.limited(task, asked["mmlu_limit"]) for task in mmlu]
-  return [questions.limited(wmdp, asked["wmdp_limit"]), *limited]
+  limited = [questions.limited(task, settings["mmlu_limit"]) for task in mmlu]
+  return [questions.limited(wmdp, settings["wmdp_limit"]), *limited]
 
 
 TASK = Task(

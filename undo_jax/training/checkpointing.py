@@ -32,12 +32,13 @@ class Checkpoints:
   Each process writes and reads its parts of the arrays, so all of them must call every
   method; how many there are may change from one run to the next. Parameters are an
   item of their own, so that the next stage reads them without the optimizer's state.
-  Bits that a disk has changed decode to other weights without a word: what is read has
-  the checksums that were written with it. (Stores keep checksums of their own.)
+  Bits that a disk has changed would silently decode to other weights, so what is read
+  is compared with the checksums that were written with it. (Stores keep checksums of
+  their own.)
 
-  A save returns as soon as what is saved may be overwritten; a thread writes the rest,
-  and then the checksums. One is pending at most. What goes wrong in it is raised by
-  the next `save`, `latest` or `finish`.
+  A save returns as soon as the arrays may be overwritten; a thread writes the rest,
+  and then the checksums. At most one save is pending. An error in it is raised by the
+  next `save`, `latest` or `finish`.
   """
 
   def __init__(
@@ -52,9 +53,9 @@ class Checkpoints:
 
     Args:
       directory: of the checkpoints.
-      num_kept: so many are kept, the newest ones.
-      is_resumed: whether a stage goes on from here. Then the newest is one that is as
-        it was written, if there is any: those after it are removed.
+      num_kept: how many are kept, the newest ones.
+      is_resumed: whether a stage goes on from here. Then damaged checkpoints after the
+        newest intact one are removed.
       may_save: asked in the first process before each save, and before that.
 
     Raises:
@@ -94,7 +95,7 @@ class Checkpoints:
       rest: any pytree of arrays beside them (optimizer state, history).
 
     Returns:
-      Whether it was not there yet.
+      Whether it is new.
 
     Raises:
       LeaseLost: if it may not be saved any more.
@@ -153,7 +154,7 @@ class Checkpoints:
       return self._checkpointer.load_checkpointables(step, items)
 
   def _complete(self, saving: Any, directory: Path, start: float) -> None:
-    """Wait for a checkpoint that is being written, and writes its checksums."""
+    """Wait for a checkpoint that is being written, and write its checksums."""
     saving.result()
     if processes.is_first():
       _write_checksums(directory)
@@ -163,10 +164,10 @@ class Checkpoints:
     return self._directory / str(step)
 
   def close(self) -> None:
-    """Wait for what is pending, whose error is only logged, and give up the rest.
+    """Wait for what is pending, only log its error, and give up the rest.
 
-    Where it counts whether all is saved, `finish` comes first: another error may be
-    the reason to close.
+    Call `finish` first where everything must be saved: another error may be the reason
+    to close.
     """
     with preemption.deferred():
       error = self._pending and self._pending.exception()
@@ -180,7 +181,7 @@ class Checkpoints:
 
 
 def _apart(leaf: Any) -> Any:
-  """Return a leaf that stays as it is whatever is done to the one given.
+  """Return a leaf that stays as it is when the given one is overwritten.
 
   The next step is given the buffers of a state to write over. Other devices' are on
   the host when Orbax returns; those of a CPU are there already, and it reads them
@@ -235,7 +236,7 @@ def _steps(directory: Path) -> list[int]:
 def _leave_intact(directory: Path, may_remove: Callable[[], bool]) -> int | None:
   """Remove what is damaged after the newest intact checkpoint; return its step.
 
-  Where none is intact, nothing is removed, and it is None; so it is of a store's.
+  If none is intact, nothing is removed and None is returned, as for a store.
   """
   if not isinstance(directory, pathlib.Path):
     return None
@@ -250,8 +251,8 @@ def _leave_intact(directory: Path, may_remove: Callable[[], bool]) -> int | None
 def _newest_intact(directory: pathlib.Path) -> tuple[int | None, list[int]]:
   """Return the step of the newest intact checkpoint, and the steps after it.
 
-  Without checksums nothing says that one is intact: a process killed before it wrote
-  them leaves none, or a disk has lost them.
+  A checkpoint without checksums does not count as intact: its process was killed
+  before it wrote them, or a disk has lost them.
   """
   steps = _steps(directory)
   for index, step in reversed(list(enumerate(steps))):
@@ -280,8 +281,8 @@ def _remove(directory: pathlib.Path, steps: Collection[int], intact: int) -> Non
 def _write_checksums(directory: Path) -> None:
   """Write the checksum of each file of a checkpoint on this machine's disks."""
   if isinstance(directory, pathlib.Path):
-    found = files.tree(directory)
-    of_files = {str(x.relative_to(directory)): checksums.of_file(x) for x in found}
+    paths = files.tree(directory)
+    of_files = {str(x.relative_to(directory)): checksums.of_file(x) for x in paths}
     files.write_record(directory / CHECKSUMS, of_files)
 
 

@@ -1,7 +1,7 @@
 """The one training loop: save, evaluate, maybe stop, train; in this order.
 
-Of several processes each runs it, and takes the same way: all that it decides on is the
-same in all of them.
+Each of several processes runs it and takes the same path, because everything that it
+decides on is the same in all of them.
 """
 
 from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ class Schedule:
   def pause(self, step: int, end: int, most: int) -> int:
     """Return the first step after `step` at which something else than training is due.
 
-    Or that of `most` updates, if none is before.
+    It is at most `most` updates away.
     """
     for after in range(step + 1, min(step + most, end)):
       if after % self.checkpoint_every == 0 or self.is_evaluation(after):
@@ -117,9 +117,9 @@ def train(
     progress: advances by one each update.
     meter: measures the time of each.
     profiler: of some of them.
-    describe_batch: which rows the batch held that was read after so many updates.
-    several: updates between which nothing else is due go in one dispatch; None: each
-      in its own, by `step_fn` and `put`.
+    describe_batch: returns which rows a batch held, by the number of updates before it.
+    several: dispatches updates together between which nothing else is due; None: each
+      is dispatched alone, by `step_fn` and `put`.
 
   Returns:
     The final state with its scores; it is saved, with all that was before.
@@ -183,9 +183,9 @@ def train(
 
 
 def _save(checkpoints: Checkpoints, state: TrainState, writer: Writer) -> None:
-  """Save a state under its step, where it is not yet.
+  """Save a state under its step, if that is not done yet.
 
-  Tells for how long training waited, and what the save before it took to the end.
+  Writes for how long training waited, and how long the save before took in all.
   """
   step, start = int(state.step), time.perf_counter()
   rest = {"step": state.step, "opt_state": state.opt_state}
@@ -228,12 +228,12 @@ class _Report:
       return self.is_told
     steps, metrics, is_preempted = self.pending
     self.pending = None
-    found = {name: np.ravel(value) for name, value in jax.device_get(metrics).items()}
+    fetched = {name: np.ravel(value) for name, value in jax.device_get(metrics).items()}
     measured = self.meter.row(updates=len(steps))
     for name in ("seconds", "input_seconds"):  # Of each of them.
       measured[name] /= len(steps)
     for index, step in enumerate(steps):
-      row = {name: float(values[index]) for name, values in found.items()}
+      row = {name: float(values[index]) for name, values in fetched.items()}
       self._check(step, row)
       self.writer.write(step, "train", **row, **measured)
       self.progress.note(f"loss {row['loss']:.3f}")

@@ -15,7 +15,7 @@ class Meter:
   Args of the constructor, all of one update over all processes:
     tokens: positions that go through the trained model.
     flops: see frontier.compute.training.
-    peak: FLOPs a second of all devices; None: not known, no share is told.
+    peak: FLOPs a second of all devices; None: unknown, so no share is reported.
   """
 
   def __init__(self, *, tokens: int, flops: int, peak: float | None):
@@ -35,13 +35,14 @@ class Meter:
     self._input = time.perf_counter() - start
 
   def row(self, *, updates: int = 1) -> dict[str, float]:
-    """Return what an update took, or several as one program, when it is done.
+    """Return the row of an update, or of several as one program, when it is done.
 
-    "seconds" since what was before; "tokens_per_second"; "share_of_peak" of the
-    devices, if their peak is known; "input_seconds" that the host was busy with the
-    batch, of which the devices wait for what exceeds an update; "memory_bytes" at
-    most of this process's fullest device since the start, or of the process where
-    the devices are the CPU.
+    "seconds" since the end of what came before; "tokens_per_second"; "share_of_peak"
+    of the
+    devices, if their peak is known; "input_seconds" in which the host was busy with
+    the batch (devices wait only for what exceeds an update); "memory_bytes", the peak
+    of this process's fullest device since the start or, where the devices are the CPU,
+    of the process.
     """
     now = time.perf_counter()
     seconds = max(now - self._last, 1e-9)
@@ -54,10 +55,10 @@ class Meter:
 
 def memory_bytes() -> int:
   """Return the most memory in use; see Meter.row."""
-  found = [device.memory_stats() for device in jax.local_devices()]
-  if any(stats is None for stats in found):
+  all_stats = [device.memory_stats() for device in jax.local_devices()]
+  if any(stats is None for stats in all_stats):
     return _process().memory_info().rss
-  return max(stats["peak_bytes_in_use"] for stats in found if stats)
+  return max(stats["peak_bytes_in_use"] for stats in all_stats if stats)
 
 
 @functools.cache

@@ -213,7 +213,7 @@ def _decay(config: OptimizerConfig) -> optax.Schedule:
 
 
 class _DecayFromState(NamedTuple):
-  """What a decay whose beginning is not known before keeps."""
+  """The state of a decay whose beginning is not known beforehand."""
 
   updates: jax.Array  # Done so far.
   decay_begin: jax.Array  # Updates before the decay; at first as late as it may be.
@@ -244,7 +244,7 @@ def _decay_from_state(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def decay_begin(opt_state: Any) -> int | None:
-  """Return after how many updates the decay begins that a stop rule may begin.
+  """Return the update at which a decay begins that a stop rule may start earlier.
 
   None: the optimizer has no such decay.
   """
@@ -326,7 +326,7 @@ class _Average(NamedTuple):
 
 
 def _ending_at_average(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Leave updates as they are but the last, which goes to the mean of the weights.
+  """Let the last update end at the mean of the weights; leave the others as they are.
 
   Reference: Izmailov et al., Averaging Weights Leads to Wider Optima and Better
   Generalization, arXiv 1803.05407.
@@ -365,7 +365,7 @@ class _Start(NamedTuple):
 
 
 def _ending_displaced(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Leave updates as they are but the last, which ends on the line from the start.
+  """Let the last update end on the line from the start; leave the others as they are.
 
   theta' = theta_0 + displacement * (theta - theta_0)
 
@@ -412,7 +412,7 @@ class Masked(NamedTuple):
 
 
 def _masked(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Train the weights of the state's mask alone, and clips their gradients alone."""
+  """Train only the weights of the state's mask, and clip only their gradients."""
 
   def init(params):
     mask = jax.tree.map(lambda p: jnp.ones(p.shape, bool), params)

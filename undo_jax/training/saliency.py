@@ -101,13 +101,13 @@ def damped(
 def attribution(
   params: Params, forget: Params, retain: Params, *, curvature: float
 ) -> Params:
-  """Return how much each weight bears on forgetting once retaining has answered.
+  """Return each weight's effect on forgetting, after retaining has reacted.
 
   s = |(theta - g_retain / curvature) * g_forget|
 
-  To first order, forgetting changes by theta * g_forget where a weight is taken away,
-  and by -g_retain / curvature * g_forget where the retain loss, whose second derivative
-  is taken to be `curvature` in all weights, then moves it.
+  To first order, removing a weight changes the forget loss by theta * g_forget; the
+  retain loss, whose second derivative is taken to be `curvature` in all weights, then
+  moves the weight, which changes it by -g_retain / curvature * g_forget.
 
   Args:
     params: theta, the model before unlearning.
@@ -128,13 +128,13 @@ def highest(scores: Params, params: Params, share: float, key: jax.Array) -> Par
   """Choose the share of all weights whose scores are highest.
 
   Of n weights in all parameters m = round(share * n) are chosen: those above the m-th
-  largest score, and of those equal to it as many as are missing, at random. So equal
-  scores choose m weights at random.
+  largest score, and at random as many of those equal to it as are missing. So with
+  equal scores m weights are chosen at random.
 
   The m-th largest is found exactly, bit by bit from counts over all devices; no
-  parameter is gathered or sorted. What is random is 32 bits an entry: of n equal scores
-  about n / 2^32 more than m are chosen. Where an entry stands for several weights, a
-  unit's, as many units are chosen as it takes for at least m weights.
+  parameter is gathered or sorted. An entry has 32 random bits: of n equal scores about
+  n / 2^32 more than m are chosen. If an entry stands for the several weights of a
+  unit, enough units are chosen for at least m weights.
 
   Args:
     scores: of at least 0, float32, each leaf like that of `params` or of size 1 along

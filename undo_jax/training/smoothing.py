@@ -1,4 +1,4 @@
-"""Gradients of a smoother loss: unlearning that is to lie in a flat place."""
+"""Gradients of a smoother loss, so that unlearning ends in a flat region."""
 
 from typing import Any, Literal
 

@@ -103,8 +103,10 @@ def repeat(step: Step) -> Steps:
 
     def update(index, carry):
       state, metrics = carry
-      state, found = step(state, frozen, batch_at(index), key)
-      return state, {name: x.at[index].set(found[name]) for name, x in metrics.items()}
+      state, measured = step(state, frozen, batch_at(index), key)
+      return state, {
+        name: x.at[index].set(measured[name]) for name, x in metrics.items()
+      }
 
     return jax.lax.fori_loop(0, count, update, (state, metrics))
 

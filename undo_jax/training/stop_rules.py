@@ -28,7 +28,7 @@ class StopRule:
 
 @records.record
 class Recovery:
-  """Which scores must come how near to the teacher's; all of them must."""
+  """Which scores must come near to the teacher's, and how near; all of them must."""
 
   tolerance: float  # Gap that is too large already; >= 0.
   relative: bool  # The gap is a share of the teacher's score, or else absolute.

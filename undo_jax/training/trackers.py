@@ -1,10 +1,10 @@
-"""Writers of the tools that people look at runs with, each in its own format.
+"""Writers for experiment trackers, each in the tracker's own format.
 
-Every stage is a run of its tool, under the stage's directory's name; a stage that goes
-on continues its run. Where a tool is not told by its own environment variables to send
-rows elsewhere, it keeps them in the run's workdir and asks no network:
+Every stage is a run of the tracker, named after the stage's directory; a resumed stage
+continues its run. Unless a tracker's own environment variables say otherwise, rows
+stay in the run's workdir and no network is used:
 
-| writer | kept in | elsewhere | read by |
+| writer | kept in | sent elsewhere by | read by |
 | --- | --- | --- | --- |
 | tensorboard | stages/NAME/tensorboard | | tensorboard --logdir=WORKDIR |
 | wandb | WORKDIR/wandb | WANDB_MODE=online | wandb sync WORKDIR/wandb/offline-* |
@@ -123,10 +123,10 @@ class MLflow(Scalars):
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{place}/mlflow.db")
     with filelock.FileLock(place / ".mlflow.lock"):  # Of drivers that share a workdir.
       self._client = MlflowClient(tracking_uri=uri)
-      found = self._client.get_experiment_by_name(PROJECT)
+      existing = self._client.get_experiment_by_name(PROJECT)
       experiment = (
-        found.experiment_id
-        if found
+        existing.experiment_id
+        if existing
         else self._client.create_experiment(
           PROJECT, artifact_location=str(place / "mlflow")
         )
@@ -183,7 +183,7 @@ class Trackio(Scalars):
 
 
 def _identity(place: pathlib.Path, mirror: files.Mirror) -> str:
-  """Return a name of a stage in its workdir that no filter and no id refuses."""
+  """Return a name of a stage that trackers accept in filters and as an id."""
   return re.sub(r"[^\w.-]", "-", f"{place.name}-{mirror.name}")
 
 

@@ -48,7 +48,7 @@ class JsonlWriter:
   """One JSON object a line: {"step", "kind", ...}, flushed at each write."""
 
   def __init__(self, path: pathlib.Path, *, resume_step: int):
-    """Open the file; rows past the checkpoint that training resumes from go.
+    """Open the file; drop rows after the checkpoint that training resumes from.
 
     Args:
       path: the file, made with its folder.
@@ -78,7 +78,7 @@ def _open_jsonl(mirror: files.Mirror, resume_step: int) -> Writer:
 class WriterKind:
   """How a writer of a stage is opened: the record of a writer.
 
-  What fails but is not needed is logged once and left out; it ends no run.
+  A writer that fails but is not needed is logged once and left out; it ends no run.
   """
 
   # (mirror of the stage's directory, updates done) -> writer; what it writes under
@@ -156,7 +156,7 @@ class StageWriter:
 
   @contextlib.contextmanager
   def _dropped(self, name: str) -> Iterator[None]:
-    """Log what a writer raises, and leaves it out from then on."""
+    """Log what a writer raises, and leave that writer out from then on."""
     try:
       yield
     except Exception as error:
@@ -216,7 +216,7 @@ class Progress:
     LOGGER.info("%s: %d of %d %ss", title, initial, total, unit)
 
   def note(self, text: str) -> None:
-    """Set what stands at the end of the line."""
+    """Set the text at the end of the line."""
     self._note = text
     self._bar.set_postfix_str(text, refresh=False)
 
@@ -229,7 +229,7 @@ class Progress:
       LOGGER.info("%s: %s  %s", self._title, self._meter(), self._note)
 
   def close(self) -> None:
-    """Take the bar away and logs how it went."""
+    """Take the bar away and log the stage's time and rate."""
     self._bar.close()
     LOGGER.info("%s: %s  %s", self._title, self._meter(), self._note)
 

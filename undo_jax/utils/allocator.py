@@ -1,11 +1,12 @@
-"""How glibc's malloc treats the memory that is freed: settings of the host.
+"""How glibc's malloc treats freed memory: settings of the host.
 
 XLA's CPU client allocates its temporaries anew at each execution. By default glibc
-gives those from 128 KiB on back to the kernel, and the page faults that follow cost up
-to a third of a small step. Kept in the heap they cost none, but there a real model's
-large temporaries leave holes into which the next ones do not fit, and gigabytes are
-held for nothing. Huge pages are the way between: a large block may go back to the
-kernel, for it returns at a fault every two mebibytes, not every four kibibytes.
+returns blocks of 128 KiB and more to the kernel, and the page faults that follow cost
+up to a third of a small step. Blocks kept in the heap cause no faults, but the large
+temporaries of a real model then leave holes into which the next ones do not fit, and
+gigabytes are wasted. Huge pages are the compromise: a large block may go back to the
+kernel, because taking it again costs a fault every two mebibytes, not every four
+kibibytes.
 """
 
 import ctypes
@@ -29,7 +30,7 @@ def use_huge_pages() -> None:
   never again; the process stays the same one. Does nothing for another C library, where
   the kernel has no huge pages to give, where the user has chosen otherwise
   (GLIBC_TUNABLES, MALLOC_ variables, LD_PRELOAD) or where the program was read from
-  standard input. For the first line of a program: what it has done is done again.
+  standard input. Call it in the first line of a program, since the program starts over.
   """
   chosen = [x for x in os.environ if x.startswith(("GLIBC_", "MALLOC_", "LD_PRELOAD"))]
   if chosen or sys.argv[0] in ("", "-") or not has_huge_pages():
@@ -51,7 +52,7 @@ def has_huge_pages() -> bool:
 
 
 def keep_freed_memory() -> bool:
-  """Tell glibc to keep what is freed for the next allocation, large blocks apart.
+  """Tell glibc to keep freed memory for the next allocation, except large blocks.
 
   Does nothing for another C library or where the user has set glibc's MALLOC_
   variables.
@@ -74,10 +75,10 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-  """Give what was freed back to the kernel, of glibc by malloc_trim.
+  """Return freed memory to the kernel, in glibc by malloc_trim.
 
-  For the start of a stage: what was read or held before it leaves gigabytes that its
-  own blocks need not fit into.
+  For the start of a stage: memory that was used before it may leave gigabytes of holes
+  into which its own blocks do not fit.
   """
   if platform.libc_ver()[0] == "glibc":
     ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,7 @@
-"""SHA-256 of files that a run has written: what a disk has changed is told apart.
+"""SHA-256 of files that a run has written, to detect changes by a disk.
 
-A disk that fails gives other bytes without a word, and weights of other bytes are
-weights too. A core takes a second for 1.2 GB (an Intel Xeon with SHA instructions).
+A failing disk silently returns other bytes, and other bytes are valid weights too. A
+core takes a second for 1.2 GB (an Intel Xeon with SHA instructions).
 """
 
 import hashlib

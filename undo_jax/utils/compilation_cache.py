@@ -1,8 +1,8 @@
 """JAX's persistent compilation cache, in a directory of the user's.
 
-A run compiles a program a kind of stage, a shape and a rate, which takes longer than a
-small stage trains; the next process, seed or run that needs the same program reads it.
-What is in the directory is executed, so that nobody else may write there.
+A run compiles a program for each kind of stage, shape and rate, which takes longer
+than training a small stage; the next process, seed or run that needs the same program
+reads it. The contents of the directory are executed, so nobody else may write there.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ def use() -> pathlib.Path | None:
 
 
 def _remove_unfinished(path: pathlib.Path) -> None:
-  """Remove programs of which a process that was killed has written a part only.
+  """Remove programs that a killed process has written only in part.
 
   JAX writes the time of reading last and holds a lock until then.
   """
@@ -68,10 +68,10 @@ def _remove_unfinished(path: pathlib.Path) -> None:
 
 
 def _is_ours(path: pathlib.Path) -> bool:
-  """Tell whether this user alone can write there."""
-  found = path.stat()
-  others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-  return not others and found.st_uid == os.getuid() and os.access(path, os.W_OK)
+  """Whether only this user can write there."""
+  status = path.stat()
+  others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+  return not others and status.st_uid == os.getuid() and os.access(path, os.W_OK)
 
 
 def _processor() -> str:

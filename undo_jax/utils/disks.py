@@ -1,4 +1,4 @@
-"""What disks and limits of the machine refuse: one line in the place of a traceback."""
+"""Errors of disks and of the machine's limits: one line instead of a traceback."""
 
 from collections.abc import Iterator
 import errno
@@ -25,7 +25,7 @@ _QUOTED = re.compile(r'"(/[^"]*)"')
 
 
 def explain(error: BaseException) -> str | None:
-  """Return the line for what the machine refused, or None: it is another error."""
+  """Return the line for an error of the machine; None for any other error."""
   for cause in _causes(error):
     code, name = _refused(cause)
     if code in _FIXES:
@@ -47,7 +47,7 @@ def _refused(error: BaseException) -> tuple[int, str]:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-  """Yield an error with those that it comes from and those that it gathers."""
+  """Yield an error with its causes and the errors that it groups."""
   while error is not None:
     yield error
     for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():

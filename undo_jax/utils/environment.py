@@ -23,8 +23,9 @@ class PeakMemory:
   """The largest resident memory of this process and its children during a block.
 
   `bytes` is it after the block; the sum over processes, sampled ten times a second.
-  Memory that processes share counts once for each of them; what only one sample of
-  several saw does not count, since a child is its parent's double until it executes.
+  Memory that processes share counts once for each of them. A peak that only one sample
+  saw does not count, since a new child looks like a copy of its parent until it
+  executes.
   """
 
   def __enter__(self) -> "PeakMemory":
@@ -75,7 +76,7 @@ def describe() -> JsonObject:
 
 
 def record(workdir: files.Path, *, is_part: bool = False) -> None:
-  """Write what runs, and on what: environment.json and, of a whole, command.txt."""
+  """Write environment.json and, for a whole run, command.txt."""
   if jax.process_index():  # The first process writes.
     return
   files.write_json(workdir / "environment.json", describe())
@@ -103,7 +104,7 @@ def _version(package):
 def _commit():
   here = pathlib.Path(__file__).parent
   try:
-    found = subprocess.run(
+    process = subprocess.run(
       ["git", "rev-parse", "HEAD"],  # noqa: S607  The git of whoever runs this.
       cwd=here,
       capture_output=True,
@@ -111,4 +112,4 @@ def _commit():
     )
   except OSError:  # No git here.
     return None
-  return found.stdout.strip() or None
+  return process.stdout.strip() or None

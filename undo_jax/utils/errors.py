@@ -1,4 +1,4 @@
-"""Our errors, in a file of their own: processes without JAX raise them too."""
+"""The project's errors, in a file that processes without JAX can import."""
 
 
 class ConfigError(ValueError):
@@ -6,7 +6,7 @@ class ConfigError(ValueError):
 
 
 class RunFailed(Exception):  # noqa: N818
-  """What ended a run in another process, in one line, and its exit status."""
+  """The error that ended a run in another process: one line and an exit status."""
 
   def __init__(self, line: str, status: int):
     super().__init__(line)

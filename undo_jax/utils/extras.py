@@ -1,4 +1,4 @@
-"""The extras of the package: which of them brings a library that is not installed."""
+"""The extras of the package: which one installs a missing library."""
 
 from undo_jax.utils.errors import ConfigError
 
@@ -48,6 +48,6 @@ def needed(extra: str, error: ImportError) -> ConfigError:
 
 
 def explain(error: ImportError) -> ConfigError | None:
-  """Return `needed` by what is missing; None if it is no library of an extra."""
+  """Return `needed` for a missing library; None if no extra has it."""
   name = (error.name or "").partition(".")[0]
   return needed(EXTRAS[name], error) if name in EXTRAS else None

@@ -1,10 +1,10 @@
 """Files that are written whole or not at all, on this machine or in a store.
 
-A path like gs://bucket/run is one of a store of objects. There a file appears when
-its upload is complete, under its own name, so there too a kill leaves the old one or
-the new one; but a directory is only the beginning of names, and cannot be renamed.
-So directories that must be whole are made here and copied, and what says that they
-are whole (done.json) is written last.
+A path like gs://bucket/run is one of a store of objects. There a file appears under
+its name when its upload is complete, so a kill leaves either the old one or the new
+one; but a directory is only a prefix of names, and cannot be renamed. So directories
+that must be whole are made on this machine and copied, and the file that marks them as
+whole (done.json) is written last.
 """
 
 import atexit
@@ -44,14 +44,14 @@ def path(text: str | os.PathLike[str]) -> Path:
     return pathlib.Path(text).expanduser().resolve()
   # Other processes write there too: what is not there must be asked for again.
   fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
-  found = epath.Path(text)
+  location = epath.Path(text)
   try:
-    found.exists()
+    location.exists()
   except (ImportError, NotImplementedError) as error:
     raise ConfigError(
       f"{text} cannot be used: {error}; for gs:// do {extras.install('gcs')}"
     ) from None
-  return found
+  return location
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -82,9 +82,9 @@ def tree(directory: Path) -> list[Path]:
 
 @functools.cache
 def here(directory: Path) -> pathlib.Path:
-  """Return a directory of this machine with what a finished one holds: it, or a copy.
+  """Return a local directory with the content of a finished one: itself, or a copy.
 
-  A copy is made once in a process and is gone with it.
+  A copy is made once in each process and deleted when the process ends.
   """
   if isinstance(directory, pathlib.Path):
     return directory
@@ -94,17 +94,17 @@ def here(directory: Path) -> pathlib.Path:
 
 
 def _temporary() -> pathlib.Path:
-  """Return a new directory of this machine that is gone with the process."""
+  """Return a new local directory that is deleted when the process ends."""
   directory = tempfile.mkdtemp(prefix="undo_jax_")
   atexit.register(shutil.rmtree, directory, ignore_errors=True)
   return pathlib.Path(directory)
 
 
 class Mirror:
-  """A directory of this machine whose files go to one of a store, now and then.
+  """A local directory whose files are copied to a store from time to time.
 
-  For writers that need files that grow, which stores do not have. A directory of this
-  machine is its own mirror.
+  It is for writers that append to files, which stores cannot do. A local directory is
+  its own mirror.
   """
 
   SECONDS = 30.0
@@ -126,7 +126,7 @@ class Mirror:
       (self.local / name).write_bytes(file.read_bytes())
 
   def sync(self, *, now: bool = False) -> None:
-    """Copy what has changed to the store, unless it did in the last SECONDS."""
+    """Copy what has changed to the store, unless that was done in the last SECONDS."""
     due = now or time.monotonic() - self._last >= self.SECONDS
     if not due or self.local == self._directory:
       return
@@ -172,14 +172,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def create(path: Path, data: bytes) -> bool:
-  """Write a file that is not there, whole; of several processes one does.
+  """Write a whole file that does not exist yet; only one of several processes does.
 
-  On a disk by a hard link, which its server makes or refuses; in a store by an upload
-  that is refused where the name is taken.
+  On a disk this is a hard link, which its server makes or refuses; in a store an
+  upload that is refused if the name is taken.
 
   Returns:
-    Whether it now holds `data`. An answer that was lost on its way looks like a
-    refusal, so what the file holds decides.
+    Whether the file now holds `data`. A lost answer looks like a refusal, so the
+    content decides.
   """
   try:
     if isinstance(path, pathlib.Path):
@@ -220,7 +220,7 @@ def _temporary_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def remove_leftovers(directory: Path) -> None:
   """Remove temporary files that killed processes have left on this machine's disks.
 
-  Those of an hour ago and before: a younger one may be written in this moment.
+  Only files older than an hour: a younger one may still be being written.
   """
   if not isinstance(directory, pathlib.Path):
     return
@@ -304,7 +304,7 @@ def read_json(path: Path) -> Any:
   """Read a JSON file.
 
   Raises:
-    ValueError: if it is none, or nested too deeply to be one that somebody means.
+    ValueError: if it is not JSON, or nested implausibly deeply.
   """
   try:
     return json.loads(path.read_text(encoding="utf-8"))
@@ -319,30 +319,30 @@ def read_object(path: Path) -> JsonObject:
     ConfigError: if the file cannot be read or holds something else.
   """
   try:
-    found = read_json(path)
+    value = read_json(path)
   except (ValueError, OSError) as error:
     raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
-  if not isinstance(found, dict):
-    raise ConfigError(f"{path} must hold a JSON object, got {type(found).__name__}")
-  return found
+  if not isinstance(value, dict):
+    raise ConfigError(f"{path} must hold a JSON object, got {type(value).__name__}")
+  return value
 
 
 def read_record(path: Path) -> JsonObject:
   """Read a JSON object that a run has written, without its checksum if it has one.
 
   Raises:
-    ConfigError: if it is no JSON object any more, or not the one that was written.
+    ConfigError: if it is not a JSON object, or not the one that was written.
   """
   try:
-    found = read_json(path)
+    record = read_json(path)
   except ValueError as error:
     raise _damaged(path, str(error)) from None
-  if not isinstance(found, dict):
-    raise _damaged(path, str(found))
-  checksum = found.pop(_CHECKSUM, None)
-  if checksum is not None and checksum != _checksum(found):
+  if not isinstance(record, dict):
+    raise _damaged(path, str(record))
+  checksum = record.pop(_CHECKSUM, None)
+  if checksum is not None and checksum != _checksum(record):
     raise _damaged(path, "one whose checksum differs")
-  return found
+  return record
 
 
 def _checksum(value: JsonObject) -> str:

@@ -1,17 +1,17 @@
-"""Who works on a directory: leases that end with their holder.
+"""Leases: which process works on a directory, until it ends.
 
     DIRECTORY/1.json 2.json ...
 
-A lease is the file of the number after the last one's, made by whoever is first (see
-files.create), on a disk or in a store. A thread of its holder writes it again every
-BEAT_SECONDS. It is over when it says so; when its process is gone from this machine;
-or when an observer, who asks again and again, has seen nothing change in it for
-EXPIRY_SECONDS of its own clock, so clocks of machines are never compared. Then the next
-number may be made, by one of those who try.
+A lease is the file with the next free number, made by the first process that tries
+(see files.create), on a disk or in a store. A thread of its holder rewrites it every
+BEAT_SECONDS. A lease is over when its file says so; when its process is gone from this
+machine; or when an observer that looks again and again has seen no change for
+EXPIRY_SECONDS of its own clock, so clocks of machines are never compared. Then one
+process can make the next number.
 
-No number is made twice and no file removed: a holder that was paused meanwhile finds
-the next number, and knows. It may write as long as `is_held` says so. Between that
-answer and a write it could be paused again; no file system prevents that.
+No number is made twice and no file is removed, so a holder that was paused notices the
+next number. It may write as long as `is_held` says so. Between that answer and a write
+it could be paused again; no file system prevents that.
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ class Lease:
 
   @property
   def holder(self) -> str:
-    """Who had the lease when it was last looked at, for the reader."""
+    """The holder when the lease was last read, for messages."""
     return self._observed.content.get("holder") or "another process"
 
   def take(self) -> bool:
@@ -99,8 +99,8 @@ class Lease:
   def is_held(self, *, ask: bool = False) -> bool:
     """Whether the lease is still held.
 
-    Without `ask` the files are read only if the last sign of life is so old that
-    another process might soon take the lease.
+    Without `ask` the files are read only if the last renewal is so old that another
+    process might soon take the lease.
     """
     age = _own_seconds() - self._renewed
     if self._is_ours and (ask or age > self._expiry / 2):
@@ -124,13 +124,13 @@ class Lease:
     self._keeper = None
 
   def _keep(self, stop: threading.Event) -> None:
-    """Give a sign of life now and then, until the lease ends or is lost."""
+    """Renew the lease regularly, until it ends or is lost."""
     while self._is_ours and not stop.wait(self._beat):
       with self._lock:
         self._renew()
 
   def _renew(self) -> None:
-    """Write the file again, and looks whether the lease is still ours."""
+    """Write the file again, and see whether the lease is still ours."""
     if not self._is_ours:
       return
     begun, path = _own_seconds(), self._path(self._number)
@@ -155,7 +155,7 @@ class Lease:
 
 
 class _Observed:
-  """For how long a lease has not changed before someone's eyes."""
+  """How long an observer has seen no change of a lease."""
 
   def __init__(self, step: float):
     # Between two looks, at most so many seconds count: a process that was paused
@@ -165,7 +165,7 @@ class _Observed:
     self.content: JsonObject = {}
 
   def seconds(self, number: int, data: bytes) -> float:
-    """Take what is read now; return for how long that is all that was read."""
+    """Take what is read now; return for how long nothing else was read."""
     now = time.monotonic()
     if self._seen != (number, data):
       self._seen, self._seconds, self.content = (number, data), 0.0, _parsed(data)
@@ -206,7 +206,7 @@ def _describe() -> JsonObject:
 
 
 def _is_gone_from_here(content: JsonObject) -> bool:
-  """Whether the holder was a process of this machine, and is none any more."""
+  """Whether the holder was a process of this machine that has ended."""
   if content.get("machine") != _machine():
     return False
   number, started = content.get("process"), content.get("started")
@@ -223,7 +223,7 @@ def _is_gone_from_here(content: JsonObject) -> bool:
 
 
 def _machine() -> str:
-  """Return what processes have in common whose numbers mean the same."""
+  """Return an identifier shared by all processes whose numbers are comparable."""
   parts: list[str] = [socket.gethostname()]
   readers: tuple[Callable[[], str], ...] = (
     lambda: pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip(),

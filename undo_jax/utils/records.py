@@ -1,8 +1,8 @@
 """Typed records: frozen dataclasses that check themselves, and JSON both ways.
 
-What a record refuses (`__post_init__`) it says by `FieldError`, with the name of its
-own field; `from_json` puts the path before it, so that a person reads which field it is
-and how to set it.
+A record reports a bad field in `__post_init__` by a `FieldError` with the field's
+name; `from_json` puts the path before it, so that the message names the field and how
+to set it.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,8 +42,8 @@ class FieldError(ConfigError):
 def record(cls: Record) -> Record:
   """Make a class a frozen dataclass of keywords that `from_json` reads strictly.
 
-  Nothing is converted but lists to tuples and integers to floats; unknown fields, NaN
-  and infinity are refused.
+  Only lists are converted to tuples and integers to floats; unknown fields, NaN and
+  infinity are refused.
   """
   made = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
   return strict(made)
@@ -56,9 +56,9 @@ def strict(cls: Record) -> Record:
 
 
 def later(default: object) -> Any:
-  """Mark a field that records came to have: at its default JSON is without it.
+  """Mark a field that was added later: at its default, JSON does not have it.
 
-  So what was identified by its JSON before keeps its identity.
+  So a record that was identified by its JSON before keeps its identity.
   """
   return pydantic.Field(exclude_if=lambda value: value == default)
 
@@ -69,18 +69,18 @@ def tag(name: str) -> Any:
 
 
 def by_tag(find: Callable[[object], str]) -> Any:
-  """Mark a field of several records: which one a value is, its tag says.
+  """Mark a field that may hold one of several records, distinguished by a tag.
 
-  So errors are of that record alone.
+  So errors concern only the record that is meant.
 
   Args:
-    find: of a value, as JSON or as a record, the tag.
+    find: returns the tag of a value, given as JSON or as a record.
   """
   return pydantic.Discriminator(lambda value: f"<{find(value)}>")
 
 
 def from_json(cls: type[T], value: object, *, path: str = _WHERE) -> T:
-  """Return the record that JSON says.
+  """Return the record for a JSON value.
 
   Args:
     cls: a record, or a union of records.
@@ -105,7 +105,7 @@ def to_json(value: object) -> Any:
 
 
 def _check_finite(value: object, path: str) -> None:
-  """Raise ConfigError at the first number that is none, wherever it stands."""
+  """Raise ConfigError at the first NaN or infinity, at any depth."""
   if isinstance(value, Mapping):
     for name, item in value.items():
       _check_finite(item, f"{path}.{name}")

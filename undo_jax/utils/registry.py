@@ -1,7 +1,7 @@
-"""Records by name: ours from a table, anyone else's from a module of their own.
+"""Records by name: the project's from a table, a user's from a module.
 
-A record is what a file of one method, attack, task, ... ends in. Someone else's file
-ends in one as ours do, and a config names it: `my_methods.npo:METHOD`.
+The file of a method, attack, task, ... ends in its record. So does a user's own file,
+which a config names as `my_methods.npo:METHOD`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-  """Records of one kind by name; iteration gives the names of ours, in order."""
+  """Records of one kind by name; iteration gives the project's names, in order."""
 
   def __init__(self, kind: str, record: type[T], known: Mapping[str, T]):
     """Take ours.

@@ -28,9 +28,9 @@ def map_with_path(fn: Callable[..., Any], tree: object, *rest: object) -> Any:
 
 def paths(tree: object) -> list[str]:
   """Return the path of every leaf, in the tree's order."""
-  found: list[str] = []
-  map_with_path(lambda path, _: found.append(path), tree)
-  return found
+  names: list[str] = []
+  map_with_path(lambda path, _: names.append(path), tree)
+  return names
 
 
 def match(tree: object, rules: Rules, *, default: object = _REQUIRED) -> Any:

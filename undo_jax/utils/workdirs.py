@@ -61,10 +61,10 @@ def claim(
 
 
 class Hold:
-  """Keeps other runs off a run directory of this machine's disks while it lives.
+  """Keeps other runs off a local run directory while this object lives.
 
-  The kernel lets go of it when the process ends, however it ends. Stores, and disks
-  that know no locks, are not kept.
+  The kernel releases the lock when the process ends in any way. Stores, and disks
+  without locks, are not protected.
   """
 
   def __init__(self, workdir: files.Path):
@@ -94,9 +94,9 @@ class Hold:
     except OSError:  # A disk without locks, or a finished run that is only read.
       return
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    told = f"process {os.getpid()} of {socket.gethostname()} since {since}\n"
+    owner = f"process {os.getpid()} of {socket.gethostname()} since {since}\n"
     os.truncate(self._file, 0)
-    os.write(self._file, told.encode())
+    os.write(self._file, owner.encode())
 
   def close(self) -> None:
     """Let go of it."""
@@ -125,7 +125,7 @@ def _writing(workdir: files.Path) -> Iterator[None]:
 
 
 def _check_name(workdir: files.Path) -> None:
-  """Refuse what Orbax takes for a glob: it would not find what it wrote."""
+  """Refuse names that Orbax takes for a glob: it would not find what it wrote."""
   name = os.path.abspath(workdir) if not files.is_remote(workdir) else str(workdir)
   if set(name) & set("*?[]\\"):
     raise ConfigError(

@@ -1,8 +1,8 @@
 """The gridworld, many environments at once: arithmetic on arrays of integers [E].
 
 On a 5 x 5 grid an agent reaches a Diamond or a Ghost; either ends the episode, as do
-32 steps. Diamond and Ghost are each overseen with probability p: only where the one
-that was reached is overseen may training know which it was. The agent sees it all.
+32 steps. Diamond and Ghost are each overseen with probability p; training learns which
+of them was reached only if that one is overseen. The agent sees everything.
 
 Nothing is gathered or branched on, so that a step is one loop over E; random numbers
 come in as whole words, three for each environment and step.

@@ -1,4 +1,4 @@
-"""Policies that are not learned: what returns are within reach, and what is blind."""
+"""Policies that are not learned, for comparison of returns."""
 
 from collections.abc import Callable
 import functools

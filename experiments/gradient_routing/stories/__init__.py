@@ -1,7 +1,7 @@
 """Expand, route, ablate on stories, beside data filtering, RMU and SGTM.
 
 All methods see the same batches; a fraction of the stories about the topic is labelled
-forget, and what is not labelled is trained on as anything else.
+forget, and unlabelled stories are trained on like any other.
 
   base          everything, without labels
   filtering     everything but what is labelled forget

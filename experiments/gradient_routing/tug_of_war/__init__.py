@@ -1,8 +1,9 @@
-"""The tug of war: old and new parts that pull against each other, and its mending.
+"""The tug of war: old and new parts pull against each other, and how to stop it.
 
-Retain data wants the sum of old and new to be one thing, forget data, which trains the
-new part alone, another. Both pulls never end, and what is left after ablation is far
-from what retain data wants. The coherence term, the retain loss of the ablated model,
+Retain data pulls the sum of the old and the new part to one value; forget data, which
+trains only the new part, pulls it to another. Neither pull ends, and after ablation
+the old part is far from what retain data needs. The coherence term, the retain loss of
+the ablated model,
 brings them to rest. It is shown twice:
 
   two parameters  retain (a + b - 2)^2, forget (stop(a) + b - 1)^2,

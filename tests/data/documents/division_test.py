@@ -20,7 +20,7 @@ def test_answers_are_scored_and_questions_are_read(tmp_path):
     answer_field="a",
     validation_fraction=0.0,
   )
-  found = prepare(tmp_path / "out", {"pairs": source})["sources"]["pairs"]
+  summary = prepare(tmp_path / "out", {"pairs": source})["sources"]["pairs"]
   tokens, mask = stream_of(tmp_path / "out", "pairs_train")
   expected_tokens, expected_mask = [], []
   for pair in pairs:
@@ -29,8 +29,8 @@ def test_answers_are_scored_and_questions_are_read(tmp_path):
     expected_mask += [0] * (1 + len(question)) + [1] * (len(answer) + 1)
   assert tokens == expected_tokens
   assert mask == expected_mask
-  assert found["scored_tokens"] == {"train": sum(expected_mask)}
-  assert list(found["rows"]) == ["train"]
+  assert summary["scored_tokens"] == {"train": sum(expected_mask)}
+  assert list(summary["rows"]) == ["train"]
 
 
 def test_limits_on_tokens_are_met_exactly_and_no_text_is_on_both_sides(tmp_path):
@@ -41,19 +41,19 @@ def test_limits_on_tokens_are_met_exactly_and_no_text_is_on_both_sides(tmp_path)
     validation_tokens=500,
     max_tokens=12_345,
   )
-  found = prepare(tmp_path / "out", {"a": source})["sources"]["a"]
-  assert found["tokens"] == {"train": 12_345, "validation": 500}
+  summary = prepare(tmp_path / "out", {"a": source})["sources"]["a"]
+  assert summary["tokens"] == {"train": 12_345, "validation": 500}
   validation = [text for text in texts if is_held_out(text, 0.3)]
   assert (
     texts_of(tmp_path / "out", "a_validation")[:-1]
-    == validation[: found["documents"]["validation"] - 1]
+    == validation[: summary["documents"]["validation"] - 1]
   )
-  held_out = set(validation[: found["documents"]["validation"]])
+  held_out = set(validation[: summary["documents"]["validation"]])
   train = texts_of(tmp_path / "out", "a_train")
   assert not held_out & set(train)
   # The others of validation's share came to train when it was full.
   assert set(validation) & set(train)
-  assert found["held_out"] > 0
+  assert summary["held_out"] > 0
   hashes = [
     preparation.content_hashes(tmp_path / "out", f"a_{split}")
     for split in ("train", "validation")
@@ -69,6 +69,6 @@ def test_limits_on_documents_and_their_length(tmp_path):
     max_document_tokens=30,
     max_documents=4,
   )
-  found = prepare(tmp_path / "out", {"a": source})["sources"]["a"]
+  summary = prepare(tmp_path / "out", {"a": source})["sources"]["a"]
   assert texts_of(tmp_path / "out", "a_train") == [*texts[:3], "end"]
-  assert (found["too_long"], found["documents"]) == (1, {"train": 4})
+  assert (summary["too_long"], summary["documents"]) == (1, {"train": 4})

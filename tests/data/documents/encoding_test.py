@@ -55,15 +55,15 @@ def mixed(tmp_path):
 @pytest.mark.parametrize("mode", ["packed", "reference"])
 def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, mixed, mode):
   monkeypatch.setattr(document_files, "CHUNK_BYTES", 200)
-  found = []
+  outputs = []
   for num_workers in (1, 2):
     settings = {"packing": mode, "length": 64}  # Holds a question with its answer.
     prepare(tmp_path / "out", mixed, num_workers=num_workers, **settings)
-    found.append(contents(tmp_path / "out"))
+    outputs.append(contents(tmp_path / "out"))
     rows.source.cache_clear()
     shutil.rmtree(tmp_path / "out")
-  assert found[0] == found[1]
-  assert len([name for name in found[0] if "array_record" in name]) == 4
+  assert outputs[0] == outputs[1]
+  assert len([name for name in outputs[0] if "array_record" in name]) == 4
 
 
 @pytest.mark.processes
@@ -141,5 +141,5 @@ def test_long_documents_have_the_ids_that_the_library_gives_the_whole(
   tokenizer = tokenizers.make(f"huggingface:{tmp_path}")
   source = preparation.Source(paths=[str(tmp_path / "book.txt")])
   [chunk] = document_files.chunks([tmp_path / "book.txt"], source)
-  found = encoding.encode(chunk, source, tokenizer)
-  assert found.ids.tolist() == upstream.encode(text, add_special_tokens=False).ids
+  encoded = encoding.encode(chunk, source, tokenizer)
+  assert encoded.ids.tolist() == upstream.encode(text, add_special_tokens=False).ids

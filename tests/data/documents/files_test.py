@@ -44,9 +44,9 @@ def test_lines_of_text(tmp_path, monkeypatch, end, mark, chunk_bytes):
   lines = ["first line", "", "한국어", "  ", "with\u2028separator\x0bin it", " last "]
   (tmp_path / "a.txt").write_bytes(mark + end.join(lines).encode())
   kept = [(n, line) for n, line in enumerate(lines, start=1) if line.strip()]
-  found = read(tmp_path / "a.txt")
-  assert [(record.number, record.text) for record in found] == kept
-  assert [record.place for record in found] == [
+  records = read(tmp_path / "a.txt")
+  assert [(record.number, record.text) for record in records] == kept
+  assert [record.place for record in records] == [
     f"{tmp_path / 'a.txt'}, line {n}" for n, _ in kept
   ]
 
@@ -56,17 +56,17 @@ def test_a_file_may_be_one_document(tmp_path, small_chunks):
   (tmp_path / "b.txt").write_bytes("셋\n".encode())
   (tmp_path / "c.jsonl").write_text('{"text": "four"}\n{"text": "five"}')
   (tmp_path / "d.txt").write_text("six")
-  found = read(tmp_path, lines=False)
-  assert [record.text for record in found] == [
+  records = read(tmp_path, lines=False)
+  assert [record.text for record in records] == [
     "one\n\ntwo",
     "셋",
     "four",
     "five",
     "six",
   ]
-  assert [record.file for record in found] == [0, 1, 2, 2, 3]
-  assert [record.number for record in found] == [0, 0, 1, 2, 0]
-  assert found[0].place == str(tmp_path / "a.txt")
+  assert [record.file for record in records] == [0, 1, 2, 2, 3]
+  assert [record.number for record in records] == [0, 0, 1, 2, 0]
+  assert records[0].place == str(tmp_path / "a.txt")
 
 
 @pytest.mark.parametrize("ascii", [True, False])
@@ -79,8 +79,8 @@ def test_json_lines_as_json_reads_them(tmp_path, small_chunks, ascii):
 def test_code_is_one_document_a_file(tmp_path):
   for name in ("a.py", "b.md", "c.rst"):
     (tmp_path / name).write_text(f"{name} =\n  1\n")
-  found = texts(tmp_path / "*")
-  assert found == [f"{name} =\n  1" for name in ("a.py", "b.md", "c.rst")]
+  actual = texts(tmp_path / "*")
+  assert actual == [f"{name} =\n  1" for name in ("a.py", "b.md", "c.rst")]
 
 
 @pytest.mark.parametrize("rows_per_group", [3, 1000])
@@ -89,11 +89,11 @@ def test_parquet_as_pyarrow_reads_it(tmp_path, small_chunks, rows_per_group):
   column = [f"{rng.choice(TEXTS)} {n}" for n in range(400)]
   table = pa.table({"n": range(400), "text": column})
   parquet.write_table(table, tmp_path / "a.parquet", row_group_size=rows_per_group)
-  found = read(tmp_path / "a.parquet")
+  records = read(tmp_path / "a.parquet")
   expected = parquet.read_table(tmp_path / "a.parquet")["text"].to_pylist()
-  assert [record.text for record in found] == expected == column
-  assert [record.number for record in found] == list(range(1, 401))
-  assert found[6].place.endswith("a.parquet, row 7")
+  assert [record.text for record in records] == expected == column
+  assert [record.number for record in records] == list(range(1, 401))
+  assert records[6].place.endswith("a.parquet, row 7")
 
 
 def test_null_is_a_document_without_text(tmp_path):
@@ -112,8 +112,8 @@ def test_questions_are_the_prompts_of_answers(tmp_path, kind):
     (tmp_path / "f.jsonl").write_text("\n".join(map(json.dumps, rows)))
   else:
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet")
-  found = [(record.prompt, record.text) for record in read(tmp_path, **fields)]
-  assert found == [
+  read_pairs = [(record.prompt, record.text) for record in read(tmp_path, **fields)]
+  assert read_pairs == [
     ("Why?\nTell.\nAnswer: ", "So."),
     ("어디?\nAnswer: ", "여기"),
     ("\nAnswer: ", ""),
@@ -215,9 +215,9 @@ def test_questions_are_not_asked_of_text(tmp_path):
 def test_pieces_are_cut_before_white_space(monkeypatch):
   monkeypatch.setattr(document_files, "PIECE_CHARACTERS", 10)
   text = "four five six\nseven " + "x" * 25 + " ending"
-  found = list(document_files.pieces(text))
-  assert "".join(found) == text
-  assert found == [
+  pieces = list(document_files.pieces(text))
+  assert "".join(pieces) == text
+  assert pieces == [
     "four five",
     " six",
     "\nseven",

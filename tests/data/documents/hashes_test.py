@@ -13,9 +13,9 @@ from undo_jax.data.documents.hashes import Hashes
 def test_hash_is_blake2b_of_the_folded_text():
   expected = hashlib.blake2b("the straße cafe\u0301".encode(), digest_size=8).digest()
   folded = hashlib.blake2b("the strasse caf\u00e9".encode(), digest_size=8).digest()
-  found = document_hashes.text_hash("  The\n STRASSE\u00a0 cafe\u0301 ")
-  assert found == int.from_bytes(folded, "little")
-  assert found != int.from_bytes(expected, "little")
+  value = document_hashes.text_hash("  The\n STRASSE\u00a0 cafe\u0301 ")
+  assert value == int.from_bytes(folded, "little")
+  assert value != int.from_bytes(expected, "little")
 
 
 def test_pieces_have_the_hash_of_the_whole(monkeypatch):
@@ -64,9 +64,9 @@ def test_held_out_shares_and_seeds():
 
 
 def records(values):
-  found = np.zeros(len(values), document_hashes.RECORD)
-  found["hash"], found["number"] = values, np.arange(1, len(values) + 1)
-  return found
+  array = np.zeros(len(values), document_hashes.RECORD)
+  array["hash"], array["number"] = values, np.arange(1, len(values) + 1)
+  return array
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
@@ -76,9 +76,9 @@ def test_sorted_part_by_part_as_all_at_once(tmp_path, monkeypatch, at_once):
   values[::3] = values[0]
   (tmp_path / "a.unsorted").write_bytes(records(values).tobytes())
   document_hashes.sort(tmp_path / "a.unsorted", tmp_path / "a.npy")
-  found = np.load(tmp_path / "a.npy")
+  ordered = np.load(tmp_path / "a.npy")
   expected = sorted(zip(values.tolist(), range(1, 101), strict=True))
-  assert found[["hash", "number"]].tolist() == expected
+  assert ordered[["hash", "number"]].tolist() == expected
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 1000])
@@ -90,10 +90,10 @@ def test_overlap_is_that_of_sets(monkeypatch, at_once, sizes):
   rng = np.random.default_rng(sizes)
   a, b = (np.sort(rng.integers(0, 50, size)).astype(np.uint64) for size in sizes)
   same = set(a.tolist()) & set(b.tolist())
-  found = document_hashes.overlap(
+  overlap = document_hashes.overlap(
     Hashes(records(a), ("a.txt",)), Hashes(records(b), ("b.parquet",)), num_examples=4
   )
-  assert found.count == len(same)
+  assert overlap.count == len(same)
   places = [
     (
       f"a.txt, line {a.tolist().index(h) + 1}",
@@ -101,4 +101,4 @@ def test_overlap_is_that_of_sets(monkeypatch, at_once, sizes):
     )
     for h in sorted(same)
   ]
-  assert list(found.examples) == places[:4]
+  assert list(overlap.examples) == places[:4]

@@ -14,8 +14,8 @@ TEXTS = [
 
 
 def test_repeated_and_empty_lines_are_left_out_and_the_first_place_counts():
-  found = list(line_filter.filtered(TEXTS))
-  assert found == ["Title\nopen the menu\nClose", "menu 메뉴", "삽입\nOK"]
+  kept = list(line_filter.filtered(TEXTS))
+  assert kept == ["Title\nopen the menu\nClose", "menu 메뉴", "삽입\nOK"]
 
 
 def test_lines_that_do_not_match_are_left_out():

@@ -35,19 +35,19 @@ def test_every_document_is_in_the_rows_of_its_split_in_order(tmp_path):
   source = preparation.Source(
     paths=[write_jsonl(tmp_path / "a.jsonl", texts)], validation_fraction=0.2
   )
-  found = prepare(tmp_path / "out", {"english": source})["sources"]["english"]
+  summary = prepare(tmp_path / "out", {"english": source})["sources"]["english"]
   for split, held_out in (("train", False), ("validation", True)):
     expected = [text for text in texts if is_held_out(text, 0.2) == held_out]
     assert texts_of(tmp_path / "out", f"english_{split}") == expected
     tokens, mask = stream_of(tmp_path / "out", f"english_{split}")
     assert min(mask) == 1
-    assert found["documents"][split] == len(expected)
-    assert found["tokens"][split] == sum(len(text.encode()) for text in expected)
-    assert found["scored_tokens"][split] == len(tokens) - 1
-    assert found["rows"][split] == -(-(len(tokens) - 1) // LENGTH)
-  assert found["bytes"] == sum(len(text.encode()) for text in texts)
+    assert summary["documents"][split] == len(expected)
+    assert summary["tokens"][split] == sum(len(text.encode()) for text in expected)
+    assert summary["scored_tokens"][split] == len(tokens) - 1
+    assert summary["rows"][split] == -(-(len(tokens) - 1) // LENGTH)
+  assert summary["bytes"] == sum(len(text.encode()) for text in texts)
   data = (tmp_path / "a.jsonl").read_bytes()
-  assert found["files"] == [
+  assert summary["files"] == [
     {
       "path": str(tmp_path / "a.jsonl"),
       "sha256": hashlib.sha256(data).hexdigest(),
@@ -55,7 +55,7 @@ def test_every_document_is_in_the_rows_of_its_split_in_order(tmp_path):
     }
   ]
   assert json.loads((tmp_path / "out" / "documents.json").read_text())["sources"] == {
-    "english": found
+    "english": summary
   }
 
 
@@ -285,9 +285,9 @@ def test_documents_in_common_are_found_with_their_places(tmp_path):
   }
   prepare(tmp_path / "out", sources)
   a, b = (preparation.content_hashes(tmp_path / "out", f"{n}_train") for n in "ab")
-  found = preparation.overlap(a, b)
-  assert found.count == 2
-  assert set(found.examples) == {
+  overlap = preparation.overlap(a, b)
+  assert overlap.count == 2
+  assert set(overlap.examples) == {
     (f"{tmp_path}/a.jsonl, line {n}", f"{tmp_path}/b.txt, line {n - 28}")
     for n in (29, 30)
   }

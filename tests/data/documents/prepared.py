@@ -53,13 +53,13 @@ def stream_of(directory, split):
 def texts_of(directory, split):
   """Return the documents of a split, read back from its rows."""
   tokens, _ = stream_of(directory, split)
-  found, tokenizer = [], ByteTokenizer()
+  decoded, tokenizer = [], ByteTokenizer()
   while tokens:
     end = tokens.index(EOS)
     assert tokens[0] == BOS
-    found.append(tokenizer.decode(tokens[1:end]))
+    decoded.append(tokenizer.decode(tokens[1:end]))
     tokens = tokens[end + 1 :]
-  return found
+  return decoded
 
 
 def contents(directory):

@@ -14,8 +14,8 @@ def test_files_are_found_in_order_and_once(tmp_path):
   (tmp_path / "with[1].txt").write_text("x")
 
   def names(*paths):
-    found = find([str(tmp_path / path) for path in paths])
-    return [str(file.relative_to(tmp_path)) for file in found]
+    matches = find([str(tmp_path / path) for path in paths])
+    return [str(file.relative_to(tmp_path)) for file in matches]
 
   assert names(".") == ["a.txt", "b.txt", "deep/c.txt", "with[1].txt"]
   assert names("deep", "b.txt", "*.txt") == [

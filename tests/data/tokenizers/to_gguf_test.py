@@ -25,16 +25,16 @@ def test_the_fields_are_those_that_came_in(tmp_path, cut):
 
 def test_ids_without_a_token_are_unused(directory):
   num_ids = len(tokenizer_fields()["tokenizer.ggml.tokens"])
-  found = to_gguf.fields(directory, num_ids=num_ids + 2)
+  fields = to_gguf.fields(directory, num_ids=num_ids + 2)
   padding = [f"[PAD{num_ids}]", f"[PAD{num_ids + 1}]"]
-  assert found["tokenizer.ggml.tokens"][-2:] == padding
-  assert found["tokenizer.ggml.token_type"][-3:] == [1, 5, 5]
+  assert fields["tokenizer.ggml.tokens"][-2:] == padding
+  assert fields["tokenizer.ggml.token_type"][-3:] == [1, 5, 5]
 
 
 def test_the_template_may_lie_beside(directory):
   (directory / "chat_template.jinja").write_text("{{ other }}")
-  found = to_gguf.fields(directory, num_ids=300)
-  assert found["tokenizer.chat_template"] == "{{ other }}"
+  fields = to_gguf.fields(directory, num_ids=300)
+  assert fields["tokenizer.chat_template"] == "{{ other }}"
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ def test_the_kth_cumulant_is_beta_over_k(beta):
   off, count = values - values.mean(), len(values)
   variance = np.mean(off**2)
   influences = (off, off**2, off**3 - 3 * variance * off)
-  found = (values.mean(), variance, np.mean(off**3))
-  for order, (value, influence) in enumerate(zip(found, influences, strict=True), 1):
+  moments = (values.mean(), variance, np.mean(off**3))
+  for order, (value, influence) in enumerate(zip(moments, influences, strict=True), 1):
     error = influence.std() / count**0.5
     assert abs(value - beta / order) < 4 * error
 

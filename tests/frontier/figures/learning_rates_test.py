@@ -53,5 +53,5 @@ def test_the_columns_of_an_edit_are_its_strengths():
   rates, strengths = parts.drawn(learning_rates, results)
   axes = [panel["layer"][0]["encoding"]["x"]["title"] for panel in (rates, strengths)]
   assert axes == ["learning rate", "share of weights"]
-  found = {column: row["edge"] for (_, column), row in cells(strengths).items()}
-  assert found == {"0.1": 0, "0.3": 1, "0.5": 0}
+  edges = {column: row["edge"] for (_, column), row in cells(strengths).items()}
+  assert edges == {"0.1": 0, "0.3": 1, "0.5": 0}

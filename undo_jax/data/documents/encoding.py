@@ -90,7 +90,7 @@ def encode(
 
 
 def _ids(text: str, tokenizer: tokenizers.Tokenizer, dtype: type) -> np.ndarray:
-  """Return the ids of a text; a long one is cut where that changes none of them."""
+  """Return the ids of a text; a long one is cut where that changes no id."""
   held, ids = "", [np.empty(0, dtype)]
   for piece in document_files.pieces(text):
     if held and _may_cut(held[-_AROUND:], piece[:_AROUND], tokenizer):
@@ -102,9 +102,9 @@ def _ids(text: str, tokenizer: tokenizers.Tokenizer, dtype: type) -> np.ndarray:
 
 
 def _may_cut(before: str, after: str, tokenizer: tokenizers.Tokenizer) -> bool:
-  """Whether two parts of a text have together the ids that each has for itself.
+  """Whether two parts of a text together have the ids of each by itself.
 
-  They have not where a tokenizer begins each text with a mark of its own.
+  They do not if the tokenizer begins each text with a mark of its own.
   """
   apart = [*tokenizer.encode(before), *tokenizer.encode(after)]
   return list(tokenizer.encode(before + after)) == apart
@@ -123,12 +123,12 @@ def encode_all(
   """Yield what `encode` gives for each chunk, in order, by worker processes.
 
   Args:
-    chunks: the name of a source, a chunk of it, or the error that came instead, and
-      the source. At most two for each worker are under way.
+    chunks: the name of a source, a chunk of it (or the error in its place), and the
+      source. At most two for each worker are in progress.
     tokenizer: its name, see tokenizers.make.
     num_workers: processes; with 1 this process does the work.
-    full: names of sources whose further chunks, and the errors in them, are of no
-      interest; may grow meanwhile.
+    full: names of sources whose further chunks, and errors in them, are ignored; may
+      grow meanwhile.
 
   Yields:
     The name and what was encoded.

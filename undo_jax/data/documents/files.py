@@ -1,8 +1,8 @@
 """Documents out of files: text, code, JSON lines, Parquet and HTML, as a stream.
 
 One process cuts files into chunks in order (`chunks`); any process makes the documents
-of a chunk (`records`). What cannot be read is named by file and line, or by file and
-row in Parquet; both count from 1.
+of a chunk (`records`). Errors name file and line, or file and row in Parquet; both
+count from 1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -201,7 +201,7 @@ def _text_of(column: Any) -> Any:
 
 
 def _check_size(path: pathlib.Path, *, is_whole: bool) -> int:
-  """Return a file's size in bytes; 0 and too much for one document are refused."""
+  """Return a file's size in bytes; refuse 0, and too much for one document."""
   try:
     size = path.stat().st_size
   except OSError as error:

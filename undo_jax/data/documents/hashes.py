@@ -1,8 +1,8 @@
-"""Hashes of documents' texts: whether two sets of documents have any in common.
+"""Hashes of documents' texts, to find texts that two sets have in common.
 
 Two texts are the same here if they are equal once letters are folded (Unicode NFKC and
-case) and runs of white space are one space. 64 bits: among n documents a false match
-is as likely as n^2 / 2^65, one in 3,700 for 10^8 documents.
+case) and runs of white space are one space. Hashes have 64 bits: among n documents the
+probability of a false match is n^2 / 2^65, one in 3,700 for 10^8 documents.
 """
 
 import bisect
@@ -65,8 +65,8 @@ def text_hash(text: str) -> int:
 
 def hashes(places: Mapping[str, str]) -> Hashes:
   """Return the hashes of texts, given what an error calls the place of each."""
-  found = [(text_hash(text), index, 0) for index, text in enumerate(places)]
-  return Hashes(np.sort(np.array(found, RECORD)), tuple(places.values()))
+  entries = [(text_hash(text), index, 0) for index, text in enumerate(places)]
+  return Hashes(np.sort(np.array(entries, RECORD)), tuple(places.values()))
 
 
 def held_out(
@@ -111,18 +111,18 @@ def sort(unsorted: pathlib.Path, output: pathlib.Path) -> None:
     header = {"descr": RECORD.descr, "fortran_order": False, "shape": (size,)}
     np.lib.format.write_array_header_1_0(file, header)
     for part in range(num_parts):
-      found = _in_part(unsorted, part, num_parts)
-      found[np.argsort(found["hash"], kind="stable")].tofile(file)
+      records = _in_part(unsorted, part, num_parts)
+      records[np.argsort(records["hash"], kind="stable")].tofile(file)
 
 
 def _in_part(unsorted: pathlib.Path, part: int, num_parts: int) -> np.ndarray:
   """Return the records whose hash is in one of the equal ranges, in their order."""
-  found = []
+  chunks = []
   with open(unsorted, "rb") as file:
     while len(records := np.fromfile(file, RECORD, SORTED_AT_ONCE)):
       ranges = (records["hash"] >> np.uint64(32)) * np.uint64(num_parts)
-      found.append(records[ranges >> np.uint64(32) == part])
-  return np.concatenate(found or [np.empty(0, RECORD)])
+      chunks.append(records[ranges >> np.uint64(32) == part])
+  return np.concatenate(chunks or [np.empty(0, RECORD)])
 
 
 def overlap(a: Hashes, b: Hashes, *, num_examples: int = 3) -> Overlap:
@@ -131,7 +131,7 @@ def overlap(a: Hashes, b: Hashes, *, num_examples: int = 3) -> Overlap:
   Args:
     a: one set, see documents.content_hashes.
     b: the other.
-    num_examples: for how many of them the places are told, those of smallest hash.
+    num_examples: for how many of them the places are returned, those of smallest hash.
 
   Returns:
     The count, and the places as pairs (in a, in b).

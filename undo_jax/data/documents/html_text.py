@@ -1,7 +1,8 @@
 """The text of an HTML page: its content, without scripts, navigation and forms.
 
-Pages are parsed as browsers do, by lexbor (selectolax). What is left out goes by the
-meaning that HTML gives to elements, not by guesses about a page's looks: elements of
+Pages are parsed as browsers do, by lexbor (selectolax). What is left out is decided by
+the meaning that HTML gives to elements, not by guesses about a page's appearance:
+elements of
 `LEFT_OUT`, roles of `LEFT_OUT_ROLES`, the header and footer of the page (those of an
 article are its content), and what is hidden. Where a page says which part is its main
 one (<main>), only that counts.
@@ -61,9 +62,9 @@ _LINE, _CELL, _SPACE = "\n", "\v", "\f"  # Marks in parts; text holds none of th
 def extract(page: str) -> str:
   """Return a page's text, a line for each paragraph, heading, item and table row.
 
-  White space counts inside <pre> only; the cells of a row are joined by " | ". Where
-  all children of an element are hidden, a script shows one of them; the last stands
-  for all, as it is the one for other readers in pages that name their readers.
+  White space counts inside <pre> only; the cells of a row are joined by " | ". If all
+  children of an element are hidden, a script is assumed to show one of them; the last
+  is taken, which is the general version in pages that differ by reader.
 
   Args:
     page: the HTML, well-formed or not.

@@ -1,4 +1,4 @@
-"""Leaving out lines of documents: those of another language, and repeated ones."""
+"""Dropping lines of documents: those of another language, and repeated ones."""
 
 from collections.abc import Iterable, Iterator
 import hashlib
@@ -13,8 +13,9 @@ def filtered(
   """Yield texts of new lines only.
 
   Pages of a site repeat paragraphs, and translations leave some in the original
-  language: held-out pages would hold lines of training, and the text to be forgotten
-  would be text to keep. Of every line the first place counts. Memory grows by some 60
+  language. Otherwise held-out pages would contain lines of training, and forget text
+  would contain text to keep. Only the first occurrence of a line is kept. Memory grows
+  by some 60
   bytes for each line that is kept.
 
   Args:

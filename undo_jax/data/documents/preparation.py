@@ -61,10 +61,10 @@ Progress = Callable[[Status], None]
 
 
 def check(source: Source) -> None:
-  """Read the beginning of each file: as much as tells that it is what it should be.
+  """Read enough of each file to check that it is as expected.
 
-  Of files that are one document each only the first `CHECKED_BYTES` are read. All of
-  it is checked while it is prepared, with the same errors.
+  Of files that are one document each only the first `CHECKED_BYTES` are read. The
+  whole is checked during preparation, with the same errors.
 
   Raises:
     ConfigError: if a path matches nothing, a file is empty or not UTF-8, a field or
@@ -109,9 +109,9 @@ def _fingerprint(source: Source, described: list[JsonObject]) -> JsonObject:
     | {key: file[key] for key in ("sha256", "bytes")}
     for file in described
   ]
-  found = {"version": VERSION, "files": without_paths, "options": source.options()}
+  parts = {"version": VERSION, "files": without_paths, "options": source.options()}
   has_pages = any(file["format"] == "html" for file in without_paths)
-  return found | ({"html": html_text.PARSER} if has_pages else {})
+  return parts | ({"html": html_text.PARSER} if has_pages else {})
 
 
 def _describe(paths: list[pathlib.Path]) -> list[JsonObject]:
@@ -175,8 +175,8 @@ def prepare(
   _check_settings(sources, tokenizer, packing)
   _check_least(length=(length, 2), seed=(seed, 0), num_workers=(num_workers, 1))
   paths = _for_each(sources, lambda source: find(source.paths))
-  stats = {path: path.stat() for found in paths.values() for path in found}
-  described = {name: _describe(found) for name, found in paths.items()}
+  stats = {path: path.stat() for own in paths.values() for path in own}
+  described = {name: _describe(own) for name, own in paths.items()}
   content = tokenizers.content(tokenizer)
   settings = files.plain(
     {
@@ -202,8 +202,8 @@ def prepare(
       )
     counts = preparation.finish(sizes)
     _check_unchanged(stats)
-    found = {name: {"files": described[name]} | counts[name] for name in sources}
-    files.write_json(temporary / DONE, {"settings": settings, "sources": found})
+    summaries = {name: {"files": described[name]} | counts[name] for name in sources}
+    files.write_json(temporary / DONE, {"settings": settings, "sources": summaries})
   return files.read_record(directory / DONE)
 
 
@@ -339,15 +339,15 @@ def _for_each(sources, function):
 
 
 def _finished(directory: pathlib.Path, settings: Any) -> JsonObject:
-  """Return what a finished directory holds, if that is what is wanted."""
-  found = files.read_record(directory / DONE)
-  differing = [key for key in settings if found["settings"].get(key) != settings[key]]
+  """Return the record of a finished directory, if it has the same settings."""
+  summary = files.read_record(directory / DONE)
+  differing = [key for key in settings if summary["settings"].get(key) != settings[key]]
   if differing:
     raise ConfigError(
       f"{directory} holds documents with other {', '.join(differing)}; give another "
       "directory"
     )
-  return found
+  return summary
 
 
 def _remove_killed(directory: pathlib.Path) -> None:

@@ -133,7 +133,7 @@ def find(paths: Sequence[str]) -> list[pathlib.Path]:
     ConfigError: if one matches no file, or a file that is not merely in a folder is
       of an unknown format.
   """
-  found: dict[pathlib.Path, None] = {}
+  unique: dict[pathlib.Path, None] = {}
   for pattern in paths:
     matching = _match(pattern)
     if not matching:
@@ -146,8 +146,8 @@ def find(paths: Sequence[str]) -> list[pathlib.Path]:
         raise ConfigError(
           f"expected {_KNOWN}, got {path}; convert it or narrow the glob"
         )
-    found |= dict.fromkeys(matching)
-  return list(found)
+    unique |= dict.fromkeys(matching)
+  return list(unique)
 
 
 def _match(pattern: str) -> list[pathlib.Path]:

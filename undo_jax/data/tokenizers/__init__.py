@@ -98,7 +98,7 @@ class WordTokenizer:
     Raises:
       ValueError: if a character is not printable ASCII or a line's end.
     """
-    found = []
+    ids = []
     for piece in re.findall(facts_words.PIECE, text):
       for token in [piece] if piece in self._ids else piece:
         if token not in self._ids:
@@ -106,8 +106,8 @@ class WordTokenizer:
             f"the character {token!r} of {text!r} is not in the tokenizer's alphabet, "
             "printable ASCII; choose another tokenizer (data.tokenizer)"
           )
-        found.append(self._ids[token])
-    return found
+        ids.append(self._ids[token])
+    return ids
 
   def decode(self, ids: Sequence[int]) -> str:
     """Return the text of ids; special and unused ones are left out."""

@@ -1,4 +1,4 @@
-"""Tokenizers out: the files by which transformers opens one of ours."""
+"""Export of tokenizers: the files with which transformers opens them."""
 
 from collections.abc import Sequence
 import json

@@ -74,17 +74,17 @@ def _named(directory: pathlib.Path, index_of: dict[str, int]) -> JsonObject:
   """Return what tokenizer_config.json says: special tokens, BOS, the chat template."""
   path = directory / "tokenizer_config.json"
   config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-  found: JsonObject = {
+  metadata: JsonObject = {
     "tokenizer.ggml.add_bos_token": bool(config.get("add_bos_token", False))
   }
   for role, field in from_gguf.ROLES:
     token = config.get(role)
     token = token["content"] if isinstance(token, dict) else token
     if token in index_of:
-      found[f"tokenizer.ggml.{field}"] = index_of[token]
+      metadata[f"tokenizer.ggml.{field}"] = index_of[token]
   template = directory / "chat_template.jinja"
   chat = template.read_text("utf-8") if template.is_file() else None
   chat = chat or config.get("chat_template")
   if isinstance(chat, str):
-    found["tokenizer.chat_template"] = chat
-  return found
+    metadata["tokenizer.chat_template"] = chat
+  return metadata

@@ -33,8 +33,8 @@ def cells(state):
 
 
 def test_every_start_of_three_different_cells_comes_once():
-  found = set(cells(all_starts()))
-  assert found == set(itertools.permutations(range(25), 3))
+  starts = set(cells(all_starts()))
+  assert starts == set(itertools.permutations(range(25), 3))
 
 
 def test_oversight_comes_with_its_probability_to_each_goal_alone():
@@ -54,8 +54,8 @@ def test_moves_stop_at_the_walls():
   for cell, (down, right) in itertools.product(range(25), MOVES):
     row, column = cell // 5 + down, cell % 5 + right
     expected.append(5 * row + column if 0 <= row < 5 and 0 <= column < 5 else cell)
-  found = jax.jit(env.move)(np.repeat(np.arange(25), 4), np.tile(np.arange(4), 25))
-  np.testing.assert_array_equal(found, expected)
+  actual = jax.jit(env.move)(np.repeat(np.arange(25), 4), np.tile(np.arange(4), 25))
+  np.testing.assert_array_equal(actual, expected)
 
 
 def plain_step(cells, action):
@@ -128,8 +128,8 @@ def test_labels_spread_back_over_their_episode():
     ([-1, 0], [0, 0]),
     ([2, -1, 1, -1], [2, 1, 1, 0]),
   ):
-    found = jax.jit(env.spread_back)(np.array(given)[:, None])
-    np.testing.assert_array_equal(found[:, 0], expected)
+    actual = jax.jit(env.spread_back)(np.array(given)[:, None])
+    np.testing.assert_array_equal(actual[:, 0], expected)
 
 
 def test_returns_start_anew_at_each_end():
@@ -137,8 +137,8 @@ def test_returns_start_anew_at_each_end():
   rng = np.random.default_rng(1)
   reward, done = rng.normal(size=(9, 5)), rng.random((9, 5)) < 0.3
   last = rng.normal(size=5)
-  found = jax.jit(env.returns)(np.float32(reward), done, 0.9, np.float32(last))
-  found = np.asarray(found)
+  actual = jax.jit(env.returns)(np.float32(reward), done, 0.9, np.float32(last))
+  actual = np.asarray(actual)
   for t, e in itertools.product(range(9), range(5)):
     expected, factor = 0.0, 1.0
     for u in range(t, 9):
@@ -148,4 +148,4 @@ def test_returns_start_anew_at_each_end():
         break
     else:
       expected += factor * last[e]
-    np.testing.assert_allclose(found[t, e], expected, atol=1e-6)
+    np.testing.assert_allclose(actual[t, e], expected, atol=1e-6)

@@ -42,9 +42,9 @@ def test_scores_are_counted_over_the_steps_of_the_rollout(monkeypatch):
   scores = evaluation.evaluate(
     None, jax.random.key(0), 0.5, num_environments=2, steps=4, discount=0.5
   )
-  found = {name: float(score) for name, score in scores.items()}
+  actual = {name: float(score) for name, score in scores.items()}
   # Returns: 0.5, 1, 0, 0 and -1, 0, 0, 0. Ends after 2, 2 and 1 steps.
-  assert found == pytest.approx(
+  assert actual == pytest.approx(
     {
       "return": 0.5 / 8,
       "diamond": 1 / 3,

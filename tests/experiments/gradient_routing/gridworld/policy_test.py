@@ -90,10 +90,10 @@ def three_passes(params, observation, label):
 
 def test_masks_are_the_papers_three_passes(params, observation):
   label = np.arange(ROWS) % 3
-  found, grads = routed_grads(params, observation, label)
+  actual_value, grads = routed_grads(params, observation, label)
   by_hand = jax.jit(jax.value_and_grad(three_passes))
   expected_value, expected = by_hand(params, observation, label)
-  np.testing.assert_allclose(found, expected_value, rtol=1e-6)
+  np.testing.assert_allclose(actual_value, expected_value, rtol=1e-6)
   for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(one, other, atol=1e-6)
 

@@ -58,8 +58,8 @@ def first_episode(policy, steps=32):
   returns = jax.jit(
     lambda o: env.returns(env.true_reward(o), o.done, DISCOUNT, jnp.zeros(env.STARTS))
   )
-  found, done = returns(outcome), np.asarray(outcome.done)
-  return np.asarray(found)[0], np.argmax(done, axis=0) + 1
+  values, done = returns(outcome), np.asarray(outcome.done)
+  return np.asarray(values)[0], np.argmax(done, axis=0) + 1
 
 
 def exact(distribution):
@@ -97,42 +97,42 @@ def shortest(agent, ghost, diamond):
 
 def test_the_blind_policy_returns_what_value_iteration_says():
   """Its coin is thrown anew from every start: the mean over them has little noise."""
-  found, _ = first_episode(scripted.blind)
+  values, _ = first_episode(scripted.blind)
   expected = exact(shortest)
-  assert abs(found.mean() - expected.mean()) < 4 * found.std() / env.STARTS**0.5
+  assert abs(values.mean() - expected.mean()) < 4 * values.std() / env.STARTS**0.5
   # Exact where there is one way only, in a row or a column.
   sure = shortest(*np.transpose(starts())).max(axis=-1) == 1
-  np.testing.assert_allclose(found[sure], expected[sure], atol=1e-6)
+  np.testing.assert_allclose(values[sure], expected[sure], atol=1e-6)
 
 
 def test_the_random_policy_returns_what_value_iteration_says():
-  found, _ = first_episode(scripted.random)
+  values, _ = first_episode(scripted.random)
   expected = exact(lambda *cells: np.full((25, 4), 0.25))
   assert abs(expected.mean()) < 1e-9  # As often a Diamond as a Ghost.
   # One walk from each start; by tenths of them, from the worst to the best.
   for tenth in np.array_split(np.argsort(expected), 10):
-    error = found[tenth].mean() - expected[tenth].mean()
-    assert abs(error) < 4 * found[tenth].std() / len(tenth) ** 0.5
+    error = values[tenth].mean() - expected[tenth].mean()
+    assert abs(error) < 4 * values[tenth].std() / len(tenth) ** 0.5
 
 
 def distances(goal, avoided):
   """Length of a shortest way to the goal from every cell, by relaxation."""
-  found = np.full(25, 99)
-  found[goal] = 0
+  steps = np.full(25, 99)
+  steps[goal] = 0
   for _ in range(25):
     for cell in set(range(25)) - {avoided}:
-      ways = [found[way] + 1 for way in AFTER[cell] if way != avoided]
-      found[cell] = min(found[cell], *ways)
-  return found
+      ways = [steps[way] + 1 for way in AFTER[cell] if way != avoided]
+      steps[cell] = min(steps[cell], *ways)
+  return steps
 
 
 def test_the_optimal_policy_walks_around_the_ghost():
-  found, length = first_episode(scripted.optimal)
+  values, length = first_episode(scripted.optimal)
   for index in range(0, env.STARTS, 111):
     agent, ghost, diamond = starts()[index]
     steps = distances(diamond, ghost)[agent]
     assert length[index] == steps
-    np.testing.assert_allclose(found[index], DISCOUNT ** (steps - 1), rtol=1e-5)
+    np.testing.assert_allclose(values[index], DISCOUNT ** (steps - 1), rtol=1e-5)
 
 
 def test_nearest_goes_to_either_and_unseen_avoids_a_ghost_that_is_overseen():

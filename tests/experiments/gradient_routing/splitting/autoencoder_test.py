@@ -113,8 +113,8 @@ def expected_loss(params, batch, setting):
 def test_the_loss_is_that_of_the_formula(batch, name, separate, changes):
   setting = dataclasses.replace(SETTINGS[name], **changes)
   params, weights = make_params(separate), make_weights(name, **changes)
-  (found, _), _ = value_and_grad(params, batch, weights)
-  np.testing.assert_allclose(found, expected_loss(params, batch, setting), rtol=1e-5)
+  (actual, _), _ = value_and_grad(params, batch, weights)
+  np.testing.assert_allclose(actual, expected_loss(params, batch, setting), rtol=1e-5)
 
 
 def test_a_constant_unit_has_no_correlation_and_finite_gradients():
@@ -148,22 +148,22 @@ PLAIN = {"l1": (0.0, 0.0), "correlation": 0.0}
 
 def test_one_routed_pass_has_the_gradients_of_two_branches(params, batch):
   weights = make_weights(**PLAIN)
-  found, expected = (
+  routed, expected = (
     grads(params, batch, weights),
     jax.jit(jax.grad(two_branches))(params, batch, weights),
   )
   for part in ("encoder", "decoder_0"):
     for one, other in zip(
-      jax.tree.leaves(found[part]), jax.tree.leaves(expected[part]), strict=False
+      jax.tree.leaves(routed[part]), jax.tree.leaves(expected[part]), strict=False
     ):
       np.testing.assert_allclose(one, other, atol=1e-6)
   # In the decoder they are those without routing, in the encoder they are not.
   free = grads(params, batch, make_weights("no_routing", **PLAIN))
-  for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(free), strict=True):
+  for one, other in zip(jax.tree.leaves(routed), jax.tree.leaves(free), strict=True):
     if one.shape == (7, LATENT):  # The encoder's last kernel.
       assert np.abs(one - other).max() > 1e-3
   np.testing.assert_allclose(
-    found["decoder_0"][0]["kernel"], free["decoder_0"][0]["kernel"], atol=1e-7
+    routed["decoder_0"][0]["kernel"], free["decoder_0"][0]["kernel"], atol=1e-7
   )
 
 
@@ -178,10 +178,10 @@ def test_a_group_moves_its_half_of_the_code_alone(params, batch, group):
 
 def test_certificates_do_not_move_the_encoder(params, batch):
   unseen = make_weights(seen=(0.0, 0.0), **PLAIN)
-  found = grads(params, batch, unseen)
-  assert all(not leaf.any() for leaf in jax.tree.leaves(found["encoder"]))
+  gradients = grads(params, batch, unseen)
+  assert all(not leaf.any() for leaf in jax.tree.leaves(gradients["encoder"]))
   for half in range(2):
-    assert all(leaf.any() for leaf in jax.tree.leaves(found[f"certificate_{half}"]))
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradients[f"certificate_{half}"]))
   # Each sees its half alone: the other half's units change nothing in it.
   code = jnp.ones((2, LATENT))
   moved = autoencoder.certify(params, code.at[:, LATENT // 2 :].set(5.0))
@@ -211,7 +211,7 @@ def test_penalties_are_not_routed(params, batch):
 
 
 def test_scores_are_errors_by_half_and_group(params, batch):
-  found, certified = jax.jit(autoencoder.scores)(params, batch)
+  errors, certified = jax.jit(autoencoder.scores)(params, batch)
   x, group = np.float64(batch["images"]), np.asarray(batch["group"])
   z = dense(params["encoder"], x)
   for half in range(2):
@@ -219,6 +219,6 @@ def test_scores_are_errors_by_half_and_group(params, batch):
     np.testing.assert_allclose(certified[half], out, atol=1e-5)
     for g in range(2):
       error = (out - x)[group == g]
-      mse, mae = found["certificate_mse"][half, g], found["certificate_mae"][half, g]
+      mse, mae = errors["certificate_mse"][half, g], errors["certificate_mae"][half, g]
       np.testing.assert_allclose(mse, (error**2).mean(), rtol=1e-5)
       np.testing.assert_allclose(mae, np.abs(error).mean(), rtol=1e-5)

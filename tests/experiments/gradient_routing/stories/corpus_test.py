@@ -40,14 +40,14 @@ def test_what_belongs_to_an_animal_is_the_same_in_all_stories():
     "thing": r"(?:played with a|not find the) (\w+)",
     "friend": r"met a (\w+)",
   }
-  found = collections.defaultdict(set)
+  matches = collections.defaultdict(set)
   for text in drawn("forest", 2000):
     animal = re.search(r"(?:was|lived) a \w+ (\w+)", text)[1]
     for kind, pattern in known.items():
-      found[animal, kind] |= set(re.findall(pattern, text))
+      matches[animal, kind] |= set(re.findall(pattern, text))
   animals = words.TOPICS["forest"]["animal"]
-  assert set(found) == {(animal, kind) for animal in animals for kind in known}
-  assert all(len(values) == 1 for values in found.values())
+  assert set(matches) == {(animal, kind) for animal in animals for kind in known}
+  assert all(len(values) == 1 for values in matches.values())
 
 
 def test_seeds_draw_other_stories_and_one_seed_the_same():

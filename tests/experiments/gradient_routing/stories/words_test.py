@@ -15,7 +15,7 @@ def drawn(topic, number=300):
 
 def test_topics_share_all_but_their_words():
   """Word by word against the lists: no word of a topic is in a story of the other."""
-  found = {
+  words_of = {
     topic: collections.Counter(
       word.strip(".,").lower() for text in drawn(topic) for word in text.split()
     )
@@ -23,9 +23,9 @@ def test_topics_share_all_but_their_words():
   }
   own = {topic: set(words.topic_words(topic)) for topic in TOPICS}
   for topic, other in (TOPICS, TOPICS[::-1]):
-    assert own[topic] <= set(found[topic])
-    assert not own[topic] & set(found[other])
-  shared = [set(found[topic]) - own[topic] for topic in TOPICS]
+    assert own[topic] <= set(words_of[topic])
+    assert not own[topic] & set(words_of[other])
+  shared = [set(words_of[topic]) - own[topic] for topic in TOPICS]
   assert shared[0] == shared[1]
   for topic in TOPICS:
     assert all(own[topic] & set(re.findall(r"\w+", text)) for text in drawn(topic))
