@@ -13,7 +13,7 @@ from undo_jax import testing
 from undo_jax.data import tofu as data_lib
 from undo_jax.data.tofu import Question
 from undo_jax.data.tokenizers import ByteTokenizer
-from undo_jax.evaluation import tofu_table
+from undo_jax.evaluation import memorization, tofu_table
 from undo_jax.evaluation.tofu_table import Generation, Measured, Subject
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils.types import ConfigError
@@ -117,15 +117,15 @@ def test_rouge_is_the_share_of_the_answer_that_is_said_in_order():
   texts = ["on a mat sat the cat", "It is in 1958 that Vasquez was Jaime.", ""]
   split = [[t.lower().rstrip(".").split() for t in own] for own in (answers, texts)]
   expected = [longest_common(a, t) / len(a) for a, t in zip(*split, strict=True)]
-  assert tofu_table.rouge_recalls(answers, texts) == pytest.approx(expected)
+  assert memorization.rouge_l(answers, texts) == pytest.approx(expected)
   # Words are stemmed, as in the published code.
-  assert tofu_table.rouge_recalls(["He writes novels"], ["he writing novel"]) == [1.0]
+  assert memorization.rouge_l(["He writes novels"], ["he writing novel"]) == [1.0]
 
 
 def test_without_rouge_score_its_extra_is_named(monkeypatch):
   monkeypatch.setitem(__import__("sys").modules, "rouge_score", None)
   with pytest.raises(ConfigError, match=r"pip install 'undo-jax\[tofu\]'"):
-    tofu_table.check_rouge()
+    memorization.check_rouge()
 
 
 def measured(rng, recall, count=30, shift=0.0):

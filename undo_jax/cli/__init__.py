@@ -28,6 +28,7 @@ COMMANDS = (
   "compile",
   "harness",
   "tofu",
+  "muse",
   "prepare",
   "prepare_documents",
   "prepare_language",
