@@ -14,6 +14,7 @@ from undo_jax.data import tofu as data_lib
 from undo_jax.data.tofu import Question
 from undo_jax.data.tokenizers import ByteTokenizer
 from undo_jax.evaluation import memorization, tofu_table
+from undo_jax.evaluation.scoring import TokenScores
 from undo_jax.evaluation.tofu_table import Generation, Measured, Subject
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils.types import ConfigError
@@ -85,6 +86,32 @@ def test_probabilities_and_truth_ratios_are_those_of_full_passes(params, formula
   expected = np.mean(np.maximum(0, 1 - np.array(ratios)))
   assert found.truth_ratio == pytest.approx(expected, rel=1e-3)
   assert np.isnan(found.rouge) and found.generations == ()
+
+
+@pytest.mark.parametrize("formulas", tofu_table.FORMULAS)
+def test_what_is_known_by_heart_is_of_the_right_answers_alone(params, formulas):
+  """The first two of three tokens are hits, and the end of text would be one."""
+
+  def tokens(pairs):
+    found = []
+    for _, ids in pairs:
+      hits = np.arange(len(ids)) % 3 < 2
+      hits[-1] |= ids[-1] == ByteTokenizer.eos_id
+      found.append(TokenScores(np.full(len(ids), -1.0, np.float32), hits))
+    return found
+
+  asked, made = questions(4), subject(params, formulas=formulas)
+  made.tokens = tokens
+  found = made.measure("forget", asked)
+  for number, q in enumerate(asked):
+    size = len(f" {q.answer}")
+    assert found.exact[number] == pytest.approx((size - size // 3) / size)
+    ending = size % 3  # Hits after the last miss.
+    least = 1 if formulas == "published_code" else 0
+    assert found.extracted[number] == pytest.approx(max(ending, least) / size)
+  assert found.exact_memorization == pytest.approx(np.mean(found.exact))
+  assert found.extraction_strength == pytest.approx(np.mean(found.extracted))
+  assert found.probability == pytest.approx(np.exp(-1))
 
 
 def test_a_continuation_is_the_likeliest_token_after_token(params):
