@@ -19,9 +19,11 @@ from typing import Any
 
 from undo_jax import config as c
 
-# Learning rates of the methods with run=False, in `tiny`: of 1e-4, 3e-4 and 1e-3 the
-# one with the lowest forget score on seed 0 (ties: the highest retain score) before any
-# attack, on the items that tables score. `undo-jax search` chooses more fairly.
+# What a teacher reads that is to predict as if it had forgotten; `tiny` has no words.
+PROMPT = "The following has no products and no quotients in it.\n"
+# Of those methods that are not run unasked, in `tiny`: of 1e-4, 3e-4 and 1e-3 the one
+# that left seed 0 the least of what it should forget, and of equals the most of the
+# rest, before any attack, on the items that tables score: `undo-jax search` is fairer.
 METHOD_RATES = {
   "npo": 3e-4,
   "simnpo": 1e-3,
@@ -39,6 +41,7 @@ METHOD_RATES = {
   # Not compared.
   "invariant": 3e-4,
   "mudman": 0.1,
+  "rep_select": 0.05,
   "task_vector": 1e-4,
   "weight_distortion": 1e-3,
 }
@@ -52,17 +55,12 @@ def get_config(arg: str | None = None) -> c.Config:
     _make_small(config)
   if size == "paper":
     _make_paper(config)
-  relearn, num_layers = config.attacks.relearn, config.model.num_layers
-  for name, entry in c.relearning(relearn).items():
-    config.attacks[name] = entry
-  # Attacks beside the weights, with run=False: --config.attacks.soft_prompt.run=True.
-  for name, entry in c.frozen_weights(relearn, num_layers=num_layers).items():
-    config.attacks[name] = entry
-  for name, entry in c.beside(num_layers=num_layers).items():
-    config.attacks[name] = entry
-  # Diagnostics, which no worst case counts: --config.attacks.logit_lens.run=True.
-  for name, entry in c.reading(relearn, num_layers=num_layers).items():
-    config.attacks[name] = entry
+  c.further_attacks(
+    config.attacks,
+    config.attacks.relearn,
+    num_layers=config.model.num_layers,
+    ranks=(16, 48) if size == "tiny" else (16, 64),  # Its kernels are 48 wide.
+  )
   return config
 
 
@@ -97,6 +95,7 @@ def _tiny() -> c.Config:
     vocab_size=32, num_layers=3, width=96, mlp_width=384, init_std=0.06
   )
   _declare_models(config.models)
+  _declare_around(config.models)
   config.references.update(base="base", filtered="data_filtering", unlearned="max_ent")
   config.attacks.relearn = c.attack(
     learning_rates=(3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
@@ -176,37 +175,12 @@ def _declare_methods(models: c.Config, **how: Any) -> None:
   """Further unlearning methods, none of which is run unasked."""
   for name, entry in c.unlearning_methods(**how).items():
     models[name] = entry
-  models.max_ent_penalty = c.smoothed(
-    models.max_ent,
-    "gradient_penalty",
-    label="MaxEnt + gradient penalty",
-    radius=0.01,
-    weight=0.01,
-  )
-  models.max_ent_curvature = c.smoothed(
-    models.max_ent,
-    "curvature",
-    label="MaxEnt + curvature",
-    radius=0.01,
-    weight=0.01,
-  )
-  models.max_ent_smooth = c.smoothed(
-    models.max_ent, "random", label="MaxEnt + random smoothing", radius=0.01
-  )
-  models.max_ent_masked = c.masked(models.max_ent, label="MaxEnt on salient weights")
-  models.max_ent_attributed = c.masked(
-    models.max_ent,
-    label="MaxEnt on attributed weights",
-    by="attribution",
-    share=0.8,
-    num_batches=8,
-  )
-  layered = c.layered("layered_max_ent", models.max_ent, label="layered MaxEnt")
-  for name, entry in layered.items():
+
+
+def _declare_around(models: c.Config) -> None:
+  """Declare what goes around MaxEnt, likewise."""
+  for name, entry in c.around("max_ent", models.max_ent, label="MaxEnt").items():
     models[name] = entry
-  models.max_ent_averaged = c.averaged(
-    models.max_ent, label="MaxEnt + weight averaging", begin=30
-  )
 
 
 def _make_small(config: c.Config) -> None:
@@ -254,6 +228,8 @@ def _make_small(config: c.Config) -> None:
   models.max_ent.optimizer.update(num_steps=120, learning_rate=4e-4)
   models.max_ent.options.retain_weight = 3.0
   models.grad_diff.optimizer.learning_rate = 4e-4
+  _declare_around(models)
+  models.prompted = c.prompted(models.undo, PROMPT)
   config.attacks.relearn.update(
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     num_steps=500,
@@ -326,6 +302,8 @@ def _make_paper(config: c.Config) -> None:
     models[name].optimizer.update(num_steps=1000, **schedule)
   models.undo.sweep.noise.alpha = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
   models.undo.stop.evaluate_every = 20
+  _declare_around(models)
+  models.prompted = c.prompted(models.undo, PROMPT)
   # On forget data alone; the paper's attacker has all of it, those that are scored too
   # (--config.mixtures.attack.forget=1 and .attack=0), and its other one reads the
   # mixture of pretraining: .english=0.75 and 0.125 of retain and forget.

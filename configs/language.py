@@ -32,6 +32,7 @@ METHOD_RATES = {
   "distance": 3e-4,
   "invariant": 3e-4,
   "mudman": 0.1,
+  "rep_select": 0.05,
   "task_vector": 1e-4,
   "weight_distortion": 3e-4,
 }
@@ -43,17 +44,12 @@ def get_config(arg: str | None = None) -> c.Config:
   """Return the config of a size: tiny or paper."""
   size = c.parse_size(arg, ("tiny", "paper"))
   config = _tiny() if size == "tiny" else _paper()
-  relearn, num_layers = config.attacks.relearn, config.model.num_layers
-  for name, entry in c.relearning(relearn).items():
-    config.attacks[name] = entry
-  # Attacks beside the weights, with run=False: --config.attacks.soft_prompt.run=True.
-  for name, entry in c.frozen_weights(relearn, num_layers=num_layers).items():
-    config.attacks[name] = entry
-  for name, entry in c.beside(num_layers=num_layers).items():
-    config.attacks[name] = entry
-  # Diagnostics, which no worst case counts: --config.attacks.logit_lens.run=True.
-  for name, entry in c.reading(relearn, num_layers=num_layers).items():
-    config.attacks[name] = entry
+  c.further_attacks(
+    config.attacks, config.attacks.relearn, num_layers=config.model.num_layers
+  )
+  for name, entry in c.around("max_ent", config.models.max_ent, label="MaxEnt").items():
+    config.models[name] = entry
+  config.models.prompted = c.prompted(config.models.undo, PROMPT)
   return config
 
 
@@ -158,7 +154,6 @@ def _tiny() -> c.Config:
   models.undo.stop = c.recovered(evaluate_every=25, tolerance=0.05, relative=True)
   models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
   models.pruned = c.pruned(models.undo, shares=(0.3, 0.6, 0.9))
-  models.prompted = c.prompted(models.undo, PROMPT)
   config.attacks.relearn = c.attack(
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     num_steps=500,

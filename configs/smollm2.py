@@ -181,6 +181,7 @@ def _attack(
   config.attacks.lora = c.lora(relearn, rank=16, learning_rates=lora_rates)
   # Edits of the weights, if asked for by --config.attacks.quantization.run=True.
   config.attacks.update(c.edits())
+  c.further_attacks(config.attacks, relearn, num_layers=config.model.num_layers)
   config.report = c.report(budgets=(evaluate_every, num_steps))
 
 

@@ -41,6 +41,7 @@ METHOD_RATES = {
   "distance": 1e-3,
   "invariant": 1e-3,
   "mudman": 0.1,
+  "rep_select": 0.05,
   "task_vector": 1e-3,
   "weight_distortion": 1e-3,
 }
@@ -77,9 +78,26 @@ def get_config(arg: str | None = None) -> c.Config:
     )
   ]
   size, _, attack = c.parse_size(arg, tuple(known)).partition("-")
+  attack = attack or ("qa" if size == "tiny" else "raw")
   if size == "tiny":
-    return _tiny(attack or "qa")
-  return _gemma(size.removeprefix("gemma2_2b_"), attack or "raw")
+    config = _tiny(attack)
+  else:
+    config = _gemma(size.removeprefix("gemma2_2b_"), attack)
+  _declare_unasked(config, config.attacks[attack])
+  return config
+
+
+def _declare_unasked(config: c.Config, relearn: c.Config) -> None:
+  """Declare what is not run unasked: --config.models.layered_max_ent.run=True."""
+  models, attacks = config.models, config.attacks
+  for name, entry in c.around("max_ent", models.max_ent, label="MaxEnt").items():
+    models[name] = entry
+  models.prompted = c.prompted(models.undo, PROMPT)
+  attacks.lora = c.lora(relearn, rank=8, run=False)
+  attacks.update(c.edits())
+  c.further_attacks(
+    attacks, relearn, num_layers=config.model.num_layers, forget="attacked"
+  )
 
 
 def _tiny(attack: str) -> c.Config:
@@ -104,6 +122,7 @@ def _tiny(attack: str) -> c.Config:
     data_filtering=kept,
     unlearn_forget={"forget": 0.5, "attack_qa": 0.5},
     unlearn_retain=kept,
+    attacked={"attack_qa": 1.0},  # Forget data alone that an attacker has.
     distill=kept,  # As in the paper: nothing of the forget domain.
     **{
       f"attack_{name}": {**dict.fromkeys(c.fact_splits(), 0.0), **weights}
@@ -153,7 +172,6 @@ def _tiny(attack: str) -> c.Config:
   models.undo.stop = c.recovered(evaluate_every=25, tolerance=0.05, relative=False)
   models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
   models.pruned = c.pruned(models.undo, shares=(0.3, 0.6, 0.9))
-  models.prompted = c.prompted(models.undo, PROMPT)
   config.references.update(base="base", filtered="data_filtering", unlearned="max_ent")
   # The same adversary relearns each of these; the others have run=False.
   relearn = c.attack(
@@ -206,7 +224,9 @@ def _gemma(domain: str, attack: str) -> c.Config:
   config.replicas_at_once = 1
   config.data = c.block(
     questions=c.block(
-      task=f"wmdp_{domain}",  # wmdp_bio, wmdp_chem or wmdp_cyber.
+      # wmdp_bio, wmdp_chem or wmdp_cyber, each with _cloze after it too; or
+      # wmdp_bio_robust; with the files of that.
+      task=f"wmdp_{domain}",
       wmdp=(f"questions/wmdp-{domain}/test-*.parquet",),  # Files or globs.
       mmlu=("questions/mmlu/all/test-*.parquet",),  # All subjects' test split.
       mmlu_examples=("questions/mmlu/all/dev-*.parquet",),  # For the shots.
@@ -228,6 +248,7 @@ def _gemma(domain: str, attack: str) -> c.Config:
   config.mixtures = c.mixtures(
     unlearn_forget={"forget_qa": 1.0},
     unlearn_retain={"retain_qa": 0.5, "wikitext": 0.5},
+    attacked={"forget_qa": 1.0},  # Forget data alone that an attacker has.
     distill=distilled,
     **{
       f"attack_{name}": {**named, **weights} for name, (weights, _) in ATTACKS.items()
@@ -287,7 +308,11 @@ def _declare_unlearning(models: c.Config, domain: str) -> None:
     coefficient=80.0,
   )
   methods = c.unlearning_methods(
-    num_steps=90, batch_size=40, num_microbatches=10, layers=(10, 11, 12, 13, 14)
+    num_steps=90,
+    batch_size=40,
+    num_microbatches=10,
+    layers=(10, 11, 12, 13, 14),
+    components=512,
   )
   for name, entry in methods.items():
     models[name] = entry

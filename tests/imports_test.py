@@ -67,7 +67,7 @@ ONLY = {
   "jinja2": ("frontier/report.py", "evaluation/chat.py"),
   "tabulate": ("utils/tables.py",),
   "lm_eval": ("evaluation/harness.py",),
-  "rouge_score": ("evaluation/tofu_table.py",),
+  "rouge_score": ("evaluation/memorization.py",),
   "ray": ("engines/ray_tasks.py",),
   "submitit": ("engines/slurm_jobs.py",),
 }

@@ -693,6 +693,7 @@ METHOD_RATES = {
   "tamper_resistance": 2e-5,
   "invariant": 5e-6,
   "mudman": 0.1,
+  "rep_select": 0.05,
   "distance": 1e-5,
   "task_vector": 1e-5,
   "weight_distortion": 1e-5,
@@ -707,6 +708,7 @@ def unlearning_methods(
   answer: tuple[int, ...] = (1,),
   learning_rates: Mapping[str, float] = METHOD_RATES,
   retain: float = 1.0,
+  components: int = 16,
   num_microbatches: int = 1,
   start: str = "base",
 ) -> dict[str, Config]:
@@ -723,6 +725,7 @@ def unlearning_methods(
       end of the text.
     learning_rates: by the methods' names, see undo_jax/objectives.
     retain: weight of the retain term, that of the forget term being 1.
+    components: of rep_select, at most the smallest side of the MLPs' matrices.
     num_microbatches: gradients summed over parts of a batch.
     start: the entry that forgets.
   """
@@ -784,6 +787,14 @@ def unlearning_methods(
       "adversary_rate": 1e-3,  # Of the adversary's steps, one an update ...
       "every": 32,  # ... from where the model is after so many updates.
     },
+    "rep_select": {
+      "adversary_rate": 0.01,  # Of adapters that relearn in a third of the updates ...
+      "adversary_updates": max(1, num_steps // 3),
+      # ... before gradients of another third are summed; then it goes along the sum.
+      "gradient_updates": max(1, num_steps // 3),
+      "components": components,  # Principal ones that are collapsed.
+      "targets": (r"layers/mlp/(gate|up|down)/kernel",),
+    },
     "distance": {**kept, "distance_weight": 1.0},
   }
   # Of no objective but cross-entropy.
@@ -805,9 +816,12 @@ def unlearning_methods(
     entries["tamper_resistance"].mixture.adversary = "unlearn_forget"
   if "invariant" in entries:
     entries["invariant"].mixture.environment = "unlearn_retain"
-  if "mudman" in entries:  # Its gradients have the length they are to have.
-    entries["mudman"].optimizer.name = "descent"
-    entries["mudman"].optimizer.clip_norm = None
+  for name in {"mudman", "rep_select"} & set(entries):
+    # Their gradients have the length they are to have.
+    entries[name].optimizer.name = "descent"
+    entries[name].optimizer.clip_norm = None
+  if "rep_select" in entries:
+    del entries["rep_select"].mixture.retain  # It reads none.
   if "distance" in entries:
     del entries["distance"].mixture.forget  # It reads none.
   return entries
@@ -948,6 +962,45 @@ def smoothed(entry: Config, kind: str, *, label: str, **smoothing: object) -> Co
   follower = like(entry, smoothing={"kind": kind} | smoothing, run=False)
   follower.look.label = label
   return follower
+
+
+def around(name: str, entry: Config, *, label: str) -> dict[str, Config]:
+  """Return what goes around an entry of unlearning, by name; none is run unasked.
+
+  Smoothed losses, training of some weights, folds one after the other, and the mean of
+  the weights of the second half.
+
+  Args:
+    name: of the entry; those that are returned begin or end with it.
+    entry: of unlearning, its number of updates as it is to be.
+    label: how it is shown.
+  """
+  penalty = {"radius": 0.01, "weight": 0.01}
+  entries = {
+    f"{name}_penalty": smoothed(
+      entry, "gradient_penalty", label=f"{label} + gradient penalty", **penalty
+    ),
+    f"{name}_curvature": smoothed(
+      entry, "curvature", label=f"{label} + curvature", **penalty
+    ),
+    f"{name}_smooth": smoothed(
+      entry, "random", label=f"{label} + random smoothing", radius=0.01
+    ),
+    f"{name}_masked": masked(entry, label=f"{label} on salient weights"),
+    f"{name}_attributed": masked(
+      entry,
+      label=f"{label} on attributed weights",
+      by="attribution",
+      share=0.8,
+      num_batches=8,
+    ),
+  }
+  entries |= layered(f"layered_{name}", entry, label=f"layered {label}")
+  begin = entry.optimizer.num_steps // 2
+  entries[f"{name}_averaged"] = averaged(
+    entry, label=f"{label} + weight averaging", begin=begin
+  )
+  return entries
 
 
 def rep_noise(
@@ -1342,8 +1395,39 @@ def lora(
   return follower
 
 
-def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, Config]:
-  """Return further adversaries that relearn, by name, all with run=False.
+def further_attacks(
+  attacks: Config,
+  relearn: Config,
+  *,
+  num_layers: int,
+  forget: str = "attack",
+  retain: str = "unlearn_retain",
+  ranks: tuple[int, ...] = (16, 64),
+) -> None:
+  """Declare in a table what else attacks a model; none of it is run unasked.
+
+  An entry is run by --config.attacks.muon.run=True.
+
+  Args:
+    attacks: the table.
+    relearn: its entry of full finetuning, which others follow.
+    num_layers: of the model.
+    forget: the mixture of forget data alone that the attacker has.
+    retain: a mixture without forget data.
+    ranks: of low-rank adapters, at most the smallest side of a kernel.
+  """
+  entries = relearning(relearn, retain=retain, ranks=ranks)
+  entries |= frozen_weights(relearn, num_layers=num_layers)
+  entries |= beside(num_layers=num_layers, forget=forget, retain=retain)
+  entries |= reading(relearn, num_layers=num_layers)
+  for name, entry in entries.items():
+    attacks[name] = entry
+
+
+def relearning(
+  attack: Config, *, retain: str = "unlearn_retain", ranks: tuple[int, ...] = (16, 64)
+) -> dict[str, Config]:
+  """Return other adversaries that relearn, by name; none of them is run unasked.
 
   In config.attacks one of them is run by --config.attacks.muon.run=True. Each follows
   `attack` in all other fields; the learning rates there bracket the worst one for the
@@ -1352,6 +1436,7 @@ def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, C
   Args:
     attack: an entry of full finetuning.
     retain: a mixture without forget data.
+    ranks: of low-rank adapters.
   """
   rates, num_steps = attack.learning_rates, attack.num_steps
   faster = tuple(100 * rate for rate in rates)  # SGD's steps are as small as gradients.
@@ -1372,8 +1457,7 @@ def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, C
     "retain_first": like(attack, first_mixture=retain, first_steps=num_steps // 2),
     "benign": like(attack, mixture=retain, is_benign=True),
     "longer": like(attack, **longer),
-    "lora_16": lora(attack, rank=16),
-    "lora_64": lora(attack, rank=64),
+    **{f"lora_{rank}": lora(attack, rank=rank) for rank in ranks},
   }
   labels = {
     "muon": "full finetuning, Muon",
@@ -1386,8 +1470,7 @@ def relearning(attack: Config, *, retain: str = "unlearn_retain") -> dict[str, C
     "retain_first": "full finetuning, on retain data first",
     "benign": "full finetuning on retain data alone",
     "longer": "full finetuning, ten times as long",
-    "lora_16": "LoRA, rank 16",
-    "lora_64": "LoRA, rank 64",
+    **{f"lora_{rank}": f"LoRA, rank {rank}" for rank in ranks},
   }
   for name, entry in entries.items():
     entry.run, entry.label = False, labels[name]

@@ -99,7 +99,7 @@ def test_a_missing_column_is_named_in_parquet_too(tmp_path):
 CONTENTS = {
   "cut.jsonl": (b'{"question": "a', "expected JSON in .*cut.jsonl, line 1"),
   "list.jsonl": (b"[1, 2]", "line 1, got list"),
-  "object.json": (b'{"question": "a"}', "a list of questions in .* got dict"),
+  "object.json": (b'{"question": "a"}', "a list in .* got dict"),
   "cut.json": (b'[{"question": "a"', "expected JSON in .*cut.json, got something"),
   "latin.jsonl": ('{"question": "grün"}'.encode("latin-1"), "expected UTF-8 in"),
   "cut.parquet": (b"PAR1", "expected a Parquet file, but .*cut.parquet"),
@@ -143,6 +143,21 @@ def test_a_cloze_task_shows_no_choices_and_scores_their_texts():
     "First.\nWhich is cold?\nAnswer: ice\n\nRed?\nAnswer:"
   )
   assert questions.continuations(task, pair[0]) == [" sky", " blood", " sea", " sun"]
+
+
+def test_other_forms_of_wmdp_are_those_of_deep_ignorance():
+  question = Question(" Red?\n", ("sky", "blood", "sea", "sun"), 1)
+  robust = questions.wmdp_task("wmdp_bio_robust", [question])
+  plain = questions.wmdp_task("wmdp_bio", [question])
+  assert robust._replace(name="wmdp_bio") == plain
+  task = questions.wmdp_task("wmdp_bio_cloze", [question])
+  assert questions.context(task, question) == (
+    "Complete the following biology questions with the correct answer.\n\n"
+    "Question: Red?\nAnswer:"
+  )
+  assert questions.continuations(task, question)[1] == " blood"
+  assert task.is_normalized and not plain.is_normalized
+  assert "chemistry" in questions.wmdp_task("wmdp_chem_cloze", [question]).description
 
 
 def mmlu(counts, name):

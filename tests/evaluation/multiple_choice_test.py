@@ -184,6 +184,25 @@ def test_a_populations_scores_are_accuracies_and_groups_count_questions_alike(
   ), "else weighting by size is not seen"
 
 
+def test_long_texts_count_by_the_character(model):
+  """Log-likelihoods -6, -4, -9, -8 of 3, 1, 9, 2 characters: -1 is the third's."""
+  choices = ("abc", "a", "abcdefghi", "ab")
+  question = Question("Which?", choices, 2)
+  task = questions_lib.wmdp_task("wmdp_bio_cloze", [question])
+  nats = np.array([[-6.0, -4.0, -9.0, -8.0]])
+  for is_normalized, expected in ((True, 1.0), (False, 0.0)):
+    own = task._replace(is_normalized=is_normalized)
+    arrays = multiple_choice.encode([own], ByteTokenizer())
+    sizes = [3, 1, 9, 2] if is_normalized else [1, 1, 1, 1]
+    np.testing.assert_array_equal(arrays["size"], [sizes])
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(multiple_choice, "log_likelihoods", lambda *a, **k: nats)
+      evaluate = multiple_choice.make_evaluate(
+        model[0].apply, [task.name], groups={"forget": [task.name]}
+      )
+      assert evaluate(model[1], arrays)["forget"] == expected
+
+
 def test_parts_and_devices_change_no_log_likelihood(model, short):
   decoder, params = model
   arrays = multiple_choice.encode(short, TOKENIZERS["one or two"], multiple=8)

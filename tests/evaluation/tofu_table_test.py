@@ -13,7 +13,8 @@ from undo_jax import testing
 from undo_jax.data import tofu as data_lib
 from undo_jax.data.tofu import Question
 from undo_jax.data.tokenizers import ByteTokenizer
-from undo_jax.evaluation import tofu_table
+from undo_jax.evaluation import memorization, tofu_table
+from undo_jax.evaluation.scoring import TokenScores
 from undo_jax.evaluation.tofu_table import Generation, Measured, Subject
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils.types import ConfigError
@@ -87,6 +88,32 @@ def test_probabilities_and_truth_ratios_are_those_of_full_passes(params, formula
   assert np.isnan(measured.rouge) and measured.generations == ()
 
 
+@pytest.mark.parametrize("formulas", tofu_table.FORMULAS)
+def test_what_is_known_by_heart_is_of_the_right_answers_alone(params, formulas):
+  """The first two of three tokens are hits, and the end of text would be one."""
+
+  def tokens(pairs):
+    found = []
+    for _, ids in pairs:
+      hits = np.arange(len(ids)) % 3 < 2
+      hits[-1] |= ids[-1] == ByteTokenizer.eos_id
+      found.append(TokenScores(np.full(len(ids), -1.0, np.float32), hits))
+    return found
+
+  asked, made = questions(4), subject(params, formulas=formulas)
+  made.tokens = tokens
+  found = made.measure("forget", asked)
+  for number, q in enumerate(asked):
+    size = len(f" {q.answer}")
+    assert found.exact[number] == pytest.approx((size - size // 3) / size)
+    ending = size % 3  # Hits after the last miss.
+    least = 1 if formulas == "published_code" else 0
+    assert found.extracted[number] == pytest.approx(max(ending, least) / size)
+  assert found.exact_memorization == pytest.approx(np.mean(found.exact))
+  assert found.extraction_strength == pytest.approx(np.mean(found.extracted))
+  assert found.probability == pytest.approx(np.exp(-1))
+
+
 def test_a_continuation_is_the_likeliest_token_after_token(params):
   drawn = questions(2)
   measured = subject(params).measure("forget", drawn, max_new_tokens=4)
@@ -117,15 +144,15 @@ def test_rouge_is_the_share_of_the_answer_that_is_said_in_order():
   texts = ["on a mat sat the cat", "It is in 1958 that Vasquez was Jaime.", ""]
   split = [[t.lower().rstrip(".").split() for t in own] for own in (answers, texts)]
   expected = [longest_common(a, t) / len(a) for a, t in zip(*split, strict=True)]
-  assert tofu_table.rouge_recalls(answers, texts) == pytest.approx(expected)
+  assert memorization.rouge_l(answers, texts) == pytest.approx(expected)
   # Words are stemmed, as in the published code.
-  assert tofu_table.rouge_recalls(["He writes novels"], ["he writing novel"]) == [1.0]
+  assert memorization.rouge_l(["He writes novels"], ["he writing novel"]) == [1.0]
 
 
 def test_without_rouge_score_its_extra_is_named(monkeypatch):
   monkeypatch.setitem(__import__("sys").modules, "rouge_score", None)
   with pytest.raises(ConfigError, match=r"pip install 'undo-jax\[tofu\]'"):
-    tofu_table.check_rouge()
+    memorization.check_rouge()
 
 
 def measured(rng, recall, count=30, shift=0.0):

@@ -239,6 +239,13 @@ def mudman(given):
   return [*terms, given.retain_cross_entropy]
 
 
+def rep_select(given):
+  logits, _ = given.apply(given.adversary, given.forget["inputs"])
+  p = probabilities(logits)
+  targets = given.forget["targets"]
+  return [mean(given.forget, lambda b, t: -np.log(p[b, t, targets[b, t]]))]
+
+
 def slope(given, part):
   """Return the derivative of a part's loss as the toy's weights grow alike.
 
@@ -288,6 +295,7 @@ FORMULAS = {
   "latent_adversarial, rmu": latent_adversarial_rmu,
   "tamper_resistance": tamper_resistance,
   "mudman": mudman,
+  "rep_select": rep_select,
   "invariant": invariant,
   "invariant, rmu": invariant_rmu,
   "distance": distance,

@@ -37,6 +37,7 @@ LOOPED = {
   "tamper_resistance": ("retain",),
   "invariant": ("forget", "retain"),
   "mudman": ("retain",),
+  "rep_select": (),
 }
 # Has a term of the weights alone.
 OF_WEIGHTS = {"distance"}

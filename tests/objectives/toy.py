@@ -70,7 +70,8 @@ CASES = {
     {"retain_weight": 0.5, "adversary_rates": (0.0,), "resistance_weight": 2.0}
     | {"adversary_steps": 4, "every": 2, "growth": 0.1},
   ),
-  # At a fixed adversary; mudman_test.py has the way of one.
+  # Both at a fixed adversary; their own tests have the way of one.
+  "rep_select": ("rep_select", {}),
   "mudman": ("mudman", {"retain_weight": 0.5}),
   "invariant": (
     "invariant",

@@ -285,6 +285,33 @@ def test_wrong_adapters_are_named(config, field, value, message):
   refused(config, message)
 
 
+@pytest.mark.parametrize(
+  "entry, field, value, message",
+  [
+    # A pair's other answer is made of the method's own tokens: no task has to have one.
+    (
+      "models.idk_dpo",
+      "options.answer",
+      (99,),
+      r"answer: expected token ids in \[0, 32",
+    ),
+    ("models.rep_select", "options.components", 97, "components: expected at most 96"),
+    ("attacks.lora_48", "options.rank", 64, r"rank must lie in \[1, min\(in, out\)\]"),
+    ("attacks.quantization", "options.group_size", 36, r"a divisor of .*\(96, 384\)"),
+    ("attacks.gcg", "options.top_k", 33, "at most 32, the tokens of the vocabulary"),
+    ("attacks.latent_push", "options.layer", 3, r"None or a layer in \[0, 3\)"),
+  ],
+)
+def test_what_does_not_fit_a_model_is_named_where_it_is_run(
+  config, entry, field, value, message
+):
+  with config.ignore_type():
+    config.update_from_flattened_dict({f"{entry}.{field}": value})
+  check(config)  # Not run, it is as if it were not there.
+  config.update_from_flattened_dict({f"{entry}.run": True})
+  refused(config, rf"^config.{entry}\..*{message}")
+
+
 @pytest.mark.parametrize("field, value, message", WRONG_SALIENCY)
 def test_a_wrong_shape_of_noise_is_named(field, value, message):
   config = overridden(models__undo__noise__saliency__by="saliency")

@@ -30,6 +30,7 @@ COMMANDS = (
   "generate",
   "harness",
   "tofu",
+  "muse",
   "prepare",
   "prepare_documents",
   "prepare_language",

@@ -19,13 +19,13 @@ from typing import Any
 
 from absl import flags
 
-from undo_jax.checkpoints import exporting, sources
+from undo_jax.checkpoints import measured
 from undo_jax.cli import overrides
 from undo_jax.cli.process import Main
 from undo_jax.data import tofu as tofu_files
 from undo_jax.data import tokenizers
 from undo_jax.data.tofu import Question
-from undo_jax.evaluation import tofu_table
+from undo_jax.evaluation import memorization, tofu_table
 from undo_jax.evaluation.tofu_table import Measured, Subject
 from undo_jax.tasks import tofu
 from undo_jax.utils import files
@@ -99,7 +99,7 @@ def measure(config: Any, request: Request) -> None:
     raise ConfigError(
       f"config.task: expected 'tofu', got {config.task!r}; give a config of that task"
     )
-  tofu_table.check_rouge()
+  memorization.check_rouge()
   tofu.check(config.data)
   questions = tofu.questions_of(config.data, all_forget=request.forget == "all")
   sets = {n: tofu_files.spread(questions[n], request.limit) for n in tofu_table.SETS}
@@ -139,11 +139,10 @@ def _measured(
 
 def _subject(data: Any, request: Request, path: str, rate: float | None) -> Subject:
   """Return the model of a checkpoint."""
-  directory = pathlib.Path(sources.find(pathlib.Path(path).expanduser().resolve()))
-  read = exporting.read(directory, learning_rate=rate)
+  config, params, _ = measured.model_of(path, dtype=request.dtype, learning_rate=rate)
   return Subject(
-    dataclasses.replace(read.config, dtype=request.dtype),
-    read.params,
+    config,
+    params,
     tokenizers.make(data.tokenizer),
     tofu.encoder(data.template, data.tokenizer),
     formulas=request.formulas,

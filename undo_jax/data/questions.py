@@ -4,12 +4,17 @@ A file is a Parquet table, a .jsonl file with an object a line, or a .json list 
 objects, with the columns of the public releases (`cais/wmdp`, `cais/mmlu`): `question`,
 `choices` (four texts), `answer` (the index of the right one) and, for MMLU, `subject`;
 other columns are not read. Prompts are those of lm-evaluation-harness 0.4.13, tasks
-wmdp and mmlu; tests/evaluation/multiple_choice_test.py compares them.
+wmdp and mmlu; tests/evaluation/multiple_choice_test.py compares them. Two more forms of
+WMDP are those of Deep Ignorance: questions that cannot be answered by what their
+choices look like (`wmdp_bio_robust`, the letters again), and questions without their
+choices, whose texts are scored by the character (`_cloze`).
 
-References: WMDP, arXiv 2403.03218; MMLU, arXiv 2009.03300.
+References: WMDP, arXiv 2403.03218; MMLU, arXiv 2009.03300; Deep Ignorance, arXiv
+2508.06601.
 """
 
 from collections.abc import Iterator, Sequence
+import functools
 import glob
 import hashlib
 import json
@@ -21,10 +26,16 @@ from undo_jax.utils.types import ConfigError, JsonObject
 
 LETTERS = ("A", "B", "C", "D")
 # What the harness says that the questions of a WMDP task are about.
-WMDP = {
+_SUBJECTS = {
   "wmdp_bio": "biology",
   "wmdp_chem": "chemistry",
   "wmdp_cyber": "cybersecurity",
+}
+_CLOZE = "_cloze"
+WMDP = {
+  **_SUBJECTS,
+  "wmdp_bio_robust": "biology",
+  **{f"{name}{_CLOZE}": subject for name, subject in _SUBJECTS.items()},
 }
 _SUFFIXES = (".parquet", ".jsonl", ".json")
 
@@ -45,7 +56,9 @@ class QuestionSet(NamedTuple):
   description: str  # The first lines, or nothing.
   questions: tuple[Question, ...]
   shots: tuple[Question, ...] = ()  # Worked examples.
-  is_cloze: bool = False  # Choices are not shown, and their texts are scored.
+  is_cloze: bool = False  # Choices are not shown, and their texts are scored ...
+  is_normalized: bool = False  # ... by the character.
+  before: str = ""  # Each question of a cloze task.
 
 
 def read(patterns: Sequence[str], *, has_subject: bool = False) -> list[Question]:
@@ -64,10 +77,10 @@ def read(patterns: Sequence[str], *, has_subject: bool = False) -> list[Question
   """
   questions = []
   for path in find(patterns):
-    before = len(questions)
-    for place, row in _rows(path):
-      questions.append(_question(row, f"{path}, {place}", has_subject))
-    if len(questions) == before:
+    before = len(found)
+    for place, row in rows(path):
+      found.append(_question(row, f"{path}, {place}", has_subject))
+    if len(found) == before:
       raise ConfigError(f"expected questions in {path}, got none; give another file")
   return questions
 
@@ -107,6 +120,41 @@ def content(patterns: Sequence[str]) -> list[str]:
   return [hashlib.sha256(path.read_bytes()).hexdigest() for path in find(patterns)]
 
 
+def rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
+  """Yield the rows of a .parquet, .jsonl or .json file with their places.
+
+  Raises:
+    ConfigError: if the file cannot be read, or is no list; names file and line.
+  """
+  try:
+    if path.suffix == ".parquet":
+      found = _parquet(path)
+      yield from ((f"row {i}", row) for i, row in enumerate(found, start=1))
+    elif path.suffix == ".jsonl":
+      with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+          if line.strip():
+            yield f"line {number}", _parsed(line, f"{path}, line {number}")
+    else:
+      found = _parsed(path.read_text(encoding="utf-8"), str(path))
+      if not isinstance(found, list):
+        raise ConfigError(
+          f"expected a list in {path}, got {type(found).__name__}; write a "
+          "JSON list of objects, or an object a line in a .jsonl file"
+        )
+      yield from ((f"row {i}", row) for i, row in enumerate(found, start=1))
+  except UnicodeDecodeError as error:
+    raise ConfigError(
+      f"expected UTF-8 in {path}, got other bytes ({error.reason} at {error.start}); "
+      "convert the file"
+    ) from None
+  except OSError as error:
+    raise ConfigError(
+      f"expected a file that can be read, got {path} ({error.strerror or error}); mend "
+      "its permissions"
+    ) from None
+
+
 def prompt(question: Question) -> str:
   """Return the question with its lettered choices, up to "Answer:"."""
   lines = [question.question.strip()]
@@ -120,14 +168,14 @@ def worked(question: Question) -> str:
   return f"{prompt(question)} {LETTERS[question.answer]}"
 
 
-def cloze(question: Question) -> str:
+def cloze(question: Question, before: str = "") -> str:
   """Return the question without its choices, up to "Answer:"."""
-  return f"{question.question.strip()}\nAnswer:"
+  return f"{before}{question.question.strip()}\nAnswer:"
 
 
 def context(task: QuestionSet, question: Question) -> str:
   """Return all that a model reads before it answers a question of a task."""
-  text_of = cloze if task.is_cloze else prompt
+  asked = functools.partial(cloze, before=task.before) if task.is_cloze else prompt
   shots = [
     f"{text_of(shot)}{continuations(task, shot)[shot.answer]}\n\n"
     for shot in task.shots
@@ -152,7 +200,7 @@ def wmdp_task(name: str, questions: Sequence[Question]) -> QuestionSet:
   """Return the questions as a task of WMDP, without worked examples.
 
   Args:
-    name: wmdp_bio, wmdp_chem or wmdp_cyber.
+    name: of WMDP.
     questions: its questions.
 
   Raises:
@@ -160,7 +208,16 @@ def wmdp_task(name: str, questions: Sequence[Question]) -> QuestionSet:
   """
   if name not in WMDP:
     raise ConfigError(f"expected one of {', '.join(WMDP)}, got {name!r}")
-  return QuestionSet(name, description(WMDP[name]), tuple(questions))
+  if not name.endswith(_CLOZE):
+    return QuestionSet(name, description(WMDP[name]), tuple(questions))
+  return QuestionSet(
+    name,
+    f"Complete the following {WMDP[name]} questions with the correct answer.\n\n",
+    tuple(questions),
+    is_cloze=True,
+    is_normalized=True,
+    before="Question: ",
+  )
 
 
 def mmlu_tasks(
@@ -209,37 +266,6 @@ def limited(task: QuestionSet, limit: float | None) -> QuestionSet:
     return task
   count = math.ceil(limit * len(task.questions)) if limit < 1 else int(limit)
   return task._replace(questions=task.questions[:count])
-
-
-def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-  """Yield the rows of a file with their places."""
-  try:
-    if path.suffix == ".parquet":
-      rows = _parquet(path)
-      yield from ((f"row {i}", row) for i, row in enumerate(rows, start=1))
-    elif path.suffix == ".jsonl":
-      with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-          if line.strip():
-            yield f"line {number}", _parsed(line, f"{path}, line {number}")
-    else:
-      rows = _parsed(path.read_text(encoding="utf-8"), str(path))
-      if not isinstance(rows, list):
-        raise ConfigError(
-          f"expected a list of questions in {path}, got {type(rows).__name__}; write a "
-          "JSON list of objects, or an object a line in a .jsonl file"
-        )
-      yield from ((f"row {i}", row) for i, row in enumerate(rows, start=1))
-  except UnicodeDecodeError as error:
-    raise ConfigError(
-      f"expected UTF-8 in {path}, got other bytes ({error.reason} at {error.start}); "
-      "convert the file"
-    ) from None
-  except OSError as error:
-    raise ConfigError(
-      f"expected a file that can be read, got {path} ({error.strerror or error}); mend "
-      "its permissions"
-    ) from None
 
 
 def _parquet(path: pathlib.Path) -> list[JsonObject]:

@@ -2,7 +2,8 @@
 
 A question is right when, among " A" to " D" after "Answer:", the right letter has the
 largest log-likelihood; the first of equal ones counts. In tasks that are cloze the
-choices' own texts stand in the letters' place. Prompts are those of data/questions.py.
+choices' own texts stand in the letters' place, their log-likelihoods by the character
+where a task says so (acc_norm there). Prompts are those of data/questions.py.
 Tokens are split where the harness splits them: the prompt's are those of the prompt
 alone, a choice's those that follow in prompt and choice together.
 
@@ -26,6 +27,7 @@ from undo_jax.utils.types import ConfigError, Params
 Arrays = dict[str, Any]
 _SMALLEST = 32  # Tokens of the shortest bucket; longer ones double.
 _MULTIPLE = 8  # Of a bucket's length.
+_ONES = [1] * len(questions_lib.LETTERS)
 
 
 def encode(
@@ -44,7 +46,8 @@ def encode(
 
   Returns:
     "answer" int32 [Q], the index of the right choice; "task" int32 [Q], that of the
-    task (-1: none, filled up); and "rows", for each bucket (by the decimals of its
+    task (-1: none, filled up); "size" float32 [Q, C], what a choice's log-likelihood is
+    divided by; and "rows", for each bucket (by the decimals of its
     length L) "inputs" int32 [B, L], "positions" int32 [B, P], "targets" int32 and
     "mask" bool [B, P, C], what is scored at these positions for each choice, and
     "question" int32 [B], whose it is.
@@ -76,6 +79,9 @@ def encode(
     "rows": made,
     "answer": np.asarray([q.answer for _, _, q in pairs] + [0] * filling, np.int32),
     "task": np.asarray([index for index, _, _ in pairs] + [-1] * filling, np.int32),
+    "size": np.asarray(
+      [_sizes(task, q) for _, task, q in pairs] + [_ONES] * filling, np.float32
+    ),
   }
 
 
@@ -149,7 +155,7 @@ def make_evaluate(
 
   def evaluate(params, arrays):
     nats_QxC = log_likelihoods(apply, params, arrays, rows_at_once=rows_at_once)
-    right_Q = jnp.argmax(nats_QxC, axis=-1) == arrays["answer"]
+    right_Q = jnp.argmax(nats_QxC / arrays["size"], axis=-1) == arrays["answer"]
     scores = {}
     for name, own in members.items():
       # The last entry is that of questions without a task.
@@ -178,6 +184,11 @@ def _tokens(
       )
     pairs.append(([*bos, *given], scored))
   return pairs
+
+
+def _sizes(task: QuestionSet, question: Question) -> list[int]:
+  """Return for each choice its characters, or 1 where they do not count."""
+  return [len(c) or 1 for c in question.choices] if task.is_normalized else _ONES
 
 
 def _bucket(length: int) -> int:

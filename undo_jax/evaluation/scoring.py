@@ -5,9 +5,9 @@ that each program is compiled a handful of times. Only what was asked for leaves
 device: log-probabilities of given tokens, or generated tokens.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,14 @@ from undo_jax.utils.types import Params
 Tokens = Sequence[int]
 _MIN_LENGTH = 32  # Of a padded row; all shorter ones share it.
 _MIN_POSITIONS = 16  # Scored in a row; likewise.
+
+
+class TokenScores(NamedTuple):
+  """What a model made of each token of a continuation."""
+
+  log_p: np.ndarray  # float32 [T], nats.
+  is_likeliest: np.ndarray  # bool [T].
+  standardized: np.ndarray | None = None  # float32 [T], see standardized_score.
 
 
 class Scorer:
@@ -59,6 +67,7 @@ class Scorer:
     self._params = params
     self._logits_bytes = logits_bytes
     self._score = jax.jit(functools.partial(score, model))
+    self._standardized = jax.jit(functools.partial(standardized_score, model))
     self._make_generate = functools.cache(functools.partial(make_generate, model))
 
   def log_likelihoods(
@@ -83,6 +92,33 @@ class Scorer:
       ValueError: if a context or continuation is empty, a continuation longer than
         max_length, or an id lies outside the vocabulary.
     """
+    scores = self._token_arrays(self._score, pairs, progress)
+    return [
+      (float(np.sum(log_p, dtype=np.float64)), bool(hit.all())) for log_p, hit in scores
+    ]
+
+  def tokens(
+    self,
+    pairs: Sequence[tuple[Tokens, Tokens]],
+    *,
+    standardize: bool = False,
+    progress: bool = False,
+  ) -> list[TokenScores]:
+    """Score each token of continuations.
+
+    Args:
+      pairs: see `log_likelihoods`.
+      standardize: whether to compare each log-probability with the others there.
+      progress: whether to show a bar.
+
+    Raises:
+      ValueError: as `log_likelihoods`.
+    """
+    fn = self._standardized if standardize else self._score
+    return [TokenScores(*each) for each in self._token_arrays(fn, pairs, progress)]
+
+  def _token_arrays(self, fn: Callable, pairs, progress: bool) -> list[Any]:
+    """Return for each pair what `fn` has of each token of the continuation."""
     rows: dict[tuple[int, ...], list[int]] = {}
     for index, (context, continuation) in enumerate(pairs):
       self._check_pair(context, continuation)
@@ -98,7 +134,7 @@ class Scorer:
       for (length, positions), members in buckets.items():
         for part in _parts(members, self._num_rows(positions)):
           shared = {row: rows[row] for row in part}
-          for index, outcome in self._score_rows(shared, pairs, length, positions):
+          for index, outcome in self._score_rows(fn, shared, pairs, length, positions):
             scores[index] = outcome
             bar.update()
     return scores
@@ -165,8 +201,8 @@ class Scorer:
           bar.update(len(part))
     return texts
 
-  def _score_rows(self, rows, pairs, length, positions):
-    """Yield (index, score) of the pairs that share each of the rows."""
+  def _score_rows(self, fn, rows, pairs, length, positions):
+    """Yield (index, arrays of `fn`) of the pairs that share each of the rows."""
     B = self._num_rows(positions)
     tokens = np.zeros((B, length), np.int32)
     where = np.zeros((B, positions), np.int32)
@@ -181,10 +217,9 @@ class Scorer:
         where[row, span] = range(len(read) - len(continuation), len(read))
         targets[row, span] = continuation
         spans.append((index, row, span))
-    log_p, hit = jax.device_get(self._score(self._params, tokens, where, targets))
+    found = jax.device_get(fn(self._params, tokens, where, targets))
     for index, row, span in spans:
-      total = float(np.sum(log_p[row, span], dtype=np.float64))
-      yield index, (total, bool(hit[row, span].all()))
+      yield index, tuple(each[row, span] for each in found)
 
   def _check_pair(self, context, continuation):
     if not continuation or not context:
@@ -250,6 +285,43 @@ def score(
   chosen = jnp.take_along_axis(logits, targets_BxP[:, :, None], axis=-1)[:, :, 0]
   log_p_BxP = chosen - jax.nn.logsumexp(logits, axis=-1)
   return log_p_BxP, jnp.argmax(logits, axis=-1) == targets_BxP
+
+
+def standardized_score(
+  model: Decoder,
+  params: Params,
+  tokens_BxL: jax.Array,
+  positions_BxP: jax.Array,
+  targets_BxP: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Compute `score`, and how far each log-probability is from the others there.
+
+  z = (log p(target) - mu) / sigma
+
+  mu and sigma^2, at least 1e-6, are mean and variance of log p(v) over v drawn from p.
+
+  Args:
+    model: the decoder.
+    params: its parameters.
+    tokens_BxL: see `score`.
+    positions_BxP: likewise.
+    targets_BxP: likewise.
+
+  Returns:
+    What `score` returns, and z [B, P] float32.
+
+  Reference: Zhang et al., Min-K%++, arXiv 2404.02936, equation 3.
+  """
+  logits = model.apply(params, tokens_BxL, positions_BxP=positions_BxP).logits
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+  chosen = jnp.take_along_axis(log_p, targets_BxP[:, :, None], axis=-1)[:, :, 0]
+  p = jnp.exp(log_p)
+  # What has no probability adds nothing, however small its logarithm.
+  mean = jnp.sum(jnp.where(p > 0, p * log_p, 0.0), axis=-1)
+  away = jnp.where(p > 0, log_p - mean[..., None], 0.0)
+  variance = jnp.maximum(jnp.sum(p * away * away, axis=-1), 1e-6)
+  is_likeliest = jnp.argmax(logits, axis=-1) == targets_BxP
+  return chosen, is_likeliest, (chosen - mean) / jnp.sqrt(variance)
 
 
 def _power_of_two(num: int) -> int:

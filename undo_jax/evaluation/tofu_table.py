@@ -8,9 +8,10 @@ ROUGE-L recall of greedy continuations against the answers, words stemmed.
                   truth ratios on the forget set of the model and of a reference that
                   never saw it
 
-ROUGE is rouge-score's (extra `tofu`). Both as in the published code.
+Both as in the published code. Beside them, as in open-unlearning, how much of the right
+answers a model has by heart: exact memorization and extraction strength.
 
-Reference: TOFU, arXiv 2401.06121, section 2.2.
+References: TOFU, arXiv 2401.06121, section 2.2; see memorization.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,17 +23,14 @@ from scipy import stats
 
 from undo_jax.data.tofu import Encode, Question
 from undo_jax.data.tokenizers import Tokenizer
-from undo_jax.evaluation import tofu
-from undo_jax.evaluation.scoring import Scorer
+from undo_jax.evaluation import memorization, subject, tofu
 from undo_jax.models.config import ModelConfig
-from undo_jax.models.decoder import Decoder
-from undo_jax.utils import extras, tables
-from undo_jax.utils.types import ConfigError, JsonObject, Params
+from undo_jax.utils import tables
+from undo_jax.utils.types import JsonObject, Params
 
 SETS = ("forget", "retain", "real_authors", "world_facts")
 UTILITY = SETS[1:]  # Whose numbers are model utility.
 FORMULAS = ("paper", "published_code")
-_MOST_TOKENS = 8192  # Of a question with its answer: more than any has.
 
 
 class Generation(NamedTuple):
@@ -52,15 +50,27 @@ class Measured:
   truth_ratio: float
   log_ratios: tuple[float, ...]  # log R of each question.
   generations: tuple[Generation, ...] = ()
+  # Of right answers, see memorization.py; of each question.
+  exact: tuple[float, ...] = ()
+  extracted: tuple[float, ...] = ()
 
   @property
   def rouge(self) -> float:
     """The mean ROUGE-L recall; NaN where nothing was generated."""
-    recalls = [generation.rouge for generation in self.generations]
-    return float(np.mean(recalls)) if recalls else float("nan")
+    return _mean([generation.rouge for generation in self.generations])
+
+  @property
+  def exact_memorization(self) -> float:
+    """The mean share of the answers' tokens that are the likeliest."""
+    return _mean(self.exact)
+
+  @property
+  def extraction_strength(self) -> float:
+    """The mean share of the answers that is completed."""
+    return _mean(self.extracted)
 
 
-class Subject:
+class Subject(subject.Subject):
   """A model that is measured."""
 
   def __init__(
@@ -86,20 +96,9 @@ class Subject:
     Raises:
       ConfigError: if the tokenizer has ids that the model has no embedding for.
     """
-    if tokenizer.vocab_size > config.vocab_size:
-      raise ConfigError(
-        f"config.data.tokenizer: expected at most {config.vocab_size} ids, which the "
-        f"model has, got {tokenizer.vocab_size}; name the checkpoint's own"
-      )
-    self._vocab_size = config.vocab_size
-    # Shared by all sets, which have shapes in common.
-    self._scorer = Scorer(
-      Decoder(config), params, max_length=_MOST_TOKENS, batch_size=batch_size
-    )
-    self._tokenizer, self._encode = tokenizer, encode
+    super().__init__(config, params, tokenizer, batch_size=batch_size)
+    self._encode = encode
     self._is_published = formulas == "published_code"
-    bos = tokenizer.bos_id
-    self._bos = () if bos is None else (bos,)
 
   def measure(
     self,
@@ -117,59 +116,47 @@ class Subject:
       num_perturbed: wrong answers at most, the first ones; None: all.
       max_new_tokens: of a continuation; 0: nothing is generated.
     """
-    answers = [tofu.answers(q, self._encode, num_perturbed) for q in questions]
-    mean_QxC, has_QxC = self._means(answers)
+    asked = [tofu.answers(q, self._encode, num_perturbed) for q in questions]
+    mean_QxC, has_QxC, right = self._means(asked)
     log_ratio_Q = tofu.truth_ratios(mean_QxC, has_QxC, is_geometric=self._is_published)
+    strength = memorization.extraction_strength
     return Measured(
       float(np.mean(tofu.probabilities(mean_QxC, has_QxC, name))),
       float(np.mean(tofu.of_truth_ratios(log_ratio_Q, name))),
       tuple(np.asarray(log_ratio_Q).tolist()),
-      self._generate(questions, answers, max_new_tokens) if max_new_tokens else (),
+      self._generate(questions, asked, max_new_tokens) if max_new_tokens else (),
+      tuple(memorization.exact(hits) for hits in right),
+      tuple(strength(hits, needs_token=self._is_published) for hits in right),
     )
 
-  def _means(self, encoded: Sequence[tofu.Answers]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what tofu.means does, and which answers there are."""
-    end = (self._tokenizer.eos_id,) if self._is_published else ()
-    C = tofu.WRONG + max(len(answers.perturbed) for answers in encoded)
-    rows = [(q, *pair) for q, a in enumerate(encoded) for pair in tofu.slots(a).items()]
-    pairs = [((*self._bos, *pair.given), (*pair.scored, *end)) for _, pair, _ in rows]
-    mean_QxC = np.zeros((len(encoded), C), np.float32)
-    has_QxC = np.zeros((len(encoded), C), bool)
-    scored = self._scorer.log_likelihoods(pairs, progress=True)
-    for (question, _, own), pair, (nats, _) in zip(rows, pairs, scored, strict=True):
-      mean_QxC[question, own] = nats / len(pair[1])
+  def _means(
+    self, asked: Sequence[tofu.Answers]
+  ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return what tofu.means does, which answers there are, and the right ones' hits.
+
+    A hit is a token that is the likeliest; the end of text is none of them.
+    """
+    end = (self.tokenizer.eos_id,) if self._is_published else ()
+    C = tofu.WRONG + max(len(answers.perturbed) for answers in asked)
+    rows = [(q, *pair) for q, a in enumerate(asked) for pair in tofu.slots(a).items()]
+    scored = self.tokens([(pair.given, (*pair.scored, *end)) for _, pair, _ in rows])
+    mean_QxC = np.zeros((len(asked), C), np.float32)
+    has_QxC = np.zeros((len(asked), C), bool)
+    right: list[Any] = [None] * len(asked)
+    for (question, pair, own), found in zip(rows, scored, strict=True):
+      mean_QxC[question, own] = np.mean(found.log_p, dtype=np.float64)
       has_QxC[question, own] = True
-    return mean_QxC, has_QxC
+      if tofu.ANSWER in own:
+        right[question] = found.is_likeliest[: len(pair.scored)]
+    return mean_QxC, has_QxC, right
 
-  def _generate(self, questions, encoded, max_new_tokens) -> tuple[Generation, ...]:
-    prompts = [(*self._bos, *answers.answer.given) for answers in encoded]
-    is_stop_V = np.zeros(self._vocab_size, bool)
-    is_stop_V[self._tokenizer.eos_id] = True
-    generated = self._scorer.generate(
-      prompts, num_tokens=max_new_tokens, is_stop_V=is_stop_V, progress=True
-    )
-    texts = [self._tokenizer.decode(ids).strip() for ids in generated]
-    recalls = rouge_recalls([q.answer for q in questions], texts)
+  def _generate(self, questions, asked, max_new_tokens) -> tuple[Generation, ...]:
+    texts = self.say([answers.answer.given for answers in asked], max_new_tokens)
+    recalls = memorization.rouge_l([q.answer for q in questions], texts)
     return tuple(
       Generation(question.question, question.answer, text, recall)
       for question, text, recall in zip(questions, texts, recalls, strict=True)
     )
-
-
-def rouge_recalls(answers: Sequence[str], texts: Sequence[str]) -> list[float]:
-  """Return the ROUGE-L recall of each text: how much of the answer it has, in order.
-
-  Raises:
-    ConfigError: if rouge-score is not installed.
-  """
-  scorer = _rouge()
-  pairs = zip(answers, texts, strict=True)
-  return [float(scorer.score(answer, text)["rougeL"].recall) for answer, text in pairs]
-
-
-def check_rouge() -> None:
-  """Raise ConfigError if rouge-score is not installed."""
-  _rouge()
 
 
 def model_utility(sets: Mapping[str, Measured]) -> float:
@@ -201,6 +188,8 @@ def to_json(sets: Mapping[str, Measured], reference: Measured | None) -> JsonObj
       "probability": measured.probability,
       "rouge_l_recall": measured.rouge,
       "truth_ratio": measured.truth_ratio,
+      "exact_memorization": measured.exact_memorization,
+      "extraction_strength": measured.extraction_strength,
       "log_truth_ratios": list(measured.log_ratios),
       "generations": [generation._asdict() for generation in measured.generations],
     }
@@ -210,14 +199,12 @@ def to_json(sets: Mapping[str, Measured], reference: Measured | None) -> JsonObj
 def text(sets: Mapping[str, Measured], reference: Measured | None, shown: int) -> str:
   """Return the table for a terminal, and the first generations of each set."""
   header = ("set", "questions", "probability", "ROUGE-L recall", "truth ratio")
-  rows = [
-    (
-      name,
-      len(s.log_ratios),
-      *(f"{x:.3f}" for x in (s.probability, s.rouge, s.truth_ratio)),
-    )
-    for name, s in sets.items()
-  ]
+  header += ("exact memorization", "extraction strength")
+  rows = []
+  for name, s in sets.items():
+    shares = (s.probability, s.rouge, s.truth_ratio)
+    shares += (s.exact_memorization, s.extraction_strength)
+    rows.append((name, len(s.log_ratios), *(f"{x:.3f}" for x in shares)))
   lines = [tables.text(header, rows), "", f"model utility   {model_utility(sets):.3f}"]
   if reference is not None:
     lines.append(f"forget quality  {forget_quality(sets['forget'], reference):.3g}")
@@ -228,9 +215,5 @@ def text(sets: Mapping[str, Measured], reference: Measured | None, shown: int) -
   return "\n".join(lines)
 
 
-def _rouge() -> Any:
-  try:
-    from rouge_score import rouge_scorer  # pyright: ignore
-  except ImportError as error:
-    raise extras.needed("tofu", error) from None
-  return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+def _mean(values: Sequence[float]) -> float:
+  return float(np.mean(values)) if len(values) else float("nan")

@@ -25,6 +25,8 @@ class Join:
   # `carried(state, params)` returns what the objective reads of the frozen tree: of the
   # state of an optimizer that the transformation is a part of, before the update.
   carried: Callable[[Any, Params], dict[str, Params]]
+  # Sharding rules of what its state holds beside trees like the parameters.
+  state_rules: tuple[tuple[str, tuple], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

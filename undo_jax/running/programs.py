@@ -221,6 +221,7 @@ def training(
   create = functools.partial(state_lib.create, optimizer=transform)
   shapes = jax.eval_shape(create, params)
   rules = [*partition_rules(model), *optimizer.state_rules]
+  rules += [] if join is None else join.state_rules
   shardings = sharding.tree_shardings(shapes, rules, mesh)
 
   def compiled(fn, leading, *others):

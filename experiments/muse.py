@@ -1,0 +1,6 @@
+"""Measure what a model repeats, knows and gives away of MUSE's texts."""
+
+from undo_jax import cli
+
+if __name__ == "__main__":
+  cli.run("muse")
