@@ -77,10 +77,10 @@ def read(patterns: Sequence[str], *, has_subject: bool = False) -> list[Question
   """
   questions = []
   for path in find(patterns):
-    before = len(found)
+    before = len(questions)
     for place, row in rows(path):
-      found.append(_question(row, f"{path}, {place}", has_subject))
-    if len(found) == before:
+      questions.append(_question(row, f"{path}, {place}", has_subject))
+    if len(questions) == before:
       raise ConfigError(f"expected questions in {path}, got none; give another file")
   return questions
 
@@ -175,7 +175,7 @@ def cloze(question: Question, before: str = "") -> str:
 
 def context(task: QuestionSet, question: Question) -> str:
   """Return all that a model reads before it answers a question of a task."""
-  asked = functools.partial(cloze, before=task.before) if task.is_cloze else prompt
+  text_of = functools.partial(cloze, before=task.before) if task.is_cloze else prompt
   shots = [
     f"{text_of(shot)}{continuations(task, shot)[shot.answer]}\n\n"
     for shot in task.shots
