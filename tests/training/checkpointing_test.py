@@ -100,6 +100,21 @@ def test_what_is_saved_stays_while_training_goes_on(tmp_path, monkeypatch, devic
   np.testing.assert_array_equal(rest["history"], 0)
 
 
+def test_without_memory_for_a_copy_training_waits(tmp_path, monkeypatch):
+  copies, apart = [], checkpointing._apart
+  monkeypatch.setattr(
+    checkpointing, "_apart", lambda leaf: (copies.append(1), apart(leaf))[1]
+  )
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, PARAMS, REST)
+  assert copies
+  copies.clear()
+  monkeypatch.setattr(checkpointing, "LARGEST_COPY", 0.0)
+  checkpoints.save(2, PARAMS, REST)
+  assert not copies and (tmp_path / "2" / CHECKSUMS).exists()
+  checkpoints.close()
+
+
 def test_one_save_is_pending_at_most(tmp_path, monkeypatch):
   order, gate = [], threading.Event()
   save, write = (

@@ -15,15 +15,20 @@ from typing import Any
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
+import psutil
 
 from undo_jax.distributed import preemption, processes
-from undo_jax.utils import checksums, files
+from undo_jax.utils import allocator, checksums, files
 from undo_jax.utils.files import Path
 from undo_jax.utils.leases import LeaseLost
 from undo_jax.utils.types import ConfigError, Params
 
 LOGGER = logging.getLogger("undo_jax")
 CHECKSUMS = "checksums.json"  # In a checkpoint's directory, of its other files.
+# On a CPU what is written is a copy in the memory that training uses too. Above this
+# share of it training waits instead. A large copy's memory goes back to the kernel:
+# what training takes next would not fit into the holes that it leaves.
+LARGEST_COPY, LARGE_BYTES = 1 / 16, 1 << 28
 
 
 class Checkpoints:
@@ -37,7 +42,8 @@ class Checkpoints:
   their own.)
 
   A save returns as soon as the arrays may be overwritten; a thread writes the rest,
-  and then the checksums. At most one save is pending. An error in it is raised by the
+  and then the checksums. (On a CPU whose memory is short of a copy of them it returns
+  when all is written.) At most one save is pending. An error in it is raised by the
   next `save`, `latest` or `finish`.
   """
 
@@ -105,13 +111,21 @@ class Checkpoints:
       raise LeaseLost(os.fspath(self._directory))
     if step == self.latest():
       return False  # Writing it again would remove it for a while.
-    items = jax.tree.map(_apart, {"params": params, "rest": rest})
+    items = {"params": params, "rest": rest}
+    copied = sum(map(_num_host_bytes, jax.tree.leaves(items)))
+    waits = copied > LARGEST_COPY * psutil.virtual_memory().total
+    if not waits:
+      items = jax.tree.map(_apart, items)
     with preemption.uninterrupted():
       saving = self._checkpointer.save_checkpointables_async(step, items)
       assert saving is not None, "each save that is asked for is made"
       self._pending = self._thread.submit(
         self._complete, saving, self._of(step), time.perf_counter()
       )
+      if copied >= LARGE_BYTES:  # After that, in the same thread.
+        self._thread.submit(allocator.return_freed_memory)
+    if waits:
+      self.finish()
     return True
 
   def finish(self) -> None:
@@ -180,6 +194,19 @@ class Checkpoints:
         self._checkpointer.close()
 
 
+def _num_host_bytes(leaf: Any) -> int:
+  """Return how much memory of this host `_apart` takes for a leaf."""
+  if isinstance(leaf, np.ndarray):
+    return leaf.nbytes
+  if not isinstance(leaf, jax.Array) or not _is_on_host(leaf):
+    return 0
+  return sum(shard.data.nbytes for shard in leaf.addressable_shards)
+
+
+def _is_on_host(leaf: jax.Array) -> bool:
+  return next(iter(leaf.sharding.device_set)).platform == "cpu"
+
+
 def _apart(leaf: Any) -> Any:
   """Return a leaf that stays as it is when the given one is overwritten.
 
@@ -189,9 +216,7 @@ def _apart(leaf: Any) -> Any:
   """
   if isinstance(leaf, np.ndarray):
     return leaf.copy()
-  if not isinstance(leaf, jax.Array):
-    return leaf
-  if next(iter(leaf.sharding.device_set)).platform != "cpu":
+  if not isinstance(leaf, jax.Array) or not _is_on_host(leaf):
     return leaf
   parts = [
     jax.device_put(shard.data, shard.device, may_alias=False)
