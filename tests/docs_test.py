@@ -135,6 +135,19 @@ def test_lines_quoted_in_concepts_are_in_their_files():
     assert " ".join(code.split()) in " ".join((ROOT / path).read_text().split()), code
 
 
+@pytest.mark.parametrize("folder", ["attacks", "objectives", "routing"])
+def test_every_file_of_a_method_is_on_a_page_of_the_api(folder):
+  page = (ROOT / "docs" / "api" / f"{folder}.md").read_text()
+  files = {path.stem for path in (ROOT / "undo_jax" / folder).glob("[!_]*.py")}
+  assert set(re.findall(rf"^::: undo_jax\.{folder}\.(\w+)$", page, re.M)) == files
+
+
+def test_every_page_is_in_the_menu():
+  menu = (ROOT / "zensical.toml").read_text()
+  pages = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")]
+  assert [str(page) for page in pages if f'"{page}"' not in menu] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_links_lead_to_files(name):
   page = ROOT / name

@@ -1,5 +1,6 @@
 """The wheel as it is installed: one package, one command, used from anywhere."""
 
+import configparser
 import json
 import os
 import pathlib
@@ -88,6 +89,17 @@ def test_the_wheel_holds_one_package_and_the_configs_in_it(wheel):
   files = {path for path in (ROOT / "undo_jax").rglob("*") if path.is_file()}
   own = {path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".pyc"}
   assert own == {name for name in names if name.startswith("undo_jax/")} - shipped
+
+
+def test_a_jax_that_is_there_is_kept():
+  settings = configparser.ConfigParser()
+  settings.read(ROOT / "setup.cfg")
+  extras = dict(settings["options.extras_require"])
+  accelerated = {extras.pop(name).strip() for name in ("gpu", "tpu")}
+  assert accelerated == {"jax[cuda12]", "jax[tpu]"}
+  others = "\n".join([settings["options"]["install_requires"], *extras.values()])
+  # A lower bound alone, so that pip leaves what fulfils it.
+  assert re.findall(r"^(jax\b.*|jaxlib.*)$", others, re.MULTILINE) == ["jax>=0.10"]
 
 
 def test_the_version_is_the_same_everywhere():

@@ -54,6 +54,25 @@ const wait = setInterval(() => {
   }, 1000);
 }, 50);
 """
+# A browser's own window is at least 500 pixels wide, a frame in it is not.
+PHONE = """<!doctype html>
+<body><iframe src="report.html" width="360" height="800" frameborder="0"></iframe>
+<script>
+const wait = setInterval(() => {
+  const page = document.querySelector("iframe").contentDocument;
+  if (!page?.documentElement?.dataset.charts) return;
+  clearInterval(wait);
+  const root = page.documentElement;
+  const drawn = [...page.querySelectorAll(".chart svg")].filter((each) =>
+    !each.closest(".live"));
+  const said = { width: root.clientWidth, scrolled: root.scrollWidth,
+    drawn: drawn.length, titled: drawn.filter((each) =>
+      each.getAttribute("role") === "img" && each.querySelector("title")).length };
+  document.body.append(Object.assign(document.createElement("pre"),
+    { id: "said", textContent: JSON.stringify(said) }));
+}, 50);
+</script></body>
+"""
 
 
 def dom(path, *, width=1280):
@@ -61,7 +80,8 @@ def dom(path, *, width=1280):
   command = [
     *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
     *("--enable-logging=stderr", f"--window-size={width},900"),
-    *("--virtual-time-budget=30000", path.as_uri()),
+    *("--virtual-time-budget=30000", "--allow-file-access-from-files"),
+    path.as_uri(),
   ]
   done = subprocess.run(command, capture_output=True, text=True, timeout=300)
   console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -95,6 +115,18 @@ def test_charts_and_tables_come_up_under_the_policy_of_the_page(written):
   # Of a phone's width.
   widths = re.findall(r'class="live[^>]*>.*?<svg[^>]* width="(\d+)"', page, re.DOTALL)
   assert len(widths) == 6 and max(map(int, widths)) < 360
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_on_a_phone_only_tables_scroll_sideways_and_figures_have_titles(written):
+  phone = written.with_name("phone.html")
+  phone.write_text(PHONE)
+  page, console = dom(phone)
+  assert console == []
+  said = json.loads(html.unescape(re.search('<pre id="said">(.*?)</pre>', page)[1]))
+  assert said["scrolled"] == said["width"] <= 360
+  assert said["titled"] == said["drawn"] >= 6
 
 
 @pytest.mark.processes
