@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchmarks.sizes import TINY
+from undo_jax.models.config import ModelConfig
 
 PACKAGES = "jax jaxlib flax optax numpy".split()
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
@@ -15,13 +16,13 @@ TOKENIZER = "characters:arithmetic"
 class Setting:
   """The model, the data and the attack, ready on the device."""
 
-  def __init__(self, num_steps: int):
+  def __init__(self, num_steps: int, model: ModelConfig = TINY):
     import jax
 
     from undo_jax.distributed import sharding
     from undo_jax.running import programs
 
-    self.model = TINY
+    self.model = model
     self.mesh = sharding.make_mesh()
     self.params = programs.initialize(self.model, self.mesh)(jax.random.key(0))
     self.key = jax.random.key(1)

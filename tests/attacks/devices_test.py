@@ -22,7 +22,6 @@ UPDATES, STILL = 3, 2
 TRAINED = {
   "logit_calibration": ("logit_calibration", {}),
   "soft_prompt": ("soft_prompt", {"tokens": 4}),
-  "embedding_push": ("push", {"layer": None, "radius": 0.05, "norm": "linf"}),
   "latent_push": ("push", {"layer": 0, "radius": 0.05}),
   "warm_state": ("finetuning", {}),
 }

@@ -12,7 +12,7 @@ from undo_jax.data import muse as files
 from undo_jax.data.tokenizers import ByteTokenizer
 from undo_jax.evaluation import membership, memorization, muse
 from undo_jax.evaluation.muse import Limits
-from undo_jax.evaluation.subject import Subject
+from undo_jax.evaluation.subject import Subject, up_to
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils.types import ConfigError
 
@@ -94,10 +94,10 @@ def test_answers_come_after_examples_and_end_at_the_next_question(
     def __init__(self):
       self.tokenizer, self.bos = ByteTokenizer(), (2,)
 
-    def say(self, prompts, max_new_tokens):
+    def say(self, prompts, max_new_tokens, stops=()):
       assert max_new_tokens == 4
       self.prompts += [decode(each) for each in prompts]
-      return [" 2 of them\nQuestion: more?" for _ in prompts]
+      return [up_to(" 2 of them\nQuestion: more?", stops) for _ in prompts]
 
   speaker = Speaker()
   scores = muse.measure(speaker, directory, groups=("knowledge",), limits=LIMITS)
@@ -110,6 +110,11 @@ def test_answers_come_after_examples_and_end_at_the_next_question(
     "rouge_l": expected,
     "rows": {"forget": 5, "retain": 1},
   }
+
+
+def test_an_answer_that_begins_with_a_stop_is_empty():
+  assert up_to("\n\nQuestion: more?", muse.STOPS) == ""
+  assert up_to(" yes\n\nno", muse.STOPS) == up_to("yes ", ()) == "yes"
 
 
 def test_membership_is_that_of_texts_one_by_one(params, directory, found):

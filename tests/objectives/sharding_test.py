@@ -1,4 +1,4 @@
-"""Every unlearning method is the same on 1 and 8 devices, all in one program."""
+"""Unlearning methods and a prompted teacher on 1 and 8 devices, all in one program."""
 
 import jax
 import numpy as np
@@ -13,14 +13,18 @@ NAMES = [
   for name, (method, _) in CASES.items()
   if objectives.REGISTRY.get(method).is_unlearning
 ]
+WHOLE = ["forward_kl, prompted"]  # Of a batch without parts.
 
 
 def losses(mesh):
   """Return the loss of each method."""
-  fns = {name: make(name) for name in NAMES}
+  fns = {name: make(name) for name in (*NAMES, *WHOLE)}
 
   def every(params, frozen, batch, key):
-    return {name: fn(params, frozen, batch, key)[0].mean() for name, fn in fns.items()}
+    given = {name: batch["forget"] if name in WHOLE else batch for name in fns}
+    return {
+      name: fn(params, frozen, given[name], key)[0].mean() for name, fn in fns.items()
+    }
 
   rows = {
     name: jax.device_get(part(k))
@@ -37,6 +41,6 @@ def losses(mesh):
 def test_losses_do_not_depend_on_the_devices():
   """Their gradients' sums over devices are the compiler's: tests/invariance_test.py."""
   one, many = (losses(testing.mesh(n, data=n)) for n in (1, 8))
-  assert set(one) == set(NAMES) and len(NAMES) > 15
-  for name in NAMES:
+  assert set(one) == {*NAMES, *WHOLE} and len(NAMES) > 15
+  for name in one:
     np.testing.assert_allclose(many[name], one[name], rtol=1e-5, err_msg=name)

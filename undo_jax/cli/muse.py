@@ -77,7 +77,7 @@ def define() -> Main:
 
 
 def measure(request: Request) -> None:
-  """Print the scores of a checkpoint, and writes them where the request says."""
+  """Print the scores of a checkpoint, and write them where the request says."""
   wrong = [name for name in request.groups if name not in muse.GROUPS]
   if wrong or not request.groups:
     raise ConfigError(

@@ -31,7 +31,7 @@ from undo_jax.utils.types import ConfigError, JsonObject
 
 GROUPS = ("verbatim", "knowledge", "privacy")
 STOPS = ("\n\n", "\nQuestion", "Question:")  # Which end an answer.
-LEAKS = "min_k"  # The attack by which MUSE counts privacy leakage.
+EXAMPLES = "_icl"  # At the end of the name of a split of worked examples.
 
 
 class Limits(NamedTuple):
@@ -76,6 +76,7 @@ def check(directory: pathlib.Path, groups: Sequence[str] = GROUPS) -> None:
   for name in groups:
     for group, split in SPLITS[name]:
       muse.read(directory, group, split)
+      _read(directory, None, group, f"{split}{EXAMPLES}")
 
 
 def privacy_leakage(found: JsonObject, reference: JsonObject) -> dict[str, float]:
@@ -121,13 +122,11 @@ def _knowledge(subject: Subject, read: Callable, limits: Limits) -> JsonObject:
   found: JsonObject = {"rouge_l": {}, "rows": {}}
   for whose in ("forget", "retain"):
     rows = read("knowmem", f"{whose}_qa")
-    shown = read("knowmem", f"{whose}_qa_icl")
+    shown = read("knowmem", f"{whose}_qa{EXAMPLES}")
     before = "".join(f"Question: {q}\nAnswer: {a}\n\n" for q, a in shown)
     asked = [f"{before}Question: {question}\nAnswer:" for question, _ in rows]
-    said = subject.say(
-      [subject.tokenizer.encode(t) for t in asked], limits.answer_tokens
-    )
-    said = [_up_to(text, STOPS) for text in said]
+    prompts = [subject.tokenizer.encode(text) for text in asked]
+    said = subject.say(prompts, limits.answer_tokens, STOPS)
     scores = memorization.rouge_l([a for _, a in rows], said, statistic="fmeasure")
     found["rouge_l"][whose], found["rows"][whose] = _mean(scores), len(rows)
   return found
@@ -169,7 +168,7 @@ def _read(
   directory: pathlib.Path, rows: int | None, group: str, split: str
 ) -> list[tuple[str, ...]]:
   """Return a split's rows, so many; of worked examples all, or none."""
-  if split.endswith("_icl"):
+  if split.endswith(EXAMPLES):
     is_there = muse.has(directory, group, split)
     return muse.read(directory, group, split) if is_there else []
   return spread(muse.read(directory, group, split), rows)
@@ -188,12 +187,6 @@ def _joined(
       "but the tokenizer joins them; choose the model's own tokenizer"
     )
   return given, following
-
-
-def _up_to(text: str, stops: Sequence[str]) -> str:
-  for stop in stops:
-    text = text.split(stop)[0]
-  return text
 
 
 def _mean(values: Sequence[float]) -> float:

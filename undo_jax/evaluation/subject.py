@@ -58,8 +58,10 @@ class Subject:
     whole = [((*self.bos, *context), text) for context, text in pairs]
     return self._scorer.tokens(whole, standardize=standardize, progress=True)
 
-  def say(self, prompts: Sequence[Tokens], max_new_tokens: int) -> list[str]:
-    """Return the likeliest continuations as text, token after token."""
+  def say(
+    self, prompts: Sequence[Tokens], max_new_tokens: int, stops: Sequence[str] = ()
+  ) -> list[str]:
+    """Return the likeliest continuations as text, token after token; see `up_to`."""
     is_stop_V = np.zeros(self._vocab_size, bool)
     is_stop_V[self.tokenizer.eos_id] = True
     found = self._scorer.generate(
@@ -68,4 +70,11 @@ class Subject:
       is_stop_V=is_stop_V,
       progress=True,
     )
-    return [self.tokenizer.decode(ids).strip() for ids in found]
+    return [up_to(self.tokenizer.decode(ids), stops) for ids in found]
+
+
+def up_to(text: str, stops: Sequence[str]) -> str:
+  """Return what stands before the first of some texts, without space around it."""
+  for stop in stops:
+    text = text.split(stop)[0]
+  return text.strip()
