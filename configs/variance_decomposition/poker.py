@@ -1,4 +1,4 @@
-"""Variance of the outcome of Kuhn's and Leduc poker, by players and chance.
+"""Variance of the outcome of poker, small games and hold'em, by players and chance.
 
 COMMAND:
 
@@ -19,7 +19,7 @@ def get_config(arg: str | None = None) -> c.Config:
   size = c.parse_size(arg, ("small", "tiny"))
   config = c.table()
   config.seed = 0  # Of all samples.
-  config.games = ("kuhn", "leduc")  # Some of these.
+  config.games = ("kuhn", "leduc", "holdem")  # Some of these.
   config.alphas = (0.0, 1 / 6, 1 / 3)  # Kuhn's equilibria, each in [0, 1/3].
   config.samples = c.block(
     pairs=40_000,  # Of E1 and E2, of each factor.
@@ -28,8 +28,13 @@ def get_config(arg: str | None = None) -> c.Config:
     intervals=40,  # Crossed tables of which E4 gives intervals.
     resamples=200,  # Of each interval.
   )
+  config.holdem = c.block(  # Hands of hold'em, ranked by phevaluator (extra studies).
+    deals=400_000,  # Sampled; each as likely as the others.
+    stack=10.0,  # Of both in jam or fold, big blinds, above 1.
+  )
   if size == "tiny":
     config.games = ("kuhn",)
     config.alphas = (1 / 3,)
     config.samples.update(pairs=2_000, levels=3, tables=20, intervals=2, resamples=20)
+    config.holdem.update(deals=200)
   return config

@@ -4,7 +4,8 @@ import dataclasses
 
 from undo_jax.utils import checks
 
-GAMES = ("kuhn", "leduc")
+TREES = ("kuhn", "leduc")
+GAMES = (*TREES, "holdem")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,14 @@ class Samples:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Holdem:
+  """Hold'em by sampled hands."""
+
+  deals: int
+  stack: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """The whole study."""
 
@@ -26,6 +35,7 @@ class Config:
   games: tuple[str, ...]
   alphas: tuple[float, ...]
   samples: Samples
+  holdem: Holdem
 
   def __post_init__(self):
     checks.at_least(self, "seed", 0)
@@ -36,3 +46,7 @@ class Config:
     for name in ("pairs", "levels", "tables", "intervals"):
       checks.at_least(self, f"samples.{name}", 2)
     checks.at_least(self, "samples.resamples", 10)
+    checks.at_least(self, "holdem.deals", 2)
+    stack = self.holdem.stack
+    if not checks.is_number(stack) or stack <= 1:
+      checks.fail("holdem.stack", "a number of big blinds above 1", stack)

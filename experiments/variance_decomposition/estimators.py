@@ -9,7 +9,7 @@ The estimators are those of undo_jax.frontier.variance, for the seeds of trainin
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 
@@ -18,12 +18,29 @@ from experiments.variance_decomposition.sampling import Strategies, Table
 from undo_jax.frontier import variance
 
 
+class Game(Protocol):
+  """A game that is played in one way: what E1 and E2 need."""
+
+  @property
+  def factors(self) -> Sequence[str]:
+    """Owners of decisions, chance among them."""
+    ...
+
+  def draw(self, factor: str, rng: np.random.Generator, count: int, /) -> np.ndarray:
+    """Return pure strategies of a factor, the first axis of length `count`."""
+    ...
+
+  def outcomes(self, strategies: Strategies, /) -> np.ndarray:
+    """Return the utilities where the n-th strategies of all factors meet, [N]."""
+    ...
+
+
 class Estimated(TypedDict):
   """An estimate beside what it estimates."""
 
   estimate: float
   standard_error: float
-  exact: float
+  exact: float | None  # None: there is no closed form.
 
 
 class Coverage(TypedDict):
@@ -41,33 +58,39 @@ def name_of(group: variance.Group) -> str:
 
 
 def first_order(
-  table: Table, rng: np.random.Generator, count: int, parts: variance.Components
+  game: Game,
+  rng: np.random.Generator,
+  count: int,
+  parts: variance.Components | None,
 ) -> dict[str, Estimated]:
   """Return E1 of each factor, by `count` pairs of pairs."""
-  estimates = {}
-  for factor in table.factors:
+  found = {}
+  for factor in game.factors:
     pairs = []
     for _ in range(2):
-      one = _draws(table, rng, count)
-      other = {**_draws(table, rng, count), factor: one[factor]}
-      pairs.append([_paired(table, one), _paired(table, other)])
+      one = _draws(game, rng, count)
+      other = {**_draws(game, rng, count), factor: one[factor]}
+      pairs.append([game.outcomes(one), game.outcomes(other)])
     estimate = variance.pick_freeze(*pairs)
-    estimates[factor] = _beside(estimate, variance.explained(parts, [factor]))
-  return estimates
+    found[factor] = _beside(estimate, parts and variance.explained(parts, [factor]))
+  return found
 
 
 def total(
-  table: Table, rng: np.random.Generator, count: int, parts: variance.Components
+  game: Game,
+  rng: np.random.Generator,
+  count: int,
+  parts: variance.Components | None,
 ) -> dict[str, Estimated]:
   """Return E2 of each factor, by `count` pairs."""
-  one = _draws(table, rng, count)
-  outcome_N = _paired(table, one)
-  estimates = {}
-  for factor in table.factors:
-    other = {**one, factor: sampling.draw(table, factor, rng, count)}
-    estimate = variance.jansen(outcome_N, _paired(table, other))
-    estimates[factor] = _beside(estimate, variance.total_effect(parts, [factor]))
-  return estimates
+  one = _draws(game, rng, count)
+  outcome_N = game.outcomes(one)
+  found = {}
+  for factor in game.factors:
+    other = {**one, factor: game.draw(factor, rng, count)}
+    estimate = variance.jansen(outcome_N, game.outcomes(other))
+    found[factor] = _beside(estimate, parts and variance.total_effect(parts, [factor]))
+  return found
 
 
 def crossed(
@@ -116,17 +139,11 @@ def crossed_tables(
     yield sampling.crossed(table, _draws(table, rng, levels))
 
 
-def _draws(table: Table, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
-  return {name: sampling.draw(table, name, rng, count) for name in table.factors}
+def _draws(game: Game, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+  return {name: game.draw(name, rng, count) for name in game.factors}
 
 
-def _paired(table: Table, strategies: Strategies) -> np.ndarray:
-  """Return the outcomes of the first strategies of all factors, the second, ..."""
-  count = len(strategies[table.factors[0]])
-  return sampling.play(table, strategies, [np.arange(count)] * len(table.factors))
-
-
-def _beside(estimate: variance.Estimate, exact: float) -> Estimated:
+def _beside(estimate: variance.Estimate, exact: float | None) -> Estimated:
   return {
     "estimate": estimate.value,
     "standard_error": estimate.standard_error,

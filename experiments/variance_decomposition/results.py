@@ -1,7 +1,7 @@
 """What comes out of the study: results.json and its tables."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from experiments.variance_decomposition.estimators import Coverage, Estimated
 from undo_jax.utils import tables
@@ -30,40 +30,57 @@ class Part(TypedDict):
   coverage: dict[str, Coverage]  # E4
 
 
+class HoldemPart(TypedDict):
+  """Hold'em by sampled hands, played in one way."""
+
+  game: str
+  play: str
+  mean: float  # Of the first player, in big blinds.
+  exploitability: float | None  # None: best responses are not known.
+  jams: float | None  # Share of deals that the first jams, in jam or fold.
+  calls: float | None  # Share of deals that the second would call.
+  variance: float
+  first_order: dict[str, Estimated]
+  total: dict[str, Estimated]
+
+
 class Results(TypedDict):
   """Of results.json."""
 
   parts: list[Part]
+  holdem: list[HoldemPart]
   largest_z: dict[str, float]  # By estimator, over all parts and factors.
 
 
-def assemble(parts: Mapping[str, Part]) -> Results:
+def assemble(parts: Mapping[str, Part | HoldemPart]) -> Results:
   """Return the results of all parts."""
-  of = list(parts.values())
+  holdem = {name: part for name, part in parts.items() if name.startswith("holdem")}
+  of = [cast(Part, part) for name, part in parts.items() if name not in holdem]
+  hands = [cast(HoldemPart, part) for part in holdem.values()]
   estimates = {
-    "E1": [each for part in of for each in part["first_order"].values()],
-    "E2": [each for part in of for each in part["total"].values()],
+    "E1": [each for part in (*of, *hands) for each in part["first_order"].values()],
+    "E2": [each for part in (*of, *hands) for each in part["total"].values()],
     "E3": [each for part in of for each in part["components"].values()],
   }
   largest = {
     name: max((abs(z) for each in own if (z := _z(each)) is not None), default=0.0)
     for name, own in estimates.items()
   }
-  return {"parts": of, "largest_z": largest}
+  return {"parts": of, "holdem": hands, "largest_z": largest}
 
 
 def table(results: Results) -> str:
   """Return the closed form, the estimates and the intervals, in Markdown."""
   z = ", ".join(f"{name} {value:.1f}" for name, value in results["largest_z"].items())
-  return "\n\n".join(
-    (
-      split_table(results),
-      chance_table(results),
-      estimate_table(results),
-      f"Standard errors between estimate and closed form, at most: {z}.",
-      coverage_table(results),
-    )
-  )
+  made = []
+  if results["parts"]:
+    made += [split_table(results), chance_table(results), estimate_table(results)]
+  if results["holdem"]:
+    made.append(holdem_table(results))
+  made.append(f"Standard errors between estimate and closed form, at most: {z}.")
+  if results["parts"]:
+    made.append(coverage_table(results))
+  return "\n\n".join(made)
 
 
 def split_table(results: Results) -> str:
@@ -115,11 +132,31 @@ def estimate_table(results: Results) -> str:
     if not rows:
       header += [f"{name}: {kind}" for kind, of in kinds.items() for name in of]
     cells = (
-      f"{each['estimate']:z.3f} ± {each['standard_error']:.3f} ({each['exact']:z.3f})"
+      f"{each['estimate']:z.3f} ± {each['standard_error']:.3f}"
+      f" ({each['exact'] or 0:z.3f})"
       for of in kinds.values()
       for each in of.values()
     )
     rows.append([*_names(part), *cells])
+  return tables.markdown(header, rows)
+
+
+def holdem_table(results: Results) -> str:
+  """Return a row a game and play of hold'em: shares of the variance, estimated."""
+  header = ["game", "play", "mean", "exploitability", "jams", "calls", "variance"]
+  rows = []
+  for part in results["holdem"]:
+    kinds = {"V": part["first_order"], "T": part["total"]}
+    if not rows:
+      header += [f"{name}: {kind}" for kind, of in kinds.items() for name in of]
+    lost = part["exploitability"]
+    cells = (
+      _share(each, part["variance"]) for of in kinds.values() for each in of.values()
+    )
+    known = "not known" if lost is None else f"{lost:z.4f}"
+    shares = ("" if part[k] is None else f"{part[k]:.1%}" for k in ("jams", "calls"))
+    mean, spread = f"{part['mean']:z.4f}", f"{part['variance']:.3f}"
+    rows.append([part["game"], part["play"], mean, known, *shares, spread, *cells])
   return tables.markdown(header, rows)
 
 
@@ -134,6 +171,13 @@ def coverage_table(results: Results) -> str:
   return tables.markdown(["game", "play", *names], rows)
 
 
+def _share(each: Estimated, whole: float) -> str:
+  """Return an estimate as a share, with its error and, if known, the closed form."""
+  exact, error = each["exact"], each["standard_error"]
+  known = "" if exact is None else f" ({exact / whole:z.1%})"
+  return f"{each['estimate'] / whole:z.1%} ± {error / whole:.1%}{known}"
+
+
 def _names(part: Part) -> tuple[str, str]:
   return part["game"], part["play"]
 
@@ -144,5 +188,7 @@ def _held(each: Coverage) -> str:
 
 def _z(each: Estimated) -> float | None:
   """Return how many standard errors are between; None: nothing varies."""
-  error = each["standard_error"]
-  return (each["estimate"] - each["exact"]) / error if error > 1e-9 else None
+  error, exact = each["standard_error"], each["exact"]
+  if exact is None or error <= 1e-9:
+    return None
+  return (each["estimate"] - exact) / error

@@ -26,6 +26,15 @@ class Table:
   child_DxA: np.ndarray
   utility_D: np.ndarray  # Of the first player, at ends.
 
+  def draw(self, factor: str, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return `count` pure strategies of a factor; see the function."""
+    return draw(self, factor, rng, count)
+
+  def outcomes(self, strategies: Strategies) -> np.ndarray:
+    """Return the utilities where the n-th strategies of all factors meet, [N]."""
+    count = len(strategies[self.factors[0]])
+    return play(self, strategies, [np.arange(count)] * len(self.factors))
+
 
 def tabulate(tree: Tree, profile: Profile, factors: Sequence[str]) -> Table:
   """Return a game and a profile as arrays, for `draw` and `play`."""

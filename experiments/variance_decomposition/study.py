@@ -10,34 +10,71 @@ import numpy as np
 
 from experiments.gradient_routing import typed
 from experiments.gradient_routing.running import Study
-from experiments.poker import equilibrium, kuhn, leduc
+from experiments.poker import equilibrium, holdem, kuhn, leduc
 from experiments.poker import tree as trees
 from experiments.poker.tree import CHANCE, FIRST, PLAYERS, SECOND, Profile, Tree
 from experiments.shared import studies
 from experiments.variance_decomposition import estimators, figures, sampling
 from experiments.variance_decomposition import results as results_lib
 from experiments.variance_decomposition.config import Config, Samples
-from experiments.variance_decomposition.results import Part, Split
+from experiments.variance_decomposition.results import HoldemPart, Part, Split
 from undo_jax.frontier import extensive_form, variance
 
 FACTORS = (*PLAYERS, CHANCE)
 TREES: Mapping[str, Callable[..., Tree]] = {"kuhn": kuhn.tree, "leduc": leduc.tree}
 
 
-def make(config: ConfigDict) -> Study[Part]:
+def make(config: ConfigDict) -> Study[Part | HoldemPart]:
   """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
   compute_parts = functools.partial(compute, checked)
-  return studies.of(_parts(checked), compute_parts, results_lib, figures)
+  names = list(_parts(checked))
+  if "holdem" in checked.games:
+    names += [f"holdem_{name}" for name in _HANDS]
+  return studies.of(names, compute_parts, results_lib, figures)
 
 
-def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
+def compute(
+  config: Config, names: Sequence[str]
+) -> Iterator[tuple[str, Part | HoldemPart]]:
   """Yield the parts that are asked for."""
-  parts = _parts(config)
+  parts, dealt = _parts(config), None
   for name in names:
-    game, play, profile = parts[name]
     seed = [config.seed, zlib.crc32(name.encode())]
-    yield name, part(game, play, profile(TREES[game]()), config.samples, seed)
+    if name in parts:
+      game, play, profile = parts[name]
+      yield name, part(game, play, profile(TREES[game]()), config.samples, seed)
+      continue
+    if dealt is None:
+      dealt = holdem.deals(np.random.default_rng(config.seed), config.holdem.deals)
+    yield name, hands(config, name.removeprefix("holdem_"), dealt, seed)
+
+
+def hands(
+  config: Config, play: str, dealt: holdem.Deals, seed: Sequence[int]
+) -> HoldemPart:
+  """Return estimates of hold'em that is played so, beside a closed form if any."""
+  rng, pairs = np.random.default_rng(seed), config.samples.pairs
+  played = _HANDS[play](dealt, config.holdem.stack)
+  parts, lost, chosen = None, None, (None, None)
+  if isinstance(played, holdem.JamOrFold):
+    parts, lost = played.components(), played.exploitability()
+    mean, spread, chosen = played.mean(), sum(parts.values()), played.shares()
+  else:
+    drawn = {name: played.draw(name, rng, pairs) for name in played.factors}
+    outcome_N = played.outcomes(drawn)
+    mean, spread = float(outcome_N.mean()), float(outcome_N.var(ddof=1))
+  return {
+    "game": "jam or fold" if parts else "limit hold'em",
+    "play": play.partition("_")[2].replace("_", " "),
+    "mean": mean,
+    "exploitability": lost,
+    "jams": chosen[0],
+    "calls": chosen[1],
+    "variance": spread,
+    "first_order": estimators.first_order(played, rng, pairs, parts),
+    "total": estimators.total(played, rng, pairs, parts),
+  }
 
 
 def part(
@@ -94,6 +131,7 @@ def _parts(
   parts = {
     f"{game}_{name}": (game, name.replace("_", " "), profile)
     for game, (name, profile) in itertools.product(config.games, _PLAYS.items())
+    if game in TREES
   }
   if "kuhn" in config.games:
     for alpha in config.alphas:
@@ -123,4 +161,17 @@ _PLAYS: Mapping[str, Callable[[Tree], Profile]] = {
   "equilibrium": lambda tree: equilibrium.solve(tree).profile,
   "first_responds_to_uniform": functools.partial(_exploited, FIRST),
   "second_responds_to_uniform": functools.partial(_exploited, SECOND),
+}
+_HANDS: Mapping[
+  str, Callable[[holdem.Deals, float], holdem.JamOrFold | holdem.Limit]
+] = {
+  "limit_uniform": lambda dealt, stack: holdem.Limit(dealt),
+  "jam_uniform": holdem.JamOrFold.uniform,
+  "jam_equilibrium": lambda *game: holdem.JamOrFold.uniform(*game).solved(),
+  "jam_first_responds_to_uniform": lambda *game: holdem.JamOrFold.uniform(
+    *game
+  ).responding(FIRST),
+  "jam_second_responds_to_uniform": lambda *game: holdem.JamOrFold.uniform(
+    *game
+  ).responding(SECOND),
 }

@@ -17,6 +17,7 @@ EXTRAS = {
   "mlflow": "mlflow",
   "optuna": "search",
   "orbax": "run",
+  "phevaluator": "studies",
   "psutil": "run",
   "pyarrow": "data",
   "ray": "ray",

@@ -40,7 +40,8 @@ def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path):
 @pytest.mark.parametrize(
   "field, value, message",
   [
-    ("games", ("holdem",), "config.games: expected some of kuhn, leduc"),
+    ("games", ("go",), "config.games: expected some of kuhn, leduc, holdem"),
+    ("holdem.stack", 1.0, "config.holdem.stack: expected a number of big blinds"),
     ("alphas", (0.5,), r"config.alphas: expected numbers in \[0, 1/3\]"),
     ("samples.levels", 1, "config.samples.levels: expected an integer of at least 2"),
   ],
@@ -51,3 +52,21 @@ def test_a_wrong_config_is_refused(tmp_path, field, value, message):
   with pytest.raises(ConfigError, match=message):
     running.run(study.make, config, tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+def test_holdem_is_estimated_beside_its_closed_form(tmp_path):
+  pytest.importorskip("phevaluator")
+  config = config_file.get_config("tiny")
+  config.games = ("holdem",)
+  running.run(study.make, config, tmp_path)
+  results = json.loads((tmp_path / "results.json").read_text())
+  limit, *jams = results["holdem"]
+  assert limit["exploitability"] is None and limit["total"]["first"]["exact"] is None
+  by_play = {part["play"]: part for part in jams}
+  solved = by_play["equilibrium"]
+  assert solved["exploitability"] == pytest.approx(0.0, abs=1e-9)
+  assert solved["first_order"]["first"]["exact"] == pytest.approx(0.0, abs=1e-9)
+  assert by_play["first responds to uniform"]["total"]["first"]["exact"] == 0.0
+  assert results["largest_z"]["E1"] < 5 and results["largest_z"]["E3"] == 0
+  assert b"<svg" in (tmp_path / "figures/holdem.svg").read_bytes()[:200]
+  assert results_lib.table(results).count("| jam or fold") == 4
