@@ -64,7 +64,7 @@ def first_order(
   parts: variance.Components | None,
 ) -> dict[str, Estimated]:
   """Return E1 of each factor, by `count` pairs of pairs."""
-  found = {}
+  estimates = {}
   for factor in game.factors:
     pairs = []
     for _ in range(2):
@@ -72,8 +72,8 @@ def first_order(
       other = {**_draws(game, rng, count), factor: one[factor]}
       pairs.append([game.outcomes(one), game.outcomes(other)])
     estimate = variance.pick_freeze(*pairs)
-    found[factor] = _beside(estimate, parts and variance.explained(parts, [factor]))
-  return found
+    estimates[factor] = _beside(estimate, parts and variance.explained(parts, [factor]))
+  return estimates
 
 
 def total(
@@ -85,12 +85,12 @@ def total(
   """Return E2 of each factor, by `count` pairs."""
   one = _draws(game, rng, count)
   outcome_N = game.outcomes(one)
-  found = {}
+  estimates = {}
   for factor in game.factors:
     other = {**one, factor: game.draw(factor, rng, count)}
     estimate = variance.jansen(outcome_N, game.outcomes(other))
-    found[factor] = _beside(estimate, parts and variance.total_effect(parts, [factor]))
-  return found
+    estimates[factor] = _beside(estimate, parts and variance.total_effect(parts, [factor]))
+  return estimates
 
 
 def crossed(
