@@ -10,6 +10,7 @@ Adapters of an attack are merged, or written as PEFT reads them with --peft. An 
 that ends in .gguf is one file as llama.cpp reads it, of a Llama (extra `gguf`).
 """
 
+import importlib
 import logging
 import pathlib
 
@@ -18,6 +19,7 @@ from absl import flags
 from undo_jax.checkpoints import exporting
 from undo_jax.cli.process import Main
 from undo_jax.models.config import DTYPES
+from undo_jax.utils.errors import ConfigError
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -38,8 +40,17 @@ def define() -> Main:
   )
   dtype = flags.DEFINE_enum("dtype", None, DTYPES, "Of the weights; default: theirs.")
 
+  modules = flags.DEFINE_multi_string(
+    "module", [], "A module of your own that the attack's config.json names."
+  )
+
   def main(argv: list[str]) -> None:
     del argv
+    for name in modules.value:
+      try:
+        importlib.import_module(name)
+      except ImportError as error:
+        raise ConfigError(f"--module={name} cannot be imported: {error}") from None
     source, target = (
       pathlib.Path(str(path.value)).resolve() for path in (checkpoint, output)
     )

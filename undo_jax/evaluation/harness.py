@@ -441,7 +441,7 @@ def _eos_ids(
     ConfigError: if they are no ids; names the file.
   """
   path = directory / "generation_config.json"
-  generation = files.read_object(path) if path.is_file() else {}
+  generation = files.read_optional(path)
   if "eos_token_id" not in generation:
     generation, path = settings, directory / "config.json"
   ids = generation.get("eos_token_id")

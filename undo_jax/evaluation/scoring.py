@@ -7,6 +7,7 @@ device: log-probabilities of given tokens, or generated tokens.
 
 from collections.abc import Iterable, Sequence
 import functools
+import math
 from typing import Any
 
 import jax
@@ -82,6 +83,7 @@ class Scorer:
     Raises:
       ValueError: if a context or continuation is empty, a continuation longer than
         max_length, or an id lies outside the vocabulary.
+      FloatingPointError: if a log-likelihood is NaN.
     """
     rows: dict[tuple[int, ...], list[int]] = {}
     for index, (context, continuation) in enumerate(pairs):
@@ -182,6 +184,11 @@ class Scorer:
     log_p, hit = jax.device_get(self._score(self._params, tokens, where, targets))
     for index, row, span in spans:
       total = float(np.sum(log_p[row, span], dtype=np.float64))
+      if math.isnan(total):  # No choice is less likely, so it would be a wrong answer.
+        raise FloatingPointError(
+          f"the logits after a text of {len(pairs[index][0])} tokens are not finite: "
+          "the model has diverged, or its dtype is too small for its values"
+        )
       yield index, (total, bool(hit[row, span].all()))
 
   def _check_pair(self, context, continuation):
