@@ -5,10 +5,12 @@ import math
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+import jax
 from ml_collections import config_dict
 import pytest
 
 from undo_jax import config as builders
+from undo_jax.distributed import sharding
 from undo_jax.plan import checks, translation
 from undo_jax.plan.config import parse
 from undo_jax.utils.errors import ConfigError
@@ -79,12 +81,14 @@ def changed(name, path, value):
 @example(("arithmetic:tiny", ("data", "english"), 3))
 @example(("arithmetic:tiny", ("data", "english", "paths"), 2.0))
 @example(("arithmetic:tiny", ("models", "undo", "options", "base_share"), ("a",)))
+@example(("arithmetic:tiny", ("mesh",), {"model": 2}))
 @given(changes())
 def test_a_field_of_any_value_works_or_is_named_by_one_line(change):
   name, path, value = change
   try:
     declared = parse(changed(name, path, value))
     checks.check(declared, ONE_DEVICE)
+    sharding.make_mesh(**declared.mesh, devices=jax.devices()[:1])
     translation.plan(declared, declared.seeds[0])
   except ConfigError as error:
     assert "\n" not in str(error)

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import logging
 import re
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -99,20 +99,22 @@ def run_parts(study: Study[Part], workdir: files.Path) -> dict[str, Part]:
     The parts by name, as JSON gives them back.
 
   Raises:
+    ConfigError: if a part that is there is damaged; names its file.
     ValueError: if `compute` does not give the parts it was asked for.
   """
   missing = [name for name in study.parts if not _path(workdir, name).exists()]
   if missing:
     environment.record(workdir)
     for name, part in study.compute(missing):
-      files.write_json(_path(workdir, name), part)
+      files.write_record(_path(workdir, name), files.plain(dict(part)))
       LOGGER.info("%s: done", name)
   else:
     LOGGER.info("nothing to compute: all parts are in %s", workdir / "parts")
   absent = [name for name in study.parts if not _path(workdir, name).exists()]
   if absent:
     raise ValueError(f"these parts were not computed: {', '.join(absent)}")
-  return {name: files.read_json(_path(workdir, name)) for name in study.parts}
+  found: Any = {n: files.read_record(_path(workdir, n)) for n in study.parts}
+  return found
 
 
 def _path(workdir: files.Path, name: str) -> files.Path:

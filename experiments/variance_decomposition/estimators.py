@@ -72,7 +72,8 @@ def first_order(
       other = {**_draws(game, rng, count), factor: one[factor]}
       pairs.append([game.outcomes(one), game.outcomes(other)])
     estimate = variance.pick_freeze(*pairs)
-    estimates[factor] = _beside(estimate, parts and variance.explained(parts, [factor]))
+    exact = None if parts is None else variance.explained(parts, [factor])
+    estimates[factor] = _beside(estimate, exact)
   return estimates
 
 
@@ -89,7 +90,8 @@ def total(
   for factor in game.factors:
     other = {**one, factor: game.draw(factor, rng, count)}
     estimate = variance.jansen(outcome_N, game.outcomes(other))
-    estimates[factor] = _beside(estimate, parts and variance.total_effect(parts, [factor]))
+    exact = None if parts is None else variance.total_effect(parts, [factor])
+    estimates[factor] = _beside(estimate, exact)
   return estimates
 
 

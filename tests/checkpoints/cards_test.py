@@ -1,6 +1,8 @@
 """Model cards: what they tell of a history that spans runs."""
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 import yaml
@@ -12,6 +14,8 @@ from undo_jax.checkpoints import cards, exporting
 from undo_jax.plan import stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running.runs import run_single
+from undo_jax.utils import files
+from undo_jax.utils.types import ConfigError
 
 
 @pytest.mark.usefixtures("one_device")
@@ -104,3 +108,49 @@ def test_a_card_tells_by_how_many_labels_rows_were_selected():
   assert ["selection_few", what, "", "", "", "2e+03"] in cells
   assert "none, base was trained from random weights" in card
   assert "seeds of selection_few: data 0" in card
+
+
+HISTORIES = [
+  lambda content: content.pop("history"),
+  lambda content: content.update(history=[1]),
+  lambda content: content["history"][0].pop("stage"),
+  lambda content: content["history"][0]["stage"].update(kind=[]),
+  lambda content: content["history"][-1].update(outcome={}),
+  lambda content: content["history"][-1]["outcome"]["compute"].update(flops="1"),
+  lambda content: content["history"][-1]["outcome"]["scores"].update(retain="<b>"),
+  lambda content: content.update(history=content["history"][:1]),
+]
+
+
+@pytest.mark.parametrize("change", HISTORIES)
+def test_a_history_that_is_none_is_named(chain, tmp_path, change):
+  """It lies in a directory of Hugging Face's files, which others may have written."""
+  cards.save(tmp_path, cards.history(directory(chain[0] / "unlearned", "max_ent")))
+  path = tmp_path / cards.FILE
+  content = json.loads(path.read_text())
+  assert len(cards.history(tmp_path)) == len(content["history"])
+  change(content)
+  path.write_text(json.dumps(content))
+  with pytest.raises(ConfigError, match=cards.FILE) as error:
+    cards.history(tmp_path)
+  assert "\n" not in str(error.value)
+
+
+def test_no_code_is_run_because_a_history_names_it(tmp_path, monkeypatch):
+  (tmp_path / "their_attack.py").write_text("raise SystemExit('ran')")
+  monkeypatch.syspath_prepend(tmp_path)
+  plan = translation.plan(parse(minimal.config()), 0)
+  attack = next(stage for stage in plan if isinstance(stage, stages.AttackStage))
+  attack = dataclasses.replace(attack, adversary="their_attack:ATTACK")
+  card = cards.render("x", [cards.Entry(attack, {})], model_of())
+  assert "relearning of what `their_attack:ATTACK` trains on forget data" in card
+
+
+def test_a_stage_that_led_to_itself_is_named(chain, tmp_path):
+  stage = directory(chain[0] / "base", "base")
+  copied = shutil.copytree(stage, tmp_path / stage.name)
+  content = files.read_record(copied / "config.json")
+  content["input_directories"] = {"model": stage.name, "data": stage.name}
+  files.write_record(copied / "config.json", content)
+  with pytest.raises(ConfigError, match="led to itself"):
+    cards.history(copied)

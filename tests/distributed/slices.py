@@ -5,7 +5,8 @@ import itertools
 
 # The shapes of Google Cloud's documentation from 4 chips to 256.
 FLAT = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-DEEP = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")
+DEEP = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x4x12", "4x8x8")
+DEEP += ("4x4x16",)
 SHAPES = {"v5e": FLAT, "v6e": FLAT, "v5p": DEEP}
 KINDS = {"v5e": "TPU v5 lite", "v6e": "TPU v6 lite", "v5p": "TPU v5"}
 
@@ -34,10 +35,10 @@ def chips(generation: str, shape: str, slice_index: int = 0) -> list[Chip]:
 
 
 def meshes(count: int) -> list[dict[str, int]]:
-  """Return every way to lay a power of two of chips out over the four axes."""
-  powers = range(count.bit_length())
+  """Return every way to lay chips out over the four axes."""
+  sizes = [size for size in range(1, count + 1) if count % size == 0]
   return [
-    {"replica": 2**a, "data": 2**b, "fsdp": 2**c, "tensor": 2**d}
-    for a, b, c, d in itertools.product(powers, repeat=4)
-    if 2 ** (a + b + c + d) == count
+    {"replica": a, "data": b, "fsdp": c, "tensor": count // (a * b * c)}
+    for a, b, c in itertools.product(sizes, repeat=3)
+    if count % (a * b * c) == 0
   ]

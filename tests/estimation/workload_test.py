@@ -70,7 +70,8 @@ def test_what_is_there_is_not_to_do(plans, tmp_path, capsys):
     (directory / "checkpoints").mkdir(parents=True)
   done = tmp_path / "stages" / f"base-{known['base']}"
   (done / "done.json").write_text("{}")
-  rows = [{"kind": "train", "share_of_peak": share} for share in (0.25, 0.5, 0.5)]
+  row = {"step": 1, "kind": "train"}
+  rows = [row | {"share_of_peak": share} for share in (0.25, 0.5, 0.5)]
   (done / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
   mesh = testing.mesh(1)
   workload.print_plan(tmp_path, plans, mesh)

@@ -13,6 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from undo_jax.data import arithmetic as data
 from undo_jax.data.tokenizers import BOS, EOS, make
 from undo_jax.evaluation import arithmetic
+from undo_jax.models.decoder import Output
 from undo_jax.utils.types import ConfigError
 
 TOKENIZER = make("characters:ascii")
@@ -184,6 +185,26 @@ def test_scores_are_accuracies_by_task_and_means_by_domain(
   for group, members in groups.items():
     mean = np.mean([expected[name] for name in members])
     np.testing.assert_allclose(scores[group], mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_no_wrong_answers(value):
+  """All wrong would be the best that can be of what is to be forgotten."""
+  drawn = [(f"{op}_equation", op) for op in (*data.RETAIN, *data.FORGET)]
+  made = {
+    name: [data.Problem("6 * 3 = ", "18", "", op, "equation", "")] for name, op in drawn
+  }
+  arrays = arithmetic.encode(made, TOKENIZER)
+  logits = np.eye(128, dtype=np.float32)[arrays["targets"]]
+  row, place = np.argwhere(arrays["mask"])[-1]
+  given = logits.copy()
+  given[row, place, 5] = value
+  logits[row, place - len("18"), 5] = value  # Before the answer nothing is scored.
+  evaluate = arithmetic.make_evaluate(lambda x, _: Output(x, {}), list(made))
+  for each, expected in ((given, np.nan), (logits, 1.0)):
+    scores = evaluate(jnp.asarray(each), arrays)
+    for group in ("retain", "forget"):
+      np.testing.assert_equal(float(scores[group]), expected)
 
 
 def test_a_longer_number_that_starts_alike_is_wrong():

@@ -1,6 +1,8 @@
 """Chat templates: by hand, as transformers renders them, and in a sandbox."""
 
 import json
+import os
+import re
 
 import pytest
 
@@ -88,6 +90,11 @@ def test_templates_lie_in_either_file(tmp_path):
     ("{% if %}", "the chat template refuses"),
     ("{{ ''.__class__.__mro__ }}", "unsafe|refuses"),
     ("{{ messages.append(1) }}", "refuses"),
+    ("{% include 'a' %}", "refuses"),
+    ("{{ 1 // 0 }}", "refuses"),
+    ("{{ 'a' + 1 }}", "refuses"),
+    ("{{ strftime_now(1) }}", "refuses"),
+    ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "refuses"),
     ("nothing of it", "leaves out the last message"),
   ],
 )
@@ -96,3 +103,28 @@ def test_what_a_template_cannot_do_is_one_line(source, message):
   with pytest.raises(ConfigError, match=message) as error:
     template.render(MESSAGES, begins_answer=False)
   assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "content"),
+  [
+    ("tokenizer_config.json", b"{"),
+    ("tokenizer_config.json", b"[]"),
+    ("tokenizer_config.json", b"[" * 100_000),
+    ("tokenizer_config.json", b'{"chat_template": 1}'),
+    ("tokenizer_config.json", b'{"chat_template": [1]}'),
+    ("tokenizer_config.json", b'{"chat_template": [{"name": "default"}]}'),
+    ("chat_template.jinja", b"\xff"),
+  ],
+)
+def test_what_holds_no_template_is_named(tmp_path, name, content):
+  (tmp_path / name).write_bytes(content)
+  with pytest.raises(ConfigError, match=re.escape(name)) as error:
+    chat.read(tmp_path)
+  assert "\n" not in str(error.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "tokenizer_config.json")
+  with pytest.raises(ConfigError, match="it is no file"):
+    chat.read(tmp_path)

@@ -203,6 +203,19 @@ def test_long_texts_count_by_the_character(model):
       assert evaluate(model[1], arrays)["forget"] == expected
 
 
+def test_a_model_that_is_not_finite_has_no_accuracy(model, short):
+  """The first choice would be taken for its answer, right a quarter of the time."""
+  decoder, params = model
+  broken = params | {"embedding": params["embedding"] * np.float32(np.nan)}
+  every = jax.tree.map(lambda *x: np.stack(x), params, broken)
+  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"], multiple=8)
+  fn = jax.jit(
+    jax.vmap(make_evaluate(model, short, rows_at_once=32), in_axes=(0, None))
+  )
+  for name, values in fn(every, arrays).items():
+    assert np.isfinite(values).tolist() == [True, False], name
+
+
 def test_parts_and_devices_change_no_log_likelihood(model, short):
   decoder, params = model
   arrays = multiple_choice.encode(short, TOKENIZERS["one or two"], multiple=8)

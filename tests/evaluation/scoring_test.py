@@ -224,6 +224,14 @@ def test_prompts_that_make_no_sense_are_refused(prompt, message):
     scorer.generate([[1], prompt], num_tokens=2)
 
 
+def test_a_model_that_is_not_finite_answers_nothing():
+  model, params = load()
+  broken = params | {"embedding": params["embedding"] * np.float32(np.nan)}
+  scorer = Scorer(model, broken, max_length=8)
+  with pytest.raises(FloatingPointError, match="after a text of 3 tokens are not fin"):
+    scorer.log_likelihoods([([1, 2, 3], [4])])
+
+
 def test_sizes_are_positive():
   with pytest.raises(ValueError, match="at least 1, got 0 and 8"):
     Scorer(Decoder(testing.config()), {}, max_length=0)

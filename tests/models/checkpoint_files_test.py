@@ -111,3 +111,51 @@ def test_more_layers_than_tensors_are_refused_at_once(tied):
   settings["num_hidden_layers"] = 10**9
   (tied / "config.json").write_text(json.dumps(settings))
   refused(tied, "too few for the 1000000000 layers")
+
+
+@pytest.mark.parametrize("name", [HEAD, "model.rotary_emb.inv_freq"])
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F4", "C64", "I8"])
+def test_leftovers_of_other_dtypes_are_named(tied, name, dtype):
+  """Of what is not used numpy may know no dtype."""
+  path, num_bytes = tied / "model.safetensors", {"F4": 4, "C64": 64}.get(dtype, 8)
+  data = path.read_bytes()
+  size = int.from_bytes(data[:8], "little")
+  header, values = json.loads(data[8 : 8 + size]), data[8 + size :]
+  offsets = [len(values), len(values) + num_bytes]
+  header[name] = {"dtype": dtype, "shape": [8], "data_offsets": offsets}
+  written = json.dumps(header).encode()
+  path.write_bytes(
+    len(written).to_bytes(8, "little") + written + values + bytes(num_bytes)
+  )
+  refused(tied, rf"{name} is stored as {dtype}; only F32, .* remove it")
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"rope_theta": 500.0}, "rope_theta and rope_parameters contradict"),
+    ({"rope_theta": "1e4"}, "rope_theta and rope_parameters contradict"),
+    ({"rope_scaling": {"type": "linear", "factor": 2}}, "contradict .*'linear'"),
+    ({"rope_scaling": {"type": "yarn", "factor": 2}}, "contradict .*'yarn'"),
+    ({"rope_scaling": {"rope_theta": 7.0}}, "contradict each other"),
+    ({"rope_parameters": {"full_attention": {"rope_theta": 7.0}}}, "by kind of layer"),
+  ],
+)
+def test_what_two_keys_say_of_the_rope_must_agree(tmp_path, changes, message):
+  """Versions of transformers differ in which of them they read."""
+  directory = shutil.copytree(references.ROOT / "qwen2_tied", tmp_path / "model")
+  settings = json.loads((directory / "config.json").read_text())
+  rope = {"rope_theta": 10_000.0, "rope_type": "default"}
+  assert settings["rope_parameters"] == rope
+  same = {"rope_theta": 1e4, "rope_scaling": {"type": "default"}}
+  (directory / "config.json").write_text(json.dumps(settings | same))
+  huggingface.read_config(directory)
+  (directory / "config.json").write_text(json.dumps(settings | changes))
+  refused(directory, message)
+
+
+def test_quantized_weights_are_refused_by_their_key(tied):
+  settings = json.loads((tied / "config.json").read_text())
+  settings["quantization_config"] = {"quant_method": "fp8"}
+  (tied / "config.json").write_text(json.dumps(settings))
+  refused(tied, "quantization_config is not supported; save the model dequantized")

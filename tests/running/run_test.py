@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from tests.running.variants import variant_run
 from undo_jax.plan.stages import identities
@@ -34,3 +35,10 @@ def test_scores_by_task_come_last(tmp_path, monkeypatch):
   run = variant_run(tmp_path)
   scores = run_lib.scorer_of(run, run.stages[1], ("words",))({}, {})
   assert list(scores.items()) == list(reversed(scored.items()))
+
+
+def test_a_model_without_a_score_is_none_to_go_on_from():
+  scores = {"retain": 0.5, "forget": 0.0, "words": None}
+  assert run_lib.finite("base", scores) is scores
+  with pytest.raises(FloatingPointError, match="^base: the scores forget are not fin"):
+    run_lib.finite("base", scores | {"forget": None})

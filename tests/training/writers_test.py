@@ -240,6 +240,17 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
   assert read_jsonl(path) == rows[:1]
 
 
+@pytest.mark.parametrize(
+  "line", [b"\xff", b"{", b"1", b"[" * 100_000, b'{"kind": "a"}', b'{"step": "1"}', b""]
+)
+def test_a_damaged_line_is_named(tmp_path, line):
+  path = tmp_path / "metrics.jsonl"
+  row = b'{"step": 1, "kind": "train"}'
+  path.write_bytes(b"\n".join([row, line, row, b""]))
+  with pytest.raises(ConfigError, match=rf"{path}, line 2 is damaged"):
+    JsonlWriter(path, resume_step=9)
+
+
 def events(path):
   """The records of a file of events: length, its checksum, data, its checksum."""
   data, read = path.read_bytes(), []

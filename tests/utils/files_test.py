@@ -34,6 +34,17 @@ def test_a_damaged_record_is_named(tmp_path, content):
   assert files.read_record(path) == {"a": 1}
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_no_record_and_is_not_waited_for(tmp_path, make):
+  path = tmp_path / "done.json"
+  make(path)
+  with pytest.raises(ConfigError, match="done.json is damaged, .* it is no file"):
+    files.read_record(path)
+  with pytest.raises(ConfigError, match=r"done\.json cannot be read .* it is no file"):
+    files.read_optional(path)
+  assert files.read_optional(tmp_path / "other.json") == {}
+
+
 def test_a_record_with_another_value_than_was_written_is_named(tmp_path):
   path = tmp_path / "done.json"
   value = {"scores": {"retain": 0.25}, "updates": 3, "name": "é"}

@@ -73,3 +73,14 @@ def test_an_error_of_the_module_itself_passes(their):
   their("their_bug", "1 / 0\n")
   with pytest.raises(ZeroDivisionError):
     REGISTRY.get("their_bug:STEW")
+
+
+def test_what_a_file_names_is_not_imported(their, tmp_path):
+  text = f"open({str(tmp_path / 'ran')!r}, 'w').close()\nFISH = 'carp'\n"
+  their("their_fish", text)
+  fish = Registry("dish", str, {"cod": "cod"})
+  assert fish.recorded("cod") == "cod"
+  assert fish.recorded("their_fish:FISH") is None
+  assert fish.recorded("unknown") is None and not (tmp_path / "ran").exists()
+  fish.get("their_fish:FISH")  # As a config names it.
+  assert fish.recorded("their_fish:FISH") == "carp" and (tmp_path / "ran").exists()

@@ -21,7 +21,7 @@ from undo_jax.plan.stages import (
   TrainStage,
 )
 from undo_jax.utils import files, tables
-from undo_jax.utils.types import JsonObject
+from undo_jax.utils.types import ConfigError, JsonObject
 
 FILE = "undo_jax.json"
 SCHEMA = 2
@@ -51,7 +51,10 @@ def last(directory: pathlib.Path) -> Stage:
 
 def inputs(directory: pathlib.Path) -> dict[str, pathlib.Path]:
   """Return the directories of a stage's inputs by role."""
-  names = files.read_record(directory / "config.json")["input_directories"]
+  path = directory / "config.json"
+  names = files.read_record(path).get("input_directories")
+  if not isinstance(names, dict) or not all(isinstance(x, str) for x in names.values()):
+    raise ConfigError(f"{path}: expected input_directories, their names by role")
   return {role: directory.parent / name for role, name in names.items()}
 
 
@@ -65,8 +68,12 @@ def history(directory: pathlib.Path) -> list[Entry]:
     directory: WORKDIR/stages/<name>-<identity>, finished, or one of Hugging Face.
   """
   known: dict[str, Entry] = {}
+  visited: set[pathlib.Path] = set()
 
   def visit(directory: pathlib.Path) -> None:
+    if directory in visited:
+      raise ConfigError(f"{directory}: its config.json says that it led to itself")
+    visited.add(directory)
     for i, entry in enumerate(_saved(directory)):
       known[f"{directory} {i}"] = entry
     if not (directory / "done.json").is_file():
@@ -101,17 +108,33 @@ def save(directory: pathlib.Path, entries: Sequence[Entry]) -> None:
 
 
 def _saved(directory: pathlib.Path) -> list[Entry]:
-  """Return the history that `save` wrote, if there is one of this version."""
+  """Return the history that `save` wrote, if there is one of this version.
+
+  Raises:
+    ConfigError: if it is not as `save` writes one.
+  """
   path = directory / FILE
   content = files.read_record(path) if path.is_file() else {}
   if content.get("schema") != SCHEMA:
     return []  # Of another version: nothing is known of it.
-  return [
-    Entry(
-      stages.from_json(entry["stage"], path=str(path)), entry["outcome"], entry["path"]
-    )
-    for entry in content["history"]
-  ]
+  try:
+    entries = [
+      Entry(
+        stages.from_json(entry["stage"], path=str(path)),
+        entry["outcome"],
+        entry["path"] and str(entry["path"]),
+      )
+      for entry in content["history"]
+    ]
+    _told(entries)  # Has all that a card needs.
+  except ConfigError:
+    raise
+  except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
+    raise ConfigError(
+      f"{path} holds no history of a model as an export writes it ({error!r:.80}); "
+      "copy it again, or remove it"
+    ) from None
+  return entries
 
 
 def tokenizer(entries: Sequence[Entry]) -> str | None:
@@ -143,10 +166,14 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
     "",
     f"{num_params(config):,} parameters; made with undo_jax.",
   ]
+  return "\n".join([*lines, *_told(entries)]) + "\n"
+
+
+def _told(entries: Sequence[Entry]) -> list[str]:
+  """Return the lines of a card that tell a history."""
   if not entries:
-    lines += ["", "Converted from a checkpoint; its stages are not known."]
-    return "\n".join(lines) + "\n"
-  lines += ["", f"Base model: {_base(entries)}.", "", "## Stages", ""]
+    return ["", "Converted from a checkpoint; its stages are not known."]
+  lines = ["", f"Base model: {_base(entries)}.", "", "## Stages", ""]
   rows = [_row(entry) for entry in entries if not isinstance(entry.stage, DataStage)]
   lines.append(tables.markdown(HEADER, rows))
   total = sum(
@@ -167,7 +194,7 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
   ]
   for entry in entries:
     lines += _details(entry)
-  return "\n".join(lines) + "\n"
+  return lines
 
 
 def _metadata(entries: Sequence[Entry]) -> list[str]:
@@ -196,8 +223,9 @@ def _base(entries: Sequence[Entry]) -> str:
 def _row(entry: Entry) -> list[object]:
   stage, outcome = entry.stage, entry.outcome
   if isinstance(stage, AttackStage):
-    attack = attacks.REGISTRY.get(stage.adversary)
-    trained = attack.describe(stage.options)
+    attack = attacks.REGISTRY.recorded(stage.adversary)
+    name = f"what `{stage.adversary}` trains"
+    trained = attack.describe(stage.options) if attack else name
     trained = "a part of the weights" if stage.trainable else trained
     what = f"relearning of {trained} on forget data"
     return [stage.name, what, stage.optimizer.num_steps, "", "", ""]

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from undo_jax import attacks
+from undo_jax.attacks.attack import Attack, Members
 from undo_jax.checkpoints import cards, sources
 from undo_jax.data import tokenizers
 from undo_jax.data.tokenizers import export as tokenizer_export
@@ -125,7 +126,7 @@ def read(checkpoint: pathlib.Path, *, learning_rate: float | None = None) -> Exp
     config, params = huggingface.load(checkpoint)
     settings = huggingface.read_settings(checkpoint)
     history = cards.history(checkpoint)
-    generation = _read_json(checkpoint / _GENERATION)
+    generation = files.read_optional(checkpoint / _GENERATION)
     return Exported(config, params, history, settings, generation, None)
   params = sources.load(source, _abstract(source.model))
   return _made(source.model, params, cards.history(checkpoint))
@@ -158,7 +159,7 @@ def export_adapter(
   """
   checkpoint = pathlib.Path(sources.find(checkpoint))
   stage = cards.last(checkpoint) if cards.is_attack(checkpoint) else None
-  adapted = _adapters(stage) if isinstance(stage, AttackStage) else None
+  adapted = _adapters(checkpoint, stage) if isinstance(stage, AttackStage) else None
   if not isinstance(stage, AttackStage) or adapted is None:
     raise ConfigError(
       f"only an attack whose adversary is lora has adapters, {checkpoint} is none"
@@ -171,7 +172,7 @@ def _read_attack(checkpoint: pathlib.Path, learning_rate: float | None) -> Expor
   """Return one member of an attack, as the model that it stands for."""
   stage = cards.last(checkpoint)
   assert isinstance(stage, AttackStage), "the caller has asked"
-  members = attacks.members_of(stage.model, stage.adversary, stage.options)
+  members = _members(checkpoint, stage)
   if members.apply is not None:
     raise ConfigError(
       f"{checkpoint}: expected an attack that ends in weights, got {stage.adversary}, "
@@ -203,7 +204,7 @@ def _member(
     raise ConfigError(
       f"--learning_rate must be one of the attack's, {list(rates)}, got {learning_rate}"
     )
-  members = attacks.members_of(stage.model, stage.adversary, stage.options)
+  members = _members(checkpoint, stage)
   key = jax.random.key(0)
   shapes = jax.eval_shape(members.start, _abstract(stage.model), key)
   where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -215,9 +216,25 @@ def _member(
   return jax.tree.map(lambda leaf: leaf[rates.index(learning_rate)], trained)
 
 
-def _adapters(stage: AttackStage) -> lora.LoraConfig | None:
+def _members(checkpoint: pathlib.Path, stage: AttackStage) -> Members:
+  """Return what the members of an attack train; see `Registry.recorded`."""
+  _attack(checkpoint, stage)
+  return attacks.members_of(stage.model, stage.adversary, stage.options)
+
+
+def _attack(checkpoint: pathlib.Path, stage: AttackStage) -> Attack:
+  attack = attacks.REGISTRY.recorded(stage.adversary)
+  if attack is None:
+    raise ConfigError(
+      f"{checkpoint}: its attack is {stage.adversary!r}, whose code is not run because "
+      "a file names it; if you trust it, give --module=MODULE"
+    )
+  return attack
+
+
+def _adapters(checkpoint: pathlib.Path, stage: AttackStage) -> lora.LoraConfig | None:
   """Return the adapters that an attack trains, if it trains adapters."""
-  adapters = attacks.REGISTRY.get(stage.adversary).adapters
+  adapters = _attack(checkpoint, stage).adapters
   return None if adapters is None else adapters(stage.options)
 
 
@@ -242,12 +259,8 @@ def _settings_of(history: Sequence[cards.Entry]) -> tuple[JsonObject, JsonObject
       settings = huggingface.read_settings(path)
       if "model_type" not in settings:  # A stage's.
         break
-      return settings, _read_json(path / _GENERATION)
+      return settings, files.read_optional(path / _GENERATION)
   return {}, {}
-
-
-def _read_json(path: pathlib.Path) -> JsonObject:
-  return files.read_object(path) if path.is_file() else {}
 
 
 def _with_special_ids(settings, tokenizer: tokenizers.Tokenizer) -> JsonObject:

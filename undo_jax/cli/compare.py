@@ -92,7 +92,7 @@ def _read_leaderboard(path: pathlib.Path) -> dict[str, Results]:
     where = f"{path}, line {number}"
     try:
       value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise ConfigError(f"{where}: expected JSON ({error})") from None
     if not isinstance(value, dict):
       raise ConfigError(f"{where}: expected an object of results, got {line[:40]}")

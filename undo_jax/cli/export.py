@@ -10,6 +10,7 @@ Adapters of an attack are merged, or with --peft written in PEFT's format. An ou
 that ends in .gguf is one file for llama.cpp, of a Llama (extra `gguf`).
 """
 
+import importlib
 import logging
 import pathlib
 
@@ -18,6 +19,7 @@ from absl import flags
 from undo_jax.checkpoints import exporting
 from undo_jax.cli.process import Main
 from undo_jax.models.config import DTYPES
+from undo_jax.utils.errors import ConfigError
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -40,8 +42,17 @@ def define() -> Main:
     "dtype", None, DTYPES, "Type of the weights; default: as stored."
   )
 
+  modules = flags.DEFINE_multi_string(
+    "module", [], "A module of your own that the attack's config.json names."
+  )
+
   def main(argv: list[str]) -> None:
     del argv
+    for name in modules.value:
+      try:
+        importlib.import_module(name)
+      except ImportError as error:
+        raise ConfigError(f"--module={name} cannot be imported: {error}") from None
     source, target = (
       pathlib.Path(str(path.value)).resolve() for path in (checkpoint, output)
     )

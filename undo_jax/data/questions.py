@@ -95,7 +95,7 @@ def find(patterns: Sequence[str]) -> list[pathlib.Path]:
   for pattern in patterns:
     path = pathlib.Path(pattern).expanduser()  # Its name may look like a glob.
     names = [path] if path.is_file() else glob.glob(str(path), recursive=True)
-    matching = {path for path in map(pathlib.Path, names) if path.is_file()}
+    matching = {path for path in map(pathlib.Path, names) if not path.is_dir()}
     if not matching:
       raise ConfigError(
         f"expected files of questions, but none matches {pattern!r}; give a path or a "
@@ -103,6 +103,11 @@ def find(patterns: Sequence[str]) -> list[pathlib.Path]:
       )
     paths |= matching
   for path in paths:
+    if not path.is_file():
+      raise ConfigError(
+        f"expected a file of questions, got {path}, a link to nothing or no file; mend "
+        "or remove it"
+      )
     if path.suffix not in _SUFFIXES:
       raise ConfigError(
         f"expected {', '.join(_SUFFIXES)} files of questions, got {path}; convert it "

@@ -242,7 +242,7 @@ def _question(row: Any, place: str, perturbed: bool, paraphrased: bool) -> Quest
 def _parsed(line: str, place: str) -> Any:
   try:
     return json.loads(line)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ConfigError(
       f"expected JSON in {place}, got something else ({error}); get the file anew"
     ) from None

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
-import json
 import math
 import pathlib
 import statistics
@@ -29,6 +28,7 @@ from undo_jax.plan.stages import (
   identities,
 )
 from undo_jax.running import attack, edit, predictions, saliency, selection, training
+from undo_jax.training import writers
 from undo_jax.utils import files, tables
 
 # Of the peak, where no finished stage says how fast this machine is.
@@ -172,7 +172,7 @@ def _measured(workdir: files.Path) -> Iterable[float]:
   for stage in sorted(directory.iterdir()) if directory.exists() else ():
     path = stage / "metrics.jsonl"
     if (stage / "done.json").exists() and path.exists():
-      rows = map(json.loads, path.read_text().splitlines())
-      shares = [row["share_of_peak"] for row in rows if row.get("share_of_peak")]
+      values = [row.get("share_of_peak") for row in writers.read_jsonl(path)]
+      shares = [x for x in values if isinstance(x, float) and x]
       if shares and math.isfinite(sum(shares)):
         yield statistics.median(shares)

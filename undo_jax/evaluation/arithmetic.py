@@ -170,18 +170,21 @@ def make_evaluate(
   Returns:
     A pure function; its scores are the accuracy of every task, and the means over the
     tasks of their operations: `retain`, `forget` and, where there are such tasks,
-    `forget_attacked` of the items that an attacker reads.
+    `forget_attacked` of the items that an attacker reads. All are NaN where a logit
+    that is scored is not finite: the model has diverged, and has not forgotten.
   """
 
   def evaluate(params, problems):
     def score(part):
-      logits = apply(params, part["inputs"]).logits
-      return exact_match(logits, part["targets"], part["mask"])
+      logits, mask = apply(params, part["inputs"]).logits, part["mask"]
+      is_right_P = exact_match(logits, part["targets"], mask)
+      is_finite_PxL = jnp.all(jnp.isfinite(logits), axis=-1) | ~mask
+      return jnp.where(jnp.all(is_finite_PxL, axis=-1), is_right_P, jnp.nan)
 
     right_P = in_parts(score, problems, rows_at_once)
     member_PxT = jax.nn.one_hot(problems["task"], len(names))
     counts_T = jnp.sum(member_PxT, axis=0)
-    accuracy_T = right_P.astype(jnp.float32) @ member_PxT / counts_T
+    accuracy_T = right_P @ member_PxT / counts_T
     scores = {name: accuracy_T[i] for i, name in enumerate(names)}
     for group, members in groups(names).items():
       scores[group] = jnp.mean(accuracy_T[jnp.asarray(members)])

@@ -11,6 +11,7 @@ import json
 import pathlib
 from typing import Any, NoReturn
 
+from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError
 
 # Of a tokenizer_config.json; templates know them by these names.
@@ -38,8 +39,6 @@ class ChatTemplate:
     Raises:
       ConfigError: if the template is broken or refuses the messages.
     """
-    from jinja2 import TemplateError
-
     given = [dict(message) for message in messages]
     if not begins_answer:
       given[-1]["content"] += _END
@@ -48,8 +47,9 @@ class ChatTemplate:
       text = template.render(
         messages=given, add_generation_prompt=begins_answer, **self.special
       )
-    except TemplateError as error:
-      raise ConfigError(f"the chat template refuses the messages: {error}") from None
+    except Exception as error:  # noqa: BLE001  Whatever its operators raise.
+      reason = " ".join(str(error).split()) or type(error).__name__
+      raise ConfigError(f"the chat template refuses the messages: {reason}") from None
     return text if begins_answer else _up_to_end(text)
 
 
@@ -58,17 +58,27 @@ def read(directory: pathlib.Path) -> ChatTemplate | None:
 
   That is chat_template.jinja, else "chat_template" of tokenizer_config.json; of
   several the one called default.
+
+  Raises:
+    ConfigError: if a file cannot be read, or has something else in a template's place.
   """
   config_path, path = (
     directory / name for name in ("tokenizer_config.json", "chat_template.jinja")
   )
-  config = json.loads(config_path.read_text("utf-8")) if config_path.is_file() else {}
-  source = path.read_text("utf-8") if path.is_file() else config.get("chat_template")
+  config = files.read_optional(config_path)
+  source = _text(path) if path.is_file() else config.get("chat_template")
   if isinstance(source, list):
-    named = {entry["name"]: entry["template"] for entry in source}
-    source = named.get("default")
-  if not isinstance(source, str):
+    try:
+      source = {entry["name"]: entry["template"] for entry in source}.get("default")
+    except (KeyError, TypeError):
+      source = 0
+  if source is None:
     return None
+  if not isinstance(source, str):
+    raise ConfigError(
+      f"{config_path}: chat_template must be a text, or a list of objects with name "
+      "and template"
+    )
   special = {}
   for name in _SPECIAL:
     token = config.get(name)
@@ -76,6 +86,13 @@ def read(directory: pathlib.Path) -> ChatTemplate | None:
     if isinstance(token, str):
       special[name] = token
   return ChatTemplate(source, special)
+
+
+def _text(path: pathlib.Path) -> str:
+  try:
+    return path.read_text("utf-8")
+  except (OSError, UnicodeDecodeError) as error:
+    raise ConfigError(f"{path} cannot be read as a chat template: {error}") from None
 
 
 def _environment() -> Any:

@@ -97,7 +97,7 @@ def load(
   directory = pathlib.Path(directory)
   settings = huggingface.read_settings(directory)
   path = directory / "generation_config.json"
-  generation = files.read_object(path) if path.is_file() else {}
+  generation = files.read_optional(path)
   length = config_values.whole(settings, "max_position_embeddings", DEFAULT_MAX_LENGTH)
   defaults = {
     "max_length": length,

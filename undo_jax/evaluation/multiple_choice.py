@@ -141,7 +141,8 @@ def make_evaluate(
 
   Returns:
     A pure function; its scores are the accuracy of every task, and that of every
-    group: each question counts alike, as in the harness's groups.
+    group: each question counts alike, as in the harness's groups. All are NaN where a
+    log-likelihood is: the model has diverged.
 
   Raises:
     ValueError: if a group has no task, or one that is not there.
@@ -156,6 +157,7 @@ def make_evaluate(
   def evaluate(params, arrays):
     nats_QxC = log_likelihoods(apply, params, arrays, rows_at_once=rows_at_once)
     right_Q = jnp.argmax(nats_QxC / arrays["size"], axis=-1) == arrays["answer"]
+    right_Q = jnp.where(jnp.any(jnp.isnan(nats_QxC), axis=-1), jnp.nan, right_Q)
     scores = {}
     for name, own in members.items():
       # The last entry is that of questions without a task.

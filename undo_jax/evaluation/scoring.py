@@ -7,6 +7,7 @@ device: log-probabilities of given tokens, or generated tokens.
 
 from collections.abc import Callable, Iterable, Sequence
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -91,6 +92,7 @@ class Scorer:
     Raises:
       ValueError: if a context or continuation is empty, a continuation longer than
         max_length, or an id lies outside the vocabulary.
+      FloatingPointError: if a log-likelihood is NaN.
     """
     scores = self._token_arrays(self._score, pairs, progress)
     return [
@@ -219,7 +221,13 @@ class Scorer:
         spans.append((index, row, span))
     found = jax.device_get(fn(self._params, tokens, where, targets))
     for index, row, span in spans:
-      yield index, tuple(each[row, span] for each in found)
+      scores = tuple(each[row, span] for each in found)
+      if math.isnan(np.sum(scores[0])):  # No choice is less likely: a wrong answer.
+        raise FloatingPointError(
+          f"the logits after a text of {len(pairs[index][0])} tokens are not finite: "
+          "the model has diverged, or its dtype is too small for its values"
+        )
+      yield index, scores
 
   def _check_pair(self, context, continuation):
     if not continuation or not context:

@@ -123,6 +123,7 @@ class Checkpoint:
 
   def _check_frequencies(self, name: str, config: ModelConfig) -> None:
     """Raise ConfigError if a rotary table is not that of config.json."""
+    self._check_comparable(name)
     known = [config, dataclasses.replace(config, rope_factor=1.0)]  # Before scaling.
     tables = [1.0 / np.asarray(wavelengths(each)) for each in known]
     stored = self._slice(name, ...).astype(np.float32)
@@ -137,6 +138,7 @@ class Checkpoint:
   def _check_tied(self) -> None:
     """Raise ConfigError if a head beside a tied embedding is not the same."""
     one, other = families.EMBEDDING, families.HEAD
+    self._check_comparable(other)
     same, size = self._shapes[one] == self._shapes[other], self._shapes[one][0]
     parts = [slice(i, min(i + _ROWS, size)) for i in range(0, size, _ROWS)]
     if not same or any(
@@ -146,6 +148,15 @@ class Checkpoint:
         f"{self._files[other]}: {other} is not the embedding, but config.json says "
         "that the two are tied; set tie_word_embeddings to false there, as "
         "transformers reads it, or remove the tensor"
+      )
+
+  def _check_comparable(self, name: str) -> None:
+    """Raise ConfigError if a tensor that is not used has a dtype that numpy lacks."""
+    known = (*_DTYPES, "F64")
+    if self._dtypes[name] not in known:
+      raise ConfigError(
+        f"{self._files[name]}: the tensor {name} is stored as {self._dtypes[name]}; "
+        f"only {', '.join(known)} can be compared with the model's; remove it"
       )
 
   def _slice(self, name: str, index: Any) -> np.ndarray:
@@ -243,7 +254,7 @@ def _weight_map(directory: pathlib.Path) -> dict[str, pathlib.Path] | None:
     raise ConfigError(f"{directory} has no weights: no {SINGLE} and no {INDEX}")
   try:
     entries = files.read_json(index)["weight_map"].items()
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
     raise ConfigError(f"{index} is no index of a checkpoint: {error!r}") from None
   paths = {}
   for name, file in entries:
@@ -276,7 +287,11 @@ def _diagnosis(path: pathlib.Path) -> str | None:
   data_offsets}}; the data.
   """
   size = path.stat().st_size
-  with path.open("rb") as file:
+  try:
+    file = path.open("rb")
+  except OSError as error:
+    return f"it cannot be read ({error.strerror})"
+  with file:
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > size - 8:
       return (

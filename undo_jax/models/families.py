@@ -4,7 +4,7 @@ One decoder serves them all; a family is a table of fields. What a config.json a
 for and the decoder does not have is refused by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any, TypeAlias
 
@@ -103,6 +103,10 @@ def from_json(settings: JsonObject) -> ModelConfig:
     raise ConfigError(
       f"config.json: model_type {model_type!r} is none of the families that can be "
       f"read: {', '.join(FAMILIES)}{hint}"
+    )
+  if settings.get("quantization_config") is not None:
+    raise ConfigError(
+      "config.json: quantization_config is not supported; save the model dequantized"
     )
   family = FAMILIES[model_type]
   fields: Fields = dict(family.fields)
@@ -313,13 +317,25 @@ def _rope(settings, model_type) -> Fields:
     fields["rope_local_theta"] = values.positive(local, "rope_theta", 10_000.0)
     if "full_attention" in parameters:
       parameters = values.mapping(parameters, "full_attention")
-  scaling = parameters | values.mapping(settings, "rope_scaling")
+  if any(isinstance(value, Mapping) for value in parameters.values()):
+    raise ConfigError(
+      f"config.json: rope_parameters are by kind of layer, {list(parameters)}; that is "
+      f"not supported for {model_type}"
+    )
+  scaling = values.mapping(settings, "rope_scaling")
+  # Of two that differ, versions of transformers read one or the other.
+  _agree("rope_theta", "rope_parameters", settings, parameters, _theta)
+  if scaling:
+    _agree("rope_theta", "rope_scaling", settings, scaling, _theta)
+    _agree("rope_scaling", "rope_parameters", scaling, parameters, _theta)
+    _agree("rope_scaling", "rope_parameters", scaling, parameters, _kind)
+  scaling = parameters | scaling
   theta = {"rope_theta": settings.get("rope_theta"), **scaling}
   fields["rope_theta"] = values.positive(theta, "rope_theta", default)
   partial = scaling.get("partial_rotary_factor", settings.get("partial_rotary_factor"))
   if partial not in (None, 1.0):
     raise ConfigError(f"config.json: partial_rotary_factor {partial} is not supported")
-  kind = scaling.get("rope_type", scaling.get("type", "default"))
+  kind = _kind(scaling)
   if kind == "default":
     return fields
   if kind not in ("linear", "llama3"):
@@ -335,6 +351,30 @@ def _rope(settings, model_type) -> Fields:
     length = values.whole(scaling, "original_max_position_embeddings", longest)
     fields["rope_original_length"] = length
   return fields
+
+
+def _theta(settings: JsonObject) -> object:
+  return settings.get("rope_theta")
+
+
+def _kind(scaling: JsonObject) -> object:
+  return scaling.get("rope_type", scaling.get("type", "default"))
+
+
+def _agree(
+  one: str,
+  other: str,
+  first: JsonObject,
+  second: JsonObject,
+  value: Callable[[JsonObject], object],
+) -> None:
+  """Raise ConfigError if two blocks that are there say different things."""
+  said, also = value(first), value(second)
+  if first and second and None not in (said, also) and said != also:
+    raise ConfigError(
+      f"config.json: {one} and {other} contradict each other, {said!r} and {also!r}; "
+      "remove the one that is not meant"
+    )
 
 
 def _rope_scaling(config) -> Fields | None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ml_collections import config_dict
 
+from undo_jax.distributed import sharding
 from undo_jax.models.config import ModelConfig
 from undo_jax.plan import search
 from undo_jax.plan.attack_entries import Entry
@@ -233,6 +234,11 @@ class RunConfig:
         raise FieldError("streams", f"seeds of {', '.join(streams.NAMES)}", name)
       if value is not None and not 0 <= value < 2**31:
         raise FieldError(f"streams.{name}", "None or an integer in [0, 2^31)", value)
+    for name, value in self.mesh.items():
+      if name not in sharding.AXES:
+        raise FieldError("mesh", f"the axes {', '.join(sharding.AXES)}", name)
+      if value != -1 and not 0 < value < 2**31:
+        raise FieldError(f"mesh.{name}", "a number of devices, or -1: the rest", value)
     records.at_least(self, "checkpoint_every", "evaluation_rows", smallest=1)
     records.at_least(self, "replicas_at_once", "models_at_once", smallest=1)
     records.at_least(self, "checkpoints_kept", "updates_at_once", smallest=1)

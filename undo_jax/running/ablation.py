@@ -15,6 +15,7 @@ from undo_jax.running.run import (
   Score,
   Scores,
   checkpoints_of,
+  finite,
   load,
   scores_of,
 )
@@ -39,14 +40,17 @@ def ablation(run: Run, stage: TrainStage | AblateStage) -> programs.Ablate | Non
 def evaluation(
   run: Run, stage: TrainStage, score: Score, problems: Problems
 ) -> Callable[[Params], Scores]:
-  """Return `params -> scores`; of a routed model also of what ablation leaves."""
+  """Return `params -> scores`; of a routed model also of what ablation leaves.
+
+  What is returned raises FloatingPointError where they are not finite.
+  """
   ablate = ablation(run, stage)
 
   def evaluate(params: Params) -> Scores:
-    scores = score(params, problems)
+    scores = finite(stage.name, score(params, problems))
     if ablate is None:
       return scores
-    ablated = score(ablate(params)[0], problems)
+    ablated = finite(stage.name, score(ablate(params)[0], problems))
     return scores | {ABLATED + name: value for name, value in ablated.items()}
 
   return evaluate

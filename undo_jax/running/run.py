@@ -133,13 +133,33 @@ def scorer_of(
 
 
 def scores_of(run: Run, stage: ModelStage, params: Params) -> Outcome:
-  """Return a model's scores on the test and, where there are any, on validation."""
+  """Return a model's scores on the test and, where there are any, on validation.
+
+  Raises:
+    FloatingPointError: if they are not finite.
+  """
   names, problems = problems_of(run)
   score, selection = scorer_of(run, stage, names), validation_of(run)
-  scores = {"scores": score(params, problems)}
+  scores = {"scores": finite(stage.name, score(params, problems))}
   if selection is None:
     return scores
   return scores | {"validation": score(params, selection)}
+
+
+def finite(name: str, scores: Scores) -> Scores:
+  """Return a model's scores.
+
+  Raises:
+    FloatingPointError: if those of a group are not finite: it is no model to go on
+      from, and a score of it would say that everything was forgotten.
+  """
+  missing = [group for group in ("retain", "forget") if scores[group] is None]
+  if missing:
+    raise FloatingPointError(
+      f"{name}: the scores {', '.join(missing)} are not finite: the model has "
+      "diverged; lower its learning rate, or give another checkpoint"
+    )
+  return scores
 
 
 def load(run: Run, name: str, model: ModelConfig) -> Params:

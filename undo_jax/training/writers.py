@@ -17,7 +17,7 @@ from undo_jax.data.documents.division import Status
 from undo_jax.training import trackers
 from undo_jax.utils import extras, files
 from undo_jax.utils.registry import Registry
-from undo_jax.utils.types import JsonObject
+from undo_jax.utils.types import ConfigError, JsonObject
 
 LOGGER = logging.getLogger("undo_jax")
 
@@ -171,17 +171,36 @@ class StageWriter:
       )
 
 
-def read_jsonl(path: pathlib.Path) -> list[JsonObject]:
-  """Read the rows of a file; a last line cut off by a kill is left out."""
+def read_jsonl(path: files.Path) -> list[JsonObject]:
+  """Read the rows of a file; a last line cut off by a kill is left out.
+
+  Raises:
+    ConfigError: if another line is no row any more.
+  """
   if not path.exists():
     return []
-  rows = []
-  for line in path.read_text(encoding="utf-8").splitlines():
-    try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
-  return rows
+  *lines, last = path.read_bytes().split(b"\n")
+  rows = [_row(line) for line in lines]
+  if last:  # It has no end.
+    rows.append(_row(last))
+    rows = rows if rows[-1] is not None else rows[:-1]
+  for number, row in enumerate(rows, start=1):
+    if row is None:
+      raise ConfigError(
+        f"{path}, line {number} is damaged, expected a row with step and kind; bring "
+        "the file back from a copy, or delete the stage's directory and start again"
+      )
+  return [row for row in rows if row is not None]
+
+
+def _row(line: bytes) -> JsonObject | None:
+  """Return a row, None if a line is none."""
+  try:
+    row = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  is_row = isinstance(row, dict) and isinstance(row.get("kind"), str)
+  return row if is_row and type(row.get("step")) is int else None
 
 
 def _precedes(row, step):

@@ -19,7 +19,7 @@ def of_file(path: Path) -> str:
 def is_intact(path: Path, checksum: str) -> bool:
   """Whether a file is there, can be read and has this checksum."""
   try:
-    return of_file(path) == checksum
+    return path.is_file() and of_file(path) == checksum  # No pipe is waited for.
   except OSError:  # Not there, or on a part of the disk that cannot be read.
     return False
 

@@ -306,6 +306,8 @@ def read_json(path: Path) -> Any:
   Raises:
     ValueError: if it is not JSON, or nested implausibly deeply.
   """
+  if isinstance(path, pathlib.Path) and path.exists() and not path.is_file():
+    raise ValueError("it is no file")  # Reading a pipe or a device never ends.
   try:
     return json.loads(path.read_text(encoding="utf-8"))
   except RecursionError:
@@ -325,6 +327,15 @@ def read_object(path: Path) -> JsonObject:
   if not isinstance(value, dict):
     raise ConfigError(f"{path} must hold a JSON object, got {type(value).__name__}")
   return value
+
+
+def read_optional(path: Path) -> JsonObject:
+  """Read a JSON object that a user may give; none is an empty one.
+
+  Raises:
+    ConfigError: as `read_object`; so it is of a link to nothing, or of a pipe.
+  """
+  return read_object(path) if os.path.lexists(path) else {}
 
 
 def read_record(path: Path) -> JsonObject:

@@ -6,6 +6,7 @@ which a config names as `my_methods.npo:METHOD`.
 
 from collections.abc import Iterator, Mapping
 import importlib
+import sys
 from typing import Generic, NoReturn, TypeVar
 
 from undo_jax.utils.errors import ConfigError
@@ -49,6 +50,18 @@ class Registry(Generic[T]):
       of = type(record).__name__
       self._fail(name, f" (a {self._record.__name__}, and that is of type {of})")
     return record
+
+  def recorded(self, name: str) -> T | None:
+    """Return the record that a file of a run or a model names, if it is known.
+
+    Nothing is imported because a file says so: of others' records known are those
+    whose modules this process has imported already.
+
+    Raises:
+      ConfigError: as `get`, of a module that has been imported.
+    """
+    is_known = name in self._known or str(name).partition(":")[0] in sys.modules
+    return self.get(name) if is_known else None
 
   def _fail(self, name: str, why: str = "") -> NoReturn:
     raise ConfigError(

@@ -1,5 +1,7 @@
 """What documents a source is: its files in order, and options that are wrong."""
 
+import os
+
 import pytest
 
 from undo_jax.data.documents.source import Source, find
@@ -27,6 +29,39 @@ def test_files_are_found_in_order_and_once(tmp_path):
   assert names("**/c.txt") == ["deep/c.txt"]
   assert names("**/*.py") == ["deep/read.py"]
   assert names("with[1].txt") == ["with[1].txt"]
+
+
+def test_what_is_left_out_of_a_folder_is_told(tmp_path, caplog):
+  for name in ("a.txt", "b.jsonl.gz", "deep.csv", ".hidden.csv", "read.me.md"):
+    (tmp_path / name).write_text("x")
+  assert find([str(tmp_path)]) == [tmp_path / "a.txt"]
+  assert "2 files of other formats are left out (b.jsonl.gz)" in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("make", "paths"),
+  [
+    ("link", ["folder"]),
+    ("link", ["folder/*"]),
+    ("pipe", ["folder"]),
+    ("pipe", ["folder/b.txt"]),
+    ("folder", ["folder"]),
+  ],
+)
+def test_nothing_by_the_name_of_a_document_is_passed_over(
+  tmp_path, monkeypatch, paths, make
+):
+  monkeypatch.chdir(tmp_path)
+  folder, other = tmp_path / "folder", tmp_path / "other"
+  folder.mkdir()
+  other.mkdir()
+  (folder / "a.txt").write_text("x")
+  if make == "pipe":
+    os.mkfifo(folder / "b.txt")
+  else:
+    (folder / "b.txt").symlink_to(other if make == "folder" else tmp_path / "gone")
+  with pytest.raises(ConfigError, match=r"expected a f.*, got .*b\.txt"):
+    find(paths)
 
 
 @pytest.mark.parametrize("paths", [["none*.txt"], ["missing.txt"], ["empty"]])

@@ -120,3 +120,12 @@ def test_text_of_unknown_characters_is_one_error_as_with_ours(tmp_path):
   for name in ("characters:arithmetic", f"huggingface:{tmp_path}"):
     with pytest.raises(ValueError, match="character"):
       tokenizers.make(name).encode("1 + é")
+
+
+def test_a_link_to_nothing_is_not_left_out(tmp_path):
+  """As a cache has it whose files were removed."""
+  (tmp_path / "in").mkdir()
+  (tmp_path / "out").mkdir()
+  (tmp_path / "in" / "chat_template.jinja").symlink_to(tmp_path / "gone")
+  with pytest.raises(ConfigError, match=r"chat_template\.jinja is no file"):
+    tokenizer_export.copy(tmp_path / "in", tmp_path / "out")

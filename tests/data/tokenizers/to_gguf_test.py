@@ -55,3 +55,15 @@ def test_other_tokenizers_are_refused(directory, change, message):
 def test_a_model_without_a_tokenizer_is_refused(tmp_path):
   with pytest.raises(ConfigError, match=r"has no tokenizer\.json"):
     to_gguf.fields(tmp_path, num_ids=300)
+
+
+@pytest.mark.parametrize(
+  "content",
+  [b"{", b"\xff", b"[1]", b"{}", b'{"model": 1}', b'{"model": {"type": "BPE"}}']
+  + [b'{"model": {"type": "BPE", "vocab": {"a": []}, "merges": []}}', b"[" * 100_000],
+)
+def test_a_tokenizer_that_is_none_is_one_line(tmp_path, content):
+  (tmp_path / "tokenizer.json").write_bytes(content)
+  with pytest.raises(ConfigError, match=r"tokenizer\.json") as error:
+    to_gguf.fields(tmp_path, num_ids=300)
+  assert "\n" not in str(error.value)

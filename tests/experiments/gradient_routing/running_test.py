@@ -89,3 +89,12 @@ def test_a_part_that_is_missing_or_not_finite_is_an_error(tmp_path):
   assert not (tmp_path / "parts" / "seed_0.json").exists()
   with pytest.raises(ValueError, match=r"got '../seed'"):
     parts_of(tmp_path, ["../seed"], Computed())
+
+
+@pytest.mark.parametrize("content", ['{"loss": 1', '{"loss": 1.0, "checksum": "0"}'])
+def test_a_damaged_part_is_named(tmp_path, content):
+  computed = [("seed_0", {"loss": 1.0})]
+  assert parts_of(tmp_path, ["seed_0"], lambda _: computed) == dict(computed)
+  (tmp_path / "parts" / "seed_0.json").write_text(content)
+  with pytest.raises(ConfigError, match=r"parts/seed_0\.json is damaged"):
+    parts_of(tmp_path, ["seed_0"], Computed())

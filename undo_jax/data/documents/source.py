@@ -1,14 +1,19 @@
 """What documents a source is: its files and how they are read and divided."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
+import functools
 import glob
+import logging
+import os
 import pathlib
+from typing import NoReturn
 
 from undo_jax.utils import checks
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.json_types import JsonObject
 
+LOGGER = logging.getLogger("undo_jax")
 FORMATS = {
   ".txt": "text",
   ".jsonl": "jsonl",
@@ -154,17 +159,49 @@ def _match(pattern: str) -> list[pathlib.Path]:
   """Return the files that one path, folder or glob stands for, sorted."""
   path = pathlib.Path(pattern).expanduser()
   if path.is_dir():
-    inside = (f for f in path.rglob("*") if FORMATS.get(f.suffix, "file") != "file")
-    return sorted(
-      file
-      for file in inside
-      if file.is_file() and not any(part.startswith(".") for part in _below(file, path))
+    found = list(_inside(path))
+  else:  # A name may look like a glob.
+    names = [path] if path.is_file() else glob.glob(str(path), recursive=True)
+    found = [file for file in map(pathlib.Path, names) if not file.is_dir()]
+  for file in found:
+    if not file.is_file():
+      raise ConfigError(
+        f"expected a file, got {file}, a link to nothing or no file; mend or remove it"
+      )
+  return sorted(found)
+
+
+def _inside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yield what a folder has by the names of documents, at any depth.
+
+  Raises:
+    ConfigError: if a folder in it cannot be listed, or is a link: such may go round
+      in circles.
+  """
+
+  def refuse(error: OSError) -> NoReturn:
+    raise ConfigError(
+      f"expected a folder that can be read, got {error.filename} ({error.strerror})"
     )
-  if path.is_file():  # Its name may look like a glob.
-    return [path]
-  names = glob.glob(str(path), recursive=True)
-  return sorted(file for file in map(pathlib.Path, names) if file.is_file())
+
+  others = []
+  for here, folders, names in os.walk(folder, onerror=refuse):
+    folders[:] = [name for name in folders if not name.startswith(".")]
+    for name in folders:
+      if os.path.islink(os.path.join(here, name)):
+        raise ConfigError(
+          f"expected folders that are no links, got {os.path.join(here, name)}; give "
+          "its path itself"
+        )
+    for file in (pathlib.Path(here, n) for n in names if not n.startswith(".")):
+      if file.suffix not in FORMATS:
+        others.append(file)
+      elif FORMATS[file.suffix] != "file":
+        yield file
+  if others:
+    _tell(folder, len(others), min(others).name)
 
 
-def _below(file: pathlib.Path, folder: pathlib.Path) -> tuple[str, ...]:
-  return file.relative_to(folder).parts
+@functools.cache  # Once, however often a folder is looked through.
+def _tell(folder: pathlib.Path, count: int, name: str) -> None:
+  LOGGER.warning("%s: %d files of other formats are left out (%s)", folder, count, name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import json
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -52,7 +53,11 @@ def write(name: str, directory: pathlib.Path) -> None:
 
 
 def copy(checkpoint: pathlib.Path, directory: pathlib.Path) -> None:
-  """Copy what tokenizer files a Hugging Face directory has."""
+  """Copy what tokenizer files a Hugging Face directory has.
+
+  Raises:
+    ConfigError: if something else is there by the name of one, or a link to nothing.
+  """
   _copy_files(checkpoint, directory, ("tokenizer.json", *_OTHER_FORMS, *_BESIDE))
 
 
@@ -70,6 +75,8 @@ def _copy_files(source, directory, names: Sequence[str]) -> None:
   """Copy files of some names and named chat templates, where there are any."""
   templates = sorted((source / _TEMPLATES).glob("*.jinja"))
   for file in (*(source / name for name in names), *templates):
+    if file.is_file() != os.path.lexists(file):
+      raise ConfigError(f"{file} is no file, and cannot be exported; mend or remove it")
     if file.is_file():
       target = directory / file.relative_to(source)
       target.parent.mkdir(exist_ok=True)

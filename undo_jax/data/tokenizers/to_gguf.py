@@ -7,6 +7,7 @@ import tokenizers as library
 from tokenizers import models
 
 from undo_jax.data.tokenizers import from_gguf
+from undo_jax.utils import files
 from undo_jax.utils.errors import ConfigError
 from undo_jax.utils.json_types import JsonObject
 
@@ -28,7 +29,15 @@ def fields(directory: pathlib.Path, *, num_ids: int) -> JsonObject:
   path = directory / "tokenizer.json"
   if not path.is_file():
     raise ConfigError(f"{directory} has no tokenizer.json, of which GGUF needs the ids")
-  content = json.loads(path.read_text("utf-8"))
+  try:
+    return _fields(files.read_object(path), path, num_ids)
+  except (AttributeError, KeyError, TypeError) as error:
+    raise ConfigError(
+      f"{path} is no tokenizer of Hugging Face: {error!r:.80}; copy it again"
+    ) from None
+
+
+def _fields(content: JsonObject, path: pathlib.Path, num_ids: int) -> JsonObject:
   vocabulary = content["model"].get("vocab")
   if content["model"].get("type") != "BPE" or not isinstance(vocabulary, dict):
     raise ConfigError(f"{path}: only byte-level BPE can be written as GGUF")
@@ -52,7 +61,7 @@ def fields(directory: pathlib.Path, *, num_ids: int) -> JsonObject:
     "tokenizer.ggml.merges": [
       merge if isinstance(merge, str) else " ".join(merge) for merge in merges
     ],
-    **_named(directory, {token: index for index, token in by_id.items()}),
+    **_named(path.parent, {token: index for index, token in by_id.items()}),
   }
 
 
@@ -72,8 +81,7 @@ def _cut(content: JsonObject, path: pathlib.Path) -> str:
 
 def _named(directory: pathlib.Path, index_of: dict[str, int]) -> JsonObject:
   """Return what tokenizer_config.json says: special tokens, BOS, the chat template."""
-  path = directory / "tokenizer_config.json"
-  config = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+  config = files.read_optional(directory / "tokenizer_config.json")
   metadata: JsonObject = {
     "tokenizer.ggml.add_bos_token": bool(config.get("add_bos_token", False))
   }
