@@ -199,7 +199,8 @@ def test_logits_that_are_not_finite_are_no_wrong_answers(value):
   row, place = np.argwhere(arrays["mask"])[-1]
   given = logits.copy()
   given[row, place, 5] = value
-  logits[row, place - len("18"), 5] = value  # Before the answer nothing is scored.
+  # Before the answer and its end nothing is scored.
+  logits[row, place - len("18") - 1, 5] = value
   evaluate = arithmetic.make_evaluate(lambda x, _: Output(x, {}), list(made))
   for each, expected in ((given, np.nan), (logits, 1.0)):
     scores = evaluate(jnp.asarray(each), arrays)
