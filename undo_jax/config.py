@@ -206,7 +206,7 @@ def selection(
       rows that are likelier retain than forget data.
     seed: decides which rows are labelled; None: the run's stream data.
   """
-  made = block(mixture=mixture)  # Whose splits' rows are told apart.
+  made = block(mixture=mixture)  # The rows of its splits are classified.
   made.share = config_dict.placeholder(float)  # Of each split's rows: labelled ...
   made.rows = config_dict.placeholder(int)  # ... or so many of all; one is None.
   made.keep = config_dict.placeholder(float)  # Of all rows; None: the likelier ones.

@@ -13,9 +13,12 @@ import safetensors.numpy
 from tests import minimal
 from tests.chains import directory, stages_abstract
 from tests.models import huggingface_references as references
+from undo_jax import testing
 from undo_jax.checkpoints import exporting, sources
 from undo_jax.data import tokenizers
 from undo_jax.models import huggingface, lora, peft
+from undo_jax.models.decoder import Decoder
+from undo_jax.models.generation import make_generate
 from undo_jax.running.runs import run_single
 from undo_jax.utils.types import ConfigError
 
@@ -37,6 +40,27 @@ def test_an_exported_stage_holds_weights_and_tokenizer(chain, tmp_path):
   assert (theirs.eos_id, theirs.bos_id) == (ours.eos_id, ours.bos_id)
   settings = huggingface.read_settings(tmp_path / "out")
   assert [settings[f"{r}_token_id"] for r in ("pad", "eos", "bos")] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("one_device")
+def test_a_pipeline_of_transformers_writes_what_the_decoder_does(tmp_path):
+  pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  name, text = "characters:arithmetic", "12 + 3 = "
+  tokenizer = tokenizers.make(name)
+  config = testing.config(vocab_size=tokenizer.vocab_size)
+  params = testing.weights(config)
+  huggingface.save(tmp_path / "in", config, params)
+  exporting.export(tmp_path / "in", tmp_path / "out", tokenizer=name)
+  pipeline = transformers.pipeline("text-generation", model=str(tmp_path / "out"))
+  (written,) = pipeline(text, max_new_tokens=8, do_sample=False, return_full_text=False)
+  generate = make_generate(
+    Decoder(config), num_tokens=8, stop_ids=(tokenizer.eos_id,), pad_id=tokenizer.pad_id
+  )
+  prompt = np.array([[tokenizer.bos_id, *tokenizer.encode(text)]], np.int32)
+  tokens, num = generate(params, prompt)
+  expected = tokenizer.decode(np.asarray(tokens)[0, : int(num[0])].tolist())
+  assert len(expected) > 2 and written["generated_text"] == expected
 
 
 @pytest.mark.usefixtures("one_device")

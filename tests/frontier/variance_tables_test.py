@@ -47,7 +47,7 @@ def test_effects_of_a_sum_are_the_variances_of_its_terms(results):
     assert share == total_share == f"{value / sum(VARIANCES):.0%}"
   assert table.head[2] == "first order, variance, in 10⁻²"
   page = report.page(results)
-  for text in (*names, "components of variance", "what to buy next"):
+  for text in (*names, "components of variance", "which seeds to run next"):
     assert text in html.unescape(page)
   # One row of deviations for the whole family, none for each of its members.
   shown = variance_tables.spread(results)

@@ -8,7 +8,7 @@ from undo_jax.utils.records import FieldError, record
 class Selection:
   """An entry of the table `selections`: how many rows are labelled, what is taken."""
 
-  # Of config.mixtures: its splits are those whose rows are told apart.
+  # Of config.mixtures; the rows of its splits are classified.
   mixture: str
   # Of the rows of each split, in (0, 1], that are labelled; at least one of each. None:
   # `rows` says how many.

@@ -137,7 +137,7 @@ class SelectionStage(Base):
   """Rows of some splits that a classifier takes as clean, by a few labelled ones."""
 
   KIND: ClassVar[str] = "selection"
-  splits: tuple[str, ...]  # Whose rows are told apart.
+  splits: tuple[str, ...]  # Whose rows are classified.
   forget: tuple[str, ...]  # Those of them that are to be forgotten.
   share: float | None  # Of each split's rows, that are labelled; None: `labelled` says.
   labelled: int | None  # Rows of all splits that are labelled.

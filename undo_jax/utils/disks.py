@@ -5,7 +5,7 @@ import errno
 import os
 import re
 
-# How each is mended. Errors that a fault of ours could raise are not among them.
+# How to fix each. Errors that a fault of ours could raise are not among them.
 _FIXES = {
   errno.ENOSPC: "free some of it",
   errno.EDQUOT: "free some of it, or ask for more",

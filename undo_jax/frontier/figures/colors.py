@@ -118,7 +118,7 @@ def distance(one: str, other: str) -> float:
 
 
 def is_new(color: str, others: Iterable[str]) -> bool:
-  """Whether a color is told apart from all others."""
+  """Whether a color is easily distinguished from all others."""
   return all(distance(color, other) > _CLOSE for other in others)
 
 

@@ -17,12 +17,11 @@ FIGURE = Figure(
   draw=functools.partial(robustness_compute.draw, price=LABELS),
   title="Robustness against labels",
   caption=(
-    "The labels that a model needed: tokens read of which someone had to know whether "
-    "they are to be forgotten or to be kept, as a share of those that the base was "
-    "pretrained on. Data filtering sorts all of them; unlearning reads some that are "
-    "labelled, and distillation on pretraining's own mixture none. Where a classifier "
-    "selects the rows that are read, those that it learned from count, once. Lines, "
-    "bars and hollow models are as above."
+    "The labels that a model needed: tokens that it read and that had to be known as "
+    "forget or retain, as a share of those that the base was pretrained on. Data "
+    "filtering labels all of them; unlearning reads some labelled ones, and "
+    "distillation on pretraining's own mixture none. Where a classifier selects rows, "
+    "those that it learned from count once. Lines, bars and hollow models are as above."
   ),
   needs=("filtered", "unlearned", "attack", "labels"),
 )

@@ -25,7 +25,7 @@ class ModelStyle:
 
   label: str
   method: str  # What the legend calls it, or its family.
-  value: str  # What of the sweep it is, "0.3"; empty: it is of none.
+  value: str  # Its value in the sweep, "0.3"; empty: no sweep.
   color: str  # A variable of the page.
   light: str  # The color on a white page, hexadecimal.
   dark: str  # And on a black one.
