@@ -71,8 +71,9 @@ def _files(directory: pathlib.Path, group: str, split: str) -> Sequence[pathlib.
 def _texts(row: Any, fields: Sequence[str], place: str) -> tuple[str, ...]:
   if isinstance(row, str) and len(fields) == 1:
     row = {fields[0]: row}
-  texts = [row.get(name) if isinstance(row, dict) else None for name in fields]
-  if not all(isinstance(text, str) and text.strip() for text in texts):
+  found = [row.get(name) if isinstance(row, dict) else None for name in fields]
+  texts = [text for text in found if isinstance(text, str) and text.strip()]
+  if len(texts) < len(fields):
     shown = repr(row) if len(repr(row)) < 60 else f"{repr(row)[:57]}..."
     raise ConfigError(
       f"expected texts as {' and '.join(fields)} in {place}, got {shown}; get the file "
