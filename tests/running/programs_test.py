@@ -133,6 +133,18 @@ def test_noise_by_rules_is_the_same_on_eight_devices():
   assert np.all(moved["embedding"] > 0)
 
 
+def test_normal_noise_on_every_weight_is_the_same_on_eight_devices():
+  made = []
+  for mesh in (testing.mesh(1), testing.mesh(8, data=2, fsdp=2, tensor=2)):
+    program = programs.noise(MODEL, mesh, (), (), std=0.02)
+    given = put_params(MODEL, mesh), jax.random.key(1), 0.0, 0.0
+    made.append(jax.device_get(program(*given)))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-8), *made)
+  moved = jax.tree.map(lambda x, y: np.ravel(y - x), minimal.params(MODEL), made[0])
+  noise = np.concatenate(jax.tree.leaves(moved))
+  assert abs(np.std(noise) / 0.02 - 1) < 5 / np.sqrt(2 * noise.size)
+
+
 def test_pruning_sets_the_smallest_weights_to_zero_on_any_devices():
   before, made = minimal.params(MODEL), []
   shape = NoiseShape(by="magnitude", share=0.3)
@@ -164,7 +176,11 @@ def test_where_training_began_lies_where_the_parameters_do():
 
 @pytest.mark.parametrize(
   ("name", "options"),
-  [("invariant", {"around": "grad_diff", "retain_weight": 1.0}), ("mudman", {})],
+  [
+    ("invariant", {"around": "grad_diff", "retain_weight": 1.0}),
+    ("mudman", {}),
+    ("rep_select", {"components": 4}),
+  ],
 )
 def test_derivatives_of_derivatives_and_carried_weights_lie_on_many_devices(
   name, options
