@@ -10,9 +10,9 @@ The harness (extra `lm-eval`) is imported at the first call. Tokens, truncation,
 sequences and scores are those of its own backend for transformers (HFLM): texts begin
 with BOS where the tokenizer has one; rolling windows and continuations without a
 context are conditioned on BOS, else on EOS; so a text scored by rolling windows starts
-with BOS twice, the second scored, as there. Three things differ. Text that spells a
+with BOS twice, the second scored, as there. Two things differ. Text that spells a
 special token is text. Log-likelihoods come from float32 logits, and from float32
-compute unless the config says otherwise. Chat templates are not supported.
+compute unless the config says otherwise.
 
 Reference: lm-evaluation-harness 0.4.13, lm_eval/models/huggingface.py.
 """
