@@ -95,7 +95,9 @@ def test_a_field_of_any_value_works_or_is_named_by_one_line(change):
 
 
 @pytest.mark.parametrize("field", ["learning_rate", "weight_decay"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0, "1", None])
+@pytest.mark.parametrize(
+  "value", [math.nan, math.inf, -math.inf, -1.0, 1e30, 1e300, "1", None]
+)
 def test_numbers_of_an_optimizer_are_finite_and_not_negative(field, value):
   path = ("models", "base", "optimizer", field)
   with pytest.raises(ConfigError, match=rf"base\.optimizer\.{field}: expected"):

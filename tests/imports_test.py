@@ -223,6 +223,19 @@ def test_every_library_is_of_the_core_or_of_an_extra():
     assert others <= set(extras.EXTRAS), path
 
 
+def test_what_is_advised_is_an_extra_by_its_very_name():
+  """Older pips install nothing for lm_eval where the extra is lm-eval."""
+  declared = configparser.ConfigParser()
+  declared.read(ROOT.parent / "setup.cfg")
+  names, top = {*declared["options.extras_require"]}, ROOT.parent
+  advising = [*top.glob("*.md"), *top.glob("docs/**/*.md"), top / "Makefile", *SOURCES]
+  found = set()
+  for path in advising:
+    for extra in re.findall(r"(?:undo-jax|[' ]\.)\[([\w,-]+)\]", path.read_text()):
+      found |= {*extra.split(",")}
+  assert {"run", "lm-eval", "test"} <= found <= names
+
+
 @pytest.mark.processes
 def test_processes_that_encode_documents_need_no_jax():
   code = f"""{BLOCK}

@@ -44,6 +44,8 @@ TEXT = "12 + 3 = 15."
 # Drawn anew where more of them are asked for, the same ones in every run of the tests.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 0))
 LONGEST = datetime.timedelta(seconds=10)
+LARGEST = 2 * 10**9  # Bytes, beside what the process holds already.
+STATUS, PEAK = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")
 
 
 def changes(data: bytes, *, is_json: bool = False, examples: int = 30):
@@ -77,6 +79,24 @@ def read(make):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   return tmp_path_factory.mktemp("mutated")
+
+
+@pytest.fixture(autouse=True)
+def memory_is_bounded():
+  """No example of a test takes more than LARGEST, where the kernel tells the peak."""
+  if not PEAK.exists():
+    yield
+    return
+  PEAK.write_text("5")  # The peak begins anew.
+  before = memory("VmRSS")
+  yield
+  assert memory("VmHWM") - before < LARGEST
+
+
+def memory(field):
+  """Return a number of bytes that the kernel tells of this process."""
+  (line,) = (x for x in STATUS.read_text().splitlines() if x.startswith(f"{field}:"))
+  return 1024 * int(line.split()[1])
 
 
 # MARK: models

@@ -145,6 +145,7 @@ WRONG = [
   ("attacks.relearn.warmup_steps", 120, "less than num_steps=120, got 120"),
   ("attacks.relearn.learning_rates", (), "at least one number"),
   ("attacks.relearn.learning_rates", (1e-3, -1.0), "all above 0"),
+  ("attacks.relearn.learning_rates", (1e-3, 1e30), r"at most 1e\+06"),
   ("attacks.relearn.learning_rates", (1e-3, 1e-3), "values that differ"),
   ("attacks.relearn.noise.alpha", 1.5, r"noise.alpha: .* in \[0, 1\], got 1.5"),
   ("attacks.relearn.noise.beta", -1.0, r"noise.beta: .* in \[0, 1\], got -1.0"),

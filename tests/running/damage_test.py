@@ -18,8 +18,15 @@ def flipped(data, rng):
   return bytes(changed)
 
 
-# Of a file a bit, of the next one half.
-DAMAGES = (flipped, lambda data, rng: data[: len(data) // 2])
+# Of a file a bit, of the next one half, and so on.
+DAMAGES = (
+  flipped,
+  lambda data, rng: data[: len(data) // 2],
+  lambda data, rng: b"[" * 100_000,
+  lambda data, rng: b"",
+  lambda data, rng: b"\xff" + data,
+  lambda data, rng: b"null",
+)
 
 
 def unlearned(workdir):
@@ -40,7 +47,7 @@ def test_a_run_goes_on_from_damaged_files_to_the_same_or_names_one(chain, tmp_pa
   for number, file in enumerate(sorted(files)):
     workdir = shutil.copytree(finished, tmp_path / str(number))
     target = workdir / file.relative_to(finished)
-    damage = DAMAGES[number % 2]
+    damage = DAMAGES[number % len(DAMAGES)]
     target.write_bytes(damage(file.read_bytes() or b"empty", rng))
     try:
       assert unlearned(workdir) == expected, target

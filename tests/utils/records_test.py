@@ -140,6 +140,11 @@ INT, NUMBER, TEXT = "a valid integer", "a valid number", "a valid string"
       "config.spare.radius: expected a finite number, got nan",
     ),
     (
+      {"spare": WHEEL | {"radius": 1e39}},
+      "spare.radius",
+      "config.spare.radius: expected a number that float32 holds, got 1e+39",
+    ),
+    (
       {"colors": {"top": [0.0, math.inf]}},
       "colors.top",
       "config.colors.top[1]: expected a finite number, got inf",
@@ -208,11 +213,11 @@ def test_a_union_takes_the_record_that_fits():
   assert records.from_json(Wheel | None, WHEEL) == Wheel(**WHEEL)
 
 
-numbers = strategies.floats(allow_nan=False, allow_infinity=False)
+numbers = strategies.floats(allow_nan=False, allow_infinity=False, width=32)
 wheels = strategies.builds(
   Wheel,
   spokes=strategies.integers(1, 2**31 - 1),
-  radius=strategies.floats(min_value=1e-300, allow_infinity=False),
+  radius=strategies.floats(min_value=1e-300, max_value=3e38),
 )
 carts = strategies.builds(
   Cart,

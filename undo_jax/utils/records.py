@@ -23,6 +23,8 @@ Record = TypeVar("Record", bound=type)
 _STRICT = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _WHERE = "config"  # The path that stands for a run's config.
 _LARGEST = 2**31  # Integers are counted in int32.
+# Beyond it a number is infinite where it is computed with.
+_LARGEST_FLOAT = (2.0 - 2.0**-23) * 2.0**127
 
 
 class FieldError(ConfigError):
@@ -114,6 +116,8 @@ def _check_finite(value: object, path: str) -> None:
       _check_finite(item, f"{path}[{index}]")
   elif isinstance(value, float) and not math.isfinite(value):
     raise fixable(FieldError(path, "a finite number", value))
+  elif isinstance(value, float) and abs(value) > _LARGEST_FLOAT:
+    raise fixable(FieldError(path, "a number that float32 holds", value))
   elif not isinstance(value, str | int | float | None):
     kind = type(value).__name__
     raise ConfigError(f"{path}: expected a number, text, None or tuple, got a {kind}")
@@ -191,6 +195,14 @@ def not_negative(record: object, *names: str) -> None:
     value = getattr(record, name)
     if value is not None and not value >= 0:
       raise FieldError(name, "a number of at least 0", value)
+
+
+def at_most(record: object, *names: str, largest: float) -> None:
+  """Raise FieldError unless each field is None or a number up to the largest."""
+  for name in names:
+    value = getattr(record, name)
+    if value is not None and not value <= largest:
+      raise FieldError(name, f"a number of at most {largest:g}", value)
 
 
 def unit(record: object, *names: str) -> None:
