@@ -72,7 +72,8 @@ def first_order(
       other = {**_draws(game, rng, count), factor: one[factor]}
       pairs.append([game.outcomes(one), game.outcomes(other)])
     estimate = variance.pick_freeze(*pairs)
-    found[factor] = _beside(estimate, parts and variance.explained(parts, [factor]))
+    exact = variance.explained(parts, [factor]) if parts else None
+    found[factor] = _beside(estimate, exact)
   return found
 
 
@@ -89,7 +90,8 @@ def total(
   for factor in game.factors:
     other = {**one, factor: game.draw(factor, rng, count)}
     estimate = variance.jansen(outcome_N, game.outcomes(other))
-    found[factor] = _beside(estimate, parts and variance.total_effect(parts, [factor]))
+    exact = variance.total_effect(parts, [factor]) if parts else None
+    found[factor] = _beside(estimate, exact)
   return found
 
 
