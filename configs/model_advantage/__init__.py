@@ -1,0 +1,1 @@
+"""Configs of the study of model advantage (experiments/model_advantage)."""

@@ -1,0 +1,51 @@
+"""The figure of the study: how near the bounds are, and what each loss finds."""
+
+import numpy as np
+
+from experiments.model_advantage.results import Results
+from experiments.shared import charts
+from undo_jax.frontier.figures.charts import Row, Spec
+
+_NOTHING = 1e-8  # Errors are drawn from there.
+
+
+def draw(results: Results) -> dict[str, bytes]:
+  """Return SVG bytes by file name; `results` are those of results.json."""
+  return {
+    "advantage.svg": charts.svg(
+      [tightness(results), errors(results)],
+      title="Model advantage: bounds, and models beside a distractor",
+      description="Left, shares of random MDPs by how much of a bound the difference of"
+      " returns is. Right, errors of the return by squared errors of the model.",
+    )
+  }
+
+
+def tightness(results: Results) -> Spec:
+  """Return the distribution of the difference over each bound."""
+  data: list[Row] = []
+  for name, shares in results["tables"]["share_of_bound"].items():
+    places = np.arange(1, len(shares) + 1) / len(shares)
+    data += charts.rows(f"bound by {name}", np.sort(shares), places)
+  return charts.panel(
+    data,
+    x="difference of returns over the bound",
+    y="share of random MDPs",
+    title="bounds",
+  )
+
+
+def errors(results: Results) -> Spec:
+  """Return a point a random start."""
+  data: list[Row] = []
+  for part in results["toy"]:
+    error = np.maximum(np.abs(part["return_error"]), _NOTHING)
+    data += charts.rows(f"trained by {part['loss']}", part["squared_error"], error)
+  return charts.panel(
+    data,
+    x="squared error of the model",
+    y="error of the return",
+    title="beside a distractor",
+    scales=("log", "log"),
+    points=[f"trained by {part['loss']}" for part in results["toy"]],
+  )

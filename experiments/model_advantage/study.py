@@ -1,0 +1,89 @@
+"""What the study computes: a part is the tables, or a loss beside the distractor."""
+
+from collections.abc import Callable, Iterator, Sequence
+import functools
+import zlib
+
+from ml_collections import ConfigDict
+import numpy as np
+
+from experiments.gradient_routing import typed
+from experiments.gradient_routing.running import Study
+from experiments.model_advantage import distractor, figures, tabular
+from experiments.model_advantage import results as results_lib
+from experiments.model_advantage.config import Config
+from experiments.model_advantage.results import Part, TablesPart, ToyPart
+from experiments.shared import studies
+
+_ROUNDING = 1e-9  # Of the widest bound, that bounds may be apart by.
+
+
+def make(config: ConfigDict) -> Study[Part]:
+  """Return the study of a config, or raise ConfigError."""
+  checked = typed.read(Config, config)
+  compute_parts = functools.partial(compute, checked)
+  return studies.of(_parts(), compute_parts, results_lib, figures)
+
+
+def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
+  """Yield the parts that are asked for."""
+  parts = _parts()
+  for name in names:
+    yield name, parts[name](config)
+
+
+def tables(config: Config) -> TablesPart:
+  """Return how identities and bounds hold on random MDPs and models."""
+  block = config.tables
+  rng = np.random.default_rng([config.seed, zlib.crc32(b"tables")])
+  chains, beaten = [], []
+  for _ in range(block.count):
+    mdp, other = (
+      tabular.draw(rng, block.states, block.actions, block.discount) for _ in range(2)
+    )
+    model = mdp._replace(transitions_SxAxS=other.transitions_SxAxS)
+    policy_SxA = rng.dirichlet(np.ones(block.actions), size=block.states)
+    chains.append(tabular.chain(mdp, model, policy_SxA))
+    beaten.append(tabular.beaten_by_one_state(mdp, policy_SxA))
+  by_name = dict(zip(tabular.Chain._fields, np.array(chains).T, strict=True))
+  difference = np.abs(by_name["difference"])
+  bounds = {name: by_name[name] for name in results_lib.BOUNDS}
+  wider = np.diff([difference, *bounds.values()], axis=0)
+  return {
+    "count": block.count,
+    "largest_error": {
+      name: float(np.abs(by_name["difference"] - by_name[name]).max())
+      for name in ("identity", "dual")
+    },
+    "chains_that_hold": int((wider >= -_ROUNDING * bounds["l2"]).all(axis=0).sum()),
+    "share_of_bound": {name: (difference / bounds[name]).tolist() for name in bounds},
+    "one_state_over_truth": {
+      name: float(np.median(ratios))
+      for name, ratios in zip(("l1", "l2"), np.array(beaten).T, strict=True)
+    },
+  }
+
+
+def toy(kind: distractor.Kind, config: Config) -> ToyPart:
+  """Return what a loss finds beside the distractor, by random start."""
+  block = config.toy
+  fitted = []
+  for start in range(block.starts):
+    rng = np.random.default_rng([config.seed, start])
+    params_2x3 = distractor.fit(kind, rng, block.states)
+    fitted.append(distractor.judge(params_2x3, distractor.draw(rng, block.states)))
+  squared, error, bound = (list(each) for each in zip(*fitted, strict=True))
+  return {
+    "loss": kind,
+    "squared_error": squared,
+    "return_error": error,
+    "bound": bound,
+  }
+
+
+def _parts() -> dict[str, Callable[[Config], Part]]:
+  """Return what computes each part."""
+  parts: dict[str, Callable[[Config], Part]] = {"tables": tables}
+  for kind in distractor.LOSSES:
+    parts[f"toy_{kind}"] = functools.partial(toy, kind)
+  return parts

@@ -1,0 +1,41 @@
+"""The whole study in :tiny, its results, figure and tables."""
+
+import json
+
+import pytest
+
+from configs.model_advantage import models as config_file
+from experiments.gradient_routing import running
+from experiments.model_advantage import results as results_lib
+from experiments.model_advantage import study
+from undo_jax.utils.errors import ConfigError
+
+
+def test_tiny_ends_in_results_and_a_figure_and_resumes(tmp_path):
+  running.run(study.make, config_file.get_config("tiny"), tmp_path)
+  results = json.loads((tmp_path / "results.json").read_text())
+  tables = results["tables"]
+  assert tables["chains_that_hold"] == tables["count"] == 5
+  assert max(tables["largest_error"].values()) < 1e-12
+  assert [part["loss"] for part in results["toy"]] == ["mle", "l1", "l2"]
+  assert b"<svg" in (tmp_path / "figures/advantage.svg").read_bytes()[:200]
+  assert results_lib.table(results).count("1 of 1") >= 3  # The bound holds.
+  before = (tmp_path / "parts/toy_l1.json").stat().st_mtime_ns
+  running.run(study.make, config_file.get_config("tiny"), tmp_path)
+  assert (tmp_path / "parts/toy_l1.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+  "field, value, message",
+  [
+    ("tables.discount", 1.0, r"config.tables.discount: expected a number in \[0, 1\)"),
+    ("tables.states", 1, "config.tables.states: expected an integer of at least 2"),
+    ("toy.starts", 0, "config.toy.starts: expected an integer of at least 1"),
+  ],
+)
+def test_a_wrong_config_is_refused(tmp_path, field, value, message):
+  config = config_file.get_config("tiny")
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ConfigError, match=message):
+    running.run(study.make, config, tmp_path)
+  assert not list(tmp_path.iterdir())
