@@ -16,15 +16,22 @@ from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.plan import checks, stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running.data import batches_of
+from undo_jax.utils import trees
 
 NAMES = (
   *("circuit_breakers", "tamper_resistance", "max_ent_averaged", "distance"),
-  *("max_ent_masked", "max_ent_attributed", "mudman"),
+  *("max_ent_masked", "max_ent_attributed", "mudman", "rep_select"),
+  *("invariant", "task_vector", "weight_distortion", "layered_max_ent"),
 )
+LAYERS = ("layered_max_ent_1", "layered_max_ent_2", "layered_max_ent")
+# Followers of max_ent have its updates.
+FOLLOWERS = ("layered_max_ent",)
+ATTACKED = ("invariant", "task_vector", "weight_distortion", "layered_max_ent")
+LAST = (*NAMES, *(f"relearn_{name}" for name in ATTACKED))
 CHANGES = {
   **{f"models.{name}.run": True for name in NAMES},
-  **{f"models.{name}.optimizer.num_steps": 2 for name in NAMES},
-  **{f"models.{name}.batch_size": 16 for name in NAMES},
+  **{f"models.{n}.optimizer.num_steps": 2 for n in NAMES if n not in FOLLOWERS},
+  **{f"models.{name}.batch_size": 16 for name in NAMES if name not in FOLLOWERS},
   "models.max_ent_averaged.optimizer.average_begin": 1,
   "models.max_ent_averaged.optimizer.average_every": 1,
   "models.max_ent_masked.trained.share": 0.25,
@@ -33,6 +40,9 @@ CHANGES = {
   "models.max_ent_attributed.trained.batch_size": 32,
   "models.max_ent_attributed.trained.curvature": 0.1,
   "models.max_ent_attributed.trained.num_batches": 2,
+  "models.rep_select.options.adversary_updates": 1,
+  "models.rep_select.options.gradient_updates": 1,
+  "models.rep_select.options.components": 4,
   "models.tamper_resistance.options.adversary_steps": 4,
   "models.tamper_resistance.options.adversary_rates": (1e-2,),
 }
@@ -51,7 +61,7 @@ def finished(chain, tmp_path_factory):
     checkpoint_every=100,
     evaluation_rows=declared.evaluation_rows,
     replicas_at_once=None,
-    stages=tuple(stages.needed(translation.plan(declared, 0), NAMES)),
+    stages=tuple(stages.needed(translation.plan(declared, 0), LAST)),
   )
   take_base(run, chain[1])
   return run, running.run_stages(run)
@@ -139,3 +149,62 @@ def test_distance_regularization_reads_no_row_that_is_labelled_forget(finished):
   stage = next(s for s in run.stages if s.name == "distance")
   assert set(stage.parts) == {"retain"}
   assert {outcomes[name]["updates"] for name in NAMES} == {2}
+
+
+def loss_on(run, name, part):
+  """Return the cross-entropy of a model on a batch of forget and retain rows."""
+  (stage,) = (each for each in run.stages if each.name == "max_ent_averaged")
+  batch = next(pipeline.iterator(batches_of(run, stage)))[part]
+  logits = jax.jit(Decoder(stage.model).apply)(params_of(run, name), batch["inputs"])
+  return float(cross_entropy(logits.logits, batch["targets"], batch["mask"]).mean())
+
+
+def test_a_negated_task_vector_is_worse_at_what_was_finetuned(finished):
+  run, outcomes = finished
+  assert loss_on(run, "task_vector", "forget") > loss_on(run, "base", "forget")
+  # One pass an update, as distance regularization.
+  passes = outcomes["distance"]["compute"]["flops"]
+  assert outcomes["task_vector"]["compute"]["flops"] == passes
+
+
+def test_distorted_weights_lie_a_noises_length_from_the_base(finished):
+  before, after = (params_of(finished[0], n) for n in ("base", "weight_distortion"))
+  moved = flat(jax.device_get(after)) - flat(jax.device_get(before))
+  assert 0.018 < np.sqrt(np.mean(moved**2)) < 0.024
+
+
+def test_a_selection_moves_the_matrices_of_mlps_alone(finished):
+  run, outcomes = finished
+  before, after = (jax.device_get(params_of(run, n)) for n in ("base", "rep_select"))
+  pairs = zip(*map(jax.tree.leaves, (before, after)), strict=True)
+  moved = [bool(np.any(x != y)) for x, y in pairs]
+  assert moved == ["layers/mlp/" in path for path in trees.paths(before)]
+  passes = outcomes["distance"]["compute"]["flops"]
+  assert outcomes["rep_select"]["compute"]["flops"] == passes
+
+
+def test_an_environments_rows_cost_three_passes(finished):
+  _, outcomes = finished
+  passes = outcomes["distance"]["compute"]["flops"]
+  # Around NPO: forget, retain and three of the environment's; and one forward of the
+  # reference on forget rows, a third of a pass.
+  assert outcomes["invariant"]["compute"]["flops"] == pytest.approx(
+    (5 + 1 / 3) * passes
+  )
+
+
+def test_layers_are_trained_one_from_the_other(finished):
+  run, outcomes = finished
+  made = {stage.name: stage for stage in run.stages}
+  starts = [made[name].init for name in LAYERS]
+  assert starts == ["base", *LAYERS[:-1]]
+  flops = {outcomes[name]["compute"]["flops"] for name in LAYERS}
+  assert len(flops) == 1 and flops == {outcomes["max_ent_averaged"]["compute"]["flops"]}
+
+
+@pytest.mark.parametrize("name", ATTACKED)
+def test_what_was_unlearned_is_attacked(finished, name):
+  outcome = finished[1][f"relearn_{name}"]
+  scores = np.array(outcome["scores"]["forget"])
+  assert outcome["steps"] == [0, 2, 4] and scores.shape == (2, 3)
+  assert np.all(np.isfinite(scores))
