@@ -83,8 +83,8 @@ def test_known_odds_and_the_known_equilibrium_of_ten_big_blinds():
   share = (won > 0).mean() + (won == 0).mean() / 2
   assert share == pytest.approx(0.852, abs=0.1)  # Of aces against any hand.
   solved = game.solved()
-  # Published solutions of 10 big blinds: 58 % are jammed, 37 % called.
-  assert solved.shares() == pytest.approx((0.58, 0.37), abs=0.05)
+  # The hands that holdemresources.net's chart jams at 10 big blinds are 770 of 1,326.
+  assert solved.shares()[0] == pytest.approx(770 / 1326, abs=0.05)
   assert solved.jams_K[aces] == solved.calls_K[aces] == 1.0
 
 
