@@ -305,7 +305,7 @@ def _diagnosis(path: pathlib.Path) -> str | None:
         for name, entry in header.items()
         if name != "__metadata__"
       ]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
       return "its header is no JSON of tensors"
   end = 0
   for start, stop, name in sorted(entries):

@@ -153,7 +153,7 @@ def finite(name: str, scores: Scores) -> Scores:
     FloatingPointError: if those of a group are not finite: it is no model to go on
       from, and a score of it would say that everything was forgotten.
   """
-  missing = [group for group in ("retain", "forget") if scores[group] is None]
+  missing = [group for group in ("retain", "forget") if scores.get(group, 0.0) is None]
   if missing:
     raise FloatingPointError(
       f"{name}: the scores {', '.join(missing)} are not finite: the model has "
