@@ -35,7 +35,7 @@ from undo_jax.data.documents import files as documents
 from undo_jax.data.documents import html_text
 from undo_jax.data.documents.source import Source
 from undo_jax.data.tokenizers import export as tokenizer_export
-from undo_jax.evaluation import harness
+from undo_jax.evaluation import continuations
 from undo_jax.models import huggingface, peft
 from undo_jax.models.checkpoint_files import INDEX
 from undo_jax.utils.errors import ConfigError
@@ -213,7 +213,7 @@ def test_a_config_of_generation(folder, data):
     said = json.loads(data)
     assert json.loads((out / "generation_config.json").read_bytes()) == said
     shutil.rmtree(out)
-    ends = read(lambda: harness._eos_ids(model, json.loads(CONFIG)))
+    ends = read(lambda: continuations.eos_ids(said, json.loads(CONFIG), model))
     of_both = json.loads(CONFIG) | said
     assert ends is None or list(ends) in (
       of_both["eos_token_id"],

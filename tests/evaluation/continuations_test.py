@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory):
 
 def texts(checkpoint, prompts=PROMPTS, **options):
   options = {"num_tokens": NUM, "tokenizer": "bytes"} | options
-  return list(continuations.generate(checkpoint, prompts, **options))
+  return command.generate(str(checkpoint), prompts, **options)
 
 
 def one_by_one(ids, num):
@@ -110,7 +110,7 @@ def test_what_is_no_id_that_ends_a_text_is_named(tmp_path, wrong):
 
 def test_the_table_has_a_line_for_each_model():
   made = [
-    continuations.Continuation(name, prompt, "a\nb")
+    command.Continuation(name, prompt, "a\nb")
     for name in ("x", "longer")
     for prompt in ("p", "q")
   ]

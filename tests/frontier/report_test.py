@@ -392,7 +392,7 @@ def test_the_page_says_what_an_edit_does_and_what_it_takes():
   )
   assert "the attacker has the weights and the base." in page
   assert "The worst case is over full finetuning, pruning;" in page
-  assert "It leaves out to &lt;base&gt;, whose attacker has the base already" in page
+  assert "It leaves out to &lt;base&gt;, whose attacker already has the base" in page
   assert "learning rate or strength" in page and "learning rates or strengths" in page
   assert report.trained(results.attacks["relearn"]) == "all weights are trained"
 

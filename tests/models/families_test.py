@@ -25,6 +25,7 @@ NAMES = (
   "qwen3",
 )
 ROOT = references.ROOT
+YARN = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}
 
 
 def test_configs_of_transformers_4_are_read_alike():
@@ -78,7 +79,8 @@ def test_configs_of_transformers_4_are_read_alike():
     ({"hidden_size": None}, "hidden_size must be a positive whole number, got None"),
     ({"num_hidden_layers": "3"}, "num_hidden_layers must be .*, got '3'"),
     ({"hidden_activation": "relu"}, "activation 'relu' is not that of Gemma2"),
-    ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "scaling 'yarn' is not"),
+    ({"rope_parameters": YARN}, "scaling 'yarn' is not"),
+    ({"rope_scaling": YARN}, "contradict each other, 'yarn' and 'default'"),
     ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
     ({"layer_types": ["sliding_attention"] * 2}, "layer_types must name every layer"),
     ({"layer_types": ["full_attention", "sliding_attention"] * 2}, "with one period"),

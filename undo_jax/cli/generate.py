@@ -9,15 +9,28 @@ A checkpoint is a trained stage, an attack's with --learning_rate for the member
 wanted, or Hugging Face's. With --apply_chat_template a prompt is a user's message.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from absl import flags
 
+from undo_jax.checkpoints import cards, exporting, sources
 from undo_jax.cli.process import Main
+from undo_jax.data import tokenizers
 from undo_jax.evaluation import continuations
 from undo_jax.utils import files
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+  """What one model appends to one prompt."""
+
+  checkpoint: str
+  prompt: str  # As given, without a chat template.
+  text: str
 
 
 def define() -> Main:
@@ -46,9 +59,9 @@ def define() -> Main:
 
   def main(argv: list[str]) -> None:
     del argv
-    texts = []
+    texts: list[Continuation] = []
     for checkpoint in checkpoints.value or ():
-      texts += continuations.generate(
+      texts += generate(
         checkpoint,
         list(prompts.value or ()),
         num_tokens=int(num_tokens.value or 1),
@@ -67,7 +80,48 @@ def define() -> Main:
   return main
 
 
-def table(texts: list[continuations.Continuation]) -> str:
+def generate(
+  checkpoint: str,
+  prompts: Sequence[str],
+  *,
+  learning_rate: float | None = None,
+  tokenizer: str | None = None,
+  is_chat: bool = False,
+  **options: Any,
+) -> list[Continuation]:
+  """Continue each prompt by one model.
+
+  Args:
+    checkpoint: directory of a trained stage or of an attack, or Hugging Face's.
+    prompts: see continuations.texts.
+    learning_rate: which member of an attack; otherwise unused.
+    tokenizer: a name for data/tokenizers; None: that of the run or directory.
+    is_chat: whether prompts are written by the tokenizer's chat template.
+    **options: of continuations.texts.
+
+  Raises:
+    ConfigError: if the checkpoint, its tokenizer or its chat template cannot be read.
+  """
+  directory = pathlib.Path(sources.find(pathlib.Path(checkpoint).resolve()))
+  is_attack = cards.is_attack(directory)
+  model = exporting.read(directory, learning_rate=learning_rate if is_attack else None)
+  name = tokenizer or model.tokenizer or f"{continuations.HUGGINGFACE}{directory}"
+  texts = continuations.texts(
+    model.config,
+    model.params,
+    tokenizers.make(name),
+    prompts,
+    stops=continuations.eos_ids(model.generation, model.settings, directory),
+    template=continuations.template_of(name) if is_chat else None,
+    **options,
+  )
+  return [
+    Continuation(checkpoint, prompt, text)
+    for prompt, text in zip(prompts, texts, strict=True)
+  ]
+
+
+def table(texts: Sequence[Continuation]) -> str:
   """Return the texts by prompt, a line for each model."""
   lines = []
   for prompt in dict.fromkeys(each.prompt for each in texts):

@@ -11,6 +11,7 @@ from configs.gradient_routing import splitting as config_file
 from experiments.gradient_routing import running
 from experiments.gradient_routing.splitting import study
 from undo_jax.data import images as images_lib
+from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError
 
 
@@ -59,7 +60,7 @@ def test_a_finished_seed_is_kept_and_a_new_one_added(workdir, monkeypatch):
     return [dict(kept) for _ in seeds]
 
   path = workdir / "parts" / "routing-seed_1.json"
-  kept = json.loads(path.read_text())
+  kept = files.read_record(path)
   monkeypatch.setattr(study, "train", train)
   config = config_file.get_config("tiny")
   config.seeds, config.run = (1, 0, 2), ("routing",)
