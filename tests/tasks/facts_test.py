@@ -96,7 +96,8 @@ def test_arrays_can_be_sharded(prepared):
   directory, _ = prepared
   names, arrays = facts.problems(DATA, SEEDS, directory)
   assert all(len(leaf) % 8 == 0 for leaf in jax.tree.leaves(arrays))
-  decoder = Decoder(testing.config(vocab_size=648))
+  vocab_size = tokenizers.make(DATA["tokenizer"]).vocab_size
+  decoder = Decoder(testing.config(vocab_size=vocab_size))
   params = minimal.params(decoder.config)
   scores = jax.jit(facts.make_evaluate(decoder.apply, names))(params, arrays)
   assert all(0 <= float(score) <= 1 for score in scores.values())
