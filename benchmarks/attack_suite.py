@@ -197,13 +197,13 @@ def compare_suite(
   compilations = Compilations()
   parts: dict[str, list[float]] = {name: [] for name in how}
   alone: dict[str, int] = {}
-  found: dict[str, list[Any]] = {name: [] for name in how}
+  measured: dict[str, list[Any]] = {name: [] for name in how}
   for name, run in how.items():
     for params in attacked:
       forget_programs()
       before = compilations.count
       with common.Stopwatch() as watch:
-        found[name].append(run(params))
+        measured[name].append(run(params))
       parts[name].append(watch.seconds)
       alone[name] = compilations.count - before
   forget_programs()
@@ -212,7 +212,7 @@ def compare_suite(
     for name, run in how.items():
       for number, params in enumerate(attacked):
         others = compilations.count
-        _check_equal(run(params), found[name][number], name)
+        _check_equal(run(params), measured[name][number], name)
         again[name] += (compilations.count - others) if number else 0
   return {
     "suite": suite.seconds,

@@ -229,11 +229,11 @@ def test_what_is_advised_is_an_extra_by_its_very_name():
   declared.read(ROOT.parent / "setup.cfg")
   names, top = {*declared["options.extras_require"]}, ROOT.parent
   advising = [*top.glob("*.md"), *top.glob("docs/**/*.md"), top / "Makefile", *SOURCES]
-  found = set()
+  actual = set()
   for path in advising:
     for extra in re.findall(r"(?:undo-jax|[' ]\.)\[([\w,-]+)\]", path.read_text()):
-      found |= {*extra.split(",")}
-  assert {"run", "lm-eval", "test"} <= found <= names
+      actual |= {*extra.split(",")}
+  assert {"run", "lm-eval", "test"} <= actual <= names
 
 
 @pytest.mark.processes

@@ -113,8 +113,8 @@ def run_parts(study: Study[Part], workdir: files.Path) -> dict[str, Part]:
   absent = [name for name in study.parts if not _path(workdir, name).exists()]
   if absent:
     raise ValueError(f"these parts were not computed: {', '.join(absent)}")
-  found: Any = {n: files.read_record(_path(workdir, n)) for n in study.parts}
-  return found
+  parts: Any = {n: files.read_record(_path(workdir, n)) for n in study.parts}
+  return parts
 
 
 def _path(workdir: files.Path, name: str) -> files.Path:

@@ -96,12 +96,12 @@ def test_what_is_trained_does_not_depend_on_the_devices(name):
 
 @pytest.mark.parametrize("name", FOUND)
 def test_what_is_found_in_rows_does_not_depend_on_the_devices(name):
-  found = []
+  actual = []
   for devices in (1, 8):
     mesh, edit = where_of(devices), attacks.EDITS.get(name)
     assert edit.beside is not None
     rows = {part: ROWS[part] for part in edit.beside.reads}
     find = programs.find_beside(MODEL, mesh, name, *FOUND[name])
     rows = sharding.put_batch(rows, mesh)
-    found.append(jax.device_get(find(put(mesh), rows, KEY)))
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), *found)
+    actual.append(jax.device_get(find(put(mesh), rows, KEY)))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), *actual)

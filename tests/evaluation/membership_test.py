@@ -69,13 +69,13 @@ def test_what_is_known_by_heart(hits, exact, strength, needing):
   hits = np.array(hits, bool)
   assert memorization.exact(hits) == exact
   assert memorization.extraction_strength(hits) == pytest.approx(strength)
-  found = memorization.extraction_strength(hits, needs_token=True)
-  assert found == pytest.approx(needing)
+  actual = memorization.extraction_strength(hits, needs_token=True)
+  assert actual == pytest.approx(needing)
 
 
 def test_rouge_is_of_words_in_order():
   truth, text = "one two three four", "one three nine"
   assert memorization.rouge_l([truth], [text]) == [0.5]
   # Precision 2/3, recall 1/2.
-  (found,) = memorization.rouge_l([truth], [text], statistic="fmeasure")
-  assert found == pytest.approx(4 / 7)
+  (actual,) = memorization.rouge_l([truth], [text], statistic="fmeasure")
+  assert actual == pytest.approx(4 / 7)

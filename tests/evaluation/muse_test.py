@@ -35,7 +35,7 @@ def directory(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(params, directory):
+def actual(params, directory):
   subject = Subject(CONFIG, params, ByteTokenizer(), batch_size=4)
   return muse.measure(subject, directory, limits=LIMITS)
 
@@ -62,11 +62,11 @@ def said(params, ids, count):
 
 
 def f_measure(truth, text):
-  (found,) = memorization.rouge_l([truth], [text], statistic="fmeasure")
-  return found
+  (actual,) = memorization.rouge_l([truth], [text], statistic="fmeasure")
+  return actual
 
 
-def test_verbatim_memorization_is_that_of_texts_one_by_one(params, directory, found):
+def test_verbatim_memorization_is_that_of_texts_one_by_one(params, directory, actual):
   rouge, exact, strength = [], [], []
   for prompt, rest in files.read(directory, "verbmem", "forget"):
     given, following = [2, *encode(prompt)], encode(f" {rest}")
@@ -77,7 +77,7 @@ def test_verbatim_memorization_is_that_of_texts_one_by_one(params, directory, fo
     exact.append(hits.mean())
     ends = [k for k in range(len(hits)) if hits[k:].all()]
     strength.append(1 - (ends or [len(hits) - 1])[0] / len(hits))
-  assert found["verbatim"] == {
+  assert actual["verbatim"] == {
     "rouge_l": pytest.approx(np.mean(rouge)),
     "exact_memorization": pytest.approx(np.mean(exact)),
     "extraction_strength": pytest.approx(np.mean(strength)),
@@ -117,7 +117,7 @@ def test_an_answer_that_begins_with_a_stop_is_empty():
   assert up_to(" yes\n\nno", muse.STOPS) == up_to("yes ", ()) == "yes"
 
 
-def test_membership_is_that_of_texts_one_by_one(params, directory, found):
+def test_membership_is_that_of_texts_one_by_one(params, directory, actual):
   scores = {"forget": [], "holdout": []}
   for split, own in scores.items():
     for (text,) in files.read(directory, "privleak", split):
@@ -132,16 +132,16 @@ def test_membership_is_that_of_texts_one_by_one(params, directory, found):
   for column, name in enumerate(membership.ATTACKS):
     forget, holdout = ([row[column] for row in scores[s]] for s in scores)
     pairs = [(f > h) + (f == h) / 2 for f in forget for h in holdout]
-    assert found["privacy"]["auc"][name] == pytest.approx(np.mean(pairs))
-  assert found["privacy"]["rows"] == {"forget": 5, "holdout": 3}
+    assert actual["privacy"]["auc"][name] == pytest.approx(np.mean(pairs))
+  assert actual["privacy"]["rows"] == {"forget": 5, "holdout": 3}
 
 
-def test_leakage_is_beside_a_reference(found):
+def test_leakage_is_beside_a_reference(actual):
   reference = {"auc": dict.fromkeys(membership.ATTACKS, 0.5)}
-  leakage = muse.privacy_leakage(found["privacy"], reference)
-  expected = 200 * found["privacy"]["auc"]["min_k"] - 100
+  leakage = muse.privacy_leakage(actual["privacy"], reference)
+  expected = 200 * actual["privacy"]["auc"]["min_k"] - 100
   assert leakage["min_k"] == pytest.approx(expected)
-  text = muse.text(found | {"privacy": found["privacy"] | {"leakage": leakage}})
+  text = muse.text(actual | {"privacy": actual["privacy"] | {"leakage": leakage}})
   for part in ("auc, min k plus plus", "leakage, loss", "rouge l, retain"):
     assert part in text
 

@@ -93,25 +93,25 @@ def test_what_is_known_by_heart_is_of_the_right_answers_alone(params, formulas):
   """The first two of three tokens are hits, and the end of text would be one."""
 
   def tokens(pairs):
-    found = []
+    actual = []
     for _, ids in pairs:
       hits = np.arange(len(ids)) % 3 < 2
       hits[-1] |= ids[-1] == ByteTokenizer.eos_id
-      found.append(TokenScores(np.full(len(ids), -1.0, np.float32), hits))
-    return found
+      actual.append(TokenScores(np.full(len(ids), -1.0, np.float32), hits))
+    return actual
 
-  asked, made = questions(4), subject(params, formulas=formulas)
+  encoded, made = questions(4), subject(params, formulas=formulas)
   made.tokens = tokens
-  found = made.measure("forget", asked)
-  for number, q in enumerate(asked):
+  actual = made.measure("forget", encoded)
+  for number, q in enumerate(encoded):
     size = len(f" {q.answer}")
-    assert found.exact[number] == pytest.approx((size - size // 3) / size)
+    assert actual.exact[number] == pytest.approx((size - size // 3) / size)
     ending = size % 3  # Hits after the last miss.
     least = 1 if formulas == "published_code" else 0
-    assert found.extracted[number] == pytest.approx(max(ending, least) / size)
-  assert found.exact_memorization == pytest.approx(np.mean(found.exact))
-  assert found.extraction_strength == pytest.approx(np.mean(found.extracted))
-  assert found.probability == pytest.approx(np.exp(-1))
+    assert actual.extracted[number] == pytest.approx(max(ending, least) / size)
+  assert actual.exact_memorization == pytest.approx(np.mean(actual.exact))
+  assert actual.extraction_strength == pytest.approx(np.mean(actual.extracted))
+  assert actual.probability == pytest.approx(np.exp(-1))
 
 
 def test_a_continuation_is_the_likeliest_token_after_token(params):

@@ -37,15 +37,15 @@ def np_collapse(m, n):
 def test_the_first_singular_values_are_inverted_and_the_others_stay():
   m = np.float32(matrix(0, 6, 4))
   values = np.linalg.svd(m, compute_uv=False)
-  found = np.asarray(rep_select.soft_collapse(m, 3))
+  actual = np.asarray(rep_select.soft_collapse(m, 3))
   expected = [*values[2] ** 2 / values[:3], values[3]]
-  singular = np.linalg.svd(found, compute_uv=False)
+  singular = np.linalg.svd(actual, compute_uv=False)
   np.testing.assert_allclose(singular, sorted(expected)[::-1], rtol=1e-5)
-  np.testing.assert_allclose(found, np_collapse(m, 3), atol=1e-5)
+  np.testing.assert_allclose(actual, np_collapse(m, 3), atol=1e-5)
   # One component is what it was, and a multiple becomes the multiple.
   np.testing.assert_allclose(rep_select.soft_collapse(m, 1), m, atol=1e-5)
   doubled = rep_select.soft_collapse(2 * m, 3)
-  np.testing.assert_allclose(doubled, 2 * found, atol=1e-5)
+  np.testing.assert_allclose(doubled, 2 * actual, atol=1e-5)
 
 
 def test_what_has_too_few_components_is_nothing():
@@ -118,10 +118,10 @@ def test_updates_are_those_of_the_algorithm():
   expected = numpy_updates(w, np.float64(a[0]), np.float64(b[0]), 0.1)
   for batch, matrix_after in zip(BATCHES, expected, strict=True):
     state, metrics = step(state, {}, {"forget": batch}, jax.random.key(1))
-    found = state.params["layers"]["mlp"]["up"]["kernel"][0]
-    np.testing.assert_allclose(found, matrix_after, atol=2e-4)
+    actual = state.params["layers"]["mlp"]["up"]["kernel"][0]
+    np.testing.assert_allclose(actual, matrix_after, atol=2e-4)
   np.testing.assert_array_equal(state.params["embedding"], params["embedding"])
-  assert np.max(np.abs(found - w)) > 0.05 and np.isfinite(metrics["loss"])
+  assert np.max(np.abs(actual - w)) > 0.05 and np.isfinite(metrics["loss"])
 
 
 @pytest.mark.parametrize(

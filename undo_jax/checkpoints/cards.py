@@ -126,7 +126,7 @@ def _saved(directory: pathlib.Path) -> list[Entry]:
       )
       for entry in content["history"]
     ]
-    _told(entries)  # Has all that a card needs.
+    _history_lines(entries)  # Has all that a card needs.
   except ConfigError:
     raise
   except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
@@ -166,10 +166,10 @@ def render(title: str, entries: Sequence[Entry], config: ModelConfig) -> str:
     "",
     f"{num_params(config):,} parameters; made with undo_jax.",
   ]
-  return "\n".join([*lines, *_told(entries)]) + "\n"
+  return "\n".join([*lines, *_history_lines(entries)]) + "\n"
 
 
-def _told(entries: Sequence[Entry]) -> list[str]:
+def _history_lines(entries: Sequence[Entry]) -> list[str]:
   """Return the lines of a card that tell a history."""
   if not entries:
     return ["", "Converted from a checkpoint; its stages are not known."]

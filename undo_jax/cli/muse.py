@@ -90,16 +90,16 @@ def measure(request: Request) -> None:
   limits = Limits(rows=request.limit)
   path, other = request.checkpoint, request.retain_checkpoint
   subject = _subject(request, path, request.learning_rate)
-  found = muse.measure(subject, directory, groups=request.groups, limits=limits)
-  if other is not None and "privacy" in found:
+  scores = muse.measure(subject, directory, groups=request.groups, limits=limits)
+  if other is not None and "privacy" in scores:
     reference = muse.measure(
       _subject(request, other, None), directory, groups=("privacy",), limits=limits
     )["privacy"]
-    leakage = muse.privacy_leakage(found["privacy"], reference)
-    found["privacy"] |= {"reference_auc": reference["auc"], "leakage": leakage}
-  print(muse.text(found))
+    leakage = muse.privacy_leakage(scores["privacy"], reference)
+    scores["privacy"] |= {"reference_auc": reference["auc"], "leakage": leakage}
+  print(muse.text(scores))
   if request.output:
-    results = {"request": dataclasses.asdict(request), "scores": found}
+    results = {"request": dataclasses.asdict(request), "scores": scores}
     files.write_json(pathlib.Path(request.output), results)
 
 

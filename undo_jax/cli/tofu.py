@@ -105,16 +105,16 @@ def measure(config: Any, request: Request) -> None:
   sets = {n: tofu_files.spread(questions[n], request.limit) for n in tofu_table.SETS}
   path, other = request.checkpoint, request.retain_checkpoint
   subject = _subject(config.data, request, path, request.learning_rate)
-  measured = _measured(subject, sets, config.data, request.max_new_tokens)
+  tables = _measured(subject, sets, config.data, request.max_new_tokens)
   reference = None
   if other is not None:
     sets = {"forget": sets["forget"]}
     subject = _subject(config.data, request, other, None)
     reference = _measured(subject, sets, config.data, 0)["forget"]
-  print(tofu_table.text(measured, reference, request.num_shown))
+  print(tofu_table.text(tables, reference, request.num_shown))
   if request.output:
     results = {"request": dataclasses.asdict(request), "data": tofu.plain(config.data)}
-    results |= tofu_table.to_json(measured, reference)
+    results |= tofu_table.to_json(tables, reference)
     files.write_json(pathlib.Path(request.output), results)
 
 
@@ -125,16 +125,16 @@ def _measured(
   max_new_tokens: int,
 ) -> dict[str, Measured]:
   """Measure sets of questions one after the other."""
-  measured = {}
+  tables = {}
   for name, questions in sets.items():
     LOGGER.info("%s: %d questions", name, len(questions))
-    measured[name] = subject.measure(
+    tables[name] = subject.measure(
       name,
       questions,
       num_perturbed=data.num_perturbed,
       max_new_tokens=max_new_tokens,
     )
-  return measured
+  return tables
 
 
 def _subject(data: Any, request: Request, path: str, rate: float | None) -> Subject:

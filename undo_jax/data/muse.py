@@ -51,14 +51,14 @@ def read(directory: pathlib.Path, group: str, split: str) -> list[tuple[str, ...
       f"expected a file {group}/{split} with one of {', '.join(_SUFFIXES)} in "
       f"{directory}, got none; put MUSE's there"
     )
-  found = [
+  parsed = [
     _texts(row, FIELDS[group], f"{path}, {place}")
     for path in paths
     for place, row in questions.rows(path)
   ]
-  if not found:
+  if not parsed:
     raise ConfigError(f"expected rows in {paths[0]}, got none; get it anew")
-  return found
+  return parsed
 
 
 def _files(directory: pathlib.Path, group: str, split: str) -> Sequence[pathlib.Path]:

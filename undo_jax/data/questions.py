@@ -133,21 +133,21 @@ def rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
   """
   try:
     if path.suffix == ".parquet":
-      found = _parquet(path)
-      yield from ((f"row {i}", row) for i, row in enumerate(found, start=1))
+      values = _parquet(path)
+      yield from ((f"row {i}", row) for i, row in enumerate(values, start=1))
     elif path.suffix == ".jsonl":
       with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
           if line.strip():
             yield f"line {number}", _parsed(line, f"{path}, line {number}")
     else:
-      found = _parsed(path.read_text(encoding="utf-8"), str(path))
-      if not isinstance(found, list):
+      values = _parsed(path.read_text(encoding="utf-8"), str(path))
+      if not isinstance(values, list):
         raise ConfigError(
-          f"expected a list in {path}, got {type(found).__name__}; write a "
+          f"expected a list in {path}, got {type(values).__name__}; write a "
           "JSON list of objects, or an object a line in a .jsonl file"
         )
-      yield from ((f"row {i}", row) for i, row in enumerate(found, start=1))
+      yield from ((f"row {i}", row) for i, row in enumerate(values, start=1))
   except UnicodeDecodeError as error:
     raise ConfigError(
       f"expected UTF-8 in {path}, got other bytes ({error.reason} at {error.start}); "

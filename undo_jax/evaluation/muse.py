@@ -79,18 +79,18 @@ def check(directory: pathlib.Path, groups: Sequence[str] = GROUPS) -> None:
       _read(directory, None, group, f"{split}{EXAMPLES}")
 
 
-def privacy_leakage(found: JsonObject, reference: JsonObject) -> dict[str, float]:
+def privacy_leakage(measured: JsonObject, reference: JsonObject) -> dict[str, float]:
   """Return PrivLeak by attack, of two models' groups `privacy`; see membership.py."""
   return {
-    name: membership.privacy_leakage(found["auc"][name], reference["auc"][name])
-    for name in found["auc"]
+    name: membership.privacy_leakage(measured["auc"][name], reference["auc"][name])
+    for name in measured["auc"]
   }
 
 
-def text(found: JsonObject) -> str:
+def text(measured: JsonObject) -> str:
   """Return the scores for a terminal."""
   rows = []
-  for group, scores in found.items():
+  for group, scores in measured.items():
     for name, value in scores.items():
       values = value.items() if isinstance(value, dict) else [(None, value)]
       for own, number in values:
@@ -119,17 +119,17 @@ def _verbatim(subject: Subject, read: Callable, limits: Limits) -> JsonObject:
 
 
 def _knowledge(subject: Subject, read: Callable, limits: Limits) -> JsonObject:
-  found: JsonObject = {"rouge_l": {}, "rows": {}}
+  measured: JsonObject = {"rouge_l": {}, "rows": {}}
   for whose in ("forget", "retain"):
     rows = read("knowmem", f"{whose}_qa")
     shown = read("knowmem", f"{whose}_qa{EXAMPLES}")
     before = "".join(f"Question: {q}\nAnswer: {a}\n\n" for q, a in shown)
-    asked = [f"{before}Question: {question}\nAnswer:" for question, _ in rows]
-    prompts = [subject.tokenizer.encode(text) for text in asked]
+    written = [f"{before}Question: {question}\nAnswer:" for question, _ in rows]
+    prompts = [subject.tokenizer.encode(text) for text in written]
     said = subject.say(prompts, limits.answer_tokens, STOPS)
     scores = memorization.rouge_l([a for _, a in rows], said, statistic="fmeasure")
-    found["rouge_l"][whose], found["rows"][whose] = _mean(scores), len(rows)
-  return found
+    measured["rouge_l"][whose], measured["rows"][whose] = _mean(scores), len(rows)
+  return measured
 
 
 def _privacy(subject: Subject, read: Callable, limits: Limits) -> JsonObject:

@@ -219,9 +219,9 @@ class Scorer:
         where[row, span] = range(len(read) - len(continuation), len(read))
         targets[row, span] = continuation
         spans.append((index, row, span))
-    found = jax.device_get(fn(self._params, tokens, where, targets))
+    outputs = jax.device_get(fn(self._params, tokens, where, targets))
     for index, row, span in spans:
-      scores = tuple(each[row, span] for each in found)
+      scores = tuple(each[row, span] for each in outputs)
       if math.isnan(np.sum(scores[0])):  # No choice is less likely: a wrong answer.
         raise FloatingPointError(
           f"the logits after a text of {len(pairs[index][0])} tokens are not finite: "

@@ -64,13 +64,13 @@ class Subject:
     """Return the likeliest continuations as text, token after token; see `up_to`."""
     is_stop_V = np.zeros(self._vocab_size, bool)
     is_stop_V[self.tokenizer.eos_id] = True
-    found = self._scorer.generate(
+    appended = self._scorer.generate(
       [(*self.bos, *prompt) for prompt in prompts],
       num_tokens=max_new_tokens,
       is_stop_V=is_stop_V,
       progress=True,
     )
-    return [up_to(self.tokenizer.decode(ids), stops) for ids in found]
+    return [up_to(self.tokenizer.decode(ids), stops) for ids in appended]
 
 
 def up_to(text: str, stops: Sequence[str]) -> str:

@@ -116,42 +116,42 @@ class Subject(subject.Subject):
       num_perturbed: wrong answers at most, the first ones; None: all.
       max_new_tokens: of a continuation; 0: nothing is generated.
     """
-    asked = [tofu.answers(q, self._encode, num_perturbed) for q in questions]
-    mean_QxC, has_QxC, right = self._means(asked)
+    encoded = [tofu.answers(q, self._encode, num_perturbed) for q in questions]
+    mean_QxC, has_QxC, right = self._means(encoded)
     log_ratio_Q = tofu.truth_ratios(mean_QxC, has_QxC, is_geometric=self._is_published)
     strength = memorization.extraction_strength
     return Measured(
       float(np.mean(tofu.probabilities(mean_QxC, has_QxC, name))),
       float(np.mean(tofu.of_truth_ratios(log_ratio_Q, name))),
       tuple(np.asarray(log_ratio_Q).tolist()),
-      self._generate(questions, asked, max_new_tokens) if max_new_tokens else (),
+      self._generate(questions, encoded, max_new_tokens) if max_new_tokens else (),
       tuple(memorization.exact(hits) for hits in right),
       tuple(strength(hits, needs_token=self._is_published) for hits in right),
     )
 
   def _means(
-    self, asked: Sequence[tofu.Answers]
+    self, encoded: Sequence[tofu.Answers]
   ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Return what tofu.means does, which answers there are, and the right ones' hits.
 
     A hit is a token that is the likeliest; the end of text is none of them.
     """
     end = (self.tokenizer.eos_id,) if self._is_published else ()
-    C = tofu.WRONG + max(len(answers.perturbed) for answers in asked)
-    rows = [(q, *pair) for q, a in enumerate(asked) for pair in tofu.slots(a).items()]
+    C = tofu.WRONG + max(len(answers.perturbed) for answers in encoded)
+    rows = [(q, *pair) for q, a in enumerate(encoded) for pair in tofu.slots(a).items()]
     scored = self.tokens([(pair.given, (*pair.scored, *end)) for _, pair, _ in rows])
-    mean_QxC = np.zeros((len(asked), C), np.float32)
-    has_QxC = np.zeros((len(asked), C), bool)
-    right: list[Any] = [None] * len(asked)
-    for (question, pair, own), found in zip(rows, scored, strict=True):
-      mean_QxC[question, own] = np.mean(found.log_p, dtype=np.float64)
+    mean_QxC = np.zeros((len(encoded), C), np.float32)
+    has_QxC = np.zeros((len(encoded), C), bool)
+    right: list[Any] = [None] * len(encoded)
+    for (question, pair, own), token_scores in zip(rows, scored, strict=True):
+      mean_QxC[question, own] = np.mean(token_scores.log_p, dtype=np.float64)
       has_QxC[question, own] = True
       if tofu.ANSWER in own:
-        right[question] = found.is_likeliest[: len(pair.scored)]
+        right[question] = token_scores.is_likeliest[: len(pair.scored)]
     return mean_QxC, has_QxC, right
 
-  def _generate(self, questions, asked, max_new_tokens) -> tuple[Generation, ...]:
-    texts = self.say([answers.answer.given for answers in asked], max_new_tokens)
+  def _generate(self, questions, encoded, max_new_tokens) -> tuple[Generation, ...]:
+    texts = self.say([answers.answer.given for answers in encoded], max_new_tokens)
     recalls = memorization.rouge_l([q.answer for q in questions], texts)
     return tuple(
       Generation(question.question, question.answer, text, recall)

@@ -183,12 +183,12 @@ def _generated_problems(data, seeds, directory, part, worked=()):
   parts = {part: ""} | ({"attacked": evaluation.ATTACKED} if _attack(data) else {})
   tasks: dict[str, list[arithmetic.Problem]] = {}
   for name, ending in parts.items():
-    tasks |= evaluation.by_task(_asked(data, builder, name), ending)
+    tasks |= evaluation.by_task(_kept_problems(data, builder, name), ending)
   tokenizer = tokenizers.make(data["tokenizer"])
   return tuple(tasks), evaluation.encode(tasks, tokenizer, worked)
 
 
-def _asked(data, builder, part) -> list[arithmetic.Problem]:
+def _kept_problems(data, builder, part) -> list[arithmetic.Problem]:
   """Return the problems of a part, of the kinds that models were trained on."""
   kinds = {"equation": "num_equations", "word_problem": "num_word_problems"}
   return [p for p in arithmetic_dataset.read(builder, part) if data[kinds[p.kind]]]
@@ -206,7 +206,7 @@ def _counts(data, seeds, directory) -> JsonObject:
 def _apart(data, builder) -> JsonObject:
   """Check that no fact of the attacker's problems is in a problem that is scored."""
   facts = {
-    kind: {problem.fact for problem in _asked(data, builder, split)}
+    kind: {problem.fact for problem in _kept_problems(data, builder, split)}
     for kind, split in ((apart.SCORED, "test"), (apart.STOPPING, "validation"))
   }
   note = "No fact is the attacker's alone: it learns from all that is to be forgotten."

@@ -106,7 +106,7 @@ def _apart(data, directory, tasks) -> JsonObject:
     "texts",
     {
       apart.ATTACKED: apart.of_documents(data, directory, names),
-      apart.SCORED: apart.of_texts(_asked(tasks)),
+      apart.SCORED: apart.of_texts(_places(tasks)),
     },
     splits=attacked,
     note="No document is a question, alone or with its answer. Corpora and questions "
@@ -115,7 +115,7 @@ def _apart(data, directory, tasks) -> JsonObject:
   )
 
 
-def _asked(tasks: Sequence[QuestionSet]) -> dict[str, str]:
+def _places(tasks: Sequence[QuestionSet]) -> dict[str, str]:
   """Return each question, alone and with its right choice, and where it stands."""
   return {
     text: f"{task.name}, question {number}"
@@ -174,7 +174,7 @@ def _check_apart(data, directory, tasks):
   pairs = [(f"{a}_train", f"{b}_train") for a, b in itertools.product(forget, kept)]
   corpora.check_disjoint(data, directory, pairs)
   names = [f"{name}_train" for name in splits(data)]
-  corpora.check_lacks(data, directory, names, _asked(tasks))
+  corpora.check_lacks(data, directory, names, _places(tasks))
 
 
 @functools.lru_cache(maxsize=2)  # Thousands of long prompts, the same in all stages.

@@ -89,9 +89,9 @@ def in_groups(program: Program, at_once: int) -> Program:
 
     def run(index, carry):
       groups, results = carry
-      found = program(jax.tree.map(lambda x: x[index], groups), *shared)
+      updated = program(jax.tree.map(lambda x: x[index], groups), *shared)
       put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=index, axis=0)
-      return jax.tree.map(put, (groups, results), found)
+      return jax.tree.map(put, (groups, results), updated)
 
     groups, results = jax.lax.fori_loop(0, number, run, (groups, results))
     state = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), groups)

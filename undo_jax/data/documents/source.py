@@ -159,16 +159,16 @@ def _match(pattern: str) -> list[pathlib.Path]:
   """Return the files that one path, folder or glob stands for, sorted."""
   path = pathlib.Path(pattern).expanduser()
   if path.is_dir():
-    found = list(_inside(path))
+    matching = list(_inside(path))
   else:  # A name may look like a glob.
     names = [path] if path.is_file() else glob.glob(str(path), recursive=True)
-    found = [file for file in map(pathlib.Path, names) if not file.is_dir()]
-  for file in found:
+    matching = [file for file in map(pathlib.Path, names) if not file.is_dir()]
+  for file in matching:
     if not file.is_file():
       raise ConfigError(
         f"expected a file, got {file}, a link to nothing or no file; mend or remove it"
       )
-  return sorted(found)
+  return sorted(matching)
 
 
 def _inside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
