@@ -62,13 +62,19 @@ def _check_field(config: config_dict.ConfigDict, path: str) -> None:
       fields = place if isinstance(place, config_dict.ConfigDict) else ()
       elsewhere = [other for other in _leaves(config) if other.endswith(f".{name}")]
       near = elsewhere[:3] or nearest(name, list(fields))
-      hint = f"; did you mean {' or '.join(near)}?" if near else ", it is no block"
+      if near:
+        hint = f"; did you mean {' or '.join(near)}?"
+      else:
+        hint = f"; its fields are {', '.join(fields)}" if fields else ", it is no block"
       raise ConfigError(f"--config.{path}: {holder} has no field {name}{hint}")
     place = place[name]
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:
-  """Return up to three names that are like one, or have it as their initials."""
+  """Return up to three names that are like one, or have it as their initials.
+
+  None where no name is: what was meant is then not guessed.
+  """
 
   def likeness(other: str) -> float:
     initials = "".join(word[:1] for word in other.split("_"))
@@ -77,7 +83,7 @@ def nearest(name: str, known: Sequence[str]) -> list[str]:
     )
 
   best = sorted(known, key=likeness, reverse=True)[:3]
-  return [other for other in best if likeness(other) >= 0.6 * likeness(best[0])]
+  return [other for other in best if likeness(other) >= 0.6]
 
 
 def _leaves(config: config_dict.ConfigDict, prefix: str = "") -> Iterator[str]:
