@@ -1,6 +1,7 @@
 """Whatever a field of a config is given: it works, or one line says what it must be."""
 
 import functools
+import inspect
 import math
 
 from hypothesis import HealthCheck, example, given, settings
@@ -10,6 +11,7 @@ from ml_collections import config_dict
 import pytest
 
 from undo_jax import config as builders
+from undo_jax import objectives
 from undo_jax.distributed import sharding
 from undo_jax.plan import checks, translation
 from undo_jax.plan.config import parse
@@ -102,6 +104,46 @@ def test_numbers_of_an_optimizer_are_finite_and_not_negative(field, value):
   path = ("models", "base", "optimizer", field)
   with pytest.raises(ConfigError, match=rf"base\.optimizer\.{field}: expected"):
     parse(changed("arithmetic:tiny", path, value))
+
+
+@pytest.mark.parametrize(
+  "path",
+  [
+    ("models", "undo", "noise", "std"),
+    ("models", "max_ent", "options", "retain_weight"),
+    ("attacks", "relearn", "clip_norm"),
+    ("max_loss",),
+  ],
+)
+def test_numbers_that_nobody_means_are_refused(path):
+  with pytest.raises(ConfigError, match=rf"{path[-1]}: expected .*at most 1e\+06"):
+    declared = parse(changed("arithmetic:tiny", path, 1e30))
+    checks.check(declared, ONE_DEVICE)
+
+
+# Of options that have no default.
+FITTING = {
+  "alpha": 1.0,
+  "answer": (1,),
+  "around": "rmu",
+  "beta": 1.0,
+  "coefficient": 1.0,
+  "layer": 0,
+  "layers": (0,),
+  "retain_weight": 1.0,
+  "routing": None,
+}
+
+
+@pytest.mark.parametrize("name", objectives.REGISTRY)
+def test_options_are_of_the_types_that_methods_state(name):
+  parameters = inspect.signature(objectives.REGISTRY.get(name).make).parameters
+  required = {key for key, p in parameters.items() if p.default is p.empty} - {"apply"}
+  fitting = {key: FITTING[key] for key in required}
+  for option in set(parameters) - {"apply", "routing"}:
+    for wrong in ({"a": 1}, [["a"]], 1e30, math.nan, -1.5):
+      with pytest.raises(ConfigError, match=rf"{option}.*: expected"):
+        objectives.check(name, fitting | {option: wrong})
 
 
 def test_an_infinite_norm_means_no_clipping():

@@ -49,10 +49,8 @@ def test_no_weights_and_no_weight_of_the_penalty_are_the_other_method():
 @pytest.mark.parametrize(
   ("options", "changes", "message"),
   [
-    ({"around": "wga"}, {}, "around: expected one of npo, grad_diff, rmu, got 'wga'"),
     ({"around": "rmu", "layers": ()}, {}, "layers: expected layers in"),
     ({"environments": ()}, {}, "environments: expected names of at least one part"),
-    ({"invariance_weight": -1.0}, {}, "invariance_weight: expected a number of at"),
     ({}, {"logits_chunk": 4}, "model.logits_chunk: expected None .*invariant.*got 4"),
     ({}, {"attention": "splash"}, "attention: expected plain .*got 'splash'"),
   ],

@@ -42,7 +42,7 @@ def test_the_answer_is_repeated_over_what_counts():
   np.testing.assert_array_equal(got[1][mask[1] > 0], [5, 8])
 
 
-@pytest.mark.parametrize("answer", [(), (-1,), (16,), "no", None, (1.0,)])
+@pytest.mark.parametrize("answer", [(), (-1,), (16,)])
 def test_an_answer_is_made_of_the_models_tokens(answer):
   model = testing.config(vocab_size=16)
   with pytest.raises(FieldError, match=r"answer: expected token ids in \[0, 16\)"):

@@ -115,17 +115,9 @@ def test_what_is_not_trained_has_no_part_in_the_length():
   assert not np.any(got["b"])
 
 
-@pytest.mark.parametrize(
-  ("options", "message"),
-  [
-    ({"momentum": 1.0}, "momentum: expected a number below 1, got 1.0"),
-    ({"every": 0}, "every: expected an integer of at least 1, got 0"),
-    ({"adversary_rate": -1.0}, "adversary_rate: expected a number of at least 0"),
-  ],
-)
-def test_options_that_cannot_work(options, message):
-  with pytest.raises(FieldError, match=message):
-    mudman.check(testing.config(), options, is_random=False)
+def test_a_running_mean_that_never_moves_is_an_error():
+  with pytest.raises(FieldError, match="momentum: expected a number below 1, got 1.0"):
+    mudman.check(testing.config(), {"momentum": 1.0}, is_random=False)
 
 
 def test_options_are_the_same_for_the_loss_and_for_how_gradients_are_joined():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests import chains, minimal, sharing
+from undo_jax.checkpoints import cards
 from undo_jax.data import rows
 from undo_jax.running.runs import run_single
 from undo_jax.training import checkpointing
@@ -59,6 +60,15 @@ def test_a_run_goes_on_from_damaged_files_to_the_same_or_names_one(chain, tmp_pa
         str(parent) in message for parent in target.parents if "stages" in parent.parts
       ), message
     shutil.rmtree(workdir)
+
+
+@pytest.mark.parametrize("name", ["config.json", "done.json"])
+def test_another_letter_in_a_record_of_a_stage_is_seen(chain, tmp_path, name):
+  workdir = shutil.copytree(chain[0] / "base", tmp_path / "run")
+  (path,) = workdir.glob(f"stages/data-*/{name}")
+  path.write_text(path.read_text().replace("e", "d", 1))  # In the name of a setting.
+  with pytest.raises(ConfigError, match=rf"{path} is damaged"):
+    cards.history(chains.directory(workdir, "base"))
 
 
 class Killed(Exception):

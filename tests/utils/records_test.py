@@ -217,7 +217,7 @@ numbers = strategies.floats(allow_nan=False, allow_infinity=False, width=32)
 wheels = strategies.builds(
   Wheel,
   spokes=strategies.integers(1, 2**31 - 1),
-  radius=strategies.floats(min_value=1e-300, max_value=3e38),
+  radius=strategies.floats(min_value=1e-300, max_value=1e6),
 )
 carts = strategies.builds(
   Cart,

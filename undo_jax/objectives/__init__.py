@@ -34,6 +34,7 @@ from undo_jax.objectives import (
 )
 from undo_jax.objectives.method import Method
 from undo_jax.objectives.routed import Routing
+from undo_jax.utils import records
 from undo_jax.utils.registry import Registry
 from undo_jax.utils.types import ConfigError, JsonObject, Objective, Options
 
@@ -79,7 +80,10 @@ def method(name: str, options: Options) -> Method:
 
 
 def check(name: str, options: Options) -> None:
-  """Raise ConfigError if there is no such method or `options` do not fit it."""
+  """Raise ConfigError if there is no such method or `options` do not fit it.
+
+  A FieldError where one of them is not of the type that it is annotated with.
+  """
   defaults = _defaults(name)
   required = {option for option, value in defaults.items() if value is _REQUIRED}
   if not required <= set(options) <= set(defaults):
@@ -87,6 +91,9 @@ def check(name: str, options: Options) -> None:
       f"objective {name!r} takes the options {sorted(defaults)}, of which "
       f"{sorted(required)} must be given, got {sorted(options)}"
     )
+  types = inspect.get_annotations(REGISTRY.get(name).make)
+  for option in set(options) & set(types) - {"routing"}:
+    records.check_type(types[option], options[option], option)
 
 
 def takes(name: str, option: str) -> bool:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from undo_jax.objectives import rmu
 from undo_jax.objectives.method import Method, check_layers
 from undo_jax.objectives.terms import weighted
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective
 
 
@@ -15,9 +16,9 @@ def make(
   apply: Callable,
   *,
   layers: tuple[int, ...],
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  scale: float = 5.0,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  scale: NotNegative = 5.0,
 ) -> Objective:
   """Return L = forget_weight * steering error + retain_weight * drift on retain.
 

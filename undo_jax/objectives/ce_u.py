@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from undo_jax.objectives import chunked, retention
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -44,9 +45,9 @@ def without_target(
 def make(
   apply: Callable,
   *,
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
 ) -> Objective:
   """Return L = forget_weight * CE-U(forget) + retain_weight * R(retain).
 

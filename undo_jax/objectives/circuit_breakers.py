@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method, check_layers
 from undo_jax.objectives.terms import weighted
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -41,7 +42,7 @@ def distance(
 
 
 def make(
-  apply: Callable, *, layers: tuple[int, ...], strength: float = 10.0
+  apply: Callable, *, layers: tuple[int, ...], strength: NotNegative = 10.0
 ) -> Objective:
   """Return L = c_forget * rerouting error(forget) + c_retain * distance(retain).
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from undo_jax.objectives.cross_entropy import cross_entropy
-from undo_jax.objectives.method import Method, check_not_negative
+from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective, Params, SumCount
 
 
@@ -32,7 +33,7 @@ def root_mean_square(params: Params, start: Params) -> SumCount:
 
 
 def make(
-  apply: Callable, *, retain_weight: float, distance_weight: float = 1.0
+  apply: Callable, *, retain_weight: NotNegative, distance_weight: NotNegative = 1.0
 ) -> Objective:
   """Return L = retain_weight * CE(retain) - distance_weight * RMS(theta - start).
 
@@ -58,7 +59,6 @@ METHOD = Method(
   make=make,
   trains=("retain",),
   frozen=("reference",),
-  check=check_not_negative("distance_weight"),
   is_unlearning=True,
   label="distance regularization",
   color="#6c6f7d",

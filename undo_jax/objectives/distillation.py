@@ -11,6 +11,7 @@ from undo_jax.objectives import chunked, divergences
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
+from undo_jax.utils.option_types import NotNegative, Positive, Share
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import ConfigError, Objective, Options, Params, SumCount
 
@@ -102,13 +103,13 @@ def prompted_logits(
 def make(
   apply: Callable,
   *,
-  kl_weight: float = 1.0,
-  activation_weight: float = 0.0,
-  base_share: float = 0.0,
+  kl_weight: NotNegative = 1.0,
+  activation_weight: NotNegative = 0.0,
+  base_share: Share = 0.0,
   base_choice: str = "mixed",
   divergence: str = "forward_kl",
-  temperature: float = 1.0,
-  jsd_beta: float = 0.5,
+  temperature: Positive = 1.0,
+  jsd_beta: Share = 0.5,
   teacher_top_k: int = 0,
   prompt: tuple[int, ...] = (),
   prompt_after: int | None = None,
@@ -259,16 +260,10 @@ def _outputs(captured):
 
 
 def _check(kl_weight, activation_weight, base_share, base_choice):
-  if kl_weight < 0 or activation_weight < 0 or not kl_weight + activation_weight:
-    raise ConfigError(
-      "distillation needs kl_weight and activation_weight of at least 0, not both 0, "
-      f"got {kl_weight} and {activation_weight}"
-    )
-  if not 0 <= base_share <= 1 or base_share and not kl_weight:
-    raise ConfigError(
-      "base_share must lie in [0, 1], and be 0 where kl_weight is, "
-      f"got {base_share} with kl_weight={kl_weight}"
-    )
+  if not kl_weight + activation_weight:
+    raise ConfigError("distillation needs kl_weight or activation_weight above 0")
+  if base_share and not kl_weight:
+    raise ConfigError(f"base_share must be 0 where kl_weight is, got {base_share}")
   if base_choice not in CHOICES:
     raise ConfigError(
       f"base_choice must be one of {', '.join(CHOICES)}, got {base_choice!r}"
@@ -282,7 +277,7 @@ def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   more tokens to keep than the vocabulary's.
   """
   k = options.get("teacher_top_k")
-  if isinstance(k, int) and k > model.vocab_size:
+  if k is not None and k > model.vocab_size:
     expected = f"at most model.vocab_size={model.vocab_size}"
     raise FieldError("teacher_top_k", expected, k)
   if is_random and options.get("kl_weight", 1.0) == 0:

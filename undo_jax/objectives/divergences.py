@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from undo_jax.objectives import chunked
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.utils import checks
+from undo_jax.utils.option_types import Positive, Share
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import SumCount
 
@@ -22,8 +23,8 @@ DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
 def make(
   divergence: str,
   *,
-  temperature: float = 1.0,
-  jsd_beta: float = 0.5,
+  temperature: Positive = 1.0,
+  jsd_beta: Share = 0.5,
   teacher_top_k: int = 0,
 ) -> Divergence:
   """Return `(student_logits, teacher_logits, mask) -> SumCount` of a divergence.

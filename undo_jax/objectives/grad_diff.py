@@ -5,15 +5,16 @@ from collections.abc import Callable
 from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.method import Method
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective, SumCount
 
 
 def make(
   apply: Callable,
   *,
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
 ) -> Objective:
   """Return L = -forget_weight * CE(forget) + retain_weight * R(retain).
 

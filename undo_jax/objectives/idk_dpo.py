@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import jensun, retention
 from undo_jax.objectives.cross_entropy import row_nll
-from undo_jax.objectives.method import Method, check_positive
+from undo_jax.objectives.method import Method
 from undo_jax.objectives.npo import preference_loss
-from undo_jax.utils.types import Batch, Objective, Options
+from undo_jax.utils.option_types import NotNegative, Positive
+from undo_jax.utils.types import Batch, Objective
 
 
 def answered(part: Batch, answer: Sequence[int]) -> Batch:
@@ -33,10 +33,10 @@ def make(
   apply: Callable,
   *,
   answer: tuple[int, ...],
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
-  beta: float = 0.1,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
+  beta: Positive = 0.1,
 ) -> Objective:
   """Return L = forget_weight * DPO(answered forget > forget) + retain_weight * R.
 
@@ -83,19 +83,13 @@ def needs(
   return {"reads": reads if retain_loss == "cross_entropy" else (*reads, "retain")}
 
 
-def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raise FieldError unless beta is positive and the answer is of known tokens."""
-  for each in (check_positive("beta"), jensun.check):
-    each(model, options, is_random=is_random)
-
-
 METHOD = Method(
   make=make,
   trains=("forget", "forget", "retain"),
   reads=("forget", "forget"),
   frozen=("reference",),
   needs=needs,
-  check=check,
+  check=jensun.check,
   is_unlearning=True,
   label="IdkDPO",
   color="#5b4e9a",

@@ -1,14 +1,17 @@
 """ILU: unlearn such that finetuning on other tasks has no gradient to start with."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import around as inner
+from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import cross_entropy
-from undo_jax.objectives.method import Method, check_not_negative
+from undo_jax.objectives.method import Method
+from undo_jax.utils.option_types import NotNegative, Positive
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import (
   Batch,
@@ -19,7 +22,7 @@ from undo_jax.utils.types import (
   SumCount,
 )
 
-AROUND = ("npo", "grad_diff", "rmu")
+Around = Literal["npo", "grad_diff", "rmu"]
 ENVIRONMENTS = ("environment",)
 
 
@@ -51,15 +54,15 @@ def slope(apply: Callable, params: Params, part: Batch) -> jax.Array:
 def make(
   apply: Callable,
   *,
-  around: str,
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  invariance_weight: float = 0.1,
+  around: Around,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  invariance_weight: NotNegative = 0.1,
   environments: tuple[str, ...] = ENVIRONMENTS,
-  retain_loss: str = "cross_entropy",
-  beta: float = 0.1,
+  retain_loss: retention.Loss = "cross_entropy",
+  beta: Positive = 0.1,
   layers: tuple[int, ...] = (),
-  coefficient: float = 0.0,
+  coefficient: NotNegative = 0.0,
 ) -> Objective:
   """Return L = L_around + invariance_weight * sum_i slope(environment i)^2.
 
@@ -105,7 +108,7 @@ def make(
 
 
 def needs(
-  *, around: str, environments: tuple[str, ...] = ENVIRONMENTS, **options: object
+  *, around: Around, environments: tuple[str, ...] = ENVIRONMENTS, **options: object
 ) -> dict[str, object]:
   """Return what the other method needs, and three passes of each environment.
 
@@ -118,10 +121,10 @@ def needs(
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raise ConfigError where the derivative along the weights cannot be."""
-  inner.check(AROUND, model, options)
-  check_not_negative("invariance_weight")(model, options, is_random=is_random)
+  inner.check(model, options)
+  del is_random
   names = options.get("environments", ENVIRONMENTS)
-  if not isinstance(names, list | tuple) or not names:
+  if not names:
     raise FieldError("environments", "names of at least one part of the batch", names)
   for field, off in (("logits_chunk", None), ("attention", "plain")):
     value = getattr(model, field)

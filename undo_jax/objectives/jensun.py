@@ -11,6 +11,7 @@ from undo_jax.objectives import chunked, divergences
 from undo_jax.objectives.cross_entropy import masked_sum, token_nll
 from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import Objective, Options, SumCount
 
@@ -52,8 +53,7 @@ def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raise FieldError unless the answer is made of some of the model's tokens."""
   del is_random
   tokens, size = options["answer"], model.vocab_size
-  is_some = isinstance(tokens, list | tuple) and tokens
-  if not is_some or any(not isinstance(k, int) or not 0 <= k < size for k in tokens):
+  if not tokens or any(not 0 <= k < size for k in tokens):
     raise FieldError("answer", f"token ids in [0, {size})", tokens)
 
 
@@ -61,8 +61,8 @@ def make(
   apply: Callable,
   *,
   answer: tuple[int, ...],
-  retain_weight: float,
-  forget_weight: float = 1.0,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
 ) -> Objective:
   """Return L = forget_weight * JSD(forget, answer) + retain_weight * JSD(retain).
 

@@ -1,18 +1,21 @@
 """Latent adversarial training: unlearn against the worst push on hidden states."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import around as inner
+from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import cross_entropy
-from undo_jax.objectives.method import Method, check_counts, check_not_negative
+from undo_jax.objectives.method import Method
+from undo_jax.utils.option_types import Count, NotNegative
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import Batch, Objective, Options, Params
 
-AROUND = ("grad_diff", "rmu")
+Around = Literal["grad_diff", "rmu"]
 
 
 def worst_push(
@@ -70,16 +73,16 @@ def _lengths(x: jax.Array) -> jax.Array:
 def make(
   apply: Callable,
   *,
-  around: str,
+  around: Around,
   layer: int,
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  radius: float = 2.0,
-  steps: int = 16,
-  step_size: float = 0.25,
-  retain_loss: str = "cross_entropy",
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  radius: NotNegative = 2.0,
+  steps: Count = 16,
+  step_size: NotNegative = 0.25,
+  retain_loss: retention.Loss = "cross_entropy",
   layers: tuple[int, ...] = (),
-  coefficient: float = 0.0,
+  coefficient: NotNegative = 0.0,
 ) -> Objective:
   """Return the objective of another method whose forget pass is pushed.
 
@@ -135,7 +138,7 @@ def make(
   return objective
 
 
-def needs(*, around: str, steps: int = 16, **options: object) -> dict[str, object]:
+def needs(*, around: Around, steps: int = 16, **options: object) -> dict[str, object]:
   """Return what the other method needs, and a pass of forget rows for each step."""
   requirements = inner.needs(around, options)
   return requirements | {"trains": ("forget",) * steps + requirements["trains"]}
@@ -143,12 +146,10 @@ def needs(*, around: str, steps: int = 16, **options: object) -> dict[str, objec
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raise FieldError where the push, or what it stands around, cannot be."""
-  inner.check(AROUND, model, options)
+  inner.check(model, options)
   layer, size = options["layer"], model.num_layers
-  if not isinstance(layer, int) or not 0 <= layer < size:
+  if not 0 <= layer < size:
     raise FieldError("layer", f"a layer in [0, {size})", layer)
-  check_not_negative("radius", "step_size")(model, options, is_random=is_random)
-  check_counts("steps")(model, options, is_random=is_random)
 
 
 METHOD = Method(

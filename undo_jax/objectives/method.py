@@ -8,7 +8,6 @@ import jax
 import optax
 
 from undo_jax.models.config import ModelConfig
-from undo_jax.utils import checks
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import Objective, Options, Params
 
@@ -83,38 +82,9 @@ class Method:
   marker: str = "X"
 
 
-def check_positive(*names: str) -> Callable[..., None]:
-  """Return a method's check that options, where given, are numbers above 0."""
-  is_one = lambda value: checks.is_number(value) and value > 0  # noqa: E731
-  return _check(names, "a number above 0", is_one)
-
-
-def check_not_negative(*names: str) -> Callable[..., None]:
-  """Return a method's check that options, where given, are numbers of at least 0."""
-  is_one = lambda value: checks.is_number(value) and value >= 0  # noqa: E731
-  return _check(names, "a number of at least 0", is_one)
-
-
-def check_counts(*names: str) -> Callable[..., None]:
-  """Return a method's check that options, where given, are integers of at least 1."""
-  is_one = lambda value: isinstance(value, int) and value >= 1  # noqa: E731
-  return _check(names, "an integer of at least 1", is_one)
-
-
-def _check(names: tuple[str, ...], expected: str, fits: Callable[[Any], bool]):
-  def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-    del model, is_random
-    for name in names:
-      if name in options and not fits(options[name]):
-        raise FieldError(name, expected, options[name])
-
-  return check
-
-
 def check_layers(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raise FieldError unless the option `layers` holds some of the model's."""
   del is_random
   layers, size = options["layers"], model.num_layers
-  is_some = isinstance(layers, list | tuple) and layers
-  if not is_some or any(not isinstance(k, int) or not 0 <= k < size for k in layers):
+  if not layers or any(not 0 <= k < size for k in layers):
     raise FieldError("layers", f"layers in [0, {size})", layers)

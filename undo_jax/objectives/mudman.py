@@ -7,10 +7,11 @@ import jax
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import cross_entropy
-from undo_jax.objectives.method import Join, Method, check_counts, check_not_negative
+from undo_jax.objectives.method import Join, Method
 from undo_jax.objectives.tamper_resistance import negative_entropy
 from undo_jax.objectives.terms import weighted
 from undo_jax.routing import disruption
+from undo_jax.utils.option_types import Count, NotNegative, Share
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import Objective, Options
 
@@ -18,12 +19,12 @@ from undo_jax.utils.types import Objective, Options
 def make(
   apply: Callable,
   *,
-  retain_weight: float = 0.01,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
-  momentum: float = 0.9,
-  adversary_rate: float = 1e-3,
-  every: int = 32,
+  retain_weight: NotNegative = 0.01,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
+  momentum: Share = 0.9,
+  adversary_rate: NotNegative = 1e-3,
+  every: Count = 32,
 ) -> Objective:
   """Return L = N(forget; adversary) + CE(forget; adversary) + R(retain; theta).
 
@@ -109,12 +110,10 @@ def joins(
 
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
-  """Raise FieldError where the adversary or the running mean cannot be."""
-  names = ("retain_weight", "forget_weight", "adversary_rate", "momentum")
-  check_not_negative(*names)(model, options, is_random=is_random)
+  """Raise FieldError where the running mean would keep its first value."""
+  del model, is_random
   if options.get("momentum", 0.9) >= 1:
     raise FieldError("momentum", "a number below 1", options["momentum"])
-  check_counts("every")(model, options, is_random=is_random)
 
 
 METHOD = Method(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import row_nll
-from undo_jax.objectives.method import Method, check_positive
+from undo_jax.objectives.method import Method
+from undo_jax.utils.option_types import NotNegative, Positive
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -40,10 +41,10 @@ def preference_loss(
 def make(
   apply: Callable,
   *,
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
-  beta: float = 0.1,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
+  beta: Positive = 0.1,
 ) -> Objective:
   """Return L = forget_weight * NPO(forget) + retain_weight * R(retain).
 
@@ -70,7 +71,6 @@ METHOD = Method(
   reads=("forget",),
   frozen=("reference",),
   needs=retention.needs_reference,
-  check=check_positive("beta"),
   is_unlearning=True,
   label="NPO",
   color="#0b7a75",

@@ -12,6 +12,7 @@ from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.max_ent import uniform_kl
 from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Batch, Objective, Params, SumCount
 
 NUM_KERNELS = 5
@@ -114,11 +115,11 @@ def log_loss(
 def make(
   apply: Callable,
   *,
-  retain_weight: float,
-  alpha: float,
-  beta: float,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
+  retain_weight: NotNegative,
+  alpha: NotNegative,
+  beta: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
   only_differing: bool = False,
 ) -> Objective:
   """Return L = forget_weight * (KL(U || p(forget)) + L_rn) + retain_weight * R.

@@ -1,7 +1,7 @@
 """The retain term of unlearning: cross-entropy, or the KL to a model."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.distillation import forward_kl
@@ -18,7 +18,8 @@ from undo_jax.utils.types import (
 # (logits of the trained model on a part of a batch, frozen tree, the part) -> value and
 # metrics.
 Term: TypeAlias = Callable[[Any, Frozen, Batch], tuple[SumCount, Metrics]]
-LOSSES = ("cross_entropy", "kl")
+Loss = Literal["cross_entropy", "kl"]
+LOSSES = get_args(Loss)
 
 
 def make(apply: Callable, loss: str) -> Term:

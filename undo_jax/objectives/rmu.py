@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method, Pairs, check_layers
 from undo_jax.objectives.terms import weighted
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -51,9 +52,9 @@ def make(
   apply: Callable,
   *,
   layers: tuple[int, ...],
-  coefficient: float,
-  retain_weight: float,
-  forget_weight: float = 1.0,
+  coefficient: NotNegative,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
 ) -> Objective:
   """Return L = forget_weight * steering error + retain_weight * drift on retain.
 

@@ -30,6 +30,7 @@ from undo_jax.objectives.cross_entropy import cross_entropy
 from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
 from undo_jax.routing import era, masks
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Batch, ConfigError, Objective, SumCount
 
 FORGET, RETAIN, UNLABELLED = range(3)  # Rows of the tables of era.masks_for.
@@ -55,9 +56,9 @@ def make(
   apply: Callable,
   *,
   routing: Routing,
-  coherence_weight: float = 0.0,
+  coherence_weight: NotNegative = 0.0,
   trusted: bool = False,
-  l1_weight: float = 0.0,
+  l1_weight: NotNegative = 0.0,
 ) -> Objective:
   """Return the objective of routed pretraining.
 

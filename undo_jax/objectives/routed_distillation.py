@@ -5,6 +5,7 @@ from collections.abc import Callable
 from undo_jax.objectives import routed
 from undo_jax.objectives.distillation import forward_kl
 from undo_jax.objectives.method import Method
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective
 
 
@@ -12,7 +13,7 @@ def make(
   apply: Callable,
   *,
   routing: routed.Routing,
-  coherence_weight: float = 0.0,
+  coherence_weight: NotNegative = 0.0,
   trusted: bool = False,
 ) -> Objective:
   """Return L = KL(frozen["teacher"] || params), routed as in routed.make.

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from undo_jax.objectives import chunked, retention
 from undo_jax.objectives.cross_entropy import masked_sum, token_nll
-from undo_jax.objectives.method import Method, check_not_negative
+from undo_jax.objectives.method import Method
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -44,11 +45,11 @@ def weighted_likelihood(
 def make(
   apply: Callable,
   *,
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
-  saturation: float = 5.0,
-  importance: float = 1.0,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
+  saturation: NotNegative = 5.0,
+  importance: NotNegative = 1.0,
 ) -> Objective:
   """Return L = forget_weight * weighted ascent(forget) + retain_weight * R(retain).
 
@@ -72,7 +73,6 @@ METHOD = Method(
   make=make,
   trains=("forget", "retain"),
   needs=retention.needs,
-  check=check_not_negative("saturation", "importance"),
   is_unlearning=True,
   label="SatImp",
   color="#b5651d",

@@ -6,19 +6,20 @@ import jax.numpy as jnp
 
 from undo_jax.objectives import retention
 from undo_jax.objectives.cross_entropy import row_nll
-from undo_jax.objectives.method import Method, check_positive
+from undo_jax.objectives.method import Method
 from undo_jax.objectives.npo import preference_loss
+from undo_jax.utils.option_types import NotNegative, Positive
 from undo_jax.utils.types import Objective
 
 
 def make(
   apply: Callable,
   *,
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
-  beta: float = 4.5,
-  margin: float = 0.0,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
+  beta: Positive = 4.5,
+  margin: NotNegative = 0.0,
 ) -> Objective:
   """Return L = forget_weight * SimNPO(forget) + retain_weight * R(retain).
 
@@ -45,7 +46,6 @@ METHOD = Method(
   make=make,
   trains=("forget", "retain"),
   needs=retention.needs,
-  check=check_positive("beta"),
   is_unlearning=True,
   label="SimNPO",
   color="#14919b",

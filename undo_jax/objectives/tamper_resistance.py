@@ -9,9 +9,9 @@ import optax
 from undo_jax.models.config import ModelConfig
 from undo_jax.objectives import chunked, retention
 from undo_jax.objectives.cross_entropy import cross_entropy, masked_sum
-from undo_jax.objectives.method import Method, check_counts, check_not_negative
+from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
-from undo_jax.utils import checks
+from undo_jax.utils.option_types import Count, NotNegative
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import Objective, Options, SumCount
 
@@ -40,13 +40,13 @@ def negative_entropy(logits_BxLxV: jax.Array, mask_BxL: jax.Array) -> SumCount:
 def make(
   apply: Callable,
   *,
-  retain_weight: float,
-  resistance_weight: float = 4.0,
-  retain_loss: str = "cross_entropy",
-  adversary_rates: Sequence[float] = (2e-6, 2e-5, 4e-5),
-  adversary_steps: int = STEPS,
-  every: int = EVERY,
-  growth: float = 0.0625,
+  retain_weight: NotNegative,
+  resistance_weight: NotNegative = 4.0,
+  retain_loss: retention.Loss = "cross_entropy",
+  adversary_rates: Sequence[NotNegative] = (2e-6, 2e-5, 4e-5),
+  adversary_steps: Count = STEPS,
+  every: Count = EVERY,
+  growth: NotNegative = 0.0625,
   adversary_optimizer: str = "adamw",
   exact: bool = False,
 ) -> Objective:
@@ -136,7 +136,7 @@ def _at(attack, resisted, params, state, weights) -> jax.Array:
 
 def needs(
   *,
-  retain_loss: str = "cross_entropy",
+  retain_loss: retention.Loss = "cross_entropy",
   adversary_steps: int = STEPS,
   every: int = EVERY,
   **options: object,
@@ -150,17 +150,12 @@ def needs(
 
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raise FieldError where the adversary's steps and rates cannot be."""
-  check_not_negative("resistance_weight", "growth")(model, options, is_random=is_random)
-  check_counts("adversary_steps", "every")(model, options, is_random=is_random)
+  del is_random
   steps, every = options.get("adversary_steps", STEPS), options.get("every", EVERY)
   if steps % every:
     raise FieldError("adversary_steps", f"a multiple of every={every}", steps)
   rates = options.get("adversary_rates", (1e-5,))
-  if (
-    not isinstance(rates, list | tuple)
-    or not rates
-    or not all(checks.is_number(rate) and rate >= 0 for rate in rates)
-  ):
+  if not rates:
     raise FieldError("adversary_rates", "at least one number, none below 0", rates)
   name = options.get("adversary_optimizer", "adamw")
   if name not in ADVERSARIES:

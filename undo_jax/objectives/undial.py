@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from undo_jax.objectives import chunked, retention
 from undo_jax.objectives.cross_entropy import masked_sum
-from undo_jax.objectives.method import Method, check_not_negative
+from undo_jax.objectives.method import Method
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -45,10 +46,10 @@ def lowered_target(
 def make(
   apply: Callable,
   *,
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
-  penalty: float = 10.0,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
+  penalty: NotNegative = 10.0,
 ) -> Objective:
   """Return L = forget_weight * UNDIAL(forget) + retain_weight * R(retain).
 
@@ -74,7 +75,6 @@ METHOD = Method(
   reads=("forget",),
   frozen=("reference",),
   needs=retention.needs_reference,
-  check=check_not_negative("penalty"),
   is_unlearning=True,
   label="UNDIAL",
   color="#4b6c2e",

@@ -3,17 +3,18 @@
 from collections.abc import Callable
 
 from undo_jax.objectives import retention, satimp
-from undo_jax.objectives.method import Method, check_not_negative
+from undo_jax.objectives.method import Method
+from undo_jax.utils.option_types import NotNegative
 from undo_jax.utils.types import Objective
 
 
 def make(
   apply: Callable,
   *,
-  retain_weight: float,
-  forget_weight: float = 1.0,
-  retain_loss: str = "cross_entropy",
-  exponent: float = 1.0,
+  retain_weight: NotNegative,
+  forget_weight: NotNegative = 1.0,
+  retain_loss: retention.Loss = "cross_entropy",
+  exponent: NotNegative = 1.0,
 ) -> Objective:
   """Return L = forget_weight * mean_t p[t]^exponent log p[t] + retain_weight * R.
 
@@ -36,7 +37,6 @@ METHOD = Method(
   make=make,
   trains=("forget", "retain"),
   needs=retention.needs,
-  check=check_not_negative("exponent"),
   is_unlearning=True,
   label="WGA",
   color="#c98b2b",

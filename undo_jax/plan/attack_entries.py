@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from undo_jax.plan.noise import Noise
-from undo_jax.training.optimizers import LARGEST_RATE
 from undo_jax.utils import records, streams
 from undo_jax.utils.records import FieldError, record
 from undo_jax.utils.types import JsonObject
@@ -77,9 +76,9 @@ class AttackEntry:
     if self.still_steps and self.still_steps + self.warmup_steps >= self.num_steps:
       expected = f"less than num_steps={self.num_steps} less warmup_steps"
       raise FieldError("still_steps", expected, self.still_steps)
-    rates = self.learning_rates
-    if not rates or min(rates) <= 0 or max(rates) > LARGEST_RATE:
-      expected = f"at least one number, all above 0 and at most {LARGEST_RATE:g}"
+    rates, largest = self.learning_rates, records.LARGEST_NUMBER
+    if not rates or min(rates) <= 0 or max(rates) > largest:
+      expected = f"at least one number, all above 0 and at most {largest:g}"
       raise FieldError("learning_rates", expected, rates)
     records.distinct(self, "learning_rates", "models", "seeds")
     _check_seeds(self.seeds)

@@ -148,7 +148,10 @@ def _named(field: str, get, name: str):
 def _check_options(recipe: Recipe) -> None:
   """Check that an objective and its options exist."""
   method = objectives.REGISTRY.get(recipe.objective)
-  objectives.check(recipe.objective, recipe.options | _routing(method))
+  try:
+    objectives.check(recipe.objective, recipe.options | _routing(method))
+  except FieldError as error:
+    raise error.below("options") from None
 
 
 def _check_recipe(config: RunConfig, recipe: Recipe, shards: int) -> None:

@@ -283,7 +283,7 @@ def _run(tasks: Sequence[Task]) -> None:
     ConfigError: if an attack diverged, once the others are finished.
   """
   for task in tasks if processes.is_first() else ():
-    files.write_json(task.directory / "config.json", _describe(task.run, task.stage))
+    files.write_record(task.directory / "config.json", _describe(task.run, task.stage))
   failures = []
   for task, outcome in zip(tasks, _outcomes(tasks), strict=True):
     try:

@@ -81,9 +81,6 @@ RULES: Registry[UpdateRule] = Registry(
 )
 
 
-LARGEST_RATE = 1e6  # Beyond it nobody means a rate: float32 overflows in an update.
-
-
 @records.record
 class OptimizerConfig:
   """An update rule with a warm-up and a decay, and what it may change."""
@@ -118,7 +115,6 @@ class OptimizerConfig:
     records.at_least(self, "num_steps", smallest=1)
     records.not_negative(self, "learning_rate", "weight_decay", "warmup_steps")
     records.not_negative(self, "still_steps")
-    records.at_most(self, "learning_rate", "weight_decay", largest=LARGEST_RATE)
     records.above(self, "clip_norm")
     if self.warmup_steps > self.num_steps:
       expected = f"at most num_steps={self.num_steps}"

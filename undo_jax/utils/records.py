@@ -23,6 +23,7 @@ Record = TypeVar("Record", bound=type)
 _STRICT = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _WHERE = "config"  # The path that stands for a run's config.
 _LARGEST = 2**31  # Integers are counted in int32.
+LARGEST_NUMBER = 1e6  # Beyond it nobody means a rate, a weight or a scale.
 # Beyond it a number is infinite where it is computed with.
 _LARGEST_FLOAT = (2.0 - 2.0**-23) * 2.0**127
 
@@ -101,6 +102,29 @@ def from_json(cls: type[T], value: object, *, path: str = _WHERE) -> T:
     _raise_first(error, path)
 
 
+def check_type(expected: Any, value: object, name: str) -> None:
+  """Raise FieldError unless a value is of a type, strictly as in `from_json`.
+
+  Args:
+    expected: a type as functions annotate their arguments; text, or a type that JSON
+      does not have, is not checked.
+    value: as json.loads returns it, a tuple for a list included.
+    name: the field's.
+  """
+  if isinstance(expected, str):
+    return
+  try:
+    adapter = pydantic.TypeAdapter(expected, config=_STRICT)
+  except pydantic.PydanticUserError:
+    return
+  try:
+    adapter.validate_json(json.dumps(value))
+  except pydantic.ValidationError as error:
+    first = error.errors(include_url=False)[0]
+    where = _join(name, first["loc"])
+    raise FieldError(where, _expectation(first), first["input"]) from None
+
+
 def to_json(value: object) -> Any:
   """Return a record as JSON: what `from_json` reads."""
   return _adapter(type(value)).dump_python(value, mode="json")
@@ -141,8 +165,23 @@ def _raise_first(error: pydantic.ValidationError, path: str) -> NoReturn:
     raise ConfigError(f"{where}: expected a value, got none; set it") from None
   if first["type"] == "unexpected_keyword_argument":
     raise ConfigError(f"{where}: there is no such field; remove it") from None
-  expected = first["msg"].removeprefix("Input should be ")
-  raise fixable(FieldError(where, expected, first["input"])) from None
+  raise fixable(FieldError(where, _expectation(first), first["input"])) from None
+
+
+# What pydantic says of a number out of its range.
+_BOUNDS = {
+  "greater_than": "a number above {gt:g}",
+  "greater_than_equal": "a number of at least {ge:g}",
+  "less_than_equal": "a number of at most {le:g}",
+}
+
+
+def _expectation(detail: Mapping[str, Any]) -> str:
+  """Return what one of pydantic's errors expected."""
+  bound = _BOUNDS.get(detail["type"])
+  if bound is not None:
+    return bound.format(**detail["ctx"])
+  return detail["msg"].removeprefix("Input should be ")
 
 
 def fixable(error: FieldError) -> ConfigError:
@@ -182,19 +221,21 @@ def at_least(record: object, *names: str, smallest: int) -> None:
 
 
 def above(record: object, *names: str, bound: float = 0.0) -> None:
-  """Raise FieldError unless each field is None or above the bound."""
+  """Raise FieldError unless each field is None or in (bound, LARGEST_NUMBER]."""
   for name in names:
     value = getattr(record, name)
     if value is not None and not value > bound:
       raise FieldError(name, f"a number above {bound:g}", value)
+  at_most(record, *names, largest=LARGEST_NUMBER)
 
 
 def not_negative(record: object, *names: str) -> None:
-  """Raise FieldError unless each field is None or a number of at least 0."""
+  """Raise FieldError unless each field is None or in [0, LARGEST_NUMBER]."""
   for name in names:
     value = getattr(record, name)
     if value is not None and not value >= 0:
       raise FieldError(name, "a number of at least 0", value)
+  at_most(record, *names, largest=LARGEST_NUMBER)
 
 
 def at_most(record: object, *names: str, largest: float) -> None:

@@ -203,7 +203,7 @@ def prepare(
     counts = preparation.finish(sizes)
     _check_unchanged(stats)
     summaries = {name: {"files": described[name]} | counts[name] for name in sources}
-    files.write_json(temporary / DONE, {"settings": settings, "sources": summaries})
+    files.write_record(temporary / DONE, {"settings": settings, "sources": summaries})
   return files.read_record(directory / DONE)
 
 
