@@ -79,7 +79,11 @@ WRONG = [
     (("embedding", ()),),
     r"expected \(\), since rmu says itself",
   ),
-  ("models.max_ent.options.retain_loss", "mse", "max_ent: options: retain_loss must"),
+  (
+    "models.max_ent.options.retain_loss",
+    "mse",
+    "retain_loss: expected 'cross_entropy' or 'kl'",
+  ),
   ("models.max_ent.rho", -0.1, "max_ent.rho: expected a number of at least 0"),
   ("models.base.optimizer.trainable", (("layers/mlp", ()),), "matches no parameter"),
   ("models.base.optimizer.trainable", (("embedding", (1, 96)),), "embedding .*got"),
