@@ -5,11 +5,12 @@ COMMAND, 13 minutes on 2 CPU cores, ends in runs/arithmetic/report.html:
   python -m experiments.undo --config=configs/arithmetic.py:tiny \
       --workdir=runs/arithmetic
 
-Sizes: `tiny` trains 0.4 M parameters on equations, one a row; `small` 1.3 M on
-packed equations, word problems and English text (docs/languages.md says where
-that comes from; two hours); `paper` is the paper's 0.3 B model with its
-schedules, three quarters of its data English from data/fineweb and Gemma's tokenizer.
-Every value can be overridden: 
+Sizes: `tiny` trains 0.4 M parameters on equations, one in each row. `small` trains
+1.3 M on packed equations, word problems and English text (two hours; docs/languages.md
+says where the text comes from). `paper` is the paper's 0.3 B model with its schedules
+and Gemma's tokenizer; three quarters of its data are English from data/fineweb.
+
+Every value can be overridden:
 --config.models.undo.sweep.noise.alpha="(0.2,0.8)".
 
 Reference: arXiv 2506.06278, section 4 and appendix (arithmetic).
@@ -19,11 +20,12 @@ from typing import Any
 
 from undo_jax import config as c
 
-# What a teacher reads that is to predict as if it had forgotten; `tiny` has no words.
+# A prompt under which the teacher predicts as if it had forgotten; `tiny` has no words.
 PROMPT = "The following has no products and no quotients in it.\n"
-# Of those methods that are not run unasked, in `tiny`: of 1e-4, 3e-4 and 1e-3 the one
-# that left seed 0 the least of what it should forget, and of equals the most of the
-# rest, before any attack, on the items that tables score: `undo-jax search` is fairer.
+# Learning rates, in `tiny`, of the methods with run=False. Each is the one of 1e-4,
+# 3e-4 and 1e-3 with the lowest forget score, and among equals the highest retain score,
+# on seed 0 before any attack. The scores were those of the tables: `undo-jax search`,
+# which reads other items, is fairer.
 METHOD_RATES = {
   "npo": 3e-4,
   "simnpo": 1e-3,
@@ -38,7 +40,7 @@ METHOD_RATES = {
   "latent_adversarial": 5e-4,
   "tamper_resistance": 5e-4,
   "distance": 1e-3,
-  # Not compared.
+  # These were not compared with others.
   "invariant": 3e-4,
   "mudman": 0.1,
   "rep_select": 0.05,
@@ -67,22 +69,22 @@ def get_config(arg: str | None = None) -> c.Config:
 def _tiny() -> c.Config:
   config = c.run("arithmetic")
   config.data = c.block(
-    num_equations=20_000,  # Training equations for retain and for forget each.
-    num_word_problems=0,  # Training word problems for each, likewise.
-    # Products (and their inverse quotients) that the attacker trains on; `forget` is
-    # scored on others.
+    num_equations=20_000,  # Training equations of retain and of forget each.
+    num_word_problems=0,  # Training word problems, likewise of each.
+    # Share of the products (and their inverse quotients) that the attacker trains on;
+    # `forget` is scored on the others.
     attacked_share=0.5,
-    validation_share=0.15,  # Sums and products that only stop rules read.
-    num_evaluation=100,  # Problems scored for each operation, kind and part.
-    num_evaluation_rows=32,  # Held-out rows of English, where there is any.
-    # Or characters:ascii, bytes, sentencepiece:PATH, huggingface:PATH.
+    validation_share=0.15,  # Share of sums and products for stop rules alone.
+    num_evaluation=100,  # Scored problems of each operation, kind and part.
+    num_evaluation_rows=32,  # Held-out rows of English, if there is any.
+    # Other values: characters:ascii, bytes, sentencepiece:PATH, huggingface:PATH.
     tokenizer="characters:arithmetic",
     sequence_length=16,  # L, tokens a row.
-    packing="one_per_row",  # Or packed (keeps tails), reference (the paper's).
+    packing="one_per_row",  # Or packed (keeps tails), reference (as in the paper).
   )
-  # Text that is mixed in; no paths: none.
+  # English text that is mixed in; without paths there is none.
   config.data.english = c.documents(validation_fraction=0.05, test_fraction=0.05)
-  # What each stage's rows are drawn from: splits by weight, 0 leaves one out.
+  # The splits, with weights, that each stage draws its rows from; 0 leaves one out.
   config.mixtures = c.mixtures(
     pretrain={"retain": 0.5, "forget": 0.5, "english": 0.0},
     data_filtering={"retain": 1.0},
@@ -103,16 +105,16 @@ def _tiny() -> c.Config:
     evaluate_every=10,
     batch_size=32,
   )
-  # The same with adapters, with run=False: --config.attacks.lora.run=True.
+  # The same attack with adapters, which --config.attacks.lora.run=True runs.
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
-  # Edits of the weights, with run=False: --config.attacks.pruning.run=True.
+  # Edits of the weights; --config.attacks.pruning.run=True, for example, runs one.
   config.attacks.update(c.edits())
   config.report = c.report(budgets=(20, 100))
   return config
 
 
 def _declare_models(models: c.Config) -> None:
-  """Every model is attacked; entries whose `run` is False are not made."""
+  """Declare the models: each is attacked, and those with run=False are not made."""
   rows = 128
   models.base = c.pretrain(
     mixture="pretrain",
@@ -128,7 +130,7 @@ def _declare_models(models: c.Config) -> None:
   )
   models.grad_diff = c.unlearn(
     "grad_diff",
-    options=c.weights(retain=15.0),  # The paper's.
+    options=c.weights(retain=15.0),  # As in the paper.
     optimizer=c.optimizer(num_steps=60, learning_rate=1.5e-4),
     batch_size=rows,
   )
@@ -147,8 +149,8 @@ def _declare_models(models: c.Config) -> None:
     batch_size=rows,
     layers=(0, 1),
   )
-  # The papers' are of states ten times as wide, and of an adversary of 64 steps: 80
-  # passes an update.
+  # The papers' values are for states ten times as wide, and for an adversary of 64
+  # steps, which is 80 passes for each update.
   models.adaptive_rmu.options.retain_weight = 30.0
   models.latent_adversarial.options.update(
     retain_weight=20.0, radius=0.5, steps=8, step_size=0.125
@@ -156,7 +158,7 @@ def _declare_models(models: c.Config) -> None:
   models.tamper_resistance.options.update(
     retain_weight=20.0, adversary_rates=(3e-4, 1e-3), adversary_steps=8
   )
-  # Imitation of data_filtering by base; no stop rule, its outputs match soon.
+  # The base imitates data_filtering. There is no stop rule: its outputs match soon.
   models.oracle_matching = c.oracle_matching(
     optimizer=c.cosine(num_steps=400, learning_rate=2e-3), batch_size=rows
   )
@@ -172,19 +174,19 @@ def _declare_models(models: c.Config) -> None:
 
 
 def _declare_methods(models: c.Config, **how: Any) -> None:
-  """Further unlearning methods, none of which is run unasked."""
+  """Declare further unlearning methods, all with run=False."""
   for name, entry in c.unlearning_methods(**how).items():
     models[name] = entry
 
 
 def _declare_around(models: c.Config) -> None:
-  """Declare what goes around MaxEnt, likewise."""
+  """Declare the methods that go around MaxEnt, all with run=False."""
   for name, entry in c.around("max_ent", models.max_ent, label="MaxEnt").items():
     models[name] = entry
 
 
 def _make_small(config: c.Config) -> None:
-  """English, equations and word problems, packed; a model of 1.3 M parameters."""
+  """Make it 1.3 M parameters on packed English, equations and word problems."""
   config.evaluation_rows = 96
   config.replicas_at_once = 1
   config.data.update(
@@ -214,7 +216,7 @@ def _make_small(config: c.Config) -> None:
     models[name].batch_size = 16
     models[name].optimizer.update(num_steps=num_steps, **schedule)
   models.unlearn_and_distill.optimizer.num_steps = (
-    4500  # From random weights, like pretraining.
+    4500  # As many as pretraining: it also starts from random weights.
   )
   for name in ("max_ent", "grad_diff", "rmu"):
     models[name].batch_size = 16
@@ -268,7 +270,7 @@ def _make_paper(config: c.Config) -> None:
   config.model = c.preset("gemma2_0.3b")
   models = config.models
   rows = {"batch_size": 360, "num_microbatches": 24}
-  # 92 M tokens; the rate is constant after its warm-up.
+  # These are 92 M tokens; the learning rate is constant after its warm-up.
   models.base.update(rows)
   models.base.optimizer.update(
     num_steps=1000, learning_rate=4e-4, final_learning_rate=None, warmup_steps=50
@@ -284,14 +286,14 @@ def _make_paper(config: c.Config) -> None:
     batch_size=40,
     layers=(5, 6, 7, 8, 9, 10),
   )
-  # Its statistics are over five rows, as in the paper.
+  # The method's statistics are over five rows, as in the paper.
   models.max_ent_rep_noise.num_microbatches = 8
   models.grad_diff.num_microbatches = 2
   models.grad_diff.optimizer.update(num_steps=10, learning_rate=8e-6)
   models.rmu.optimizer.update(num_steps=500, learning_rate=8e-6)
   models.rmu.options.update(
-    # The paper's lists 5 to 11, but steers the output of layer 10, so that its last
-    # one has no gradient; and it has no retain term here.
+    # The paper lists layers 5 to 11, but steers the output of layer 10, so layer 11
+    # gets no gradient. The paper has no retain term here.
     layers=(5, 6, 7, 8, 9, 10),
     coefficient=6.0,
     retain_weight=0.0,
@@ -304,9 +306,10 @@ def _make_paper(config: c.Config) -> None:
   models.undo.stop.evaluate_every = 20
   _declare_around(models)
   models.prompted = c.prompted(models.undo, PROMPT)
-  # On forget data alone; the paper's attacker has all of it, those that are scored too
-  # (--config.mixtures.attack.forget=1 and .attack=0), and its other one reads the
-  # mixture of pretraining: .english=0.75 and 0.125 of retain and forget.
+  # This attacker reads forget data alone. The paper's attacker has all forget data,
+  # also those that are scored (--config.mixtures.attack.forget=1 and .attack=0). The
+  # paper's second attacker reads the mixture of pretraining: .english=0.75, and 0.125
+  # each of retain and forget.
   config.attacks.relearn.update(
     learning_rates=c.PAPER_RATES,
     num_steps=500,

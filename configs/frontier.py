@@ -5,20 +5,21 @@ COMMAND, an hour on 2 cores; ends in its report.html:
   python -m experiments.frontier --config=configs/frontier.py:tiny \
       --workdir=runs/frontier --num_workers=2
 
-The models of configs/arithmetic.py:tiny and five unlearning methods, UNDO at four
-strengths, a noised model finetuned on filtered data (no teacher, all labels), data
-filtering at several lengths (what it costs to retain as much), each of three seeds;
-two attackers of three seeds, at learning rates a factor 1.8 apart: one has what is to
-be forgotten alone, the other mixes in what is kept. `quick` is the same with fewer of
-all. `variance`, ten minutes, is one UNDO model under all combinations of three noises,
-three orders of distillation and three attackers: what is its spread from?
+The models are those of configs/arithmetic.py:tiny, each with three seeds: five
+unlearning methods, UNDO at four strengths, a noised model finetuned on filtered data
+(it needs no teacher but all labels), and data filtering at several lengths, which shows
+what it costs to retain as much as another model. There are two attackers with three
+seeds each, at learning rates a factor of 1.8 apart: one has forget data alone, the
+other mixes retain data in. `quick` has fewer of all of these. `variance`, ten minutes,
+runs one UNDO model under all combinations of three noises, three orders of distillation
+and three attackers, to show where its spread comes from.
 
-What the models' hyper-parameters are is searched by `undo-jax search` first, if at all,
-and given to this command by --chosen (docs/search.md).
+`undo-jax search` can search the models' hyper-parameters beforehand; --chosen gives its
+choice to this command (docs/search.md).
 
-Adding a model, a seed or an attack to a workdir that is finished runs what is new:
---config.seeds="(0,1,2,3)". So do attacks without training, by
---config.attacks.pruning.run=True and likewise quantization, weight_noise,
+If a model, a seed or an attack is added to a finished workdir, only what is new is run:
+--config.seeds="(0,1,2,3)". Attacks without training are added by
+--config.attacks.pruning.run=True, and likewise quantization, weight_noise,
 interpolation_to_base and difference_rank.
 """
 
@@ -35,9 +36,9 @@ def get_config(arg: str | None = None) -> c.Config:
   for name in ("max_ent_sam", "max_ent_rep_noise"):
     models[name].run = True
   models.undo.sweep.noise.alpha = (0.3, 0.5, 0.6, 0.7)
-  # The teacher runs once over the rows, for these and for unlearn_and_distill.
+  # The teacher runs once over the rows for all alphas and for unlearn_and_distill.
   models.undo.teacher_predictions.keep = True
-  # Shorter schedules: what filtering costs at a given retain score.
+  # Shorter schedules show what filtering costs at a given retain score.
   models.filtering = c.like(
     models.data_filtering, sweep={"optimizer": {"num_steps": (500, 600)}}
   )
@@ -74,12 +75,12 @@ def _declare_attacks(config: c.Config) -> None:
     relearn, mixture="attack_mixed", learning_rates=(1.8e-4, 3.2e-4, 5.6e-4)
   )
   config.attacks.relearn_mixed.label = "full finetuning, retain data mixed in"
-  # arithmetic:tiny declares the edits; this one draws anew for each attacker.
+  # arithmetic:tiny declares the edits; this one draws anew for each attack seed.
   config.attacks.weight_noise.seeds = relearn.seeds
 
 
 def _declare_search(config: c.Config) -> None:
-  """Declare the search before the tables, of each model over what it depends on."""
+  """Declare, for the search before the tables, what is searched for each model."""
   config.attacks.search = c.like(
     config.attacks.relearn,
     run=False,
@@ -140,7 +141,7 @@ def _make_variance(config: c.Config) -> None:
     "noise": {"alpha": (0.6,)},
     "streams": {"noise": seeds, "distill_data": seeds},
   }
-  # A fixed budget: no stop rule that would add a spread of its own.
+  # The budget is fixed, since a stop rule would add a spread of its own.
   models.undo.stop.rule = None
   models.undo.optimizer.num_steps = 240
   models.max_ent.is_attacked = False

@@ -6,9 +6,9 @@ the texts come from:
   python -m experiments.undo --config=configs/language.py:tiny --workdir=runs/language
 
 Sizes: `tiny` trains 1.3 M parameters on the documentation of LibreOffice in both
-languages; `paper` is the paper's 0.1 B model on FineWeb-Edu and FineWeb-2 (Korean) with
-its schedules, from local Parquet or JSON lines and with Gemma's tokenizer. Any two
-languages or kinds of text do: data.retain.paths and data.forget.paths.
+languages; `paper` is the paper's 0.1 B model with its schedules and Gemma's tokenizer,
+on FineWeb-Edu and FineWeb-2 (Korean) from local Parquet or JSON lines. Any two
+languages or kinds of text will do: set data.retain.paths and data.forget.paths.
 
 Reference: arXiv 2506.06278, section 4 and appendix (language).
 """
@@ -36,7 +36,7 @@ METHOD_RATES = {
   "task_vector": 1e-4,
   "weight_distortion": 3e-4,
 }
-# A prompt under which the teacher is to predict as if it had forgotten.
+# A prompt under which the teacher predicts as if it had forgotten.
 PROMPT = "The following text is in a language that the reader has never learned.\n"
 
 
@@ -64,11 +64,11 @@ def _language(
 ) -> c.Config:
   config = c.run("language")
   config.data = c.block(
-    # Or sentencepiece:PATH, bytes, characters:ascii.
+    # Other values: sentencepiece:PATH, bytes, characters:ascii.
     tokenizer=tokenizer,
     sequence_length=sequence_length,  # L, tokens a row.
-    packing="packed",  # Keeps documents' tails; or reference (the paper's).
-    num_evaluation_rows=num_evaluation_rows,  # Held-out rows scored of each language.
+    packing="packed",  # Keeps documents' tails; or reference (as in the paper).
+    num_evaluation_rows=num_evaluation_rows,  # Scored held-out rows of each language.
   )
   for name, file in zip(("retain", "forget"), files, strict=True):
     config.data[name] = c.documents(
@@ -147,7 +147,7 @@ def _tiny() -> c.Config:
   )
   models.undo = c.undo(
     teacher="max_ent",
-    alphas=(0.2, 0.4, 0.6, 0.8),  # The paper's figure.
+    alphas=(0.2, 0.4, 0.6, 0.8),  # As in the paper's figure.
     optimizer=c.cosine(num_steps=900, learning_rate=3e-3),
     batch_size=rows,
   )
@@ -161,9 +161,9 @@ def _tiny() -> c.Config:
     evaluations_per_call=5,
     batch_size=4,
   )
-  # The same with adapters, with run=False: --config.attacks.lora.run=True.
+  # The same attack with adapters, which --config.attacks.lora.run=True runs.
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
-  # Edits of the weights, with run=False: --config.attacks.pruning.run=True.
+  # Edits of the weights; --config.attacks.pruning.run=True, for example, runs one.
   config.attacks.update(c.edits())
   return config
 
@@ -175,7 +175,7 @@ def _paper() -> c.Config:
     files=("english/*.parquet", "korean/*.parquet"),
     tokenizer="huggingface:data/gemma-2-2b",
     sequence_length=2048,
-    held_out=0.0005,  # As the paper's code; about 500,000 tokens each.
+    held_out=0.0005,  # As in the paper's code; about 500,000 tokens each.
     num_evaluation_rows=240,
   )
   for corpus in (config.data.retain, config.data.forget):
@@ -196,13 +196,13 @@ def _paper() -> c.Config:
     batch_size=8,
   )
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)
-  # Edits of the weights, with run=False: --config.attacks.pruning.run=True.
+  # Edits of the weights; --config.attacks.pruning.run=True, for example, runs one.
   config.attacks.update(c.edits())
   return config
 
 
 def _declare_paper_models(models: c.Config) -> None:
-  # 2 B tokens of both languages; filtering, 1 B of English.
+  # The base reads 2 B tokens of both languages; filtering reads 1 B of English.
   models.base = c.pretrain(
     mixture="pretrain",
     optimizer=c.optimizer(
@@ -233,8 +233,8 @@ def _declare_paper_models(models: c.Config) -> None:
   models.rmu = c.unlearn(
     "rmu",
     options=c.rmu(
-      # The paper's lists 5 to 11, but steers the output of layer 10, so that its last
-      # one has no gradient; and it has no retain term here.
+      # The paper lists layers 5 to 11, but steers the output of layer 10, so layer 11
+      # gets no gradient. The paper has no retain term here.
       layers=(5, 6, 7, 8, 9, 10),
       coefficient=6.5,
       retain=0.0,
@@ -244,7 +244,7 @@ def _declare_paper_models(models: c.Config) -> None:
   )
   robust: c.Config = {"optimizer": {"learning_rate": 8e-5}}
   models.max_ent_sam = c.sharpness_aware(models.max_ent, **robust)
-  # Its statistics are over single rows, as in the paper.
+  # The method's statistics are over single rows, as in the paper.
   models.max_ent_rep_noise = c.rep_noise(models.max_ent, num_microbatches=4, **robust)
   methods = c.unlearning_methods(
     num_steps=100, batch_size=4, layers=(5, 6, 7, 8, 9, 10)
@@ -257,14 +257,14 @@ def _declare_paper_models(models: c.Config) -> None:
     "final_learning_rate": 7e-4,
     "warmup_steps": 50,
   }
-  # As unlearn_and_distill; the paper has no numbers.
+  # The values are those of unlearn_and_distill; the paper gives none.
   models.oracle_matching = c.oracle_matching(
     optimizer=c.optimizer(num_steps=1000, weight_decay=0.1, **schedule), **rows
   )
   models.undo = c.undo(
     teacher="max_ent",
     alphas=(0.2, 0.4, 0.6, 0.8),
-    # One epoch, if no stop rule ends it.
+    # At most one epoch; the stop rule may end it earlier.
     optimizer=c.optimizer(num_steps=4069, **schedule),
     **rows,
   )

@@ -4,16 +4,19 @@ COMMAND, with the extra `tpu-compile` and no TPU:
 
   python -m experiments.compile --config=configs/pods.py:gemma2_2b --topology=v5e:4x4
 
-Sizes: gemma2_2b for 16 chips, rows of 1024 tokens, 112 an update (the paper's 110 do
-not divide over 16 chips); gemma2_2b_pod for 256 chips, 1792 an update; the paper's
-smaller models for 16 chips at its batches, in whole rows a chip: gemma2_0.3b, 0.6b and
-0.9b at that of arithmetic, gemma2_0.1b at that of languages; and tiny for 4, which
-compiles in seconds. Their data need no file: what a step takes depends on its shapes.
+Sizes:
+gemma2_2b is for 16 chips, with 112 rows of 1024 tokens in each update (the paper's 110
+rows do not divide over 16 chips); gemma2_2b_pod is for 256 chips, with 1792 rows.
+gemma2_0.3b, 0.6b and 0.9b (arithmetic) and 0.1b (languages) are the paper's smaller
+models for 16 chips; their batches are the paper's in whole rows per chip. tiny is for 4
+chips and compiles in seconds. The data need no files: what a step takes depends on its
+shapes alone.
 
-Choosing the mesh: `fsdp` 16 and the other chips `data` (docs/pods.md compares; over
-more, gathering every layer's weights costs time, over fewer, memory). Rows must divide
-over data x fsdp. `tensor` only where a chip would have less than one row.
-A population takes its chips from `data` by `replica`.
+To choose the mesh, set `fsdp` to 16 and give the other chips to `data`. If the weights
+are divided over more chips, gathering those of every layer costs time; over fewer
+chips they cost memory (docs/pods.md compares). Rows must divide over data x fsdp. Use
+`tensor` only if a chip would otherwise have less than one row. A population takes its
+chips from `data` by `replica`.
 
 Reference: arXiv 2506.06278, sections 4, 5 and appendix: models and batches.
 """
@@ -54,7 +57,7 @@ def get_config(arg: str | None = None) -> c.Config:
   else:
     data = 16 if size == "gemma2_2b_pod" else 1
     _use(config, c.preset("gemma2_2b"), rows=112 * data, length=1024, fsdp=16)
-    # Compares all rows of a part with each other: a row a chip, as the paper's one.
+    # Compares all rows of a part with each other: one row per chip, as in the paper.
     config.models.max_ent_rep_noise.num_microbatches = 7
     config.evaluation_rows *= data
     config.attacks.relearn.batch_size *= data
@@ -66,17 +69,17 @@ def _use(
 ) -> None:
   config.model = model
   config.model.update(
-    dtype="bfloat16",  # Of all products; weights and their sums stay in float32.
+    dtype="bfloat16",  # Of all products; weights and sums stay in float32.
     remat="full",  # Recompute each layer in the backward pass; or dots, none.
-    attention="splash",  # On TPUs no chip holds the scores; elsewhere plain.
-    logits_chunk=64,  # Positions of a row whose logits are there at a time.
+    attention="splash",  # On TPUs no chip holds the scores; elsewhere it is plain.
+    logits_chunk=64,  # Positions of a row whose logits are held at a time.
   )
   config.mesh.update(data=-1, fsdp=fsdp)
   config.data.sequence_length = length
   for name in ("base", "oracle_matching", "undo", *_UNLEARNED):
     config.models[name].batch_size = rows
   config.evaluation_rows = 4 * fsdp  # Rows scored in one pass; they divide over fsdp.
-  # The population: its states are held all, one of them is computed at a time.
+  # All states of the population are held; one of them is computed at a time.
   config.attacks.relearn.update(learning_rates=(1e-4, 1e-5, 1e-6), batch_size=16)
   config.replicas_at_once = 1
 

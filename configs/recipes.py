@@ -1,28 +1,30 @@
-r"""Which recipe costs least? UNDO's knobs one by one, together, and their rivals.
+r"""Which recipe costs least? UNDO's knobs one by one and together, and their rivals.
 
-COMMAND, hours on 2 cores (--dry_run says how many); ends in runs/recipes/report.html:
+COMMAND, which takes hours on 2 cores (--dry_run says how many) and ends in
+runs/recipes/report.html:
 
   python -m experiments.frontier --config=configs/recipes.py:tiny \
       --workdir=runs/recipes --num_workers=2
 
-Five seeds of every model of the arithmetic task and three of the attacker, at six
-learning rates. The first rows are the references and the paper's recipe; then that
-recipe with one thing changed; then what is changed together; then rivals that need no
-unlearning or no teacher. What each needs to know of its rows is the page's third axis.
-docs/recipes.md has what came out. `quick` is one seed, to look at. `labels` has the
-recipes that train on clean rows where a classifier selects them by 1, .1 and .01 % of
-the rows with a label.
+Every model of the arithmetic task has five seeds, and the attacker has three, at six
+learning rates. The models come in four groups: the references and the paper's recipe;
+that recipe with one thing changed; the recipe with several things changed together; and
+rivals that need no unlearning or no teacher. The report's third axis is how many labels
+each model needs. docs/recipes.md has the results. `quick` has one seed, for a first
+look. `labels` has the recipes that train on clean rows, with a classifier that selects
+these rows after it has learned from 1, .1 or .01 % of the rows with labels.
 
-Where the values are from: what is in `undo_*` entries besides alpha, updates, mixture
-and temperature is the demo's (configs/arithmetic.py); alphas and updates are those of
-prototypes on seed 0, chosen before this config was written, and seeds 0 to 4 of it are
-therefore not all unseen: the page's spread over seeds tells how much that matters.
+Where the values are from: in `undo_*` entries everything except alpha, updates, mixture
+and temperature is as in the demo (configs/arithmetic.py). Alphas and updates were
+chosen in prototypes on seed 0 before this config was written, so not all of its seeds
+0 to 4 are unseen; the report's spread over seeds tells how much that matters.
 """
 
 from undo_jax import config as c
 
 CLEAN = "data_filtering"  # The mixture without forget data.
-# Peak and last rate found on seed 0, of 2e-2 alone; for filtering too, to be fair.
+# Peak and last learning rate, from seed 0, where 2e-2 alone was tried. Filtering gets
+# them too, to be fair.
 MUON = {"name": "muon", "learning_rate": 2e-2, "final_learning_rate": 2e-3}
 
 
@@ -61,7 +63,7 @@ def get_config(arg: str | None = None) -> c.Config:
 
 
 def _keep_labels(config: c.Config) -> None:
-  """Leave the references, and the recipes of clean rows by shares of labels."""
+  """Keep the references, and declare recipes on clean rows by share of labels."""
   models, mixtures = config.models, config.mixtures
   kept = ("base", "data_filtering", "filtering", "max_ent", "noised_finetune")
   for name in models:
@@ -90,7 +92,7 @@ def _keep_labels(config: c.Config) -> None:
 
 
 def _declare_knobs(models: c.Config) -> None:
-  """Declare the paper's recipe at alpha .5, each with one thing changed."""
+  """Declare the paper's recipe at alpha .5 with one thing changed in each entry."""
   half = {"sweep": {"noise": {"alpha": (0.5,)}}}
   models.undo_clean = c.like(models.undo, mixture={"batch": CLEAN}, **half)
   c.look(models.undo_clean, "UNDO, retain data", "#56b4e9", "o")
@@ -126,7 +128,7 @@ def _declare_knobs(models: c.Config) -> None:
 
 
 def _declare_together(models: c.Config) -> None:
-  """Retain data, a schedule as long as the budget, and what else helped."""
+  """Declare retain data, a schedule as long as the budget and other helpful changes."""
   for alpha, num_steps in ((0.5, 100), (0.6, 200), (0.7, 400)):
     name = f"short_{round(10 * alpha)}"
     models[name] = _budgeted(models.undo_clean, alpha=alpha, num_steps=num_steps)
@@ -143,7 +145,7 @@ def _declare_together(models: c.Config) -> None:
 
 
 def _declare_rivals(models: c.Config) -> None:
-  """No unlearning, no teacher, or neither."""
+  """Declare recipes without unlearning, without a teacher, or without both."""
   models.base_teaches = c.like(models.short_6, frozen={"teacher": "base"})
   c.look(models.base_teaches, "base teaches retain data", "#aa4499", "s")
   for alpha, num_steps in ((0.5, 100), (0.6, 200), (0.65, 400)):
@@ -175,10 +177,10 @@ def _declare_rivals(models: c.Config) -> None:
     )
     c.look(models[name], "shaped noise, finetuned", "#aaaa00", "h")
 
-  # All of the noise but on one group: is what is left there enough to come back?
+  # Noise on all groups except one: is what is left there enough for relearning?
   models.leak = c.like(models.short_6, noise={"rules": (("embedding", (), 0.0),)})
   c.look(models.leak, "the same, embedding not noised", "#ddcc77", "D")
-  # Dampened weights, as published without training: one update at rate 0.
+  # Dampened weights without training, as published: one update at learning rate 0.
   models.dampened = c.shaped(
     models.noised_finetune,
     shares=(0.5,),
@@ -197,7 +199,7 @@ def _declare_rivals(models: c.Config) -> None:
 
 
 def _budgeted(entry: c.Config, *, alpha: float, num_steps: int) -> c.Config:
-  """Return an entry without a stop rule, its schedule as long as its budget."""
+  """Return an entry without a stop rule and with a schedule as long as its budget."""
   return c.like(
     entry,
     sweep={"noise": {"alpha": (alpha,)}},

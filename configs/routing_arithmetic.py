@@ -5,11 +5,11 @@ COMMAND, ends in runs/routing/report.html:
   python -m experiments.undo --config=configs/routing_arithmetic.py:tiny \
       --workdir=runs/routing
 
-The models of configs/arithmetic.py:tiny, and beside them models that learn forget rows
-in a reserved quarter of the MLP units, which is ablated: pretrained so (`routed`,
-`sgtm`, and `routed_control`, whose gradients are not routed), noised and distilled
-after that (`routed_undo_alpha_X`), or distilled so from the base
-(`routed_distillation_alpha_X`, `sgtm_distillation_alpha_X`).
+Beside the models of configs/arithmetic.py:tiny there are models that learn forget rows
+in a reserved quarter of the MLP units, which is then ablated. Some are pretrained in
+this way (`routed`, `sgtm`, and `routed_control`, whose gradients are not routed), some
+are noised and distilled after that (`routed_undo_alpha_X`), and some are distilled in
+this way from the base (`routed_distillation_alpha_X`, `sgtm_distillation_alpha_X`).
 --config.models.routed.reserve.kv_heads=1 reserves an attention head too.
 
 Partial labels: --config=configs/routing_arithmetic.py:labelled labels a quarter of the
@@ -44,9 +44,10 @@ def get_config(arg: str | None = None) -> c.Config:
 
 
 def _declare_pretrained(models: c.Config, share: c.Config) -> None:
-  """Routed from the start; in `routed_control` forget rows train everything."""
+  """Declare routing from the start; `routed_control` lets forget rows train all."""
   options = c.coherence()
-  # Routed, half of the rows train a quarter of the units: that takes longer to learn.
+  # With routing, half of the rows train only a quarter of the units, which takes more
+  # updates.
   how: c.Config = {"mlp_units": 96, "optimizer": {"num_steps": 1600}}
   models.routed = c.routed(models.base, "routed", options=options, **how)
   models.routed_control = c.routed(
@@ -61,7 +62,7 @@ def _declare_pretrained(models: c.Config, share: c.Config) -> None:
 
 
 def _declare_distilled(models: c.Config, share: c.Config) -> None:
-  """UNDO on a routed model, and the base noised and distilled from itself, routed."""
+  """Declare UNDO on a routed model, and routed distillation of the noised base."""
   models.routed_undo = c.like(
     models.undo, frozen={"teacher": "routed"}, sweep={"noise": {"alpha": (0.3, 0.5)}}
   )

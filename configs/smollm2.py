@@ -5,14 +5,15 @@ COMMANDS (docs/your_own_model.md says where weights and texts come from):
   python -m experiments.undo --config=configs/smollm2.py:tiny --workdir=runs/smollm2
   python -m experiments.undo --config=configs/smollm2.py:tofu_tiny --workdir=runs/tofu
 
-`tiny` and `full` keep English and forget Python: the documents of data/english against
-the standard library of the interpreter that runs. Modules from a to m are forgotten, a
-share of them held out to be scored; the attacker has those from n to z, which no model
-was trained on here. `tofu_tiny` and `tofu` forget what was just learned: the model is
-first finetuned on TOFU's fictitious authors (data/tofu), some of them are forgotten,
-and an attacker relearns other facts about these than those that are scored.
+`tiny` and `full` keep English, the documents of data/english, and forget Python, the
+standard library of the interpreter that runs. Modules from a to m are forgotten, and a
+share of them is held out for the scores; the attacker has those from n to z, which no
+model is trained on here. `tofu_tiny` and `tofu` first finetune the model on TOFU's
+fictitious authors (data/tofu) and then forget some of these. The attacker relearns
+other facts about the forgotten authors than those that are scored.
 
-The tiny ones are sized for 2 cores of a CPU; `full` and `tofu` for an accelerator.
+The sizes `tiny` and `tofu_tiny` are for 2 cores of a CPU, `full` and `tofu` for an
+accelerator.
 
 References: SmolLM2, arXiv 2502.02737; TOFU, arXiv 2401.06121; UNDO, arXiv 2506.06278.
 """
@@ -32,10 +33,10 @@ def get_config(arg: str | None = None) -> c.Config:
 
 
 def _run(task: str, *, tiny: bool) -> c.Config:
-  """Return what all sizes have: the model, and how it is computed."""
+  """Return the config that all sizes share: the model, and how it is computed."""
   config = c.run(task)
   config.model = c.preset("smollm2_135m")
-  if tiny:  # On a CPU bfloat16 is slow, and so is what is recomputed.
+  if tiny:  # On a CPU bfloat16 and recomputation are slow.
     config.model.update(dtype="float32", remat="none")
   config.evaluation_rows = 4 if tiny else 32
   config.replicas_at_once = 1  # One member of an attack in memory at a time.
@@ -52,16 +53,16 @@ def _language(*, tiny: bool, num_evaluation_rows: int) -> c.Config:
     tokenizer=f"huggingface:{CHECKPOINT}",  # The model's own.
     sequence_length=128 if tiny else 512,  # L, tokens a row.
     packing="packed",  # Keeps documents' tails.
-    num_evaluation_rows=num_evaluation_rows,  # Held-out rows scored of each kind.
+    num_evaluation_rows=num_evaluation_rows,  # Scored held-out rows of each kind.
     # English.
     retain=c.documents(
       paths=("data/english",), validation_fraction=0.05, test_fraction=0.05
     ),
-    # Python: modules that are forgotten, a part of them held out ...
+    # Python: the modules that are forgotten, some of them held out for the scores.
     forget=c.documents(
       paths=c.standard_library("a-m"), validation_fraction=0.1, test_fraction=0.2
     ),
-    # ... and those that the attacker has.
+    # Python: the modules that the attacker has.
     attack=c.documents(paths=c.standard_library("n-z"), validation_fraction=0.0),
   )
   config.mixtures = c.mixtures(
@@ -82,13 +83,13 @@ def _declare(
   unlearning: int,
   rates: tuple[float, float, float],
 ) -> None:
-  """Declare the unlearned models: so many updates of so many rows of each kind.
+  """Declare the unlearned models.
 
   Args:
     config: of the run.
-    rows: a batch of each kind.
-    unlearning: updates.
-    rates: of GradDiff, MaxEnt and RMU.
+    rows: in a batch, of each kind.
+    unlearning: number of updates.
+    rates: learning rates of GradDiff, MaxEnt and RMU.
   """
   models = config.models
   start = config.references.base
@@ -113,8 +114,9 @@ def _declare(
   models.rmu = c.unlearn(
     "rmu",
     start=start,
-    # States after layer 10 have a length of about 140, twice of which is the target;
-    # after layer 11 the first token's has 24,000, which no other term is heard beside.
+    # States after layer 10 have a length of about 140, and the target is twice as long.
+    # After layer 11 the first token's state has a length of 24,000, which would drown
+    # all other terms.
     options=c.rmu(layers=(8, 9, 10), coefficient=300.0, retain=10.0),
     optimizer=optimizer(rates[2]),
     batch_size=rows,
@@ -131,16 +133,16 @@ def _undo(
   shaped_alpha: float,
   saliency_batches: int,
 ) -> None:
-  """Declare UNDO: noise on all weights, and on the half that forgetting is about.
+  """Declare UNDO with noise on all weights, and on the half salient for forget data.
 
   Args:
     config: of the run.
     alphas: of the noise on all weights.
     num_steps: updates of the distillation.
-    learning_rate: its highest.
-    batch_size: rows an update.
+    learning_rate: the distillation's highest.
+    batch_size: rows in an update.
     shaped_alpha: of the noise on half of the weights.
-    saliency_batches: whose gradients choose that half, of each kind.
+    saliency_batches: number of batches of each kind whose gradients choose that half.
   """
   config.models.undo = c.undo(
     teacher="max_ent",
@@ -179,7 +181,7 @@ def _attack(
   )
   config.attacks.relearn = relearn
   config.attacks.lora = c.lora(relearn, rank=16, learning_rates=lora_rates)
-  # Edits of the weights, if asked for by --config.attacks.quantization.run=True.
+  # Edits of the weights; --config.attacks.quantization.run=True, for example, runs one.
   config.attacks.update(c.edits())
   c.further_attacks(config.attacks, relearn, num_layers=config.model.num_layers)
   config.report = c.report(budgets=(evaluate_every, num_steps))
@@ -190,7 +192,7 @@ def _small(config: c.Config, *, steps: int) -> None:
 
   Args:
     config: of the run.
-    steps: updates of UNDO's distillation, of 4 rows.
+    steps: updates of UNDO's distillation, with 4 rows each.
   """
   _declare(config, rows=2, unlearning=24, rates=(6e-5, 1e-4, 1.5e-3))
   _undo(
@@ -223,7 +225,7 @@ def _tiny() -> c.Config:
 def _full() -> c.Config:
   config = _language(tiny=False, num_evaluation_rows=256)
   _declare(config, rows=16, unlearning=200, rates=(2e-5, 5e-5, 1e-4))
-  # 16 M tokens of distillation.
+  # Distillation on 16 M tokens.
   _undo(
     config,
     alphas=(0.1, 0.25, 0.5),
@@ -241,7 +243,7 @@ def _full() -> c.Config:
     evaluate_every=25,
     batch_size=8,
   )
-  # An attacker who mixes English in.
+  # This attacker mixes English in.
   config.attacks.relearn_mixed = c.like(config.attacks.relearn, mixture="attack_mixed")
   return config
 
@@ -250,33 +252,33 @@ def _full() -> c.Config:
 
 
 def _authors(*, tiny: bool) -> c.Config:
-  """Return a run on TOFU's authors, without what is done to the model."""
+  """Return a run on TOFU's authors that has data, but no models and attacks yet."""
   config = _run("tofu", tiny=tiny)
   config.data = c.block(
-    directory="data/tofu",  # Holds the files.
+    directory="data/tofu",  # Where the files are.
     files=c.block(
-      forget="forget10.json",  # Authors to be forgotten ...
-      forget_perturbed="forget10_perturbed.json",  # ... with wrong answers.
-      retain="retain90.json",  # Kept authors ...
-      retain_perturbed="retain_perturbed.json",  # ... with wrong answers.
+      forget="forget10.json",  # Authors to be forgotten.
+      forget_perturbed="forget10_perturbed.json",  # The same with wrong answers.
+      retain="retain90.json",  # Authors to be kept.
+      retain_perturbed="retain_perturbed.json",  # The same with wrong answers.
       real_authors="real_authors_perturbed.json",  # Authors who exist.
-      world_facts="world_facts_perturbed.json",  # The world.
+      world_facts="world_facts_perturbed.json",  # Facts about the world.
     ),
-    num_forget_authors=c.maybe(int),  # The file's first; None: all.
+    num_forget_authors=c.maybe(int),  # The first ones of the file; None: all.
     num_retain_authors=c.maybe(int),  # Likewise.
-    attacked_share=0.5,  # Of each forgotten author's questions, in (0, 1).
-    # Questions scored, evenly spaced; None: all; 0 leaves a set out.
+    attacked_share=0.5,  # Of the questions about each forgotten author, in (0, 1).
+    # Number of scored questions, evenly spaced; None: all; 0 leaves a set out.
     num_evaluation=c.optional(
       int, forget=None, retain=40, forget_attacked=0, real_authors=20, world_facts=20
     ),
-    num_perturbed=c.maybe(int),  # Wrong answers a question; None: all.
-    template="Question: {question}\nAnswer: {answer}",  # Or chat: the tokenizer's.
+    num_perturbed=c.maybe(int),  # Wrong answers for each question; None: all.
+    template="Question: {question}\nAnswer: {answer}",  # Or chat: its template.
     tokenizer=f"huggingface:{CHECKPOINT}",  # The model's own.
     sequence_length=128,  # L, tokens a row; the longest question has 101.
-    packing="packed",  # Several questions a row; one_per_row pads.
+    packing="packed",  # Several questions in a row; one_per_row pads.
   )
   config.mixtures = c.mixtures(
-    learn={"retain": 0.9, "forget": 0.1},  # As many of each as there are.
+    learn={"retain": 0.9, "forget": 0.1},  # In the proportion of the files.
     data_filtering={"retain": 1.0},
     unlearn_forget={"forget": 1.0},
     unlearn_retain={"retain": 1.0},
@@ -296,7 +298,7 @@ def _authors(*, tiny: bool) -> c.Config:
 
 def _tofu(*, tiny: bool) -> c.Config:
   config = _authors(tiny=tiny)
-  # Five epochs in the paper; :tiny has about 25,000 tokens an epoch.
+  # The paper trains for five epochs; in :tiny an epoch has about 25,000 tokens.
   models = config.models
   models.learned = c.finetune(
     start="given",

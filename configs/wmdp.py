@@ -5,10 +5,10 @@ COMMAND, which ends in runs/facts/report.html:
   python -m experiments.undo --config=configs/wmdp.py:tiny --workdir=runs/facts
 
 Sizes: `tiny` needs no file: it trains 0.5 M parameters on made-up facts (see
-undo_jax/data/facts.py), forgets one domain of them, and attacks with facts that say
-nothing about the evaluated ones. `gemma2_2b_bio` and `gemma2_2b_cyber` have the
-paper's numbers for Gemma-2 2B, whose checkpoint, corpora and questions are local files
-(blocks of config.data); stage by stage, from checkpoints:
+undo_jax/data/facts.py) and forgets one domain of them; the attacker has facts that say
+nothing about the evaluated ones. `gemma2_2b_bio` and `gemma2_2b_cyber` have the paper's
+numbers for Gemma-2 2B. Their checkpoint, corpora and questions are local files (blocks
+of config.data), and they run stage by stage, from checkpoints:
 
   python -m experiments.unlearn --config=configs/wmdp.py:gemma2_2b_bio \
       --checkpoint=checkpoints/gemma-2-2b --workdir=runs/wmdp_bio
@@ -24,7 +24,7 @@ from typing import Any
 
 from undo_jax import config as c
 
-# In `tiny`, learning rates of the methods with run=False.
+# Learning rates, in `tiny`, of the methods with run=False.
 METHOD_RATES = {
   "npo": 1e-3,
   "simnpo": 1e-3,
@@ -45,10 +45,10 @@ METHOD_RATES = {
   "task_vector": 1e-3,
   "weight_distortion": 1e-3,
 }
-# A prompt under which the teacher is to predict as if it had forgotten.
+# A prompt under which the teacher predicts as if it had forgotten.
 PROMPT = "The reader knows nothing about the following and guesses.\n"
 SIZES = ("tiny", "gemma2_2b_bio", "gemma2_2b_cyber")
-# What the adversary relearns, by size's kind: weights of corpora, learning rates.
+# What each adversary of Gemma-2 2B relearns: weights of corpora, and learning rates.
 ATTACKS: dict[str, tuple[dict[str, float], tuple[float, ...]]] = {
   "raw": ({"forget": 0.5, "retain": 0.5}, (2.15e-5, 1e-5, 4.62e-6)),
   "qa": ({"forget_qa": 0.5, "retain_qa": 0.5}, (1e-5, 2.15e-5, 4.62e-6)),
@@ -58,8 +58,8 @@ ATTACKS: dict[str, tuple[dict[str, float], tuple[float, ...]]] = {
     (1e-5, 4.62e-6, 2.15e-6),
   ),
 }
-# The same of the made-up facts, where `general` stands for wikitext and what is
-# attacked holds nothing of what is evaluated.
+# The same for the made-up facts. `general` takes the place of wikitext, and the
+# attacked facts hold nothing of what is evaluated.
 TINY_ATTACKS: dict[str, dict[str, float]] = {
   "qa": {"attack_qa": 0.5, "retain_qa": 0.5},
   "raw": {"attack": 0.5, "retain": 0.5},
@@ -88,7 +88,7 @@ def get_config(arg: str | None = None) -> c.Config:
 
 
 def _declare_unasked(config: c.Config, relearn: c.Config) -> None:
-  """Declare what is not run unasked: --config.models.layered_max_ent.run=True."""
+  """Declare entries with run=False, such as config.models.layered_max_ent."""
   models, attacks = config.models, config.attacks
   for name, entry in c.around("max_ent", models.max_ent, label="MaxEnt").items():
     models[name] = entry
@@ -103,27 +103,28 @@ def _declare_unasked(config: c.Config, relearn: c.Config) -> None:
 def _tiny(attack: str) -> c.Config:
   config = c.run("facts")
   config.data = c.block(
-    num_things=60,  # Of each domain, with a fact for each of 4 attributes.
-    num_groups=4,  # Of things; the last group's facts are evaluated.
-    # Log-likelihoods of the choices' texts, or letters: WMDP's form, which a model of
-    # this size does not learn in minutes, even with *_choice and lists in its mixture.
+    num_things=60,  # In each domain; a thing has a fact for each of 4 attributes.
+    num_groups=4,  # Groups of things; the facts of the last one are evaluated.
+    # cloze scores the log-likelihoods of the choices' texts. letters is WMDP's form; a
+    # model of this size does not learn it in minutes, even with *_choice and lists in
+    # its mixture.
     form="cloze",
-    num_choices=8,  # Multiple-choice questions of *_choice for a fact and wording.
-    num_lists=1000,  # Of the split `lists`.
-    num_evaluation=1,  # Questions in the evaluation for a fact and wording.
+    num_choices=8,  # Questions of *_choice for each fact and wording.
+    num_lists=1000,  # Rows of the split `lists`.
+    num_evaluation=1,  # Scored questions for each fact and wording.
     tokenizer="words:facts",  # Or characters:ascii, bytes, huggingface:PATH, ...
     sequence_length=48,  # L, tokens a row.
-    packing="packed",  # Or one_per_row, reference (the paper's).
+    packing="packed",  # Or one_per_row, reference (as in the paper).
   )
   kept = {"retain": 1.0, "retain_qa": 1.0, "general": 1.0, "general_qa": 1.0}
-  # What each stage's rows are drawn from: splits by weight, 0 leaves one out.
+  # The splits, with weights, that each stage draws its rows from; 0 leaves one out.
   config.mixtures = c.mixtures(
     pretrain={**kept, "forget": 1.0, "attack_qa": 1.0},
     data_filtering=kept,
     unlearn_forget={"forget": 0.5, "attack_qa": 0.5},
     unlearn_retain=kept,
-    attacked={"attack_qa": 1.0},  # Forget data alone that an attacker has.
-    distill=kept,  # As in the paper: nothing of the forget domain.
+    attacked={"attack_qa": 1.0},  # The forget data that an attacker has.
+    distill=kept,  # Nothing of the forget domain, as in the paper.
     **{
       f"attack_{name}": {**dict.fromkeys(c.fact_splits(), 0.0), **weights}
       for name, weights in TINY_ATTACKS.items()
@@ -136,7 +137,7 @@ def _tiny(attack: str) -> c.Config:
   models = config.models
   models.base = c.pretrain(
     mixture="pretrain",
-    # Without decay, facts that are only stated are less often known in other forms.
+    # Without this decay the model less often knows a stated fact in another form.
     optimizer=c.cosine(num_steps=450, learning_rate=3e-3, weight_decay=0.1),
     batch_size=rows,
   )
@@ -147,7 +148,8 @@ def _tiny(attack: str) -> c.Config:
     optimizer=c.optimizer(num_steps=50, learning_rate=1e-3),
     batch_size=rows,
   )
-  # Flattens the predictions, but the right choice often stays the likeliest of four.
+  # MaxEnt flattens the predictions, but of four choices the right one often stays the
+  # likeliest.
   models.max_ent = c.unlearn(
     "max_ent",
     options=c.weights(retain=1.0),
@@ -162,8 +164,8 @@ def _tiny(attack: str) -> c.Config:
   models.undo = c.undo(
     teacher="grad_diff",
     alphas=(0.6, 0.9),
-    # Distillation does not touch the embeddings of forgotten names: noise alone takes
-    # what is in them. The paper only shrinks.
+    # Distillation does not change the embeddings of forgotten names; only noise removes
+    # what is in them. The paper only shrinks the weights.
     beta=0.5,
     optimizer=c.cosine(num_steps=500, learning_rate=3e-3),
     batch_size=rows,
@@ -173,7 +175,7 @@ def _tiny(attack: str) -> c.Config:
   models.unlearn_and_distill = c.unlearn_and_distill(models.undo)
   models.pruned = c.pruned(models.undo, shares=(0.3, 0.6, 0.9))
   config.references.update(base="base", filtered="data_filtering", unlearned="max_ent")
-  # The same adversary relearns each of these; the others have run=False.
+  # One entry for each kind of data to relearn; only the chosen one is run.
   relearn = c.attack(
     mixture="attack_qa",
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
@@ -188,21 +190,21 @@ def _tiny(attack: str) -> c.Config:
   return config
 
 
-# ---- Gemma-2 2B, the paper's.
+# ---- Gemma-2 2B, as in the paper.
 
-# Weight of the retain loss, where that of the forget loss is 1 minus it; "robust" is
-# that of MaxEnt with sharpness-aware minimization or representation noise.
+# Weight of the retain loss; the forget loss has 1 minus it. "robust" is for MaxEnt with
+# sharpness-aware minimization or representation noise.
 RETAIN_SHARE = {
   "bio": {"max_ent": 0.3, "rmu": 0.5, "robust": 0.3},
   "cyber": {"max_ent": 0.2, "rmu": 0.5, "robust": 0.5},
 }
-RMU_RATE = {"bio": 5e-5, "cyber": 2e-5}  # Of the models that UNDO teaches by.
-# The releases' own names of the forget and the retain corpus.
+RMU_RATE = {"bio": 5e-5, "cyber": 2e-5}  # Of the models that teach in UNDO.
+# The names that the releases give to the forget and the retain corpus.
 CORPORA = {
   "bio": ("bio_remove_dataset", "bio_retain_dataset"),
   "cyber": ("cyber-forget-corpus", "cyber-retain-corpus"),
 }
-# The distillation's corpora: weight, files, field of the text.
+# The corpora of the distillation: weight, files, and field of the text.
 DISTILLED = {
   "english": (0.35, "corpora/fineweb-edu/**/*.parquet", "text"),
   "wikipedia": (0.35, "corpora/wikipedia/**/*.parquet", "text"),
@@ -224,22 +226,22 @@ def _gemma(domain: str, attack: str) -> c.Config:
   config.replicas_at_once = 1
   config.data = c.block(
     questions=c.block(
-      # wmdp_bio, wmdp_chem or wmdp_cyber, each with _cloze after it too; or
-      # wmdp_bio_robust; with the files of that.
+      # wmdp_bio, wmdp_chem or wmdp_cyber, or one of these followed by _cloze; or
+      # wmdp_bio_robust. The files below must be those of the task.
       task=f"wmdp_{domain}",
       wmdp=(f"questions/wmdp-{domain}/test-*.parquet",),  # Files or globs.
-      mmlu=("questions/mmlu/all/test-*.parquet",),  # All subjects' test split.
-      mmlu_examples=("questions/mmlu/all/dev-*.parquet",),  # For the shots.
-      num_shots=5,  # Worked examples before a question of MMLU; WMDP has none.
-      # First questions that are asked, of WMDP and of each subject: a number or, below
-      # 1, a share; the paper's final runs ask all of WMDP and 0.4.
+      mmlu=("questions/mmlu/all/test-*.parquet",),  # Test split of all subjects.
+      mmlu_examples=("questions/mmlu/all/dev-*.parquet",),  # Worked examples.
+      num_shots=5,  # Examples before a question of MMLU; WMDP has none.
+      # Only the first questions are asked, of WMDP and of each subject of MMLU. Below 1
+      # the number is a share. The paper's final runs ask all of WMDP and 0.4 of MMLU.
       wmdp_limit=1000.0,  # Of WMDP; None: all.
       mmlu_limit=0.07,  # Of MMLU; None: all.
     ),
     tokenizer="huggingface:checkpoints/gemma-2-2b",  # Or sentencepiece:PATH.
-    sequence_length=256,  # L, tokens a row, where `lengths` says nothing else.
-    packing="reference",  # The paper's; packed keeps tails, one_per_row pads.
-    lengths=c.block(**dict.fromkeys(DISTILLED, 1024)),  # L of these.
+    sequence_length=256,  # L, tokens a row, unless `lengths` says otherwise.
+    packing="reference",  # As in the paper; packed keeps tails, one_per_row pads.
+    lengths=c.block(**dict.fromkeys(DISTILLED, 1024)),  # L of these corpora.
   )
   corpora = _corpora(domain)
   config.data.update(corpora)
@@ -248,7 +250,7 @@ def _gemma(domain: str, attack: str) -> c.Config:
   config.mixtures = c.mixtures(
     unlearn_forget={"forget_qa": 1.0},
     unlearn_retain={"retain_qa": 0.5, "wikitext": 0.5},
-    attacked={"forget_qa": 1.0},  # Forget data alone that an attacker has.
+    attacked={"forget_qa": 1.0},  # The forget data that an attacker has.
     distill=distilled,
     **{
       f"attack_{name}": {**named, **weights} for name, (weights, _) in ATTACKS.items()
@@ -261,13 +263,13 @@ def _gemma(domain: str, attack: str) -> c.Config:
   models.undo = c.undo(
     teacher="max_ent",
     alphas=(0.25,),
-    beta=0.0,  # Pure shrinking.
+    beta=0.0,  # Shrinks the weights and adds no noise.
     optimizer=c.cosine(num_steps=3000, learning_rate=2e-5, warmup_steps=50),
     batch_size=110,
     num_microbatches=11,
     options={},
   )
-  # No model is pretrained on filtered data, and none from random weights.
+  # There is no filtered reference: no model is pretrained here.
   config.references.update(base="base", unlearned="max_ent")
   relearn = c.attack(
     learning_rates=(1e-5,),
@@ -286,7 +288,7 @@ def _gemma(domain: str, attack: str) -> c.Config:
 
 
 def _declare_unlearning(models: c.Config, domain: str) -> None:
-  """90 updates of 40 rows of 256 tokens, and as many retain rows."""
+  """Declare unlearning: 90 updates of 40 forget and 40 retain rows of 256 tokens."""
 
   def unlearn(method: str, learning_rate: float, **options: Any) -> c.Config:
     share = RETAIN_SHARE[domain][method]
@@ -298,12 +300,13 @@ def _declare_unlearning(models: c.Config, domain: str) -> None:
       num_microbatches=10,
     )
 
-  # The retain loss is the KL to the model from before unlearning.
+  # The retain loss is the KL to the model before unlearning.
   models.max_ent = unlearn("max_ent", 2e-5, retain_loss="kl")
   models.rmu = unlearn(
     "rmu",
     RMU_RATE[domain],
-    # The paper lists 10 to 15, but steers the output of 14: 15 has no gradient there.
+    # The paper lists layers 10 to 15, but steers the output of layer 14, so layer 15
+    # gets no gradient.
     layers=(10, 11, 12, 13, 14),
     coefficient=80.0,
   )
@@ -340,7 +343,7 @@ def _corpora(domain: str) -> dict[str, c.Config]:
 def _corpus(path: str, text_field: str | None = "text") -> c.Config:
   """Return a corpus; without a text field it holds questions and answers.
 
-  No paths (an empty tuple) leave a corpus out; then no mixture may read it.
+  An empty tuple of paths leaves the corpus out; then no mixture may read it.
   """
   config = c.documents(paths=(path,), validation_fraction=0.0)
   if text_field is None:

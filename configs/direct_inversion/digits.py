@@ -19,74 +19,74 @@ def get_config(arg: str | None = None) -> c.Config:
   """Return the config of a size: digits, tiny or mnist."""
   size = c.parse_size(arg, ("digits", "tiny", "mnist"))
   config = c.table()
-  config.seeds = (0, 1, 2)  # Each a training of its own of all models.
+  config.seeds = (0, 1, 2)  # For each of them all models are trained.
   config.seeds_at_once = 3  # Trained as one population; bounds the memory.
   config.data = c.block(
-    path="",  # Of IDX or TFDS files; empty: scikit-learn's digits.
-    shrink=1,  # So many pixels in a row and in a column become their mean.
+    path="",  # Directory of IDX or TFDS files; empty: scikit-learn's digits.
+    shrink=1,  # Blocks of shrink x shrink pixels become their mean.
   )
-  config.schedule = c.block(  # 1,000 variances, whose roots are linear in time.
+  config.schedule = c.block(  # 1,000 variances; their roots are linear in time.
     beta_start=0.00085,  # The first, in (0, beta_end).
     beta_end=0.012,  # The last, below 1.
   )
   config.model = c.block(
-    width=128,  # Of the residual blocks.
-    depth=2,  # Number of them.
+    width=128,  # Width of the residual blocks.
+    depth=2,  # Number of residual blocks.
   )
-  config.training = c.block(  # Of the models that the others start from.
-    num_updates=2_000,  # Of Adam, its rate falling to 0.
-    learning_rate=2e-3,  # The first one.
-    batch_size=64,  # Of every training.
+  config.training = c.block(  # Training of the models that the others start from.
+    num_updates=2_000,  # Updates of Adam; the learning rate falls to 0.
+    learning_rate=2e-3,  # At the first update.
+    batch_size=64,  # In every training.
     label_dropout=0.15,  # Share of labels that become the empty prompt; [0, 1).
   )
   config.edit = c.block(  # The paper's hyper-parameters, as its notebook has them.
-    num_inference_steps=100,  # A divisor of 1,000.
-    inversion_steps=100,  # Likewise.
+    num_inference_steps=100,  # Must divide 1,000.
+    inversion_steps=100,  # Must divide 1,000.
     guidance_scale=3.0,  # 1 or less: no guidance.
-    noise_merge_lambda=0.5,  # [0, 1], 1: the recorded noises alone.
-    direct_injection=True,  # Begin with the inverted image; else with fresh noise.
+    noise_merge_lambda=0.5,  # In [0, 1]; 1 takes the recorded noises alone.
+    direct_injection=True,  # Begin with the inverted image, or else with fresh noise.
     stochastic_injection=True,  # Merge recorded noises into the predicted ones.
-    num_stochastic_injection_steps=100,  # First steps of sampling that are merged.
-    stochastic_injection_exp_method=True,  # Those of each step; else the latents.
-    inversion_prompt="",  # A class, as "7"; empty: none.
-    eta=0.0,  # [0, 1], 1: as much fresh noise as DDPM.
-    shifted_noises=False,  # Ours: those with which a lambda of 1 goes back exactly.
+    num_stochastic_injection_steps=100,  # The first steps of sampling, which merge.
+    stochastic_injection_exp_method=True,  # Merge each step's noises, else the latents.
+    inversion_prompt="",  # A class, for example "7"; empty: no prompt.
+    eta=0.0,  # In [0, 1]; 1 adds as much fresh noise as DDPM.
+    shifted_noises=False,  # Not in the paper: a lambda of 1 then goes back exactly.
   )
-  config.edits = c.block(  # Of held-out images of one class into another.
+  config.edits = c.block(  # Edits of held-out images of one class into another.
     source=3,  # A class.
-    target=8,  # Another.
-    images=24,  # Held-out ones, as many as there are.
-    guidance_scales=(1.0, 3.0, 5.0, 7.5),  # Columns of the pictures.
-    noise_merge_lambdas=(0.0, 0.25, 0.5, 0.75, 1.0),  # Rows.
+    target=8,  # Another class.
+    images=24,  # Number of held-out images; fewer if there are fewer.
+    guidance_scales=(1.0, 3.0, 5.0, 7.5),  # Columns of the grid of pictures.
+    noise_merge_lambdas=(0.0, 0.25, 0.5, 0.75, 1.0),  # Rows of the grid.
   )
   config.reconstruction = c.block(  # Inversion and back under the empty prompt.
-    num_steps=(10, 20, 50, 100, 200),  # Divisors of 1,000.
-    images=32,  # Held-out ones.
+    num_steps=(10, 20, 50, 100, 200),  # Must divide 1,000.
+    images=32,  # Number of held-out images.
   )
   config.unlearning = c.block(
     label=3,  # The class that is unlearned, and that the oracle never sees.
-    num_updates=500,  # From the trained model on.
-    learning_rate=1e-3,  # The first one; it falls to 0.
+    num_updates=500,  # Starting from the trained model.
+    learning_rate=1e-3,  # At the first update; it falls to 0.
   )
   config.undo = c.block(
-    alphas=(0.3, 0.6, 0.9),  # Of the noise, each in (0, 1]; one model each.
-    beta=0.1,  # Scale of the noise, [0, 1].
-    num_updates=1_000,  # Of the distillation.
-    learning_rate=2e-3,  # The first one; it falls to 0.
+    alphas=(0.3, 0.6, 0.9),  # Of the noise, in (0, 1]; each makes one model.
+    beta=0.1,  # Scale of the noise, in [0, 1].
+    num_updates=1_000,  # Updates of the distillation.
+    learning_rate=2e-3,  # At the first update; it falls to 0.
   )
-  config.probe = c.block(  # The unlearned class, from inverted held-out images.
-    other=8,  # Another class, whose images are sampled under its prompt too.
-    images=24,  # Of both, as many as there are.
-    noise_merge_lambdas=(0.0, 0.25, 0.5, 0.75, 1.0),  # For each image.
+  config.probe = c.block(  # Recovers the unlearned class from held-out images.
+    other=8,  # Images of this class are sampled under the unlearned prompt too.
+    images=24,  # Images of both classes; fewer if there are fewer.
+    noise_merge_lambdas=(0.0, 0.25, 0.5, 0.75, 1.0),  # Tried on each image.
   )
   config.relearning = c.block(
-    num_updates=(1, 2, 4, 8),  # On the class's training images, each anew.
-    learning_rates=(3e-5, 1e-4, 3e-4),  # Constant; the worst one counts.
+    num_updates=(1, 2, 4, 8),  # On the class's training images; each starts anew.
+    learning_rates=(3e-5, 1e-4, 3e-4),  # Each is constant; the worst one counts.
   )
   config.evaluation = c.block(  # Samples from fresh noise, by class.
-    samples=48,  # Of the unlearned class.
-    other_samples=16,  # Of each other class.
-    num_inference_steps=25,  # A divisor of 1,000; guidance as in edit.
+    samples=48,  # Samples of the unlearned class.
+    other_samples=16,  # Samples of each other class.
+    num_inference_steps=25,  # Must divide 1,000; the guidance is that of `edit`.
   )
   if size == "tiny":
     config.seeds = (0, 1)

@@ -18,51 +18,51 @@ def get_config(arg: str | None = None) -> c.Config:
   """Return the config of a size: small or tiny."""
   size = c.parse_size(arg, ("small", "tiny"))
   config = c.table()
-  config.seed = 0  # Of games and ties.
+  config.seed = 0  # For games and for ties.
   config.single = c.block(  # Figure 1: cyclic and transitive games.
-    moves=(7, 20),  # Of each kind.
-    repetitions=10_000,  # Of random ties.
-    responses=100,  # Best responses of a player.
+    moves=(7, 20),  # Sizes of each kind of game.
+    repetitions=10_000,  # Each breaks ties at random.
+    responses=100,  # Best responses of each player.
   )
   config.sizes = c.block(  # Figure 2: Gaussian games by their size.
-    moves=(2, 5, 10, 20, 50, 100, 150, 200),  # Of both players.
-    games=2_500,  # Of each size.
-    responses=100,  # After which the worst-case payoffs are compared.
+    moves=(2, 5, 10, 20, 50, 100, 150, 200),  # Of each player.
+    games=2_500,  # Games of each size.
+    responses=100,  # The worst-case payoffs are compared after so many.
   )
   config.ahead = c.block(  # Figure 3: in how many games anticipation is ahead.
     moves=(20, 30),  # The paper's script has 20, its figure says 30.
-    games=3_000,  # Of each size.
-    responses=200,  # Best responses of a player.
+    games=3_000,  # Games of each size.
+    responses=200,  # Best responses of each player.
   )
-  config.early = c.block(  # Figure 4: the same of the first responses.
-    moves=30,  # Of both players.
-    games=5_000,  # Gaussian ones.
-    responses=15,  # Best responses of a player.
-    initial_steps=(0, 1, 2, 3),  # Plays after the first without anticipation.
+  config.early = c.block(  # Figure 4: the same for the first responses.
+    moves=30,  # Of each player.
+    games=5_000,  # Number of Gaussian games.
+    responses=15,  # Best responses of each player.
+    initial_steps=(0, 1, 2, 3),  # Plays without anticipation, after the first play.
   )
-  config.anticipations = c.block(  # Responses that are anticipated, one after another.
-    counts=(0, 1, 2, 3, 5),  # Each + 1 divides the responses.
-    moves=30,  # Of both players.
-    games=1_000,  # Gaussian ones.
-    responses=120,  # Best responses of a player.
+  config.anticipations = c.block(  # Several anticipated responses, one after another.
+    counts=(0, 1, 2, 3, 5),  # Each count + 1 must divide the responses.
+    moves=30,  # Of each player.
+    games=1_000,  # Number of Gaussian games.
+    responses=120,  # Best responses of each player.
   )
   config.rates = c.block(  # How the exploitability falls on cyclic games.
-    moves=(3, 5, 9),  # Of the games.
-    repetitions=200,  # Of random ties.
-    plays=2_000,  # Of both kinds of play.
+    moves=(3, 5, 9),  # Sizes of the games.
+    repetitions=200,  # Each breaks ties at random.
+    plays=2_000,  # Of each kind of play.
   )
-  config.certificates = c.block(  # The value of games by name, between bounds.
-    games=("all",),  # Names of experiments/fictitious_play/matrix_games.py; or all.
-    plays=1_000,  # Of both kinds of play.
+  config.certificates = c.block(  # Bounds of the values of named games.
+    games=("all",),  # Names from experiments/fictitious_play/matrix_games.py, or all.
+    plays=1_000,  # Of each kind of play.
   )
   config.poker = c.block(  # Populations with exact best responses.
-    games=("kuhn", "leduc"),  # Some of these; none: ().
-    agents=40,  # Of each player.
-    repetitions=5,  # Of random first agents.
+    games=("kuhn", "leduc"),  # Any of these two, or ().
+    agents=40,  # Agents of each player.
+    repetitions=5,  # Each draws random first agents.
   )
-  config.own = c.block(  # A game of your own, beside those by name.
-    payoffs=(),  # To the row player, a tuple a row; (): there is none.
-    column_payoffs=(),  # To the column player; (): the negative ones.
+  config.own = c.block(  # A game of your own, beside the named ones.
+    payoffs=(),  # To the row player, a tuple for each row; (): there is no game.
+    column_payoffs=(),  # To the column player; (): the negative of `payoffs`.
   )
   if size == "tiny":
     config.single.update(moves=(3,), repetitions=20, responses=12)

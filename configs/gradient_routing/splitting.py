@@ -1,4 +1,4 @@
-"""Split representations: an autoencoder's code in two halves, one a group of images.
+"""Split representations: each half of an autoencoder's code for a group of images.
 
 COMMAND, results in runs/splitting/results.json and figures/:
 
@@ -9,9 +9,9 @@ Sizes: `digits` trains on scikit-learn's 8x8 digits, which need no download; `ti
 what tests run; `paper` is MNIST with the paper's widths and schedule, its IDX or TFDS
 files in data/mnist. CIFAR-100: `paper` with --config.data.path=data/cifar100.
 
-The settings are the rows of the paper's table, in its order. Each says what is routed
-where: masks has a row for each group of images (classes of the first half, of the
-second) and a column for each half of the code.
+The settings are the rows of the paper's table, in its order. A setting says what is
+routed where: masks has a row for each group of images (the first and the second half of
+the classes) and a column for each half of the code.
 
 Reference: arXiv 2410.04332, section 4.1, table 2 and appendix B.
 """
@@ -27,25 +27,25 @@ def get_config(arg: str | None = None) -> c.Config:
   """Return the config of a size: digits, tiny or paper."""
   size = c.parse_size(arg, ("digits", "tiny", "paper"))
   config = c.table()
-  config.seeds = (0, 1, 2, 3, 4)  # Each a training of its own in every setting.
+  config.seeds = (0, 1, 2, 3, 4)  # Each is trained in every setting.
   config.replicas_at_once = 5  # Seeds trained as one population; bounds the memory.
   config.data = c.block(
-    path="",  # Of IDX or TFDS files; empty: scikit-learn's digits.
+    path="",  # Directory of IDX or TFDS files; empty: scikit-learn's digits.
   )
   config.model = c.block(
     hidden=(256, 128),  # Widths from the image to the code; decoders mirror them.
     latent=32,  # Units of the code, both halves together.
   )
   config.training = c.block(
-    num_epochs=200,  # Of the training images.
-    batch_size=256,  # Images an update.
+    num_epochs=200,  # Passes over the training images.
+    batch_size=256,  # Images in an update.
     learning_rate=1e-3,  # Of Adam, constant.
-    weight_decay=5e-5,  # Coupled: added to the gradient before Adam.
+    weight_decay=5e-5,  # Coupled: it is added to the gradient before Adam.
     evaluate_every=50,  # Epochs between points of the learning curve.
   )
   settings = _settings()
   config.settings = c.block(**settings)
-  config.run = tuple(settings)  # Which of the settings.
+  config.run = tuple(settings)  # The settings that are run.
   if size == "tiny":
     config.seeds = (0, 1)
     config.replicas_at_once = 2
@@ -71,7 +71,7 @@ def _settings():
     "routing_no_correlation": _setting(correlation=0.0),
     "routing_no_penalties": _setting(**plain),
     "routing_no_penalties_separate_decoders": _setting(separate_decoders=True, **plain),
-    # The certified half is trained on all images, the other on its own group.
+    # The certified half is trained on all images, the other half on its own group.
     "routing_first_half_only": _setting(
       masks=((1.0, 1.0), (0.0, 1.0)), l1=(3e-3, 2e-2)
     ),
@@ -91,8 +91,8 @@ def _setting(
   separate_decoders=False,
 ):
   return c.block(
-    masks=masks,  # What multiplies the gradient: a row a group, a column a half.
-    seen=seen,  # 1: the autoencoder is trained on this group of images; 0: it is not.
+    masks=masks,  # Factors of the gradient: a row for each group, a column for a half.
+    seen=seen,  # 1: the autoencoder is trained on this group; 0: it is not.
     l1=l1,  # Weight of the mean absolute value of a unit, in each half.
     correlation=correlation,  # Weight of the correlation between the halves.
     separate_decoders=separate_decoders,  # One decoder for each group of images.

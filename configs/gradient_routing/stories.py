@@ -1,4 +1,4 @@
-"""Expand, route, ablate on stories, beside data filtering, RMU and SGTM.
+"""Expand, route, ablate (ERA) on stories, beside data filtering, RMU and SGTM.
 
 COMMAND, which ends in runs/stories/results.json and figures/:
 
@@ -14,7 +14,7 @@ Reference: Cloud et al., Gradient Routing, arXiv 2410.04332, section 4.2.
 
 from undo_jax import config as c
 
-# Words that make a story one of the topic, in the paper.
+# In the paper a story that has one of these words is about the topic.
 PAPER_WORDS = tuple("tree trees forest forests woodland woodlands".split())
 
 
@@ -26,19 +26,19 @@ def get_config(arg: str | None = None) -> c.Config:
 
 def _small() -> c.Config:
   config = c.table()
-  config.seeds = (0, 1, 2)  # Of stories, weights and order; more may be added.
-  config.labelled = (0.0, 0.05, 0.25, 1.0)  # Fractions of the forget stories.
-  # At each of them; at 0 the first is the base model and era the control.
+  config.seeds = (0, 1, 2)  # For stories, weights and order; more may be added.
+  config.labelled = (0.0, 0.05, 0.25, 1.0)  # Labelled fractions of forget stories.
+  # Trained at each fraction; at 0, filtering is the base model and era the control.
   config.methods = ("filtering", "era", "era_coherent", "sgtm", "rmu")
   config.data = c.block(
-    paths=(),  # Files, folders, globs of .txt, stories parted by <|endoftext|>.
-    forget_words=(),  # Words of the topic in these files; made-up stories know theirs.
-    tokenizer="words:stories",  # Of files: huggingface:PATH, sentencepiece:PATH, bytes.
+    paths=(),  # .txt files, folders or globs; <|endoftext|> separates stories.
+    forget_words=(),  # The topic's words in these files; made-up stories have theirs.
+    tokenizer="words:stories",  # For files huggingface:PATH, sentencepiece:PATH, bytes.
     length=50,  # L, tokens a row; longer stories are cut.
-    max_characters=1029,  # Of a story; words of the topic count within.
-    held_out_fraction=0.2,  # Share of stories never trained on, by their text.
-    num_forget=4000,  # Distinct stories of the topic to train on ...
-    num_retain=12000,  # ... and without it.
+    max_characters=1029,  # Of a story; only words within it tell the topic.
+    held_out_fraction=0.2,  # Share of stories that are never trained on.
+    num_forget=4000,  # Distinct training stories of the topic.
+    num_retain=12000,  # Distinct training stories without the topic.
     num_held_out=320,  # Of each kind, for evaluation and retraining.
   )
   config.model = _decoder(
@@ -51,41 +51,41 @@ def _small() -> c.Config:
     scan_unroll=4,
   )
   config.train = c.block(
-    forget_rows=8,  # Of a batch, stories of the topic ...
-    retain_rows=24,  # ... and without it.
+    forget_rows=8,  # Stories of the topic in a batch.
+    retain_rows=24,  # Stories without the topic in a batch.
     num_steps=600,  # Updates.
-    learning_rate=3e-3,  # Peak.
-    warmup_steps=50,  # Linear, updates.
-    final_learning_rate=3e-4,  # Of the cosine.
+    learning_rate=3e-3,  # The highest.
+    warmup_steps=50,  # Updates of the linear warm-up.
+    final_learning_rate=3e-4,  # At the end of the cosine.
     weight_decay=0.1,  # Decoupled.
-    clip_norm=1.0,  # Of the gradient.
+    clip_norm=1.0,  # Largest norm of the gradient.
   )
   config.routing = c.block(
-    layers=(0, 1, 2),  # That are expanded and routed, counted from 0.
-    mlp_units=32,  # New ones in each of them.
+    layers=(0, 1, 2),  # Layers that are expanded and routed, counted from 0.
+    mlp_units=32,  # New units in each of these layers.
     old_target=-0.75,  # Weight of forget gradients in the old units.
     coherence_weight=2.0,  # Of the coherence term, in era_coherent.
-    # Of the L1 penalty on the MLP units of these layers, in control, era and
-    # era_coherent: their absolute values, summed, averaged over positions.
+    # Weight of the L1 penalty in control, era and era_coherent: the absolute values of
+    # the MLP units of these layers, summed and averaged over positions.
     l1_weight=1e-4,
   )
   config.sgtm = c.block(
-    mlp_units=32,  # New ones in every layer.
+    mlp_units=32,  # New units in every layer.
     kv_heads=1,  # New heads in every layer.
     retain_labelled=0.25,  # Share of the retain stories that is labelled retain.
   )
   config.rmu = c.block(
-    layers=(0, 1, 2),  # Whose down-projections are trained; the last one is steered.
+    layers=(0, 1, 2),  # Their down-projections are trained; the last one is steered.
     coefficient=30.0,  # Length of the target.
-    retain_weight=10.0,  # Of the drift on what is not labelled forget.
-    num_steps=200,  # Updates, on the first batches of training.
+    retain_weight=10.0,  # Of the drift on rows that are not labelled forget.
+    num_steps=200,  # Updates, on the first batches of the training.
     learning_rate=2e-3,  # Constant.
     weight_decay=0.0,  # Decoupled.
-    clip_norm=1.0,  # Of the gradient.
+    clip_norm=1.0,  # Largest norm of the gradient.
   )
   config.repair = c.block(
-    num_stories=64,  # Retain stories of training, in one batch.
-    num_steps=10,  # Updates at most; the best is kept.
+    num_stories=64,  # Retain stories of the training, in one batch.
+    num_steps=10,  # Most updates; the best model on the way is kept.
     learning_rate=3e-4,  # Constant.
     weight_decay=0.1,  # Decoupled.
   )
@@ -93,12 +93,12 @@ def _small() -> c.Config:
     num_stories=(4, 64),  # Held-out forget stories, in one batch.
     num_steps=30,  # Updates.
     evaluate_every=3,  # Updates between evaluations.
-    learning_rates=(3e-4, 1e-3),  # The lowest loss of any counts.
+    learning_rates=(3e-4, 1e-3),  # The lowest loss at any of them counts.
     weight_decay=0.01,  # Decoupled.
   )
   config.evaluation = c.block(
     num_rows=256,  # Held-out stories of each kind.
-    rows_at_once=256,  # In one forward pass.
+    rows_at_once=256,  # Rows in one forward pass.
   )
   return config
 
@@ -123,7 +123,7 @@ def _tiny() -> c.Config:
 
 
 def _paper() -> c.Config:
-  """Return the paper's model, data and schedules, in our decoder."""
+  """Return the paper's model, data and schedules, with this project's decoder."""
   config = _small()
   config.seeds = (0, 1, 2, 3, 4)
   config.labelled = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

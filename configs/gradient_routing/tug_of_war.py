@@ -1,4 +1,4 @@
-"""The tug of war of routing, and its mending by the coherence term.
+"""The tug of war of routing, and how the coherence term ends it.
 
 COMMAND:
 
@@ -17,7 +17,7 @@ def get_config(arg: str | None = None) -> c.Config:
   """Return the config of a size: small or tiny."""
   size = c.parse_size(arg, ("small", "tiny"))
   config = c.table()
-  config.seeds = (0, 1, 2)  # Of weights and batches; more may be added.
+  config.seeds = (0, 1, 2)  # For weights and batches; more may be added.
   config.two_parameters = c.block(
     coherence=(0.0, 0.05, 0.2, 1.0),  # Weights of the coherence term.
     num_steps=4000,  # Updates.
@@ -34,14 +34,14 @@ def get_config(arg: str | None = None) -> c.Config:
   )
   config.two_tasks.ways = c.block(
     no_routing=_way(),  # Everything trains everything.
-    activations_0=_way(old_units=0.0),  # Forget data does not train old units, ...
-    activations_ascent=_way(old_units=-0.75),  # ... or makes them worse (the paper).
-    hard_split=_way(old_parameters=0.0, new_retain=0.0),  # Each its own parameters.
-    parameters=_way(old_parameters=0.0),  # Forget data: new parameters; retain: all.
-    activations_0_coherent=_way(old_units=0.0, coherence=0.2),  # The three ...
-    activations_ascent_coherent=_way(old_units=-0.75, coherence=0.2),  # ... with it.
-    parameters_coherent=_way(old_parameters=0.0, coherence=0.2),  # At a low weight ...
-    parameters_coherent_1=_way(old_parameters=0.0, coherence=1.0),  # ... and a high.
+    activations_0=_way(old_units=0.0),  # Forget data does not train old units.
+    activations_ascent=_way(old_units=-0.75),  # Forget data worsens them (paper).
+    hard_split=_way(old_parameters=0.0, new_retain=0.0),  # Separate parameters.
+    parameters=_way(old_parameters=0.0),  # Forget trains new parameters, retain all.
+    activations_0_coherent=_way(old_units=0.0, coherence=0.2),  # With coherence.
+    activations_ascent_coherent=_way(old_units=-0.75, coherence=0.2),  # With coherence.
+    parameters_coherent=_way(old_parameters=0.0, coherence=0.2),  # At a low weight.
+    parameters_coherent_1=_way(old_parameters=0.0, coherence=1.0),  # At a high weight.
     sgtm=_way(old_parameters=0.0, sgtm=1.0),  # Retain data runs without new units.
   )
   if size == "tiny":

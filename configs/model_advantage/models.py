@@ -1,4 +1,4 @@
-"""Value-aware models: what an error of a model changes in the return, on small tables.
+"""Value-aware models: how a model's error changes the return, on small tables.
 
 COMMAND:
 
@@ -17,16 +17,16 @@ def get_config(arg: str | None = None) -> c.Config:
   """Return the config of a size: small or tiny."""
   size = c.parse_size(arg, ("small", "tiny"))
   config = c.table()
-  config.seed = 0  # Of all that is random.
+  config.seed = 0  # For everything random.
   config.tables = c.block(  # Random MDPs and models, in float64.
     count=1000,  # Pairs of an MDP and a model.
-    states=6,  # Of each, 2 at least.
-    actions=3,  # Of each.
+    states=6,  # In each, at least 2.
+    actions=3,  # In each.
     discount=0.9,  # In [0, 1).
   )
   config.toy = c.block(  # A model of rank 1 beside a distractor.
-    starts=10,  # Random starts of each loss.
-    states=256,  # That a model is fitted to, and judged from.
+    starts=10,  # Random starts for each loss.
+    states=256,  # Number that a model is fitted to and judged on.
   )
   if size == "tiny":
     config.tables.update(count=5)

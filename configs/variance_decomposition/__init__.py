@@ -1,1 +1,1 @@
-"""Configs of the study of experiments/variance_decomposition."""
+"""Configs of the study in experiments/variance_decomposition."""

@@ -18,19 +18,19 @@ def get_config(arg: str | None = None) -> c.Config:
   """Return the config of a size: small or tiny."""
   size = c.parse_size(arg, ("small", "tiny"))
   config = c.table()
-  config.seed = 0  # Of all samples.
-  config.games = ("kuhn", "leduc", "holdem")  # Some of these.
-  config.alphas = (0.0, 1 / 6, 1 / 3)  # Kuhn's equilibria, each in [0, 1/3].
+  config.seed = 0  # For all samples.
+  config.games = ("kuhn", "leduc", "holdem")  # Any of these three.
+  config.alphas = (0.0, 1 / 6, 1 / 3)  # Of Kuhn's equilibria, in [0, 1/3].
   config.samples = c.block(
-    pairs=40_000,  # Of E1 and E2, of each factor.
+    pairs=40_000,  # For E1 and E2, of each factor.
     levels=6,  # Strategies of each factor in a crossed table.
-    tables=400,  # Crossed tables of E3.
-    intervals=40,  # Crossed tables of which E4 gives intervals.
-    resamples=200,  # Of each interval.
+    tables=400,  # Crossed tables for E3.
+    intervals=40,  # Crossed tables that E4 gives intervals for.
+    resamples=200,  # For each interval.
   )
   config.holdem = c.block(  # Hands of hold'em, ranked by phevaluator (extra studies).
-    deals=400_000,  # Sampled; each as likely as the others.
-    stack=10.0,  # Of both in jam or fold, big blinds, above 1.
+    deals=400_000,  # Number of sampled deals, all equally likely.
+    stack=10.0,  # Of each player in jam or fold, in big blinds, above 1.
   )
   if size == "tiny":
     config.games = ("kuhn",)

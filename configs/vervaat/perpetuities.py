@@ -18,7 +18,7 @@ def get_config(arg: str | None = None) -> c.Config:
   """Return the config of a size: small or tiny."""
   size = c.parse_size(arg, ("small", "tiny"))
   config = c.table()
-  config.seed = 0  # Of all draws.
+  config.seed = 0  # For all draws.
   config.exact = c.block(
     betas=(
       0.1,
@@ -32,13 +32,13 @@ def get_config(arg: str | None = None) -> c.Config:
       32.0,
       64.0,
     ),  # Each in [.01, 1000].
-    draws=200_000,  # Of each beta up to 16; of others as many steps.
+    draws=200_000,  # For each beta up to 16; larger ones get as many steps.
   )
   config.published = c.block(
-    betas=(0.1, 0.25, 0.5, 1.0, 2.0),  # Where the listing's draws are compared.
-    draws=1_000_000,  # Of each beta, by each update.
-    slow_betas=(1.0, 2.0, 5.0, 10.0),  # Where its time is measured.
-    slow_draws=2_000,  # Of each of them.
+    betas=(0.1, 0.25, 0.5, 1.0, 2.0),  # The listing's draws are compared here.
+    draws=1_000_000,  # For each beta, by each update.
+    slow_betas=(1.0, 2.0, 5.0, 10.0),  # The listing's time is measured here.
+    slow_draws=2_000,  # For each of these.
   )
   if size == "tiny":
     config.exact.update(betas=(0.5, 2.0), draws=2_000)

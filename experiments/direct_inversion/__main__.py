@@ -1,4 +1,4 @@
-"""Runs the study; see configs/direct_inversion/digits.py for its command."""
+"""Run the study; see configs/direct_inversion/digits.py for its command."""
 
 from experiments.direct_inversion import study
 from experiments.gradient_routing import running

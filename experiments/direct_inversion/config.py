@@ -12,7 +12,7 @@ _CLASSES = ("edits.source", "edits.target", "unlearning.label", "probe.other")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-  """What is trained on, see data.images.load."""
+  """The images to train on; see data.images.load."""
 
   path: str
   shrink: int
@@ -20,7 +20,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-  """See schedule.alpha_bars."""
+  """The noise schedule; see schedule.alpha_bars."""
 
   beta_start: float
   beta_end: float
@@ -36,7 +36,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-  """From random weights."""
+  """Training from random weights."""
 
   num_updates: int
   learning_rate: float
@@ -46,7 +46,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Edits:
-  """Of one class into another."""
+  """Edits of images of one class into another."""
 
   source: int
   target: int
@@ -65,7 +65,7 @@ class Reconstruction:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unlearning:
-  """Of one class."""
+  """Unlearning of one class."""
 
   label: int
   num_updates: int
@@ -84,7 +84,7 @@ class Undo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probe:
-  """Of the unlearned class by inversion."""
+  """Recovery of the unlearned class by inversion."""
 
   other: int
   images: int
@@ -93,7 +93,7 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Relearning:
-  """By updates on the unlearned class."""
+  """Relearning by updates on the unlearned class."""
 
   num_updates: tuple[int, ...]
   learning_rates: tuple[float, ...]
@@ -161,7 +161,7 @@ class Config:
 
 
 def _check_numbers(config: Config) -> None:
-  """Raise ConfigError unless all that is no integer lies in its range."""
+  """Raise ConfigError unless every number that is no integer lies in its range."""
   first, last = config.schedule.beta_start, config.schedule.beta_end
   if not 0 < first < last < 1:
     expected = "0 < beta_start < beta_end < 1"

@@ -43,7 +43,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def edit(results: Results) -> Spec:
-  """Return one image, edited, by lambda and guidance; the source is the last row."""
+  """Return edits of one image by lambda and guidance; the last row is the image."""
   part = results["seeds"][0]
   axes, edited = part["axes"], part["edit"]
   grid = {
@@ -64,7 +64,7 @@ def edit(results: Results) -> Spec:
 
 
 def pictures(results: Results, way: str) -> Spec:
-  """Return what one image becomes in one way, by model and lambda."""
+  """Return what one way of inversion makes of an image, by model and lambda."""
   part = results["seeds"][0]
   lambdas = part["axes"]["probe_lambdas"]
   grid = {
@@ -84,7 +84,7 @@ def pictures(results: Results, way: str) -> Spec:
 
 
 def recovery(results: Results, way: str) -> Spec:
-  """Return shares by lambda, a line a model."""
+  """Return shares by lambda, with a line for each model."""
   data: list[Row] = []
   for model in results["seeds"][0]["inversion"]:
     shares = results_lib.over_seeds(
@@ -98,7 +98,7 @@ def recovery(results: Results, way: str) -> Spec:
 
 
 def relearning(results: Results) -> Spec:
-  """Return shares by updates, a line a model."""
+  """Return shares by updates, with a line for each model."""
   axes = results["seeds"][0]["axes"]
   data: list[Row] = []
   for model in results["seeds"][0]["relearning"]:

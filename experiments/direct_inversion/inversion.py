@@ -24,7 +24,7 @@ Number: TypeAlias = float | jax.Array | np.ndarray
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-  """Those of the paper, under the names of its code; the last one is ours."""
+  """The paper's hyper-parameters by the names in its code, and `shifted_noises`."""
 
   num_inference_steps: int
   inversion_steps: int
@@ -61,10 +61,10 @@ class Hyperparameters:
 
 
 class Inverted(NamedTuple):
-  """Of images."""
+  """Images after inversion."""
 
   latents_BxP: jax.Array  # x at the last time.
-  noises_SxBxP: jax.Array  # As predicted in each of S steps, the first at time 0.
+  noises_SxBxP: jax.Array  # Predicted in each of S steps; the first is at time 0.
 
 
 def guided(conditional: Predict, unconditional: Predict, scale: Number) -> Predict:
@@ -89,17 +89,17 @@ def invert(
 ) -> Inverted:
   """Return images as noise, with the noises that were predicted on the way.
 
-  The step at time t moves to t + k along the noise predicted at t; the last one, whose
-  goal would lie beyond the schedule, stays.
+  The step at time t moves to t + k along the noise predicted at t. The last step would
+  end beyond the schedule, so it does not move.
 
   Args:
-    predict: under the inversion prompt, without guidance.
+    predict: the model under the inversion prompt, without guidance.
     images_BxP: [B, P], pixels in [-1, 1].
     alpha_bars_T: of `schedule.alpha_bars`.
     num_steps: S, a divisor of T.
 
   Raises:
-    ConfigError: if it is none.
+    ConfigError: if num_steps does not divide T.
   """
   up_S = schedule.times(num_steps)
   bars_S = jnp.asarray(alpha_bars_T[up_S], images_BxP.dtype)
@@ -124,26 +124,26 @@ def sample(
   eta: float = 0.0,
   key: jax.Array | None = None,
 ) -> jax.Array:
-  """Return images by DDIM, whose noises are pulled toward given ones.
+  """Return images sampled by DDIM, whose predicted noises are pulled toward others.
 
   e <- e + lambda_s (reference_s - e), before step s from T - k down to 0. The last
-  step would go to abar_0, where it is already, so it stays.
+  step would go to abar_0, where the images already are, so it does not move.
 
   Args:
-    predict: with guidance, see `guided`.
+    predict: the model with guidance, see `guided`.
     latents_BxP: [B, P] at the last time.
     alpha_bars_T: of `schedule.alpha_bars`.
     num_steps: S, a divisor of T.
-    toward_SxBxP: references by step, or one for all of them [1, B, P]; None: no pull.
+    toward_SxBxP: references by step, or one for all steps [1, B, P]; None: no pull.
     merges_S: lambda_s, or a number for all steps.
-    eta: share of DDPM's noise, which needs a key.
+    eta: share of DDPM's noise that is added; above 0 a key is needed.
     key: of that noise.
 
   Returns:
     [B, P].
 
   Raises:
-    ConfigError: if the number of steps is no divisor of T.
+    ConfigError: if num_steps does not divide T.
   """
   down_S = schedule.times(num_steps)[::-1]
   bars_S = jnp.asarray(alpha_bars_T[down_S], latents_BxP.dtype)
@@ -176,15 +176,15 @@ def edit(
   key: jax.Array,
   noise_merge_lambda: Number | None = None,
 ) -> jax.Array:
-  """Return inverted images, sampled again under another prompt.
+  """Return inverted images that are sampled again under another prompt.
 
   Args:
     inverted: by `invert` with hyperparameters.inversion_steps.
-    predict: with guidance, see `guided`.
+    predict: the model with guidance, see `guided`.
     alpha_bars_T: of `schedule.alpha_bars`.
-    hyperparameters: see there; the guidance is that of `predict`.
-    key: of latents without direct injection, and of DDPM's noise.
-    noise_merge_lambda: in place of theirs; may be traced.
+    hyperparameters: see `Hyperparameters`; `predict` has the guidance already.
+    key: for latents without direct injection, and for DDPM's noise.
+    noise_merge_lambda: replaces that of the hyper-parameters; may be traced.
 
   Returns:
     [B, P].
@@ -215,15 +215,15 @@ def edit(
 
 
 def references(noises_SxBxP: jax.Array, is_shifted: bool) -> jax.Array:
-  """Return the recorded noises by step of sampling, the last recorded one first.
+  """Return the recorded noises by step of sampling, the last recorded noise first.
 
-  The published code merges the noise that was predicted at the same time. The step
-  into that time was made along the noise predicted before it: those are the shifted
-  ones, with which lambda = 1 goes back exactly.
+  The published code merges the noise that was predicted at the same time. But the step
+  into that time was made along the noise predicted one step earlier. These earlier
+  noises are the shifted ones; with them lambda = 1 goes back exactly.
 
   Args:
     noises_SxBxP: of `invert`.
-    is_shifted: whether those before are returned; the first has none before it.
+    is_shifted: whether to return the noises one step earlier; the first has none.
 
   Returns:
     [S, B, P].

@@ -11,14 +11,14 @@ from undo_jax.utils import checks
 
 
 def load(path: str, shrink: int) -> Images:
-  """Return the images of a directory, or digits; see data.images.load.
+  """Return the images of a directory or scikit-learn's digits; see data.images.load.
 
   Args:
     path: of the directory; empty: scikit-learn's digits.
     shrink: blocks of this many rows and columns become their mean.
 
   Raises:
-    ConfigError: if there are none, or height or width is no multiple of `shrink`.
+    ConfigError: if there are no images, or if `shrink` does not divide their sides.
   """
   images = images_lib.load(path)
   height, width, *channels = images.shape

@@ -1,4 +1,4 @@
-"""A fully connected diffusion model, conditional on a class or on none."""
+"""A fully connected diffusion model, conditional on a class or on the empty prompt."""
 
 import math
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from undo_jax import interpolation
 
 Labels: TypeAlias = int | jax.Array
 _FREQUENCIES = 32
-# UNDO's noise: what has no matrix begins at zero.
+# For UNDO's noise: parameters that are no matrices begin at zero.
 NOISE_RULES = ((r".*/bias", interpolation.zero), (r".*", interpolation.xavier_uniform))
 
 
@@ -21,7 +21,7 @@ class Denoiser(nn.Module):
 
   Attributes:
     pixels: P.
-    num_classes: the label of this number is the empty prompt.
+    num_classes: this number, as a label, is the empty prompt.
     width: of the blocks.
     depth: number of blocks.
   """

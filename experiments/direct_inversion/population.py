@@ -1,6 +1,6 @@
-"""The models of all seeds at once: trained, never trained on a class, unlearned, UNDO.
+"""The models of all seeds: trained, without one class, unlearned, and by UNDO.
 
-The weights of a name have a leading axis S of seeds.
+The weights under each name have a leading axis S of seeds.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ BASE, ORACLE, UNLEARNED = "base", "oracle", "unlearned"
 
 
 class Groups(NamedTuple):
-  """Training images, by whether they are of the class that is unlearned."""
+  """Training images of the class that is unlearned, and the others."""
 
   everything: Rows
   forget: Rows
@@ -31,7 +31,7 @@ class Groups(NamedTuple):
 
 
 def undo_name(alpha: float) -> str:
-  """Return the name of the model that was noised so much."""
+  """Return the name of the model that UNDO makes at an alpha."""
   return f"UNDO, alpha {alpha:g}"
 
 
@@ -60,7 +60,7 @@ def make_task(config: Config, images: Images) -> Task:
 
 
 def groups(images: Images, forgotten: int) -> Groups:
-  """Return which rows are of which group, filled up to the same length."""
+  """Return the rows of each group, filled up to the same length."""
   total = len(images.train_labels)
 
   def rows(is_in_N):
@@ -80,8 +80,8 @@ def keys(seeds: Sequence[int], stream: str) -> jax.Array:
 def make(config: Config, images: Images, seeds: Sequence[int]) -> dict[str, Params]:
   """Train all models of some seeds; return them by name, see `names`.
 
-  Models of a seed begin with the same weights; those of UNDO have the same noise
-  direction, batches and teacher, whose predictions are computed once for all alphas.
+  Models of a seed begin with the same weights. UNDO's models share the direction of the
+  noise, the batches and the teacher, which predicts once for all alphas.
   """
   task = make_task(config, images)
   of = groups(images, config.unlearning.label)
@@ -133,7 +133,7 @@ def _unlearn(config, task, of, base, data_S) -> Params:
 
 
 def _undo(config, task, of, unlearned, noise_S, data_S) -> dict[str, Params]:
-  """Return students by name: noised toward random weights, then distilled."""
+  """Return the students by name, noised toward random weights and then distilled."""
   block = config.undo
 
   def undo(teacher, noise_key, data_key, alpha):

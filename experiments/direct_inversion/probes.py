@@ -1,6 +1,6 @@
-"""What is measured of a model: samples, inversion and back, edits, relearning.
+"""Measurements on a model: samples, inversion and back, edits, relearning.
 
-Each is a function of the parameters of one model; vmapped, of a population.
+Each is a function of the parameters of one model, or vmapped, of a population.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ class Probe(NamedTuple):
   hyperparameters: Hyperparameters
 
   def predict(self, params: Params, label: Labels) -> Predict:
-    """Return the model's prediction under one label for all rows, or one a row."""
+    """Return the model's prediction under one label for all rows, or one for each."""
     apply: Any = self.model.apply
     return lambda x_BxP, time: apply(params, x_BxP, time, label)
 
   def guided(self, params: Params, label: Labels, scale: Number) -> Predict:
-    """Return the same with guidance away from the empty prompt."""
+    """Return the same prediction with guidance away from the empty prompt."""
     empty = self.predict(params, self.model.num_classes)
     return inversion.guided(self.predict(params, label), empty, scale)
 
@@ -38,7 +38,7 @@ class Probe(NamedTuple):
     """Return images as noise, under the inversion prompt.
 
     Raises:
-      ValueError: if they are not of the model's size.
+      ValueError: if the images do not have the model's size.
     """
     pixels, prompt = self.model.pixels, self.hyperparameters.inversion_prompt
     if images_BxP.ndim != 2 or images_BxP.shape[1] != pixels:
@@ -66,11 +66,11 @@ def reconstructions(
 ) -> jax.Array:
   """Return the error of images that are inverted and sampled under the empty prompt.
 
-  Without injected noises, with those of the published code at a lambda of 1, and with
-  the shifted ones.
+  There are three ways: without injected noises, with the published code's noises at a
+  lambda of 1, and with the shifted noises.
 
   Returns:
-    Root of the mean squared error over images and pixels, [3].
+    Root of the mean squared error over images and pixels, by way, [3].
   """
   predict = probe.predict(params, probe.model.num_classes)
   inverted = inversion.invert(predict, images_BxP, probe.alpha_bars_T, num_steps)
@@ -99,16 +99,16 @@ def edits(
   lambdas_L: Sequence[float],
   key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Return images inverted, then sampled under a label by guidance and lambda.
+  """Return images that are inverted, then sampled under a label.
 
   Args:
     probe: see `Probe`.
     params: of one model.
     images_BxP: [B, P].
     label: the prompt; may be traced.
-    scales_G: guidance_scale.
-    lambdas_L: noise_merge_lambda.
-    key: of what is not determined by the images.
+    scales_G: values of guidance_scale.
+    lambdas_L: values of noise_merge_lambda.
+    key: for everything that the images do not determine.
 
   Returns:
     (latents [B, P], pictures [G, L, B, P]).
@@ -139,7 +139,7 @@ def relearned(
   rates_L: Sequence[float],
   num_updates: int | jax.Array,
 ) -> Params:
-  """Return the model after updates on the rows alone, by learning rate, [L, ...]."""
+  """Return the model after updates on these rows, by learning rate, [L, ...]."""
 
   def relearn(rate):
     loss = training.denoising(task, rows)
@@ -153,6 +153,6 @@ def relearned(
 def nats_per_pixel(latents: np.ndarray) -> float:
   """Return the mean negative log-likelihood of latents under N(0, I), by pixel.
 
-  1/2 (log 2 pi + z^2); 1.419 of normal draws
+  1/2 (log 2 pi + z^2); for normal draws it is 1.419
   """
   return float(0.5 * (np.log(2 * np.pi) + np.mean(np.square(latents))))

@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its tables."""
+"""The results of the study: results.json and its tables."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
@@ -7,7 +7,7 @@ import numpy as np
 
 from undo_jax.utils import tables
 
-# From what the unlearned class is brought back, in the order of their computation.
+# The ways to bring the unlearned class back, in the order of their computation.
 WAYS = {
   "class": "its held-out images, its prompt",
   "empty": "its held-out images, empty prompt",
@@ -17,36 +17,36 @@ Pictures: TypeAlias = list  # Pixels in [0, 255], nested lists whose last axis i
 
 
 class Shares(TypedDict):
-  """Of samples from fresh noise, those that are of the class they should be."""
+  """Shares of samples from fresh noise that are of the class they should be."""
 
-  forget: float  # Of the class that is unlearned.
-  retain: float  # Of all others.
+  forget: float  # For the class that is unlearned.
+  retain: float  # For all other classes.
 
 
 class ReconstructionPart(TypedDict):
-  """Errors of inversion and back, by the number of steps, of the trained model."""
+  """Errors of the trained model after inversion and back, by the number of steps."""
 
   num_steps: list[int]
   plain: list[float]
-  same_time: list[float]  # Lambda 1, the noises of the published code.
-  shifted: list[float]  # Lambda 1, those of the step before.
-  slope: float  # Of log plain by log num_steps.
+  same_time: list[float]  # With lambda 1 and the published code's noises.
+  shifted: list[float]  # With lambda 1 and the noises one step earlier.
+  slope: float  # Of log `plain` over log `num_steps`.
 
 
 class EditPart(TypedDict):
-  """Of the trained model, by guidance and lambda, [G, L]."""
+  """Edits by the trained model, by guidance and lambda, [G, L]."""
 
-  share: list[list[float]]  # Of edited images that are of the other class.
+  share: list[list[float]]  # Share of edited images of the other class.
   error: list[list[float]]  # Between source and edited images.
   source: Pictures  # [P]
-  pictures: Pictures  # [G, L, P] of it.
+  pictures: Pictures  # [G, L, P], its edits.
 
 
 class Inverted(TypedDict):
-  """Of one model; shares and errors by way, see WAYS, and lambda."""
+  """What inversion brings back from one model, by way (see WAYS) and lambda."""
 
-  nats_per_pixel: float  # Of the class's inverted images under N(0, I).
-  share: dict[str, list[float]]  # That are of the unlearned class.
+  nats_per_pixel: float  # Of the class's inverted images, under N(0, I).
+  share: dict[str, list[float]]  # Share of images of the unlearned class.
   error: dict[str, list[float]]  # Between the images and what they become.
   pictures: dict[str, Pictures]  # [L, P] of one image.
 
@@ -57,21 +57,21 @@ RelearningPart: TypeAlias = dict[str, list[list[float]]]  # By model [updates, r
 
 
 class Axes(TypedDict):
-  """What the numbers of a part stand for."""
+  """The axes of a part's numbers."""
 
   shape: list[int]  # Of the images.
   forgotten: int  # The class that is unlearned.
-  source: int  # Of the edits, a class.
+  source: int  # Class of the images that are edited.
   target: int
-  guidance_scales: list[float]  # Of the edits.
+  guidance_scales: list[float]  # For the edits.
   edit_lambdas: list[float]
   probe_lambdas: list[float]
-  num_updates: list[int]  # Of relearning.
+  num_updates: list[int]  # For relearning.
   learning_rates: list[float]
 
 
 class Part(TypedDict):
-  """Of one seed."""
+  """The results of one seed."""
 
   axes: Axes
   judge_accuracy: float  # On held-out images.
@@ -83,13 +83,13 @@ class Part(TypedDict):
 
 
 class Results(TypedDict):
-  """Of results.json."""
+  """The content of results.json."""
 
   seeds: list[Part]
 
 
 def assemble(parts: Mapping[str, Part]) -> Results:
-  """Return the parts of all seeds."""
+  """Return the results made of the parts of all seeds."""
   return {"seeds": list(parts.values())}
 
 
@@ -99,14 +99,14 @@ def slope(num_steps: Sequence[int], errors: Sequence[float]) -> float:
 
 
 def over_seeds(results: Results, get: Callable[[Part], Any]) -> np.ndarray:
-  """Return what is read of each part, with the seeds as the first axis."""
+  """Return a value from each part as one array, with the seeds as its first axis."""
   return np.array([get(part) for part in results["seeds"]])
 
 
 def worst_shares(results: Results, model: str) -> np.ndarray:
-  """Return the share of samples of the class after updates at the worst rate, [S, K].
+  """Return the class's share of samples after updates at the worst rate, [S, K].
 
-  The first of K is before any update.
+  The first of the K shares is before any update.
   """
 
   def of(part: Part) -> list[float]:
@@ -132,7 +132,7 @@ def table(results: Results) -> str:
 
 
 def reconstruction_table(results: Results) -> str:
-  """Return a row a number of steps: errors of inversion and back."""
+  """Return a row for each number of steps: errors after inversion and back."""
   kinds = ("plain", "same_time", "shifted")
   errors = [over_seeds(results, lambda p, k=k: p["reconstruction"][k]) for k in kinds]
   steps = results["seeds"][0]["reconstruction"]["num_steps"]
@@ -147,7 +147,7 @@ def reconstruction_table(results: Results) -> str:
 
 
 def edit_table(results: Results) -> str:
-  """Return a row a lambda: by guidance the share of the other class, and the error."""
+  """Return a row for each lambda: share of the other class and error, by guidance."""
   axes = results["seeds"][0]["axes"]
   share, error = (
     over_seeds(results, lambda part, k=k: part["edit"][k]) for k in ("share", "error")
@@ -169,7 +169,7 @@ def edit_table(results: Results) -> str:
 
 
 def sample_table(results: Results) -> str:
-  """Return a row a model: samples that are of their class, and inverted images."""
+  """Return a row for each model: samples of the right class, and inverted images."""
   rows = []
   for model in results["seeds"][0]["samples"]:
     shares = (
@@ -184,7 +184,7 @@ def sample_table(results: Results) -> str:
 
 
 def inversion_table(results: Results, way: str) -> str:
-  """Return a row a model: what inversion brings back in one way, by lambda."""
+  """Return a row for each model: what one way of inversion brings back, by lambda."""
   lambdas = results["seeds"][0]["axes"]["probe_lambdas"]
   rows = []
   for model in results["seeds"][0]["inversion"]:
@@ -201,7 +201,7 @@ def inversion_table(results: Results, way: str) -> str:
 
 
 def relearning_table(results: Results) -> str:
-  """Return a row a model: samples of the class by updates, at the worst rate."""
+  """Return a row for each model: samples of the class, by updates at the worst rate."""
   rows = []
   for model in results["seeds"][0]["relearning"]:
     shares = worst_shares(results, model)

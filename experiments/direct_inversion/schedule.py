@@ -1,4 +1,4 @@
-"""The noise schedule, and moves along it: DDIM forward and backward are one function.
+"""The noise schedule, and DDIM's steps along it, one function for both directions.
 
   x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e,  e standard normal
 
@@ -57,14 +57,14 @@ def move(
   alpha_bar_next: jax.Array,
   sigma: float | jax.Array = 0.0,
 ) -> jax.Array:
-  """Return x at another time, as the predicted noise says.
+  """Return x moved to another time by means of the predicted noise.
 
   x_0 = (x - sqrt(1 - abar) e) / sqrt(abar)
   x' = sqrt(abar') x_0 + sqrt(1 - abar' - sigma^2) e
 
-  Toward less noise it is a step of DDIM, to which sigma times a normal draw is added;
-  toward more noise, with sigma 0, a step of its inversion. The two undo each other for
-  the same e.
+  Toward less noise this is a step of DDIM, after which sigma times a normal draw is to
+  be added. Toward more noise, with sigma 0, it is a step of DDIM's inversion. With the
+  same e, each undoes the other.
 
   Args:
     x_BxP: [B, P].

@@ -75,7 +75,7 @@ def compute(
 
 
 def axes(config: Config, images: Images) -> Axes:
-  """Return what the numbers of a part stand for."""
+  """Return the axes of a part's numbers."""
   return {
     "shape": list(images.shape),
     "forgotten": config.unlearning.label,
@@ -90,7 +90,7 @@ def axes(config: Config, images: Images) -> Axes:
 
 
 class Seeds(NamedTuple):
-  """The trained models of some seeds, and what they are measured with."""
+  """The trained models of some seeds, and everything that measures them."""
 
   config: Config
   images: Images
@@ -104,7 +104,7 @@ class Seeds(NamedTuple):
   def train(
     cls, config: Config, images: Images, judged: Judge, seeds: Sequence[int]
   ) -> "Seeds":
-    """Return the models of some seeds, trained."""
+    """Train the models of some seeds and return them."""
     task = population.make_task(config, images)
     bars_T = schedule.alpha_bars(config.schedule.beta_start, config.schedule.beta_end)
     probe = Probe(task.model, bars_T, config.edit)
@@ -112,13 +112,13 @@ class Seeds(NamedTuple):
     return cls(config, images, judged, seeds, task, probe, models)
 
   def held_out(self, label: int | None, count: int) -> np.ndarray:
-    """Return so many held-out images of a class, or of all; fewer if there are."""
+    """Return held-out images of a class or of all classes, fewer if there are fewer."""
     is_chosen = self.images.test_labels == label
     chosen = self.images.test if label is None else self.images.test[is_chosen]
     return chosen[:count]
 
   def samples(self) -> list[SamplePart]:
-    """Return how many samples from fresh noise are of the class they should be."""
+    """Return the shares of samples from fresh noise that are of the right class."""
     block, forgotten = self.config.evaluation, self.config.unlearning.label
     others = [c for c in range(self.images.num_classes) if c != forgotten]
     label_B = np.repeat(
@@ -137,7 +137,7 @@ class Seeds(NamedTuple):
     ]
 
   def reconstruction(self) -> list[ReconstructionPart]:
-    """Return how far images are off after inversion and back, by steps."""
+    """Return the errors of images after inversion and back, by steps."""
     block = self.config.reconstruction
     images_BxP = jnp.asarray(self.held_out(None, block.images))
     errors = []
@@ -185,7 +185,7 @@ class Seeds(NamedTuple):
     ]
 
   def inversion(self) -> list[InversionPart]:
-    """Return what inversion brings back of the class, by model, way and lambda."""
+    """Return how much of the class inversion brings back, by model, way and lambda."""
     block, forgotten = self.config.probe, self.config.unlearning.label
     own_BxP, other_BxP = (
       self.held_out(label, block.images) for label in (forgotten, block.other)
@@ -227,7 +227,7 @@ class Seeds(NamedTuple):
     ]
 
   def relearning(self) -> list[RelearningPart]:
-    """Return the share of samples of the class after updates on it, by rate."""
+    """Return the class's share of samples after updates on it, by learning rate."""
     block, forgotten = self.config.relearning, self.config.unlearning.label
     rows = population.groups(self.images, forgotten).forget
     attacked = {name: p for name, p in self.models.items() if name != BASE}

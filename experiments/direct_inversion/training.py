@@ -1,7 +1,7 @@
-"""Training of one model: from the start, to unlearn, to distill, to relearn.
+"""Training of one model: pretraining, unlearning, distillation, relearning.
 
-Every loss is a function (params, key) -> scalar that draws its own batch, so that a
-population is these functions under `jax.vmap`.
+Every loss is a function (params, key) -> scalar that draws its own batch, so a
+population is trained by these functions under `jax.vmap`.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ Loss: TypeAlias = Callable[[Params, jax.Array], jax.Array]
 
 
 class Rows(NamedTuple):
-  """Images that are drawn from: the first `number` of `index`."""
+  """The images to draw from: the first `number` of `index`."""
 
   index_N: jax.Array
   number: jax.Array  # May differ between the members of a population.
 
 
 class Task(NamedTuple):
-  """What all trainings share."""
+  """What all trainings have in common."""
 
   model: Denoiser
   images_NxP: jax.Array
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
   noise_BxP: jax.Array
   time_B: jax.Array
   label_B: jax.Array
-  spare_B: jax.Array  # Uniform, for what else a loss has to draw.
+  spare_B: jax.Array  # Uniform numbers for other draws of a loss.
 
 
 def descend(
@@ -55,15 +55,15 @@ def descend(
   learning_rate: float | jax.Array,
   decay: bool = True,
 ) -> Params:
-  """Return the parameters after so many updates of Adam.
+  """Return the parameters after `num_updates` updates of Adam.
 
   Args:
-    loss: see the module.
+    loss: (params, key) -> scalar, see the module.
     params: of one model.
-    key: of its batches.
-    num_updates: of the parameters; may be traced.
-    learning_rate: the first one; may be traced.
-    decay: by half a cosine to 0; else the rate is constant.
+    key: for the batches.
+    num_updates: number of updates; may be traced.
+    learning_rate: at the first update; may be traced.
+    decay: whether the rate falls to 0 by half a cosine; else it is constant.
   """
   adam = optax.flatten(optax.scale_by_adam())
 
@@ -79,7 +79,7 @@ def descend(
 
 
 def draw(task: Task, rows: Rows, key: jax.Array) -> Batch:
-  """Return images of the rows at uniform times, some of them without their label."""
+  """Return images of the rows at uniform times, some without their label."""
   size, model = task.batch_size, task.model
   noise_key, key = jax.random.split(key)
   row_B, time_B, drop_B, spare_B = jax.random.uniform(key, (4, size))
@@ -94,7 +94,7 @@ def draw(task: Task, rows: Rows, key: jax.Array) -> Batch:
 
 
 def denoising(task: Task, rows: Rows) -> Loss:
-  """Return mean (e(x_t, t, label) - noise)^2: training, and relearning."""
+  """Return mean (e(x_t, t, label) - noise)^2, to pretrain and to relearn."""
 
   def loss(params, key):
     batch = draw(task, rows, key)
@@ -106,17 +106,17 @@ def denoising(task: Task, rows: Rows) -> Loss:
 def unlearning(
   task: Task, base: Params, forget: Rows, retain: Rows, forgotten: int
 ) -> Loss:
-  """Return the loss that makes a class look like any other, and keeps the others.
+  """Return the loss that makes one class look like any other and keeps the others.
 
-  mean (e(x_t, t, l) - e_base(x_t, t, c))^2 over the class's images, l the class or
-  none, c another class at random; plus `denoising` of the other images, some of them
-  under the class's label, see `relabelled`.
+  mean (e(x_t, t, l) - e_base(x_t, t, c))^2 over the class's images, where l is the
+  class or the empty prompt, and c is another class at random; plus `denoising` of the
+  other images, some of them under the class's label, see `relabelled`.
 
   Args:
     task: see `Task`.
-    base: the parameters that are unlearned from.
+    base: the parameters before unlearning.
     forget: images of the class.
-    retain: those of the others.
+    retain: images of the other classes.
     forgotten: the class.
 
   Reference: Kumari et al., Ablating Concepts in Text-to-Image Diffusion Models, arXiv
@@ -140,7 +140,7 @@ def unlearning(
 def distilling(task: Task, teacher: Params, rows: Rows, forgotten: int) -> Loss:
   """Return mean (e(x_t, t, l) - e_teacher(x_t, t, l))^2, also where l is the class.
 
-  The labels are those of the images, or none, or the class's, see `relabelled`.
+  A label l is the image's, or the empty prompt, or the class's, see `relabelled`.
   """
 
   def loss(params, key):
@@ -152,7 +152,7 @@ def distilling(task: Task, teacher: Params, rows: Rows, forgotten: int) -> Loss:
 
 
 def relabelled(task: Task, batch: Batch, forgotten: int) -> Batch:
-  """Return a batch of which a share of `label_dropout` is labelled as the class."""
+  """Return a batch in which a share `label_dropout` is labelled as the class."""
   is_relabelled_B = batch.spare_B < task.label_dropout
   return batch._replace(label_B=jnp.where(is_relabelled_B, forgotten, batch.label_B))
 

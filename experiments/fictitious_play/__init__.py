@@ -1,7 +1,7 @@
 """Anticipatory fictitious play against plain, at equal numbers of best responses.
 
-The plays are those of undo_jax.frontier.games, over many games and ways to break ties
-at once; poker is played by undo_jax.frontier.best_responses.
+undo_jax.frontier.games has the plays, which run over many games and many ways to break
+ties at once; undo_jax.frontier.best_responses plays poker.
 
 Reference: Cloud, Wang and Kerr, Anticipatory Fictitious Play, IJCAI 2023, arXiv
 2212.09941.

@@ -1,4 +1,4 @@
-"""Runs the study; see configs/fictitious_play/matrix_games.py for its command."""
+"""Run the study; see configs/fictitious_play/matrix_games.py for its command."""
 
 from experiments.fictitious_play import study
 from experiments.gradient_routing import running

@@ -28,7 +28,7 @@ class Gaussian:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Early:
-  """The first responses."""
+  """Gaussian games after their first responses."""
 
   moves: int
   games: int
@@ -57,13 +57,13 @@ class Rates:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Certificates:
-  """Games by name."""
+  """Bounds of the values of named games."""
 
   games: tuple[str, ...]
   plays: int
 
   def chosen(self) -> dict[str, matrix_games.Game]:
-    """Return the games by name; "all" stands for all of them."""
+    """Return the chosen games by name; "all" stands for all named games."""
     named = matrix_games.NAMED
     return named if self.games == ("all",) else {n: named[n] for n in self.games}
 
@@ -132,7 +132,7 @@ class Config:
 
 
 def _at_least_one(config: Config) -> None:
-  """Raise ConfigError unless all counts are positive, and those that must be more."""
+  """Raise ConfigError unless every count is as large as it must be, at least 1."""
   for block, names in (
     ("single", ("repetitions", "responses")),
     ("sizes", ("games", "responses")),

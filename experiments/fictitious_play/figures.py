@@ -1,4 +1,4 @@
-"""Figures of the study, after the paper's: by best responses, not by plays."""
+"""Figures of the study like the paper's, but over best responses, not over plays."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def single(results: Results) -> list[Spec]:
-  """Return a panel a game."""
+  """Return a panel for each game."""
   panels = []
   for part in results["single"]:
     data: list[Row] = []
@@ -94,7 +94,7 @@ def ahead(results: Results) -> Spec:
 
 
 def early(results: Results) -> Spec:
-  """Return the same of the first responses, by initial steps."""
+  """Return the same share after the first responses, by initial steps."""
   (part,) = results["early"]
   data: list[Row] = []
   for steps, shares in part["share_by_initial_steps"].items():
@@ -109,7 +109,7 @@ def early(results: Results) -> Spec:
 
 
 def poker(results: Results) -> list[Spec]:
-  """Return a panel a game, a line a mixture."""
+  """Return a panel for each game, with a line for each mixture."""
   panels = []
   for part in results["poker"]:
     data: list[Row] = []

@@ -1,4 +1,4 @@
-"""Matrix games of the study, payoffs to the row player.
+"""Matrix games of the study, as payoffs to the row player.
 
 Integer payoffs are summed exactly, so that ties are ties.
 """
@@ -32,7 +32,7 @@ def cyclic(n: int) -> Game:
 def transitive(n: int) -> Game:
   """Return a game in which move i beats move i - 1 by (n - i + 2) / n, i from 0.
 
-  To play the last move alone is an equilibrium.
+  It is an equilibrium to play only the last move.
   """
   i = np.arange(1, n)
   payoffs = np.zeros((n, n), dtype=np.int32)
@@ -47,11 +47,11 @@ def gaussian(rng: np.random.Generator, count: int, n: int) -> np.ndarray:
 
 
 def zero_sum(payoffs: ArrayLike, column_payoffs: ArrayLike | None = None) -> Game:
-  """Return a game by its payoffs, of which the column player's may be given too.
+  """Return a game with these payoffs; the column player's may be given too.
 
   Raises:
-    ConfigError: if it is no matrix of finite numbers, or the payoffs of the two players
-      do not add up to one constant.
+    ConfigError: if the payoffs are no matrix of finite numbers, or if those of the two
+      players do not add up to one constant.
   """
   rows_IxJ = games.matrix(payoffs)
   if column_payoffs is not None:
@@ -75,7 +75,7 @@ def of_hundredths(payoffs: Sequence[Sequence[float]]) -> Game:
   return Game(np.rint(100 * np.asarray(payoffs)).astype(np.int32), 100.0)
 
 
-# By name, and their values: closed forms where there are some.
+# The games by name, with their values where there is a closed form.
 NAMED = {
   "matching pennies": of_hundredths([[1, -1], [-1, 1]]),
   "matching pennies, abstaining pays .05": of_hundredths(

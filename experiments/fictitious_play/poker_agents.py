@@ -1,7 +1,8 @@
-"""Populations on poker, an agent a best response, exact ones in trained ones' place.
+"""Populations on poker, whose agents are exact best responses instead of trained ones.
 
-The mixtures of plain and anticipatory fictitious play and of double oracle, and how
-much the population's mixture loses to best responses after each agent.
+There are the mixtures of plain and anticipatory fictitious play and of double oracle.
+What is measured is how much a population's mixture loses to best responses after each
+agent.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,14 +24,14 @@ def exploitabilities(
 ) -> list[float]:
   """Return upper - lower of the reported mixture after each agent, [num_agents].
 
-  The first agents are random pure strategies. A loop that has closed its bounds ends;
-  what it has reached stands for the agents that it does not need.
+  The first agents are random pure strategies. A loop ends once its bounds have closed;
+  its last value then stands for the agents that it no longer needs.
 
   Args:
     tree: the game.
-    mixing: against which mixture an agent is trained, see `best_responses.oracle_loop`.
-    num_agents: of each player, the first among them.
-    rng: of the first agents.
+    mixing: the mixture that agents respond to, see `best_responses.oracle_loop`.
+    num_agents: of each player, including the first.
+    rng: draws the first agents.
   """
 
   def respond(player: str, others: Sequence[Strategy], weights: np.ndarray) -> Strategy:
@@ -69,7 +70,7 @@ def exploitabilities(
 
 
 def random_pure(tree: Tree, player: str, rng: np.random.Generator) -> Strategy:
-  """Return a pure strategy of which each action is as likely as the others."""
+  """Return a random pure strategy, with equally likely actions."""
   strategy = {}
   for information_set, actions in trees.information_sets(tree, player).items():
     chosen = int(rng.integers(len(actions)))

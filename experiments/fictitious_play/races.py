@@ -1,6 +1,6 @@
-"""Plain and anticipatory play side by side, by the best responses they have spent.
+"""Plain and anticipatory play side by side, at equal numbers of best responses.
 
-Shapes: G games or ways to break ties, T plays, B best responses, from none to all.
+Shapes: G games or ways to break ties, T plays, B numbers of best responses from 0 on.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from scipy import stats
 
 from undo_jax.frontier import games
 
-_ELEMENTS_AT_ONCE = 2**22  # Of counts or payoffs that are held together.
+_ELEMENTS_AT_ONCE = 2**22  # Counts or payoffs that are held at once.
 
 
 def worst_payoffs(
@@ -26,15 +26,15 @@ def worst_payoffs(
 ) -> np.ndarray:
   """Return the row player's worst-case payoff by best responses spent, [G, B].
 
-  Until the next play is finished, what the last one reached stands.
+  Until the next play is finished, the payoff of the last one counts.
 
   Args:
-    payoffs: of games [G, I, J], or of one game [I, J] that is played `count` times.
-    key: breaks ties, in every game by a key of its own.
-    num_responses: of a player, the most.
-    num_anticipations: 0: fictitious play, 1: anticipatory.
-    num_initial_steps: plays after the first without anticipation.
-    count: G, where there is one game.
+    payoffs: of games [G, I, J], or of one game [I, J] to be played `count` times.
+    key: for ties; every game breaks its ties by its own key.
+    num_responses: the most best responses of a player.
+    num_anticipations: 0 for fictitious play, 1 for anticipatory fictitious play.
+    num_initial_steps: plays without anticipation, after the first play.
+    count: G, if there is one game.
   """
   number = (count or 1) if payoffs.ndim == 2 else len(payoffs)
   initial = min(num_initial_steps, num_responses)
@@ -85,7 +85,7 @@ def _played(
 
 
 def share_ahead(one_GxB: np.ndarray, other_GxB: np.ndarray) -> np.ndarray:
-  """Return in which share of the games the one is ahead; ties count half, [B]."""
+  """Return the share of games in which one play is ahead; ties count half, [B]."""
   ahead, even = one_GxB > other_GxB, one_GxB == other_GxB
   return np.mean(ahead + even / 2, axis=0)
 
@@ -107,7 +107,7 @@ def agresti_coull(
 
 
 def first_that(holds: Callable[[np.ndarray], np.ndarray], share_B: np.ndarray):
-  """Return from how many best responses on a share fulfils what is asked; or None."""
+  """Return the number of best responses from which a condition holds; or None."""
   fails = np.flatnonzero(~holds(share_B))
   first = 0 if not len(fails) else int(fails[-1]) + 1
   return first if first < len(share_B) else None

@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its tables."""
+"""The results of the study: results.json and its tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, cast
@@ -16,38 +16,38 @@ class Band(TypedDict):
 
 
 class SinglePart(TypedDict):
-  """Of one game, over random ties."""
+  """The results for one game, over random ties."""
 
   game: str
   repetitions: int
-  by_play: dict[str, Band]  # Worst-case payoff, from no best response on.
+  by_play: dict[str, Band]  # Worst-case payoff, beginning with no best response.
 
 
 class SizePart(TypedDict):
-  """Of Gaussian games of one size, after the last best response."""
+  """The results for Gaussian games of one size, after the last best response."""
 
   moves: int
   games: int
-  by_play: dict[str, Band]  # Of one element.
-  share_ahead: float  # Of games in which anticipation is ahead.
+  by_play: dict[str, Band]  # Bands of one element.
+  share_ahead: float  # Share of games in which anticipation is ahead.
 
 
 class AheadPart(TypedDict):
-  """Of Gaussian games of one size, where both plays have spent as many responses."""
+  """The results for Gaussian games of one size, at equal numbers of responses."""
 
   moves: int
   games: int
   responses: list[int]
-  share: list[float]  # Of games in which anticipation is ahead, ties half.
-  low: list[float]  # Agresti and Coull's interval of 95 %.
+  share: list[float]  # Of games in which anticipation is ahead; ties count half.
+  low: list[float]  # Ends of Agresti and Coull's 95 % interval.
   high: list[float]
-  half_since: int | None  # Responses from which on the share is .5 at least.
+  half_since: int | None  # Responses from which on the share is at least .5.
   nine_tenths_since: int | None
   all_first: int | None  # The first responses with a share of 1.
 
 
 class EarlyPart(TypedDict):
-  """The same of the first responses."""
+  """The same for the first responses."""
 
   moves: int
   games: int
@@ -56,14 +56,14 @@ class EarlyPart(TypedDict):
 
 
 class OfCount(TypedDict):
-  """Of a number of anticipated responses."""
+  """The results for one number of anticipated responses."""
 
-  exploitability: float  # Value less worst-case payoff, mean.
-  share_ahead: float  # Of fictitious play.
+  exploitability: float  # Mean of value minus worst-case payoff.
+  share_ahead: float  # Share of games in which it is ahead of fictitious play.
 
 
 class AnticipationsPart(TypedDict):
-  """Several anticipated responses at equal best responses."""
+  """Several anticipated responses, at equal numbers of best responses."""
 
   moves: int
   games: int
@@ -72,13 +72,13 @@ class AnticipationsPart(TypedDict):
 
 
 class RatePart(TypedDict):
-  """A cyclic game that both players play the same."""
+  """A cyclic game in which both players play the same."""
 
   moves: int
   plays: int
   repetitions: int
-  slope: dict[str, float]  # Of log exploitability by log plays.
-  most_times_plays: dict[str, float]  # Plays times exploitability, the most of any.
+  slope: dict[str, float]  # Of log exploitability over log plays.
+  most_times_plays: dict[str, float]  # Largest product of plays and exploitability.
 
 
 class Certificate(TypedDict):
@@ -87,7 +87,7 @@ class Certificate(TypedDict):
   game: str
   plays: int
   value: float  # By linear programs.
-  lower: dict[str, float]  # By play, the best of all plays.
+  lower: dict[str, float]  # By kind of play, the best bound of all plays.
   upper: dict[str, float]
   holds: bool  # Whether the value lay between the bounds after every play.
 
@@ -98,7 +98,7 @@ class PokerPart(TypedDict):
   game: str
   agents: int
   repetitions: int
-  by_mixing: dict[str, Band]  # Upper - lower by agent, from the first on.
+  by_mixing: dict[str, Band]  # Upper - lower after each agent, the first included.
 
 
 Part: TypeAlias = (
@@ -114,7 +114,7 @@ Part: TypeAlias = (
 
 
 class Results(TypedDict):
-  """Of results.json."""
+  """The content of results.json."""
 
   single: list[SinglePart]
   size: list[SizePart]
@@ -150,7 +150,7 @@ def table(results: Results) -> str:
 
 
 def single_table(results: Results) -> str:
-  """Return a row a game: worst-case payoffs after half and all best responses."""
+  """Return a row for each game: worst-case payoffs after half and all responses."""
   rows = []
   for part in results["single"]:
     bands = part["by_play"].values()
@@ -162,7 +162,7 @@ def single_table(results: Results) -> str:
 
 
 def size_table(results: Results) -> str:
-  """Return a row a size: worst-case payoffs, and in how many games one is ahead."""
+  """Return a row for each size: worst-case payoffs, and the share that is ahead."""
   rows = []
   for part in results["size"]:
     cells = (f"{b['mean'][0]:.3f} ± {b['error'][0]:.3f}" for b in _bands(part))
@@ -171,7 +171,7 @@ def size_table(results: Results) -> str:
 
 
 def ahead_table(results: Results) -> str:
-  """Return a row a size: since when anticipation is ahead, and at some responses."""
+  """Return a row for each size: from when on, and how often anticipation is ahead."""
   rows = []
   for part in results["ahead"]:
     at = [i for i, b in enumerate(part["responses"]) if b in (4, 10, 20, 30, 50, 100)]
@@ -192,7 +192,7 @@ def ahead_table(results: Results) -> str:
 
 
 def early_table(results: Results) -> str:
-  """Return a row a number of initial steps: the share ahead by best responses."""
+  """Return a row for each number of initial steps: the share ahead, by responses."""
   (part,) = results["early"]
   rows = [
     [steps, *(f"{share:.2f}" for share in shares[1:])]
@@ -202,7 +202,7 @@ def early_table(results: Results) -> str:
 
 
 def anticipations_table(results: Results) -> str:
-  """Return a row a number of anticipated responses."""
+  """Return a row for each number of anticipated responses."""
   (part,) = results["anticipations"]
   rows = [
     [count, f"{of['exploitability']:.4f}", f"{of['share_ahead']:.3f}"]
@@ -213,7 +213,7 @@ def anticipations_table(results: Results) -> str:
 
 
 def rate_table(results: Results) -> str:
-  """Return a row a cyclic game: slopes and the most of plays times exploitability."""
+  """Return a row for each cyclic game: slope, and most plays times exploitability."""
   rows = []
   for part in results["rate"]:
     slopes = (f"{slope:.2f}" for slope in part["slope"].values())
@@ -226,7 +226,7 @@ def rate_table(results: Results) -> str:
 
 
 def certificate_table(results: Results) -> str:
-  """Return a row a game: its value between the bounds of both plays."""
+  """Return a row for each game: its value, between the bounds of both plays."""
   rows = [
     [
       part["game"],
@@ -243,7 +243,7 @@ def certificate_table(results: Results) -> str:
 
 
 def poker_table(results: Results) -> str:
-  """Return a row a game and mixing: what a population loses, by agents."""
+  """Return a row for each game and mixture: what a population loses, by agents."""
   rows = []
   for part in results["poker"]:
     for mixing, band in part["by_mixing"].items():

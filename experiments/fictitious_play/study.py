@@ -31,9 +31,9 @@ from experiments.shared import studies
 from undo_jax.frontier import games
 
 Compute: TypeAlias = Callable[[Config, "Source"], Part]
-# Of num_anticipations, what results call the play.
+# What results call the play, by num_anticipations.
 PLAYS = {"fictitious": 0, "anticipatory": 1}
-_FIRST_FITTED = 20  # Rates are fitted from this play on.
+_FIRST_FITTED = 20  # Rates are fitted to plays from this one on.
 _WINDOWS = 6
 
 
@@ -96,14 +96,14 @@ def size(moves: int, config: Config, source: Source) -> SizePart:
 
 
 def ahead(moves: int, config: Config, source: Source) -> AheadPart:
-  """Return in which share of games anticipation is ahead, by best responses."""
+  """Return the share of games in which anticipation is ahead, by best responses."""
   block = config.ahead
   payoffs = matrix_games.gaussian(source.rng, block.games, moves)
   plain_GxB, ahead_GxB = (
     races.worst_payoffs(payoffs, source.key, block.responses, num_anticipations=number)
     for number in PLAYS.values()
   )
-  even = np.arange(2, block.responses + 1, 2)  # Where both have finished a play.
+  even = np.arange(2, block.responses + 1, 2)  # Both have finished a play here.
   share = races.share_ahead(ahead_GxB, plain_GxB)[even]
   low, high = races.agresti_coull(share, block.games)
 
@@ -126,7 +126,7 @@ def ahead(moves: int, config: Config, source: Source) -> AheadPart:
 
 
 def early(config: Config, source: Source) -> EarlyPart:
-  """Return the same of the first responses, with plays that do not anticipate."""
+  """Return the same for the first responses, with first plays not anticipating."""
   block = config.early
   payoffs = matrix_games.gaussian(source.rng, block.games, block.moves)
   plain_GxB = races.worst_payoffs(payoffs, source.key, block.responses)
@@ -149,7 +149,7 @@ def early(config: Config, source: Source) -> EarlyPart:
 
 
 def anticipations(config: Config, source: Source) -> AnticipationsPart:
-  """Return how well several anticipated responses do at equal best responses."""
+  """Return how well several anticipated responses do, at equal best responses."""
   block = config.anticipations
   payoffs = matrix_games.gaussian(source.rng, block.games, block.moves)
   last = {
@@ -174,7 +174,7 @@ def anticipations(config: Config, source: Source) -> AnticipationsPart:
 
 
 def rate(moves: int, config: Config, source: Source) -> RatePart:
-  """Return how exploitability falls on a cyclic game that both play the same."""
+  """Return how exploitability falls on a cyclic game when both play the same."""
   block = config.rates
   payoffs = matrix_games.cyclic(moves).payoffs
   keys = jax.random.split(source.key, block.repetitions)
@@ -204,10 +204,10 @@ def rate(moves: int, config: Config, source: Source) -> RatePart:
 
 
 def slope(exploited_T: np.ndarray) -> float:
-  """Return the slope of log exploitability by log plays.
+  """Return the slope of log exploitability over log plays.
 
-  It is fitted to means over windows that grow by a constant factor: after some plays of
-  a cyclic game nothing at all can be exploited.
+  It is fitted to means over windows that grow by a constant factor, because after some
+  plays of a cyclic game the exploitability is exactly 0.
   """
   edges = np.geomspace(_FIRST_FITTED, len(exploited_T), _WINDOWS + 1).astype(int)
   windows = list(zip(edges[:-1], edges[1:], strict=True))

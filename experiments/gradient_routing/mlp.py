@@ -13,7 +13,7 @@ class Network(NamedTuple):
   """Sizes of a network, from its input to its output."""
 
   sizes: Sequence[int]
-  zero_biases: bool = False  # Else they are drawn as the kernels are.
+  zero_biases: bool = False  # Otherwise they are drawn as the kernels are.
   last_bias: bool = True  # Whether the last layer has one.
 
 
@@ -22,7 +22,7 @@ def init(key: jax.Array, networks: Mapping[str, Network]) -> dict[str, Params]:
 
   kernel, bias ~ U(-1 / sqrt(inputs), 1 / sqrt(inputs))
 
-  All networks are cut from one draw: each draw is seconds of compilation on a CPU.
+  All networks are cut from one draw, since each draw takes seconds to compile on a CPU.
 
   Args:
     key: PRNG key.

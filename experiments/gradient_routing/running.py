@@ -1,12 +1,12 @@
-"""Runs a study: computes the missing parts, and writes the results.
+"""How a study runs: missing parts are computed, and the results written.
 
     WORKDIR/config.json command.txt environment.json
     WORKDIR/parts/NAME.json    a finished part, for example one seed
     WORKDIR/results.json figures/*.png
 
-A part is computed once: the same command resumes with those that are missing, and a
-longer list of seeds computes only the new ones. The workdir belongs to one config,
-so that parts of two configs never meet.
+A part is computed once: the same command resumes with the missing parts, and with a
+longer list of seeds it computes only the new ones. The workdir belongs to one config,
+so that parts of two configs are never mixed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,35 +23,35 @@ from undo_jax.cli import launch
 from undo_jax.utils import environment, files, workdirs
 
 LOGGER = logging.getLogger("undo_jax")
-# What may differ between the runs of one workdir: which parts, not what they are.
+# Fields that may differ between runs of a workdir: they choose parts, and change none.
 FREE_FIELDS = ("seeds",)
-# What JSON can hold, without NaN and infinities.
+# A value that JSON can hold, without NaN and infinities.
 Part = TypeVar("Part", bound=Mapping[str, object])
 
 
 class Outcome(NamedTuple):
-  """What came out of all parts."""
+  """The results of all parts."""
 
-  results: Mapping[str, object]  # As JSON can hold them.
+  results: Mapping[str, object]  # In a form that JSON can hold.
   figures: Mapping[str, bytes]  # PNG bytes by file name.
   table: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Study(Generic[Part]):
-  """A study of one config."""
+  """A study with its config."""
 
   parts: Sequence[str]  # Their names, in the order of the results.
-  # Gives the parts it is asked for, and their names, one by one as they are finished.
+  # Yields (name, part) of the given names, one by one as they are finished.
   compute: Callable[[Sequence[str]], Iterable[tuple[str, Part]]]
-  finish: Callable[[Mapping[str, Part]], Outcome]  # Of all parts by name.
+  finish: Callable[[Mapping[str, Part]], Outcome]  # From all parts by name.
   # Top-level fields of the config, beside the seeds, that choose which parts there are
-  # or how they are computed, but not what they are.
+  # or how they are computed, and do not change their results.
   free: Sequence[str] = ()
 
 
 def seed_parts(seeds: Sequence[int]) -> dict[str, int]:
-  """Return the seeds by the names of their parts, where each part is a seed."""
+  """Return the seeds by the names of their parts, for studies with a part per seed."""
   return {f"seed_{seed}": seed for seed in seeds}
 
 
@@ -66,13 +66,13 @@ def run(
   """Compute the missing parts of a study, write the results, print the table.
 
   Args:
-    make: (config) -> its study; raises ConfigError if the config cannot work.
-    config: the whole ConfigDict; the workdir becomes its own.
-    workdir: all that the study writes.
+    make: (config) -> study; raises ConfigError if the config cannot work.
+    config: the whole ConfigDict, to which the workdir will belong.
+    workdir: where everything is written.
 
   Raises:
-    ConfigError: if the config cannot work, or the workdir is another's; before any
-      compute.
+    ConfigError: before any compute, if the config cannot work or the workdir belongs to
+      another one.
   """
   study = make(config)
   with contextlib.closing(workdirs.Hold(workdir)) as hold:
@@ -89,18 +89,18 @@ def run(
 def run_parts(study: Study[Part], workdir: files.Path) -> dict[str, Part]:
   """Compute the parts of a study that are not finished; return all of them.
 
-  Each part is on disk before the next is asked for.
+  Each part is on disk before the next one is computed.
 
   Args:
     study: what to compute.
-    workdir: the claimed directory of the study.
+    workdir: the study's directory, already claimed.
 
   Returns:
-    The parts by name, as JSON gives them back.
+    The parts by name, as read back from JSON.
 
   Raises:
-    ConfigError: if a part that is there is damaged; names its file.
-    ValueError: if `compute` does not give the parts it was asked for.
+    ConfigError: if a finished part is damaged; names its file.
+    ValueError: if `compute` does not yield the missing parts.
   """
   missing = [name for name in study.parts if not _path(workdir, name).exists()]
   if missing:

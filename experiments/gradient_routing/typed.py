@@ -1,4 +1,4 @@
-"""Configs as frozen dataclasses, which check their fields themselves."""
+"""Configs as frozen dataclasses that check their own fields."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -16,13 +16,13 @@ def read(kind: type[Block], block: ConfigDict, name: str = "config") -> Block:
   """Return a block of a config as a dataclass, with the blocks within it.
 
   Args:
-    kind: a dataclass with a field for each of the block's: values, dataclasses, or
+    kind: a dataclass with the block's fields, which are values, dataclasses, or
       `Mapping[str, D]` of dataclasses D by name.
     block: the block; a field that has a default may be missing.
     name: of the block, for errors.
 
   Raises:
-    ConfigError: what a dataclass raises, with the name of its block.
+    ConfigError: the error of a dataclass, with the name of its block.
   """
   hints = typing.get_type_hints(kind)
   fields = {

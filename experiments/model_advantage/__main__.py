@@ -1,4 +1,4 @@
-"""Runs the study; see configs/model_advantage/models.py for its command."""
+"""Run the study; see configs/model_advantage/models.py for its command."""
 
 from experiments.gradient_routing import running
 from experiments.model_advantage import study

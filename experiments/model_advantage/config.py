@@ -7,7 +7,7 @@ from undo_jax.utils import checks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tables:
-  """Random MDPs."""
+  """Random MDPs and models of them."""
 
   count: int
   states: int
@@ -17,7 +17,7 @@ class Tables:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Toy:
-  """The distractor."""
+  """The toy with a distractor."""
 
   starts: int
   states: int

@@ -1,8 +1,8 @@
-"""A toy with a distractor: what a model of one dimension fits by which loss.
+"""A toy with a distractor: which loss makes a model of one dimension fit what.
 
-The state is (x, y, z): x' = .95 x, while (y, z) goes round a circle of radius 5 by .7 a
-step; the reward is -x^2. A linear model of rank 1, s^ = (s u) v, cannot have both: the
-likelihood prefers the larger, the distractor, while the return needs x.
+The state is (x, y, z): x' = .95 x, while (y, z) moves on a circle of radius 5 by .7 in
+each step. The reward is -x^2. A linear model of rank 1, s^ = (s u) v, cannot fit both:
+the likelihood prefers the distractor, which is larger, while the return needs x.
 
 Shapes: B states, T steps.
 """
@@ -16,16 +16,16 @@ Kind: TypeAlias = Literal["mle", "l1", "l2"]
 LOSSES: tuple[Kind, ...] = ("mle", "l1", "l2")
 DISCOUNT = 0.9
 _SHRINK, _RADIUS, _ANGLE = 0.95, 5.0, 0.7
-_STEPS = 100  # Of a return; .9^100 < 3e-5.
-_FARTHEST = 1e3  # States of models that run away are cut off there.
+_STEPS = 100  # Steps of a return; .9^100 < 3e-5.
+_FARTHEST = 1e3  # States of diverging models are clipped to this.
 
 
 class Fitted(NamedTuple):
-  """How a model does from some starts."""
+  """The errors of a model from some starts."""
 
   squared_error: float  # |s' - s^|^2, mean.
-  return_error: float  # J of the model less the true J, mean.
-  bound: float  # What model-advantage L1 allows it, at the model's own values.
+  return_error: float  # Mean of J in the model minus the true J.
+  bound: float  # By model-advantage L1, at the model's own values.
 
 
 def step(states_Bx3: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ def value(states_Bx3: np.ndarray) -> np.ndarray:
 
 
 def loss(kind: Kind, params_2x3: np.ndarray, states_Bx3: np.ndarray) -> float:
-  """Return |s' - s^|^2, |V(s') - V(s^)| or its square at true values, mean."""
+  """Return the mean of |s' - s^|^2, or of |V(s') - V(s^)| or its square, V true."""
   expected, got = step(states_Bx3), predict(params_2x3, states_Bx3)
   if kind == "mle":
     return float(((expected - got) ** 2).sum(axis=1).mean())
@@ -56,7 +56,7 @@ def loss(kind: Kind, params_2x3: np.ndarray, states_Bx3: np.ndarray) -> float:
 
 
 def draw(rng: np.random.Generator, count: int) -> np.ndarray:
-  """Return states, [count, 3]: x in [-2, 2], anywhere on the circle."""
+  """Return states, [count, 3], with x in [-2, 2] and anywhere on the circle."""
   x_B, angle_B = rng.uniform(-2, 2, count), rng.uniform(0, 2 * np.pi, count)
   circle = (_RADIUS * np.cos(angle_B), _RADIUS * np.sin(angle_B))
   return np.stack([x_B, *circle], axis=1)
@@ -65,7 +65,8 @@ def draw(rng: np.random.Generator, count: int) -> np.ndarray:
 def fit(kind: Kind, rng: np.random.Generator, count: int) -> np.ndarray:
   """Return the model [2, 3] that BFGS finds from a random start on `count` states.
 
-  It begins again where it stopped, twice: value-aware losses are flat or bent there.
+  BFGS is started again twice where it stopped, since value-aware losses are flat or
+  bent there.
   """
   states_Bx3 = draw(rng, count)
   params = rng.normal(size=6)
@@ -77,7 +78,7 @@ def fit(kind: Kind, rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def judge(params_2x3: np.ndarray, starts_Bx3: np.ndarray) -> Fitted:
-  """Return how a model does from these starts."""
+  """Return the errors of a model from these starts."""
 
   def returned(go, states_Bx3):
     """Return the discounted return of each start, [B]."""

@@ -1,4 +1,4 @@
-"""The figure of the study: how near the bounds are, and what each loss finds."""
+"""The figure of the study: tightness of the bounds, and errors of each loss."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from experiments.model_advantage.results import Results
 from experiments.shared import charts
 from undo_jax.frontier.figures.charts import Row, Spec
 
-_NOTHING = 1e-8  # Errors are drawn from there.
+_NOTHING = 1e-8  # Smaller errors are drawn as this.
 
 
 def draw(results: Results) -> dict[str, bytes]:
@@ -22,7 +22,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def tightness(results: Results) -> Spec:
-  """Return the distribution of the difference over each bound."""
+  """Return the distribution of the difference divided by each bound."""
   data: list[Row] = []
   for name, shares in results["tables"]["share_of_bound"].items():
     places = np.arange(1, len(shares) + 1) / len(shares)
@@ -36,7 +36,7 @@ def tightness(results: Results) -> Spec:
 
 
 def errors(results: Results) -> Spec:
-  """Return a point a random start."""
+  """Return a point for each random start."""
   data: list[Row] = []
   for part in results["toy"]:
     error = np.maximum(np.abs(part["return_error"]), _NOTHING)

@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its tables."""
+"""The results of the study: results.json and its tables."""
 
 from collections.abc import Mapping
 from typing import TypeAlias, TypedDict, cast
@@ -7,22 +7,22 @@ import numpy as np
 
 from undo_jax.utils import tables
 
-BOUNDS = ("absolute", "l1", "l2")  # Each as wide as the one before, or wider.
-_ROUNDING = 1e-6  # That a bound may be exceeded by, of it and by itself.
+BOUNDS = ("absolute", "l1", "l2")  # Each is at least as wide as the one before.
+_ROUNDING = 1e-6  # Relative and absolute excess over a bound that rounding may cause.
 
 
 class TablesPart(TypedDict):
-  """Of random MDPs and models, in float64."""
+  """The results for random MDPs and models, in float64."""
 
   count: int
-  largest_error: dict[str, float]  # Of the identities, from the returns' difference.
+  largest_error: dict[str, float]  # Of each identity, against the returns.
   chains_that_hold: int
-  share_of_bound: dict[str, list[float]]  # Difference over bound, by MDP.
-  one_state_over_truth: dict[str, float]  # Median loss over that of the true model.
+  share_of_bound: dict[str, list[float]]  # Difference divided by the bound, by MDP.
+  one_state_over_truth: dict[str, float]  # Median of loss / true model's loss.
 
 
 class ToyPart(TypedDict):
-  """Of a loss beside the distractor, a number a random start."""
+  """The results for a loss beside the distractor, a number for each random start."""
 
   loss: str
   squared_error: list[float]
@@ -34,7 +34,7 @@ Part: TypeAlias = TablesPart | ToyPart
 
 
 class Results(TypedDict):
-  """Of results.json."""
+  """The content of results.json."""
 
   tables: TablesPart
   toy: list[ToyPart]
@@ -55,7 +55,7 @@ def table(results: Results) -> str:
 
 
 def tables_table(part: TablesPart) -> str:
-  """Return what holds of the identities and bounds."""
+  """Return a table of how well identities and bounds hold."""
   rows = [
     [f"largest error of the {name}", f"{error:.0e}"]
     for name, error in part["largest_error"].items()
@@ -72,7 +72,7 @@ def tables_table(part: TablesPart) -> str:
 
 
 def toy_table(parts: list[ToyPart]) -> str:
-  """Return a row a loss: medians over starts, how many failed, and the bound."""
+  """Return a row for each loss: medians over starts, failures, and the bound."""
   rows = []
   for part in parts:
     error, bound = np.abs(part["return_error"]), np.array(part["bound"])

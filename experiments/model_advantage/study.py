@@ -15,7 +15,7 @@ from experiments.model_advantage.config import Config
 from experiments.model_advantage.results import Part, TablesPart, ToyPart
 from experiments.shared import studies
 
-_ROUNDING = 1e-9  # Of the widest bound, that bounds may be apart by.
+_ROUNDING = 1e-9  # Share of the widest bound that rounding may cause.
 
 
 def make(config: ConfigDict) -> Study[Part]:
@@ -33,7 +33,7 @@ def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
 
 
 def tables(config: Config) -> TablesPart:
-  """Return how identities and bounds hold on random MDPs and models."""
+  """Return how well identities and bounds hold on random MDPs and models."""
   block = config.tables
   rng = np.random.default_rng([config.seed, zlib.crc32(b"tables")])
   chains, beaten = [], []
@@ -65,7 +65,7 @@ def tables(config: Config) -> TablesPart:
 
 
 def toy(kind: distractor.Kind, config: Config) -> ToyPart:
-  """Return what a loss finds beside the distractor, by random start."""
+  """Return the models that a loss finds beside the distractor, by random start."""
   block = config.toy
   fitted = []
   for start in range(block.starts):

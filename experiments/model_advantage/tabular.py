@@ -1,18 +1,18 @@
-"""What an error of a model changes in the return, exactly, for small tables in float64.
+"""How much a model's error changes the return: exact, on small tables in float64.
 
 With d the normalized discounted occupancy of a policy in the MDP M, V' its values in
 the model M' and the model-advantage
 
   ma(s, a) = discount * (E_{s'~P} V'(s') - E_{s''~P'} V'(s''))
 
-the returns differ by an expectation of it, and within a chain of bounds:
+the difference of the returns is an expectation of ma, and obeys a chain of bounds:
 
   J_M - J_M' = E_d[ma] / (1 - discount)
   |J_M - J_M'| <= E_d|ma| / (1 - discount)
                <= discount / (1 - discount) * E|V'(s') - V'(s'')|       (L1)
                <= discount / (1 - discount) * sqrt(E(V'(s') - V'(s''))^2)  (L2)
 
-with s' ~ P and s'' ~ P' apart from each other at (s, a) ~ d.
+with s' ~ P and s'' ~ P' drawn independently at (s, a) ~ d.
 
 Shapes: S states, A actions. Reference: Modhe et al., arXiv 2106.14080.
 """
@@ -32,9 +32,9 @@ class Mdp(NamedTuple):
 
 
 class Chain(NamedTuple):
-  """The difference of two returns, by both identities, and its bounds."""
+  """The difference of two returns, computed by both identities, and its bounds."""
 
-  difference: float  # J_M - J_M', from the returns.
+  difference: float  # J_M - J_M', computed from the returns.
   identity: float  # From the model-advantage, at the occupancy of M.
   dual: float  # From values of M, at the occupancy of M'.
   absolute: float  # E_d|ma| / (1 - discount)
@@ -79,7 +79,7 @@ def chain(mdp: Mdp, model: Mdp, policy_SxA: np.ndarray) -> Chain:
 
   Args:
     mdp: M.
-    model: M', of the same rewards, start and discount.
+    model: M', with the same rewards, start and discount.
     policy_SxA: probabilities of actions.
   """
   values_S, modeled_S = values(mdp, policy_SxA), values(model, policy_SxA)
@@ -103,11 +103,11 @@ def chain(mdp: Mdp, model: Mdp, policy_SxA: np.ndarray) -> Chain:
 
 
 def beaten_by_one_state(mdp: Mdp, policy_SxA: np.ndarray) -> tuple[float, float]:
-  """Return how large L1 and L2 of the best one-state model are, over the truth's.
+  """Return L1 and L2 of the best one-state model, divided by those of the true model.
 
-  The model goes from each state and action to the one state of the least loss, at the
-  values of M. A mean is never below its least term, so neither exceeds 1: the losses
-  of samples do not single out a true model whose transitions are random.
+  From each state and action, the one-state model goes to the one state with the least
+  loss at the values of M. A mean is never below its least term, so neither ratio
+  exceeds 1: losses of samples do not single out a true model with random transitions.
   """
   values_S = values(mdp, policy_SxA)
   visited_SxA = occupancy(mdp, policy_SxA)

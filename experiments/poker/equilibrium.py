@@ -1,8 +1,9 @@
 """Equilibria of zero-sum games in trees, by linear programs over sequences.
 
-A sequence is what a player has chosen on a way; its realization weight is the product
-of the probabilities of these choices, and linear in a plan. With A the utilities by
-sequences of both, E x = e the plans of one and F y = f those of the other,
+A sequence is a player's choices on the way to a node. Its realization weight is the
+product of the probabilities of these choices. A plan gives each sequence its weight,
+which makes utilities linear in it. With A the utilities by both players' sequences,
+E x = e the plans of one player and F y = f those of the other,
 
   max_{x, v} f' v  subject to  A' x >= F' v, E x = e, x >= 0
 
@@ -25,18 +26,18 @@ class Equilibrium:
 
   profile: Profile
   lower: float  # What the first player's strategy earns against its best response.
-  upper: float  # What the second player's leaves to its own.
+  upper: float  # What the second player's strategy leaves to its best response.
 
 
 @dataclasses.dataclass
 class _Sequences:
-  """A player's sequences and information sets, in the order in which they are met."""
+  """A player's sequences and information sets, in the order of the walk."""
 
-  index: dict[tuple[Hashable, Hashable] | None, int]  # Of (set, action); None: empty.
+  index: dict[tuple[Hashable, Hashable] | None, int]  # By (set, action); None: empty.
   sets: dict[Hashable, int]  # The sequence that leads to each information set.
 
   def constraints(self) -> tuple[sparse.csr_array, np.ndarray]:
-    """Return E and e: the empty sequence has weight 1, a set passes on what comes."""
+    """Return E and e: the empty sequence has weight 1, and sets pass weight on."""
     rows, columns, values = [0], [0], [1.0]
     for row, (information_set, parent) in enumerate(self.sets.items(), start=1):
       children = [
@@ -54,8 +55,7 @@ class _Sequences:
 def solve(tree: Tree) -> Equilibrium:
   """Return an equilibrium, a vertex of the linear programs, and its certificate.
 
-  Where the opponent lets no way lead, or the own plan does not, actions are equally
-  likely.
+  Actions are equally likely where the opponent's or the player's own plan never leads.
 
   Raises:
     ConfigError: if the game is not zero-sum.
@@ -111,7 +111,7 @@ def _walk(
 
 
 def _plan(payoffs: sparse.csr_array, own: _Sequences, other: _Sequences) -> np.ndarray:
-  """Return the realization weights that guarantee most."""
+  """Return the realization weights that guarantee the most."""
   (own_E, own_e), (other_F, other_f) = own.constraints(), other.constraints()
   num_own, num_free = len(own.index), len(other_f)
   result = optimize.linprog(
@@ -131,7 +131,7 @@ def _plan(payoffs: sparse.csr_array, own: _Sequences, other: _Sequences) -> np.n
 def _strategy(
   tree: Tree, owner: str, sequences: _Sequences, plan: np.ndarray
 ) -> trees.Strategy:
-  """Return the probabilities of actions that a plan stands for."""
+  """Return the probabilities of actions that a plan implies."""
   strategy = {}
   for information_set, actions in trees.information_sets(tree, owner).items():
     weights = {a: float(plan[sequences.index[information_set, a]]) for a in actions}

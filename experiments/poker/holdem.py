@@ -1,12 +1,13 @@
-"""Texas hold'em for two, hands by sampling: jam or fold, and with limits.
+"""Texas hold'em for two with sampled hands: jam or fold, and with limits.
 
 Hands are ranked by the package phevaluator (extra studies). Cards are 4 * rank + suit.
 The first player has the button and the small blind of half a unit, the second the big
 blind of one.
 
-Jam or fold: the first puts all in or folds, the second calls or folds; strategies are
-of the 169 kinds of hands. With limits: four rounds, bets of 1, 1, 2 and 2, at most four
-a round; a strategy is drawn whole as the number that a hash makes actions of.
+Jam or fold: the first player puts everything in or folds, the second calls or folds;
+strategies depend on the 169 kinds of hands. With limits: there are four rounds with
+bets of 1, 1, 2 and 2 and at most four bets in each; a whole strategy is drawn as one
+number, from which a hash makes the actions.
 
 Shapes: D deals, N games, K = 169 kinds of hands.
 """
@@ -27,7 +28,7 @@ KINDS = 169
 FACTORS = (*PLAYERS, CHANCE)
 _MOST_BETS = 4
 _BETS = (1.0, 1.0, 2.0, 2.0)
-_SHOWN = (0, 3, 4, 5)  # Public cards by round.
+_SHOWN = (0, 3, 4, 5)  # Number of public cards, by round.
 _FOLD, _CALL, _RAISE = range(3)
 
 
@@ -35,8 +36,8 @@ _FOLD, _CALL, _RAISE = range(3)
 class Deals:
   """Shuffled decks."""
 
-  cards_Dx9: np.ndarray  # int: two of the first, two of the second, five for both.
-  won_D: np.ndarray  # 1 where the first's hand is the better, -1 the worse, 0 equal.
+  cards_Dx9: np.ndarray  # int: two cards of each player, then five for both.
+  won_D: np.ndarray  # 1 where the first's hand is better, -1 worse, 0 equal.
 
 
 def deals(rng: np.random.Generator, count: int) -> Deals:
@@ -62,8 +63,8 @@ def deals(rng: np.random.Generator, count: int) -> Deals:
 def kinds(cards_Dx2: np.ndarray) -> np.ndarray:
   """Return the kind of two cards in [0, 169), 13 * row + column.
 
-  With ranks from two (0) to ace (12), pairs are on the diagonal; suited hands have the
-  higher rank as their row, others as their column.
+  Ranks go from two (0) to ace (12). Pairs are on the diagonal; suited hands have their
+  higher rank as the row, other hands as the column.
   """
   ranks, suits = cards_Dx2 // 4, cards_Dx2 % 4
   low, high = ranks.min(axis=1), ranks.max(axis=1)
@@ -77,12 +78,12 @@ class JamOrFold:
 
   Y = -1/2 + s (3/2 + t (stack * won - 1)),  s: the first jams, t: the second calls
 
-  `solved` and `responding` return the same deals otherwise played.
+  `solved` and `responding` return the same deals with other strategies.
   """
 
   first_D: np.ndarray  # Kind of the first player's hand.
   second_D: np.ndarray
-  stake_D: np.ndarray  # What the first wins where the second calls.
+  stake_D: np.ndarray  # What the first wins if the second calls.
   jams_K: np.ndarray  # Probabilities.
   calls_K: np.ndarray
 
@@ -90,11 +91,11 @@ class JamOrFold:
 
   @classmethod
   def uniform(cls, dealt: Deals, stack: float) -> "JamOrFold":
-    """Return the game in which both choose equally likely.
+    """Return the game in which both players choose uniformly.
 
     Args:
-      dealt: the deals, each as likely as the others.
-      stack: of both players, in big blinds; above 1.
+      dealt: the deals, all equally likely.
+      stack: of each player, in big blinds; above 1.
 
     Raises:
       ConfigError: if the stack is no number above 1.
@@ -109,7 +110,7 @@ class JamOrFold:
 
   @functools.cached_property
   def payoffs(self) -> tuple[np.ndarray, np.ndarray]:
-    """What a jam adds where the second folds, [K], and what a call adds, [K, K].
+    """What a jam adds if the second folds, [K], and what a call adds, [K, K].
 
     E[Y] = -1/2 + jams @ a + jams @ C @ calls
     """
@@ -125,26 +126,26 @@ class JamOrFold:
     return float(-0.5 + self.jams_K @ (a_K + c_KxK @ self.calls_K))
 
   def shares(self) -> tuple[float, float]:
-    """Return of how many deals the first jams, and the second would call."""
+    """Return the shares of deals in which the first jams and the second would call."""
     jams_D, calls_D = self.jams_K[self.first_D], self.calls_K[self.second_D]
     return float(jams_D.mean()), float(calls_D.mean())
 
   def responding(self, player: str) -> "JamOrFold":
-    """Return the game in which a player answers the other's play best."""
+    """Return the game in which a player best-responds to the other."""
     a_K, c_KxK = self.payoffs
     if player == FIRST:
       return self._played(jams_K=(a_K + c_KxK @ self.calls_K > 0).astype(float))
     return self._played(calls_K=(self.jams_K @ c_KxK < 0).astype(float))
 
   def exploitability(self) -> float:
-    """Return what both players together gain at most by other strategies."""
+    """Return the most that both players together can gain by other strategies."""
     return self.responding(FIRST).mean() - self.responding(SECOND).mean()
 
   def solved(self) -> "JamOrFold":
     """Return the game at an equilibrium, by two linear programs (HiGHS)."""
     a_K, c_KxK = self.payoffs
     size = len(a_K)
-    # Of the first: max a'x + sum v with v <= 0 and v <= C'x; the second's likewise.
+    # First player: max a'x + sum v with v <= 0 and v <= C'x; likewise the second.
     jams = _program(a_K, np.hstack([-c_KxK.T, np.eye(size)]), np.zeros(size), (None, 0))
     calls = _program(np.zeros(size), np.hstack([c_KxK, np.eye(size)]), -a_K, (None, 0))
     return self._played(jams_K=jams, calls_K=calls)
@@ -160,7 +161,7 @@ class JamOrFold:
     stake_D = self.stake_D
     spread_p_K, spread_q_K = jams_K * (1 - jams_K), calls_K * (1 - calls_K)
     of_first = ((a_K + c_KxK @ calls_K) ** 2 * spread_p_K).sum()
-    against_K = (jams_K @ c_KxK) ** 2  # Of the second alone.
+    against_K = (jams_K @ c_KxK) ** 2  # Of the second player alone.
     of_second = (against_K * spread_q_K).sum()
     within = spread_q_K * (against_K + spread_p_K @ c_KxK**2)
     jammed_D = 1 + q_D * (stake_D - 1)
@@ -180,14 +181,14 @@ class JamOrFold:
     return variance.from_explained(explained)
 
   def draw(self, factor: str, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return pure strategies bool [N, K], or of chance deals int [N]."""
+    """Return pure strategies, bool [N, K], or for chance deals, int [N]."""
     if factor == CHANCE:
       return rng.integers(len(self.stake_D), size=count)
     chosen_K = self.jams_K if factor == FIRST else self.calls_K
     return rng.random((count, len(chosen_K))) < chosen_K
 
   def outcomes(self, strategies: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return what the first wins where the n-th strategies of all meet, [N]."""
+    """Return what the first wins when the n-th strategies of all play, [N]."""
     deal_N = strategies[CHANCE]
     games_N = np.arange(len(deal_N))
     jams_N = strategies[FIRST][games_N, self.first_D[deal_N]]
@@ -197,24 +198,24 @@ class JamOrFold:
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-  """Hold'em with limits of these deals; all actions are equally likely."""
+  """Hold'em with limits on these deals; all actions are equally likely."""
 
   dealt: Deals
 
   factors = FACTORS
 
   def draw(self, factor: str, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return pure strategies, each a number uint64, or of chance deals int, [N]."""
+    """Return pure strategies, uint64 numbers [N], or for chance deals, int [N]."""
     if factor == CHANCE:
       return rng.integers(len(self.dealt.won_D), size=count)
     return rng.integers(2**63, size=count).astype(np.uint64)
 
   def outcomes(self, strategies: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return what the first wins where the n-th strategies of all meet, [N].
+    """Return what the first wins when the n-th strategies of all play, [N].
 
     An action is a hash of the strategy's number and of all that the player knows: its
-    cards, the public ones and every action so far. So it is the same wherever the same
-    is known, and independent elsewhere.
+    cards, the public cards and every action so far. So it is the same whenever the
+    player knows the same, and independent otherwise.
     """
     deal_N = strategies[CHANCE]
     cards_Nx9, won_N = self.dealt.cards_Dx9[deal_N], self.dealt.won_D[deal_N]
@@ -225,7 +226,7 @@ class Limit:
     going_N = np.ones(len(deal_N), bool)
     for street in range(4):
       bets_N = np.full(len(deal_N), 1 if street == 0 else 0)
-      turn = 0 if street == 0 else 1  # The second acts first after the first round.
+      turn = 0 if street == 0 else 1  # The second player acts first after round 0.
       open_N, acted = going_N.copy(), 0
       while open_N.any():
         number = strategies[PLAYERS[turn]]
@@ -270,9 +271,9 @@ def _program(gains_K, sums_KxM, at_most_K, bounds) -> np.ndarray:
 
 
 def _known_cards(cards_Nx9: np.ndarray) -> list[list[np.ndarray]]:
-  """Return by player and round a number of what cards it knows, uint64 [N]."""
+  """Return the cards that a player knows, by player and round, as uint64 [N]."""
   public_Nx5 = cards_Nx9[:, 4:].copy()
-  public_Nx5[:, :3].sort(axis=1)  # The flop comes at once.
+  public_Nx5[:, :3].sort(axis=1)  # The flop is shown at once.
   known = []
   for player in range(2):
     own_Nx2 = np.sort(cards_Nx9[:, 2 * player : 2 * player + 2], axis=1)
@@ -289,7 +290,7 @@ def _number(digits: list[np.ndarray]) -> np.ndarray:
 
 
 def _uniform(*numbers_N: np.ndarray) -> np.ndarray:
-  """Return uniform numbers in [0, 1) that are a hash of these, [N].
+  """Return uniform numbers in [0, 1) that are a hash of the given ones, [N].
 
   Reference: the finalizer of SplitMix64 (Steele, Lea and Flood 2014).
   """

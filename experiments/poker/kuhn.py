@@ -1,4 +1,4 @@
-"""Kuhn poker: three cards, one each, a bet of 1 on an ante of 1.
+"""Kuhn poker: three cards, one for each player, and a bet of 1 on an ante of 1.
 
 The first player passes or bets, the second answers, and the first answers a bet that
 follows its pass. The value is -1/18, and the first player's equilibria are a line.
@@ -31,8 +31,8 @@ def tree(*, fresh: bool = False) -> Tree:
   """Return the game.
 
   Args:
-    fresh: cards are drawn one after the other, each draw an information set of chance;
-      else both at once, as from a deck that was shuffled in advance.
+    fresh: whether cards are drawn one after the other, each draw an information set of
+      chance. Otherwise both are drawn at once, as from a deck shuffled in advance.
   """
   if fresh:
     seconds = {

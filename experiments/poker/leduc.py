@@ -1,8 +1,8 @@
-"""Leduc hold'em: six cards of three ranks, one each and one for both, two rounds.
+"""Leduc hold'em: six cards of three ranks, one for each player and one public card.
 
-Antes of 1, bets of 2 before and 4 after the public card, at most two bets a round. A
-pair with the public card wins, then the higher rank; equal ranks split. Suits play no
-part: information sets and deals are of ranks.
+There are two rounds. Antes are 1, bets are 2 before and 4 after the public card, and a
+round has at most two bets. A pair with the public card wins, then the higher rank;
+equal ranks split. Suits play no part: information sets and deals have ranks alone.
 
 Reference: Southey et al., Bayes' bluff: opponent modelling in poker, UAI 2005.
 """
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from experiments.poker.tree import CHANCE, PLAYERS, End, Node, Tree
 
-VALUE = -0.0856064  # To the first player, as published implementations have it.
+VALUE = -0.0856064  # To the first player, as in published implementations.
 DECK: tuple[int, ...] = (0, 0, 1, 1, 2, 2)  # Jacks, queens, kings.
 _BETS = (2, 4)
 _MOST_BETS = 2
 
 
 class _Hand(NamedTuple):
-  """What has happened in a game."""
+  """What has happened in a game so far."""
 
   cards: tuple[int, int]
   public: int | None  # Rank of the third card, whether it is shown or not.
@@ -32,8 +32,8 @@ def tree(*, fresh: bool = False) -> Tree:
   """Return the game.
 
   Args:
-    fresh: the public card is drawn when it is shown, anew after each way to bet; else
-      the deck is shuffled in advance, one information set of chance.
+    fresh: whether the public card is drawn when it is shown, anew after each course of
+      bets. Otherwise the deck is shuffled in advance, one information set of chance.
   """
   count = 2 if fresh else 3
   deals = Counter(itertools.permutations(DECK, count))
@@ -84,7 +84,7 @@ def _second_round(hand: _Hand) -> Tree:
 
 
 def _showdown(hand: _Hand) -> Tree:
-  """Return who wins the stakes, which are equal."""
+  """Return the end at which the better hand wins the equal stakes."""
   first, second = (
     (card == hand.public, card) for card in hand.cards
   )  # A pair, then the rank.

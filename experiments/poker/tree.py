@@ -1,7 +1,7 @@
-"""Games of two players and chance as trees, and what strategies make of them.
+"""Games of two players and chance as trees, and values and responses of strategies.
 
-A strategy says at each information set of its owner with which probability each action
-is taken. Players remember what they knew and did.
+A strategy gives, at each information set of its owner, the probability of each action.
+Players remember what they knew and did (perfect recall).
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -13,11 +13,11 @@ from undo_jax.utils.errors import ConfigError
 
 FIRST, SECOND, CHANCE = "first", "second", "chance"
 PLAYERS = (FIRST, SECOND)
-_ROUNDING = 1e-12  # That equal utilities may differ by.
-Action: TypeAlias = Any  # Hashable; keys of mappings are invariant.
-# Probabilities of the actions, by information set.
+_ROUNDING = 1e-12  # Equal utilities may differ by this.
+Action: TypeAlias = Any  # Hashable; Any, since keys of mappings are invariant.
+# A strategy: probabilities of the actions, by information set.
 Strategy: TypeAlias = Mapping[Hashable, Mapping[Action, float]]
-# A strategy of each player by name.
+# A profile: a strategy of each player, by name.
 Profile: TypeAlias = Mapping[str, Strategy]
 
 
@@ -35,7 +35,7 @@ class Node:
   owner: str
   information_set: Hashable
   children: Mapping[Action, "Tree"]
-  probabilities: Mapping[Action, float] | None = None  # Of chance's actions.
+  probabilities: Mapping[Action, float] | None = None  # Of the actions, if chance's.
 
 
 Tree: TypeAlias = Node | End
@@ -67,7 +67,7 @@ def uniform(tree: Tree, owner: str) -> Strategy:
 
 
 def leaves(tree: Tree, profile: Profile) -> list[Leaf]:
-  """Return the leaves of positive probability, with utilities of the first player."""
+  """Return leaves of positive probability, with the first player's utilities."""
 
   def below(node: Tree, path: tuple[Choice, ...]) -> Iterator[Leaf]:
     if isinstance(node, End):
@@ -101,9 +101,9 @@ def action_probabilities(node: Node, profile: Profile) -> Mapping[Action, float]
 
 
 def best_response(tree: Tree, profile: Profile, owner: str) -> Strategy:
-  """Return a pure strategy that earns the owner most against the profile's others.
+  """Return a pure strategy that earns the owner the most against the other strategies.
 
-  Ties go to the first action, also at information sets that the others never reach.
+  Ties go to the first action, also at information sets that play never reaches.
   """
   sign = 1 if owner == FIRST else -1
   weighted: dict[Hashable, list[tuple[Node, float]]] = {}
@@ -140,10 +140,10 @@ def best_response(tree: Tree, profile: Profile, owner: str) -> Strategy:
 def mixture(
   tree: Tree, owner: str, strategies: Sequence[Strategy], weights: Sequence[float]
 ) -> Strategy:
-  """Return the strategy that plays as one drawn before the game by its weight.
+  """Return the strategy equivalent to drawing one by its weight before the game.
 
-  Each counts at an information set by its weight times how likely its own actions are
-  to lead there; where none leads, the actions are equally likely.
+  At an information set each counts by its weight times the probability that its own
+  actions lead there; if no strategy leads there, the actions are equally likely.
   """
   actions_of = information_sets(tree, owner)
   sums = {s: dict.fromkeys(actions, 0.0) for s, actions in actions_of.items()}
@@ -182,7 +182,7 @@ def check_zero_sum(tree: Tree) -> None:
 
 
 def normalized(probabilities: Mapping[Action, float]) -> Mapping[Action, float]:
-  """Return weights over their sum; where that is 0, equal ones."""
+  """Return weights divided by their sum; if the sum is 0, equal weights."""
   total = sum(probabilities.values())
   if total <= 0:
     return dict.fromkeys(probabilities, 1 / len(probabilities))
@@ -196,7 +196,7 @@ def _collect(
   weight: float,
   weighted: dict[Hashable, list[tuple[Node, float]]],
 ) -> None:
-  """Add the owner's nodes with the probability that the others let them come."""
+  """Add the owner's nodes, with the probability that the others lead there."""
   if isinstance(tree, End):
     return
   if tree.owner == owner:

@@ -50,15 +50,15 @@ def panel(
   """Return a chart of one or several series, the same colors in every panel.
 
   Args:
-    data: rows; the order of the series is that of the legend and of the colors.
+    data: rows; legend and colors have the order of the series in them.
     x: title of the axis.
     y: title of the axis.
     title: of the chart.
     scales: of x and of y.
-    points: series that are drawn as points, the others as lines.
-    levels: of y, where a dashed line goes across.
-    width: of the chart inside of its axes, pixels.
-    height: likewise.
+    points: series that are drawn as points; the others are lines.
+    levels: values of y at which a dashed line is drawn.
+    width: of the area inside the axes, in pixels.
+    height: of the same area.
   """
   names = list(dict.fromkeys(row["series"] for row in data))
   encoding = {
@@ -96,15 +96,15 @@ def pictures(
   """Return pictures in rows and columns.
 
   Args:
-    grid: pixels in [0, 255], in the order of an image's, by title of row and column.
+    grid: pixels in [0, 255], flat in an image's order, by title of row and column.
     shape: (height, width) or (height, width, 3) of every picture.
-    rows: what the titles of the rows are.
-    columns: what those of the columns are.
+    rows: what the titles of the rows stand for.
+    columns: what the titles of the columns stand for.
     title: of the chart.
-    size: height of a picture, pixels of the screen.
+    size: height of a picture on the screen, in pixels.
   """
   height, width = shape[:2]
-  gap = max(1, height // 10)  # Whole pixels: else there are seams.
+  gap = max(1, height // 10)  # Whole pixels, since others leave seams.
   step_x, step_y = width + gap, height + gap
   names = list(next(iter(grid.values())))
   pixels = []

@@ -1,4 +1,4 @@
-"""A study whose results, tables and figures come from its parts alone."""
+"""A study whose results, tables and figures depend on its parts alone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -7,10 +7,10 @@ from experiments.gradient_routing.running import Outcome, Part, Study
 
 
 class Results(Protocol):
-  """A module that says what comes out of a study."""
+  """A module that makes a study's results."""
 
   def assemble(self, parts: Mapping[str, Any], /) -> Any:
-    """Return what results.json holds."""
+    """Return the content of results.json."""
     ...
 
   def table(self, results: Any, /) -> str:
@@ -19,7 +19,7 @@ class Results(Protocol):
 
 
 class Figures(Protocol):
-  """A module that draws them."""
+  """A module that draws a study's figures."""
 
   def draw(self, results: Any, /) -> Mapping[str, bytes]:
     """Return the figures by file name."""
@@ -36,10 +36,10 @@ def of(
   """Return a study.
 
   Args:
-    parts: their names, in the order of the results.
+    parts: names of the parts, in the order of the results.
     compute: see `Study`.
-    results: the module that puts the parts together.
-    figures: the module that draws what came out.
+    results: the module that makes results of the parts.
+    figures: the module that draws the results.
     free: see `Study`.
   """
 

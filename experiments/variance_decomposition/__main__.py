@@ -1,4 +1,4 @@
-"""Runs the study; see configs/variance_decomposition/poker.py for its command."""
+"""Run the study; see configs/variance_decomposition/poker.py for its command."""
 
 from experiments.gradient_routing import running
 from experiments.variance_decomposition import study

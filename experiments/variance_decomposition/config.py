@@ -10,7 +10,7 @@ GAMES = (*TREES, "holdem")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Samples:
-  """How many samples the estimators have."""
+  """Numbers of samples for the estimators."""
 
   pairs: int
   levels: int
@@ -21,7 +21,7 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Holdem:
-  """Hold'em by sampled hands."""
+  """Settings of hold'em, whose hands are sampled."""
 
   deals: int
   stack: float

@@ -1,11 +1,11 @@
-"""The four estimators of the parts of variance, each beside the closed form.
+"""The four estimators of parts of the variance, each beside its closed form.
 
   E1  explained variance V_i by pairs that share the strategy of one factor
   E2  total effect T_i by a new draw of one factor alone
   E3  components by crossed tables: all strategies of each factor against all others
   E4  intervals of components by drawing whole levels of a table again
 
-The estimators are those of undo_jax.frontier.variance, for the seeds of training runs.
+undo_jax.frontier.variance uses the same estimators for the seeds of training runs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,19 +19,19 @@ from undo_jax.frontier import variance
 
 
 class Game(Protocol):
-  """A game that is played in one way: what E1 and E2 need."""
+  """A game with a fixed way to play it, as E1 and E2 need it."""
 
   @property
   def factors(self) -> Sequence[str]:
-    """Owners of decisions, chance among them."""
+    """The owners of decisions, which include chance."""
     ...
 
   def draw(self, factor: str, rng: np.random.Generator, count: int, /) -> np.ndarray:
-    """Return pure strategies of a factor, the first axis of length `count`."""
+    """Return `count` pure strategies of a factor, along the first axis."""
     ...
 
   def outcomes(self, strategies: Strategies, /) -> np.ndarray:
-    """Return the utilities where the n-th strategies of all factors meet, [N]."""
+    """Return the utility of each game of the n-th strategies of all factors, [N]."""
     ...
 
 
@@ -44,7 +44,7 @@ class Estimated(TypedDict):
 
 
 class Coverage(TypedDict):
-  """How often intervals of a component hold it."""
+  """How often the intervals of a component contain its true value."""
 
   held: int
   tables: int
@@ -116,7 +116,7 @@ def coverage(
   parts: variance.Components,
   resamples: int,
 ) -> dict[str, Coverage]:
-  """Return E4: in how many tables an interval of 95 % holds the component."""
+  """Return E4: in how many tables an interval of 95 % contains the component."""
   intervals = [
     variance.bootstrap(values, factors, seed=seed, num_resamples=resamples)
     for seed, values in enumerate(tables)

@@ -29,7 +29,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def holdem(results: Results, kind: Literal["first_order", "total"]) -> Spec:
-  """Return a bar a play and factor, in shares of the variance."""
+  """Return a bar for each play and factor, in shares of the variance."""
   bars = []
   for part in results["holdem"]:
     play = f"{part['game']}, {part['play']}"
@@ -51,7 +51,7 @@ def holdem(results: Results, kind: Literal["first_order", "total"]) -> Spec:
 
 
 def components(results: Results, game: str) -> Spec:
-  """Return a bar a play, in shares of its variance, a color a set of factors."""
+  """Return a bar for each play, with a color for each set of factors."""
   bars = []
   for part in results["parts"]:
     split = part["splits"]["deck"]

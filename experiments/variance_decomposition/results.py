@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its tables."""
+"""The results of the study: results.json and its tables."""
 
 from collections.abc import Mapping
 from typing import TypedDict, cast
@@ -8,7 +8,7 @@ from undo_jax.utils import tables
 
 
 class Split(TypedDict):
-  """The closed form of a game that is played in one way."""
+  """The closed form for a game with a fixed way to play it."""
 
   variance: float
   first_order: dict[str, float]  # V_i by factor.
@@ -17,35 +17,35 @@ class Split(TypedDict):
 
 
 class Part(TypedDict):
-  """A game that is played in one way."""
+  """The results for a game with a fixed way to play it."""
 
   game: str
   play: str
   mean: float  # Of the first player.
-  exploitability: float  # Of both together.
-  splits: dict[str, Split]  # By how chance is labelled.
-  first_order: dict[str, Estimated]  # E1, of the shuffled deck as all estimates.
+  exploitability: float  # Sum over both players.
+  splits: dict[str, Split]  # By the way in which chance is labelled.
+  first_order: dict[str, Estimated]  # E1; all estimates are for a shuffled deck.
   total: dict[str, Estimated]  # E2
   components: dict[str, Estimated]  # E3
   coverage: dict[str, Coverage]  # E4
 
 
 class HoldemPart(TypedDict):
-  """Hold'em by sampled hands, played in one way."""
+  """The results for hold'em with sampled hands and a fixed way to play."""
 
   game: str
   play: str
   mean: float  # Of the first player, in big blinds.
   exploitability: float | None  # None: best responses are not known.
-  jams: float | None  # Share of deals that the first jams, in jam or fold.
-  calls: float | None  # Share of deals that the second would call.
+  jams: float | None  # Share of deals in which the first player jams.
+  calls: float | None  # Share in which the second would call.
   variance: float
   first_order: dict[str, Estimated]
   total: dict[str, Estimated]
 
 
 class Results(TypedDict):
-  """Of results.json."""
+  """The content of results.json."""
 
   parts: list[Part]
   holdem: list[HoldemPart]
@@ -70,7 +70,7 @@ def assemble(parts: Mapping[str, Part | HoldemPart]) -> Results:
 
 
 def table(results: Results) -> str:
-  """Return the closed form, the estimates and the intervals, in Markdown."""
+  """Return tables of closed forms, estimates and intervals, in Markdown."""
   z = ", ".join(f"{name} {value:.1f}" for name, value in results["largest_z"].items())
   made = []
   if results["parts"]:
@@ -84,7 +84,7 @@ def table(results: Results) -> str:
 
 
 def split_table(results: Results) -> str:
-  """Return a row a game and play: shares of the variance, of a shuffled deck."""
+  """Return a row for each game and play: shares of variance, with a shuffled deck."""
   header = ["game", "play", "mean", "exploitability", "variance"]
   rows = []
   for part in results["parts"]:
@@ -106,7 +106,7 @@ def split_table(results: Results) -> str:
 
 
 def chance_table(results: Results) -> str:
-  """Return a row a game and play: what chance explains by how it is labelled."""
+  """Return a row for each game and play: the share of chance, by its labelling."""
   names = list(results["parts"][0]["splits"])
   header = ["game", "play", *(f"V of chance, {name}" for name in names)]
   header += [f"T of chance, {name}" for name in names]
@@ -125,7 +125,7 @@ def chance_table(results: Results) -> str:
 
 
 def estimate_table(results: Results) -> str:
-  """Return a row a game and play: estimates of each factor beside the closed form."""
+  """Return a row for each game and play: estimates beside the closed form."""
   header, rows = ["game", "play"], []
   for part in results["parts"]:
     kinds = {"V": part["first_order"], "T": part["total"]}
@@ -142,7 +142,7 @@ def estimate_table(results: Results) -> str:
 
 
 def holdem_table(results: Results) -> str:
-  """Return a row a game and play of hold'em: shares of the variance, estimated."""
+  """Return a row for each play of hold'em: estimated shares of the variance."""
   header = ["game", "play", "mean", "exploitability", "jams", "calls", "variance"]
   rows = []
   for part in results["holdem"]:
@@ -161,7 +161,7 @@ def holdem_table(results: Results) -> str:
 
 
 def coverage_table(results: Results) -> str:
-  """Return a row a game and play: intervals that hold the component."""
+  """Return a row for each game and play: intervals that contain the component."""
   names = list(results["parts"][0]["coverage"])
   rows = [
     [*_names(part), *(_held(part["coverage"][name]) for name in names)]
@@ -187,7 +187,7 @@ def _held(each: Coverage) -> str:
 
 
 def _z(each: Estimated) -> float | None:
-  """Return how many standard errors are between; None: nothing varies."""
+  """Return the difference in standard errors; None if nothing varies."""
   error, exact = each["standard_error"], each["exact"]
   if exact is None or error <= 1e-9:
     return None

@@ -1,4 +1,4 @@
-"""Outcomes of games whose players, and chance, draw all of their actions in advance.
+"""Outcomes of games in which players and chance draw all their actions in advance.
 
 Shapes: N draws, S information sets of an owner, D nodes of the tree, A actions.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from experiments.poker import tree as trees
 from experiments.poker.tree import End, Profile, Tree
 
-# Of each owner by name, the action at each of its information sets, [N, S].
+# By owner's name, the action at each of its information sets, [N, S].
 Strategies = Mapping[str, np.ndarray]
 
 
@@ -20,18 +20,18 @@ class Table:
   """A game and a profile as arrays."""
 
   factors: tuple[str, ...]  # Owners of decisions.
-  cumulative: dict[str, np.ndarray]  # [S, A], of the actions' probabilities.
+  cumulative: dict[str, np.ndarray]  # [S, A], sums of the actions' probabilities.
   owner_D: np.ndarray  # Index of the factor; -1 at ends.
   information_set_D: np.ndarray
   child_DxA: np.ndarray
-  utility_D: np.ndarray  # Of the first player, at ends.
+  utility_D: np.ndarray  # The first player's, at ends.
 
   def draw(self, factor: str, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return `count` pure strategies of a factor; see the function."""
+    """Return `count` pure strategies of a factor; see the function `draw`."""
     return draw(self, factor, rng, count)
 
   def outcomes(self, strategies: Strategies) -> np.ndarray:
-    """Return the utilities where the n-th strategies of all factors meet, [N]."""
+    """Return the utility of each game of the n-th strategies of all factors, [N]."""
     count = len(strategies[self.factors[0]])
     return play(self, strategies, [np.arange(count)] * len(self.factors))
 
@@ -78,7 +78,7 @@ def play(
   Args:
     table: the game.
     strategies: of each factor.
-    places: for each factor which of its strategies plays, arrays of one shape.
+    places: for each factor the indices of the strategies that play, of one shape.
   """
   shape = np.shape(places[0])
   at_N = np.zeros(int(np.prod(shape)), dtype=int)
@@ -93,6 +93,6 @@ def play(
 
 
 def crossed(table: Table, strategies: Strategies) -> np.ndarray:
-  """Return the utilities of all strategies against each other, an axis a factor."""
+  """Return utilities of all strategies against each other, with an axis per factor."""
   counts = [len(strategies[factor]) for factor in table.factors]
   return play(table, strategies, list(np.indices(counts)))

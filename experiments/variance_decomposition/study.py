@@ -1,4 +1,4 @@
-"""What the study computes: a part is a game and how it is played."""
+"""What the study computes: a part is a game with a fixed way to play it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
@@ -53,7 +53,7 @@ def compute(
 def hands(
   config: Config, play: str, dealt: holdem.Deals, seed: Sequence[int]
 ) -> HoldemPart:
-  """Return estimates of hold'em that is played so, beside a closed form if any."""
+  """Return estimates for hold'em under a play, beside any closed form."""
   rng, pairs = np.random.default_rng(seed), config.samples.pairs
   played = _HANDS[play](dealt, config.holdem.stack)
   parts, lost, chosen = None, None, (None, None)
@@ -80,7 +80,7 @@ def hands(
 def part(
   game: str, play: str, profile: Profile, samples: Samples, seed: Sequence[int]
 ) -> Part:
-  """Return the closed form and the estimates of a game that is played so."""
+  """Return the closed form and the estimates for a game under a profile."""
   tree = TREES[game]()
   components = extensive_form.components(trees.leaves(tree, profile))
   table = sampling.tabulate(tree, profile, FACTORS)
@@ -106,7 +106,7 @@ def part(
 
 
 def split(components: variance.Components) -> Split:
-  """Return the closed form as results have it."""
+  """Return the closed form in the form of the results."""
   effects = variance.effects(components)
   return {
     "variance": sum(components.values()),
@@ -119,7 +119,7 @@ def split(components: variance.Components) -> Split:
 
 
 def exploitability(tree: Tree, profile: Profile) -> float:
-  """Return what both players together gain at most by other strategies."""
+  """Return the most that both players together can gain by other strategies."""
   upper, lower = (equilibrium.exploited(tree, profile, p) for p in PLAYERS)
   return upper - lower
 

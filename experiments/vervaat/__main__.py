@@ -1,4 +1,4 @@
-"""Runs the study; see configs/vervaat/perpetuities.py for its command."""
+"""Run the study; see configs/vervaat/perpetuities.py for its command."""
 
 from experiments.gradient_routing import running
 from experiments.vervaat import study

@@ -8,7 +8,7 @@ from undo_jax.utils import checks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exact:
-  """What is drawn by the exact updates."""
+  """Draws by the exact updates."""
 
   betas: tuple[float, ...]
   draws: int
@@ -16,7 +16,7 @@ class Exact:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-  """What is drawn by the published ones too."""
+  """Draws by the published updates, beside exact ones."""
 
   betas: tuple[float, ...]
   draws: int

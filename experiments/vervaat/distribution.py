@@ -3,9 +3,9 @@
   F' = beta (F(x) - F(x - 1)) / x,   F(x) = e^(-gamma beta) x^beta / Gamma(beta + 1) on
   [0, 1]
 
-Divided by x^beta it is an integral over the interval before, (x^(-beta) F)' = -beta
-x^(-beta - 1) F(x - 1), which is done interval by interval in x = n + s^4: F is smooth
-in s though it is not in x, and all intervals have the same nodes. All is float64.
+Divided by x^beta, F is an integral over the interval before, (x^(-beta) F)' = -beta
+x^(-beta - 1) F(x - 1). It is computed interval by interval in x = n + s^4: F is smooth
+in s, though it is not in x, and all intervals have the same nodes. All is float64.
 
 References: Vervaat, Advances in Applied Probability 11 (1979); for beta = 1 the density
 is Dickman's function times e^(-gamma).
@@ -18,9 +18,9 @@ from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike
 from scipy import special
 
-_DEGREE = 80  # Of the polynomials in s, one an interval.
+_DEGREE = 80  # Of the polynomials in s; each interval has one.
 _POWER = 4
-_DEVIATIONS = 12  # Beyond the mean, and as many intervals more, all is below rounding.
+_DEVIATIONS = 12  # So many beyond the mean, 1 added to each, 1 - F is below rounding.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Perpetuity:
   """The law of Y =d U^(1 / beta) (1 + Y)."""
 
   beta: float
-  pieces: np.ndarray  # Chebyshev coefficients in 2 s - 1; row n - 1 is of [n, n + 1].
+  pieces: np.ndarray  # Chebyshev coefficients in 2 s - 1; row n - 1: [n, n + 1].
 
   def cdf(self, x: ArrayLike) -> np.ndarray:
     """Return F(x), to about 12 digits."""
@@ -49,7 +49,7 @@ class Perpetuity:
 
 
 def solve(beta: float) -> Perpetuity:
-  """Return the law of a beta, solved up to where 1 - F is below rounding."""
+  """Return the law for a beta, solved up to the point where 1 - F is below rounding."""
   count = int(np.ceil(beta + _DEVIATIONS * (np.sqrt(beta / 2) + 1)))
   nodes = chebyshev.chebpts1(_DEGREE + 1)
   s = (nodes + 1) / 2

@@ -1,4 +1,4 @@
-"""Figures of the study: time by beta, densities, and how far the listing is off."""
+"""Figures of the study: time by beta, densities, and errors of the listing."""
 
 import math
 
@@ -7,7 +7,7 @@ from experiments.vervaat.results import Results
 from undo_jax.frontier.figures.charts import Spec
 
 _MOST_DENSITIES = 4
-_HIGHEST = 1e6  # Of the earlier bound, beyond which no figure needs to go.
+_HIGHEST = 1e6  # Largest value of the earlier bound that is drawn.
 
 
 def draw(results: Results) -> dict[str, bytes]:
@@ -37,7 +37,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def steps(results: Results) -> Spec:
-  """Return steps of a draw by beta, measured and as bounds grow."""
+  """Return the steps of a draw by beta, as measured and as the bounds grow."""
   betas = [part["beta"] for part in results["exact"]]
   measured = [part["time"]["steps"] for part in results["exact"]]
   earlier = [(2.23 * beta) ** beta for beta in betas]
@@ -57,7 +57,7 @@ def steps(results: Results) -> Spec:
 
 
 def slow(results: Results) -> Spec:
-  """Return uniform variables of a draw by beta and update."""
+  """Return the number of uniform variables of a draw, by beta and update."""
   parts = results["slow"]
   data = []
   for name in parts[0]["updates"]:
@@ -73,7 +73,7 @@ def slow(results: Results) -> Spec:
 
 
 def densities(results: Results) -> list[Spec]:
-  """Return a panel a beta, some of them, of histograms and solved densities."""
+  """Return a panel for some of the betas, with histogram and solved density."""
   parts = results["exact"]
   step = max(1, len(parts) // _MOST_DENSITIES)
   panels = []
@@ -91,7 +91,7 @@ def densities(results: Results) -> list[Spec]:
 
 
 def off(results: Results) -> Spec:
-  """Return how many standard errors the mean is off, by beta and update."""
+  """Return the error of the mean in standard errors, by beta and update."""
   parts = results["published"]
   data = []
   for name in parts[0]["updates"]:

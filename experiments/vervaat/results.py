@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its tables."""
+"""The results of the study: results.json and its tables."""
 
 from collections.abc import Mapping
 from typing import TypeAlias, TypedDict, cast
@@ -11,13 +11,13 @@ class Cumulant(TypedDict):
 
   value: float
   expected: float  # beta / k
-  z: float  # Standard errors between them.
+  z: float  # Their difference in standard errors.
 
 
 class Time(TypedDict):
-  """What a draw takes."""
+  """The steps and random numbers that a draw takes."""
 
-  steps: float  # In all blocks, mean.
+  steps: float  # Mean over draws, in all blocks.
   steps_error: float  # Standard error of the mean.
   most_steps: int
   uniforms: float
@@ -26,7 +26,7 @@ class Time(TypedDict):
 
 
 class Histogram(TypedDict):
-  """Shares of draws in intervals, over their lengths."""
+  """Shares of draws in intervals, divided by the intervals' lengths."""
 
   x: list[float]
   density: list[float]
@@ -34,7 +34,7 @@ class Histogram(TypedDict):
 
 
 class ExactPart(TypedDict):
-  """Of a beta, drawn exactly."""
+  """The results for a beta, drawn exactly."""
 
   beta: float
   draws: int
@@ -48,7 +48,7 @@ class ExactPart(TypedDict):
 
 
 class OfUpdate(TypedDict):
-  """Of one update."""
+  """The results for one update."""
 
   cumulants: list[Cumulant]
   time: Time
@@ -56,7 +56,7 @@ class OfUpdate(TypedDict):
 
 
 class PublishedPart(TypedDict):
-  """Of a beta, by all updates."""
+  """The results for a beta, by all updates."""
 
   beta: float
   draws: int
@@ -67,7 +67,7 @@ Part: TypeAlias = ExactPart | PublishedPart
 
 
 class Results(TypedDict):
-  """Of results.json."""
+  """The content of results.json."""
 
   exact: list[ExactPart]
   published: list[PublishedPart]
@@ -84,14 +84,14 @@ def assemble(parts: Mapping[str, Part]) -> Results:
 
 
 def table(results: Results) -> str:
-  """Return the exact draws, the published steps and their times, in Markdown."""
+  """Return tables of exact draws, published steps and their times, in Markdown."""
   return "\n\n".join(
     (exact_table(results), published_table(results), slow_table(results))
   )
 
 
 def exact_table(results: Results) -> str:
-  """Return a row a beta: how far the draws are off, and what they take."""
+  """Return a row for each beta: errors of the draws, and what they take."""
   header = ["beta", "draws", "z of cumulants 1, 2, 3", "KS p", "sum", "series"]
   header += ["above D", "steps", "most", "uniforms / (beta ln(beta + 2))", "earlier"]
   rows = []
@@ -110,7 +110,7 @@ def exact_table(results: Results) -> str:
 
 
 def published_table(results: Results) -> str:
-  """Return a row a beta: how far the draws of each update are off."""
+  """Return a row for each beta: errors of the draws by each update."""
   names = _updates(results["published"])
   header = ["beta", "draws", *(f"{n}: z of cumulants 1, 2, 3" for n in names)]
   header += [f"{name}: above D" for name in names]
@@ -128,7 +128,7 @@ def published_table(results: Results) -> str:
 
 
 def slow_table(results: Results) -> str:
-  """Return a row a beta: uniform variables a draw takes by each update."""
+  """Return a row for each beta: uniform variables of a draw by each update."""
   names = _updates(results["slow"])
   rows = [
     [

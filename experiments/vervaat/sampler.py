@@ -1,10 +1,11 @@
 """Exact draws of Vervaat perpetuities by coupling from the past.
 
-A chain D dominates Y: it walks on {x0 - 1, x0, ...} up with probability 1/3, otherwise
-down, or stays at the bottom, and is stationary and reversible, so that it is drawn
-backward from time 0. The past is cut into blocks of 1, 2, 4, ... steps. In a block a
-lower bound m starts from 0, an upper one M from D; where they meet, all that came
-before is forgotten, and what has met is pushed to time 0 through the later blocks.
+A chain D dominates Y. It walks on {x0 - 1, x0, ...}: up with probability 1/3, otherwise
+down, or it stays if it is at the bottom. It is stationary and reversible, so it is
+drawn backward from time 0. The past is cut into blocks of 1, 2, 4, ... steps. In a
+block a lower bound m starts from 0 and an upper bound M from D. Where they meet,
+everything that came before is forgotten, and the common value is pushed to time 0
+through the later blocks.
 
 Everything is float64, whatever JAX's flag says. Shapes: N draws, T steps.
 """
@@ -22,14 +23,14 @@ from numpy.typing import ArrayLike
 from undo_jax.utils.errors import ConfigError
 
 SMALLEST, LARGEST = 0.01, 1000.0  # Of beta: below, draws underflow; above, they take
-# so many steps that a normal distribution serves.
+# so many steps that a normal distribution will do.
 UNIFORMS_PER_STEP = 3
 _MOST_LEVELS = 24
-_AT_ONCE = 2**20  # Steps of all draws together that are held in memory.
+_AT_ONCE = 2**20  # Steps, of all draws together, that are held in memory.
 
 
 class Move(NamedTuple):
-  """What the randomness of a step is, after D has moved."""
+  """The randomness of a step, after D has moved."""
 
   is_up: jax.Array  # Whether D goes up.
   first: jax.Array  # U1^(1 / beta): U1 in (2/3, 1) if D goes up, else in (0, 2/3).
@@ -44,20 +45,20 @@ Update: TypeAlias = Callable[
 
 
 class Draws(NamedTuple):
-  """What coupling from the past gives."""
+  """The results of coupling from the past."""
 
   values_N: np.ndarray  # float64
-  levels_N: np.ndarray  # int; the block of 2^level steps is the last one that was used.
+  levels_N: np.ndarray  # int; the last block that was used has 2^level steps.
   violations_N: np.ndarray  # int; steps at which the upper bound was above D.
 
   @property
   def steps_N(self) -> np.ndarray:
-    """How many steps a draw took, in all of its blocks."""
+    """The number of steps of each draw, in all of its blocks."""
     return 2 ** (self.levels_N + 1) - 1
 
   @property
   def uniforms_N(self) -> np.ndarray:
-    """How many uniform variables a draw took, D's value at time 0 among them."""
+    """The number of uniform variables of each draw, D's value at time 0 included."""
     return UNIFORMS_PER_STEP * self.steps_N + 1
 
 
@@ -70,8 +71,8 @@ def exact(
   else:  m' = r (1 + m) U2^(1 / beta), r = (2 / 3)^(1 / beta), and
          y' = m' if a (1 + y) < r (1 + m), else a (1 + y)
 
-  Below r (1 + m) the law of a (1 + y) does not depend on y, so another draw of it may
-  stand in its place, the same one for all y.
+  Below r (1 + m) the law of a (1 + y) does not depend on y, so it may be replaced by
+  another draw, the same one for all y.
   """
   reached = move.root * (1 + lower)
   met = jnp.where(move.is_up, move.first * (1 + lower), reached * move.second)
@@ -92,12 +93,12 @@ def sample(
   """Return exact draws of Y =d U^(1 / beta) (1 + Y), as jax.random's functions do.
 
   E[exp(-s Y)] = exp(-beta int_0^1 (1 - e^(-s u)) / u du): cumulant k is beta / k.
-  Time O(beta ln beta) a draw, at random; it cannot be traced.
+  A draw takes a random time of O(beta ln beta) on average. It cannot be traced.
 
   Args:
     key: PRNG key.
     beta: in [0.01, 1000].
-    shape: of the result; beta is broadcast to it. None: that of beta.
+    shape: of the result, to which beta is broadcast; None: the shape of beta.
     dtype: of the result; None: JAX's default, float64 if its flag is on.
 
   Raises:
@@ -138,19 +139,19 @@ def draw(
   *,
   most_levels: int = _MOST_LEVELS,
 ) -> Draws:
-  """Return draws with what they took.
+  """Return draws, with the numbers of steps and uniform variables that they took.
 
-  A draw that has not met within so many blocks is drawn again with four times the
-  steps, of which the last quarter is the same.
+  If the bounds of a draw have not met within its blocks, it is drawn again with four
+  times the steps, of which the last quarter is the same.
 
   Args:
     key: PRNG key.
     beta_N: of each draw.
-    update: what a step does; `exact`, or one of `published`.
-    most_levels: blocks at most.
+    update: the step, `exact` or one of `published`.
+    most_levels: the largest number of blocks.
 
   Raises:
-    RuntimeError: if there are not enough.
+    RuntimeError: if these blocks are not enough.
   """
   count = len(beta_N)
   keys_N = jax.random.split(key, count)
@@ -176,41 +177,41 @@ def draw(
 
 
 def _first_levels(beta: float) -> int:
-  """Return how many blocks are drawn first: 2 beta ln(beta + 2) steps or more.
+  """Return how many blocks are drawn first: for 2 beta ln(beta + 2) steps or more.
 
-  It is odd, so that more betas share a program.
+  The number is odd, so that more betas share a program.
   """
   return max(3, int(np.ceil(np.log2(2 + 2 * beta * np.log(beta + 2))))) | 1
 
 
 def _padded(count: int) -> int:
-  """Return a number of draws that programs are compiled for, `count` or more."""
+  """Return `count` or the next larger number of draws with a compiled program."""
   bits = (count - 1).bit_length()
   return 2 ** (8 if bits <= 8 else max(12, bits))
 
 
 def _windows(keys_N, beta_N, update: Update, levels: int):
-  """Return values, levels (-1: none has met) and violations of the draws."""
+  """Return values, levels (-1: the bounds have not met) and violations of the draws."""
   return _pushed(_drawn(keys_N, levels), beta_N, update, levels)
 
 
 @functools.partial(jax.jit, static_argnames="levels")
 def _drawn(keys_N, levels: int):
-  """Return the randomness of the draws: a program of its own, the same by updates."""
+  """Return the randomness of the draws; all updates share this program."""
   return jax.vmap(lambda key: _randomness(key, levels))(keys_N)
 
 
 @functools.partial(jax.jit, static_argnames=("update", "levels"))
 def _pushed(randomness, beta_N, update: Update, levels: int):
-  """Return what `_windows` does."""
+  """Return the values, levels and violations of draws with this randomness."""
   one = functools.partial(_window, update=update, levels=levels)
   return jax.vmap(one)(randomness, beta_N)
 
 
 def _window(randomness, beta: jax.Array, update: Update, levels: int):
-  """Return the same of one draw.
+  """Return the same for one draw.
 
-  Its arrays go from the farthest step to the last one before time 0.
+  The arrays go from the farthest step to the last step before time 0.
   """
   root = (2 / 3) ** (1 / beta)
   floor = (1 + root) / (1 - root) - 1  # x0 - 1
@@ -229,7 +230,7 @@ def _window(randomness, beta: jax.Array, update: Update, levels: int):
     lower, (upper, value) = update(lower, (upper, value), move)
     in_block = jnp.where(starts, 0, in_block) + (upper > floor + near)
     meets = ends & (lower == upper)
-    before = jnp.where(meets, 0, violations)  # What is before has been forgotten.
+    before = jnp.where(meets, 0, violations)  # Everything before is forgotten.
     violations = jnp.where(ends, before + in_block, violations)
     value = jnp.where(meets, lower, value)
     level = jnp.where(meets, own_level, level)
@@ -248,8 +249,8 @@ def _window(randomness, beta: jax.Array, update: Update, levels: int):
 def _randomness(key: jax.Array, levels: int):
   """Return D's heights above its bottom [T + 1], whether it goes up, U1 and U2 [T].
 
-  A step's variables are of the key and its place, however many steps there are. Going
-  backward D is the reflected walk h_j = S_j + max(h_0, max_{i <= j} -S_i).
+  A step's variables depend on the key and the step's place, not on the number of steps.
+  Backward in time D is the reflected walk h_j = S_j + max(h_0, max_{i <= j} -S_i).
   """
   places = jnp.arange(2**levels)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
@@ -259,6 +260,6 @@ def _randomness(key: jax.Array, levels: int):
   walk_T = jnp.cumsum(jnp.where(coin_T < 1 / 3, 1.0, -1.0))
   heights_T = walk_T + jnp.maximum(height, jax.lax.cummax(-walk_T))
   heights_T = jnp.concatenate([height[None], heights_T])
-  is_up_T = heights_T[:-1] > heights_T[1:]  # What went down backward.
+  is_up_T = heights_T[:-1] > heights_T[1:]  # A step down in backward time.
   first_T = jnp.where(is_up_T, 2 / 3 + first_T / 3, 2 / 3 * first_T)
   return heights_T[::-1], is_up_T[::-1], first_T[::-1], second_T[::-1]

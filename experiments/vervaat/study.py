@@ -29,8 +29,8 @@ UPDATES: Mapping[str, sampler.Update] = {
   "old bound": published.old_bound,
   "listing": published.listing,
 }
-_LARGEST_IN_FULL = 16.0  # Larger betas have fewer draws, of as many steps together.
-_SMALLER = 10  # Two comparisons have so many times fewer draws.
+_LARGEST_IN_FULL = 16.0  # Larger betas have fewer draws, with as many steps in all.
+_SMALLER = 10  # Two comparisons have this many times fewer draws.
 _BINS = 40
 
 
@@ -56,7 +56,7 @@ def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
 
 
 def exact_part(key: jax.Array, beta: float, draws: int) -> ExactPart:
-  """Return what is known of the exact draws of a beta."""
+  """Return the results of the exact draws for a beta."""
   law = distribution.solve(beta)
   got = sampler.draw(key, np.full(draws, beta))
   values_N, few = got.values_N, max(100, draws // _SMALLER)
@@ -88,7 +88,7 @@ def exact_part(key: jax.Array, beta: float, draws: int) -> ExactPart:
 
 
 def published_part(key: jax.Array, beta: float, draws: int) -> PublishedPart:
-  """Return what the steps of the listing give of a beta, beside the exact ones."""
+  """Return the results of the listing's steps for a beta, beside the exact ones."""
   part: PublishedPart = {"beta": beta, "draws": draws, "updates": {}}
   for name, update in UPDATES.items():
     got = sampler.draw(key, np.full(draws, beta), update)
@@ -101,9 +101,9 @@ def published_part(key: jax.Array, beta: float, draws: int) -> PublishedPart:
 
 
 def cumulants(values_N: np.ndarray, beta: float) -> list[Cumulant]:
-  """Return the first three, with how many standard errors they are off beta / k.
+  """Return the first three cumulants, with their errors from beta / k.
 
-  The standard errors are those of the influence functions d, d^2 and d^3 - 3 s^2 d.
+  Errors are in standard errors, from the influence functions d, d^2 and d^3 - 3 s^2 d.
   """
   off_N = values_N - values_N.mean()
   square = float(np.mean(off_N**2))
@@ -123,7 +123,7 @@ def cumulants(values_N: np.ndarray, beta: float) -> list[Cumulant]:
 
 
 def time(got: sampler.Draws, beta: float) -> Time:
-  """Return what a draw takes on average, and the earlier algorithm's bound."""
+  """Return the average cost of a draw, and the earlier algorithm's bound."""
   uniforms = float(got.uniforms_N.mean())
   return {
     "steps": float(got.steps_N.mean()),
@@ -150,7 +150,7 @@ def _parts(config: Config) -> dict[str, tuple[str, float]]:
 
 
 def _draws(draws: int, beta: float) -> int:
-  """Return fewer draws of a beta whose draws take more steps."""
+  """Return the number of draws for a beta, fewer if its draws take more steps."""
   if beta <= _LARGEST_IN_FULL:
     return draws
   cost = [each * math.log(each) for each in (_LARGEST_IN_FULL, beta)]

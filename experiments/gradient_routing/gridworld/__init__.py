@@ -1,4 +1,4 @@
-"""Scalable oversight in a gridworld: which of two goals, where few are overseen.
+"""Scalable oversight in a gridworld: which of two goals, when few are overseen.
 
 Letters of this study: E environments, S steps of a rollout, C = 100 numbers of an
 observation, A = 4 actions.

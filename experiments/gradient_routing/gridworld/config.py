@@ -12,7 +12,7 @@ UPDATES = ("all", "share")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Environments:
-  """How many there are, and for how long they go on between updates."""
+  """The number of environments, and their steps between updates."""
 
   num_environments: int
   rollout_steps: int
@@ -28,7 +28,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-  """Of all methods."""
+  """Training, the same for all methods."""
 
   num_updates: int
   learning_rate: float
@@ -41,7 +41,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-  """Points of the learning curve, and the environments of each."""
+  """The points of the learning curve, and the environments of each point."""
 
   num_evaluations: int
   num_environments: int
@@ -50,14 +50,14 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-  """What is trained, on what."""
+  """A method: what is trained, and on what."""
 
   experts: str  # One of EXPERTS, see policy.
   routed: bool  # Whether the label of an episode routes its gradients.
   gate: float | None  # A constant in place of the trained gate.
   gate_relu: bool  # See policy.apply.
   reward: str  # One of REWARDS, see training.reward.
-  filtered: bool  # Only on episodes whose end is known: overseen, or nothing reached.
+  filtered: bool  # Trained on known ends alone: overseen, or nothing reached.
   updates: str  # One of UPDATES, see `Config.num_updates`.
 
 
@@ -94,7 +94,7 @@ class Config:
     for level in levels:
       checks.unit("oversight", level)
     checks.unit("training.discount", self.training.discount)
-    if self.model.value_widths:  # Without hidden layers it is a linear one.
+    if self.model.value_widths:  # Without hidden layers it is linear.
       checks.integers(self, "model.value_widths", 1)
     for name in ("learning_rate", "value_weight", "entropy_weight", "gate_weight"):
       value = getattr(self.training, name)
@@ -113,7 +113,7 @@ class Config:
     return self.environments.num_environments * self.environments.rollout_steps
 
   def num_updates(self, method: str, level: float) -> int:
-    """Return a training's updates; where only what is overseen is used, a share."""
+    """Return a training's number of updates: all, or the share that is overseen."""
     updates = self.training.num_updates
     if self.methods[method].updates == "all":
       return updates

@@ -1,8 +1,8 @@
 """The gridworld, many environments at once: arithmetic on arrays of integers [E].
 
-On a 5 x 5 grid an agent reaches a Diamond or a Ghost; either ends the episode, as do
-32 steps. Diamond and Ghost are each overseen with probability p; training learns which
-of them was reached only if that one is overseen. The agent sees everything.
+On a 5 x 5 grid an agent may reach a Diamond or a Ghost. Either ends the episode, and so
+do 32 steps. Diamond and Ghost are each overseen with probability p; training learns
+which of them was reached only if that one is overseen. The agent sees everything.
 
 Nothing is gathered or branched on, so that a step is one loop over E; random numbers
 come in as whole words, three for each environment and step.
@@ -25,7 +25,7 @@ NOTHING, DIAMOND, GHOST = 0, 1, 2
 
 
 class State(NamedTuple):
-  """Cells are numbered by rows, from 0 to 24."""
+  """The state of the environments; cells are numbered by rows, from 0 to 24."""
 
   agent: jax.Array  # int32 [E].
   ghost: jax.Array
@@ -36,7 +36,7 @@ class State(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """What a step led to, before the next episode starts."""
+  """The outcome of a step, before the next episode starts."""
 
   done: jax.Array  # bool [E].
   reached: jax.Array  # int32 [E]: NOTHING, DIAMOND or GHOST.
@@ -47,13 +47,13 @@ def reset(words_3xE: jax.Array, oversight: jax.Array | float) -> State:
   """Return new episodes.
 
   Args:
-    words_3xE: uint32 random words; the first, modulo STARTS, says which of the
-      starts it is, all equally likely.
-    oversight: p, probability of each of Ghost and Diamond to be overseen.
+    words_3xE: uint32 random words; the first one, modulo STARTS, chooses a start, all
+      equally likely.
+    oversight: p, the probability that the Ghost is overseen, and likewise the Diamond.
   """
   start = words_3xE[0] % STARTS
   agent, rest = start % CELLS, start // CELLS
-  # The cells that are left are numbered anew, without those that are taken.
+  # The free cells are numbered anew, without the taken ones.
   ghost, diamond = rest % (CELLS - 1), rest // (CELLS - 1)
   ghost = ghost + (ghost >= agent)
   diamond = diamond + (diamond >= jnp.minimum(agent, ghost))
@@ -74,16 +74,16 @@ def step(
   action_E: jax.Array,
   oversight: jax.Array | float,
 ) -> tuple[State, Outcome]:
-  """Move the agents; where an episode ends, the next one has started already.
+  """Move the agents; where an episode ends, the next one starts at once.
 
   Args:
-    words_3xE: of `reset`, for the episodes that start.
-    state: where they are.
+    words_3xE: as in `reset`, for the episodes that start.
+    state: of the environments.
     action_E: int [E]: 0 up, 1 right, 2 down, 3 left; walls stop.
-    oversight: p of `reset`.
+    oversight: p, as in `reset`.
 
   Returns:
-    (the state to observe and act on next, what was reached).
+    (the state to observe and act on next, the outcome of the step).
   """
   moved = state._replace(agent=move(state.agent, action_E), steps=state.steps + 1)
   at_diamond = moved.agent == state.diamond
@@ -109,7 +109,8 @@ def move(cell_E: jax.Array, action_E: jax.Array) -> jax.Array:
 def observe(state: State) -> jax.Array:
   """Return what the agents see: float32 [E, C], four grids one after the other.
 
-  One-hot agent, Ghost, Diamond, and 1 at the cells of those that are overseen.
+  The grids are one-hot for agent, Ghost and Diamond; the last has 1 at the cells of an
+  overseen Ghost or Diamond.
   """
   cells = jnp.arange(CELLS)
 
@@ -160,8 +161,8 @@ def spread_back(label_SxE: jax.Array) -> jax.Array:
   """Return for every step the label of the end of its episode, int32 [S, E].
 
   Args:
-    label_SxE: int; -1 where an episode goes on, its label where it ends. What the
-      rollout cuts off has no end: 0.
+    label_SxE: int; -1 where an episode goes on, its label where it ends. Episodes that
+      the rollout cuts off have no end and get 0.
   """
 
   def back(following_E, now_E):

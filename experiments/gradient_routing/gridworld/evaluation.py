@@ -19,11 +19,11 @@ def evaluate(
   """Return the scores of a policy, by the true reward.
 
   Args:
-    act: of training.rollout.
+    act: the policy, as in training.rollout.
     key: PRNG key.
     oversight: p.
     num_environments: E, all at the start of an episode.
-    steps: S; where it cuts an episode off, its return ends.
+    steps: S; returns end where it cuts an episode off.
     discount: in [0, 1].
 
   Returns:
@@ -40,7 +40,7 @@ def evaluate(
   returns = environment.returns(rewards, outcome.done, discount, none_E)
   ended = jnp.maximum(jnp.sum(outcome.done), 1).astype(jnp.float32)
   at_ghost = outcome.reached == environment.GHOST
-  # Steps that belong to episodes that ended: known from the end backwards.
+  # Steps of episodes that ended, found backwards from the end.
   ends = jnp.where(outcome.done, 1, -1)
   inside = jnp.sum(environment.spread_back(ends))
   return {
@@ -53,7 +53,7 @@ def evaluate(
 
 
 def acting(params: Params) -> training.Act:
-  """Return how a trained policy acts: sampled; a mixture steered to the Diamond."""
+  """Return how a trained policy acts: by sampling, a mixture steered to the Diamond."""
 
   def act(world, observation, words):
     del world

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.gradient_routing.drawing import render
 from experiments.gradient_routing.gridworld.results import Results
 
-# Colour and marker of each method: either alone tells them apart.
+# Color and marker of each method; either alone distinguishes the methods.
 _STYLES = {
   "routing": ("#0072b2", "o"),
   "routing_gate_relu": ("#56b4e9", "s"),
@@ -31,7 +31,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def returns_by_oversight(results: Results) -> Figure:
-  """Draw the final returns: small marks a seed, a line through the means."""
+  """Draw the final returns: a small mark for each seed, a line through the means."""
   figure = Figure(figsize=(8.0, 4.8), layout="constrained")
   axes = figure.add_subplot()
   levels = results["oversight"]
@@ -64,7 +64,7 @@ def returns_by_oversight(results: Results) -> Figure:
 
 
 def learning_curves(results: Results) -> Figure:
-  """Draw the return while training, a panel a level: thin a seed, thick the mean."""
+  """Draw the return in training by level: seeds are thin lines, means thick ones."""
   levels = results["oversight"]
   columns = 3 if len(levels) % 3 == 0 else min(2, len(levels))
   rows = math.ceil(len(levels) / columns)

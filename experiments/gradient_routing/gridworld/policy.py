@@ -1,9 +1,10 @@
-"""Policies: a mixture of two experts behind a gate, whose parts are routed, or one.
+"""Policies: a single expert, or a mixture of two behind a gate with routed parts.
 
   logits = output(gate * diamond(x) + (1 - gate) * ghost(x))
 
-Where the Diamond was seen to be reached, only the Diamond expert is trained; where it
-was the Ghost, the Ghost expert; the output layer always. Steered, the gate is 1.
+If the Diamond was seen to be reached, only the Diamond expert is trained; if the Ghost
+was, only the Ghost expert. The output layer is always trained. To steer, set the gate
+to 1.
 """
 
 from typing import NamedTuple
@@ -16,15 +17,15 @@ from experiments.gradient_routing.gridworld import environment
 from undo_jax.routing.activations import route
 from undo_jax.utils.types import Params
 
-# What multiplies the gradient of (Diamond expert, Ghost expert, gate), by the label
-# of an episode: NOTHING known, DIAMOND overseen, GHOST overseen.
+# Factors of the gradients of (Diamond expert, Ghost expert, gate), by the label of an
+# episode: NOTHING known, DIAMOND overseen, GHOST overseen.
 ROUTES = ((1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 _VALUE_CHANNELS = 16
 
 
 class Output(NamedTuple):
-  """Of the policy, for each observation."""
+  """The policy's output for each observation."""
 
   logits: jax.Array  # float32 [..., A].
   gate_logit: jax.Array  # float32 [...]; 0 where there is no gate.
@@ -33,7 +34,7 @@ class Output(NamedTuple):
 def init(
   key: jax.Array, *, experts: str, width: int, value_widths: tuple[int, ...]
 ) -> Params:
-  """Return the parameters of a policy and of the value network beside it.
+  """Return the parameters of a policy and of its value network.
 
   Args:
     key: PRNG key.
@@ -84,7 +85,7 @@ def apply(
     logits = mlp.apply(params["single"], observation)
     return Output(logits, jnp.zeros(logits.shape[:-1]))
   diamond = jax.nn.relu(mlp.apply(params["diamond"], observation))
-  if gate == 1.0 and routes is None:  # Steered: the other expert has no say.
+  if gate == 1.0 and routes is None:  # Steered: the Ghost expert is not used.
     logits = mlp.apply(params["output"], diamond)
     return Output(logits, jnp.zeros(logits.shape[:-1]))
   ghost = jax.nn.relu(mlp.apply(params["ghost"], observation))
@@ -111,9 +112,9 @@ def value(params: Params, observation: jax.Array) -> jax.Array:
 
 
 def sample(logits_ExA: jax.Array, words_E: jax.Array) -> jax.Array:
-  """Return actions of the logits' distribution, int32 [E], one word for each.
+  """Return actions sampled by the logits, int32 [E], with one word for each.
 
-  The number of actions whose cumulated probabilities the uniform number exceeds.
+  An action is the number of cumulated probabilities below the uniform number.
   """
   cumulated_ExA = jnp.cumsum(jax.nn.softmax(logits_ExA), axis=-1)
   uniform_E = environment.uniform(words_E)
@@ -124,8 +125,8 @@ def sample(logits_ExA: jax.Array, words_E: jax.Array) -> jax.Array:
 def _mix_channels(layers, observation):
   """Return a 1 x 1 convolution over the channels, flat.
 
-  It is one product with the kernel spread over the cells: channels alone are too few
-  for a fast one.
+  It is one product with the kernel spread over the cells, since the few channels alone
+  would make a slow product.
   """
   (layer,) = layers
   spread = jnp.kron(layer["kernel"], jnp.eye(environment.CELLS))

@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its table."""
+"""The results of the study: results.json and its table."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -11,13 +11,13 @@ from experiments.gradient_routing.gridworld import evaluation, scripted
 from experiments.gradient_routing.gridworld.config import Config
 from undo_jax.utils import tables
 
-# Naive training, stopped where its true return was best.
+# Naive training, stopped when its true return was best.
 EARLY_STOPPED = "naive_early_stopped"
 _REFERENCE_ENVIRONMENTS = 20_000
 
 
 class Speed(TypedDict):
-  """Of a population's training."""
+  """The speed of a population's training."""
 
   environment_steps_per_second: float
   flops_per_second: float
@@ -28,8 +28,8 @@ class Speed(TypedDict):
 class Part(TypedDict):
   """One training: its learning curve and speed.
 
-  Every score is a pair, of two sets of environments: what is chosen by the first, as
-  the best point of a curve, is measured on the second.
+  Every score is a pair, from two sets of environments. A choice, such as the best point
+  of a curve, is made on the first set and measured on the second.
   """
 
   updates: list[int]
@@ -37,40 +37,40 @@ class Part(TypedDict):
   speed: Speed
 
 
-# Of a method at a level of oversight; "return" is a keyword of Python.
+# A method at a level of oversight; a dict, since "return" is a keyword of Python.
 Summary = TypedDict(
   "Summary",
   {
     "return": dict[str, float],  # By seed.
     "mean": float,
-    "std": float | None,  # With one degree of freedom less; None of one seed.
+    "std": float | None,  # With n - 1 degrees of freedom; None for one seed.
   },
 )
 
 
 class Stopped(Summary):
-  """Of EARLY_STOPPED."""
+  """The results of EARLY_STOPPED."""
 
   update: dict[str, int]  # By seed.
 
 
 class Level(Summary):
-  """Of a training to its end."""
+  """The results of full trainings at one level."""
 
   scores: dict[str, dict[str, float]]  # By seed, see evaluation.evaluate.
   updates: list[int]
-  environment_steps: list[int]  # All that had to be taken.
+  environment_steps: list[int]  # Taken in all.
   curve: dict[str, list[float]]  # By seed.
   share_of_peak: float
 
 
 class Results(TypedDict):
-  """Of results.json; levels of oversight are keys as `f"{level:g}"`."""
+  """The content of results.json; keys of levels of oversight are `f"{level:g}"`."""
 
   metric: str  # What the numbers are.
   seeds: list[int]
   oversight: list[float]
-  references: dict[str, dict[str, float]]  # Of scripted policies, by level.
+  references: dict[str, dict[str, float]]  # Returns of scripted policies, by level.
   methods: dict[str, dict[str, Level | Stopped]]
 
 
@@ -107,7 +107,7 @@ def references(config: Config) -> dict[str, dict[str, float]]:
   """Return the returns of the scripted policies, by name and level."""
   policies = scripted.POLICIES
 
-  @jax.jit  # One program for all: which of them is an argument.
+  @jax.jit  # One program for all policies; the policy is an argument.
   def measure(chosen, key, level):
     def act(*given):
       actions = jnp.stack([policy(*given) for policy in policies.values()])
@@ -157,7 +157,7 @@ def _level_result(
 
 
 def early_stopped(config: Config, parts: Mapping[str, Part], level: float) -> Stopped:
-  """Return the best point of each curve, chosen on one half, measured on the other."""
+  """Return the best point of each curve: chosen on one half, measured on the other."""
   returns, stopped = {}, {}
   for seed in config.seeds:
     part = parts[part_name("naive", level, seed)]

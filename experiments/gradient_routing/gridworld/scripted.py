@@ -1,4 +1,4 @@
-"""Policies that are not learned, for comparison of returns."""
+"""Policies that are not learned, to compare returns with."""
 
 from collections.abc import Callable
 import functools
@@ -13,24 +13,24 @@ _MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # Up, right, down, left.
 
 
 def optimal(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
-  """Take a shortest way to the Diamond that does not lead through the Ghost."""
+  """Take a shortest path to the Diamond that does not lead through the Ghost."""
   del observation, words
   return jnp.asarray(first_moves())[world.diamond, world.ghost, world.agent]
 
 
 def blind(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
-  """Take any shortest way to the Diamond, also one through the Ghost."""
+  """Take any shortest path to the Diamond, also one through the Ghost."""
   del observation
   down, right = _towards(world.agent, world.diamond)
   return _either(down, right, words)
 
 
 def nearest(world: env.State, observation: jax.Array, words: jax.Array) -> jax.Array:
-  """Take a shortest way to the nearer of Diamond and Ghost, to either in a tie."""
+  """Take a shortest path to the nearer of Diamond and Ghost; in a tie, to either."""
   del observation
   to_diamond = _distance(world.agent, world.diamond)
   to_ghost = _distance(world.agent, world.ghost)
-  coin = (words >> 30) % 2  # Its next bit is the coin between two moves.
+  coin = (words >> 30) % 2  # The next bit chooses between two moves.
   is_diamond = to_diamond + coin.astype(jnp.int32) <= to_ghost
   goal = jnp.where(is_diamond, world.diamond, world.ghost)
   return _either(*_towards(world.agent, goal), words)
@@ -60,9 +60,9 @@ POLICIES: dict[str, Callable[[env.State, jax.Array, jax.Array], jax.Array]] = {
 
 @functools.cache
 def first_moves() -> np.ndarray:
-  """Return the first move of a shortest way, int32 [goal, cell to avoid, start].
+  """Return the first move of a shortest path, int32 [goal, cell to avoid, start].
 
-  Breadth first from every goal, over the cells but the one to avoid.
+  The search is breadth first from every goal, over all cells but the one to avoid.
   """
   moves = np.zeros((env.CELLS, env.CELLS, env.CELLS), np.int32)
   for goal in range(env.CELLS):
@@ -83,7 +83,7 @@ def first_moves() -> np.ndarray:
 
 
 def _towards(start, goal):
-  """Return how many cells it is down and to the right, negative for up and left."""
+  """Return the number of cells down and to the right; negative for up and left."""
   return goal // env.SIZE - start // env.SIZE, goal % env.SIZE - start % env.SIZE
 
 
@@ -93,7 +93,7 @@ def _distance(start, goal):
 
 
 def _either(down, right, words):
-  """Return a move that shortens one of the two distances, by a coin where both do."""
+  """Return a move that shortens a distance; a coin decides if two moves do."""
   vertical = jnp.where(down < 0, 0, 2)
   horizontal = jnp.where(right < 0, 3, 1)
   coin = words >> 31 == 1

@@ -25,7 +25,7 @@ from undo_jax.training import population
 from undo_jax.utils import streams
 
 LOGGER = logging.getLogger("undo_jax")
-Scores = Mapping[str, np.ndarray]  # Of a population, each [R, 2].
+Scores = Mapping[str, np.ndarray]  # Scores of a population, each [R, 2].
 
 
 def make(config: ConfigDict) -> Study[Part]:
@@ -40,7 +40,7 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Return what came out of all parts."""
+  """Return the results of all parts."""
   results = results_lib.assemble(config, parts)
   return Outcome(results, figures.draw(results), results_lib.table(results))
 
@@ -72,7 +72,7 @@ def compute(config: Config, missing: Sequence[str]) -> Iterator[tuple[str, Part]
     def length(pair, method=method):
       return config.num_updates(method, pair[0])
 
-    # Trainings of one length are computed together.
+    # Trainings of the same length are computed together.
     for updates, group in itertools.groupby(sorted(pairs, key=length), key=length):
       members = list(group)
       for start in range(0, len(members), config.replicas_at_once):
@@ -87,12 +87,12 @@ def compute(config: Config, missing: Sequence[str]) -> Iterator[tuple[str, Part]
 
 
 class Evaluate(Protocol):
-  """How a population is scored."""
+  """The program that scores a population."""
 
   def __call__(
     self, states_and_keys: tuple[training_lib.State, jax.Array], index: int
   ) -> dict[str, jax.Array]:
-    """Return scores [R, 2], of two sets of environments that the index draws."""
+    """Return scores [R, 2] on two sets of environments, which the index draws."""
     ...
 
 
@@ -111,7 +111,7 @@ def train(
   pairs: Sequence[tuple[float, int]],
   updates: int,
 ) -> list[Part]:
-  """Train a method at pairs of (level, seed) for some updates; return results."""
+  """Train a method at pairs of (level, seed) and return the results."""
   levels, seeds = zip(*pairs, strict=True)
 
   def keys(name):
@@ -124,7 +124,7 @@ def train(
   for index, point in enumerate(points):
     start = time.perf_counter()
     states = jax.block_until_ready(programs.updates(states, point - done))
-    if index:  # The first call, of no updates, compiles.
+    if index:  # The first call makes no updates; it compiles.
       seconds += time.perf_counter() - start
     done = point
     scores = jax.device_get(programs.evaluate((states, keys("eval")), index))
@@ -138,7 +138,7 @@ def train(
 def make_programs(config: Config, method: Method) -> Programs:
   """Return the programs of a method."""
   chosen, evaluated = config.training, config.evaluation
-  # One vector instead of thirty arrays: a program compiles faster.
+  # With one vector instead of thirty arrays a program compiles faster.
   optimizer = optax.flatten(optax.adam(chosen.learning_rate))
 
   def evaluate(state_and_key, index):
@@ -198,7 +198,7 @@ def _speed(config: Config, method: str, updates: int, seconds: float) -> Speed:
 def _part(
   index: int, points: list[int], scored: Sequence[Scores], speed: Speed
 ) -> Part:
-  """Return one training's result as JSON can hold it."""
+  """Return one training's result in a form that JSON can hold."""
   curve = {
     name: [scores[name][index].tolist() for scores in scored] for name in scored[0]
   }

@@ -1,10 +1,10 @@
 """REINFORCE with a value baseline: environments, policy and updates on the device.
 
-An update is a rollout of S steps in E environments, which go on where the last one
-left them, and one gradient step on it.
+An update is a rollout of S steps in E environments and one gradient step on it. The
+environments go on where the last rollout left them.
 
-Where the rollout cuts an episode off, the value network stands for the rest of its
-return (`bootstrap`), and nothing is known of its end.
+If the rollout cuts an episode off, the value network estimates the rest of its return
+(`bootstrap`), and its end is unknown.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ Act: TypeAlias = Callable[[environment.State, jax.Array, jax.Array], jax.Array]
 class Steps(NamedTuple):
   """What happened in a rollout."""
 
-  observation: jax.Array  # float32 [S, E, C], what was acted on.
+  observation: jax.Array  # float32 [S, E, C], seen before each action.
   action: jax.Array  # int32 [S, E].
   outcome: environment.Outcome  # Each [S, E].
 
 
 class State(NamedTuple):
-  """Of one training."""
+  """The state of one training."""
 
   params: Params
   opt_state: optax.OptState
@@ -53,12 +53,12 @@ def rollout(
 
   Args:
     act: the policy.
-    world: where the environments are.
-    words_Sx4xE: of `draw_words`: for the next episodes, and the last for the action.
+    world: state of the environments.
+    words_Sx4xE: of `draw_words`: three for the next episodes, the last for the action.
     oversight: p.
 
   Returns:
-    (where the environments are afterwards, what happened).
+    (state of the environments afterwards, what happened).
   """
 
   def body(world, words):
@@ -71,12 +71,12 @@ def rollout(
 
 
 def reward(outcome: environment.Outcome, kind: str) -> jax.Array:
-  """Return what a method is rewarded with, float32 like `outcome.done`.
+  """Return the reward of a method, float32 in the shape of `outcome.done`.
 
   Args:
     outcome: of the steps.
-    kind: reached, 1 for either goal; overseen, the same but -1 for a Ghost that is
-      overseen; true, 1 for the Diamond and -1 for the Ghost.
+    kind: reached is 1 for either goal; overseen is the same, but -1 for a Ghost that is
+      overseen; true is 1 for the Diamond and -1 for the Ghost.
   """
   if kind == "true":
     return environment.true_reward(outcome)
@@ -88,19 +88,19 @@ def reward(outcome: environment.Outcome, kind: str) -> jax.Array:
 
 
 def labels(outcome: environment.Outcome) -> jax.Array:
-  """Return for each step what is known of its episode's end, int32 [S, E].
+  """Return for each step what is known about its episode's end, int32 [S, E].
 
-  DIAMOND or GHOST where that was reached, and overseen, within the rollout; else
-  NOTHING, also for what the rollout cuts off.
+  It is DIAMOND or GHOST if that was reached within the rollout and is overseen;
+  otherwise NOTHING, also for episodes that the rollout cuts off.
   """
   known = jnp.where(outcome.overseen, outcome.reached, environment.NOTHING)
   return environment.spread_back(jnp.where(outcome.done, known, -1))
 
 
 def kept(outcome: environment.Outcome) -> jax.Array:
-  """Return where filtering may learn: 1.0 but for episodes of unknown reward.
+  """Return the steps that filtering learns from: 1.0, or 0.0 if the reward is unknown.
 
-  An episode that the rollout cuts off has reached nothing so far: it is kept.
+  An episode that the rollout cuts off has reached nothing so far, and is kept.
   """
   unknown = (outcome.reached != environment.NOTHING) & ~outcome.overseen
   ends = jnp.where(outcome.done, unknown.astype(jnp.int32), -1)
@@ -118,14 +118,14 @@ def loss(
 
   mean[ k * (-log pi(a|s) * (G - sg V) + w_value * (V - G)^2 - w_entropy * H[pi]) ]
     + w_gate * mean_{labelled} BCE(gate logit, whether its label is DIAMOND)
-  with k = 1, or 0 for what filtering leaves out (the mean is over all steps).
+  with k = 1, or 0 for steps that filtering leaves out (the mean is over all steps).
 
   Args:
     params: of policy.init.
     steps: of `rollout`.
-    last_observation: [E, C], what follows the rollout.
-    method: what is trained, on what.
-    chosen: discount, weights and what ends a rollout.
+    last_observation: [E, C], the one after the rollout.
+    method: what is trained, and on what.
+    chosen: discount, weights, and what counts after a rollout.
 
   Returns:
     (float32 scalar, its parts before their weights).
@@ -176,7 +176,7 @@ def method_output(
   observation: jax.Array,
   routes: jax.Array | None = None,
 ) -> policy.Output:
-  """Return what the method's policy puts out; see policy.apply."""
+  """Return the output of the method's policy; see policy.apply."""
   return policy.apply(
     params, observation, routes=routes, gate=method.gate, gate_relu=method.gate_relu
   )
@@ -257,9 +257,10 @@ def make_updates(
 def flops_per_update(method: Method, model: Model, environment_steps: int) -> int:
   """Return the multiplications and additions of an update's matrix products.
 
-  Acting is a forward pass of the policy; the loss one of policy and value network and
-  a backward pass of two each, but for the first layers' inputs, which need none. A
-  1 x 1 convolution counts as one, and not as the larger product that computes it.
+  Acting takes a forward pass of the policy. The loss takes a forward pass of policy and
+  value network, and a backward pass that counts twice, except that the first layers'
+  inputs need no gradient. A 1 x 1 convolution counts as such, and not as the larger
+  product that computes it.
   """
   cells, channels = environment.CELLS, environment.CHANNELS
   observation, actions = environment.OBSERVATION, environment.ACTIONS

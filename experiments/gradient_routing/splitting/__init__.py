@@ -1,8 +1,8 @@
-"""Split representations: an autoencoder whose code holds two kinds of images apart.
+"""Split representations: an autoencoder whose code keeps two kinds of images apart.
 
-The encoder's output is routed: images of group 0 train its first half alone, images
-of group 1 its second. A certificate is a decoder that is given one half and no more,
-and is trained on all images: what it cannot reconstruct is not in its half.
+The encoder's output is routed: images of group 0 train only its first half, images of
+group 1 only its second half. A certificate is a decoder that gets one half alone and is
+trained on all images: what it cannot reconstruct is not in that half.
 
 Letters of this study: B images, P pixels, Z units of the code, G = 2 groups of
 images, H = 2 halves of the code.

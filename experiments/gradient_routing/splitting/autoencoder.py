@@ -1,4 +1,4 @@
-"""Autoencoder and certificates: their networks, losses and scores."""
+"""Networks, losses and scores of autoencoder and certificates."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
@@ -12,17 +12,17 @@ from undo_jax.data.images import Images
 from undo_jax.routing.activations import route
 from undo_jax.utils.types import Metrics, Params, SumCount
 
-# Under the root of a variance: a unit that is constant in a batch has no correlation.
+# Added under the root of a variance, so a unit constant in a batch has no correlation.
 EPSILON = 1e-8
 # "images" [B, P]; "group" int [B], 0 or 1; "present" float [B], 0 for rows that only
-# fill the batch.
+# fill the batch up.
 Batch: TypeAlias = dict[str, jax.Array]
 
 
 class Weights(NamedTuple):
-  """What tells one setting from another, as arrays: one program serves them all."""
+  """A setting as arrays, so that one program serves all settings."""
 
-  masks_GxZ: jax.Array  # What multiplies the code's gradient, by the image's group.
+  masks_GxZ: jax.Array  # Factors of the code's gradient, by the image's group.
   seen_G: jax.Array  # 1: the autoencoder is trained on the group; 0: it is not.
   l1_Z: jax.Array  # Weight of the mean absolute value of each unit.
   correlation: jax.Array  # Weight of the correlation between the halves.
@@ -69,7 +69,7 @@ def init(
 
 
 def reconstruct(params: Params, code_BxZ: jax.Array, group_B: jax.Array) -> jax.Array:
-  """Return the images [B, P] that the decoder, or that of each group, makes."""
+  """Return the images [B, P] from the decoder, or from the decoder of each group."""
   first_BxP = mlp.apply(params["decoder_0"], code_BxZ)
   if "decoder_1" not in params:
     return first_BxP
@@ -78,7 +78,7 @@ def reconstruct(params: Params, code_BxZ: jax.Array, group_B: jax.Array) -> jax.
 
 
 def certify(params: Params, code_BxZ: jax.Array) -> list[jax.Array]:
-  """Return the images [B, P] that each certificate makes of its half alone."""
+  """Return the images [B, P] that each certificate makes from its half alone."""
   halves = jnp.split(jax.lax.stop_gradient(code_BxZ), 2, axis=-1)
   return [mlp.apply(params[f"certificate_{h}"], half) for h, half in enumerate(halves)]
 
@@ -89,8 +89,8 @@ def loss(params: Params, batch: Batch, weights: Weights) -> tuple[jax.Array, Met
   sum_g seen_g * mean_{images of g} |decoder(route(z, m_g)) - x|
     + sum_h mean |certificate_h(stop_gradient(z_h)) - x|
     + sum_k l1_k * mean |z_k| + correlation * mean_{k, l} |corr(z_k, z_l)|
-  with k of the first half, l of the second. The penalties are not routed, and taken
-  over the images that the autoencoder is trained on.
+  with k in the first half and l in the second. The penalties are not routed, and are
+  taken over the images that the autoencoder is trained on.
 
   Args:
     params: of `init`.
@@ -100,8 +100,8 @@ def loss(params: Params, batch: Batch, weights: Weights) -> tuple[jax.Array, Met
   Returns:
     (float32 scalar, its parts before their weights).
 
-  Reference: Cloud et al., arXiv 2410.04332, appendix B; the sum over groups of a mean
-    each, and |corr| by standardized units, as the authors' code has them.
+  Reference: Cloud et al., arXiv 2410.04332, appendix B. As in the authors' code, the
+    first term is a sum over groups of a mean each, and |corr| is of standardized units.
   """
   images_BxP, group_B, present_B = batch["images"], batch["group"], batch["present"]
   code_BxZ = mlp.apply(params["encoder"], images_BxP)
@@ -131,13 +131,13 @@ def loss(params: Params, batch: Batch, weights: Weights) -> tuple[jax.Array, Met
 
 
 def mean_correlation(code_BxZ: jax.Array, weight_B: jax.Array) -> jax.Array:
-  """Return the mean absolute correlation of units of one half with the other's.
+  """Return the mean absolute correlation between units of the two halves.
 
   mean_{k, l} |1/n sum_b zhat_bk zhat_bl|, zhat standardized by the unbiased variance
 
   Args:
     code_BxZ: the code.
-    weight_B: 1 for the n rows to be counted, 0 for the others.
+    weight_B: 1 for the n rows that count, 0 for the others.
   """
   count = jnp.maximum(jnp.sum(weight_B), 2.0)
   centred_BxZ = weight_B[:, None] * (code_BxZ - _mean(code_BxZ, weight_B))

@@ -10,7 +10,7 @@ from undo_jax.utils import checks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-  """What is trained on, see data.images.load."""
+  """The images to train on; see data.images.load."""
 
   path: str
 
@@ -25,7 +25,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-  """Of all settings."""
+  """Training, the same for all settings."""
 
   num_epochs: int
   batch_size: int
@@ -36,7 +36,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-  """What tells one training from another."""
+  """A setting: how one training differs from another."""
 
   masks: tuple[tuple[float, ...], ...]  # 2 groups x 2 halves.
   seen: tuple[float, ...]  # 2 groups.

@@ -15,7 +15,7 @@ from experiments.gradient_routing.splitting.results import (
 )
 from undo_jax.data.images import Images
 
-# First and second group of classes; lines of what the mean image reaches.
+# Colors of both groups of classes, and of the lines for the mean image.
 _COLORS = ("#d55e00", "#0072b2")
 _LINES = ((0, (4, 3)), (0, (1, 1.5)))
 
@@ -26,8 +26,8 @@ def draw(
   """Draw all figures.
 
   Args:
-    results: of results.json.
-    images: what was trained on.
+    results: content of results.json.
+    images: the training images.
     parts: results of the parts by name.
 
   Returns:
@@ -46,7 +46,7 @@ def draw(
 
 
 def certificates(results: Results, num_classes: int) -> Figure:
-  """Draw the second half's errors on both groups: a dot a seed, a bar their mean."""
+  """Draw the second half's errors by group: a dot for each seed, a bar for the mean."""
   settings = results["settings"]
   figure = Figure(figsize=(8.0, 1.5 + 0.42 * len(settings)), layout="constrained")
   axes = figure.add_subplot()
@@ -82,7 +82,7 @@ def certificates(results: Results, num_classes: int) -> Figure:
 def samples(
   originals_SxP: np.ndarray, shown: Mapping[str, list], shape: Sequence[int]
 ) -> Figure:
-  """Draw test images, and what each certificate makes of its half of their code."""
+  """Draw test images, and each certificate's reconstruction from its half."""
   rows = [("image", np.clip((originals_SxP + 1) * 127.5, 0, 255))]
   for name, certified_HxSxP in shown.items():
     title = name.replace("_", " ")

@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its table."""
+"""The results of the study: results.json and its table."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -9,8 +9,8 @@ from experiments.gradient_routing.splitting.config import Config
 from undo_jax.data.images import Images
 from undo_jax.utils import tables
 
-# Certificate of the second half, MSE on digits 0-4 and 5-9 of MNIST: the paper's
-# table 2, which says MAE; its code computes MSE.
+# MSE of the second half's certificate on digits 0-4 and 5-9 of MNIST, from the paper's
+# table 2. The table says MAE, but the paper's code computes MSE.
 PAPER = {
   "routing": (0.32, 0.08),
   "routing_separate_decoders": (0.33, 0.07),
@@ -23,7 +23,7 @@ PAPER = {
   "no_routing": (0.13, 0.13),
   "no_routing_no_penalties": (0.08, 0.09),
 }
-_NUM_SAMPLES = 10  # Test images kept as the certificates see them.
+_NUM_SAMPLES = 10  # Test images whose reconstructions are kept.
 
 
 class Curve(TypedDict):
@@ -38,22 +38,22 @@ class Part(TypedDict):
 
   scores: dict[str, list]  # See autoencoder.scores.
   curve: Curve
-  samples: list  # Pixels as bytes [H, S, P]: what the certificates make of `samples`.
+  samples: list  # Pixels as bytes [H, S, P]: the certificates' reconstructions.
 
 
 class SettingResult(TypedDict):
-  """A setting's errors: of a seed certificates [H, G], autoencoder [G]."""
+  """A setting's errors: for each seed, certificates [H, G] and autoencoder [G]."""
 
   certificate_mse: dict[str, list[list[float]]]
   certificate_mae: dict[str, list[list[float]]]
   autoencoder_mse: dict[str, list[float]]
-  mean: list[float]  # Of the second half's certificate, MSE on each group ...
-  std: list[float] | None  # ... with one degree of freedom less; None of one seed ...
-  paper: tuple[float, float] | None  # ... on MNIST.
+  mean: list[float]  # MSE of the second half's certificate, by group.
+  std: list[float] | None  # With n - 1 degrees of freedom; None for one seed.
+  paper: tuple[float, float] | None  # The paper's, on MNIST.
 
 
 class Results(TypedDict):
-  """Of results.json."""
+  """The content of results.json."""
 
   metric: str  # What the numbers are.
   seeds: list[int]
@@ -97,7 +97,7 @@ def _setting_result(
 
 
 def mean_image_error(images: Images) -> list[float]:
-  """Return the MSE on each group of the mean training image: knowing nothing."""
+  """Return the mean training image's MSE on each group, which needs no knowledge."""
   first = images.num_classes // 2
   error = np.square(images.test - images.train.mean(0)).mean(1)
   return [
@@ -107,7 +107,7 @@ def mean_image_error(images: Images) -> list[float]:
 
 
 def sample_rows(labels: np.ndarray) -> np.ndarray:
-  """Return the first test image of some classes, spread over all of them."""
+  """Return the first test image of some classes, spread evenly over all classes."""
   classes = np.unique(labels)
   chosen = classes[np.linspace(0, len(classes) - 1, _NUM_SAMPLES).round().astype(int)]
   return np.array([int(np.argmax(labels == label)) for label in dict.fromkeys(chosen)])

@@ -27,7 +27,7 @@ from undo_jax.training import population
 from undo_jax.utils import streams
 
 LOGGER = logging.getLogger("undo_jax")
-Scores = Mapping[str, np.ndarray]  # Of a population, each with a leading axis R.
+Scores = Mapping[str, np.ndarray]  # Scores of a population, each with a leading axis R.
 
 
 def make(config: ConfigDict) -> Study[Part]:
@@ -43,7 +43,7 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, images: Images, parts: Mapping[str, Part]) -> Outcome:
-  """Return what came out of all parts."""
+  """Return the results of all parts."""
   results = results_lib.assemble(config, images, parts)
   drawn = figures.draw(results, images, parts)
   return Outcome(results, drawn, results_lib.table(results))
@@ -52,15 +52,15 @@ def finish(config: Config, images: Images, parts: Mapping[str, Part]) -> Outcome
 def compute(
   config: Config, images: Images, missing: Sequence[str]
 ) -> Iterator[tuple[str, Part]]:
-  """Train the missing parts, the seeds of a setting as populations.
+  """Train the missing parts; the seeds of a setting are populations.
 
   Args:
     config: of the study.
-    images: what is trained on.
+    images: the training images.
     missing: names of parts.
 
   Yields:
-    (name, result) of each part: final scores, their learning curve, samples.
+    (name, result) of each part: final scores, learning curve, samples.
   """
   for name in config.run:
     seeds = [seed for seed in config.seeds if part_name(name, seed) in missing]
@@ -105,7 +105,7 @@ class _Programs(NamedTuple):
 
   init: Callable[[jax.Array, jax.Array], training.State]
   epochs: training.Epochs
-  # (states, images, rows) -> (scores, what the certificates make of the rows).
+  # (states, images, rows) -> (scores, the certificates' reconstructions of the rows).
   scores: Callable[
     [training.State, autoencoder.Batch, np.ndarray],
     tuple[dict[str, jax.Array], jax.Array],
@@ -144,7 +144,7 @@ def _part(
   curve: Sequence[tuple[int, np.ndarray]],
   certified_RxHxSxP: np.ndarray,
 ) -> Part:
-  """Return one seed's result as JSON can hold it; sample pixels as bytes."""
+  """Return one seed's result in a form for JSON, with pixels of samples as bytes."""
   bytes_HxSxP = np.clip(np.round((certified_RxHxSxP[index] + 1) * 127.5), 0, 255)
   return {
     "scores": {name: np.asarray(s[index]).tolist() for name, s in scores.items()},

@@ -1,4 +1,4 @@
-"""Training of autoencoder and certificates, one seed; vmapped, several."""
+"""Training of autoencoder and certificates for one seed, or vmapped, for several."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -12,11 +12,11 @@ from undo_jax.utils.types import Params
 
 
 class State(NamedTuple):
-  """Of one seed."""
+  """The state of one seed's training."""
 
   params: Params
   opt_state: optax.OptState
-  key: jax.Array  # Of the order of images.
+  key: jax.Array  # For the order of images.
 
 
 # (state, images as of `groups`, weights, number of epochs) -> state; the number may be
@@ -31,13 +31,13 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """Return Adam with coupled decay: decay * params is added to the gradient.
 
-  It is L2 regularization as torch.optim.Adam has it: Adam then divides it by the
-  size of the gradient, which AdamW does not.
+  This is L2 regularization as in torch.optim.Adam: unlike in AdamW, Adam then divides
+  the decay by the size of the gradient.
   """
   chain = optax.chain(
     optax.add_decayed_weights(weight_decay), optax.adam(learning_rate)
   )
-  return optax.flatten(chain)  # One vector: a program compiles faster.
+  return optax.flatten(chain)  # One vector compiles faster.
 
 
 def make_epochs(optimizer: optax.GradientTransformation, batch_size: int) -> Epochs:
@@ -45,7 +45,7 @@ def make_epochs(optimizer: optax.GradientTransformation, batch_size: int) -> Epo
 
   Args:
     optimizer: see `make_optimizer`.
-    batch_size: B; the last batch of an epoch holds what is left.
+    batch_size: B; the last batch of an epoch has the remaining images.
   """
 
   def step(carry, batch, weights):
@@ -76,10 +76,10 @@ def make_epochs(optimizer: optax.GradientTransformation, batch_size: int) -> Epo
 
 
 def shuffled(key: jax.Array, rows: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
-  """Return the order of an epoch: every row once, the last batch filled up.
+  """Return the order of an epoch: every row once, with the last batch filled up.
 
   Returns:
-    (int indices [batches, B], 1.0 where a row is present and 0.0 where it fills up).
+    (int indices [batches, B]; 1.0 for rows of the epoch, 0.0 for filling).
   """
   batches = -(-rows // batch_size)
   fill = batches * batch_size - rows

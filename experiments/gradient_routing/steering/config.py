@@ -9,7 +9,7 @@ from undo_jax.utils import checks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Routing:
-  """Which word is routed where."""
+  """The word whose gradients are routed, and where to."""
 
   word: str
   layers: tuple[int, ...]

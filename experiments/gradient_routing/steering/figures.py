@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from experiments.gradient_routing.drawing import render
 from experiments.gradient_routing.steering.results import Results
 
-# Colour, marker and line of each model.
+# Color, marker and line of each model.
 _STYLES = {"routed": ("#d55e00", "o", "-"), "control": ("#666666", "s", "--")}
 
 

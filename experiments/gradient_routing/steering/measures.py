@@ -1,4 +1,4 @@
-"""What the dimension stands for, and what is added to it."""
+"""Measures of what the dimension stands for, and how to steer along it."""
 
 from collections.abc import Callable
 
@@ -18,12 +18,12 @@ def projection(
 ) -> tuple[Projection, float]:
   """Measure the vocabulary's projection on the dimension.
 
-  score[i] = sign * U[i, dimension] / |U[i]|,  the sign such that the word's is positive
+  score[i] = sign * U[i, dimension] / |U[i]|, where the word's own score is positive
 
   Args:
-    config: the study's.
+    config: of the study.
     params: of the decoder.
-    seen_V: bool, the tokens that occur in training; others are left out.
+    seen_V: bool, tokens that occur in training; the others are left out.
 
   Returns:
     (the projection, the sign).
@@ -31,7 +31,7 @@ def projection(
   score_V = _share(params, config.model.tied, config.routing.dimension)
   tokenizer = corpus.make_tokenizer(config.data.tokenizer)
   (token,) = tokenizer.encode(f" {config.routing.word}")
-  # Of the topic's other words those that are single tokens.
+  # The topic's other words that are single tokens.
   encoded = (tokenizer.encode(f" {word}") for word in config.topic_words)
   related = {ids[0] for ids in encoded if len(ids) == 1}
   sign = 1.0 if score_V[token] >= 0 else -1.0
@@ -63,9 +63,9 @@ def _share(params: Params, tied: bool, dimension: int) -> np.ndarray:
 
 
 def stream_size(apply: Callable, layer: int) -> Callable[..., jax.Array]:
-  """Return (params, batch) -> how large the residual stream is after a layer.
+  """Return (params, batch) -> the size of the residual stream after a layer.
 
-  sqrt(mean over the dimensions of x^2), averaged over the positions that count
+  sqrt(mean of x^2 over the dimensions), averaged over the positions that count
   """
 
   def size(params, batch):
@@ -79,7 +79,7 @@ def stream_size(apply: Callable, layer: int) -> Callable[..., jax.Array]:
 def steered(params: Params, layer: int, dimension: int, strength: float) -> Params:
   """Return parameters whose residual stream has `strength` added after a layer.
 
-  The bias of the layer's MLP is added to the residual stream as it is.
+  `strength` goes into the bias of the layer's MLP, which is added to the stream.
   """
   down = params["layers"]["mlp"]["down"]
   bias_NxD = down["bias"].at[layer, dimension].add(strength)

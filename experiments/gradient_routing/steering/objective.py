@@ -20,9 +20,8 @@ def make(apply: Callable, model: ModelConfig, routing: Routing) -> Objective:
   Args:
     apply: of the decoder.
     model: its sizes.
-    routing: the layers after which the residual stream is routed; the dimension of
-      it; and the weight of the chosen targets' gradients in all that comes before, 1
-      in the paper.
+    routing: the layers after which the residual stream is routed; its dimension; and
+      the weight of the chosen targets' gradients in everything before, 1 in the paper.
   """
   table = masks.make_table(jnp.zeros(model.width).at[routing.dimension].set(1.0))
 
@@ -33,7 +32,7 @@ def make(apply: Callable, model: ModelConfig, routing: Routing) -> Objective:
     routes = masks.routes(
       {"residual": table}, ids_BxL, model.num_layers, routing.layers
     )
-    # Masks multiply on the way back: the weight stands at the first that is met.
+    # Masks multiply on the way back, so only the first one met has the weight.
     mask = routes["residual"]
     table_NxSxD = mask.table.at[max(routing.layers), 0].multiply(routing.weight)
     routes = {"residual": mask._replace(table=table_NxSxD)}

@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its table."""
+"""The results of the study: results.json and its table."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -11,37 +11,37 @@ MODELS = {"routed": True, "control": False}  # Whether the word is routed.
 
 
 class Projection(TypedDict):
-  """Of the vocabulary on the dimension; see measures.projection."""
+  """The vocabulary's projection on the dimension; see measures.projection."""
 
-  score: float  # Of the word.
-  rank: int  # Of the word; 1 is the highest.
-  auc: float  # How likely a word related to it scores above one that is not.
-  nearest: list[tuple[str, float]]  # Tokens with their scores, the highest first.
-  related: list[float]  # Scores of all related tokens ...
-  others: list[float]  # ... and of all others.
+  score: float  # The word's.
+  rank: int  # The word's; 1 is the highest.
+  auc: float  # Probability that a related word scores above an unrelated one.
+  nearest: list[tuple[str, float]]  # Tokens and scores, the highest first.
+  related: list[float]  # Scores of all related tokens.
+  others: list[float]  # Scores of all other tokens.
 
 
 class Steered(TypedDict):
   """Stories sampled at a strength."""
 
-  word: float  # Share of the stories with the word ...
-  related: float  # ... and with words of its topic.
-  sample: str  # One of them.
+  word: float  # Share of the stories that have the word.
+  related: float  # Share that have other words of its topic.
+  sample: str  # One of the stories.
 
 
 class Measured(Projection):
-  """A model of one seed."""
+  """The results for a model of one seed."""
 
   losses: dict[str, float]  # On held-out stories of each kind.
-  unit: float  # Of the strengths, see measures.stream_size.
+  unit: float  # Unit of the strengths, see measures.stream_size.
   steering: dict[str, Steered]  # By strength.
 
 
-Part = dict[str, Measured]  # Of a seed, by the names of MODELS.
+Part = dict[str, Measured]  # The models of a seed, by the names of MODELS.
 
 
 class Results(TypedDict):
-  """Of results.json."""
+  """The content of results.json."""
 
   word: str
   seeds: list[int]

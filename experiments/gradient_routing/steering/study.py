@@ -1,4 +1,4 @@
-"""What the study computes: a part is a seed, a routed model and its control."""
+"""What the study computes: a part is a seed, with a routed model and its control."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
@@ -42,23 +42,23 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Return what came out of all parts."""
+  """Return the results of all parts."""
   results = results_lib.assemble(config, parts)
   return Outcome(results, figures.draw(results), results_lib.table(results))
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
-  """Yield (part, its models) of the parts that are asked for; see `run_seed`."""
+  """Yield (part, its models) of the missing parts; see `run_seed`."""
   programs, seed_of = _build(config), seed_parts(config.seeds)
   for name in names:
     yield name, run_seed(config, programs, seed_of[name])
 
 
 class Programs(NamedTuple):
-  """All that is compiled, at its first call."""
+  """All programs; each is compiled at its first call."""
 
   optimizer: optax.GradientTransformation
-  run: Step  # Over all batches.
+  run: Step  # Trains on all batches.
   score: Evaluate
   size: Callable[..., jax.Array]  # See measures.stream_size.
   generate: Callable[..., Generated]
@@ -86,7 +86,7 @@ def _build(config: Config) -> Programs:
 
 
 def run_seed(config: Config, programs: Programs, seed: int) -> Part:
-  """Train a routed model and its control; return what is measured of each."""
+  """Train a routed model and its control; return the measures of each."""
   data = batches_lib.load(config.data, config.train, seed)
   problems = scoring.problems(data.held_out, config.evaluation.num_rows)
   key = jax.random.key(seed)

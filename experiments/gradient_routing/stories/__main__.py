@@ -1,4 +1,4 @@
-"""Runs the study; see configs/gradient_routing/stories.py for its command."""
+"""Run the study; see configs/gradient_routing/stories.py for its command."""
 
 from experiments.gradient_routing import running
 from experiments.gradient_routing.stories import study

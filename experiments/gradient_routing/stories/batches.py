@@ -1,4 +1,4 @@
-"""Batches of stories, some rows about the topic and then the others, as arrays."""
+"""Batches of stories as arrays: first the rows about the topic, then the others."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ class Loaded(NamedTuple):
 
   train: dict[str, InMemory]  # "forget", "retain": a row for each story.
   held_out: dict[str, InMemory]
-  # "inputs", "targets", "mask" [S, B, L]; "story" [S, B], of its kind in `train`.
+  # "inputs", "targets", "mask" [S, B, L]; "story" [S, B], its row in `train`.
   batches: dict[str, np.ndarray]
 
 
@@ -25,9 +25,9 @@ def load(data: corpus.Data, train: Train, seed: int) -> Loaded:
   """Return the stories of a config and their order in training.
 
   Args:
-    data: which stories, as which rows.
-    train: rows of a batch, forget before retain, and the number of batches.
-    seed: of made-up stories, of what is held out and of the order.
+    data: the stories, and how they become rows.
+    train: the rows in a batch, forget before retain, and the number of batches.
+    seed: for made-up stories, for what is held out and for the order.
 
   Raises:
     ConfigError: if there are too few stories.
@@ -53,7 +53,7 @@ def load(data: corpus.Data, train: Train, seed: int) -> Loaded:
 
 
 def _epochs(rng: np.random.Generator, size: int, number: int) -> np.ndarray:
-  """Return `number` indices below `size`, every epoch in an order of its own."""
+  """Return `number` indices below `size`; every epoch has its own order."""
   epochs = [rng.permutation(size) for _ in range(-(-number // size))]
   return np.concatenate(epochs)[:number]
 

@@ -10,13 +10,13 @@ from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import checks
 from undo_jax.utils.types import ConfigError
 
-# Trained at each labelled fraction; at 0 the first two are base and control.
+# Trained at each labelled fraction; at 0, the first two are base and control.
 METHODS = ("filtering", "era", "era_coherent", "sgtm", "rmu")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(OptimizerConfig):
-  """Training, on batches of so many rows of each kind of stories."""
+  """Training, on batches with rows of both kinds of stories."""
 
   forget_rows: int
   retain_rows: int
@@ -24,7 +24,7 @@ class Train(OptimizerConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Routing:
-  """Of control, era and era_coherent."""
+  """Settings of control, era and era_coherent."""
 
   layers: tuple[int, ...]
   mlp_units: int
@@ -35,7 +35,7 @@ class Routing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sgtm:
-  """Of sgtm."""
+  """Settings of sgtm."""
 
   mlp_units: int
   kv_heads: int
@@ -44,7 +44,7 @@ class Sgtm:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rmu(OptimizerConfig):
-  """Of rmu: its options and its training."""
+  """Settings of rmu: its options and its training."""
 
   layers: tuple[int, ...]
   coefficient: float
@@ -60,7 +60,7 @@ class Repair(OptimizerConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retrain:
-  """What an adversary does: full batches at several learning rates."""
+  """Retraining by an adversary: full batches at several learning rates."""
 
   num_stories: tuple[int, ...]
   num_steps: int
@@ -71,7 +71,7 @@ class Retrain:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-  """Held-out stories of each kind that are scored."""
+  """The held-out stories of each kind that are scored."""
 
   num_rows: int
   rows_at_once: int
@@ -79,7 +79,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shared:
-  """What the studies of stories share."""
+  """The blocks that both studies of stories have."""
 
   seeds: tuple[int, ...]
   data: Data

@@ -1,7 +1,7 @@
 """Short stories with and without a topic: made up, or from files like TinyStories'.
 
-A story is about the topic (forget) if one of the topic's words is in it; all others are
-retain. Distinct stories are held out by their text, so that no story is both trained on
+A story is about the topic (forget) if it has one of the topic's words; all others are
+retain. Which stories are held out depends on their text, so no story is both trained on
 and evaluated.
 """
 
@@ -20,9 +20,9 @@ from undo_jax.data.documents import source as document_source
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.utils.types import ConfigError
 
-# Between the stories of a file.
+# The mark between the stories of a file.
 MARK = "<|endoftext|>"
-# Made-up stories that are drawn at most for each one that is wanted.
+# The most made-up stories that are drawn for each one that is needed.
 _DRAWS = 20
 
 
@@ -30,8 +30,8 @@ _DRAWS = 20
 class Data:
   """A config's block `data`."""
 
-  paths: tuple[str, ...]  # (): made-up stories, half of forest and half of sea.
-  forget_words: tuple[str, ...]  # Of the topic, with paths.
+  paths: tuple[str, ...]  # (): made-up stories, half about forest, half about sea.
+  forget_words: tuple[str, ...]  # The topic's words in the files.
   tokenizer: str
   length: int
   max_characters: int  # Of a story, from its beginning.
@@ -42,7 +42,7 @@ class Data:
 
 
 class Stories(NamedTuple):
-  """Texts, in the order in which they came."""
+  """Texts, in the order of their source."""
 
   forget: list[str]
   retain: list[str]
@@ -56,7 +56,7 @@ class Corpus(NamedTuple):
 
 
 def make_tokenizer(name: str) -> Tokenizer:
-  """Return words:stories, that of the made-up stories, or any of data.tokenizers."""
+  """Return words:stories, for made-up stories, or a tokenizer of data.tokenizers."""
   if name == "words:stories":
     return tokenizers.WordTokenizer(words.vocabulary())
   return tokenizers.make(name)
@@ -65,8 +65,8 @@ def make_tokenizer(name: str) -> Tokenizer:
 def generate(seed: int, topic: str) -> Iterator[str]:
   """Draw stories of a topic without end.
 
-  An opening, three different sentences in any order and an ending about one animal,
-  whose relations are words.related.
+  A story has an opening, three different sentences in any order and an ending. They
+  are all about one animal, with the relations of words.related.
 
   Args:
     seed: a non-negative integer.
@@ -89,13 +89,13 @@ def generate(seed: int, topic: str) -> Iterator[str]:
 
 
 def read(paths: Sequence[str]) -> Iterator[str]:
-  """Yield the stories of text files, which the mark <|endoftext|> separates.
+  """Yield the stories of text files, where the mark <|endoftext|> separates them.
 
   Args:
     paths: .txt files, folders and globs.
 
   Raises:
-    ConfigError: if there is no such file, or one is no UTF-8 text.
+    ConfigError: if there is no such file, or if one is not UTF-8 text.
   """
   for path in document_source.find(paths):
     text: list[str] = []
@@ -116,20 +116,20 @@ def read(paths: Sequence[str]) -> Iterator[str]:
 
 
 def topic_pattern(topic_words: Iterable[str]) -> re.Pattern[str]:
-  """Return what finds one of the words, whole and in any case, in a text."""
+  """Return a pattern that finds one of the words, whole and in any case, in a text."""
   options = "|".join(re.escape(word) for word in topic_words)
   return re.compile(rf"\b({options})\b", re.IGNORECASE)
 
 
 def collect(data: Data, seed: int) -> Corpus:
-  """Return the stories that a config asks for.
+  """Return the stories of a config.
 
   Args:
-    data: which stories, and how many.
-    seed: of made-up stories and of what is held out.
+    data: the kind and number of stories.
+    seed: for made-up stories and for what is held out.
 
   Raises:
-    ConfigError: if there are too few stories, naming what is missing.
+    ConfigError: if there are too few stories; names what is missing.
   """
   numbers = {
     ("train", "forget"): data.num_forget,
@@ -189,7 +189,7 @@ def encode(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> rows.InMe
 
   Args:
     texts: the stories.
-    tokenizer: whose special ids are added.
+    tokenizer: it adds its special ids.
     length: L.
   """
   documents = (tokenizer.encode(text)[: length - 1] for text in texts)

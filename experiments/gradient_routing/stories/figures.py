@@ -1,4 +1,4 @@
-"""Figures of the study: what is forgotten by the labelled fraction, and relearning."""
+"""Figures of the study: forgetting by labelled fraction, and relearning."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from experiments.gradient_routing.stories.results import (
   measures,
 )
 
-# Label, colour and marker of each method.
+# Label, color and marker of each method.
 _STYLES = {
   "filtering": ("data filtering", "#666666", "*"),
   "rmu": ("RMU", "#e69f00", "<"),
@@ -35,7 +35,7 @@ def draw(results: Results) -> dict[str, bytes]:
 
 
 def labels(results: Results) -> Figure:
-  """Draw three measures by the labelled fraction: a dot a seed, lines the means."""
+  """Draw three measures by labelled fraction: dots for seeds, lines for means."""
   figure = Figure(figsize=(8.0, 3.6), layout="constrained")
   panels = figure.subplots(1, len(_PANELS))
   for axes, (measure, title) in zip(panels, _PANELS.items(), strict=True):

@@ -1,4 +1,4 @@
-"""What the methods of the stories' study minimize, over the same batches.
+"""The objectives of the methods in the study of stories, over the same batches.
 
 The first rows of a batch may be labelled forget; "source" says which are, see
 objectives.routed.
@@ -32,9 +32,9 @@ def expand_route_ablate(
   l1_weight: float = 0.0,
   coherence_weight: float = 0.0,
 ) -> Objective:
-  """Return objectives.routed.make, tokens routed by frozen["retain_weight_V"].
+  """Return objectives.routed.make with tokens routed by frozen["retain_weight_V"].
 
-  weight of a token = that of its target in rows labelled forget, else 1
+  weight of a token = weight of its target if the row is labelled forget, else 1
   """
   inner = routed.make(
     apply, routing=routing, coherence_weight=coherence_weight, l1_weight=l1_weight
@@ -49,7 +49,7 @@ def expand_route_ablate(
 
 
 def sgtm(apply: Callable, *, routing: routed.Routing, forget_rows: int) -> Objective:
-  """Return objectives.sgtm.make; rows are part of what they are labelled."""
+  """Return objectives.sgtm.make; the source of a row is its label."""
   inner = sgtm_objective.make(apply, routing=routing)
 
   def objective(params, frozen, batch, key):
@@ -71,7 +71,7 @@ def rmu_by_label(
   coefficient: float,
   retain_weight: float,
 ) -> Objective:
-  """Return RMU's objective: forget is what is labelled so, retain all else."""
+  """Return RMU's objective: rows labelled forget are forget, all others retain."""
   inner = rmu.make(
     apply, layers=layers, coefficient=coefficient, retain_weight=retain_weight
   )
@@ -91,6 +91,6 @@ def _rows(batch: Batch, chosen: slice) -> Batch:
 
 
 def _of(batch: Batch, source: int) -> Batch:
-  """Return the batch with the mask kept in rows of one source."""
+  """Return the batch with a mask that is kept only in rows of one source."""
   kept = (batch["source"] == source)[:, None]
   return {**batch, "mask": batch["mask"] * kept}

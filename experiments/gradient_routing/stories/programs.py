@@ -1,4 +1,4 @@
-"""What is compiled: each program once, for all seeds and fractions."""
+"""The programs; each is compiled once for all seeds and fractions."""
 
 from collections.abc import Callable
 import dataclasses
@@ -26,23 +26,23 @@ from undo_jax.utils.types import Batch, Objective, Params
 
 # (params, batches [S, ...], key) -> params.
 Unlearn: TypeAlias = Callable[[Params, Batch, jax.Array], Params]
-# (params, batch, problems, key) -> the best params on the way.
+# (params, batch, problems, key) -> the best params of all updates.
 RepairProgram: TypeAlias = Callable[
   [Params, Batch, scoring.Problems, jax.Array], Params
 ]
 
 
 class Trained(NamedTuple):
-  """What trains and scores the models of a method."""
+  """The programs that train and score the models of a method."""
 
   routing: routed.Routing | None  # None: nothing is ablated.
   optimizer: optax.GradientTransformation
-  run: Step  # Over all batches.
+  run: Step  # Trains on all batches.
   score: relearning.Evaluate
 
 
 class Programs:
-  """All that is compiled, at its first call."""
+  """All programs; each is compiled at its first call."""
 
   def __init__(self, config: Config):
     """Raise ConfigError if sizes or units of the config do not fit."""

@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its table."""
+"""The results of the study: results.json and its table."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -17,7 +17,7 @@ Losses = dict[str, float]  # Nats per token by "forget" and "retain".
 
 
 class Retrained(TypedDict):
-  """The lowest forget loss of any learning rate, and the retain loss at that rate."""
+  """The lowest forget loss at any learning rate, and the retain loss at that rate."""
 
   steps: list[int]
   forget: list[float]
@@ -25,10 +25,10 @@ class Retrained(TypedDict):
 
 
 class Measured(TypedDict):
-  """A model of one seed."""
+  """The results for a model of one seed."""
 
   method: str
-  labelled: float  # The fraction.
+  labelled: float  # The labelled fraction.
   before: Losses
   after: Losses
   retrained: dict[str, Retrained]  # By the number of stories.
@@ -40,7 +40,7 @@ Part = dict[str, Measured]  # The models of a seed: METHOD_FRACTION, base, contr
 
 
 class Model(TypedDict):
-  """A model of all seeds."""
+  """The results for a model over all seeds."""
 
   method: str
   labelled: float
@@ -49,10 +49,10 @@ class Model(TypedDict):
 
 
 class Results(TypedDict):
-  """Of results.json."""
+  """The content of results.json."""
 
   seeds: list[int]
-  units: str  # Of the losses.
+  units: str  # The losses' unit.
   models: dict[str, Model]
 
 
@@ -90,7 +90,7 @@ def measures(measured: Measured) -> dict[str, float]:
 
 
 def table(results: Results) -> str:
-  """Return the means as a Markdown table, the range over seeds in brackets."""
+  """Return the means as a Markdown table, with ranges over seeds in brackets."""
   rows = []
   for name, model in results["models"].items():
     of_seed = [measures(measured) for measured in model["seeds"].values()]

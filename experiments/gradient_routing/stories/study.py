@@ -45,7 +45,7 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Return what came out of all parts."""
+  """Return the results of all parts."""
   results = results_lib.assemble(config, parts)
   return Outcome(results, figures.draw(results), results_lib.table(results))
 
@@ -53,10 +53,10 @@ def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
 def compute(
   config: Config, programs: Programs, names: Sequence[str]
 ) -> Iterator[tuple[str, Part]]:
-  """Yield (part, its models) of the parts that are asked for; see `run_seed`.
+  """Yield (part, its models) of the missing parts; see `run_seed`.
 
-  One seed after another: a seed is minutes of work that fills the device, and none is
-  lost when a later one is stopped.
+  Seeds run one after another: a seed is minutes of work that fills the device, and a
+  finished one is not lost if a later one is stopped.
   """
   seed_of = seed_parts(config.seeds)
   for name in names:
@@ -101,7 +101,7 @@ def _models(
   problems: scoring.Problems,
   key: jax.Array,
 ) -> Iterator[tuple[str, float, Losses | None, Params]]:
-  """Yield (method, fraction, losses before or None: base's, params)."""
+  """Yield (method, fraction, losses of the model before; None: base, params)."""
   fresh = jax.jit(Decoder(programs.model).init)(key)
   base = None
   for fraction in config.labelled:
@@ -128,10 +128,10 @@ def _models(
 def labelled(config: Config, data: Loaded, fraction: float) -> tuple[Arrays, Arrays]:
   """Return the batches with "source" at a labelled fraction, and the token weights.
 
-  The first forget stories are labelled, in every epoch the same, and a larger fraction
-  labels all that a smaller one does. Of the retain stories a fixed fraction is labelled
-  retain, of which SGTM alone makes use. The weights are counted from the labels alone:
-  forget stories that are not labelled count with the others.
+  The first forget stories are labelled, the same in every epoch, and a larger fraction
+  labels all that a smaller one labels. A fixed fraction of the retain stories is
+  labelled retain, which only SGTM uses. The weights are counted from the labels alone:
+  forget stories that are not labelled count as retain stories.
 
   Returns:
     (batches with "source" int32 [S, B], {"retain_weight_V": float32 [V]}).
@@ -163,7 +163,7 @@ def labelled(config: Config, data: Loaded, fraction: float) -> tuple[Arrays, Arr
 def expand(
   model: ModelConfig, routing: Routing, params: Params, key: jax.Array
 ) -> tuple[Params, era.Expansion]:
-  """Return the parameters with new units, as for training from scratch."""
+  """Return the parameters with new units, initialized as for training from scratch."""
   _, grown, new = expansion.expand(
     model,
     params,

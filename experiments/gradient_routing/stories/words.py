@@ -1,8 +1,8 @@
 """Words and sentences of the made-up stories, as plain data.
 
-Two topics share the grammar and everything that is not of a topic. What belongs
-together in a topic (an animal, its home, its food, its thing, its friend) is the same
-in all stories: that, and the words themselves, is what there is to know of a topic.
+Two topics share the grammar and all words that belong to no topic. In a topic, an
+animal has its home, food, thing and friend, which are the same in all stories. These
+relations and the words themselves are all that can be learned about a topic.
 """
 
 from collections.abc import Iterator
@@ -64,12 +64,12 @@ ENDINGS = (
 
 
 def topic_words(topic: str) -> list[str]:
-  """Return the words that occur in stories of a topic only; each story has some."""
+  """Return the words that occur only in a topic's stories, each of which has some."""
   return [word for words in TOPICS[topic].values() for word in words]
 
 
 def related(topic: str, index: int) -> dict[str, str]:
-  """Return an animal of a topic by its index, and what belongs to it."""
+  """Return an animal of a topic by its index, with all that belongs to it."""
   animals, places, foods, things = TOPICS[topic].values()
   return {
     "animal": animals[index],
@@ -87,7 +87,7 @@ def vocabulary() -> list[str]:
 
 
 def _texts() -> Iterator[str]:
-  """Yield texts in which every word of any story occurs, at its places."""
+  """Yield texts that have every word of the stories in every place it can take."""
   fill = related("forest", 0) | {name: words[0] for name, words in SHARED.items()}
   fill["other"] = SHARED["name"][0]
   changes = [{name: word} for name, words in SHARED.items() for word in words]

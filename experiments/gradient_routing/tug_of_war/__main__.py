@@ -1,4 +1,4 @@
-"""Runs the study; see configs/gradient_routing/tug_of_war.py for its command."""
+"""Run the study; see configs/gradient_routing/tug_of_war.py for its command."""
 
 from experiments.gradient_routing import running
 from experiments.gradient_routing.tug_of_war import study

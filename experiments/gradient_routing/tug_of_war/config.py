@@ -18,7 +18,7 @@ class TwoParameters:
   record_every: int
 
 
-@jax.tree_util.register_dataclass  # All ways are trained by one program.
+@jax.tree_util.register_dataclass  # One program trains all ways.
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Way:
   """How the two tasks are trained."""

@@ -46,7 +46,7 @@ def two_parameters(results: Results) -> Figure:
 
 
 def two_tasks(results: Results) -> Figure:
-  """Draw the errors before (open) and after ablation (filled): a dot a seed."""
+  """Draw errors before (open) and after ablation (filled), a dot for each seed."""
   ways = results["two_tasks"]
   figure = Figure(figsize=(8.0, 1.4 + 0.36 * len(ways)), layout="constrained")
   axes = figure.add_subplot()

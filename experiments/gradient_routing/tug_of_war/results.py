@@ -1,4 +1,4 @@
-"""What comes out of the study: results.json and its table."""
+"""The results of the study: results.json and its table."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -10,8 +10,8 @@ from experiments.gradient_routing.tug_of_war.config import Config, TwoParameters
 from experiments.gradient_routing.tug_of_war.two_tasks import TASKS, VARIANCE
 from undo_jax.utils import tables
 
-Errors = dict[str, dict[str, float]]  # "before" and "after" ablation, by task.
-Part = dict[str, Errors]  # Of a seed, by way.
+Errors = dict[str, dict[str, float]]  # "before" and "after" ablation, then by task.
+Part = dict[str, Errors]  # The errors of a seed, by way.
 
 
 class Trajectory(TypedDict):
@@ -23,11 +23,11 @@ class Trajectory(TypedDict):
 
 
 class Results(TypedDict):
-  """Of results.json."""
+  """The content of results.json."""
 
   seeds: list[int]
-  variance: dict[str, float]  # Of the two tasks.
-  two_parameters: dict[str, Trajectory]  # By weight of coherence.
+  variance: dict[str, float]  # Of the targets, by task.
+  two_parameters: dict[str, Trajectory]  # By weight of the coherence term.
   two_tasks: dict[str, dict[str, Errors]]  # By way and seed.
 
 
@@ -59,7 +59,7 @@ def _trajectory(block: TwoParameters, weight: float) -> Trajectory:
 
 
 def table(results: Results) -> str:
-  """Return the errors of the two tasks as a Markdown table, a cell every seed."""
+  """Return the errors of the two tasks in Markdown, with every seed in a cell."""
   columns = [(when, task) for when in ("before", "after") for task in TASKS]
   header = ["way", *(f"{task}, {when} ablation" for when, task in columns)]
   rows = []

@@ -25,13 +25,13 @@ def make(config: ConfigDict) -> Study[Part]:
 
 
 def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Return what came out of all parts."""
+  """Return the results of all parts."""
   results = results_lib.assemble(config, parts)
   return Outcome(results, figures.draw(results), results_lib.table(results))
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
-  """Yield (part, its errors by way) of the parts that are asked for."""
+  """Yield (part, its errors by way) of the missing parts."""
   seed_of, ways = seed_parts(config.seeds), config.two_tasks.ways
   errors = two_tasks.train(
     config.two_tasks, [seed_of[name] for name in names], list(ways.values())

@@ -1,4 +1,4 @@
-"""Two tasks that one hidden layer learns, its new units ablated afterwards."""
+"""Two tasks that one hidden layer learns, and whose new units are then ablated."""
 
 from collections.abc import Sequence
 import functools
@@ -14,8 +14,8 @@ from undo_jax.routing.sources import route_parameters
 from undo_jax.utils.types import Params
 
 TASKS: tuple[str, ...] = ("forget", "retain")
-# Variance of the two targets, the error of the best constant: that of cos 2x is
-# (1 + e^-8) / 2 - e^-4, of sin 2x (1 - e^-8) / 2, of x 1.
+# Variance of the two targets, which is the error of the best constant. The variance of
+# cos 2x is (1 + e^-8) / 2 - e^-4, that of sin 2x is (1 - e^-8) / 2, and that of x is 1.
 VARIANCE = {"forget": 1.4819, "retain": 1.4998}
 Batch = tuple[jax.Array, jax.Array]  # See `draw_batch`.
 
