@@ -1,7 +1,7 @@
 """A run as it is declared: the typed form of a config file's ConfigDict.
 
 The two tables are `models`, how each model is made, and `attacks`, how each is
-attacked; the functions of undo_jax/config.py build their entries. `parse` converts a
+attacked; the functions of undo_jax/config build their entries. `parse` converts a
 ConfigDict once; no code after it reads a ConfigDict.
 """
 

@@ -117,7 +117,7 @@ def run_all(
   """Run what is not finished yet of a config, and write results and report.
 
   Args:
-    config: a ConfigDict, see undo_jax/config.py.
+    config: a ConfigDict, see undo_jax/config.
     workdir: the run directory, a path or gs://.
     profile_steps: updates of each stage to trace.
     elsewhere: what runs the stages; None: this process.
@@ -168,7 +168,7 @@ def run_part(
   """Run some stages of a config, where all that they read is finished.
 
   Args:
-    config: a ConfigDict, see undo_jax/config.py.
+    config: a ConfigDict, see undo_jax/config.
     workdir: the run directory.
     names: of stages, of all seeds, or of their directories, of one.
     profile_steps: updates of each stage to trace.
@@ -220,7 +220,7 @@ def run_single(
 
   Args:
     kind: one of SINGLE.
-    config: a ConfigDict, see undo_jax/config.py.
+    config: a ConfigDict, see undo_jax/config.
     workdir: the run directory.
     checkpoint: a stage's directory or Hugging Face's, or None.
     models: the names to make; None: all that the part makes.
