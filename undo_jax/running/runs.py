@@ -30,6 +30,7 @@ from undo_jax.running import Outcome, Run, run_shared, summary
 from undo_jax.running.claims import claim_workdir
 from undo_jax.running.sharing import check_inputs, named
 from undo_jax.utils import environment, files, records
+from undo_jax.utils.checks import fail
 from undo_jax.utils.types import ConfigError, JsonObject
 
 LOGGER = logging.getLogger("undo_jax")
@@ -96,7 +97,7 @@ def check_items(config: RunConfig) -> None:
   for name, entry in config.attacks.items():
     if isinstance(entry, AttackEntry) and entry.scores != "test":
       expected = "test in a table, since searches read validation items"
-      checks.fail(f"attacks.{name}.scores", expected, entry.scores)
+      fail(f"attacks.{name}.scores", expected, entry.scores)
 
 
 def _open(name: str, recipe: Recipe, config: RunConfig) -> sources.Source:

@@ -11,8 +11,8 @@ from undo_jax import config as builders
 from undo_jax import tasks
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier.search_results import SearchedModel
+from undo_jax.plan import dependencies, stages, translation
 from undo_jax.plan import search as search_lib
-from undo_jax.plan import stages, translation
 from undo_jax.plan.config import RunConfig, plain
 from undo_jax.plan.search import Range, Values
 from undo_jax.plan.stages import (
@@ -132,7 +132,7 @@ def spaces(config: builders.Config) -> list[Space]:
   search_lib.check(declared)
   order = dict.fromkeys(
     declared.models[name].family or name
-    for name in translation.ordered(declared.models)
+    for name in dependencies.ordered(declared.models)
   )
   made = [Space(name, raw, declared) for name in order if name in search.models]
   if search.largest_compute is not None and made[0].filtered_flops is None:
