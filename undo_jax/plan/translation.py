@@ -7,7 +7,7 @@ from typing import Any
 from undo_jax import attacks, objectives, tasks
 from undo_jax.data import labels, tokenizers
 from undo_jax.objectives.method import Method
-from undo_jax.plan import dependencies, mixtures, prompts, stages
+from undo_jax.plan import dependencies, lineages, mixtures, prompts, stages
 from undo_jax.plan.attack_entries import AttackEntry, EditEntry, Entry
 from undo_jax.plan.config import Recipe, RunConfig
 from undo_jax.plan.noise import Saliency
@@ -55,7 +55,7 @@ def plan(
   made: list[Stage] = [translation.data()]
   for name in dependencies.ordered(config.models):
     made += translation.model(name)
-  names = [model.name for model in stages.models(made)]
+  names = [model.name for model in lineages.models(made)]
   attacked = [name for name in names if config.models[name].is_attacked]
   for name, entry in config.attacks.items():
     for model in entry.models or attacked:

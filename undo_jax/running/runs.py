@@ -17,7 +17,7 @@ from undo_jax.checkpoints import sources
 from undo_jax.distributed import processes, sharding
 from undo_jax.frontier import figures, reading, report, results, search_results
 from undo_jax.frontier.search_results import SearchResults
-from undo_jax.plan import checks, stages, translation
+from undo_jax.plan import checks, lineages, stages, translation
 from undo_jax.plan.attack_entries import AttackEntry
 from undo_jax.plan.config import (
   Recipe,
@@ -255,8 +255,8 @@ def plan_single(
   declared = declare(config)
 
   def part(plan: list[Stage]) -> list[Stage]:
-    made = stages.needed(plan, _made(declared.config, kind, plan))
-    return made if models is None else stages.needed(made, _named(made, models))
+    made = lineages.needed(plan, _made(declared.config, kind, plan))
+    return made if models is None else lineages.needed(made, _named(made, models))
 
   plans = {seed: part(declared.plan(seed)) for seed in declared.config.seeds}
   return config, declared, plans
@@ -308,13 +308,13 @@ def _made(config: RunConfig, kind: str, plan: Sequence[Stage]) -> list[str]:
   """Return the stages of a part; only those of checkpoints, if it starts from any."""
   if kind == "relearn":
     return [stage.name for stage in plan if isinstance(stage, Against)]
-  models = [stage.name for stage in stages.models(plan)]
+  models = [stage.name for stage in lineages.models(plan)]
   if kind == "evaluate":
     return models
   given = {stage.name for stage in plan if isinstance(stage, GivenStage)}
 
   def is_made(name: str) -> bool:
-    needs = {stage.name for stage in stages.needed(plan, [name])}
+    needs = {stage.name for stage in lineages.needed(plan, [name])}
     return config.models[name].phase == kind and (not given or bool(given & needs))
 
   return [name for name in models if name not in given and is_made(name)]

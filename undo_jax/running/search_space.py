@@ -11,7 +11,7 @@ from undo_jax import config as builders
 from undo_jax import tasks
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier.search_results import SearchedModel
-from undo_jax.plan import dependencies, stages, translation
+from undo_jax.plan import dependencies, lineages, stages, translation
 from undo_jax.plan import search as search_lib
 from undo_jax.plan.config import RunConfig, plain
 from undo_jax.plan.search import Range, Values
@@ -95,7 +95,7 @@ class Space:
     """Return by seed what a trial needs: the base, the model, its attacks."""
     plans = {seed: declared.plan(seed) for seed in self.search.seeds}
     return {
-      seed: stages.needed(plan, [self.base, self.name, *attacks_on(plan, self.name)])
+      seed: lineages.needed(plan, [self.base, self.name, *attacks_on(plan, self.name)])
       for seed, plan in plans.items()
     }
 
@@ -157,7 +157,7 @@ def bound(plan: Sequence[Stage], name: str) -> tuple[float, bool]:
   If a rule may stop training, they are an upper bound. The pass of a teacher that
   predicts all rows is left out, since the number of rows is not known yet.
   """
-  made = stages.lineage(plan, name)
+  made = lineages.lineage(plan, name)
   trained = [stage for stage in made if isinstance(stage, TrainStage)]
   costs = [
     *(saliency.cost(stage) for stage in made if isinstance(stage, SaliencyStage)),
