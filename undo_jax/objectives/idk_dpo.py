@@ -74,15 +74,6 @@ def make(
   return objective
 
 
-def needs(
-  *, retain_loss: str = "cross_entropy", **options: object
-) -> dict[str, object]:
-  """Return what it reads: forget rows twice, with the answer and without."""
-  del options
-  reads = ("forget", "forget")
-  return {"reads": reads if retain_loss == "cross_entropy" else (*reads, "retain")}
-
-
 def check(model: ModelConfig, options: Options, *, is_random: bool) -> None:
   """Raise FieldError unless beta is positive and the answer is of known tokens."""
   for each in (check_positive("beta"), jensun.check):
@@ -94,7 +85,7 @@ METHOD = Method(
   trains=("forget", "forget", "retain"),
   reads=("forget", "forget"),
   frozen=("reference",),
-  needs=needs,
+  needs=retention.needs_reference("forget", "forget"),  # With the answer, and without.
   check=check,
   is_unlearning=True,
   label="IdkDPO",
