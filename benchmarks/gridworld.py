@@ -70,9 +70,9 @@ def training(size: str, members: int, updates: int) -> tuple[Any, int, int]:
   import jax
   import jax.numpy as jnp
 
-  from experiments.gradient_routing import typed
   from experiments.gradient_routing.gridworld import study
   from experiments.gradient_routing.gridworld.config import Config
+  from experiments.shared import typed
 
   config = typed.read(Config, config_file.get_config(size))
   programs = study.make_programs(config, config.methods["routing"])

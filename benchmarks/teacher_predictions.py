@@ -48,7 +48,7 @@ def declare(workdir: pathlib.Path, k: int | None) -> Any:
   from undo_jax import config as builders
   from undo_jax import running
   from undo_jax.distributed import sharding
-  from undo_jax.plan import stages, translation
+  from undo_jax.plan import lineages, translation
   from undo_jax.plan.config import parse
   from undo_jax.utils import files
 
@@ -64,7 +64,7 @@ def declare(workdir: pathlib.Path, k: int | None) -> Any:
     checkpoint_every=declared.checkpoint_every,
     evaluation_rows=declared.evaluation_rows,
     replicas_at_once=None,
-    stages=tuple(stages.needed(plan, [STUDENT])),
+    stages=tuple(lineages.needed(plan, [STUDENT])),
     writers=(),
   )
 
@@ -104,12 +104,12 @@ def errors(run: Any) -> dict[int, tuple[float, float, float]]:
 
   from undo_jax import objectives
   from undo_jax.models.decoder import Decoder
-  from undo_jax.running import programs
+  from undo_jax.running import noise_programs
   from undo_jax.running.run import load
 
   stage, model = run.stages[-1], run.stages[-1].model
   params, batch = load(run, TEACHER, model), next(batches(run))
-  noised = programs.noise(model, run.mesh)(params, jax.random.key(0), 0.5, 0.1)
+  noised = noise_programs.noise(model, run.mesh)(params, jax.random.key(0), 0.5, 0.1)
   logits = jax.jit(Decoder(model).apply)(params, batch["inputs"]).logits
   p = np.exp(np.float64(jax.nn.log_softmax(logits)))
   scored = batch["mask"] > 0

@@ -26,9 +26,8 @@ from experiments.direct_inversion.results import (
   SamplePart,
 )
 from experiments.direct_inversion.training import Task
-from experiments.gradient_routing import running, typed
-from experiments.gradient_routing.running import Study
-from experiments.shared import studies
+from experiments.shared import running, studies, typed
+from experiments.shared.running import Study
 from undo_jax.data.images import Images
 from undo_jax.utils.types import Params
 
@@ -42,7 +41,7 @@ def make(config: ConfigDict) -> Study[Part]:
   images = judge.load(checked.data.path, checked.data.shrink)
   checked.check_classes(images)
   return studies.of(
-    running.seed_parts(checked.seeds),
+    studies.seed_names(checked),
     functools.partial(compute, checked, images),
     results_lib,
     figures,

@@ -6,7 +6,6 @@ from typing import TypeAlias
 import zlib
 
 import jax
-from ml_collections import ConfigDict
 import numpy as np
 
 from experiments.fictitious_play import figures, matrix_games, poker_agents, races
@@ -25,8 +24,6 @@ from experiments.fictitious_play.results import (
   SinglePart,
   SizePart,
 )
-from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Study
 from experiments.shared import studies
 from undo_jax.frontier import games
 
@@ -44,13 +41,6 @@ class Source:
     number = zlib.crc32(name.encode())
     self.rng = np.random.default_rng([seed, number])
     self.key = jax.random.fold_in(jax.random.key(seed), number)
-
-
-def make(config: ConfigDict) -> Study[Part]:
-  """Return the study of a config, or raise ConfigError."""
-  checked = typed.read(Config, config)
-  compute_parts = functools.partial(compute, checked)
-  return studies.of(_parts(checked), compute_parts, results_lib, figures)
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
@@ -305,3 +295,6 @@ def _band(values_GxB: np.ndarray) -> Band:
     "low": low.tolist(),
     "high": high.tolist(),
   }
+
+
+make = studies.maker(Config, _parts, compute, results_lib, figures)

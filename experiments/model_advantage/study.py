@@ -4,11 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 import functools
 import zlib
 
-from ml_collections import ConfigDict
 import numpy as np
 
-from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Study
 from experiments.model_advantage import distractor, figures, tabular
 from experiments.model_advantage import results as results_lib
 from experiments.model_advantage.config import Config
@@ -16,13 +13,6 @@ from experiments.model_advantage.results import Part, TablesPart, ToyPart
 from experiments.shared import studies
 
 _ROUNDING = 1e-9  # Share of the widest bound that rounding may cause.
-
-
-def make(config: ConfigDict) -> Study[Part]:
-  """Return the study of a config, or raise ConfigError."""
-  checked = typed.read(Config, config)
-  compute_parts = functools.partial(compute, checked)
-  return studies.of(_parts(), compute_parts, results_lib, figures)
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
@@ -87,3 +77,6 @@ def _parts() -> dict[str, Callable[[Config], Part]]:
   for kind in distractor.LOSSES:
     parts[f"toy_{kind}"] = functools.partial(toy, kind)
   return parts
+
+
+make = studies.maker(Config, lambda _: _parts(), compute, results_lib, figures)

@@ -1,16 +1,23 @@
 """A study whose results, tables and figures depend on its parts alone."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import functools
+from typing import Any, Protocol, TypeVar
 
-from experiments.gradient_routing.running import Outcome, Part, Study
+from ml_collections import ConfigDict
+
+from experiments.shared import typed
+from experiments.shared.running import Outcome, Part, Study, seed_parts
+
+Config = TypeVar("Config")
 
 
 class Results(Protocol):
   """A module that makes a study's results."""
 
-  def assemble(self, parts: Mapping[str, Any], /) -> Any:
-    """Return the content of results.json."""
+  @property
+  def assemble(self) -> Callable[..., Any]:
+    """Returns what results.json holds, from what a study is given and its parts."""
     ...
 
   def table(self, results: Any, /) -> str:
@@ -26,11 +33,49 @@ class Figures(Protocol):
     ...
 
 
+def maker(
+  kind: type[Config],
+  names: Callable[[Config], Iterable[str]],
+  compute: Callable[[Config, Sequence[str]], Iterator[tuple[str, Part]]],
+  results: Results,
+  figures: Figures,
+  *,
+  assembles_config: bool = False,
+  free: Sequence[str] = (),
+) -> Callable[[ConfigDict], Study[Part]]:
+  """Return what makes the study of a config, or raises ConfigError.
+
+  Args:
+    kind: the typed config.
+    names: gives the names of the parts, in the order of the results.
+    compute: (config, names of missing parts) -> see `Study`.
+    results: the module that puts the parts together.
+    figures: the module that draws what came out.
+    assembles_config: whether `results.assemble` is given the config before the parts.
+    free: see `Study`.
+  """
+
+  def make(config: ConfigDict) -> Study[Part]:
+    checked = typed.read(kind, config)
+    computing = functools.partial(compute, checked)
+    given = (checked,) if assembles_config else ()
+    return of(names(checked), computing, results, figures, given=given, free=free)
+
+  return make
+
+
+def seed_names(config: Any) -> list[str]:
+  """Return the names of the parts of a config whose parts are its seeds."""
+  return list(seed_parts(config.seeds))
+
+
 def of(
   parts: Iterable[str],
   compute: Callable[[Sequence[str]], Iterable[tuple[str, Part]]],
   results: Results,
   figures: Figures,
+  *,
+  given: Sequence[object] = (),
   free: Sequence[str] = (),
 ) -> Study[Part]:
   """Return a study.
@@ -38,13 +83,14 @@ def of(
   Args:
     parts: names of the parts, in the order of the results.
     compute: see `Study`.
-    results: the module that makes results of the parts.
-    figures: the module that draws the results.
+    results: the module that puts the parts together.
+    figures: the module that draws what came out.
+    given: what `results.assemble` is given before the parts.
     free: see `Study`.
   """
 
   def finish(parts: Mapping[str, Part]) -> Outcome:
-    out = results.assemble(parts)
+    out = results.assemble(*given, parts)
     return Outcome(out, figures.draw(out), results.table(out))
 
   return Study(parts=list(parts), compute=compute, finish=finish, free=free)

@@ -1,6 +1,6 @@
 """Run the study; see configs/variance_decomposition/poker.py for its command."""
 
-from experiments.gradient_routing import running
+from experiments.shared import running
 from experiments.variance_decomposition import study
 
 if __name__ == "__main__":

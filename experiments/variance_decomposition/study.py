@@ -5,11 +5,8 @@ import functools
 import itertools
 import zlib
 
-from ml_collections import ConfigDict
 import numpy as np
 
-from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Study
 from experiments.poker import equilibrium, holdem, kuhn, leduc
 from experiments.poker import tree as trees
 from experiments.poker.tree import CHANCE, FIRST, PLAYERS, SECOND, Profile, Tree
@@ -24,14 +21,12 @@ FACTORS = (*PLAYERS, CHANCE)
 TREES: Mapping[str, Callable[..., Tree]] = {"kuhn": kuhn.tree, "leduc": leduc.tree}
 
 
-def make(config: ConfigDict) -> Study[Part | HoldemPart]:
-  """Return the study of a config, or raise ConfigError."""
-  checked = typed.read(Config, config)
-  compute_parts = functools.partial(compute, checked)
-  names = list(_parts(checked))
-  if "holdem" in checked.games:
+def part_names(config: Config) -> list[str]:
+  """Return the names of the parts, those of hold'em last."""
+  names = list(_parts(config))
+  if "holdem" in config.games:
     names += [f"holdem_{name}" for name in _HANDS]
-  return studies.of(names, compute_parts, results_lib, figures)
+  return names
 
 
 def compute(
@@ -175,3 +170,6 @@ _HANDS: Mapping[
     *game
   ).responding(SECOND),
 }
+
+
+make = studies.maker(Config, part_names, compute, results_lib, figures)

@@ -1,6 +1,6 @@
 """Run the study; see configs/vervaat/perpetuities.py for its command."""
 
-from experiments.gradient_routing import running
+from experiments.shared import running
 from experiments.vervaat import study
 
 if __name__ == "__main__":

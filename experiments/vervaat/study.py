@@ -1,17 +1,13 @@
 """What the study computes: a part is a beta, drawn exactly or by published steps."""
 
 from collections.abc import Iterator, Mapping, Sequence
-import functools
 import math
 import zlib
 
 import jax
-from ml_collections import ConfigDict
 import numpy as np
 from scipy import stats
 
-from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Study
 from experiments.shared import studies
 from experiments.vervaat import distribution, figures, published, sampler, series
 from experiments.vervaat import results as results_lib
@@ -32,13 +28,6 @@ UPDATES: Mapping[str, sampler.Update] = {
 _LARGEST_IN_FULL = 16.0  # Larger betas have fewer draws, with as many steps in all.
 _SMALLER = 10  # Two comparisons have this many times fewer draws.
 _BINS = 40
-
-
-def make(config: ConfigDict) -> Study[Part]:
-  """Return the study of a config, or raise ConfigError."""
-  checked = typed.read(Config, config)
-  compute_parts = functools.partial(compute, checked)
-  return studies.of(_parts(checked), compute_parts, results_lib, figures)
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
@@ -155,3 +144,6 @@ def _draws(draws: int, beta: float) -> int:
     return draws
   cost = [each * math.log(each) for each in (_LARGEST_IN_FULL, beta)]
   return max(100, int(draws * cost[0] / cost[1]))
+
+
+make = studies.maker(Config, _parts, compute, results_lib, figures)

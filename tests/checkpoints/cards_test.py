@@ -11,7 +11,7 @@ from tests import minimal
 from tests.chains import directory, model_of
 from undo_jax import config as builders
 from undo_jax.checkpoints import cards, exporting
-from undo_jax.plan import stages, translation
+from undo_jax.plan import lineages, stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running.runs import run_single
 from undo_jax.utils import files
@@ -67,7 +67,7 @@ def test_a_card_tells_of_squared_gradients_and_of_the_noise_that_they_shape():
   noise = {"again_every": 2}
   config.models.shaped = builders.shaped(config.models.undo, shares=(0.5,), noise=noise)
   plan = translation.plan(parse(config), 0)
-  made = stages.needed(plan, ["shaped_share_0.5"])
+  made = lineages.needed(plan, ["shaped_share_0.5"])
   outcome = {
     "scores": {"retain": 0.5, "forget": 0.25},
     "updates": 3,
@@ -92,7 +92,7 @@ def test_a_card_tells_by_how_many_labels_rows_were_selected():
   config.selections.few = builders.selection(rows=4)
   config.mixtures.selected = builders.selected("few", config.mixtures.pretrain)
   config.models.base.mixture.batch = "selected"
-  made = stages.needed(translation.plan(parse(config), 0), ["base"])
+  made = lineages.needed(translation.plan(parse(config), 0), ["base"])
   outcome = {
     "scores": {"retain": 0.5, "forget": 0.25},
     "updates": 3,

@@ -16,7 +16,7 @@ from undo_jax.checkpoints import cards, exporting
 from undo_jax.distributed import sharding
 from undo_jax.estimation import programs as estimated
 from undo_jax.models.decoder import Decoder
-from undo_jax.plan import checks, stages, translation
+from undo_jax.plan import checks, lineages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running import data, programs
 from undo_jax.tasks import arithmetic
@@ -80,7 +80,7 @@ def run_of(workdir, names, mesh=None, **changes):
     checkpoint_every=1,
     evaluation_rows=64,
     replicas_at_once=None,
-    stages=tuple(stages.needed(translation.plan(config, 0), names)),
+    stages=tuple(lineages.needed(translation.plan(config, 0), names)),
   )
 
 

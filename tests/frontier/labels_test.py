@@ -3,7 +3,7 @@
 from undo_jax import config as c
 from undo_jax.frontier import labels
 from undo_jax.frontier.labels import LabelBudget
-from undo_jax.plan import stages, translation
+from undo_jax.plan import lineages, translation
 from undo_jax.plan.config import parse
 from undo_jax.utils import records
 
@@ -17,7 +17,7 @@ def budgets(config, updates=60, base="base"):
   outcomes = {stage.name: outcome for stage in plan}
   return {
     model.name: labels.budget(plan, outcomes, model.name, base=base)
-    for model in stages.models(plan)
+    for model in lineages.models(plan)
   }
 
 
@@ -178,7 +178,7 @@ def selected_budgets():
   outcomes = {stage.name: outcome | chosen for stage in plan}
   return {
     model.name: labels.budget(plan, outcomes, model.name, base="base")
-    for model in stages.models(plan)
+    for model in lineages.models(plan)
   }
 
 

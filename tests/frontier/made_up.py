@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from undo_jax.config import FIGURES
-from undo_jax.frontier import reading
+from undo_jax.frontier import attack_results
 from undo_jax.frontier.labels import LabelBudget
 from undo_jax.frontier.results import (
   Ablation,
@@ -83,7 +83,7 @@ def relearning(
     }
     for forget in (forget_RxS, *more_seeds)
   ]
-  return reading.relearning(
+  return attack_results.relearning(
     outcomes,
     directories=["made-up"] * len(outcomes),
     higher_is_worse=higher_is_worse,

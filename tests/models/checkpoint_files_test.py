@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from tests.models import huggingface_references as references
 from undo_jax.models import checkpoint_files, huggingface
-from undo_jax.models.decoder import wavelengths
+from undo_jax.models.rotary import wavelengths
 from undo_jax.utils.types import ConfigError
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.plan.plans import by_name, changed, identities, plan, routed
-from undo_jax.plan import stages
+from undo_jax.plan import lineages, stages
 from undo_jax.utils.types import ConfigError
 
 
@@ -38,7 +38,7 @@ def test_lineage_counts_a_teacher_once_and_leaves_out_what_is_not_counted():
   made = plan()
 
   def lineage(name):
-    return [stage.name for stage in stages.lineage(made, name)]
+    return [stage.name for stage in lineages.lineage(made, name)]
 
   assert lineage("base") == []
   assert lineage("max_ent") == ["max_ent"]
@@ -62,16 +62,16 @@ def test_a_stage_of_another_version_is_refused():
 
 
 def test_what_a_stage_needs_comes_with_it_in_the_order_of_the_plan():
-  needed = stages.needed(plan(), ["relearn_undo_alpha_0.5"])
+  needed = lineages.needed(plan(), ["relearn_undo_alpha_0.5"])
   data, *names = [stage.name for stage in needed]
   assert data == plan()[0].name
   assert names == ["base", "max_ent", "undo_alpha_0.5", "relearn_undo_alpha_0.5"]
-  assert [stage.name for stage in stages.needed(plan(), ["base"])] == [data, "base"]
+  assert [stage.name for stage in lineages.needed(plan(), ["base"])] == [data, "base"]
 
 
 def test_a_model_was_trained_by_itself_or_by_what_it_is_an_ablation_of():
   made = routed()
   every = [*made.values()]
-  assert stages.trained(every, made["routed"]) is made["routed_whole"]
-  assert stages.trained(every, made["base"]) is made["base"]
-  assert made["routed_whole"] not in stages.models(every)
+  assert lineages.trained(every, made["routed"]) is made["routed_whole"]
+  assert lineages.trained(every, made["base"]) is made["base"]
+  assert made["routed_whole"] not in lineages.models(every)

@@ -24,7 +24,7 @@ from tests.plan.plans import (
 )
 from undo_jax import config as builders
 from undo_jax.data import tokenizers
-from undo_jax.plan import stages, translation
+from undo_jax.plan import lineages, stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.utils.types import ConfigError
 
@@ -135,7 +135,7 @@ def test_layers_forget_fold_after_fold_and_keep_the_later_ones():
     "retain": {"retain": 0.5, "forget:folds_3_to_3_of_3": 0.5},
   }
   assert last.parts == planned["max_ent"].parts
-  assert [s.name for s in stages.lineage(list(planned.values()), last.name)] == [
+  assert [s.name for s in lineages.lineage(list(planned.values()), last.name)] == [
     *(last.name, two.name, one.name)
   ]
   assert set(planned) - set(plain) == {
@@ -478,7 +478,7 @@ def test_routed_models_come_beside_the_others():
   made = plan(ROUTING, **DISTILLED)
   others = {"base", "data_filtering", "max_ent", *STUDENTS}
   added = {*ABLATED, "routed_undo_alpha_0.3"}
-  assert {model.name for model in stages.models(made)} == others | added
+  assert {model.name for model in lineages.models(made)} == others | added
   whole = {f"{name}_whole" for name in ABLATED}
   models = others | added
   assert {s.name for s in made} == {"data", *models, *whole, *attacks(*models)}
@@ -557,7 +557,7 @@ def test_a_routed_teacher_and_the_base_are_where_students_come_from():
   assert (stage.noise.alpha, stage.noise.beta, stage.stop) == (1.0, 0.1, undo.stop)
 
   def lineage(name):
-    return [stage.name for stage in stages.lineage([*planned.values()], name)]
+    return [stage.name for stage in lineages.lineage([*planned.values()], name)]
 
   assert lineage("routed") == ["routed_whole"]
   assert sorted(lineage("routed_undo_alpha_0.3")) == [
@@ -572,7 +572,7 @@ def test_who_is_not_attacked_is_said_by_each_entry_alone():
   config = builders.shipped("frontier:tiny")
   planned = translation.plan(parse(config), 0)
   attacked = {s.target for s in planned if isinstance(s, stages.AttackStage)}
-  models = {stage.name for stage in stages.models(planned)}
+  models = {stage.name for stage in lineages.models(planned)}
   filtering = {f"filtering_num_steps_{n}" for n in (500, 600)}
   # data_filtering follows the base, and is attacked all the same.
   assert models - attacked == {"base", *filtering}

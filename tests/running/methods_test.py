@@ -13,7 +13,7 @@ from undo_jax import running, testing
 from undo_jax.data import pipeline
 from undo_jax.models.decoder import Decoder
 from undo_jax.objectives.cross_entropy import cross_entropy
-from undo_jax.plan import checks, stages, translation
+from undo_jax.plan import checks, lineages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running.data import batches_of
 from undo_jax.utils import trees
@@ -61,7 +61,7 @@ def finished(chain, tmp_path_factory):
     checkpoint_every=100,
     evaluation_rows=declared.evaluation_rows,
     replicas_at_once=None,
-    stages=tuple(stages.needed(translation.plan(declared, 0), LAST)),
+    stages=tuple(lineages.needed(translation.plan(declared, 0), LAST)),
   )
   take_base(run, chain[1])
   return run, running.run_stages(run)

@@ -10,7 +10,7 @@ from tests import minimal
 from tests.running.variants import take_base
 from undo_jax import config as builders
 from undo_jax import interpolation, running, testing
-from undo_jax.plan import stages, translation
+from undo_jax.plan import lineages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running import programs, training
 from undo_jax.running.run import load
@@ -29,7 +29,7 @@ def noised_run(workdir, base):
     checkpoint_every=1,
     evaluation_rows=parse(config).evaluation_rows,
     replicas_at_once=None,
-    stages=tuple(stages.needed(plan, ["noised"])),
+    stages=tuple(lineages.needed(plan, ["noised"])),
   )
   take_base(run, base)
   return run

@@ -20,7 +20,7 @@ from undo_jax.estimation import workload
 from undo_jax.frontier import reading
 from undo_jax.hardware.flops import forward_flops
 from undo_jax.models.decoder import Decoder
-from undo_jax.plan import checks, stages, translation
+from undo_jax.plan import checks, lineages, stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running import predictions, programs
 from undo_jax.running.data import batches_of
@@ -48,7 +48,7 @@ def kept_run(workdir, base, mesh, *, keep=True, **changes):
     checkpoint_every=100,
     evaluation_rows=24,
     replicas_at_once=None,
-    stages=tuple(stages.needed(plan, STUDENTS)),
+    stages=tuple(lineages.needed(plan, STUDENTS)),
   )
   take_base(run, base)
   return run
@@ -112,7 +112,7 @@ def test_two_students_read_one_stage_which_costs_a_pass_over_the_rows(finished):
     student = student_of(run, name)
     reads = {"data": "data", "predictions": "predictions_base"}
     assert not student.frozen and student.inputs == reads | start
-    lineage = [stage.name for stage in stages.lineage(run.stages, name)]
+    lineage = [stage.name for stage in lineages.lineage(run.stages, name)]
     assert sorted(lineage) == ["predictions_base", name]
 
 

@@ -13,7 +13,7 @@ from undo_jax import objectives, testing
 from undo_jax.distributed import sharding
 from undo_jax.models.lora import pairs
 from undo_jax.plan.noise import NoiseShape
-from undo_jax.running import programs
+from undo_jax.running import noise_programs, programs
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import trees
 
@@ -120,7 +120,7 @@ def test_noise_by_rules_is_the_same_on_eight_devices():
   made = []
   for mesh in (testing.mesh(1), testing.mesh(8, data=2, fsdp=2, tensor=2)):
     params = put_params(MODEL, mesh)
-    program = programs.noise(MODEL, mesh, (), rules)
+    program = noise_programs.noise(MODEL, mesh, (), rules)
     made.append(jax.device_get(program(params, jax.random.key(1), 0.5, 0.1)))
   # Multiplied and added in one rounding, or in two.
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-8), *made)
@@ -136,7 +136,7 @@ def test_noise_by_rules_is_the_same_on_eight_devices():
 def test_normal_noise_on_every_weight_is_the_same_on_eight_devices():
   made = []
   for mesh in (testing.mesh(1), testing.mesh(8, data=2, fsdp=2, tensor=2)):
-    program = programs.noise(MODEL, mesh, (), (), std=0.02)
+    program = noise_programs.noise(MODEL, mesh, (), (), std=0.02)
     given = put_params(MODEL, mesh), jax.random.key(1), 0.0, 0.0
     made.append(jax.device_get(program(*given)))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-8), *made)
@@ -149,7 +149,7 @@ def test_pruning_sets_the_smallest_weights_to_zero_on_any_devices():
   before, made = minimal.params(MODEL), []
   shape = NoiseShape(by="magnitude", share=0.3)
   for mesh in (testing.mesh(1), testing.mesh(8, data=2, fsdp=2, tensor=2)):
-    program = programs.noise(MODEL, mesh, (), (), shape)
+    program = noise_programs.noise(MODEL, mesh, (), (), shape)
     params = put_params(MODEL, mesh)
     made.append(jax.device_get(program(params, jax.random.key(1), 1.0, 0.0)))
   jax.tree.map(np.testing.assert_array_equal, *made)

@@ -13,7 +13,7 @@ from undo_jax import objectives, running, testing
 from undo_jax.distributed import sharding
 from undo_jax.estimation import workload
 from undo_jax.models.decoder import Decoder
-from undo_jax.plan import checks, stages, translation
+from undo_jax.plan import checks, lineages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running import programs, saliency, training
 from undo_jax.running.data import batches_of
@@ -45,7 +45,7 @@ def shaped_run(workdir, base, mesh):
     checkpoint_every=1,
     evaluation_rows=declared.evaluation_rows,
     replicas_at_once=None,
-    stages=tuple(stages.needed(plan, [f"shaped_share_{SHARE}"])),
+    stages=tuple(lineages.needed(plan, [f"shaped_share_{SHARE}"])),
   )
   take_base(run, base)
   return run
@@ -75,7 +75,7 @@ def test_what_a_shape_costs_counts_for_the_model_that_has_it(finished):
     "flops": BATCHES * per_batch,
   }
   assert workload.flops_of(run.stages[2], ()) == squared["flops"]
-  lineage = [stage.name for stage in stages.lineage(run.stages, name)]
+  lineage = [stage.name for stage in lineages.lineage(run.stages, name)]
   assert sorted(lineage) == ["saliency_base", name]
 
 

@@ -17,7 +17,7 @@ from undo_jax import config as c
 from undo_jax import running, testing
 from undo_jax.data import row_classifier, rows
 from undo_jax.frontier import labels
-from undo_jax.plan import checks, stages, translation
+from undo_jax.plan import checks, lineages, stages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running import data, selection, sharing
 from undo_jax.utils import streams
@@ -231,7 +231,7 @@ def models_run(workdir, base):
     checkpoint_every=100,
     evaluation_rows=24,
     replicas_at_once=None,
-    stages=tuple(stages.needed(plan, NAMES)),
+    stages=tuple(lineages.needed(plan, NAMES)),
   )
   take_base(run, base)
   return run
@@ -241,7 +241,7 @@ def models_run(workdir, base):
 def finished(chain, tmp_path_factory):
   """The run, and what came of the selection and of one model."""
   run = models_run(tmp_path_factory.mktemp("selected"), chain[1])
-  made = stages.needed(run.stages, ["selection_few", NAMES[0]])
+  made = lineages.needed(run.stages, ["selection_few", NAMES[0]])
   return run, running.run_stages(dataclasses.replace(run, stages=tuple(made)))
 
 

@@ -8,7 +8,7 @@ from tests import minimal
 from undo_jax import config as builders
 from undo_jax import running, testing
 from undo_jax.distributed import sharding
-from undo_jax.plan import checks, stages, translation
+from undo_jax.plan import checks, lineages, translation
 from undo_jax.plan.config import parse
 from undo_jax.running import programs
 from undo_jax.training.checkpointing import load_params
@@ -59,7 +59,7 @@ def variant_run(workdir, base=None, **changes):
     checkpoint_every=100,
     evaluation_rows=declared.evaluation_rows,
     replicas_at_once=None,
-    stages=tuple(stages.needed(plan, ["relearn_undo_alpha_0.5"])),
+    stages=tuple(lineages.needed(plan, ["relearn_undo_alpha_0.5"])),
   )
   if base is not None:
     take_base(run, base)

@@ -11,7 +11,7 @@ from undo_jax import config as builders
 from undo_jax import testing
 from undo_jax.data import tokenizers
 from undo_jax.models.decoder import Decoder
-from undo_jax.plan import checks, translation
+from undo_jax.plan import checks, mixtures
 from undo_jax.plan.config import parse
 from undo_jax.tasks import wmdp
 from undo_jax.utils.types import ConfigError
@@ -195,7 +195,7 @@ def test_rows_of_a_mixture_are_equally_long(config):
     "config.mixtures of attack_raw: expected splits whose rows are equally long, got"
   )
   with pytest.raises(ConfigError, match=message):
-    translation.mixture_length(parse(config), ["attack_raw"])
+    mixtures.length(parse(config), ["attack_raw"])
 
 
 @pytest.mark.parametrize("domain, share", [("bio", 0.3), ("cyber", 0.2)])
@@ -225,8 +225,7 @@ def test_the_numbers_are_the_papers(domain, share):
   assert (noise.options.alpha, noise.options.beta) == (1.0, 1.0)
   declared = parse(config)
   lengths = {
-    use: translation.mixture_length(declared, [use])
-    for use in ("unlearn_retain", "distill")
+    use: mixtures.length(declared, [use]) for use in ("unlearn_retain", "distill")
   }
   assert lengths == {"unlearn_retain": 256, "distill": 1024}
   for name in ("raw", "qa", "wiki_qa"):

@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from undo_jax.checkpoints import cards, exporting, sources
+from undo_jax.checkpoints import cards, models
 from undo_jax.cli.process import Main
 from undo_jax.data import tokenizers
 from undo_jax.evaluation import continuations
@@ -102,16 +102,15 @@ def generate(
   Raises:
     ConfigError: if the checkpoint, its tokenizer or its chat template cannot be read.
   """
-  directory = pathlib.Path(sources.find(pathlib.Path(checkpoint).resolve()))
-  is_attack = cards.is_attack(directory)
-  model = exporting.read(directory, learning_rate=learning_rate if is_attack else None)
-  name = tokenizer or model.tokenizer or f"{continuations.HUGGINGFACE}{directory}"
+  is_attack = cards.is_attack(models.find(checkpoint))
+  model = models.read(checkpoint, learning_rate=learning_rate if is_attack else None)
+  name = model.tokenizer_or(tokenizer)
   texts = continuations.texts(
     model.config,
     model.params,
     tokenizers.make(name),
     prompts,
-    stops=continuations.eos_ids(model.generation, model.settings, directory),
+    stops=model.stops,
     template=continuations.template_of(name) if is_chat else None,
     **options,
   )

@@ -19,8 +19,8 @@ from typing import Any
 
 from absl import flags
 
-from undo_jax.checkpoints import measured
-from undo_jax.cli import overrides
+from undo_jax.checkpoints.models import Model
+from undo_jax.cli import measuring, overrides
 from undo_jax.cli.process import Main
 from undo_jax.data import tofu as tofu_files
 from undo_jax.data import tokenizers
@@ -35,32 +35,20 @@ LOGGER = logging.getLogger("undo_jax")
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class Request(measuring.Request):
   """What is measured, and how."""
 
-  checkpoint: str
-  retain_checkpoint: str | None = None
-  learning_rate: float | None = None
   formulas: str = "paper"
   forget: str = "all"
-  limit: int | None = None
   max_new_tokens: int = 100
-  batch_size: int = 8
-  dtype: str = "float32"
   num_shown: int = 2
-  output: str | None = None
 
 
 def define() -> Main:
   """Define the flags; the main prints the table."""
   config = overrides.define()
-  text, number = flags.DEFINE_string, flags.DEFINE_integer
-  values: dict[str, Any] = {
-    "checkpoint": text("checkpoint", None, "The model to measure.", required=True),
-    "retain_checkpoint": text("retain_checkpoint", None, "The reference; see above."),
-    "learning_rate": flags.DEFINE_float(
-      "learning_rate", None, "Of an attack's member."
-    ),
+  number = flags.DEFINE_integer
+  values = measuring.define(limit="Questions of a set, evenly spaced.") | {
     "formulas": flags.DEFINE_enum(
       "formulas",
       "paper",
@@ -75,14 +63,8 @@ def define() -> Main:
       "All questions about authors to be forgotten, as TOFU asks, or only those that "
       "no attack reads.",
     ),
-    "limit": number("limit", None, "Questions of a set, evenly spaced.", lower_bound=1),
     "max_new_tokens": number("max_new_tokens", 100, "Of an answer.", lower_bound=1),
-    "batch_size": number("batch_size", 8, "Rows per pass.", lower_bound=1),
-    "dtype": flags.DEFINE_enum(
-      "dtype", "float32", ["float32", "bfloat16"], "Compute type."
-    ),
     "num_shown": number("num_shown", 2, "Answers printed of a set.", lower_bound=0),
-    "output": text("output", None, "Where to write the results as JSON."),
   }
 
   def main(argv: list[str]) -> None:
@@ -103,13 +85,12 @@ def measure(config: Any, request: Request) -> None:
   tofu.check(config.data)
   questions = tofu.questions_of(config.data, all_forget=request.forget == "all")
   sets = {n: tofu_files.spread(questions[n], request.limit) for n in tofu_table.SETS}
-  path, other = request.checkpoint, request.retain_checkpoint
-  subject = _subject(config.data, request, path, request.learning_rate)
+  subject = _subject(config.data, request, request.model())
   tables = _measured(subject, sets, config.data, request.max_new_tokens)
-  reference = None
+  reference, other = None, request.reference()
   if other is not None:
     sets = {"forget": sets["forget"]}
-    subject = _subject(config.data, request, other, None)
+    subject = _subject(config.data, request, other)
     reference = _measured(subject, sets, config.data, 0)["forget"]
   print(tofu_table.text(tables, reference, request.num_shown))
   if request.output:
@@ -137,12 +118,11 @@ def _measured(
   return tables
 
 
-def _subject(data: Any, request: Request, path: str, rate: float | None) -> Subject:
-  """Return the model of a checkpoint."""
-  config, params, _ = measured.model_of(path, dtype=request.dtype, learning_rate=rate)
+def _subject(data: Any, request: Request, model: Model) -> Subject:
+  """Return a model with the tokenizer and template of the config."""
   return Subject(
-    config,
-    params,
+    model.config,
+    model.params,
     tokenizers.make(data.tokenizer),
     tofu.encoder(data.template, data.tokenizer),
     formulas=request.formulas,

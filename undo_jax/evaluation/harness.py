@@ -33,21 +33,18 @@ import numpy as np
 from undo_jax.data import tokenizers
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation import chat as chat_templates
-from undo_jax.evaluation import continuations
+from undo_jax.evaluation import continuations, generation_settings
 from undo_jax.evaluation.chat import ChatTemplate
+from undo_jax.evaluation.generation_settings import Settings
 from undo_jax.evaluation.scoring import Scorer
 from undo_jax.models import config_values, huggingface
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils import extras, files
-from undo_jax.utils.types import ConfigError, JsonObject, Options, Params
+from undo_jax.utils.types import ConfigError, JsonObject, Params
 
 NAME = "undo_jax"
 DEFAULT_MAX_LENGTH = 2048  # HFLM's, where config.json has no max_position_embeddings.
-# The harness's names of the number of tokens, the first given wins.
-_NUM_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-# Options that only matter where tokens are drawn, and which we do not have.
-_SAMPLING = ("top_p", "top_k", "min_p", "typical_p")
 
 
 def make(config: ModelConfig, params: Params, tokenizer: Tokenizer, **options) -> Any:
@@ -345,9 +342,11 @@ class _Methods:
 
   def generate_until(self, requests, disable_tqdm=False) -> list[str]:
     """Continue texts up to a stop sequence, which is left out: [text]."""
-    groups: dict[_Settings, list[int]] = {}
+    groups: dict[Settings, list[int]] = {}
     for index, request in enumerate(requests):
-      groups.setdefault(_settings(request.args[1], self), []).append(index)
+      groups.setdefault(generation_settings.read(request.args[1], self), []).append(
+        index
+      )
     texts: list[Any] = [None] * len(requests)
     for settings, indices in groups.items():
       room = self.max_length - settings.num_tokens
@@ -393,48 +392,6 @@ class _Methods:
       spelled = [any(stop in piece for stop in until) for piece in self._pieces]
       is_stop_V[: len(spelled)] |= spelled
     return is_stop_V
-
-
-@dataclasses.dataclass(frozen=True)
-class _Settings:
-  """How to generate; what a task calls gen_kwargs."""
-
-  num_tokens: int
-  temperature: float
-  until: tuple[str, ...]
-
-
-def _settings(options: Options, model: Any) -> _Settings:
-  """Read the options of a request.
-
-  Raises:
-    ValueError: if one is not known, or leaves no room for the text.
-  """
-  options = dict(options)
-  until = options.pop("until", None) or ()
-  until = (until,) if isinstance(until, str) else tuple(until)
-  given = [options.pop(name, None) for name in _NUM_TOKENS]
-  given = [number for number in given if number is not None]
-  num_tokens = int(given[0]) if given else model.max_gen_toks
-  temperature = float(options.pop("temperature", None) or 0.0)
-  do_sample = options.pop("do_sample", None)
-  if do_sample and temperature == 0.0:
-    raise ValueError("do_sample needs a temperature > 0, got none; give one")
-  if do_sample is False:
-    temperature = 0.0
-  if temperature == 0.0:
-    options = {key: value for key, value in options.items() if key not in _SAMPLING}
-  if options:
-    raise ValueError(
-      f"generation knows until, {', '.join(_NUM_TOKENS)}, do_sample and temperature, "
-      f"got also {options}; remove it from the task's generation_kwargs"
-    )
-  if not 0 < num_tokens < model.max_length:
-    raise ValueError(
-      f"the tokens to generate must be from 1 to {model.max_length - 1}, less than "
-      f"max_length, got {num_tokens}; set max_gen_toks in the task's generation_kwargs"
-    )
-  return _Settings(num_tokens, temperature, tuple(stop for stop in until if stop))
 
 
 def _whole(value: Any) -> int:

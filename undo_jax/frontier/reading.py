@@ -6,17 +6,14 @@ import dataclasses
 import math
 from typing import Any
 
-import numpy as np
-
-from undo_jax import attacks, objectives, tasks
+from undo_jax import objectives, tasks
 from undo_jax.data.labels import SELECTED, selected_weights
 from undo_jax.evaluation.metrics import higher_is_worse
-from undo_jax.frontier import labels, matched
+from undo_jax.frontier import attack_results, labels, matched
 from undo_jax.frontier.compute import Compute
 from undo_jax.frontier.results import (
   SCHEMA,
   Ablation,
-  Adversary,
   Apart,
   Cost,
   Metric,
@@ -28,10 +25,10 @@ from undo_jax.frontier.results import (
   Scores,
   Stopped,
 )
-from undo_jax.frontier.robustness import worst_case, worst_within
 from undo_jax.hardware.flops import forward_flops
+from undo_jax.plan import lineages
 from undo_jax.plan import stages as stages_lib
-from undo_jax.plan.attack_entries import AttackEntry, EditEntry, Entry
+from undo_jax.plan.attack_entries import AttackEntry
 from undo_jax.plan.config import RunConfig
 from undo_jax.plan.stages import (
   AblateStage,
@@ -89,7 +86,9 @@ def read(workdir: files.Path, config: RunConfig) -> Results:
     apart=_apart(by_seed),
     references=config.references,
     report=config.report,
-    attacks={name: _adversary(entry) for name, entry in config.attacks.items()},
+    attacks={
+      name: attack_results.adversary(entry) for name, entry in config.attacks.items()
+    },
     models={
       name: _model(config, name, recipes[name], [of[name] for of in runs.values()])
       for name in config.models
@@ -182,12 +181,12 @@ def _runs(
   """Return the models of one seed."""
   plan = [each.stage for each in finished.values()]
   outcomes = {name: each.outcome for name, each in finished.items()}
-  costs = {m.name: cost(plan, outcomes, m.name) for m in stages_lib.models(plan)}
+  costs = {m.name: cost(plan, outcomes, m.name) for m in lineages.models(plan)}
   filtered = costs.get(config.references.filtered or "")
   more_is_worse = higher_is_worse(records.to_json(metric))
   relearned: dict[str, dict[str, Relearning]] = {name: {} for name in costs}
   for (target, attack), seeds in _attacks(finished).items():
-    relearned[target][attack] = relearning(
+    relearned[target][attack] = attack_results.relearning(
       [each.outcome for each in seeds],
       directories=[each.directory for each in seeds],
       higher_is_worse=more_is_worse,
@@ -205,7 +204,7 @@ def _runs(
       stopped=_stopped(plan, outcomes, model),
       ablation=_ablation(outcomes, model),
     )
-    for model in stages_lib.models(plan)
+    for model in lineages.models(plan)
   }
 
 
@@ -217,7 +216,7 @@ def cost(
   If a teacher predicts all rows once, only rows that were read on the way to this
   model count, each once.
   """
-  made = stages_lib.lineage(plan, name)
+  made = lineages.lineage(plan, name)
   costs = [
     _predicted(stage, made, outcomes)
     if isinstance(stage, PredictionsStage)
@@ -269,7 +268,7 @@ def _compared(cost: Compute, filtered: Compute | None) -> Cost:
 
 
 def _stopped(plan: Sequence[Stage], outcomes: Mapping[str, JsonObject], model: Model):
-  outcome = outcomes[stages_lib.trained(plan, model).name]
+  outcome = outcomes[lineages.trained(plan, model).name]
   return Stopped(reason=outcome["reason"], updates=outcome["updates"])
 
 
@@ -298,92 +297,6 @@ def _attacks(
       key = each.stage.target, each.stage.attack
       by_key.setdefault(key, []).append(each)
   return by_key
-
-
-def relearning(
-  outcomes: Sequence[JsonObject],
-  *,
-  directories: Sequence[str],
-  higher_is_worse: bool,
-) -> Relearning:
-  """Return a model under an attack from what each seed of the attack left.
-
-  Args:
-    outcomes: done.json of each: learning_rates (of an edit strengths) [R], steps [S],
-      scores [R][S] by name, retain and forget among them, and the cost of an update.
-    directories: of each, below WORKDIR/stages.
-    higher_is_worse: whether a higher forget score means more capability.
-  """
-  first = outcomes[0]
-  scores = {
-    name: np.stack([_matrix(outcome["scores"][name]) for outcome in outcomes])
-    for name in first["scores"]
-  }
-  forget_AxRxS = scores["forget"]
-  seeds, rates, steps = forget_AxRxS.shape
-  flat = forget_AxRxS.reshape(seeds * rates, steps)
-  worst = worst_within(flat, higher_is_worse=higher_is_worse)
-  at_step_S, _ = worst_case(flat, higher_is_worse=higher_is_worse)
-  at_worst = {
-    name: _plain(values.reshape(flat.shape)[worst.member_S, worst.step_S])
-    for name, values in scores.items()
-  }
-  grid = tuple(first["strengths" if "strengths" in first else "learning_rates"])
-  cost = first["cost"]
-  return Relearning(
-    learning_rates=grid,
-    steps=tuple(first["steps"]),
-    forget=_nested(forget_AxRxS),
-    retain_of_all=_nested(scores["retain"]),
-    worst_forget=tuple(worst.score_S.tolist()),
-    forget_at_step=tuple(at_step_S.tolist()),
-    worst_learning_rate=tuple(grid[member % rates] for member in worst.member_S),
-    retain=at_worst["retain"],
-    by_task={n: at_worst[n] for n in at_worst if n not in ("retain", "forget")},
-    forget_by_learning_rate=tuple(map(_plain, forget_AxRxS.mean(axis=0))),
-    retain_by_learning_rate=tuple(map(_plain, scores["retain"].mean(axis=0))),
-    directories=tuple(directories),
-    tokens_per_update=cost["tokens"],
-    flops_per_update=cost["flops"],
-  )
-
-
-def _matrix(values: Sequence[Sequence[Score]]) -> np.ndarray:
-  """Return scores [R, S], NaN where a member has diverged."""
-  return np.array([[math.nan if v is None else v for v in row] for row in values])
-
-
-def _nested(values_AxRxS: np.ndarray) -> tuple[tuple[tuple[Score, ...], ...], ...]:
-  return tuple(tuple(map(_plain, of_seed)) for of_seed in values_AxRxS)
-
-
-def _plain(values: np.ndarray) -> tuple[Score, ...]:
-  return tuple(v if math.isfinite(v) else None for v in values.tolist())
-
-
-def _adversary(entry: Entry) -> Adversary:
-  if isinstance(entry, EditEntry):
-    edit = attacks.EDITS.get(entry.edit)
-    return Adversary(
-      label=entry.label or edit.label,
-      trains=edit.describe(edit.parse(entry.options)),
-      noise=0.0,
-      paths=(),
-      assumes=edit.assumes,
-      has_base=edit.reads_base,
-      strength=edit.strength,
-      goes_on=edit.goes_on,
-      is_reading=edit.is_reading,
-    )
-  attack = attacks.REGISTRY.get(entry.adversary)
-  return Adversary(
-    label=entry.label or attack.label,
-    trains=attack.describe(entry.options),
-    noise=entry.noise.alpha,
-    paths=tuple(pattern for pattern, _ in entry.trainable),
-    assumes=attack.assumes,
-    is_reading=attack.is_reading,
-  )
 
 
 def _model(

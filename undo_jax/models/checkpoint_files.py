@@ -17,7 +17,7 @@ import safetensors
 from undo_jax.models import families
 from undo_jax.models.config import ModelConfig
 from undo_jax.models.decoder import shapes as shapes_of
-from undo_jax.models.decoder import wavelengths
+from undo_jax.models.rotary import wavelengths
 from undo_jax.utils import files, trees
 from undo_jax.utils.types import ConfigError, Params
 

@@ -55,7 +55,7 @@ class ModelConfig:
   rope_factor: float = 1.0  # Stretches the wavelengths of global layers, ...
   rope_low_factor: float = 1.0  # ... only the long ones, as Llama-3 does, if
   rope_high_factor: float = 4.0  # rope_original_length is given; see
-  rope_original_length: int | None = None  # decoder.wavelengths. Tokens.
+  rope_original_length: int | None = None  # rotary.wavelengths. Tokens.
 
   def __post_init__(self):
     for name in (

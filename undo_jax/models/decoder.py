@@ -7,7 +7,6 @@ the last two axes are always (fan in, fan out).
 
 from collections.abc import Mapping
 import functools
-import math
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -16,9 +15,20 @@ import jax.numpy as jnp
 
 from undo_jax import interpolation
 from undo_jax.distributed import placement
-from undo_jax.models import attention
+from undo_jax.models import attention, rotary
 from undo_jax.models.config import ModelConfig, layers_a_turn
-from undo_jax.routing.activations import Mask, TokenMask, check_broadcastable, route
+from undo_jax.models.layers import (
+  INTO,
+  OUT_OF,
+  Context,
+  Dense,
+  Layer,
+  Norm,
+  matmul,
+  softcap,
+  without,
+)
+from undo_jax.routing.activations import Mask, TokenMask, check_broadcastable
 from undo_jax.utils import trees
 from undo_jax.utils.types import Params
 
@@ -26,14 +36,6 @@ from undo_jax.utils.types import Params
 NODES = ("attention/heads", "attention/out", "mlp/hidden", "mlp/out", "residual")
 # What can be captured by name: before the layers, of all of them, after the last.
 CAPTURES = ("embedding", "mlp/hidden", "mlp/out", "residual", "final_norm")
-
-# Mesh axes of the matrices into heads or MLP units and of those out of them.
-INTO, OUT_OF = ("fsdp", "tensor"), ("tensor", "fsdp")
-
-ACTIVATIONS = {
-  "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
-  "silu": jax.nn.silu,
-}
 
 
 class Cache(NamedTuple):
@@ -194,7 +196,7 @@ class Decoder:
     """
     if hidden_BxLxD is not None:
       scale = {"params": params["final_norm"]}
-      normed_BxLxD: Any = _Norm(self.config).apply(scale, hidden_BxLxD)
+      normed_BxLxD: Any = Norm(self.config).apply(scale, hidden_BxLxD)
       return normed_BxLxD, {}, None
     routes = dict(routes or {})
     self._check(tokens_BxL, routes, capture, valid_BxL)
@@ -227,9 +229,9 @@ class Decoder:
       kernel_DxV = params["embedding"].astype(dtype).T
     else:
       kernel_DxV = params["head"]["kernel"].astype(dtype)
-    logits_BxLxV = _matmul(hidden_BxLxD, kernel_DxV).astype(jnp.float32)
+    logits_BxLxV = matmul(hidden_BxLxD, kernel_DxV).astype(jnp.float32)
     logits_BxLxV = placement.constrain(logits_BxLxV, "data", None, placement.VOCABULARY)
-    return _softcap(logits_BxLxV, self.config.logit_softcap)
+    return softcap(logits_BxLxV, self.config.logit_softcap)
 
   def unembedding(self, params: Params) -> Params:
     """Return the part of the parameters that `unembed` reads, laid out for it.
@@ -344,16 +346,6 @@ def noise_rules(config: ModelConfig) -> trees.Rules:
 UNIT_AXES: trees.Rules = ((r".*/kernel", (-2,)), ("embedding", (-1,)), (".*", ()))
 
 
-class _Context(NamedTuple):
-  """What all layers share: positions as rotary tables and as masks."""
-
-  rotary: Any  # (cos, sin) [L, K/2] of the global layers ...
-  local_rotary: Any  # ... and of those with a window, or None: the same.
-  causal: jax.Array  # bool, broadcastable to [B, G, H/G, L, M].
-  local: jax.Array | None  # The same within the window, or None: no difference.
-  length: jax.Array | None  # Positions in the cache before these.
-
-
 class _Decoder(nn.Module):
   config: ModelConfig
 
@@ -384,7 +376,7 @@ class _Decoder(nn.Module):
       x_BxLxD *= jnp.sqrt(jnp.asarray(c.width, c.dtype))
     if 0 in added:
       x_BxLxD += added[0].astype(c.dtype)
-    x_BxLxD = _without(x_BxLxD, removed_D)
+    x_BxLxD = without(x_BxLxD, removed_D)
 
     if cache is not None:
       cache = _add_valid(cache, tokens_BxL.shape, valid_BxL)
@@ -394,7 +386,7 @@ class _Decoder(nn.Module):
       kernel = _kernel_for(c, tokens_BxL.shape)
     scan: Any = nn.scan  # Its annotation knows no broadcast arguments.
     layers = scan(
-      _remat(_Layer, c.remat),
+      _remat(Layer, c.remat),
       variable_axes={"params": 0},
       split_rngs={"params": True},
       in_axes=(0, nn.broadcast, _route_axes(routes), 0, 0, *2 * (nn.broadcast,)),
@@ -432,11 +424,11 @@ class _Decoder(nn.Module):
     }
     if positions_BxP is not None:
       x_BxLxD = jnp.take_along_axis(x_BxLxD, positions_BxP[:, :, None], axis=1)
-    x_BxLxD = _Norm(c, name="final_norm")(x_BxLxD)
+    x_BxLxD = Norm(c, name="final_norm")(x_BxLxD)
     if "final_norm" in capture:
       captured["final_norm"] = x_BxLxD
     if not c.tied and self.is_initializing():
-      _Dense(c, c.vocab_size, name="head")(x_BxLxD)  # See Decoder.unembed.
+      Dense(c, c.vocab_size, name="head")(x_BxLxD)  # See Decoder.unembed.
     return x_BxLxD, captured, cache
 
 
@@ -471,160 +463,7 @@ def _kernel_for(config: ModelConfig, shape) -> str | None:
   return None
 
 
-class _Layer(nn.Module):
-  config: ModelConfig
-  collect: tuple[str, ...]
-  kernel: str | None  # Of models/attention.py.
-
-  @nn.compact
-  def __call__(
-    self, x_BxLxD, place, context, routes, cache, input_BxLxD, added, removed_D
-  ):
-    c, (is_local, index) = self.config, place
-    if input_BxLxD is not None:
-      x_BxLxD = input_BxLxD.astype(x_BxLxD.dtype)
-    norm = functools.partial(_Norm, c)
-    y_BxLxD = norm(name="pre_attention_norm")(x_BxLxD)
-    y_BxLxD, cache = _Attention(c, self.kernel, name="attention")(
-      y_BxLxD, is_local, context, routes, cache
-    )
-    if c.post_norms:
-      y_BxLxD = norm(name="post_attention_norm")(y_BxLxD)
-    x_BxLxD = _without(x_BxLxD + y_BxLxD, removed_D)
-    y_BxLxD = norm(name="pre_mlp_norm")(x_BxLxD)
-    y_BxLxD, hidden_BxLxF = _Mlp(c, name="mlp")(y_BxLxD, routes)
-    mlp_BxLxD = y_BxLxD
-    if c.post_norms:
-      y_BxLxD = norm(name="post_mlp_norm")(y_BxLxD)
-    x_BxLxD += y_BxLxD
-    x_BxLxD = _route_at(routes, "residual", x_BxLxD)
-    for k, delta in added.items():
-      x_BxLxD += jnp.where(index == k - 1, delta, 0).astype(x_BxLxD.dtype)
-    x_BxLxD = _without(x_BxLxD, removed_D)
-    x_BxLxD = placement.constrain(x_BxLxD, placement.ROWS, None, None)
-    nodes = {"mlp/hidden": hidden_BxLxF, "mlp/out": mlp_BxLxD, "residual": x_BxLxD}
-    return x_BxLxD, ({name: nodes[name] for name in self.collect}, cache)
-
-
-class _Attention(nn.Module):
-  config: ModelConfig
-  kernel: str | None  # Of models/attention.py.
-
-  @nn.compact
-  def __call__(self, x_BxLxD, is_local, context, routes, cache):
-    c = self.config
-    B, L, _ = x_BxLxD.shape
-    dense = functools.partial(_Dense, c, use_bias=c.qkv_bias)
-    q = dense(c.num_heads * c.head_dim, name="query")(x_BxLxD)
-    k = dense(c.num_kv_heads * c.head_dim, name="key")(x_BxLxD)
-    v = dense(c.num_kv_heads * c.head_dim, name="value")(x_BxLxD)
-    q = q.reshape(B, L, c.num_heads, c.head_dim)
-    k = k.reshape(B, L, c.num_kv_heads, c.head_dim)
-    v = v.reshape(B, L, c.num_kv_heads, c.head_dim)
-    if c.qk_norm:
-      q = _Norm(c, name="query_norm")(q)
-      k = _Norm(c, name="key_norm")(k)
-    rotary = context.rotary
-    if context.local_rotary is not None:
-      rotary = jax.tree.map(
-        lambda x, y: jnp.where(is_local, x, y), context.local_rotary, rotary
-      )
-    q = _rotate(q, rotary) * c.query_pre_attn_scalar**-0.5
-    k = _rotate(k, rotary)
-    if self.kernel:
-      heads = _by_kernel(self.kernel, c, q, k, v, is_local)
-    else:
-      heads, cache = self._plain(q, k, v, is_local, context, cache)
-    heads = _route_at(routes, "attention/heads", heads)
-    out = _Dense(c, c.width, use_bias=c.out_bias, axes=OUT_OF, name="out")
-    out_BxLxD = out(heads.reshape(B, L, -1))
-    return _route_at(routes, "attention/out", out_BxLxD), cache
-
-  def _plain(self, q, k, v, is_local, context, cache):
-    c = self.config
-    B, L = q.shape[:2]
-    q = q.reshape(B, L, c.num_kv_heads, -1, c.head_dim)
-    if cache is not None:
-      start = (0, context.length, 0, 0)
-      k = jax.lax.dynamic_update_slice(cache[0], k, start)
-      v = jax.lax.dynamic_update_slice(cache[1], v, start)
-      cache = (k, v)
-
-    scores = jnp.einsum("blghk,bmgk->bghlm", q, k).astype(jnp.float32)
-    scores = _softcap(scores, c.attention_softcap)
-    allowed = context.causal
-    if context.local is not None:
-      allowed = jnp.where(is_local, context.local, allowed)
-    scores = jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores).astype(q.dtype)
-    heads = jnp.einsum("bghlm,bmgk->blghk", weights, v)
-    return heads.reshape(B, L, c.num_heads, c.head_dim), cache
-
-
-def _by_kernel(name: str, config: ModelConfig, q, k, v, is_local):
-  """Compute the heads by a kernel, of a layer that is local or not."""
-  run: Any = attention.cudnn
-  if name == "splash":
-    run = functools.partial(attention.splash, softcap=config.attention_softcap)
-  window = config.sliding_window
-  if window is None or window >= q.shape[1]:
-    return run(q, k, v, window=None)
-  local, everywhere = (functools.partial(run, window=w) for w in (window, None))
-  return jax.lax.cond(is_local, local, everywhere, q, k, v)
-
-
-class _Mlp(nn.Module):
-  config: ModelConfig
-
-  @nn.compact
-  def __call__(self, x_BxLxD, routes):
-    c = self.config
-    dense = functools.partial(_Dense, c, use_bias=c.mlp_bias)
-    gate_BxLxF = dense(c.mlp_width, name="gate")(x_BxLxD)
-    up_BxLxF = dense(c.mlp_width, name="up")(x_BxLxD)
-    hidden_BxLxF = ACTIVATIONS[c.activation](gate_BxLxF) * up_BxLxF
-    routed_BxLxF = _route_at(routes, "mlp/hidden", hidden_BxLxF)
-    out_BxLxD = dense(c.width, axes=OUT_OF, name="down")(routed_BxLxF)
-    return _route_at(routes, "mlp/out", out_BxLxD), hidden_BxLxF
-
-
-class _Dense(nn.Module):
-  config: ModelConfig
-  features: int
-  use_bias: bool = False
-  axes: tuple[str, str] = INTO  # See partition_rules.
-
-  @nn.compact
-  def __call__(self, x):
-    init = nn.initializers.normal(self.config.init_std)
-    kernel = self.param("kernel", init, (x.shape[-1], self.features))
-    y = _matmul(x, placement.gather(kernel.astype(x.dtype), self.axes))
-    if self.use_bias:
-      bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-      y += bias.astype(y.dtype)
-    return y
-
-
-class _Norm(nn.Module):
-  """x / rms(x) * (1 + scale), or * scale; computed in float32, fresh: x / rms(x)."""
-
-  config: ModelConfig
-
-  @nn.compact
-  def __call__(self, x):
-    c = self.config
-    fresh = (
-      nn.initializers.zeros_init() if c.norm_offset else nn.initializers.ones_init()
-    )
-    scale = self.param("scale", fresh, (x.shape[-1],)).astype(jnp.float32)
-    y = x.astype(jnp.float32)
-    y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + c.norm_epsilon)
-    if c.norm_offset:
-      return (y * (1.0 + scale)).astype(x.dtype)
-    return scale.astype(x.dtype) * y.astype(x.dtype)
-
-
-def _context(config: ModelConfig, length: int, valid_BxL, cache) -> _Context:
+def _context(config: ModelConfig, length: int, valid_BxL, cache) -> Context:
   """Return the rotary tables and masks of `length` tokens after the cache's."""
   c = config
   offset = 0 if cache is None else cache.length
@@ -641,83 +480,20 @@ def _context(config: ModelConfig, length: int, valid_BxL, cache) -> _Context:
     causal = causal & valid
     local = None if local is None else local & valid
   # Positions stay whole numbers up to the product, so that none is rounded.
-  rotary = rotary_tables(query, wavelengths(c))
-  local_rotary = None
+  tables = rotary.tables(query, rotary.wavelengths(c))
+  local_tables = None
   if c.rope_local_theta is not None:
-    local_rotary = rotary_tables(query, _wavelengths(c.rope_local_theta, c.head_dim))
+    local_tables = rotary.tables(
+      query, rotary.plain_wavelengths(c.rope_local_theta, c.head_dim)
+    )
   start = None if cache is None else cache.length
-  return _Context(rotary, local_rotary, causal, local, start)
+  return Context(tables, local_tables, causal, local, start)
 
 
 def _add_valid(cache: Cache, shape: tuple[int, int], valid_BxL) -> Cache:
   new_BxL = jnp.ones(shape, bool) if valid_BxL is None else valid_BxL.astype(bool)
   valid = jax.lax.dynamic_update_slice(cache.valid_BxM, new_BxL, (0, cache.length))
   return cache._replace(valid_BxM=valid)
-
-
-def wavelengths(config: ModelConfig) -> jax.Array:
-  """Return the wavelengths of the rotary pairs over 2 pi, [K/2] float32, in tokens.
-
-  theta^(2j/K) * factor. With Llama-3's scaling, short ones (under the original
-  length / high_factor) keep theta^(2j/K), long ones (over original length /
-  low_factor) are stretched by the factor, and the frequencies between go over
-  linearly in original length / wavelength.
-
-  Reference: Su et al., RoFormer, arXiv 2104.09864; Llama Team, Llama 3, arXiv
-  2407.21783.
-  """
-  c = config
-  base = _wavelengths(c.rope_theta, c.head_dim)
-  if c.rope_original_length is None:
-    return base * c.rope_factor
-  turns = c.rope_original_length / (2 * math.pi * base)
-  share = (turns - c.rope_low_factor) / (c.rope_high_factor - c.rope_low_factor)
-  share = jnp.clip(share, 0.0, 1.0)
-  return 1.0 / (share / base + (1.0 - share) / (base * c.rope_factor))
-
-
-def _wavelengths(theta: float, head_dim: int) -> jax.Array:
-  half = head_dim // 2
-  return theta ** (jnp.arange(half, dtype=jnp.float32) / half)
-
-
-def rotary_tables(
-  position_L: jax.Array, wavelengths: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Return (cos, sin) of position / wavelength, each [L, K/2] float32."""
-  angle = position_L.astype(jnp.float32)[:, None] / wavelengths
-  return jnp.cos(angle), jnp.sin(angle)
-
-
-def _rotate(x_BxLxHxK, rotary):
-  cos, sin = (table[:, None, :].astype(x_BxLxHxK.dtype) for table in rotary)
-  first, second = jnp.split(x_BxLxHxK, 2, axis=-1)
-  return jnp.concatenate(
-    [first * cos - second * sin, second * cos + first * sin], axis=-1
-  )
-
-
-def _matmul(x, kernel):
-  """Multiply x @ kernel over the last axis, as one product of two matrices.
-
-  On two axes instead of three, XLA's CPU backend computes the gradient of the
-  kernel without transposed copies: the whole step is 1.5 times as fast.
-  """
-  y = x.reshape(-1, x.shape[-1]) @ kernel
-  return y.reshape(*x.shape[:-1], kernel.shape[-1])
-
-
-def _without(x_BxLxD, removed_D):
-  """Project a direction out, in float32; None: out of nothing."""
-  if removed_D is None:
-    return x_BxLxD
-  u_D, wide_BxLxD = removed_D.astype(jnp.float32), x_BxLxD.astype(jnp.float32)
-  along_BxL = jnp.sum(wide_BxLxD * u_D, axis=-1)
-  return (wide_BxLxD - along_BxL[..., None] * u_D).astype(x_BxLxD.dtype)
-
-
-def _softcap(x, cap):
-  return x if cap is None else cap * jnp.tanh(x / cap)
 
 
 def _of_layer(mask, index):
@@ -733,7 +509,3 @@ def _route_axes(routes):
     name: axes(0, nn.broadcast) if isinstance(mask, TokenMask) else 0
     for name, mask in routes.items()
   }
-
-
-def _route_at(routes, name, x):
-  return route(x, routes[name]) if name in routes else x

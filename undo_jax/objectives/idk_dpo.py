@@ -74,21 +74,12 @@ def make(
   return objective
 
 
-def needs(
-  *, retain_loss: str = "cross_entropy", **options: object
-) -> dict[str, object]:
-  """Return what it reads: forget rows twice, with the answer and without."""
-  del options
-  reads = ("forget", "forget")
-  return {"reads": reads if retain_loss == "cross_entropy" else (*reads, "retain")}
-
-
 METHOD = Method(
   make=make,
   trains=("forget", "forget", "retain"),
   reads=("forget", "forget"),
   frozen=("reference",),
-  needs=needs,
+  needs=retention.needs_reference("forget", "forget"),  # With the answer, and without.
   check=jensun.check,
   is_unlearning=True,
   label="IdkDPO",

@@ -84,10 +84,13 @@ def needs(
   return {"reads": ("retain",), "frozen": ("reference",)}
 
 
-def needs_reference(
-  *, retain_loss: str = "cross_entropy", **options: object
-) -> dict[str, object]:
-  """Return the same where the forget term reads frozen["reference"], too."""
-  del options
-  reads = ("forget",) if retain_loss == "cross_entropy" else ("forget", "retain")
-  return {"reads": reads}
+def needs_reference(*parts: str) -> Callable[..., dict[str, object]]:
+  """Return the same where the forget term reads frozen["reference"] on `parts`, too."""
+
+  def requirements(
+    *, retain_loss: str = "cross_entropy", **options: object
+  ) -> dict[str, object]:
+    del options
+    return {"reads": parts if retain_loss == "cross_entropy" else (*parts, "retain")}
+
+  return requirements

@@ -1,14 +1,12 @@
 """A run as it is declared: the typed form of a config file's ConfigDict.
 
 The two tables are `models`, how each model is made, and `attacks`, how each is
-attacked; the functions of undo_jax/config.py build their entries. `parse` converts a
+attacked; the functions of undo_jax/config build their entries. `parse` converts a
 ConfigDict once; no code after it reads a ConfigDict.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-import copy
+from collections.abc import Collection, Mapping
 import dataclasses
-import itertools
 import math
 import re
 from typing import Any, Literal
@@ -17,7 +15,7 @@ from ml_collections import config_dict
 
 from undo_jax.distributed import sharding
 from undo_jax.models.config import ModelConfig
-from undo_jax.plan import search
+from undo_jax.plan import search, sweeps
 from undo_jax.plan.attack_entries import Entry
 from undo_jax.plan.folds import Folds
 from undo_jax.plan.noise import ShapedNoise
@@ -287,7 +285,7 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:
         if not (isinstance(entry, dict) and entry.get("run") is False)
       }
   if isinstance(raw.get("models"), dict):
-    raw["models"] = _swept(raw["models"])
+    raw["models"] = sweeps.spelled_out(raw["models"])
     named = {*raw["models"], *plain(config)["models"]}
     raw["references"] = _present(raw.get("references"), raw["models"], named)
     if isinstance(raw.get("report"), dict):
@@ -351,66 +349,3 @@ def _plain(value: object, name: str) -> Any:
   if name == "clip_norm" and value == math.inf:
     return None
   return value
-
-
-def _swept(entries: Mapping[str, object]) -> JsonObject:
-  """Return the table of models with each sweep spelled out."""
-  spelled: JsonObject = {}
-  for name, entry in entries.items():
-    for suffix, member in _members(name, entry):
-      whole = f"{name}{suffix}"
-      if whole in spelled:
-        raise ConfigError(
-          f"config.models: expected names that differ, but {whole!r} is there twice; "
-          f"change config.models.{name}.sweep or the other entry's name"
-        )
-      spelled[whole] = member
-  return spelled
-
-
-def _members(name: str, entry: Any) -> Iterator[tuple[str, Any]]:
-  """Yield the suffix and the entry of each combination of a sweep's values."""
-  sweep = entry.get("sweep") if isinstance(entry, dict) else None
-  if not isinstance(sweep, dict) or not sweep:
-    yield "", entry
-    return
-  where = f"config.models.{name}.sweep"
-  fields = dict(_flattened(sweep, where))
-  for values in itertools.product(*fields.values()):
-    swept = dict(zip(fields, values, strict=True))
-    member = copy.deepcopy(entry) | {"sweep": {}, "family": name, "swept": swept}
-    for path, value in swept.items():
-      _put(member, path, value, where)
-    yield "".join(map(_suffix, swept, values)), member
-
-
-def _flattened(
-  block: Mapping[str, object], where: str
-) -> Iterator[tuple[str, list[Any]]]:
-  """Yield the dotted path of each swept field and its values."""
-  for name, values in block.items():
-    if isinstance(values, dict):
-      below = _flattened(values, f"{where}.{name}")
-      yield from ((f"{name}.{path}", inner) for path, inner in below)
-      continue
-    if not isinstance(values, list) or not values:
-      raise records.fixable(FieldError(f"{where}.{name}", "values in a tuple", values))
-    if len({_suffix("", value) for value in values}) < len(values):
-      raise records.fixable(FieldError(f"{where}.{name}", "values that differ", values))
-    yield name, values
-
-
-def _suffix(path: str, value: object) -> str:
-  shown = f"{value:g}" if isinstance(value, int | float) else str(value)
-  return f"_{path.rpartition('.')[2]}_{shown}"
-
-
-def _put(entry: JsonObject, path: str, value: object, where: str) -> None:
-  """Set the field at a dotted path, which must be there."""
-  *blocks, last = path.split(".")
-  block: Any = entry
-  for name in blocks:
-    block = block.get(name) if isinstance(block, dict) else None
-  if not isinstance(block, dict) or last not in block:
-    raise ConfigError(f"{where}: expected fields that the entry has, got {path!r}")
-  block[last] = value

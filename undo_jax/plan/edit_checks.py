@@ -2,7 +2,7 @@
 
 from undo_jax import attacks, tasks
 from undo_jax.attacks.edit import Edit
-from undo_jax.plan import translation
+from undo_jax.plan import mixtures
 from undo_jax.plan.attack_entries import EditEntry
 from undo_jax.plan.config import RunConfig
 from undo_jax.utils.records import FieldError
@@ -53,7 +53,7 @@ def _check_rows(config: RunConfig, entry: EditEntry, edit: Edit, shards: int) ->
       raise FieldError(f"mixture.{part}", f"a mixture of {which} data alone", name)
   if edit.beside is None or not mixture:
     return
-  length = translation.mixture_length(config, mixture.values())
+  length = mixtures.length(config, mixture.values())
   longest = max(entry.strengths, key=edit.beside.tokens)
   if edit.beside.tokens(longest) > length:
     expected = f"prompts of at most {length} tokens, a row's length"

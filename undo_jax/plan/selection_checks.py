@@ -1,16 +1,15 @@
 """Checks of selections, and of mixtures that name their rows, before any compute."""
 
 from collections.abc import Mapping
-from typing import NoReturn
 
 from undo_jax import tasks
 from undo_jax.data import labels, row_classifier
 from undo_jax.objectives.method import Method
-from undo_jax.plan import translation
+from undo_jax.plan import mixtures
 from undo_jax.plan.config import Recipe, RunConfig
 from undo_jax.plan.selection import Selection
 from undo_jax.plan.stages import SelectionStage, Stage
-from undo_jax.utils import records
+from undo_jax.utils.checks import fail
 from undo_jax.utils.records import FieldError
 
 
@@ -29,7 +28,7 @@ def check(config: RunConfig) -> None:
       _check_name(config, f"mixtures.{name}.{split}", split, weights[split])
     if len({labels.named(split).selection for split in weights}) > 1:
       expected = "rows of one selection alone, or splits alone"
-      _fail(f"mixtures.{name}", expected, list(weights))
+      fail(f"mixtures.{name}", expected, list(weights))
 
 
 def check_installed(plan: list[Stage]) -> None:
@@ -45,7 +44,7 @@ def check_recipe(config: RunConfig, recipe: Recipe, method: Method) -> None:
     ConfigError: if it reads those of several selections, has labels of its own, or is
       to unlearn rows that were selected as clean.
   """
-  if translation.selection_of(config, recipe.mixture.values()) is None:
+  if mixtures.selection(config, recipe.mixture.values()) is None:
     return
   if method.sources != "none" or recipe.labels.drop_forget:
     expected = "mixtures of splits, since labels.share says what is labelled of them"
@@ -59,7 +58,7 @@ def check_forget(config: RunConfig, mixture: str) -> None:
   for name, weight in config.mixtures[mixture].items():
     if weight and labels.named(name).which == labels.SELECTED:
       expected = f"0, since these are taken as clean; {name}:{labels.LABELLED} are not"
-      _fail(f"mixtures.{mixture}.{name}", expected, weight)
+      fail(f"mixtures.{mixture}.{name}", expected, weight)
 
 
 def by_label(weights: Mapping[str, float]) -> dict[str, float]:
@@ -75,16 +74,16 @@ def _check_selection(config: RunConfig, name: str, selection: Selection) -> None
   """Check that a selection has both kinds of rows to tell apart."""
   field, mixture = f"selections.{name}.mixture", selection.mixture
   if mixture not in config.mixtures:
-    _fail(field, f"one of {', '.join(config.mixtures)}", mixture)
+    fail(field, f"one of {', '.join(config.mixtures)}", mixture)
   weights = {split: w for split, w in config.mixtures[mixture].items() if w}
   selected = [split for split in weights if ":" in split]
   if selected:
     expected = "0, since a selection tells the rows of whole splits apart"
-    _fail(f"mixtures.{mixture}.{selected[0]}", expected, weights[selected[0]])
+    fail(f"mixtures.{mixture}.{selected[0]}", expected, weights[selected[0]])
   forget = tasks.get(config.task).forget_splits(config.data)
   if not {*weights} & {*forget} or not {*weights} - {*forget}:
     both = f"weight on {', '.join(forget)} and on others, which it tells apart"
-    _fail(field, f"a mixture with {both}", mixture)
+    fail(field, f"a mixture with {both}", mixture)
 
 
 def _check_name(config: RunConfig, field: str, name: str, weight: float) -> None:
@@ -92,16 +91,12 @@ def _check_name(config: RunConfig, field: str, name: str, weight: float) -> None
   named = labels.named(name)
   if named.selection not in config.selections:
     known = ", ".join(config.selections) or "none is declared"
-    _fail(field, f"0, since there is no such selection ({known})", weight)
+    fail(field, f"0, since there is no such selection ({known})", weight)
   if named.in_config != name or named.which not in (labels.SELECTED, labels.LABELLED):
     plain = f"{named.split}:{named.selection}"
-    _fail(field, f"0, since rows are {plain} or {plain}:{labels.LABELLED}", weight)
+    fail(field, f"0, since rows are {plain} or {plain}:{labels.LABELLED}", weight)
   own = config.mixtures[config.selections[str(named.selection)].mixture]
   splits = [split for split, each in own.items() if each]
   if named.split not in splits:
     of = f"{named.selection} selects rows of {', '.join(splits)}"
-    _fail(field, f"0, since {of}", weight)
-
-
-def _fail(field: str, expected: str, got: object) -> NoReturn:
-  raise records.fixable(FieldError(f"config.{field}", expected, got))
+    fail(field, f"0, since {of}", weight)

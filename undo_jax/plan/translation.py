@@ -7,9 +7,9 @@ from typing import Any
 from undo_jax import attacks, objectives, tasks
 from undo_jax.data import labels, tokenizers
 from undo_jax.objectives.method import Method
-from undo_jax.plan import prompts, stages
+from undo_jax.plan import dependencies, lineages, mixtures, prompts, stages
 from undo_jax.plan.attack_entries import AttackEntry, EditEntry, Entry
-from undo_jax.plan.config import TEACHER, Recipe, RunConfig
+from undo_jax.plan.config import Recipe, RunConfig
 from undo_jax.plan.noise import Saliency
 from undo_jax.plan.predictions import Kept
 from undo_jax.plan.stages import (
@@ -32,8 +32,6 @@ from undo_jax.plan.stages import (
 from undo_jax.plan.trained import TrainedShare
 from undo_jax.training.optimizers import OptimizerConfig
 from undo_jax.utils import records, streams
-from undo_jax.utils.errors import ConfigError
-from undo_jax.utils.records import FieldError
 
 WHOLE = "_whole"  # After a model's name: before its reserved units are ablated.
 
@@ -55,116 +53,14 @@ def plan(
   """
   translation = _Translation(config, seed, fingerprints or {})
   made: list[Stage] = [translation.data()]
-  for name in ordered(config.models):
+  for name in dependencies.ordered(config.models):
     made += translation.model(name)
-  names = [model.name for model in stages.models(made)]
+  names = [model.name for model in lineages.models(made)]
   attacked = [name for name in names if config.models[name].is_attacked]
   for name, entry in config.attacks.items():
     for model in entry.models or attacked:
       made += translation.attacks(name, entry, model)
   return made
-
-
-def ordered(recipes: Mapping[str, Recipe]) -> list[str]:
-  """Return the names of recipes, each after those that it needs.
-
-  Raises:
-    ConfigError: if one needs a recipe that does not exist, or itself through others.
-  """
-  done: list[str] = []
-
-  def visit(name: str, waiting: tuple[str, ...]) -> None:
-    if name in waiting:
-      circle = " -> ".join((*waiting[waiting.index(name) :], name))
-      raise ConfigError(f"config.models: expected no circle of needs, got {circle}")
-    if name in done:
-      return
-    for field, parent in parents(recipes[name]):
-      if parent not in recipes:
-        field = f"config.models.{recipes[name].family or name}.{field}"
-        known = ", ".join(other for other in recipes if other != name)
-        raise records.fixable(FieldError(field, f"one of {known}", parent))
-      visit(parent, (*waiting, name))
-    done.append(name)
-
-  for name in recipes:
-    visit(name, ())
-  return done
-
-
-def parents(recipe: Recipe) -> Iterable[tuple[str, str]]:
-  """Yield the fields of a recipe that name other models, and the models."""
-  if recipe.checkpoint is not None:
-    return
-  if recipe.origin is not None:
-    yield "frozen.teacher" if recipe.start == TEACHER else "start", recipe.origin
-    if recipe.noise.saliency.reads_gradients:
-      yield "noise.saliency.model", recipe.noise.saliency.model
-  if recipe.trained.reads_gradients:
-    yield "trained.model", recipe.trained.model
-  for role in roles(recipe):
-    model = recipe.frozen.get(role)
-    if model is not None:
-      yield f"frozen.{role}", model
-
-
-def roles(recipe: Recipe) -> list[str]:
-  """Return the roles of the models that a recipe's objective reads."""
-  method = objectives.method(recipe.objective, recipe.options)
-  return [role for role in method.frozen if role not in method.derived]
-
-
-def mixture_length(config: RunConfig, mixtures: Iterable[str]) -> int:
-  """Return L, the tokens of a row of all splits that mixtures are drawn from.
-
-  Raises:
-    ConfigError: if they differ.
-  """
-  task = tasks.get(config.task)
-  names = list(mixtures)
-  used = {labels.split_of(x) for name in names for x in _weights(config, name)}
-  lengths = {split: task.length(config.data, split) for split in sorted(used)}
-  if len(set(lengths.values())) != 1:
-    raise ConfigError(
-      f"config.mixtures of {', '.join(names)}: expected splits whose rows are equally "
-      f"long, got {lengths} tokens; change their lengths or the mixture"
-    )
-  return lengths[min(lengths)]
-
-
-def selection_of(config: RunConfig, mixtures: Iterable[str]) -> str | None:
-  """Return the selection whose rows mixtures are drawn from; None: of none.
-
-  Raises:
-    ConfigError: if there are several.
-  """
-  names = list(mixtures)
-  used = {labels.named(x).selection for name in names for x in _weights(config, name)}
-  selections = sorted(name for name in used if name is not None)
-  if len(selections) > 1:
-    raise ConfigError(
-      f"config.mixtures of {', '.join(names)}: expected rows of one selection, got "
-      f"those of {', '.join(selections)}; name one of them in each"
-    )
-  return selections[0] if selections else None
-
-
-def _weights(config: RunConfig, mixture: str) -> dict[str, float]:
-  """Return the splits of a mixture with a weight, in the task's order."""
-  weights = {name: w for name, w in config.mixtures[mixture].items() if w}
-  # The order of splits seeds them.
-  return {
-    name: weight
-    for split in tasks.get(config.task).splits(config.data)
-    for name, weight in weights.items()
-    if labels.split_of(name) == split
-  }
-
-
-def _in_stage(config: RunConfig, mixture: str) -> dict[str, float]:
-  """Return the same by the names that stages have for splits."""
-  weights = _weights(config, mixture)
-  return {labels.named(name).in_stage: weight for name, weight in weights.items()}
 
 
 class _Translation:
@@ -215,10 +111,12 @@ class _Translation:
         name=f"saliency_{saliency.model}",
         model=self._config.model,
         source=saliency.model,
-        parts={p: _in_stage(self._config, m) for p, m in saliency.mixtures.items()},
+        parts={
+          p: mixtures.in_stage(self._config, m) for p, m in saliency.mixtures.items()
+        },
         num_batches=saliency.num_batches,
         batch_size=saliency.batch_size,
-        length=mixture_length(self._config, saliency.mixtures.values()),
+        length=mixtures.length(self._config, saliency.mixtures.values()),
         seeds=self._seeds(recipe.streams, stream),
         stream=stream,
         selection=self._selection(saliency.mixtures.values()),
@@ -241,18 +139,18 @@ class _Translation:
       model=model,
       source=teacher,
       splits=tuple(sorted(splits)),
-      length=mixture_length(self._config, recipe.mixture.values()),
+      length=mixtures.length(self._config, recipe.mixture.values()),
       kept=Kept(top_k=method.kept(model, recipe.options), dtype=settings.dtype),
     )
     return records.replaced(stage, name=self._shared(stage))
 
-  def _selection(self, mixtures: Iterable[str]) -> str | None:
+  def _selection(self, used: Iterable[str]) -> str | None:
     """Return the stage of the selection whose rows mixtures are drawn from."""
-    name = selection_of(self._config, mixtures)
+    name = mixtures.selection(self._config, used)
     if name is None:
       return None
     selection, stream = self._config.selections[name], "data"
-    splits = tuple(_weights(self._config, selection.mixture))
+    splits = tuple(mixtures.weights(self._config, selection.mixture))
     return self._shared(
       SelectionStage(
         name=f"selection_{name}",
@@ -261,7 +159,7 @@ class _Translation:
         share=selection.share,
         labelled=selection.rows,
         keep=selection.keep,
-        length=mixture_length(self._config, [selection.mixture]),
+        length=mixtures.length(self._config, [selection.mixture]),
         seeds=self._seeds({stream: selection.seed}, stream),
         stream=stream,
       )
@@ -290,7 +188,7 @@ class _Translation:
     used += ["noise"] if noise or method.derived or recipe.trained.by else []
     predictions = self._predictions(recipe, method, parts)
     selection = self._selection(recipe.mixture.values())
-    frozen = [] if predictions else roles(recipe)
+    frozen = [] if predictions else dependencies.roles(recipe)
     return TrainStage(
       name=name,
       task=self._config.task,
@@ -306,7 +204,7 @@ class _Translation:
       rho=recipe.rho,
       parts=parts,
       rows=rows,
-      length=mixture_length(self._config, recipe.mixture.values()),
+      length=mixtures.length(self._config, recipe.mixture.values()),
       stop=recipe.stop if recipe.stop.rule else None,
       seeds=self._seeds(recipe.streams, *used),
       init_stream=recipe.init_stream,
@@ -351,7 +249,9 @@ class _Translation:
   ) -> EditStage:
     reads_base = attacks.EDITS.get(entry.edit).reads_base
     mixture = entry.mixture or {}
-    parts = {part: _weights(self._config, name) for part, name in mixture.items()}
+    parts = {
+      part: mixtures.weights(self._config, name) for part, name in mixture.items()
+    }
     return EditStage(
       name=stage,
       task=self._config.task,
@@ -366,7 +266,7 @@ class _Translation:
       stream=entry.stream,
       parts=parts or None,
       batch_size=entry.rows or 0,
-      length=mixture_length(self._config, mixture.values()) if parts else 0,
+      length=mixtures.length(self._config, mixture.values()) if parts else 0,
     )
 
   def _attack(
@@ -400,8 +300,8 @@ class _Translation:
       evaluate_every=entry.evaluate_every,
       evaluations_per_call=entry.evaluations_per_call,
       batch_size=entry.batch_size,
-      parts={BATCH: _weights(self._config, entry.mixture)},
-      length=mixture_length(self._config, [entry.mixture]),
+      parts={BATCH: mixtures.weights(self._config, entry.mixture)},
+      length=mixtures.length(self._config, [entry.mixture]),
       noise=entry.noise if entry.noise.is_on else None,
       seeds=seeds,
       stream=entry.stream,
@@ -414,7 +314,7 @@ class _Translation:
     """Return what an attacker trains on before its own data."""
     if entry.first_mixture is None:
       return None
-    parts = {BATCH: _weights(self._config, entry.first_mixture)}
+    parts = {BATCH: mixtures.weights(self._config, entry.first_mixture)}
     return FirstUpdates(parts=parts, num_steps=entry.first_steps)
 
   def _seeds(self, own: Mapping[str, int | None], *names: str) -> dict[str, int]:
@@ -436,7 +336,8 @@ class _Translation:
   ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     """Return the splits of each part of a batch, and how many rows it has."""
     parts = {
-      part: _in_stage(self._config, name) for part, name in recipe.mixture.items()
+      part: mixtures.in_stage(self._config, name)
+      for part, name in recipe.mixture.items()
     }
     if method.sources == "parts":
       share = recipe.labels.share

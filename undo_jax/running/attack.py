@@ -15,7 +15,7 @@ from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import compute
 from undo_jax.frontier.robustness import worst_case
 from undo_jax.plan.stages import AttackStage
-from undo_jax.running import programs
+from undo_jax.running import noise_programs, programs
 from undo_jax.running.data import attack_batches
 from undo_jax.running.run import (
   Outcome,
@@ -259,7 +259,7 @@ def _attacked(run: Run, stage: AttackStage) -> Params:
     return params
   key = streams.key(stage.seeds[stage.stream], "perturb")
   noise = stage.noise
-  perturb = programs.noise(
+  perturb = noise_programs.noise(
     stage.model, run.mesh, stage.trainable, noise.rules, std=noise.std
   )
   return perturb(params, key, noise.alpha, noise.beta)

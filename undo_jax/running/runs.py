@@ -17,7 +17,7 @@ from undo_jax.checkpoints import sources
 from undo_jax.distributed import processes, sharding
 from undo_jax.frontier import figures, reading, report, results, search_results
 from undo_jax.frontier.search_results import SearchResults
-from undo_jax.plan import checks, stages, translation
+from undo_jax.plan import checks, lineages, stages, translation
 from undo_jax.plan.attack_entries import AttackEntry
 from undo_jax.plan.config import (
   Recipe,
@@ -30,6 +30,7 @@ from undo_jax.running import Outcome, Run, run_shared, summary
 from undo_jax.running.claims import claim_workdir
 from undo_jax.running.sharing import check_inputs, named
 from undo_jax.utils import environment, files, records
+from undo_jax.utils.checks import fail
 from undo_jax.utils.types import ConfigError, JsonObject
 
 LOGGER = logging.getLogger("undo_jax")
@@ -96,7 +97,7 @@ def check_items(config: RunConfig) -> None:
   for name, entry in config.attacks.items():
     if isinstance(entry, AttackEntry) and entry.scores != "test":
       expected = "test in a table, since searches read validation items"
-      checks.fail(f"attacks.{name}.scores", expected, entry.scores)
+      fail(f"attacks.{name}.scores", expected, entry.scores)
 
 
 def _open(name: str, recipe: Recipe, config: RunConfig) -> sources.Source:
@@ -117,7 +118,7 @@ def run_all(
   """Run what is not finished yet of a config, and write results and report.
 
   Args:
-    config: a ConfigDict, see undo_jax/config.py.
+    config: a ConfigDict, see undo_jax/config.
     workdir: the run directory, a path or gs://.
     profile_steps: updates of each stage to trace.
     elsewhere: what runs the stages; None: this process.
@@ -168,7 +169,7 @@ def run_part(
   """Run some stages of a config, where all that they read is finished.
 
   Args:
-    config: a ConfigDict, see undo_jax/config.py.
+    config: a ConfigDict, see undo_jax/config.
     workdir: the run directory.
     names: of stages, of all seeds, or of their directories, of one.
     profile_steps: updates of each stage to trace.
@@ -220,7 +221,7 @@ def run_single(
 
   Args:
     kind: one of SINGLE.
-    config: a ConfigDict, see undo_jax/config.py.
+    config: a ConfigDict, see undo_jax/config.
     workdir: the run directory.
     checkpoint: a stage's directory or Hugging Face's, or None.
     models: the names to make; None: all that the part makes.
@@ -254,8 +255,8 @@ def plan_single(
   declared = declare(config)
 
   def part(plan: list[Stage]) -> list[Stage]:
-    made = stages.needed(plan, _made(declared.config, kind, plan))
-    return made if models is None else stages.needed(made, _named(made, models))
+    made = lineages.needed(plan, _made(declared.config, kind, plan))
+    return made if models is None else lineages.needed(made, _named(made, models))
 
   plans = {seed: part(declared.plan(seed)) for seed in declared.config.seeds}
   return config, declared, plans
@@ -307,13 +308,13 @@ def _made(config: RunConfig, kind: str, plan: Sequence[Stage]) -> list[str]:
   """Return the stages of a part; only those of checkpoints, if it starts from any."""
   if kind == "relearn":
     return [stage.name for stage in plan if isinstance(stage, Against)]
-  models = [stage.name for stage in stages.models(plan)]
+  models = [stage.name for stage in lineages.models(plan)]
   if kind == "evaluate":
     return models
   given = {stage.name for stage in plan if isinstance(stage, GivenStage)}
 
   def is_made(name: str) -> bool:
-    needs = {stage.name for stage in stages.needed(plan, [name])}
+    needs = {stage.name for stage in lineages.needed(plan, [name])}
     return config.models[name].phase == kind and (not given or bool(given & needs))
 
   return [name for name in models if name not in given and is_made(name)]

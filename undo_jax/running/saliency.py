@@ -21,6 +21,7 @@ from undo_jax.objectives import chunked
 from undo_jax.plan.stages import SaliencyStage
 from undo_jax.running import programs
 from undo_jax.running.data import batches_of
+from undo_jax.running.noise_programs import Fisher
 from undo_jax.running.run import Outcome, Run, checkpoints_of, load
 from undo_jax.training.checkpointing import load_params
 from undo_jax.training.saliency import add_gradients
@@ -40,7 +41,7 @@ class Averaging:
   add: Callable[[Params, Params, Any, float], Params]
 
 
-def abstract_fisher(model: ModelConfig, mesh: Mesh) -> programs.Fisher:
+def abstract_fisher(model: ModelConfig, mesh: Mesh) -> Fisher:
   """Return the shapes and shardings of both estimates, float32."""
   return dict.fromkeys(("forget", "retain"), programs.abstract_params(model, mesh))
 
@@ -110,7 +111,7 @@ def run_saliency(
   return {"batches": total, "compute": dataclasses.asdict(cost(stage))}
 
 
-def load_fisher(run: Run, name: str) -> programs.Fisher:
+def load_fisher(run: Run, name: str) -> Fisher:
   """Return what a finished stage has averaged."""
   abstract = abstract_fisher(_stage(run, name).model, run.mesh)
   return load_params(run.directories[name] / "checkpoints", abstract)

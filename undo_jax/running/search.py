@@ -20,9 +20,9 @@ from typing import Any
 import jax
 
 from undo_jax import config as builders
-from undo_jax.frontier import reading, search_results
+from undo_jax.frontier import attack_results, reading, search_results
 from undo_jax.frontier.search_results import SearchedModel, SearchResults, Trial
-from undo_jax.plan import stages
+from undo_jax.plan import lineages, stages
 from undo_jax.plan.config import plain
 from undo_jax.plan.search import Values
 from undo_jax.plan.stages import AttackStage, TrainStage
@@ -172,7 +172,7 @@ class _Runner:
 
   def _run(self, names: Sequence[str]) -> list[tuple[Run, dict[str, Outcome]]]:
     """Run the stages that these need; return what each seed's left, by name."""
-    plans = {s: stages.needed(plan, names) for s, plan in self._plans.items()}
+    plans = {s: lineages.needed(plan, names) for s, plan in self._plans.items()}
     trial_runs = list(runs.runs_of(self._root, self._declared, plans).values())
     run_shared(trial_runs)
     return [(run, _outcomes(run)) for run in trial_runs]
@@ -210,7 +210,7 @@ class _Runner:
   ) -> float | None:
     """Return the worst forget score within the attack's updates."""
     return _mean(
-      reading.relearning(
+      attack_results.relearning(
         [outcomes[name] for name in names],
         directories=names,
         higher_is_worse=self._space.more_is_worse,
@@ -263,7 +263,7 @@ def _of_base(space: Space, root: pathlib.Path) -> list[Outcome]:
   """Return what the base of each of the search's seeds left."""
   declared = space.declare(space.corners()[0])
   plans = {
-    seed: stages.needed(plan, [space.base])
+    seed: lineages.needed(plan, [space.base])
     for seed, plan in space.plans(declared).items()
   }
   base_runs = runs.runs_of(root, declared, plans)

@@ -11,8 +11,8 @@ from undo_jax import config as builders
 from undo_jax import tasks
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier.search_results import SearchedModel
+from undo_jax.plan import dependencies, lineages, stages, translation
 from undo_jax.plan import search as search_lib
-from undo_jax.plan import stages, translation
 from undo_jax.plan.config import RunConfig, plain
 from undo_jax.plan.search import Range, Values
 from undo_jax.plan.stages import (
@@ -95,7 +95,7 @@ class Space:
     """Return by seed what a trial needs: the base, the model, its attacks."""
     plans = {seed: declared.plan(seed) for seed in self.search.seeds}
     return {
-      seed: stages.needed(plan, [self.base, self.name, *attacks_on(plan, self.name)])
+      seed: lineages.needed(plan, [self.base, self.name, *attacks_on(plan, self.name)])
       for seed, plan in plans.items()
     }
 
@@ -132,7 +132,7 @@ def spaces(config: builders.Config) -> list[Space]:
   search_lib.check(declared)
   order = dict.fromkeys(
     declared.models[name].family or name
-    for name in translation.ordered(declared.models)
+    for name in dependencies.ordered(declared.models)
   )
   made = [Space(name, raw, declared) for name in order if name in search.models]
   if search.largest_compute is not None and made[0].filtered_flops is None:
@@ -157,7 +157,7 @@ def bound(plan: Sequence[Stage], name: str) -> tuple[float, bool]:
   If a rule may stop training, they are an upper bound. The pass of a teacher that
   predicts all rows is left out, since the number of rows is not known yet.
   """
-  made = stages.lineage(plan, name)
+  made = lineages.lineage(plan, name)
   trained = [stage for stage in made if isinstance(stage, TrainStage)]
   costs = [
     *(saliency.cost(stage) for stage in made if isinstance(stage, SaliencyStage)),

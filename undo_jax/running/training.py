@@ -15,7 +15,7 @@ from undo_jax.data import pipeline
 from undo_jax.distributed import preemption, sharding
 from undo_jax.frontier import compute
 from undo_jax.plan.stages import TrainStage
-from undo_jax.running import programs
+from undo_jax.running import noise_programs, programs
 from undo_jax.running.ablation import evaluation
 from undo_jax.running.data import batches_of, check_labels, describe_batch
 from undo_jax.running.run import (
@@ -157,7 +157,7 @@ def _noised(run: Run, stage: TrainStage, params: Params, *, updates: int) -> Par
   key = jax.random.fold_in(first, updates) if updates else first
   fisher = None if stage.saliency is None else load_fisher(run, stage.saliency)
   noise = stage.noise
-  perturb = programs.noise(
+  perturb = noise_programs.noise(
     stage.model, run.mesh, stage.trainable, noise.rules, stage.noise_shape, noise.std
   )
   return perturb(params, key, noise.alpha, noise.beta, fisher, first)
@@ -173,7 +173,7 @@ def _masked(run: Run, stage: TrainStage, state: TrainState) -> TrainState:
     fisher = load_fisher(run, name)
     source = load_source(run, name) if stage.trained.by == "attribution" else None
   key = streams.key(stage.seeds["noise"], "trained")
-  mask = programs.mask(stage.model, run.mesh, stage.trained)(key, fisher, source)
+  mask = noise_programs.mask(stage.model, run.mesh, stage.trained)(key, fisher, source)
   return state._replace(opt_state=state.opt_state._replace(mask=mask))
 
 

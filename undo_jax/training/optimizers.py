@@ -10,6 +10,7 @@ import optax
 import optax.contrib
 
 from undo_jax.routing.transforms import route_sources
+from undo_jax.training import endings
 from undo_jax.utils import records, trees
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.registry import Registry
@@ -312,82 +313,18 @@ def _chain(config, learning_rate) -> optax.GradientTransformation:
     RULES.get(config.name).make(learning_rate, config.weight_decay),
     *([_decay_from_state(config)] if config.decay_on_recovery else []),
     *masks,  # So that decay does not move them.
-    *([] if config.average_begin is None else [_ending_at_average(config)]),
-    *([] if config.displacement == 1 else [_ending_displaced(config)]),
+    *_endings(config),
   )
 
 
-class _Average(NamedTuple):
-  """A running mean of weights."""
-
-  updates: jax.Array  # Done so far.
-  taken: jax.Array  # Weights in the mean.
-  average: Params
-
-
-def _ending_at_average(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Let the last update end at the mean of the weights; leave the others as they are.
-
-  Reference: Izmailov et al., Averaging Weights Leads to Wider Optima and Better
-  Generalization, arXiv 1803.05407.
-  """
-
-  def init(params):
-    zero = jnp.zeros([], jnp.int32)
-    return _Average(zero, zero, jax.tree.map(jnp.zeros_like, params))
-
-  def update(updates, state, params=None):
-    count = state.updates + 1
-    since = count - config.average_begin
-    is_taken = (since >= 0) & (since % config.average_every == 0)
-    taken = state.taken + is_taken
-    share = jnp.where(is_taken, 1.0 / jnp.maximum(taken, 1), 0.0)
-    average = jax.tree.map(
-      lambda a, p, u: a + (share * (p + u - a)).astype(a.dtype),
-      state.average,
-      params,
-      updates,
-    )
-    is_last = count == config.num_steps
-    updates = jax.tree.map(
-      lambda u, a, p: jnp.where(is_last, a - p, u), updates, average, params
-    )
-    return updates, _Average(count, taken, average)
-
-  return optax.GradientTransformation(init, update)
-
-
-class _Start(NamedTuple):
-  """Where training began."""
-
-  updates: jax.Array  # Done so far.
-  start: Params
-
-
-def _ending_displaced(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Let the last update end on the line from the start; leave the others as they are.
-
-  theta' = theta_0 + displacement * (theta - theta_0)
-
-  Reference: Ilharco et al., Editing Models with Task Arithmetic, arXiv 2212.04089,
-  where a negative displacement forgets what training taught.
-  """
-
-  def init(params):
-    return _Start(jnp.zeros([], jnp.int32), params)
-
-  def update(updates, state, params=None):
-    count = state.updates + 1
-    is_last = count == config.num_steps
-
-    def ended(u, start, p):
-      end = start + (config.displacement * (p + u - start)).astype(p.dtype)
-      return jnp.where(is_last, end - p, u)
-
-    updates = jax.tree.map(ended, updates, state.start, params)
-    return updates, _Start(count, state.start)
-
-  return optax.GradientTransformation(init, update)
+def _endings(config: OptimizerConfig) -> list[optax.GradientTransformation]:
+  begin, num_steps = config.average_begin, config.num_steps
+  made = []
+  if begin is not None:
+    made.append(endings.at_average(begin, config.average_every, num_steps))
+  if config.displacement != 1:
+    made.append(endings.displaced(config.displacement, num_steps))
+  return made
 
 
 def trainable_rules(layers_by_path: Iterable) -> tuple:

@@ -4,15 +4,13 @@ import dataclasses
 import math
 from typing import Any, NoReturn
 
-from undo_jax.utils.errors import ConfigError
+from undo_jax.utils import records
+from undo_jax.utils.records import FieldError
 
 
 def fail(name: str, expected: str, got: object) -> NoReturn:
   """Raise the ConfigError of a field, named by its path in the config."""
-  raise ConfigError(
-    f"config.{name}: expected {expected}, got {got!r}; "
-    f"set it by --config.{name.split('[')[0]}=VALUE or in the config file"
-  )
+  raise records.fixable(FieldError(f"config.{name}", expected, got))
 
 
 def field(config: Any, name: str) -> Any:

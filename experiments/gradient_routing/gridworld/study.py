@@ -1,7 +1,6 @@
 """What the study computes: a part is a method, a level of oversight and a seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-import functools
 import itertools
 import logging
 import time
@@ -9,40 +8,21 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 import numpy as np
 import optax
 
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.gridworld import evaluation, figures
 from experiments.gradient_routing.gridworld import results as results_lib
 from experiments.gradient_routing.gridworld import training as training_lib
 from experiments.gradient_routing.gridworld.config import Config, Method
 from experiments.gradient_routing.gridworld.results import Part, Speed, part_name
-from experiments.gradient_routing.running import Outcome, Study
+from experiments.shared import studies
 from undo_jax.hardware.matmul import matmul_flops_per_second
 from undo_jax.training import population
 from undo_jax.utils import streams
 
 LOGGER = logging.getLogger("undo_jax")
 Scores = Mapping[str, np.ndarray]  # Scores of a population, each [R, 2].
-
-
-def make(config: ConfigDict) -> Study[Part]:
-  """Return the study of a config, or raise ConfigError."""
-  checked = typed.read(Config, config)
-  return Study(
-    parts=part_names(checked),
-    compute=functools.partial(compute, checked),
-    finish=functools.partial(finish, checked),
-    free=("run", "oversight", "replicas_at_once"),
-  )
-
-
-def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Return the results of all parts."""
-  results = results_lib.assemble(config, parts)
-  return Outcome(results, figures.draw(results), results_lib.table(results))
 
 
 def part_names(config: Config) -> list[str]:
@@ -203,3 +183,14 @@ def _part(
     name: [scores[name][index].tolist() for scores in scored] for name in scored[0]
   }
   return {"updates": points, "curve": curve, "speed": speed}
+
+
+make = studies.maker(
+  Config,
+  part_names,
+  compute,
+  results_lib,
+  figures,
+  assembles_config=True,
+  free=("run", "oversight", "replicas_at_once"),
+)

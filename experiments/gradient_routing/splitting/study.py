@@ -10,8 +10,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
-from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Outcome, Study
 from experiments.gradient_routing.splitting import autoencoder, figures, training
 from experiments.gradient_routing.splitting import results as results_lib
 from experiments.gradient_routing.splitting.config import (
@@ -21,6 +19,8 @@ from experiments.gradient_routing.splitting.config import (
   Training,
 )
 from experiments.gradient_routing.splitting.results import Part, part_name
+from experiments.shared import typed
+from experiments.shared.running import Outcome, Study
 from undo_jax.data import images as images_lib
 from undo_jax.data.images import Images
 from undo_jax.training import population

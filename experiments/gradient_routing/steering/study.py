@@ -1,17 +1,13 @@
 """What the study computes: a part is a seed, with a routed model and its control."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-import functools
+from collections.abc import Callable, Iterator, Sequence
 import logging
 from typing import NamedTuple
 
 import jax
-from ml_collections import ConfigDict
 import numpy as np
 import optax
 
-from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Outcome, Study, seed_parts
 from experiments.gradient_routing.steering import figures, measures, objective
 from experiments.gradient_routing.steering import results as results_lib
 from experiments.gradient_routing.steering.config import Config
@@ -19,6 +15,8 @@ from experiments.gradient_routing.steering.results import MODELS, Part, Steered
 from experiments.gradient_routing.stories import batches as batches_lib
 from experiments.gradient_routing.stories import corpus
 from experiments.gradient_routing.stories.batches import NAMES
+from experiments.shared import studies
+from experiments.shared.running import seed_parts
 from undo_jax.attacks.relearning import Evaluate
 from undo_jax.evaluation import cross_entropy as scoring
 from undo_jax.models.decoder import Decoder
@@ -29,22 +27,6 @@ from undo_jax.training.step import Step, make_step, scan_steps
 from undo_jax.utils.types import Params
 
 LOGGER = logging.getLogger("undo_jax")
-
-
-def make(config: ConfigDict) -> Study[Part]:
-  """Return the study of a config, or raise ConfigError."""
-  checked = typed.read(Config, config)
-  return Study(
-    parts=list(seed_parts(checked.seeds)),
-    compute=functools.partial(compute, checked),
-    finish=functools.partial(finish, checked),
-  )
-
-
-def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Return the results of all parts."""
-  results = results_lib.assemble(config, parts)
-  return Outcome(results, figures.draw(results), results_lib.table(results))
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
@@ -138,3 +120,8 @@ def _steering(
       "sample": texts[0],
     }
   return of_strength
+
+
+make = studies.maker(
+  Config, studies.seed_names, compute, results_lib, figures, assembles_config=True
+)

@@ -10,8 +10,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
-from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Outcome, Study, seed_parts
 from experiments.gradient_routing.stories import batches as batches_lib
 from experiments.gradient_routing.stories import figures
 from experiments.gradient_routing.stories import results as results_lib
@@ -19,6 +17,8 @@ from experiments.gradient_routing.stories.batches import NAMES, Loaded
 from experiments.gradient_routing.stories.config import Config
 from experiments.gradient_routing.stories.programs import Programs
 from experiments.gradient_routing.stories.results import Losses, Part, Retrained
+from experiments.shared import studies, typed
+from experiments.shared.running import Study, seed_parts
 from undo_jax.evaluation import cross_entropy as scoring
 from undo_jax.models import expansion
 from undo_jax.models.config import ModelConfig
@@ -37,17 +37,9 @@ Arrays = dict[str, np.ndarray]
 def make(config: ConfigDict) -> Study[Part]:
   """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
-  return Study(
-    parts=list(seed_parts(checked.seeds)),
-    compute=functools.partial(compute, checked, Programs(checked)),
-    finish=functools.partial(finish, checked),
-  )
-
-
-def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Return the results of all parts."""
-  results = results_lib.assemble(config, parts)
-  return Outcome(results, figures.draw(results), results_lib.table(results))
+  computing = functools.partial(compute, checked, Programs(checked))
+  names = studies.seed_names(checked)
+  return studies.of(names, computing, results_lib, figures, given=(checked,))
 
 
 def compute(

@@ -1,33 +1,15 @@
 """What the study computes: a part is a seed of the two tasks."""
 
-from collections.abc import Iterator, Mapping, Sequence
-import functools
+from collections.abc import Iterator, Sequence
 
-from ml_collections import ConfigDict
 import numpy as np
 
-from experiments.gradient_routing import typed
-from experiments.gradient_routing.running import Outcome, Study, seed_parts
 from experiments.gradient_routing.tug_of_war import figures, two_tasks
 from experiments.gradient_routing.tug_of_war import results as results_lib
 from experiments.gradient_routing.tug_of_war.config import Config
 from experiments.gradient_routing.tug_of_war.results import Errors, Part
-
-
-def make(config: ConfigDict) -> Study[Part]:
-  """Return the study of a config, or raise ConfigError."""
-  checked = typed.read(Config, config)
-  return Study(
-    parts=list(seed_parts(checked.seeds)),
-    compute=functools.partial(compute, checked),
-    finish=functools.partial(finish, checked),
-  )
-
-
-def finish(config: Config, parts: Mapping[str, Part]) -> Outcome:
-  """Return the results of all parts."""
-  results = results_lib.assemble(config, parts)
-  return Outcome(results, figures.draw(results), results_lib.table(results))
+from experiments.shared import studies
+from experiments.shared.running import seed_parts
 
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
@@ -43,3 +25,8 @@ def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
 def _named(errors_2x2: list[list[float]]) -> Errors:
   before, after = (dict(zip(two_tasks.TASKS, row, strict=True)) for row in errors_2x2)
   return {"before": before, "after": after}
+
+
+make = studies.maker(
+  Config, studies.seed_names, compute, results_lib, figures, assembles_config=True
+)

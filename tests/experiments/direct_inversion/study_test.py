@@ -10,7 +10,7 @@ from experiments.direct_inversion import judge, probes, study
 from experiments.direct_inversion import results as results_lib
 from experiments.direct_inversion.inversion import Hyperparameters
 from experiments.direct_inversion.model import Denoiser
-from experiments.gradient_routing import running
+from experiments.shared import running
 from undo_jax.utils.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ import pytest
 from configs.fictitious_play import matrix_games as config_file
 from experiments.fictitious_play import results as results_lib
 from experiments.fictitious_play import study
-from experiments.gradient_routing import running
+from experiments.shared import running
 from undo_jax.utils.errors import ConfigError
 
 OWN = {"own.payoffs": ((3, -1), (-2, 1)), "own.column_payoffs": ((-3, 1), (2, -1))}

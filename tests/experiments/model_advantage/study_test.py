@@ -5,9 +5,9 @@ import json
 import pytest
 
 from configs.model_advantage import models as config_file
-from experiments.gradient_routing import running
 from experiments.model_advantage import results as results_lib
 from experiments.model_advantage import study
+from experiments.shared import running
 from undo_jax.utils.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs.variance_decomposition import poker as config_file
-from experiments.gradient_routing import running
+from experiments.shared import running
 from experiments.variance_decomposition import results as results_lib
 from experiments.variance_decomposition import study
 from undo_jax.utils.errors import ConfigError

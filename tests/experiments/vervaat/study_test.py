@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs.vervaat import perpetuities as config_file
-from experiments.gradient_routing import running
+from experiments.shared import running
 from experiments.vervaat import results as results_lib
 from experiments.vervaat import study
 from undo_jax.utils.errors import ConfigError

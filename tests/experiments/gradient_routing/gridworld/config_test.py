@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from configs.gradient_routing import gridworld as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.gridworld.config import Config
+from experiments.shared import typed
 from undo_jax.utils.types import ConfigError
 
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from configs.gradient_routing import gridworld as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.gridworld import results
 from experiments.gradient_routing.gridworld.config import Config
+from experiments.shared import typed
 
 TINY = typed.read(Config, config_file.get_config("tiny"))
 

@@ -8,10 +8,10 @@ from PIL import Image
 import pytest
 
 from configs.gradient_routing import gridworld as config_file
-from experiments.gradient_routing import running, typed
 from experiments.gradient_routing.gridworld import study
 from experiments.gradient_routing.gridworld.config import Config
 from experiments.gradient_routing.gridworld.results import part_name
+from experiments.shared import running, typed
 
 TINY = typed.read(Config, config_file.get_config("tiny"))
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from configs.gradient_routing import gridworld as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.gridworld import environment as env
 from experiments.gradient_routing.gridworld import policy, scripted, training
 from experiments.gradient_routing.gridworld.config import Config, Model
+from experiments.shared import typed
 
 STEPS, NUMBER = 12, 40
 CONFIG = typed.read(Config, config_file.get_config())

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from configs.gradient_routing import splitting as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.splitting import autoencoder
 from experiments.gradient_routing.splitting.config import Config
+from experiments.shared import typed
 
 PIXELS, LATENT, ROWS = 6, 4, 12
 SETTINGS = typed.read(Config, config_file.get_config()).settings

@@ -3,9 +3,9 @@
 import pytest
 
 from configs.gradient_routing import splitting as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.splitting.config import Config
 from experiments.gradient_routing.splitting.results import PAPER
+from experiments.shared import typed
 from undo_jax.utils.types import ConfigError
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from configs.gradient_routing import splitting as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.splitting import results
 from experiments.gradient_routing.splitting.config import Config
+from experiments.shared import typed
 from undo_jax.data.images import Images
 
 IMAGES = Images(

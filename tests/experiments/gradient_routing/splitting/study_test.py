@@ -8,8 +8,8 @@ from PIL import Image
 import pytest
 
 from configs.gradient_routing import splitting as config_file
-from experiments.gradient_routing import running
 from experiments.gradient_routing.splitting import study
+from experiments.shared import running
 from undo_jax.data import images as images_lib
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError

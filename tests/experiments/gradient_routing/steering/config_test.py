@@ -3,8 +3,8 @@
 import pytest
 
 from configs.gradient_routing import steering as config_file
-from experiments.gradient_routing import running
 from experiments.gradient_routing.steering import study
+from experiments.shared import running
 from undo_jax.utils.types import ConfigError
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from configs.gradient_routing import steering as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.steering import measures
 from experiments.gradient_routing.steering.config import Config
 from experiments.gradient_routing.stories import corpus
+from experiments.shared import typed
 from tests import minimal
 from undo_jax.models.decoder import Decoder, Output
 

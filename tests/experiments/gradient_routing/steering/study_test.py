@@ -3,9 +3,9 @@
 import json
 
 from configs.gradient_routing import steering as config_file
-from experiments.gradient_routing import running
 from experiments.gradient_routing.steering import study
 from experiments.gradient_routing.steering.results import MODELS
+from experiments.shared import running
 
 
 def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path, monkeypatch):

@@ -3,9 +3,9 @@
 import numpy as np
 
 from configs.gradient_routing import stories as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.stories import batches, corpus, words
 from experiments.gradient_routing.stories.config import Train
+from experiments.shared import typed
 
 
 def test_batches_have_the_topics_rows_first_and_every_epoch_all_stories():

@@ -3,9 +3,9 @@
 import pytest
 
 from configs.gradient_routing import stories as config_file
-from experiments.gradient_routing import running, typed
 from experiments.gradient_routing.stories import batches, study
 from experiments.gradient_routing.stories.config import Config
+from experiments.shared import running, typed
 from undo_jax.utils.types import ConfigError
 
 

@@ -5,11 +5,11 @@ import functools
 import jax
 
 from configs.gradient_routing import stories as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.stories import batches as batches_lib
 from experiments.gradient_routing.stories import study
 from experiments.gradient_routing.stories.config import Config
 from experiments.gradient_routing.stories.programs import Programs
+from experiments.shared import typed
 from undo_jax.models import expansion
 from undo_jax.models.decoder import Decoder
 from undo_jax.training import state as state_lib

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from configs.gradient_routing import stories as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.stories import results
 from experiments.gradient_routing.stories.config import Config
+from experiments.shared import typed
 
 
 def make_measured(method, forget, fraction):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from configs.gradient_routing import stories as config_file
-from experiments.gradient_routing import running, typed
 from experiments.gradient_routing.stories import batches, corpus, study, words
 from experiments.gradient_routing.stories import results as results_lib
 from experiments.gradient_routing.stories.config import Config
+from experiments.shared import running, typed
 from undo_jax.objectives.routed import FORGET, RETAIN, UNLABELLED
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from configs.gradient_routing import tug_of_war as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.tug_of_war import results, two_parameters
 from experiments.gradient_routing.tug_of_war.config import Config
+from experiments.shared import typed
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import json
 
 from configs.gradient_routing import tug_of_war as config_file
-from experiments.gradient_routing import running
 from experiments.gradient_routing.tug_of_war import study
+from experiments.shared import running
 
 
 def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from configs.gradient_routing import tug_of_war as config_file
-from experiments.gradient_routing import typed
 from experiments.gradient_routing.tug_of_war import two_tasks
 from experiments.gradient_routing.tug_of_war.config import Config
 from experiments.gradient_routing.tug_of_war.two_tasks import VARIANCE
+from experiments.shared import typed
 
 TESTED = (
   "no_routing",

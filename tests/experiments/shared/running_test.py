@@ -5,7 +5,7 @@ import json
 from ml_collections import config_dict
 import pytest
 
-from experiments.gradient_routing import running
+from experiments.shared import running
 from undo_jax.utils.types import ConfigError
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from ml_collections import config_dict
 import pytest
 
-from experiments.gradient_routing import typed
+from experiments.shared import typed
 from undo_jax.utils.types import ConfigError
 
 
