@@ -7,6 +7,7 @@ from typing import Annotated
 
 from undo_jax import tasks
 from undo_jax.data.labels import LABELLED, UNLABELLED
+from undo_jax.plan.lineages import lineage
 from undo_jax.plan.stages import (
   BATCH,
   DataStage,
@@ -17,7 +18,6 @@ from undo_jax.plan.stages import (
   SelectionStage,
   Stage,
   TrainStage,
-  lineage,
 )
 from undo_jax.utils import records
 from undo_jax.utils.records import record

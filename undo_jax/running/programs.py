@@ -60,7 +60,7 @@ class Attack:
 def abstract_params(model: ModelConfig, mesh: Mesh) -> Params:
   """Return the parameters' shapes with their shardings."""
   shapes = shapes_of(model)
-  return _with(shapes, sharding.treeshardings_of(shapes, partition_rules(model), mesh))
+  return _with(shapes, sharding.tree_shardings(shapes, partition_rules(model), mesh))
 
 
 @functools.cache
@@ -116,7 +116,7 @@ def training(
   shapes = jax.eval_shape(create, params)
   rules = [*partition_rules(model), *optimizer.state_rules]
   rules += [] if join is None else join.state_rules
-  shardings = sharding.treeshardings_of(shapes, rules, mesh)
+  shardings = sharding.tree_shardings(shapes, rules, mesh)
 
   def compiled(fn, leading, *others):
     return jax.jit(
@@ -326,7 +326,7 @@ def attack(
     *optimizer.state_rules,
   ]
   shardings = population.shardings(
-    sharding.treeshardings_of(jax.eval_shape(single, params, key), rules, mesh)
+    sharding.tree_shardings(jax.eval_shape(single, params, key), rules, mesh)
   )
   rates = jax.ShapeDtypeStruct((num_replicas,), jax.numpy.float32)
   step = make_step(members.objective, transform)
