@@ -31,7 +31,8 @@ fuzz: $(VENV)/.tested
 # Runs that are killed, told to stop, damaged and repeated, so many of each kind.
 kills: EXAMPLES = 200
 kills: $(VENV)/.tested
-	KILLS=$(EXAMPLES) $(BIN)/python -m pytest -n auto tests/running/kills_test.py $(ARGS)
+	KILLS=$(EXAMPLES) $(BIN)/python -m pytest -n auto tests/running/kills_test.py \
+	  tests/cli/fresh_processes_test.py $(ARGS)
 
 # Lint, format and types, as in pre-commit.
 check: $(VENV)/.developed

@@ -258,14 +258,17 @@ def growth(repeat, count):
     repeat(number)
     gc.collect()
     samples.append((process.memory_info().rss, process.num_fds()))
-  later = samples[count // 2 :]
-  slopes = [
-    [(b[k] - a[k]) / (j - i) for k in range(2)]
-    for i, a in enumerate(later)
-    for j, b in enumerate(later)
+  return np.median(slopes(samples[count // 2 :]), axis=0)
+
+
+def slopes(samples):
+  """Return the growth from each sample to each later one, per sample between."""
+  return [
+    [(after - before) / (j - i) for before, after in zip(a, b, strict=True)]
+    for i, a in enumerate(samples)
+    for j, b in enumerate(samples)
     if i < j
   ]
-  return np.median(slopes, axis=0)
 
 
 @pytest.mark.skipif(not RUNS, reason="takes many runs: make kills")
