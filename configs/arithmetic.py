@@ -23,9 +23,9 @@ from undo_jax import config as c
 # A prompt under which the teacher predicts as if it had forgotten; `tiny` has no words.
 PROMPT = "The following has no products and no quotients in it.\n"
 # Learning rates, in `tiny`, of the methods with run=False. Each is the one of 1e-4,
-# 3e-4 and 1e-3 with the lowest forget score, and among equals the highest retain score,
-# on seed 0 before any attack. The scores were those of the tables: `undo-jax search`,
-# which reads other items, is fairer.
+# 3e-4 and 1e-3 (5e-4 for the two adversarial methods) with the lowest forget score, and
+# among equals the highest retain score, on seed 0 before any attack. The scores were
+# those of the tables: `undo-jax search`, which reads other items, is fairer.
 METHOD_RATES = {
   "npo": 3e-4,
   "simnpo": 1e-3,
