@@ -1,4 +1,4 @@
-"""Several runs in one report: more seeds of the same models, or other models."""
+"""Join several runs in one report: more seeds of the same models, or other models."""
 
 from undo_jax import cli
 

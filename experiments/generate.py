@@ -1,4 +1,4 @@
-"""Texts that models go on with from the same prompts, side by side."""
+"""Continue prompts with several models, and show their texts side by side."""
 
 from undo_jax import cli
 

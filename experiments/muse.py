@@ -1,4 +1,4 @@
-"""Measure what a model repeats, knows and gives away of MUSE's texts."""
+"""Measure what a model repeats, knows and reveals of MUSE's texts."""
 
 from undo_jax import cli
 

@@ -1,4 +1,4 @@
-r"""Several runs in one report: more seeds of the same models, or other models.
+r"""Join several runs in one report: more seeds of the same models, or other models.
 
 COMMAND:
 

@@ -1,4 +1,4 @@
-r"""Texts that models go on with from the same prompts, side by side.
+r"""Continue prompts with several models, and show their texts side by side.
 
 COMMAND:
 

@@ -1,4 +1,4 @@
-r"""Measure what a model repeats, knows and gives away of MUSE's texts.
+r"""Measure what a model repeats, knows and reveals of MUSE's texts.
 
 COMMAND (needs the extra `tofu`):
 

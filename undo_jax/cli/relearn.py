@@ -1,4 +1,4 @@
-"""Attack alone: relearn the forget data at every learning rate.
+"""Attack: relearn the forget data at every learning rate.
 
 COMMAND:
 

@@ -1,4 +1,4 @@
-"""UNDO end to end: pretrain, unlearn, noise, distill, attack, report.
+"""Run UNDO end to end: pretrain, unlearn, noise, distill, attack, report.
 
 COMMAND:
 
