@@ -17,7 +17,11 @@ from undo_jax.plan import checks, translation
 from undo_jax.plan.config import parse
 from undo_jax.utils.errors import ConfigError
 
-NAMES = ("arithmetic:tiny", "language:tiny", "routing_arithmetic:tiny", "wmdp:tiny")
+NAMES = tuple(
+  f"{name}:tiny"
+  for name in ("arithmetic", "frontier", "language", "pods", "recipes")
+  + ("routing_arithmetic", "smollm2", "wmdp")
+)
 ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
 SCALARS = st.one_of(
   st.none(),
@@ -42,20 +46,17 @@ VALUES = st.one_of(
 @functools.cache
 def fields(name):
   """Return the paths of a config's blocks and fields, those of what is run."""
-
-  def below(block, before):
-    for key, value in block.items():
-      if before and before[0] in ("models", "attacks") and not _is_run(value, before):
-        continue
-      yield (*before, key)
-      if isinstance(value, config_dict.ConfigDict):
-        yield from below(value, (*before, key))
-
-  return list(below(builders.shipped(name), ()))
+  return list(below(builders.shipped(name)))
 
 
-def _is_run(entry, before):
-  return len(before) > 1 or entry.run
+def below(block, before=()):
+  """Yield the paths of a block's blocks and fields, less those of what is not run."""
+  for key, value in block.items():
+    if before in (("models",), ("attacks",)) and not value.run:
+      continue
+    yield (*before, key)
+    if isinstance(value, config_dict.ConfigDict):
+      yield from below(value, (*before, key))
 
 
 @st.composite

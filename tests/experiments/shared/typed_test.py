@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 import dataclasses
+import functools
+import math
 
 from ml_collections import config_dict
 import pytest
@@ -49,5 +51,33 @@ def test_an_error_names_the_block():
 def test_other_fields_are_an_error():
   config = make_config()
   config.one = config_dict.create(size=1, weight=2.0)
-  with pytest.raises(TypeError, match="weight"):
+  with pytest.raises(ConfigError, match=r"config\.one\.weight: there is no such field"):
+    typed.read(Whole, config)
+  del config.one.weight, config.one.size
+  with pytest.raises(ConfigError, match=r"config\.one\.size: expected a value, got no"):
+    typed.read(Whole, config)
+
+
+@pytest.mark.parametrize(
+  ("path", "value"),
+  [
+    ("widths", 3),
+    ("widths", (1, "a")),
+    ("widths", {}),
+    ("limit", "abc"),
+    ("limit", math.nan),
+    ("one", 2),
+    ("one.size", None),
+    ("one.size", 1.5),
+    ("some", ()),
+    ("some.first", "abc"),
+  ],
+)
+def test_a_value_of_another_type_is_an_error(path, value):
+  config = make_config()
+  *parents, name = path.split(".")
+  block = functools.reduce(lambda block, key: block[key], parents, config)
+  with block.ignore_type():
+    block[name] = value
+  with pytest.raises(ConfigError, match=rf"^config\.{path}(\[1\])?: expected "):
     typed.read(Whole, config)
