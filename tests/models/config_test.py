@@ -41,8 +41,16 @@ def test_sizes_are_at_least_one(name, value):
     ({"num_heads": 4, "num_kv_heads": 3}, "must divide num_heads=4, got 3"),
     ({"num_heads": 2, "num_kv_heads": 4}, "must divide num_heads=2, got 4"),
     ({"head_dim": 7}, "head_dim must be even.*got 7"),
-    ({"attention_softcap": 0.0}, "attention_softcap must be positive or None, got 0"),
-    ({"logit_softcap": -30.0}, "logit_softcap must be positive or None, got -30"),
+    ({"num_layers": 2**31 - 1}, "num_layers must be at most 16777216, got 2147483647"),
+    ({"attention_softcap": 1e30}, r"in \(0, 1e\+06\] or None, got 1e\+30"),
+    (
+      {"attention_softcap": 0.0},
+      r"attention_softcap must be in .* got 0",
+    ),
+    (
+      {"logit_softcap": -30.0},
+      r"logit_softcap must be in .* got -30",
+    ),
     ({"dtype": "float64"}, "dtype must be one of .*'bfloat16'.*got 'float64'"),
     ({"attention": "flash"}, "attention must be one of .*'splash'.*got 'flash'"),
     ({"remat": "all"}, "remat must be one of .*'dots'.*got 'all'"),

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+from undo_jax.utils.records import LARGEST_NUMBER
 from undo_jax.utils.types import ConfigError
 
 REMAT_POLICIES = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
 ATTENTIONS = ("plain", "splash")
 ACTIVATIONS = ("gelu_tanh", "silu")
+_LARGEST_SIZE = 2**24  # No model is wider, deeper, or knows more tokens.
 _UNROLLED_PARAMETERS = 30_000_000  # Of larger models layers are not unrolled unasked.
 
 
@@ -74,6 +76,8 @@ class ModelConfig:
       value = getattr(self, name)
       if value is not None and value < 1:
         raise ConfigError(f"model.{name} must be at least 1, got {value}")
+      if value is not None and value > _LARGEST_SIZE:
+        raise ConfigError(f"model.{name} must be at most {_LARGEST_SIZE}, got {value}")
     if self.num_heads % self.num_kv_heads:
       raise ConfigError(
         f"model.num_kv_heads must divide num_heads={self.num_heads}, "
@@ -85,8 +89,10 @@ class ModelConfig:
       )
     for name in ("attention_softcap", "logit_softcap"):
       value = getattr(self, name)
-      if value is not None and value <= 0:
-        raise ConfigError(f"model.{name} must be positive or None, got {value}")
+      if value is not None and not 0 < value <= LARGEST_NUMBER:
+        raise ConfigError(
+          f"model.{name} must be in (0, {LARGEST_NUMBER:g}] or None, got {value}"
+        )
     if self.dtype not in DTYPES:
       raise ConfigError(f"model.dtype must be one of {DTYPES}, got {self.dtype!r}")
     if self.attention not in ATTENTIONS:

@@ -38,11 +38,11 @@ class Config(Shared):
   def __post_init__(self):
     super().__post_init__()
     model, routing, steering = self.model, self.routing, self.steering
-    everything = range(model.num_layers)
-    if not routing.layers or not set(routing.layers) <= set(everything):
+    some = routing.layers
+    if not some or min(some) < 0 or max(some) >= model.num_layers:
       expected = f"layers in [0, {model.num_layers})"
       checks.fail("routing.layers", expected, routing.layers)
-    if steering.layer not in everything:
+    if not 0 <= steering.layer < model.num_layers:
       checks.fail("steering.layer", f"a layer below {model.num_layers}", steering.layer)
     if not 0 <= routing.dimension < model.width:
       expected = f"an index below {model.width}"

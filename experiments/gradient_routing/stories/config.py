@@ -149,7 +149,7 @@ class Config(Shared):
         checks.fail(f"routing.{name}", "a number of at least 0", weight)
     num_layers = self.model.num_layers
     for name, layers in (("routing", self.routing.layers), ("rmu", self.rmu.layers)):
-      if not layers or not set(layers) <= set(range(num_layers)):
+      if not layers or min(layers) < 0 or max(layers) >= num_layers:
         checks.fail(f"{name}.layers", f"layers in [0, {num_layers})", layers)
     checks.unit("sgtm.retain_labelled", self.sgtm.retain_labelled)
 

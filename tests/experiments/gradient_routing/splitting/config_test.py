@@ -21,7 +21,7 @@ def test_the_papers_size_has_the_papers_settings():
     ("seeds", (1, 1), "none twice"),
     ("model.latent", 7, "config.model.latent: expected an even number"),
     ("model.hidden", (), "config.model.hidden: expected at least one integer"),
-    ("model.hidden", (8, "a"), r"config.model.hidden: .* got \(8, 'a'\)"),
+    ("model.hidden", (8, "a"), r"hidden\[1\]: expected a valid integer, got 'a'"),
     ("training.learning_rate", 0.0, "config.training.learning_rate: .* above 0"),
     ("training.batch_size", 0, "config.training.batch_size"),
     ("run", ("routing", "routed"), "config.run: expected some of config.settings"),

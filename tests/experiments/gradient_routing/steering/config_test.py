@@ -16,7 +16,7 @@ from undo_jax.utils.types import ConfigError
     ("routing.dimension", 16, "config.routing.dimension: expected an index below 16"),
     ("steering.layer", 2, "config.steering.layer: expected a layer below 2"),
     ("steering.strengths", (5.0,), "config.steering.strengths: .* one of them 0"),
-    ("steering.strengths", (0.0, "a"), "config.steering.strengths: .* one number"),
+    ("steering.strengths", (0.0, "a"), r"strengths\[1\]: expected a valid n"),
     ("model.mlp_bias", False, "config.model.mlp_bias: expected True"),
   ],
 )

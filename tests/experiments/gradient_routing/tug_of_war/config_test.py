@@ -12,7 +12,11 @@ from undo_jax.utils.types import ConfigError
   ("field", "value", "message"),
   [
     ("two_tasks.rows", 0, "config.two_tasks.rows: expected an integer"),
-    ("two_parameters.coherence", (0.2, "a"), "coherence: expected at least one number"),
+    (
+      "two_parameters.coherence",
+      (0.2, "a"),
+      r"coherence\[1\]: expected a valid number",
+    ),
     ("two_parameters.coherence", (-1.0,), "coherence: expected weights >= 0"),
   ],
 )
