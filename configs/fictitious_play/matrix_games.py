@@ -60,6 +60,16 @@ def get_config(arg: str | None = None) -> c.Config:
     agents=40,  # Of each player.
     repetitions=5,  # Of random first agents.
   )
+  config.trained = c.block(  # Populations whose best responses are training runs.
+    games=("kuhn", "leduc"),  # Some of these; none: ().
+    agents=16,  # Of each player, the first untrained.
+    repetitions=5,  # Of first agents, and of all that is random.
+    updates=1_200,  # Of each agent.
+    hands=256,  # Of each update.
+    learning_rate=0.01,  # Of Adam; falls to 0.
+    entropy=0.003,  # Weight of its bonus.
+    width=64,  # Of the networks' hidden layer.
+  )
   config.own = c.block(  # A game of your own, beside those by name.
     payoffs=(),  # To the row player, a tuple a row; (): there is none.
     column_payoffs=(),  # To the column player; (): the negative ones.
@@ -73,4 +83,7 @@ def get_config(arg: str | None = None) -> c.Config:
     config.rates.update(moves=(3,), repetitions=4, plays=60)
     config.certificates.update(games=(), plays=30)
     config.poker.update(games=("kuhn",), agents=6, repetitions=2)
+    config.trained.update(
+      games=("kuhn",), agents=3, repetitions=2, updates=2, hands=4, width=4
+    )
   return config

@@ -78,6 +78,20 @@ class Poker:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+  """Populations of trained best responses."""
+
+  games: tuple[str, ...]
+  agents: int
+  repetitions: int
+  updates: int
+  hands: int
+  learning_rate: float
+  entropy: float
+  width: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Own:
   """A game of the user's."""
 
@@ -104,6 +118,7 @@ class Config:
   rates: Rates
   certificates: Certificates
   poker: Poker
+  trained: Trained
   own: Own
 
   def __post_init__(self):
@@ -122,8 +137,15 @@ class Config:
           f"counts whose successors divide {self.anticipations.responses} responses",
           self.anticipations.counts,
         )
-    if not set(self.poker.games) <= set(POKER):
-      checks.fail("poker.games", f"some of {', '.join(POKER)}", self.poker.games)
+    for name in ("poker.games", "trained.games"):
+      chosen = checks.field(self, name)
+      if not set(chosen) <= set(POKER):
+        checks.fail(name, f"some of {', '.join(POKER)}", chosen)
+    for name, above in (("learning_rate", 0), ("entropy", -1e-300)):
+      value = getattr(self.trained, name)
+      if not checks.is_number(value) or value <= above:
+        expected = "a number above 0" if above == 0 else "a number of at least 0"
+        checks.fail(f"trained.{name}", expected, value)
     names = self.certificates.games
     if names != ("all",) and not set(names) <= set(matrix_games.NAMED):
       known = ", ".join(repr(name) for name in matrix_games.NAMED)
@@ -142,8 +164,10 @@ def _at_least_one(config: Config) -> None:
     ("rates", ("repetitions",)),
     ("certificates", ("plays",)),
     ("poker", ("repetitions",)),
+    ("trained", ("repetitions", "updates", "width")),
   ):
     for name in names:
       checks.at_least(config, f"{block}.{name}", 1)
   checks.at_least(config, "rates.plays", 20)
-  checks.at_least(config, "poker.agents", 2)
+  for name in ("poker.agents", "trained.agents", "trained.hands"):
+    checks.at_least(config, name, 2)

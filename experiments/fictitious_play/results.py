@@ -101,6 +101,16 @@ class PokerPart(TypedDict):
   by_mixing: dict[str, Band]  # Upper - lower by agent, from the first on.
 
 
+class TrainedPart(TypedDict):
+  """Populations of trained best responses."""
+
+  game: str
+  agents: int
+  repetitions: int
+  by_mixing: dict[str, Band]  # Upper - lower by agent, from the first on.
+  short: dict[str, Band]  # What both new agents are short of exact best responses.
+
+
 Part: TypeAlias = (
   SinglePart
   | SizePart
@@ -110,6 +120,7 @@ Part: TypeAlias = (
   | RatePart
   | Certificate
   | PokerPart
+  | TrainedPart
 )
 
 
@@ -124,6 +135,7 @@ class Results(TypedDict):
   rate: list[RatePart]
   certificate: list[Certificate]
   poker: list[PokerPart]
+  trained: list[TrainedPart]
 
 
 def assemble(parts: Mapping[str, Part]) -> Results:
@@ -145,6 +157,7 @@ def table(results: Results) -> str:
     rate_table(results),
     certificate_table(results),
     poker_table(results),
+    trained_table(results),
   )
   return "\n\n".join(each for each in made if each)
 
@@ -251,6 +264,21 @@ def poker_table(results: Results) -> str:
       cells = ", ".join(f"{band['mean'][i - 1]:z.3f} at {i}" for i in at)
       rows.append([part["game"], mixing, cells])
   return _markdown(["game", "mixture", "upper - lower by agents"], rows)
+
+
+def trained_table(results: Results) -> str:
+  """Return a row a game and mixing: the same of trained agents, and what they miss."""
+  rows = []
+  for part in results["trained"]:
+    for mixing, band in part["by_mixing"].items():
+      at = [i for i in (2, 4, 8, 12, 16) if i <= part["agents"]]
+      cells = ", ".join(
+        f"{band['mean'][i - 1]:.3f} ± {band['error'][i - 1]:.3f} at {i}" for i in at
+      )
+      short = part["short"][mixing]["mean"][1:]
+      rows.append([part["game"], mixing, cells, f"{sum(short) / len(short):.3f}"])
+  header = ["game, trained agents", "mixture", "upper - lower by agents"]
+  return _markdown([*header, "an agent short of the best response"], rows)
 
 
 def _bands(part: Mapping[str, Any]) -> Sequence[Band]:

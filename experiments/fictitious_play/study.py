@@ -9,7 +9,13 @@ import jax
 from ml_collections import ConfigDict
 import numpy as np
 
-from experiments.fictitious_play import figures, matrix_games, poker_agents, races
+from experiments.fictitious_play import (
+  figures,
+  matrix_games,
+  poker_agents,
+  races,
+  trained_agents,
+)
 from experiments.fictitious_play import results as results_lib
 from experiments.fictitious_play.config import Config
 from experiments.fictitious_play.matrix_games import Game
@@ -24,6 +30,7 @@ from experiments.fictitious_play.results import (
   RatePart,
   SinglePart,
   SizePart,
+  TrainedPart,
 )
 from experiments.gradient_routing import typed
 from experiments.gradient_routing.running import Study
@@ -268,6 +275,19 @@ def poker(game: str, config: Config, source: Source) -> PokerPart:
   }
 
 
+def trained(game: str, config: Config, source: Source) -> TrainedPart:
+  """Return what populations of trained agents lose, by agent."""
+  block = config.trained
+  found = trained_agents.populations(game, block, source.key)
+  return {
+    "game": game,
+    "agents": block.agents,
+    "repetitions": block.repetitions,
+    "by_mixing": {mixing: _band(of.mixture) for mixing, of in found.items()},
+    "short": {mixing: _band(of.response) for mixing, of in found.items()},
+  }
+
+
 def _parts(config: Config) -> dict[str, Compute]:
   """Return what computes each part."""
   parts: dict[str, Compute] = {}
@@ -292,6 +312,8 @@ def _parts(config: Config) -> dict[str, Compute]:
     parts[f"certificate_{index}"] = functools.partial(certificate, name, game)
   for game in config.poker.games:
     parts[f"poker_{game}"] = functools.partial(poker, game)
+  for game in config.trained.games:
+    parts[f"trained_{game}"] = functools.partial(trained, game)
   return parts
 
 

@@ -65,12 +65,12 @@ class Member(NamedTuple):
 class Draws(NamedTuple):
   """All that is random in a stage; uniform ones are in [-1, 1], pairs in [0, 1)."""
 
-  starts_Nx2: np.ndarray  # Uniform.
-  noise_Hx2xN: np.ndarray  # Normal: of the drift, and of the policy.
-  pairs_IxRxGx2xB: np.ndarray  # Which episode, and when.
-  model_starts_IxRxNx2: np.ndarray  # Uniform.
-  model_noise_IxRxHxN: np.ndarray  # Normal.
-  judged_starts_Nx2: np.ndarray  # Uniform.
+  starts_Nx2: jax.Array  # Uniform.
+  noise_Hx2xN: jax.Array  # Normal: of the drift, and of the policy.
+  pairs_IxRxGx2xB: jax.Array  # Which episode, and when.
+  model_starts_IxRxNx2: jax.Array  # Uniform.
+  model_noise_IxRxHxN: jax.Array  # Normal.
+  judged_starts_Nx2: jax.Array  # Uniform.
 
 
 class Measured(NamedTuple):
@@ -112,7 +112,7 @@ def run(
   measured = []
   for index in range(control.stages):
     draws = jax.tree.map(
-      lambda *x: np.stack(x), *(draw(control, rng) for rng in generators)
+      lambda *x: jnp.stack(x), *(draw(control, rng) for rng in generators)
     )
     members, of_stage = advance(members, stacked, draws, jnp.asarray(index))
     measured.append(of_stage)
@@ -125,15 +125,20 @@ def draw(control: Control, rng: np.random.Generator) -> Draws:
   loops, steps = (control.iterations, rounds), control.steps
   real, imagined = control.real_episodes, control.imagined_episodes
   pairs = (*loops, control.refit_every, 2, control.model_batch)
+
+  def uniform(*shape):
+    return jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32)
+
+  def normal(*shape):
+    return jnp.asarray(rng.standard_normal(shape), jnp.float32)
+
   return Draws(
-    starts_Nx2=rng.uniform(-1, 1, (real, 2)).astype(np.float32),
-    noise_Hx2xN=rng.standard_normal((steps, 2, real), dtype=np.float32),
-    pairs_IxRxGx2xB=rng.random(pairs, dtype=np.float32),
-    model_starts_IxRxNx2=rng.uniform(-1, 1, (*loops, imagined, 2)).astype(np.float32),
-    model_noise_IxRxHxN=rng.standard_normal((*loops, steps, imagined), np.float32),
-    judged_starts_Nx2=rng.uniform(-1, 1, (control.judged_episodes, 2)).astype(
-      np.float32
-    ),
+    starts_Nx2=uniform(real, 2),
+    noise_Hx2xN=normal(steps, 2, real),
+    pairs_IxRxGx2xB=jnp.asarray(rng.random(pairs, np.float32)),
+    model_starts_IxRxNx2=uniform(*loops, imagined, 2),
+    model_noise_IxRxHxN=normal(*loops, steps, imagined),
+    judged_starts_Nx2=uniform(control.judged_episodes, 2),
   )
 
 

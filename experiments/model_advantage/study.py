@@ -93,7 +93,7 @@ def control(name: str, config: Config) -> ControlPart:
     [[config.seed, seed] for seed in range(block.seeds)],
   )
   returned, squared_error, value_error = (
-    dict(zip(methods, np.moveaxis(values, 0, -1).tolist(), strict=True))
+    dict(zip(methods, np.moveaxis(np.asarray(values), 0, -1).tolist(), strict=True))
     for values in measured
   )
   each = block.real_episodes * block.steps
