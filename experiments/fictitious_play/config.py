@@ -92,6 +92,17 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Releases:
+  """Released models against attacks."""
+
+  runs: tuple[str, ...]
+  prices: tuple[float, ...]
+  agents: int
+  starts: int
+  gap: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Own:
   """A game of the user's."""
 
@@ -119,6 +130,7 @@ class Config:
   certificates: Certificates
   poker: Poker
   trained: Trained
+  releases: Releases
   own: Own
 
   def __post_init__(self):
@@ -141,11 +153,15 @@ class Config:
       chosen = checks.field(self, name)
       if not set(chosen) <= set(POKER):
         checks.fail(name, f"some of {', '.join(POKER)}", chosen)
-    for name, above in (("learning_rate", 0), ("entropy", -1e-300)):
-      value = getattr(self.trained, name)
-      if not checks.is_number(value) or value <= above:
-        expected = "a number above 0" if above == 0 else "a number of at least 0"
-        checks.fail(f"trained.{name}", expected, value)
+    for name in ("trained.learning_rate", "releases.gap"):
+      value = checks.field(self, name)
+      if not checks.is_number(value) or value <= 0:
+        checks.fail(name, "a number above 0", value)
+    for name in ("trained.entropy", "releases.prices"):
+      value = checks.field(self, name)
+      each = value if isinstance(value, tuple) else (value,)
+      if not each or not all(checks.is_number(x) and x >= 0 for x in each):
+        checks.fail(name, "nothing below 0", value)
     names = self.certificates.games
     if names != ("all",) and not set(names) <= set(matrix_games.NAMED):
       known = ", ".join(repr(name) for name in matrix_games.NAMED)
@@ -165,9 +181,10 @@ def _at_least_one(config: Config) -> None:
     ("certificates", ("plays",)),
     ("poker", ("repetitions",)),
     ("trained", ("repetitions", "updates", "width")),
+    ("releases", ("starts",)),
   ):
     for name in names:
       checks.at_least(config, f"{block}.{name}", 1)
   checks.at_least(config, "rates.plays", 20)
-  for name in ("poker.agents", "trained.agents", "trained.hands"):
+  for name in ("poker.agents", "trained.agents", "trained.hands", "releases.agents"):
     checks.at_least(config, name, 2)

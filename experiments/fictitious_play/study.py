@@ -14,6 +14,7 @@ from experiments.fictitious_play import (
   matrix_games,
   poker_agents,
   races,
+  releases,
   trained_agents,
 )
 from experiments.fictitious_play import results as results_lib
@@ -28,6 +29,8 @@ from experiments.fictitious_play.results import (
   Part,
   PokerPart,
   RatePart,
+  Reached,
+  ReleasesPart,
   SinglePart,
   SizePart,
   TrainedPart,
@@ -35,7 +38,7 @@ from experiments.fictitious_play.results import (
 from experiments.gradient_routing import typed
 from experiments.gradient_routing.running import Study
 from experiments.shared import studies
-from undo_jax.frontier import games
+from undo_jax.frontier import games, guarantees
 
 Compute: TypeAlias = Callable[[Config, "Source"], Part]
 # Of num_anticipations, what results call the play.
@@ -56,6 +59,8 @@ class Source:
 def make(config: ConfigDict) -> Study[Part]:
   """Return the study of a config, or raise ConfigError."""
   checked = typed.read(Config, config)
+  for run in checked.releases.runs:
+    releases.game(releases.read((run,)), 0.0)  # Or a ConfigError.
   compute_parts = functools.partial(compute, checked)
   return studies.of(_parts(checked), compute_parts, results_lib, figures)
 
@@ -288,6 +293,40 @@ def trained(game: str, config: Config, source: Source) -> TrainedPart:
   }
 
 
+def against_attacks(
+  run: str, price: float, config: Config, source: Source
+) -> ReleasesPart:
+  """Return what releases are sure of, and how many best responses find it."""
+  block = config.releases
+  game = releases.game(releases.read((run,)), price)
+  payoffs_IxJ = game.payoffs_IxJ
+  sure = guarantees.pure_maximin(payoffs_IxJ)
+  suite = guarantees.minimal_suite(payoffs_IxJ, tolerance=block.gap, released=True)
+  starts = [tuple(source.rng.integers(payoffs_IxJ.shape)) for _ in range(block.starts)]
+  by_mixing: dict[str, Reached] = {}
+  for mixing in poker_agents.MIXINGS:
+    found = [
+      releases.bounds(payoffs_IxJ, mixing, block.agents, (int(row), int(column)))
+      for row, column in starts
+    ]
+    by_mixing[mixing] = {
+      "gap": _band(np.array([each.upper_K - each.lower_K for each in found])),
+      "agents_until": [releases.agents_until(each, block.gap) for each in found],
+    }
+  return {
+    "run": run,
+    "price": price,
+    "releases": list(game.releases),
+    "attacks": list(game.attacks),
+    "value": games.solve(payoffs_IxJ).value,
+    "released": sure.value,
+    "release": game.releases[sure.row],
+    "attack": game.attacks[sure.column],
+    "suite": [game.attacks[column] for column in suite],
+    "by_mixing": by_mixing,
+  }
+
+
 def _parts(config: Config) -> dict[str, Compute]:
   """Return what computes each part."""
   parts: dict[str, Compute] = {}
@@ -314,6 +353,10 @@ def _parts(config: Config) -> dict[str, Compute]:
     parts[f"poker_{game}"] = functools.partial(poker, game)
   for game in config.trained.games:
     parts[f"trained_{game}"] = functools.partial(trained, game)
+  for index, run in enumerate(config.releases.runs):
+    for price in config.releases.prices:
+      name = f"releases_{index}_{price:g}"
+      parts[name] = functools.partial(against_attacks, run, price)
   return parts
 
 

@@ -44,7 +44,8 @@ def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path):
     ("certificates.games", ("go",), "config.certificates.games: expected some of"),
     ("own.column_payoffs", ((1, 1), (1, 1)), "a zero-sum game is needed"),
     ("trained.games", ("go",), "config.trained.games: expected some of kuhn, leduc"),
-    ("trained.entropy", -1.0, "config.trained.entropy: expected a number of at least"),
+    ("trained.entropy", -1.0, "config.trained.entropy: expected nothing below 0"),
+    ("releases.runs", ("nowhere",), "expected the results of a finished run, but no"),
     ("poker.agents", 1, "config.poker.agents: expected an integer of at least 2"),
   ],
 )
