@@ -53,6 +53,7 @@ def expected_loss(params, scaled, weights, steps):
     for a, b in ((first, after), (second, later))
   ]
   apart = value(after) - value(first)
+  assert apart.min() < 0 < apart.max()
   decay = sum(
     (np.float64(x) ** 2).sum() for layer in params["model"] for x in layer.values()
   )
@@ -74,7 +75,7 @@ def test_losses_are_as_their_formulas_say(weights):
   scaled = Scaling(
     *(jnp.asarray(RNG.uniform(0.5, 2, 3), jnp.float32) for _ in range(4))
   )
-  shapes = [(16, 3)] * 3 + [(16,)] * 2
+  shapes = [(64, 3)] * 3 + [(64,)] * 2
   steps = Steps(*(jnp.asarray(RNG.normal(size=s), jnp.float32) for s in shapes))
   got = jax.jit(models.loss)(params["model"], params["value"], scaled, weights, steps)
   np.testing.assert_allclose(
