@@ -15,7 +15,7 @@ SIZES = {"model": (4, 8, 3), "value": (3, 8, 1)}
 def parameters():
   made = models.init(jax.random.key(0), SIZES)
   return jax.tree.map(
-    lambda x: jnp.asarray(RNG.normal(size=x.shape), jnp.float32), made
+    lambda x: jnp.asarray(0.4 * RNG.normal(size=x.shape), jnp.float32), made
   )
 
 
@@ -77,6 +77,8 @@ def test_losses_are_as_their_formulas_say(weights):
   )
   shapes = [(64, 3)] * 3 + [(64,)] * 2
   steps = Steps(*(jnp.asarray(RNG.normal(size=s), jnp.float32) for s in shapes))
+  moved = steps.here + scaled.change_mean_S  # About where the model says.
+  steps = steps._replace(after=moved + steps.after)
   got = jax.jit(models.loss)(params["model"], params["value"], scaled, weights, steps)
   np.testing.assert_allclose(
     float(got), expected_loss(params, scaled, weights, steps), rtol=2e-5
