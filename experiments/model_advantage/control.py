@@ -130,7 +130,7 @@ def draw(control: Control, rng: np.random.Generator) -> Draws:
     return jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32)
 
   def normal(*shape):
-    return jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    return jnp.asarray(rng.standard_normal(shape, np.float32))
 
   return Draws(
     starts_Nx2=uniform(real, 2),
