@@ -15,13 +15,10 @@ from undo_jax import objectives
 from undo_jax.distributed import sharding
 from undo_jax.plan import checks, translation
 from undo_jax.plan.config import parse
+from undo_jax.utils import config_files
 from undo_jax.utils.errors import ConfigError
 
-NAMES = tuple(
-  f"{name}:tiny"
-  for name in ("arithmetic", "frontier", "language", "pods", "recipes")
-  + ("routing_arithmetic", "smollm2", "wmdp")
-)
+NAMES = tuple(f"{name}:tiny" for name in config_files.names() if "/" not in name)
 ONE_DEVICE = {"replica": 1, "data": 1, "fsdp": 1, "tensor": 1}
 SCALARS = st.one_of(
   st.none(),

@@ -1,4 +1,4 @@
-"""Fictitious play, plain and anticipatory, on matrix games and on small poker games.
+"""Fictitious play, plain and anticipatory: matrix games, poker, releases and attacks.
 
 COMMAND:
 
@@ -6,7 +6,8 @@ COMMAND:
       --config=configs/fictitious_play/matrix_games.py --workdir=runs/fictitious_play
 
 Sizes: `small` (the default, the paper's repetitions) and `tiny`, which tests run. A
-game of your own: --config.own.payoffs="((0,-1,1),(1,0,-1),(-1,1,0))"
+game of your own: --config.own.payoffs="((0,-1,1),(1,0,-1),(-1,1,0))"; the releases and
+attacks of a run of your own: --config.releases.runs="('runs/arithmetic',)"
 
 Reference: Cloud, Wang and Kerr, Anticipatory Fictitious Play, arXiv 2212.09941.
 """
@@ -60,6 +61,23 @@ def get_config(arg: str | None = None) -> c.Config:
     agents=40,  # Agents of each player.
     repetitions=5,  # Each draws random first agents.
   )
+  config.trained = c.block(  # Populations whose best responses are training runs.
+    games=("kuhn", "leduc"),  # Some of these; none: ().
+    agents=16,  # Of each player, the first untrained.
+    repetitions=5,  # Of first agents, and of all that is random.
+    updates=1_200,  # Of each agent.
+    hands=256,  # Of each update.
+    learning_rate=0.01,  # Of Adam; falls to 0.
+    entropy=0.003,  # Weight of its bonus.
+    width=64,  # Of the networks' hidden layer.
+  )
+  config.releases = c.block(  # Released models against relearning, of finished runs.
+    runs=("docs/frontier/leaderboard.jsonl", "docs/recipes_leaderboard.jsonl"),
+    prices=(0.0, 0.3, 1.0),  # In forget score, of compute as much as data filtering's.
+    agents=40,  # Of each side.
+    starts=50,  # Random first agents.
+    gap=0.01,  # Between the bounds, within which the value is known.
+  )
   config.own = c.block(  # A game of your own, beside the named ones.
     payoffs=(),  # To the row player, a tuple for each row; (): there is no game.
     column_payoffs=(),  # To the column player; (): the negative of `payoffs`.
@@ -73,4 +91,8 @@ def get_config(arg: str | None = None) -> c.Config:
     config.rates.update(moves=(3,), repetitions=4, plays=60)
     config.certificates.update(games=(), plays=30)
     config.poker.update(games=("kuhn",), agents=6, repetitions=2)
+    config.trained.update(
+      games=("kuhn",), agents=3, repetitions=2, updates=2, hands=4, width=4
+    )
+    config.releases.update(runs=())
   return config

@@ -78,6 +78,31 @@ class Poker:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+  """Populations of trained best responses."""
+
+  games: tuple[str, ...]
+  agents: int
+  repetitions: int
+  updates: int
+  hands: int
+  learning_rate: float
+  entropy: float
+  width: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Releases:
+  """Released models against attacks."""
+
+  runs: tuple[str, ...]
+  prices: tuple[float, ...]
+  agents: int
+  starts: int
+  gap: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Own:
   """A game of the user's."""
 
@@ -104,6 +129,8 @@ class Config:
   rates: Rates
   certificates: Certificates
   poker: Poker
+  trained: Trained
+  releases: Releases
   own: Own
 
   def __post_init__(self):
@@ -122,8 +149,19 @@ class Config:
           f"counts whose successors divide {self.anticipations.responses} responses",
           self.anticipations.counts,
         )
-    if not set(self.poker.games) <= set(POKER):
-      checks.fail("poker.games", f"some of {', '.join(POKER)}", self.poker.games)
+    for name in ("poker.games", "trained.games"):
+      chosen = checks.field(self, name)
+      if not set(chosen) <= set(POKER):
+        checks.fail(name, f"some of {', '.join(POKER)}", chosen)
+    for name in ("trained.learning_rate", "releases.gap"):
+      value = checks.field(self, name)
+      if not checks.is_number(value) or value <= 0:
+        checks.fail(name, "a number above 0", value)
+    for name in ("trained.entropy", "releases.prices"):
+      value = checks.field(self, name)
+      each = value if isinstance(value, tuple) else (value,)
+      if not each or not all(checks.is_number(x) and x >= 0 for x in each):
+        checks.fail(name, "nothing below 0", value)
     names = self.certificates.games
     if names != ("all",) and not set(names) <= set(matrix_games.NAMED):
       known = ", ".join(repr(name) for name in matrix_games.NAMED)
@@ -142,8 +180,11 @@ def _at_least_one(config: Config) -> None:
     ("rates", ("repetitions",)),
     ("certificates", ("plays",)),
     ("poker", ("repetitions",)),
+    ("trained", ("repetitions", "updates", "width")),
+    ("releases", ("starts",)),
   ):
     for name in names:
       checks.at_least(config, f"{block}.{name}", 1)
   checks.at_least(config, "rates.plays", 20)
-  checks.at_least(config, "poker.agents", 2)
+  for name in ("poker.agents", "trained.agents", "trained.hands", "releases.agents"):
+    checks.at_least(config, name, 2)

@@ -1,8 +1,11 @@
 """Figures of the study like the paper's, but over best responses, not over plays."""
 
 from collections.abc import Sequence
+from typing import Literal
 
-from experiments.fictitious_play.results import Band, Results
+import numpy as np
+
+from experiments.fictitious_play.results import Band, PokerPart, Results, TrainedPart
 from experiments.shared import charts
 from undo_jax.frontier.figures.charts import Row, Spec
 
@@ -38,9 +41,16 @@ def draw(results: Results) -> dict[str, bytes]:
   }
   if results["poker"]:
     drawn["poker.svg"] = charts.svg(
-      poker(results),
+      populations(results["poker"]),
       title="What populations of best responses lose, by agents",
       description="Upper less lower bound of the value, mean over random first agents.",
+    )
+  if results["trained"]:
+    drawn["trained.svg"] = charts.svg(
+      populations(results["trained"], scale="linear", banded=True),
+      title="What populations of trained policies lose, by agents",
+      description="Upper less lower bound of the value, mean over repetitions, bands of"
+      " two standard errors.",
     )
   return drawn
 
@@ -108,21 +118,27 @@ def early(results: Results) -> Spec:
   )
 
 
-def poker(results: Results) -> list[Spec]:
-  """Return a panel for each game, with a line for each mixture."""
+def populations(
+  parts: Sequence[PokerPart] | Sequence[TrainedPart],
+  scale: Literal["linear", "log"] = "log",
+  banded: bool = False,
+) -> list[Spec]:
+  """Return a panel a game, a line a mixture."""
   panels = []
-  for part in results["poker"]:
+  for part in parts:
     data: list[Row] = []
     for mixing, band in part["by_mixing"].items():
-      mean = [max(value, 1e-6) for value in band["mean"]]
-      data += charts.rows(mixing, range(1, len(mean) + 1), mean)
+      mean, error = np.array(band["mean"]), 2 * np.array(band["error"])
+      ends = (mean - error, mean + error) if banded else ()
+      agents = range(1, len(mean) + 1)
+      data += charts.rows(mixing, agents, np.maximum(mean, 1e-6), *ends)
     panels.append(
       charts.panel(
         data,
         x="agents of each player",
         y="upper - lower",
         title=part["game"].capitalize(),
-        scales=("linear", "log"),
+        scales=("linear", scale),
       )
     )
   return panels

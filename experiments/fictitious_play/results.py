@@ -1,6 +1,7 @@
 """The results of the study: results.json and its tables."""
 
 from collections.abc import Mapping, Sequence
+import statistics
 from typing import Any, TypeAlias, TypedDict, cast
 
 from undo_jax.utils import tables
@@ -101,6 +102,38 @@ class PokerPart(TypedDict):
   by_mixing: dict[str, Band]  # Upper - lower after each agent, the first included.
 
 
+class TrainedPart(TypedDict):
+  """Populations of trained best responses."""
+
+  game: str
+  agents: int
+  repetitions: int
+  by_mixing: dict[str, Band]  # Upper - lower by agent, from the first on.
+  short: dict[str, Band]  # What both new agents are short of exact best responses.
+
+
+class Reached(TypedDict):
+  """Of a way to mix."""
+
+  gap: Band  # Upper - lower by agent, over random first agents.
+  agents_until: list[int | None]  # The gap stays below the config's; None: not reached.
+
+
+class ReleasesPart(TypedDict):
+  """Releases against attacks, of one run at one price of compute."""
+
+  run: str
+  price: float
+  releases: list[str]
+  attacks: list[str]
+  value: float  # Of the game: minus what a mixture of releases loses.
+  released: float  # What the best single release is sure of.
+  release: str  # Which it is.
+  attack: str  # The attack that holds it there.
+  suite: list[str]  # The fewest attacks found that keep every release that low.
+  by_mixing: dict[str, Reached]
+
+
 Part: TypeAlias = (
   SinglePart
   | SizePart
@@ -110,6 +143,8 @@ Part: TypeAlias = (
   | RatePart
   | Certificate
   | PokerPart
+  | TrainedPart
+  | ReleasesPart
 )
 
 
@@ -124,6 +159,8 @@ class Results(TypedDict):
   rate: list[RatePart]
   certificate: list[Certificate]
   poker: list[PokerPart]
+  trained: list[TrainedPart]
+  releases: list[ReleasesPart]
 
 
 def assemble(parts: Mapping[str, Part]) -> Results:
@@ -145,6 +182,8 @@ def table(results: Results) -> str:
     rate_table(results),
     certificate_table(results),
     poker_table(results),
+    trained_table(results),
+    releases_table(results),
   )
   return "\n\n".join(each for each in made if each)
 
@@ -251,6 +290,43 @@ def poker_table(results: Results) -> str:
       cells = ", ".join(f"{band['mean'][i - 1]:z.3f} at {i}" for i in at)
       rows.append([part["game"], mixing, cells])
   return _markdown(["game", "mixture", "upper - lower by agents"], rows)
+
+
+def trained_table(results: Results) -> str:
+  """Return a row a game and mixing: the same of trained agents, and what they miss."""
+  rows = []
+  for part in results["trained"]:
+    for mixing, band in part["by_mixing"].items():
+      at = [i for i in (2, 4, 8, 12, 16) if i <= part["agents"]]
+      cells = ", ".join(
+        f"{band['mean'][i - 1]:.3f} ± {band['error'][i - 1]:.3f} at {i}" for i in at
+      )
+      short = part["short"][mixing]["mean"][1:]
+      rows.append([part["game"], mixing, cells, f"{sum(short) / len(short):.3f}"])
+  header = ["game, trained agents", "mixture", "upper - lower by agents"]
+  return _markdown([*header, "an agent short of the best response"], rows)
+
+
+def releases_table(results: Results) -> str:
+  """Return a row a run and price: what is sure, by which release, and how soon."""
+  rows = []
+  for part in results["releases"]:
+    cells = []
+    for reached in part["by_mixing"].values():
+      counts = [n for n in reached["agents_until"] if n is not None]
+      median = f"{statistics.median_low(counts)}" if counts else "-"
+      share = f"{len(counts)} of {len(reached['agents_until'])}"
+      at = [i for i in (4, 8, 16, 40) if i <= len(reached["gap"]["mean"])]
+      gaps = ", ".join(f"{reached['gap']['mean'][i - 1]:.3f} at {i}" for i in at)
+      cells.append(f"{gaps}; {median} ({share})")
+    size = f"{len(part['releases'])} x {len(part['attacks'])}"
+    sure = f"{part['value']:.3f}, {part['released']:.3f}"
+    by = f"{part['release']}; {part['attack']}; {len(part['suite'])}"
+    rows.append([f"{part['run']}, {part['price']:g}", size, sure, by, *cells])
+  header = ["run, price", "releases x attacks", "value, of one release"]
+  header.append("that release; its worst attack; attacks in the suite")
+  mixings = list(results["releases"][0]["by_mixing"]) if results["releases"] else []
+  return _markdown([*header, *(f"{m}: gap; agents" for m in mixings)], rows)
 
 
 def _bands(part: Mapping[str, Any]) -> Sequence[Band]:

@@ -8,7 +8,14 @@ import zlib
 import jax
 import numpy as np
 
-from experiments.fictitious_play import figures, matrix_games, poker_agents, races
+from experiments.fictitious_play import (
+  figures,
+  matrix_games,
+  poker_agents,
+  races,
+  releases,
+  trained_agents,
+)
 from experiments.fictitious_play import results as results_lib
 from experiments.fictitious_play.config import Config
 from experiments.fictitious_play.matrix_games import Game
@@ -21,11 +28,14 @@ from experiments.fictitious_play.results import (
   Part,
   PokerPart,
   RatePart,
+  Reached,
+  ReleasesPart,
   SinglePart,
   SizePart,
+  TrainedPart,
 )
 from experiments.shared import studies
-from undo_jax.frontier import games
+from undo_jax.frontier import games, guarantees
 
 Compute: TypeAlias = Callable[[Config, "Source"], Part]
 # What results call the play, by num_anticipations.
@@ -258,6 +268,53 @@ def poker(game: str, config: Config, source: Source) -> PokerPart:
   }
 
 
+def trained(game: str, config: Config, source: Source) -> TrainedPart:
+  """Return what populations of trained agents lose, by agent."""
+  block = config.trained
+  found = trained_agents.populations(game, block, source.key)
+  return {
+    "game": game,
+    "agents": block.agents,
+    "repetitions": block.repetitions,
+    "by_mixing": {mixing: _band(of.mixture) for mixing, of in found.items()},
+    "short": {mixing: _band(of.response) for mixing, of in found.items()},
+  }
+
+
+def against_attacks(
+  run: str, price: float, config: Config, source: Source
+) -> ReleasesPart:
+  """Return what releases are sure of, and how many best responses find it."""
+  block = config.releases
+  game = releases.game(releases.read((run,)), price)
+  payoffs_IxJ = game.payoffs_IxJ
+  sure = guarantees.pure_maximin(payoffs_IxJ)
+  suite = guarantees.minimal_suite(payoffs_IxJ, tolerance=block.gap, released=True)
+  starts = [tuple(source.rng.integers(payoffs_IxJ.shape)) for _ in range(block.starts)]
+  by_mixing: dict[str, Reached] = {}
+  for mixing in poker_agents.MIXINGS:
+    found = [
+      releases.bounds(payoffs_IxJ, mixing, block.agents, (int(row), int(column)))
+      for row, column in starts
+    ]
+    by_mixing[mixing] = {
+      "gap": _band(np.array([each.upper_K - each.lower_K for each in found])),
+      "agents_until": [releases.agents_until(each, block.gap) for each in found],
+    }
+  return {
+    "run": run,
+    "price": price,
+    "releases": list(game.releases),
+    "attacks": list(game.attacks),
+    "value": games.solve(payoffs_IxJ).value,
+    "released": sure.value,
+    "release": game.releases[sure.row],
+    "attack": game.attacks[sure.column],
+    "suite": [game.attacks[column] for column in suite],
+    "by_mixing": by_mixing,
+  }
+
+
 def _parts(config: Config) -> dict[str, Compute]:
   """Return what computes each part."""
   parts: dict[str, Compute] = {}
@@ -282,6 +339,12 @@ def _parts(config: Config) -> dict[str, Compute]:
     parts[f"certificate_{index}"] = functools.partial(certificate, name, game)
   for game in config.poker.games:
     parts[f"poker_{game}"] = functools.partial(poker, game)
+  for game in config.trained.games:
+    parts[f"trained_{game}"] = functools.partial(trained, game)
+  for index, run in enumerate(config.releases.runs):
+    for price in config.releases.prices:
+      name = f"releases_{index}_{price:g}"
+      parts[name] = functools.partial(against_attacks, run, price)
   return parts
 
 
@@ -297,4 +360,11 @@ def _band(values_GxB: np.ndarray) -> Band:
   }
 
 
-make = studies.maker(Config, _parts, compute, results_lib, figures)
+def _names(config: Config) -> list[str]:
+  """Return the names of the parts; ConfigError where a run has no releases."""
+  for run in config.releases.runs:
+    releases.game(releases.read((run,)), 0.0)
+  return list(_parts(config))
+
+
+make = studies.maker(Config, _names, compute, results_lib, figures)

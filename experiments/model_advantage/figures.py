@@ -1,8 +1,8 @@
-"""The figure of the study: tightness of the bounds, and errors of each loss."""
+"""Figures: tightness of the bounds, errors of each loss, returns by real steps."""
 
 import numpy as np
 
-from experiments.model_advantage.results import Results
+from experiments.model_advantage.results import ControlPart, Results, interval
 from experiments.shared import charts
 from undo_jax.frontier.figures.charts import Row, Spec
 
@@ -11,7 +11,7 @@ _NOTHING = 1e-8  # Smaller errors are drawn as this.
 
 def draw(results: Results) -> dict[str, bytes]:
   """Return SVG bytes by file name; `results` are those of results.json."""
-  return {
+  drawn = {
     "advantage.svg": charts.svg(
       [tightness(results), errors(results)],
       title="Model advantage: bounds, and models beside a distractor",
@@ -19,6 +19,14 @@ def draw(results: Results) -> dict[str, bytes]:
       " returns is. Right, errors of the return by squared errors of the model.",
     )
   }
+  if results["control"]:
+    drawn["control.svg"] = charts.svg(
+      [returns(part) for part in results["control"]],
+      title="Returns of model-based control by the loss of the model",
+      description="Return of the mean action in the environment by steps in the"
+      " environment, mean over seeds.",
+    )
+  return drawn
 
 
 def tightness(results: Results) -> Spec:
@@ -48,4 +56,18 @@ def errors(results: Results) -> Spec:
     title="beside a distractor",
     scales=("log", "log"),
     points=[f"trained by {part['loss']}" for part in results["toy"]],
+  )
+
+
+def returns(part: ControlPart) -> Spec:
+  """Return a line a method."""
+  data: list[Row] = []
+  for method, by_seed in part["returned"].items():
+    means = [interval(of_stage)[0] for of_stage in np.array(by_seed).T]
+    data += charts.rows(method, part["real_steps"], means)
+  return charts.panel(
+    data,
+    x="steps in the environment",
+    y="return of an episode",
+    title=part["environment"],
   )

@@ -1,10 +1,11 @@
 """The results of the study: results.json and its tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias, TypedDict, cast
 
 import numpy as np
 
+from undo_jax.frontier import statistics
 from undo_jax.utils import tables
 
 BOUNDS = ("absolute", "l1", "l2")  # Each is at least as wide as the one before.
@@ -30,7 +31,17 @@ class ToyPart(TypedDict):
   bound: list[float]
 
 
-Part: TypeAlias = TablesPart | ToyPart
+class ControlPart(TypedDict):
+  """Of an environment: by method, [seeds, stages]."""
+
+  environment: str
+  real_steps: list[int]  # In the environment, by stage.
+  returned: dict[str, list[list[float]]]
+  squared_error: dict[str, list[list[float]]]  # Normalized, on new episodes.
+  value_error: dict[str, list[list[float]]]  # |V(s') - V(s^)| there.
+
+
+Part: TypeAlias = TablesPart | ToyPart | ControlPart
 
 
 class Results(TypedDict):
@@ -38,20 +49,28 @@ class Results(TypedDict):
 
   tables: TablesPart
   toy: list[ToyPart]
+  control: list[ControlPart]
 
 
 def assemble(parts: Mapping[str, Part]) -> Results:
   """Return the parts by kind."""
-  toys = [part for name, part in parts.items() if name.startswith("toy_")]
+  by_kind: dict[str, list[Part]] = {"toy": [], "control": [], "tables": []}
+  for name, part in parts.items():
+    by_kind[name.partition("_")[0]].append(part)
+  (tables_part,) = by_kind["tables"]
   return {
-    "tables": cast(TablesPart, parts["tables"]),
-    "toy": cast(list[ToyPart], toys),
+    "tables": cast(TablesPart, tables_part),
+    "toy": cast(list[ToyPart], by_kind["toy"]),
+    "control": cast(list[ControlPart], by_kind["control"]),
   }
 
 
 def table(results: Results) -> str:
-  """Return both tables in Markdown."""
-  return f"{tables_table(results['tables'])}\n\n{toy_table(results['toy'])}"
+  """Return all tables in Markdown."""
+  made = [tables_table(results["tables"]), toy_table(results["toy"])]
+  for part in results["control"]:
+    made += [f"{part['environment']}:", control_table(part)]
+  return "\n\n".join(made)
 
 
 def tables_table(part: TablesPart) -> str:
@@ -88,3 +107,32 @@ def toy_table(parts: list[ToyPart]) -> str:
     )
   header = ["loss", "squared error", "error of the return", "below .01", "bound holds"]
   return tables.markdown(header, rows)
+
+
+def control_table(part: ControlPart) -> str:
+  """Return a row a method: means over seeds with intervals of 95 %."""
+  half = max(len(part["real_steps"]) // 2 - 1, 0)
+  rows = []
+  for method, by_seed in part["returned"].items():
+    values = np.array(by_seed)
+    cells = [_with_interval(values[:, at]) for at in (half, -1)]
+    cells.append(_with_interval(values.mean(axis=1)))
+    for errors in (part["squared_error"], part["value_error"]):
+      cells.append(f"{np.median(np.array(errors[method])[:, -1]):.3g}")
+    rows.append([method, *cells])
+  steps = part["real_steps"]
+  header = ["model trained by", f"return at {steps[half]:,} steps"]
+  header += [f"at {steps[-1]:,}", "mean of all stages"]
+  return tables.markdown([*header, "squared error", "value error"], rows)
+
+
+def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+  """Return the mean of seeds and half of its interval of 95 %."""
+  mean = statistics.mean(map(float, values))
+  assert mean is not None and mean.half_width is not None
+  return mean.value, mean.half_width
+
+
+def _with_interval(values: np.ndarray) -> str:
+  mean, half = interval(values)
+  return f"{mean:.0f} ± {half:.0f}"

@@ -1,4 +1,4 @@
-"""What the study computes: a part is the tables, or a loss beside the distractor."""
+"""What the study computes: the tables, a loss beside the distractor, an environment."""
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
@@ -6,10 +6,11 @@ import zlib
 
 import numpy as np
 
-from experiments.model_advantage import distractor, figures, tabular
+from experiments.model_advantage import control as control_lib
+from experiments.model_advantage import distractor, environments, figures, tabular
 from experiments.model_advantage import results as results_lib
 from experiments.model_advantage.config import Config
-from experiments.model_advantage.results import Part, TablesPart, ToyPart
+from experiments.model_advantage.results import ControlPart, Part, TablesPart, ToyPart
 from experiments.shared import studies
 
 _ROUNDING = 1e-9  # Share of the widest bound that rounding may cause.
@@ -17,7 +18,7 @@ _ROUNDING = 1e-9  # Share of the widest bound that rounding may cause.
 
 def compute(config: Config, names: Sequence[str]) -> Iterator[tuple[str, Part]]:
   """Yield the parts that are asked for."""
-  parts = _parts()
+  parts = _parts(config)
   for name in names:
     yield name, parts[name](config)
 
@@ -71,12 +72,38 @@ def toy(kind: distractor.Kind, config: Config) -> ToyPart:
   }
 
 
-def _parts() -> dict[str, Callable[[Config], Part]]:
+def control(name: str, config: Config) -> ControlPart:
+  """Return the returns of all methods and seeds in an environment."""
+  block = config.control
+  methods = control_lib.METHODS
+  measured = control_lib.run(
+    block,
+    environments.ENVIRONMENTS[name],
+    list(methods.values()),
+    [[config.seed, seed] for seed in range(block.seeds)],
+  )
+  returned, squared_error, value_error = (
+    dict(zip(methods, np.moveaxis(np.asarray(values), 0, -1).tolist(), strict=True))
+    for values in measured
+  )
+  each = block.real_episodes * block.steps
+  return {
+    "environment": name,
+    "real_steps": [(index + 1) * each for index in range(block.stages)],
+    "returned": returned,
+    "squared_error": squared_error,
+    "value_error": value_error,
+  }
+
+
+def _parts(config: Config) -> dict[str, Callable[[Config], Part]]:
   """Return what computes each part."""
   parts: dict[str, Callable[[Config], Part]] = {"tables": tables}
   for kind in distractor.LOSSES:
     parts[f"toy_{kind}"] = functools.partial(toy, kind)
+  for name in config.control.environments:
+    parts[f"control_{name}"] = functools.partial(control, name)
   return parts
 
 
-make = studies.maker(Config, lambda _: _parts(), compute, results_lib, figures)
+make = studies.maker(Config, _parts, compute, results_lib, figures)

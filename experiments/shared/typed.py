@@ -66,5 +66,5 @@ def _value(hint: Any, value: object, name: str) -> object:
   if not isinstance(value, ConfigDict):
     raise ConfigError(f"{name}: expected a block, got {value!r}")
   if inner is None:
-    return read(hint, value, name)
+    return read(typing.cast(type, hint), value, name)
   return {key: _value(inner, block, f"{name}.{key}") for key, block in value.items()}

@@ -60,7 +60,7 @@ def compare(
     raise ConfigError(f"--leaderboard: expected a name in .jsonl, got {leaderboard!r}")
   runs: dict[str, Results] = {}
   for name in sources:
-    runs |= _read(name, output)
+    runs |= read(name, output)
   merged = merging.merge(runs)
   files.write_json(output / "results.json", results.to_json(merged))
   page = report.write(merged, output)[-1]
@@ -71,7 +71,7 @@ def compare(
   LOGGER.info("results are in %s", page)
 
 
-def _read(name: str, output: pathlib.Path) -> dict[str, Results]:
+def read(name: str, output: pathlib.Path) -> dict[str, Results]:
   """Return the results of a run, or of each line of a leaderboard, by their names."""
   path = pathlib.Path(name)
   if path.suffix == ".jsonl":

@@ -27,9 +27,9 @@ def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path):
   assert of_steps["share_by_initial_steps"]["0"][0] == 0.5  # The same first play.
   assert results["anticipations"][0]["by_count"]["0"]["share_ahead"] == 0.5
   assert results["rate"][0]["slope"]["anticipatory"] < -0.8
-  for name in ("single", "sizes", "ahead", "early", "poker"):
+  for name in ("single", "sizes", "ahead", "early", "poker", "trained"):
     assert b"<svg" in (tmp_path / f"figures/{name}.svg").read_bytes()[:200]
-  assert len(results_lib.table(results).split("\n\n")) == 8
+  assert len(results_lib.table(results).split("\n\n")) == 9
   before = (tmp_path / "parts/early.json").stat().st_mtime_ns
   running.run(study.make, config, tmp_path)
   assert (tmp_path / "parts/early.json").stat().st_mtime_ns == before
@@ -43,6 +43,9 @@ def test_tiny_ends_in_results_and_figures_and_resumes(tmp_path):
     ("anticipations.counts", (4,), "successors divide 12 responses"),
     ("certificates.games", ("go",), "config.certificates.games: expected some of"),
     ("own.column_payoffs", ((1, 1), (1, 1)), "a zero-sum game is needed"),
+    ("trained.games", ("go",), "config.trained.games: expected some of kuhn, leduc"),
+    ("trained.entropy", -1.0, "config.trained.entropy: expected nothing below 0"),
+    ("releases.runs", ("nowhere",), "expected the results of a finished run, but no"),
     ("poker.agents", 1, "config.poker.agents: expected an integer of at least 2"),
   ],
 )

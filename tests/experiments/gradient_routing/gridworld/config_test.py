@@ -25,7 +25,7 @@ def test_the_gates_relu_is_the_one_thing_that_is_changed():
     (
       "model.value_widths",
       (0.5,),
-      r"value_widths\[0\]: expected a valid integer, got 0.5",
+      r"value_widths\[0\]: expected a valid integer",
     ),
     ("training.learning_rate", -1.0, "config.training.learning_rate"),
     ("training.discount", 1.5, "config.training.discount"),

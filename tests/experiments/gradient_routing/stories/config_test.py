@@ -27,7 +27,7 @@ from undo_jax.utils.types import ConfigError
     (
       "retrain.num_stories",
       (2.5,),
-      r"num_stories\[0\]: expected a valid integer, got 2.5",
+      r"num_stories\[0\]: expected a valid integer",
     ),
     ("retrain.learning_rates", ("a",), r"learning_rates\[0\]: expected a valid number"),
     ("routing.l1_weight", -1.0, "config.routing.l1_weight: .* of at least 0, got -1"),

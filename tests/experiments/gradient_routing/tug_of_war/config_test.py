@@ -15,7 +15,7 @@ from undo_jax.utils.types import ConfigError
     (
       "two_parameters.coherence",
       (0.2, "a"),
-      r"coherence\[1\]: expected a valid number",
+      r"coherence\[1\]: .* valid number",
     ),
     ("two_parameters.coherence", (-1.0,), "coherence: expected weights >= 0"),
   ],
