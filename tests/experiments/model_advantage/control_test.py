@@ -4,11 +4,11 @@ import jax
 import numpy as np
 
 from configs.model_advantage import models as config_file
-from experiments.gradient_routing import typed
 from experiments.model_advantage import control, figures, models, study
 from experiments.model_advantage import results as results_lib
 from experiments.model_advantage.config import Config
 from experiments.model_advantage.environments import ENVIRONMENTS
+from experiments.shared import typed
 
 CONFIG = typed.read(Config, config_file.get_config("tiny"))
 SIZES, WORLD = CONFIG.control, ENVIRONMENTS["pendulum"]
