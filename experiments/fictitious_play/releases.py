@@ -112,11 +112,11 @@ def bounds(
   return Bounds(np.asarray(played.lower_T), np.asarray(played.upper_T))
 
 
-def agents_until(found: Bounds, gap: float) -> int | None:
+def agents_until(bounds: Bounds, gap: float) -> int | None:
   """Return how many agents it takes until upper - lower is at most `gap` for good."""
-  wide = np.flatnonzero(found.upper_K - found.lower_K > gap)
+  wide = np.flatnonzero(bounds.upper_K - bounds.lower_K > gap)
   needed = int(wide[-1]) + 2 if len(wide) else 1
-  return needed if needed <= len(found.lower_K) else None
+  return needed if needed <= len(bounds.lower_K) else None
 
 
 def _double_oracle(

@@ -271,13 +271,13 @@ def poker(game: str, config: Config, source: Source) -> PokerPart:
 def trained(game: str, config: Config, source: Source) -> TrainedPart:
   """Return what populations of trained agents lose, by agent."""
   block = config.trained
-  found = trained_agents.populations(game, block, source.key)
+  populations = trained_agents.populations(game, block, source.key)
   return {
     "game": game,
     "agents": block.agents,
     "repetitions": block.repetitions,
-    "by_mixing": {mixing: _band(of.mixture) for mixing, of in found.items()},
-    "short": {mixing: _band(of.response) for mixing, of in found.items()},
+    "by_mixing": {mixing: _band(of.mixture) for mixing, of in populations.items()},
+    "short": {mixing: _band(of.response) for mixing, of in populations.items()},
   }
 
 
@@ -293,13 +293,13 @@ def against_attacks(
   starts = [tuple(source.rng.integers(payoffs_IxJ.shape)) for _ in range(block.starts)]
   by_mixing: dict[str, Reached] = {}
   for mixing in poker_agents.MIXINGS:
-    found = [
+    bounds = [
       releases.bounds(payoffs_IxJ, mixing, block.agents, (int(row), int(column)))
       for row, column in starts
     ]
     by_mixing[mixing] = {
-      "gap": _band(np.array([each.upper_K - each.lower_K for each in found])),
-      "agents_until": [releases.agents_until(each, block.gap) for each in found],
+      "gap": _band(np.array([each.upper_K - each.lower_K for each in bounds])),
+      "agents_until": [releases.agents_until(each, block.gap) for each in bounds],
     }
   return {
     "run": run,

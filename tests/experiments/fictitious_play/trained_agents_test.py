@@ -118,11 +118,11 @@ def test_a_trained_response_is_near_the_best_and_the_same_alone():
 
 
 def test_populations_report_exact_losses_and_what_agents_miss():
-  found = trained_agents.populations("kuhn", SIZES, jax.random.key(0))
-  assert list(found) == list(trained_agents.MIXINGS)
-  first = [of.mixture[:, 0] for of in found.values()]
+  trained = trained_agents.populations("kuhn", SIZES, jax.random.key(0))
+  assert list(trained) == list(trained_agents.MIXINGS)
+  first = [of.mixture[:, 0] for of in trained.values()]
   assert np.ptp(first, axis=0).max() == 0 and np.ptp(first[0]) > 0  # By repetition.
-  for of in found.values():
+  for of in trained.values():
     assert of.mixture.shape == of.response.shape == (2, 3)
     assert of.mixture.min() > 0 and of.response.min() > -1e-6
     assert not of.response[:, 0].any() and of.response[:, 1].max() < 0.3
