@@ -69,6 +69,10 @@ def test_another_letter_in_a_record_of_a_stage_is_seen(chain, tmp_path, name):
   path.write_text(path.read_text().replace("e", "d", 1))  # In the name of a setting.
   with pytest.raises(ConfigError, match=rf"{path} is damaged"):
     cards.history(chains.directory(workdir, "base"))
+  path.unlink()
+  if name == "config.json":  # A stage without the other one is not finished.
+    with pytest.raises(ConfigError, match=rf"{path} is gone; bring it back"):
+      cards.history(chains.directory(workdir, "base"))
 
 
 class Killed(Exception):

@@ -338,14 +338,22 @@ def read_optional(path: Path) -> JsonObject:
   return read_object(path) if os.path.lexists(path) else {}
 
 
+_MEND = (
+  "bring it back from a copy, or delete it (of a stage: the stage's directory) and "
+  "start again"
+)
+
+
 def read_record(path: Path) -> JsonObject:
   """Read a JSON object that a run has written, without its checksum if it has one.
 
   Raises:
-    ConfigError: if it is not a JSON object, or not the one that was written.
+    ConfigError: if it is gone, is not a JSON object, or not the one that was written.
   """
   try:
     record = read_json(path)
+  except FileNotFoundError:
+    raise ConfigError(f"{path} is gone; {_MEND}") from None
   except ValueError as error:
     raise _damaged(path, str(error)) from None
   if not isinstance(record, dict):
@@ -363,8 +371,7 @@ def _checksum(value: JsonObject) -> str:
 def _damaged(path: Path, got: str) -> ConfigError:
   return ConfigError(
     f"{path} is damaged, expected the JSON object that was written, got: {got:.80}; "
-    "bring it back from a copy, or delete it (of a stage: the stage's directory) and "
-    "start again"
+    f"{_MEND}"
   )
 
 
