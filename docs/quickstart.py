@@ -97,7 +97,7 @@ plt.show()
 # %% [markdown]
 # ## A checkpoint of yours
 #
-# `runs/quickstart/exported` is a directory of Hugging Face: config.json, safetensors,
+# `runs/quickstart/exported` is a Hugging Face directory: config.json, safetensors,
 # a tokenizer and a model card; transformers opens it. In the other direction every
 # command takes `--checkpoint=DIR`, and attacks or makes robust what was unlearned
 # elsewhere:
