@@ -108,9 +108,12 @@ def test_of_two_copies_the_index_names_the_one(tied, overlay):
 
 def test_more_layers_than_tensors_are_refused_at_once(tied):
   settings = json.loads((tied / "config.json").read_text())
+  settings["num_hidden_layers"] = 10**7
+  (tied / "config.json").write_text(json.dumps(settings))
+  refused(tied, "too few for the 10000000 layers")
   settings["num_hidden_layers"] = 10**9
   (tied / "config.json").write_text(json.dumps(settings))
-  refused(tied, "too few for the 1000000000 layers")
+  refused(tied, "num_layers must be at most 16777216, got 1000000000")
 
 
 @pytest.mark.parametrize("name", [HEAD, "model.rotary_emb.inv_freq"])
