@@ -19,6 +19,8 @@ from tests.running.kills_test import LARGEST_GROWTH, RUNS, slopes
 
 START = [sys.executable, "-c", "from undo_jax import cli; cli.main()"]
 ROOT = pathlib.Path(__file__).parents[2]
+KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
+KEPT += ("JAX_DISABLE_MOST_OPTIMIZATIONS",)
 # The base and an attack on it.
 CHANGES = {"model.num_layers": 1, "models.max_ent.run": False}
 CHANGES |= {"references.unlearned": None, "references.filtered": None}
@@ -29,11 +31,7 @@ def start(command, root):
   places = {"HOME": root / "home", "TMPDIR": root / "temporary"}
   for place in places.values():
     place.mkdir(parents=True, exist_ok=True)
-  kept = {
-    key: value
-    for key, value in os.environ.items()
-    if key in ("PATH", "LANG", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
-  }
+  kept = {key: value for key, value in os.environ.items() if key in KEPT}
   return subprocess.Popen(
     [*START, *command],
     cwd=ROOT,
