@@ -217,7 +217,7 @@ WRONG_ROUTING = [
 WRONG_ADAPTERS = [
   ("rank", 0, "rank: expected an integer of at least 1"),
   ("rank", 97, r"rank must lie in \[1, min\(in, out\)\] .* got 97"),
-  ("alpha", 0.0, "alpha: expected a finite number above 0, got 0.0"),
+  ("alpha", 0.0, "alpha: expected a number above 0, got 0.0"),
   ("targets", ("layers/mlp/out",), "'layers/mlp/out' matches no parameter"),
   ("targets", ("layers/.*",), "must match stacked matrices .*_norm/scale"),
   ("targets", ("(",), r"'\(' is no regex"),

@@ -32,8 +32,7 @@ class LoraConfig:
 
   def __post_init__(self):
     records.at_least(self, "rank", smallest=1)
-    if not 0 < self.alpha < float("inf"):
-      raise records.FieldError("alpha", "a finite number above 0", self.alpha)
+    records.above(self, "alpha")
 
   @property
   def scale(self) -> float:
