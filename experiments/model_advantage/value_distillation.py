@@ -16,8 +16,7 @@ import jax.numpy as jnp
 
 from undo_jax.objectives.cross_entropy import masked_sum
 from undo_jax.objectives.method import Method
-from undo_jax.utils import checks
-from undo_jax.utils.records import FieldError
+from undo_jax.utils.option_types import Share
 from undo_jax.utils.types import Objective, SumCount
 
 
@@ -56,14 +55,8 @@ def value_aware_kl(
   return masked_sum((1 - share + share * relative_BxL) * kl_BxL, mask_BxL)
 
 
-def make(apply: Callable, *, share: float = 1.0) -> Objective:
-  """Return L = value_aware_kl of params and frozen["teacher"] on `batch`.
-
-  Raises:
-    FieldError: if the share lies outside [0, 1].
-  """
-  if not checks.is_number(share) or not 0 <= share <= 1:
-    raise FieldError("share", "a number in [0, 1]", share)
+def make(apply: Callable, *, share: Share = 1.0) -> Objective:
+  """Return L = value_aware_kl of params and frozen["teacher"] on `batch`."""
 
   def objective(params, frozen, batch, key):
     del key

@@ -139,10 +139,6 @@ def test_what_cannot_be_routed_is_an_error():
   with pytest.raises(ValueError, match="unknown source 'inputs'; SGTM has forget"):
     batch = {"inputs": BATCH}
     sgtm.make(apply, routing=ROUTING)({"inputs": PARAMS}, {}, batch, KEY)
-  with pytest.raises(ConfigError, match="coherence_weight must be at least 0, got -1"):
-    routed.make(apply, routing=ROUTING, coherence_weight=-1)
-  with pytest.raises(ConfigError, match="l1_weight must be at least 0, got -1"):
-    routed.make(apply, routing=ROUTING, l1_weight=-1)
   other = era.contract(PARAMS, RESERVED)
   with pytest.raises(ValueError, match="layers/mlp/.* never expanded"):
     COHERENT(other, {}, BATCH, KEY)

@@ -31,7 +31,7 @@ from undo_jax.objectives.method import Method
 from undo_jax.objectives.terms import weighted
 from undo_jax.routing import era, masks
 from undo_jax.utils.option_types import NotNegative
-from undo_jax.utils.types import Batch, ConfigError, Objective, SumCount
+from undo_jax.utils.types import Batch, Objective, SumCount
 
 FORGET, RETAIN, UNLABELLED = range(3)  # Rows of the tables of era.masks_for.
 
@@ -134,9 +134,6 @@ def objective_of(apply, term, name, routing, terms, read=None) -> Objective:
   """Return an objective of a term of (logits, batch, what `read` gives)."""
   reserved = routing.expansion()
   coherent = (RETAIN,) if terms.trusted else (RETAIN, UNLABELLED)
-  for field in ("coherence_weight", "l1_weight"):
-    if getattr(terms, field) < 0:
-      raise ConfigError(f"{field} must be at least 0, got {getattr(terms, field)}")
   # Asked for only where it is used: a stand-in for the decoder need not know it.
   options = {"capture": ("mlp/hidden",)} if terms.l1_weight else {}
 

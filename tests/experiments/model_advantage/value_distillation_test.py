@@ -8,6 +8,7 @@ from scipy.special import log_softmax
 
 from configs.model_advantage import value_distillation as config_file
 from experiments.model_advantage import value_distillation
+from undo_jax import objectives
 from undo_jax.plan import config as plan_config
 from undo_jax.utils.records import FieldError
 
@@ -70,7 +71,7 @@ def test_the_objective_reads_student_and_teacher_and_refuses_shares():
   loss, _ = objective("student", {"teacher": "teacher"}, batch, None)
   np.testing.assert_allclose(loss.sum, expected(STUDENT, 0.4)[0], rtol=2e-5)
   with pytest.raises(FieldError, match="share"):
-    value_distillation.METHOD.make(lambda which, _: Output(which), share=1.5)
+    objectives.check(f"{value_distillation.__name__}:METHOD", {"share": 1.5})
 
 
 def test_the_configs_students_cost_the_same():
