@@ -57,7 +57,8 @@ def trained(run, monkeypatch, stop_before=None):
   with monkeypatch.context() as patch:
     patch.setattr(programs, "training_of", lambda *_: program)
     try:
-      training.run_training(run, stage, run.directories["noised"], "noised")
+      described = run, stage, run.directories["noised"], "noised"
+      list(training.run_trainings([described]))
     except KeyboardInterrupt:
       return given, returned
   final = jax.device_get(load(run, "noised", stage.model))

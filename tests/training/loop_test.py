@@ -110,6 +110,8 @@ def run(
   def put_several(batches):
     for batch in batches:
       put(batch)
+    if at_once is None:
+      return batches[0]
     full = [*batches, *[batches[-1]] * (at_once - len(batches))]
     return jax.tree.map(lambda *x: np.stack(x), *full)
 
@@ -118,12 +120,12 @@ def run(
     return {"retain": float(np.sum(np.asarray(params["embedding"]) ** 2))}
 
   writer = JsonlWriter(directory / "metrics.jsonl", resume_step=start or 0)
+  meter = Meter(tokens=32, flops=1000, peak=None)
   try:
-    return loop.train(
+    training = loop.begin(
       step,
       state,
       {},
-      batches,
       jax.random.key(7),
       schedule=loop.Schedule(
         num_steps=num_steps,
@@ -132,17 +134,17 @@ def run(
         max_loss=1e3,
         decay_steps=config.decay_steps,
       ),
-      put=put,
       evaluate=evaluate,
       should_stop=lambda scores: put.count == stop_at,
       checkpoints=checkpoints,
       writer=writer,
       progress=Progress("test", total=num_steps, initial=start or 0),
-      meter=Meter(tokens=32, flops=1000, peak=None),
+      meter=meter,
       profiler=Profiler(directory / "profile", None),
       describe_batch=lambda step: f"rows {step}",
-      several=at_once and loop.Several(at_once, steps, put_several),
-    ), evaluated
+      several=at_once and loop.Several(at_once, steps),
+    )
+    return loop.train(training, batches, put=put_several, meter=meter), evaluated
   finally:
     writer.close()
     checkpoints.close()

@@ -29,7 +29,13 @@ def define() -> Main:
     if dry_run.value:
       declared = runs.declare(settings)
       plans = {seed: declared.plan(seed) for seed in declared.config.seeds}
-      workload.print_plan(files.path(str(workdir.value)), plans, declared.mesh)
+      made, at_once = declared.config, declared.config.students_at_once
+      workload.print_plan(
+        files.path(str(workdir.value)),
+        plans,
+        declared.mesh,
+        students_at_once=at_once if made.updates_at_once == 1 else 1,
+      )
       names = {stage.name for stage in plans[declared.config.seeds[0]]}
       host.check(declared.config, declared.mesh, names)
       return

@@ -27,6 +27,9 @@ def run(task: str) -> Config:
   # Models that the same attack runs on as one program, so many times the members: for
   # accelerators that the members of one leave idle.
   config.models_at_once = 1
+  # Students of one teacher that take each batch together, which it then predicts once,
+  # where memory allows.
+  config.students_at_once = 4
   # Updates of training that are dispatched together where nothing else is due between
   # them: for small models on accelerators, which would wait for the host.
   config.updates_at_once = 1

@@ -49,7 +49,7 @@ def constrain(x: jax.Array, *axes: Axes) -> jax.Array:
     axes: for each of its axes the mesh axes it is spread over; those that do not
       divide it, and those that the mesh lacks, are left out.
   """
-  if _is_alone():
+  if is_alone():
     return x
   return jax.lax.with_sharding_constraint(x, spec(x.shape, *axes))
 
@@ -82,7 +82,7 @@ def gather(kernel: jax.Array, axes: tuple[Axes, ...]) -> jax.Array:
     kernel: stored over `axes`.
     axes: the mesh axes of each of its axes.
   """
-  return kernel if _is_alone() else _gather(kernel, axes)
+  return kernel if is_alone() else _gather(kernel, axes)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -96,6 +96,7 @@ _gather.defvjp(
 )
 
 
-def _is_alone() -> bool:
+def is_alone() -> bool:
+  """Whether a program runs on one device, as far as is known."""
   mesh = jax.sharding.get_abstract_mesh()
   return mesh.empty or mesh.size == 1

@@ -2,13 +2,12 @@
 
 from collections.abc import Collection
 import math
-from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from undo_jax.estimation import programs, table
 from undo_jax.estimation.estimate import Estimate, estimate
+from undo_jax.hardware import memory
 from undo_jax.hardware.chips import Target
 from undo_jax.plan.config import RunConfig
 from undo_jax.utils.types import ConfigError
@@ -61,15 +60,6 @@ def _here(mesh: Mesh) -> Target:
     name=device.device_kind,
     kind=device.device_kind,
     flops_per_second=math.inf,  # It is not asked for times.
-    memory_bytes=_free_bytes(device),
+    memory_bytes=memory.free_bytes(device),
     link_bytes_per_second=math.inf,
   )
-
-
-def _free_bytes(device: Any) -> float:
-  stats = device.memory_stats()
-  if stats is not None and "bytes_limit" in stats:
-    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-  import psutil  # Devices of the host share its memory.
-
-  return psutil.virtual_memory().available / len(jax.local_devices())

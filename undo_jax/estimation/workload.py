@@ -27,7 +27,15 @@ from undo_jax.plan.stages import (
   TrainStage,
   identities,
 )
-from undo_jax.running import attack, edit, predictions, saliency, selection, training
+from undo_jax.running import (
+  attack,
+  edit,
+  predictions,
+  saliency,
+  selection,
+  students,
+  training,
+)
 from undo_jax.training import writers
 from undo_jax.utils import files, tables
 
@@ -48,7 +56,10 @@ class Work:
 
 
 def print_plan(
-  workdir: files.Path, plans: Mapping[int, Sequence[Stage]], mesh: Mesh
+  workdir: files.Path,
+  plans: Mapping[int, Sequence[Stage]],
+  mesh: Mesh,
+  students_at_once: int = 1,
 ) -> None:
   """Print the stages of a run by group, and in all, and how long they will take.
 
@@ -56,6 +67,7 @@ def print_plan(
     workdir: of the run; is only read, and may be missing.
     plans: stages by seed.
     mesh: of the devices that are here.
+    students_at_once: the run's.
   """
   works = list(stages_of(workdir, plans))
   rate = flops_per_second(workdir, mesh)
@@ -66,6 +78,14 @@ def print_plan(
   print(tables.text(HEADER, [*rows, _row("all", works, rate)]))
   if any(not work.flops for work in works):
     print("teachers' passes over all rows are left out until the data are there")
+  plan = next(iter(plans.values()))
+  for teacher, group in students.together(plan, mesh, students_at_once):
+    names = ", ".join(stage.name for stage in group)
+    size = max(students.state_bytes(stage, mesh) for stage in group) / 2**30
+    print(
+      f"{names}: up to {students_at_once} at a time share the passes of {teacher}, as "
+      f"far as memory allows; each after the first takes {size:.3g} GiB"
+    )
   print(f"times at {rate / 1e9:.3g} GFLOP/s; the compilation of programs comes on top")
 
 

@@ -1,6 +1,7 @@
 """The decoder's layer and its parts in Linen; see decoder.py for what surrounds it."""
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -81,9 +82,12 @@ class Attention(nn.Module):
     c = self.config
     B, L, _ = x_BxLxD.shape
     dense = functools.partial(Dense, c, use_bias=c.qkv_bias)
-    q = dense(c.num_heads * c.head_dim, name="query")(x_BxLxD)
-    k = dense(c.num_kv_heads * c.head_dim, name="key")(x_BxLxD)
-    v = dense(c.num_kv_heads * c.head_dim, name="value")(x_BxLxD)
+    q, k, v = products(
+      x_BxLxD,
+      dense(c.num_heads * c.head_dim, name="query"),
+      dense(c.num_kv_heads * c.head_dim, name="key"),
+      dense(c.num_kv_heads * c.head_dim, name="value"),
+    )
     q = q.reshape(B, L, c.num_heads, c.head_dim)
     k = k.reshape(B, L, c.num_kv_heads, c.head_dim)
     v = v.reshape(B, L, c.num_kv_heads, c.head_dim)
@@ -122,8 +126,12 @@ class Attention(nn.Module):
     if context.local is not None:
       allowed = jnp.where(is_local, context.local, allowed)
     scores = jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
-    weights = jax.nn.softmax(scores).astype(q.dtype)
-    heads = jnp.einsum("bghlm,bmgk->blghk", weights, v)
+    # Divided after the product: neither it nor its gradient goes over the scores again.
+    largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    weights = jnp.exp(scores - largest)
+    heads = jnp.einsum("bghlm,bmgk->blghk", weights.astype(q.dtype), v)
+    total = jnp.einsum("bghlm->blgh", weights)
+    heads = (heads / total[..., None]).astype(q.dtype)
     return heads.reshape(B, L, c.num_heads, c.head_dim), cache
 
 
@@ -149,8 +157,9 @@ class Mlp(nn.Module):
     """Return [B, L, D] and the hidden units [B, L, F]."""
     c = self.config
     dense = functools.partial(Dense, c, use_bias=c.mlp_bias)
-    gate_BxLxF = dense(c.mlp_width, name="gate")(x_BxLxD)
-    up_BxLxF = dense(c.mlp_width, name="up")(x_BxLxD)
+    gate_BxLxF, up_BxLxF = products(
+      x_BxLxD, dense(c.mlp_width, name="gate"), dense(c.mlp_width, name="up")
+    )
     hidden_BxLxF = ACTIVATIONS[c.activation](gate_BxLxF) * up_BxLxF
     routed_BxLxF = _route_at(routes, "mlp/hidden", hidden_BxLxF)
     out_BxLxD = dense(c.width, axes=OUT_OF, name="down")(routed_BxLxF)
@@ -165,16 +174,20 @@ class Dense(nn.Module):
   use_bias: bool = False
   axes: tuple[str, str] = INTO  # See partition_rules.
 
-  @nn.compact
   def __call__(self, x):
     """Return x @ kernel + bias over the last axis."""
+    return products(x, self)[0]
+
+  @nn.compact
+  def weights(self, x):
+    """Return the kernel as it is multiplied by, and the bias or None."""
     init = nn.initializers.normal(self.config.init_std)
     kernel = self.param("kernel", init, (x.shape[-1], self.features))
-    y = matmul(x, placement.gather(kernel.astype(x.dtype), self.axes))
-    if self.use_bias:
-      bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-      y += bias.astype(y.dtype)
-    return y
+    kernel = placement.gather(kernel.astype(x.dtype), self.axes)
+    if not self.use_bias:
+      return kernel, None
+    bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+    return kernel, bias.astype(x.dtype)
 
 
 class Norm(nn.Module):
@@ -195,6 +208,22 @@ class Norm(nn.Module):
     if c.norm_offset:
       return (y * (1.0 + scale)).astype(x.dtype)
     return scale.astype(x.dtype) * y.astype(x.dtype)
+
+
+def products(x, *dense):
+  """Return x @ kernel + bias of each of several Dense.
+
+  On a CPU alone they are one product, if its columns are copied for many rows: it
+  keeps the cores busier than several, and so does that of its gradient.
+  """
+  kernels, biases = zip(*(each.weights(x) for each in dense), strict=True)
+  is_one = placement.is_alone() and placement.platform() == "cpu"
+  if is_one and x.size >= x.shape[-1] ** 2:
+    ends = itertools.accumulate(each.features for each in dense[:-1])
+    ys = jnp.split(matmul(x, jnp.concatenate(kernels, axis=-1)), [*ends], axis=-1)
+  else:
+    ys = [matmul(x, kernel) for kernel in kernels]
+  return [y if b is None else y + b for y, b in zip(ys, biases, strict=True)]
 
 
 def matmul(x, kernel):

@@ -220,6 +220,9 @@ class RunConfig:
   # Rows that mixtures may name, which classifiers select by a few labelled ones.
   selections: dict[str, Selection] = dataclasses.field(default_factory=dict)
   checkpoints_kept: int = 2  # Of a stage that is not finished; then the last alone.
+  # Students of one teacher that take each batch together, at most; 1: it predicts in
+  # the step of each. See running/students.py.
+  students_at_once: int = 1
   updates_at_once: int = 1  # Of training in one dispatch, at most; see loop.Several.
 
   def __post_init__(self):
@@ -240,6 +243,7 @@ class RunConfig:
     records.at_least(self, "checkpoint_every", "evaluation_rows", smallest=1)
     records.at_least(self, "replicas_at_once", "models_at_once", smallest=1)
     records.at_least(self, "checkpoints_kept", "updates_at_once", smallest=1)
+    records.at_least(self, "students_at_once", smallest=1)
     records.above(self, "max_loss")
     for table in ("models", "attacks", "selections"):
       for name in getattr(self, table):
@@ -256,6 +260,7 @@ FREE_FIELDS = (
   "evaluation_rows",
   "replicas_at_once",
   "models_at_once",
+  "students_at_once",
   "updates_at_once",
   "checkpoints_kept",
   "writers",

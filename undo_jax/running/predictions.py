@@ -36,6 +36,18 @@ Predict = Callable[[Params, jax.Array], dict[str, jax.Array]]
 @functools.cache
 def predict(model: ModelConfig, mesh: Mesh, top_k: int) -> Predict:
   """Return the compiled program of a model's predictions, whole in every process."""
+  return _predict(model, mesh, top_k, sharding.replicated(mesh))
+
+
+@functools.cache
+def of_batch(model: ModelConfig, mesh: Mesh) -> Predict:
+  """Return that of its predictions of all tokens, which lie where the rows do."""
+  return _predict(model, mesh, 0, sharding.batch_sharding(mesh))
+
+
+def _predict(
+  model: ModelConfig, mesh: Mesh, top_k: int, where: jax.sharding.Sharding
+) -> Predict:
   apply = chunked.deferring(Decoder(model))
   kept = functools.partial(divergences.predictions, k=top_k)
 
@@ -46,7 +58,7 @@ def predict(model: ModelConfig, mesh: Mesh, top_k: int) -> Predict:
     placement.on(mesh, of),
     # The parameters keep the shardings they come with.
     in_shardings=(None, sharding.batch_sharding(mesh)),
-    out_shardings=sharding.replicated(mesh),
+    out_shardings=where,
   )
 
 

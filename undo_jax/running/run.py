@@ -47,6 +47,7 @@ class Run:
   max_loss: float = math.inf  # Beyond it training has diverged.
   profile_steps: tuple[int, int] | None = None  # Updates of each stage to trace.
   models_at_once: int = 1  # Attacked by one program, at most.
+  students_at_once: int = 1  # Of one teacher, that take each batch together, at most.
   updates_at_once: int = 1  # Of training in one dispatch, at most.
   checkpoints_kept: int = 2  # Of a stage that is not finished.
   writers: tuple[str, ...] = ("jsonl", "tensorboard")  # Of training.writers.

@@ -349,6 +349,7 @@ def runs_of(
       evaluation_rows=config.evaluation_rows,
       replicas_at_once=config.replicas_at_once,
       models_at_once=config.models_at_once,
+      students_at_once=config.students_at_once,
       updates_at_once=config.updates_at_once,
       checkpoints_kept=config.checkpoints_kept,
       stages=tuple(plan),

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import logging
 import time
+from typing import Any
 
 import jax
 
@@ -29,6 +30,7 @@ from undo_jax.plan.stages import (
   Stage,
   TrainStage,
 )
+from undo_jax.running import students
 from undo_jax.running.ablation import run_ablation
 from undo_jax.running.attack import run_attacks
 from undo_jax.running.data import run_data
@@ -38,7 +40,7 @@ from undo_jax.running.predictions import run_predictions
 from undo_jax.running.run import Outcome, Run
 from undo_jax.running.saliency import run_saliency
 from undo_jax.running.selection import run_selection
-from undo_jax.running.training import run_training
+from undo_jax.running.training import run_trainings
 from undo_jax.training import checkpointing
 from undo_jax.utils import files
 from undo_jax.utils.leases import Lease, LeaseLost
@@ -46,14 +48,13 @@ from undo_jax.utils.types import ConfigError, JsonObject
 
 LOGGER = logging.getLogger("undo_jax")
 # How a stage of each kind runs: (run, stage, directory, title) -> outcome. Attacks run
-# by run_attacks.
+# by run_attacks, training by run_trainings.
 RUN: dict[type[Stage], Callable[..., Outcome]] = {
   DataStage: run_data,
   GivenStage: run_given,
   SaliencyStage: run_saliency,
   PredictionsStage: run_predictions,
   SelectionStage: run_selection,
-  TrainStage: run_training,
   AblateStage: run_ablation,
   EditStage: run_edit,
 }
@@ -139,16 +140,18 @@ class Board:
   def take(self) -> list[Task]:
     """Take the lease of the first stage that can be run now, if there is any.
 
-    If that is an attack, also those of the same on other models, as many as the run
-    has at once.
+    If that is an attack, also those of the same on other models, and if it is a
+    student, others of its teacher, as many as the run has at once.
     """
     taken: list[Task] = []
+    most = 0
     for task in self.left():
       if taken and not _are_alike(taken[0], task):
         continue
       if self.is_ready(task) and self._take(task):
         taken.append(task)
-      if taken and len(taken) == _num_at_once(taken[0]):
+        most = most or _num_at_once(task)
+      if taken and len(taken) >= most:
         break
     return taken
 
@@ -172,14 +175,19 @@ class Board:
 
 
 def _num_at_once(task: Task) -> int:
-  """Return how many stages like this one may run as one program."""
-  return task.run.models_at_once if isinstance(task.stage, AttackStage) else 1
+  """Return how many stages like this one may run together."""
+  if isinstance(task.stage, AttackStage):
+    return task.run.models_at_once
+  return students.number(task.run, task.stage)
 
 
 def _are_alike(task: Task, other: Task) -> bool:
-  """Whether two stages are attacks that differ in nothing but the model attacked."""
+  """Whether two stages are attacks that differ in nothing but the model attacked.
+
+  Or students of one teacher.
+  """
   if not (isinstance(task.stage, AttackStage) and isinstance(other.stage, AttackStage)):
-    return False
+    return students.are_alike(task.run, task.stage, other.run, other.stage)
   data, others = (x.run.directories[x.run.data.name] for x in (task, other))
   return data == others and task.stage.but_for_target == other.stage.but_for_target
 
@@ -246,7 +254,7 @@ def _leased(board: Board, task: Task) -> Task:
 
 
 def _run_leased(tasks: Sequence[Task]) -> None:
-  """Run a stage, or attacks as one program, and release the leases after it."""
+  """Run a stage, or several together, and release the leases after it."""
   try:
     with _unless_lost(tasks), preemption.also(lambda: _are_lost(tasks)):
       _run(tasks)
@@ -277,35 +285,34 @@ def _unless_lost(tasks: Sequence[Task]) -> Iterator[None]:
 
 
 def _run(tasks: Sequence[Task]) -> None:
-  """Run a stage, or attacks as one program, and write the done.json of each.
+  """Run a stage, or several together, and write the done.json of each.
 
   Raises:
-    ConfigError: if an attack diverged, once the others are finished.
+    ConfigError, FloatingPointError: if one diverged, once the others are finished.
   """
   for task in tasks if processes.is_first() else ():
     files.write_record(task.directory / "config.json", _describe(task.run, task.stage))
   failures = []
-  for task, outcome in zip(tasks, _outcomes(tasks), strict=True):
+  for number, outcome in _outcomes(tasks):
+    task = tasks[number]
     try:
       with _unless_lost([task]):
         _finish(task, outcome)
-    except ConfigError as error:
+    except (ConfigError, FloatingPointError) as error:
       failures.append(error)
   if failures:
     raise failures[0]
 
 
-def _outcomes(tasks: Sequence[Task]) -> Sequence[Outcome | Exception]:
-  """Run a stage, or attacks as one program; return outcomes or errors."""
-  attacks = [
-    (task.run, task.stage, task.directory, task.title)
-    for task in tasks
-    if isinstance(task.stage, AttackStage)
-  ]
-  if attacks:
-    return run_attacks(attacks)
-  (task,) = tasks
-  return [RUN[type(task.stage)](task.run, task.stage, task.directory, task.title)]
+def _outcomes(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome | Exception]]:
+  """Run a stage, or several together; yield the place and outcome or error of each."""
+  described: list[Any] = [(t.run, t.stage, t.directory, t.title) for t in tasks]
+  kind = type(tasks[0].stage)
+  if kind is AttackStage:
+    return enumerate(run_attacks(described))
+  if kind is TrainStage:
+    return run_trainings(described)
+  return enumerate(RUN[kind](*each) for each in described)
 
 
 def _finish(task: Task, outcome: Outcome | Exception) -> None:

@@ -1,11 +1,12 @@
 """Trained models: pretraining, unlearning, distillation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
 import itertools
 import logging
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,12 +16,13 @@ from undo_jax.data import pipeline
 from undo_jax.distributed import preemption, sharding
 from undo_jax.frontier import compute
 from undo_jax.plan.stages import TrainStage
-from undo_jax.running import noise_programs, programs
+from undo_jax.running import noise_programs, programs, students
 from undo_jax.running.ablation import evaluation
 from undo_jax.running.data import batches_of, check_labels, describe_batch
 from undo_jax.running.run import (
   Outcome,
   Run,
+  Score,
   Scores,
   checkpoints_of,
   load,
@@ -33,70 +35,149 @@ from undo_jax.running.run import (
 from undo_jax.running.saliency import load_fisher, load_source
 from undo_jax.running.stopping import check_stop_rules, stop_rule
 from undo_jax.training import loop
+from undo_jax.training.meter import Meter
 from undo_jax.training.profiling import Profiler
 from undo_jax.training.state import TrainState
 from undo_jax.training.step import Step
 from undo_jax.training.writers import Progress
 from undo_jax.utils import allocator, files, streams
+from undo_jax.utils.leases import LeaseLost
 from undo_jax.utils.types import Params
 
 LOGGER = logging.getLogger("undo_jax")
 
 
-def run_training(
-  run: Run, stage: TrainStage, directory: files.Path, title: str
-) -> Outcome:
-  """Train one model: pretraining, unlearning and distillation alike."""
-  program = programs.training_of(stage, run.mesh)
-  batches = batches_of(run, stage)
-  names, problems = problems_of(run)
+def run_trainings(
+  trainings: Sequence[tuple[Run, TrainStage, files.Path, str]],
+) -> Iterator[tuple[int, Outcome | Exception]]:
+  """Train one model, or students of one teacher, which predicts each batch once.
+
+  All students that are equally far take each batch one after the other.
+
+  Args:
+    trainings: of each the run, the stage, its directory, its title; of several,
+      `students.are_alike` holds.
+
+  Yields:
+    Of each, as soon as it ends, its place and its outcome; of students, or the error
+    that ended one.
+  """
+  every = [_Training(*each) for each in trainings]
+  for done in sorted({training.done for training in every}):
+    for training, result in _train([each for each in every if each.done == done]):
+      yield every.index(training), training.outcome_of(result)
+
+
+def _train(
+  trainings: Sequence["_Training"],
+) -> Iterator[tuple["_Training", loop.Result | Exception]]:
+  """Train models that are equally far; yield each as it ends."""
+  first = trainings[0]
+  run, stage, done = first.run, first.stage, first.done
+  names, _ = problems_of(run)
   check_stop_rules(run, names)
   check_labels(run)
-  selection = validation_of(run)
-  score = scorer_of(run, stage, names)
-  checkpoints = checkpoints_of(run, directory)
-  start = checkpoints.latest()
-  if start is None:
-    state = _masked(run, stage, program.create(_initial_params(run, stage)))
-  else:
-    LOGGER.info("%s: resuming after update %d", title, start)
-    state = loop.restore(checkpoints, start, program.abstract)
-  frozen = _frozen(run, stage)
-  allocator.return_freed_memory()
-  mirror, done = files.Mirror(directory), start or 0
   with contextlib.ExitStack() as stack:
-    stack.callback(checkpoints.close)
-    writer = writer_of(run, mirror, done)
+    for training in trainings:
+      stack.callback(training.close)
+    going = [training.begin() for training in trainings]
+    allocator.return_freed_memory()
+    stack.enter_context(preemption.deferred())
+    data = pipeline.iterator(batches_of(run, stage), start=done)
+    if students.share(run, stage):
+      put = students.predicting(run, stage, _frozen(run, stage))
+      meters = [training.meter for training in trainings]
+      ended = loop.train_together(going, data, put=put, meters=meters)
+    else:
+      put = _putting(run, stage)
+      ended = iter([(0, loop.train(going[0], data, put=put, meter=first.meter))])
+    for index, result in ended:
+      trainings[index].close()
+      yield trainings[index], result
+
+
+class _Training:
+  """The training of one model: its own part where several go together."""
+
+  meter: Meter
+  score: Score
+
+  def __init__(self, run: Run, stage: TrainStage, directory: files.Path, title: str):
+    self.run, self.stage, self.directory, self.title = run, stage, directory, title
+    self.checkpoints = checkpoints_of(run, directory)
+    self.start = self.checkpoints.latest()
+    self.done = self.start or 0  # Updates, at the start.
+    self._opened = contextlib.ExitStack()
+
+  def close(self) -> None:
+    """Close what is written to."""
+    self._opened.close()
+
+  def begin(self) -> loop.Training:
+    """Return the training from its newest checkpoint, or from the first update."""
+    run, stage, stack = self.run, self.stage, self._opened
+    stack.callback(self.checkpoints.close)
+    program = programs.training_of(stage, run.mesh)
+    if self.start is None:
+      state = _masked(run, stage, program.create(_initial_params(run, stage)))
+    else:
+      LOGGER.info("%s: resuming after update %d", self.title, self.start)
+      state = loop.restore(self.checkpoints, self.start, program.abstract)
+    mirror = files.Mirror(self.directory)
+    writer = writer_of(run, mirror, self.done)
     stack.callback(writer.close)
     profiler = Profiler(mirror.local / "profile", run.profile_steps)
     stack.callback(profiler.close)
-    progress = Progress(title, total=stage.optimizer.num_steps, initial=done)
+    total = stage.optimizer.num_steps
+    progress = Progress(self.title, total=total, initial=self.done)
     stack.callback(progress.close)
-    stack.enter_context(preemption.deferred())
-    result = loop.train(
-      _step(run, stage, program, done),
+    self.meter = meter_of(run, cost(stage, updates=1))
+    self.score = scorer_of(run, stage, problems_of(run)[0])
+    problems = validation_of(run) or problems_of(run)[1]
+    training = loop.begin(
+      _step(run, stage, program, self.done),
       state,
-      frozen,
-      pipeline.iterator(batches, start=done),
+      {} if students.share(run, stage) else _frozen(run, stage),
       streams.key(stage.seeds[stage.order_stream], stage.name),
       schedule=_schedule(run, stage),
-      put=functools.partial(sharding.put_batch, mesh=run.mesh),
-      evaluate=evaluation(run, stage, score, selection or problems),
+      evaluate=evaluation(run, stage, self.score, problems),
       should_stop=stop_rule(run, stage),
-      checkpoints=checkpoints,
+      checkpoints=self.checkpoints,
       writer=writer,
       progress=progress,
-      meter=meter_of(run, cost(stage, updates=1)),
+      meter=self.meter,
       profiler=profiler,
       describe_batch=functools.partial(describe_batch, run, stage),
-      several=_several(run, stage, program),
+      several=_several(run, program) if _is_several(run, stage) else None,
     )
-  return {
-    **_scores(run, stage, result, evaluation(run, stage, score, problems)),
-    "updates": result.updates,
-    "reason": result.reason,
-    "compute": dataclasses.asdict(cost(stage, updates=result.updates)),
-  }
+    return self._unless_lost(training)
+
+  def _unless_lost(self, training: loop.Training) -> loop.Training:
+    """Let others go on where another process has taken this training over.
+
+    It may have cleared away what was being written.
+    """
+    try:
+      return (yield from training)
+    except (FloatingPointError, LeaseLost, preemption.Preempted):
+      raise
+    except Exception as error:
+      if jax.process_count() > 1 or self.run.may_write():
+        raise
+      raise LeaseLost(self.title) from error
+
+  def outcome_of(self, result: loop.Result | Exception) -> Outcome | Exception:
+    """Return the outcome."""
+    if isinstance(result, Exception):
+      return result
+    run, stage = self.run, self.stage
+    test = evaluation(run, stage, self.score, problems_of(run)[1])
+    return {
+      **_scores(run, stage, result, test),
+      "updates": result.updates,
+      "reason": result.reason,
+      "compute": dataclasses.asdict(cost(stage, updates=result.updates)),
+    }
 
 
 def _scores(
@@ -196,24 +277,33 @@ def _step(run: Run, stage: TrainStage, program: programs.Training, done: int) ->
   return step
 
 
-def _several(
-  run: Run, stage: TrainStage, program: programs.Training
-) -> loop.Several | None:
-  """Return how several updates are dispatched together; None: one by one.
+def _is_several(run: Run, stage: TrainStage) -> bool:
+  """Whether several updates are dispatched together.
 
-  Updates between which noise or a trace is due are also dispatched one by one.
+  Updates between which noise or a trace is due are dispatched one by one.
   """
-  at_once = run.updates_at_once
-  if at_once == 1 or stage.noise_again is not None or run.profile_steps is not None:
-    return None
+  is_due = stage.noise_again is not None or run.profile_steps is not None
+  return run.updates_at_once > 1 and not is_due
 
-  def put(batches):
+
+def _several(run: Run, program: programs.Training) -> loop.Several:
+  """Return how several updates are dispatched together."""
+  return loop.Several(run.updates_at_once, program.steps)
+
+
+def _putting(run: Run, stage: TrainStage) -> Callable[[Sequence[Any]], Any]:
+  """Return what places the batches of a dispatch on the devices."""
+  put = functools.partial(sharding.put_batch, mesh=run.mesh)
+  if not _is_several(run, stage):
+    return lambda batches: put(batches[0])
+  at_once = run.updates_at_once
+
+  def put_several(batches):
     # What is beyond is not read, and keeps the program the same.
     full = [*batches, *[batches[-1]] * (at_once - len(batches))]
-    stacked = jax.tree.map(lambda *x: np.stack(x), *full)
-    return sharding.put_batch(stacked, run.mesh, leading=1)
+    return put(jax.tree.map(lambda *x: np.stack(x), *full), leading=1)
 
-  return loop.Several(at_once, program.steps, put)
+  return put_several
 
 
 def _frozen(run: Run, stage: TrainStage) -> dict[str, Params]:

@@ -4,11 +4,12 @@ Each of several processes runs it and takes the same path, because everything th
 decides on is the same in all of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+import contextlib
 import dataclasses
 import math
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from undo_jax.training.profiling import Profiler
 from undo_jax.training.state import TrainState
 from undo_jax.training.step import Step, Steps
 from undo_jax.training.writers import Progress, Writer
+from undo_jax.utils.leases import LeaseLost
 from undo_jax.utils.types import Frozen
 
 Scores = dict[str, float]
@@ -32,7 +34,6 @@ class Several:
 
   at_once: int  # At most.
   steps: Steps  # Compiled; the state is donated to it.
-  put: Callable[[list[Any]], Any]  # Places at most `at_once` batches on the devices.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,15 +82,92 @@ class Result:
   reason: str
 
 
+# Yields how many batches it takes next, and is sent them, placed on the devices.
+Training: TypeAlias = Generator[int, Any, Result]
+
+
 def train(
+  training: Training,
+  data: Iterator[Any],
+  *,
+  put: Callable[[Sequence[Any]], Any],
+  meter: Meter,
+) -> Result:
+  """Run a stage's training to its end.
+
+  Args:
+    training: what `begin` returned.
+    data: an iterator over the batches from that of the state's step on.
+    put: places the batches of a dispatch on the devices.
+    meter: the training's.
+
+  Returns, Raises: as `begin`.
+  """
+  try:
+    count = next(training)
+    while True:
+      with meter.input():
+        placed = put([next(data) for _ in range(count)])
+      count = training.send(placed)
+  except StopIteration as end:
+    return end.value
+  finally:
+    training.close()
+
+
+def train_together(
+  trainings: Sequence[Training],
+  data: Iterator[Any],
+  *,
+  put: Callable[[Any], Any],
+  meters: Sequence[Meter],
+) -> Iterator[tuple[int, Result | Exception]]:
+  """Run the trainings of several stages, which take each batch one after the other.
+
+  Args:
+    trainings: what `begin` returned, each at the same update; one that ends, or fails,
+      leaves the others alone.
+    data: an iterator over the batches from that update on.
+    put: places a batch on the devices, with what they share of it.
+    meters: of each training.
+
+  Yields:
+    Of each, as soon as it ends, its place and its result, or the error that ended it.
+
+  Raises:
+    preemption.Preempted: after SIGTERM to any process; all states are saved.
+  """
+  placed, preempted, going = None, None, dict(enumerate(trainings))
+  while going:
+    for index, training in list(going.items()):
+      try:
+        training.send(placed)  # The first time None, which begins it.
+        continue
+      except StopIteration as end:
+        result = end.value
+      except preemption.Preempted as error:
+        result, preempted = None, error
+      except (FloatingPointError, LeaseLost) as error:
+        result = error
+      del going[index]
+      if result is not None:
+        yield index, result
+    if going:
+      with contextlib.ExitStack() as stack:
+        for meter in meters:
+          stack.enter_context(meter.input())
+        placed = put(next(data))
+  if preempted is not None:
+    raise preempted
+
+
+def begin(
   step_fn: Step,
   state: TrainState,
   frozen: Frozen,
-  data: Iterator[Any],
   key: jax.Array,
   *,
   schedule: Schedule,
-  put: Callable[[Any], Any],
   evaluate: Callable[[Any], Scores],
   should_stop: Callable[[Scores], bool] | None,
   checkpoints: Checkpoints,
@@ -99,17 +177,15 @@ def train(
   profiler: Profiler,
   describe_batch: Callable[[int], str],
   several: Several | None = None,
-) -> Result:
+) -> Training:
   """Train from `state` on to the stop rule or the last step.
 
   Args:
     step_fn: the compiled step; `state` is donated to it.
     state: where training starts; the step in it counts.
     frozen: passed through to the step.
-    data: an iterator over the batches from that of the state's step on.
     key: the stage's PRNG key.
     schedule: when to evaluate, to save and to end.
-    put: places a batch on the devices.
     evaluate: scores of parameters, as floats.
     should_stop: whether scores end the stage; None: there is no such rule.
     checkpoints: where the state goes.
@@ -119,7 +195,10 @@ def train(
     profiler: of some of them.
     describe_batch: returns which rows a batch held, by the number of updates before it.
     several: dispatches updates together between which nothing else is due; None: each
-      is dispatched alone, by `step_fn` and `put`.
+      is dispatched alone, by `step_fn`.
+
+  Yields:
+    How many batches it takes next.
 
   Returns:
     The final state with its scores; it is saved, with all that was before.
@@ -160,9 +239,7 @@ def train(
     first, step = step + 1, schedule.pause(step, end, several.at_once if several else 1)
     count = step - first + 1
     profiler.before(step)
-    with meter.input():
-      batches = [next(data) for _ in range(count)]
-      placed = several.put(batches) if several else put(batches[0])
+    placed = yield count
     if several:
       state, metrics = several.steps(state, frozen, placed, key, count)
     else:
