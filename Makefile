@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/arithmetic
 EXAMPLES ?= 2000
+# Of the demo: 0 are as many as there are processors, at most 4.
+WORKERS ?= 0
 CONFIG ?= arithmetic:tiny
 PIN ?=
 
 .PHONY: demo test test-oldest test-newest fuzz kills check docs audit release format clean
 
 demo: $(VENV)/.installed
-	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
+	$(BIN)/undo-jax undo --config=$(CONFIG) --workdir=$(WORKDIR) --num_workers=$(WORKERS) $(ARGS)
 
 # Programs as users compile them where that is what is tested, quickly compiled elsewhere.
 test: $(VENV)/.tested

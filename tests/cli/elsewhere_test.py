@@ -2,15 +2,19 @@
 
 import sys
 
+from absl import flags
+import jax
 import pytest
 
 from tests import children, sharing
+from undo_jax.cli import elsewhere
+from undo_jax.running import drivers
 from undo_jax.utils import extras
 
 WRONG = {
   "--engine=dask": "error: --engine: expected as engine one of ray, slurm or MOD",
   "--num_workers=9999": "error: --num_workers: expected at most",
-  "--num_workers=0": "error: --num_workers: expected at least 1, got 0",
+  "--num_workers=-1": "error: --num_workers: expected at least 1, got -1",
   "--num_restarts=1": "error: --num_restarts: expected none with this engine: one pro",
   "--ray_address=a:1": "error: --ray_address: expected none with this engine",
   "--engine=slurm --num_workers=0": "error: --num_workers: expected at least 1, got 0",
@@ -41,6 +45,23 @@ def test_an_engine_that_is_not_installed_is_told_with_its_extra(monkeypatch, tmp
     monkeypatch.setitem(sys.modules, library, None)  # As if it were not there.
     with pytest.raises(extras.ConfigError, match=rf"'undo-jax\[{name}\]'"):
       REGISTRY.get(name).check(Settings(workdir=tmp_path, num_workers=1))
+
+
+@pytest.mark.parametrize(
+  "processors, backend, expected",
+  [(6, "cpu", 4), (2, "cpu", 2), (1, "cpu", None), (6, "gpu", None)],
+)
+def test_nought_workers_are_as_many_as_the_processors(
+  monkeypatch, processors, backend, expected
+):
+  monkeypatch.setattr(drivers, "processors", lambda: [*range(processors)])
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  values = flags.FlagValues()
+  monkeypatch.setattr(flags, "FLAGS", values)
+  elsewhere.define()
+  values(["undo-jax", "--num_workers=0"])
+  runs = elsewhere.of_flags("nowhere")
+  assert (runs and runs.keywords["num_workers"]) == expected
 
 
 @pytest.mark.processes

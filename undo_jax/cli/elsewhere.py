@@ -15,6 +15,9 @@ from undo_jax.running.runs import Elsewhere
 from undo_jax.utils import files
 from undo_jax.utils.errors import ConfigError
 
+# Where --num_workers=0 chooses: each takes nearly a gigabyte.
+MOST_WORKERS = 4
+
 
 def define() -> None:
   """Define --engine and what engines read, and --stages."""
@@ -30,7 +33,8 @@ def define() -> None:
     "num_workers",
     None,
     "How many stages run at the same time, at most. Default: 4, or 1 with the engine "
-    "local, whose workers share the processors.",
+    "local, whose workers share the processors; there 0 stands for as many as there "
+    f"are processors, at most {MOST_WORKERS}, and for 1 where there is a GPU or TPU.",
   )
   flags.DEFINE_integer(
     "num_restarts",
@@ -98,6 +102,10 @@ def of_flags(workdir: str) -> Elsewhere | None:
 def _local(given: Mapping[str, Any]) -> Elsewhere | None:
   """Return what shares the processors among drivers, if there are to be several."""
   _refuse(set(given) - {*_COUNTS}, "it runs here; give another --engine")
+  if given.get("num_workers") == 0:
+    is_cpu = jax.default_backend() == "cpu"
+    chosen = min(MOST_WORKERS, len(drivers.processors())) if is_cpu else 1
+    given = {**given, "num_workers": chosen}
   counts = {flag: _count(flag, given.get(flag)) for flag in _COUNTS}
   counts["num_workers"] = given.get("num_workers", 1)
   if counts["num_workers"] == 1:
