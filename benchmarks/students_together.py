@@ -18,11 +18,12 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import common
-from benchmarks.distillation_step import SIZES
+from benchmarks.sizes import MODELS
 from undo_jax.models.config import num_params
 from undo_jax.utils import tables
 
 STUDENTS = (1, 2, 4)
+SIZES = {"tiny": (128, 16), "large": (16, 128)}  # Rows and tokens of a row.
 PACKAGES = "jax jaxlib flax optax numpy".split()
 HEADER = (
   "parameters",
@@ -33,7 +34,7 @@ HEADER = (
   "by operations",
 )
 
-_SIZES = flags.DEFINE_list("sizes", ["tiny", "large"], "Some of: " + ", ".join(SIZES))
+_SIZES = flags.DEFINE_list("sizes", [*SIZES], "Some of: " + ", ".join(SIZES))
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Calls of each way.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 10, "Updates of a call.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write all results as JSON.")
@@ -44,23 +45,20 @@ class Setting:
 
   def __init__(self, name: str):
     import jax
-    import numpy as np
 
     from undo_jax.distributed import sharding
     from undo_jax.running import predictions, programs
     from undo_jax.training.optimizers import OptimizerConfig
 
-    size, mesh = SIZES[name], sharding.make_mesh(devices=jax.devices()[:1])
+    model, mesh = MODELS[name], sharding.make_mesh(devices=jax.devices()[:1])
     optimizer = OptimizerConfig(learning_rate=1e-3, num_steps=1_000_000)
-    self.training = programs.training(size.model, mesh, "forward_kl", (), optimizer, 1)
-    self.predict = predictions.of_batch(size.model, mesh)
-    self.draw = programs.initialize(size.model, mesh)
+    self.training = programs.training(model, mesh, "forward_kl", (), optimizer, 1)
+    self.predict = predictions.of_batch(model, mesh)
+    self.draw = programs.initialize(model, mesh)
     self.teacher, self.key = self.draw(jax.random.key(99)), jax.random.key(0)
-    tokens = common.draw_tokens(
-      size.model.vocab_size, (size.batch_size, size.length + 1), 0
-    )
-    batch = common.batch_of(np.asarray(tokens))
-    self.batch = sharding.put_batch(batch, mesh)
+    rows, length = SIZES[name]
+    tokens = common.draw_tokens(model.vocab_size, (rows, length + 1), 0)
+    self.batch = sharding.put_batch(common.batch_of(tokens), mesh)
 
   def train(self, number: int, *, together: bool) -> tuple[Any, list[Any]]:
     """Train so many students; return a stopwatch and the first one's losses."""
@@ -114,7 +112,7 @@ def row(name: str, rounds: list[dict[str, Any]], students: int) -> list[str]:
   """Return a number of students as a row of the table; see `HEADER`."""
   alone, shared = ([r[f"{students} {way}"] for r in rounds] for way in (False, True))
   return [
-    f"{num_params(SIZES[name].model) / 1e6:.2f} M",
+    f"{num_params(MODELS[name]) / 1e6:.2f} M",
     str(students),
     f"{statistics.median(alone):.1f}",
     f"{statistics.median(shared):.1f}",
