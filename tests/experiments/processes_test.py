@@ -26,10 +26,13 @@ from undo_jax.utils import files
 
 pytestmark = pytest.mark.processes
 CHANGES = {
+  "replicas_at_once": None,  # Which spreads over mesh.replica.
   "models.max_ent.optimizer.num_steps": 8,
   "model.num_layers": 1,  # Compiling takes longest.
   "models.rmu.options.layers": (0,),
   "attacks.relearn.num_steps": 8,
+  # Where a gradient is near zero, Adam makes steps of this size of its rounding.
+  "attacks.relearn.learning_rates": (1e-4, 1e-3),
 }
 TRAINED = ("base", "max_ent", "undo_alpha_0.5")
 MODEL = TRAINED[-1]
