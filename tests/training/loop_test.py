@@ -464,3 +464,13 @@ def test_a_decay_goes_on_where_it_was_killed(tmp_path, kill_at):
   again, _ = run(directory, num_steps=12, stop_at=4, config=DECAYING)
   assert (again.updates, again.reason) == (whole.updates, whole.reason)
   assert equal(again.state, whole.state)
+
+
+def test_data_that_end_early_are_an_error_and_no_result():
+  def training():
+    while True:
+      yield 1
+
+  meter = Meter(tokens=32, flops=1000, peak=None)
+  with pytest.raises(StopIteration):
+    loop.train(training(), iter([0, 1]), put=lambda batches: batches, meter=meter)

@@ -103,16 +103,14 @@ def train(
 
   Returns, Raises: as `begin`.
   """
-  try:
-    count = next(training)
-    while True:
-      with meter.input():
-        placed = put([next(data) for _ in range(count)])
+  placed = None  # The first time, which begins it.
+  while True:
+    try:
       count = training.send(placed)
-  except StopIteration as end:
-    return end.value
-  finally:
-    training.close()
+    except StopIteration as end:
+      return end.value
+    with meter.input():
+      placed = put([next(data) for _ in range(count)])
 
 
 def train_together(
