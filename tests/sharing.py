@@ -47,13 +47,14 @@ def stage(workdir: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def checkpoint(workdir: pathlib.Path, name: str) -> dict[str, np.ndarray]:
-  """Return the arrays of a stage's last checkpoint, by item and path."""
+  """Return the arrays of a finished stage's checkpoint, by path."""
   steps = stage(workdir, name).glob("checkpoints/[0-9]*")
   (last,) = (path for path in steps if path.name.isdigit())
   return {
-    f"{item}/{path}": np.asarray(leaf)
-    for item in ("params", "rest")
-    for path, leaf in _leaves(ocp.load_checkpointables(str(last), {item: None})[item])
+    path: np.asarray(leaf)
+    for path, leaf in _leaves(
+      ocp.load_checkpointables(str(last), {"params": None})["params"]
+    )
   }
 
 

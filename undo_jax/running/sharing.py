@@ -324,6 +324,7 @@ def _finish(task: Task, outcome: Outcome | Exception) -> None:
   if processes.is_first():
     checkpointing.keep_newest(task.directory / "checkpoints")
     files.write_record(task.directory / "done.json", outcome)
+    checkpointing.keep_params(task.directory / "checkpoints")
   # Later stages read it, in every process.
   processes.wait(f"done_{task.directory.name}")
   LOGGER.info("%s: done. %s", task.title, summary(outcome))

@@ -25,6 +25,7 @@ from undo_jax.utils.types import ConfigError, Params
 
 LOGGER = logging.getLogger("undo_jax")
 CHECKSUMS = "checksums.json"  # In a checkpoint's directory, of its other files.
+PARAMS, REST = "params", "rest"  # The two items of a checkpoint.
 # On a CPU what is written is a copy in the memory that training uses too. Above this
 # share of it training waits instead. A large copy's memory goes back to the kernel:
 # what training takes next would not fit into the holes that it leaves.
@@ -111,7 +112,7 @@ class Checkpoints:
       raise LeaseLost(os.fspath(self._directory))
     if step == self.latest():
       return False  # Writing it again would remove it for a while.
-    items = {"params": params, "rest": rest}
+    items = {PARAMS: params, REST: rest}
     copied = sum(map(_num_host_bytes, jax.tree.leaves(items)))
     waits = copied > LARGEST_COPY * psutil.virtual_memory().total
     if not waits:
@@ -156,8 +157,8 @@ class Checkpoints:
     Raises:
       ConfigError: if a file is not as it was written.
     """
-    loaded = self.read(step, {"params": params, "rest": rest})
-    return loaded["params"], loaded["rest"]
+    loaded = self.read(step, {PARAMS: params, REST: rest})
+    return loaded[PARAMS], loaded[REST]
 
   def read(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
     """Read some items of a checkpoint; see `restore`."""
@@ -237,7 +238,7 @@ def load_params(directory: Path, abstract: Params) -> Params:
     step = checkpoints.latest()
     if step is None:
       raise FileNotFoundError(f"no complete checkpoint in {directory}")
-    return checkpoints.read(step, {"params": abstract})["params"]
+    return checkpoints.read(step, {PARAMS: abstract})[PARAMS]
   finally:
     checkpoints.close()
 
@@ -250,6 +251,17 @@ def keep_newest(directory: Path) -> None:
   for step in _steps(directory)[:-1]:
     with contextlib.suppress(OSError):
       files.remove_tree(directory / str(step))
+
+
+def keep_params(directory: Path) -> None:
+  """Remove what a finished stage's checkpoints hold beside the parameters.
+
+  Of a model trained by Adam that is two thirds. Others may read the parameters at the
+  same time. What cannot be removed is left: it takes room and is never read.
+  """
+  for step in _steps(directory):
+    with contextlib.suppress(OSError):
+      files.remove_tree(directory / str(step) / REST)
 
 
 def _steps(directory: Path) -> list[int]:
