@@ -9,6 +9,7 @@ from undo_jax import config as c
 from undo_jax import testing
 from undo_jax.estimation import workload
 from undo_jax.hardware.flops import forward_flops
+from undo_jax.models.config import num_params
 from undo_jax.plan import translation
 from undo_jax.plan.config import parse
 from undo_jax.plan.stages import identities
@@ -83,6 +84,14 @@ def test_what_is_there_is_not_to_do(plans, tmp_path, capsys):
   left = sum(work.flops for work in works if work.state != "done")
   assert table["all"] == ["1", "1", str(len(works)), f"{left:.2e}", "0.0"]
   assert lines[-1].startswith("times at ")
+
+
+def test_large_models_are_expected_to_come_nearer_to_the_peak(plans, monkeypatch):
+  monkeypatch.setattr(workload, "matmul_flops_per_second", lambda: 100.0)
+  nowhere, mesh = files.path("/nowhere"), testing.mesh(1)
+  assert workload.flops_per_second(nowhere, plans.values(), mesh) == 20.0
+  monkeypatch.setattr(workload, "LARGE", num_params(plans[0][1].model))
+  assert workload.flops_per_second(nowhere, plans.values(), mesh) == 50.0
 
 
 def test_a_selection_scores_every_row_of_its_splits():

@@ -25,6 +25,8 @@ def test_two_drivers_run_each_stage_once_and_come_to_the_same(alone, tmp_path):
   assert sorted(begun) == sorted(sharing.STAGES[1:])
   assert re.search(r"-\w{12}: is run by process \d+ of .* since ", "".join(said))
   sharing.assert_equal(tmp_path, alone)
+  # Nothing but parameters is left of a finished stage.
+  assert not list(tmp_path.glob("stages/*/checkpoints/*/rest"))
 
 
 @pytest.mark.processes

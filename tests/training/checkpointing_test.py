@@ -21,6 +21,7 @@ from undo_jax.training.checkpointing import (
   CHECKSUMS,
   Checkpoints,
   keep_newest,
+  keep_params,
   load_params,
 )
 from undo_jax.utils import files
@@ -98,6 +99,19 @@ def test_what_is_saved_stays_while_training_goes_on(tmp_path, monkeypatch, devic
   checkpoints.close()
   np.testing.assert_array_equal(read["kernel"], start + 1)
   np.testing.assert_array_equal(rest["history"], 0)
+
+
+def test_of_a_finished_stage_the_parameters_alone_are_left(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, PARAMS, REST)
+  checkpoints.finish()
+  checkpoints.close()
+  keep_params(tmp_path)
+  keep_params(tmp_path)  # There is nothing left to remove, which is no error.
+  assert not any("rest" in path.name for path in (tmp_path / "1").iterdir())
+  whole = NamedSharding(testing.mesh(1), P())
+  loaded = load_params(tmp_path, on(whole, PARAMS))
+  np.testing.assert_array_equal(loaded["kernel"], PARAMS["kernel"])
 
 
 def test_without_memory_for_a_copy_training_waits(tmp_path, monkeypatch):

@@ -23,8 +23,9 @@ def print_plan(workdir: files.Path, config: builders.Config) -> None:
     config: that declares it.
   """
   searched = spaces(config)
-  mesh = searched[0].declare(searched[0].corners()[0]).mesh
-  rate = workload.flops_per_second(workdir, mesh)
+  first = searched[0].declare(searched[0].corners()[0])
+  plans = searched[0].plans(first).values()
+  rate = workload.flops_per_second(workdir, plans, first.mesh)
   rows, shared = [], dict[str, float]()
   for space in searched:
     trial, others = costs(space)
