@@ -74,7 +74,10 @@ _SIDES = flags.DEFINE_list("sides", list(SIDES), "Some of: " + ", ".join(SIDES))
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Processes of each side.", lower_bound=1)
 _CALLS = flags.DEFINE_integer("calls", 3, "Timed calls of a process.", lower_bound=1)
 _UNROLL = flags.DEFINE_integer(
-  "scan_unroll", 1, "undo_jax: model.scan_unroll.", lower_bound=1
+  "scan_unroll",
+  0,
+  "undo_jax: model.scan_unroll; 0: all layers, as configs/smollm2.py:tiny has it.",
+  lower_bound=0,
 )
 _PATIENCE = flags.DEFINE_float(
   "patience",
@@ -128,8 +131,9 @@ class JaxSide:
     from undo_jax.utils import files
 
     self._source = sources.open_source(files.path(str(directory)))
+    model = self._source.model
     self._model = dataclasses.replace(
-      self._source.model, scan_unroll=_UNROLL.value or 1
+      model, scan_unroll=_UNROLL.value or model.num_layers
     )
     self._mesh = sharding.make_mesh()
     self._inputs = Inputs(self._model.vocab_size)

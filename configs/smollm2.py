@@ -188,18 +188,18 @@ def _attack(
   config.report = c.report(budgets=(evaluate_every, num_steps))
 
 
-def _small(config: c.Config, *, steps: int) -> None:
+def _small(config: c.Config, *, alphas: tuple[float, ...]) -> None:
   """Declare models and attacks that are few and short enough for 2 cores.
 
   Args:
     config: of the run.
-    steps: updates of UNDO's distillation, with 4 rows each.
+    alphas: of the noise on all weights.
   """
   _declare(config, rows=2, unlearning=24, rates=(6e-5, 1e-4, 1.5e-3))
   _undo(
     config,
-    alphas=(0.1, 0.3),
-    num_steps=steps,
+    alphas=alphas,
+    num_steps=40,
     learning_rate=3e-4,
     batch_size=4,
     shaped_alpha=0.6,
@@ -218,7 +218,7 @@ def _small(config: c.Config, *, steps: int) -> None:
 
 def _tiny() -> c.Config:
   config = _language(tiny=True, num_evaluation_rows=8)
-  _small(config, steps=40)
+  _small(config, alphas=(0.1, 0.3, 0.5))
   config.models.given.is_attacked = False
   return config
 
@@ -313,7 +313,7 @@ def _tofu(*, tiny: bool) -> c.Config:
   )
   models.data_filtering = c.data_filtering(models.learned, mixture="data_filtering")
   if tiny:
-    _small(config, steps=40)
+    _small(config, alphas=(0.1, 0.3))
     models.given.is_attacked = models.learned.is_attacked = False
     return config
   _declare(config, rows=8, unlearning=250, rates=(1e-5, 2e-5, 1e-4))
