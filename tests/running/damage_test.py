@@ -79,16 +79,18 @@ class Killed(Exception):
   """Stands for a kill: nothing after it runs."""
 
 
+def unlearn(chain, workdir):
+  """Unlearn by MaxEnt with a checkpoint after each update."""
+  config = minimal.config(checkpoint_every=1)
+  base = chains.directory(chain[0] / "base", "base")
+  run_single("unlearn", config, workdir, checkpoint=base, models=["max_ent"])
+
+
 @pytest.mark.usefixtures("one_device")
 def test_a_killed_stage_goes_on_from_the_checkpoint_before_a_damaged_one(
   chain, tmp_path, monkeypatch, caplog
 ):
   """And then has its last checkpoint alone, the same as if nothing had happened."""
-
-  def unlearn():
-    config = minimal.config(checkpoint_every=1)
-    base = chains.directory(chain[0] / "base", "base")
-    run_single("unlearn", config, tmp_path, checkpoint=base, models=["max_ent"])
 
   def kill(directory):
     if directory.exists():  # A stage with a model.
@@ -96,13 +98,13 @@ def test_a_killed_stage_goes_on_from_the_checkpoint_before_a_damaged_one(
 
   with monkeypatch.context() as patch, pytest.raises(Killed):
     patch.setattr(checkpointing, "keep_newest", kill)
-    unlearn()
+    unlearn(chain, tmp_path)
   stage = sharing.stage(tmp_path, "max_ent")
   kept = [path.name for path in sorted((stage / "checkpoints").iterdir())]
   assert kept == ["1", "2"] and not (stage / "done.json").exists()
   part = next((stage / "checkpoints" / "2" / "rest").rglob("d/*"))
   part.write_bytes(flipped(part.read_bytes(), np.random.default_rng(0)))
-  unlearn()
+  unlearn(chain, tmp_path)
   assert f"{part} is not as it was written and is removed" in caplog.text
   assert [path.name for path in (stage / "checkpoints").iterdir()] == ["2"]
   whole = sharing.stage(chain[0] / "unlearned", "max_ent")
@@ -114,3 +116,17 @@ def test_a_killed_stage_goes_on_from_the_checkpoint_before_a_damaged_one(
   assert one.keys() == other.keys()
   for name, array in one.items():
     assert array.tobytes() == other[name].tobytes(), name
+
+
+@pytest.mark.usefixtures("one_device")
+def test_a_finished_stage_without_its_record_is_run_again(chain, tmp_path, caplog):
+  """Its parameters alone are left, from which training cannot go on."""
+  unlearn(chain, tmp_path)
+  done = sharing.stage(tmp_path, "max_ent") / "done.json"
+  record, weights = done.read_bytes(), sharing.checkpoint(tmp_path, "max_ent")
+  done.unlink()
+  unlearn(chain, tmp_path)
+  assert "is removed; the stage goes on from update 0" in caplog.text
+  assert done.read_bytes() == record
+  for name, array in sharing.checkpoint(tmp_path, "max_ent").items():
+    assert array.tobytes() == weights[name].tobytes(), name

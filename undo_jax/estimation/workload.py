@@ -40,9 +40,9 @@ from undo_jax.running import (
 from undo_jax.training import writers
 from undo_jax.utils import files, tables
 
-# Of the peak, where no finished stage says how fast this machine is: of models whose
-# matrices are small, and of those with so many parameters and more. As measured on
-# CPUs: .2 to .3 at 0.4 M parameters, .4 to .5 at 29 M, .6 to .8 at 135 M.
+# Of the peak, where no finished stage says how fast this machine is; on a CPU, of
+# models with so many parameters and more, another. As measured there: .2 to .3 at 0.4 M
+# parameters, .4 to .5 at 29 M, .6 to .8 at 135 M.
 SHARE_OF_PEAK, SHARE_IF_LARGE, LARGE = 0.2, 0.5, 10_000_000
 HEADER = ("stages", "done", "begun", "of", "FLOPs to do", "minutes to do")
 
@@ -186,13 +186,13 @@ def flops_per_second(
   workdir: files.Path, plans: Iterable[Sequence[Stage]], mesh: Mesh
 ) -> float:
   """Return the FLOPs a second to expect, from finished stages or from the peak."""
-  peak = chips.peak(list(mesh.devices.flat)) or matmul_flops_per_second()
-  shares = list(_measured(workdir))
-  if shares:
+  of_chips = chips.peak(list(mesh.devices.flat))
+  peak = of_chips or matmul_flops_per_second()
+  if shares := list(_measured(workdir)):
     return peak * statistics.median(shares)
   stages = (stage for plan in plans for stage in plan)
   models = (stage.model for stage in stages if isinstance(stage, ModelStage))
-  is_large = any(num_params(model) >= LARGE for model in models)
+  is_large = of_chips is None and any(num_params(model) >= LARGE for model in models)
   return peak * (SHARE_IF_LARGE if is_large else SHARE_OF_PEAK)
 
 

@@ -273,7 +273,8 @@ def _steps(directory: Path) -> list[int]:
 def _leave_intact(directory: Path, may_remove: Callable[[], bool]) -> int | None:
   """Remove what is damaged after the newest intact checkpoint; return its step.
 
-  If none is intact, nothing is removed and None is returned, as for a store.
+  If none is intact, None is returned, as for a store, and what a finished stage left is
+  removed alone: its done.json is missing, and training cannot go on from parameters.
   """
   if not isinstance(directory, pathlib.Path):
     return None
@@ -286,7 +287,7 @@ def _leave_intact(directory: Path, may_remove: Callable[[], bool]) -> int | None
 
 
 def _newest_intact(directory: pathlib.Path) -> tuple[int | None, list[int]]:
-  """Return the step of the newest intact checkpoint, and the steps after it.
+  """Return the step of the newest intact checkpoint, and the steps to be removed.
 
   A checkpoint without checksums does not count as intact: its process was killed
   before it wrote them, or a disk has lost them.
@@ -295,17 +296,19 @@ def _newest_intact(directory: pathlib.Path) -> tuple[int | None, list[int]]:
   for index, step in reversed(list(enumerate(steps))):
     if _damaged_file(directory / str(step)) is None:
       return step, steps[index + 1 :]
-  return None, []
+  return None, [step for step in steps if not (directory / str(step) / REST).exists()]
 
 
-def _remove(directory: pathlib.Path, steps: Collection[int], intact: int) -> None:
+def _remove(
+  directory: pathlib.Path, steps: Collection[int], intact: int | None
+) -> None:
   """Remove damaged checkpoints, and say so."""
   for step in steps:
     damaged = directory / str(step)
     LOGGER.warning(
       "%s is not as it was written and is removed; the stage goes on from update %d",
       _damaged_file(damaged) or damaged,
-      intact,
+      intact or 0,
     )
     try:
       files.remove_tree(damaged)
