@@ -224,12 +224,11 @@ class Decoder:
       hidden_BxLxD: what `hidden` returns.
     """
     hidden_BxLxD = placement.constrain(hidden_BxLxD, "data", None, None)
-    dtype = hidden_BxLxD.dtype
-    if self.config.tied:
-      kernel_DxV = params["embedding"].astype(dtype).T
-    else:
-      kernel_DxV = params["head"]["kernel"].astype(dtype)
-    logits_BxLxV = matmul(hidden_BxLxD, kernel_DxV).astype(jnp.float32)
+    is_tied = self.config.tied
+    kernel = params["embedding"] if is_tied else params["head"]["kernel"]
+    kernel = kernel.astype(hidden_BxLxD.dtype)
+    logits_BxLxV = matmul(hidden_BxLxD, kernel, is_transposed=is_tied)
+    logits_BxLxV = logits_BxLxV.astype(jnp.float32)
     logits_BxLxV = placement.constrain(logits_BxLxV, "data", None, placement.VOCABULARY)
     return softcap(logits_BxLxV, self.config.logit_softcap)
 
