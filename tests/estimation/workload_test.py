@@ -87,11 +87,16 @@ def test_what_is_there_is_not_to_do(plans, tmp_path, capsys):
 
 
 def test_large_models_are_expected_to_come_nearer_to_the_peak(plans, monkeypatch):
-  monkeypatch.setattr(workload, "matmul_flops_per_second", lambda: 100.0)
+  peaks = {"float32": 100.0, "bfloat16": 300.0}
+  monkeypatch.setattr(workload, "matmul_flops_per_second", peaks.get)
   nowhere, mesh = files.path("/nowhere"), testing.mesh(1)
   assert workload.flops_per_second(nowhere, plans.values(), mesh) == 20.0
   monkeypatch.setattr(workload, "LARGE", num_params(plans[0][1].model))
   assert workload.flops_per_second(nowhere, plans.values(), mesh) == 50.0
+  config = minimal.config()
+  config.model.dtype = "bfloat16"
+  plan = translation.plan(parse(config), 0)
+  assert workload.flops_per_second(nowhere, [plan], mesh) == 90.0
 
 
 def test_a_selection_scores_every_row_of_its_splits():

@@ -19,4 +19,5 @@ def test_the_fastest_product_counts(monkeypatch):
 
 
 def test_this_machine_multiplies():
-  assert 1e7 < matmul.matmul_flops_per_second(size=64) < 1e15
+  for dtype in ("float32", "bfloat16"):
+    assert 1e7 < matmul.matmul_flops_per_second(dtype, size=64) < 1e15

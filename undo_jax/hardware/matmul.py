@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 
 
-def matmul_flops_per_second(size: int = 512, repeats: int = 5) -> float:
-  """Return the FLOPs a second of the fastest of some float32 products of squares.
+def matmul_flops_per_second(
+  dtype: str = "float32", *, size: int = 512, repeats: int = 5
+) -> float:
+  """Return the FLOPs a second of the fastest of some products of squares.
 
   2 * size^3 / min(seconds)
 
@@ -16,10 +18,11 @@ def matmul_flops_per_second(size: int = 512, repeats: int = 5) -> float:
   it slows what it is compared with: measure it at the same time.
 
   Args:
+    dtype: of the matrices; some processors multiply bfloat16 several times as fast.
     size: rows and columns.
     repeats: products that are timed.
   """
-  x = jax.device_put(jnp.ones((size, size), jnp.float32), jax.local_devices()[0])
+  x = jax.device_put(jnp.ones((size, size), dtype), jax.local_devices()[0])
   product = jax.jit(jnp.matmul)
   product(x, x).block_until_ready()  # Compilation.
   times = []

@@ -165,7 +165,7 @@ def _run(attacks: Sequence[_Attack]) -> None:
     progress = Progress(_title(attacks), total=total, initial=done)
     stack.callback(progress.close)
     stack.enter_context(preemption.deferred())
-    meter = meter_of(run, cost(stage, members=members))
+    meter = meter_of(run, cost(stage, members=members), stage.model.dtype)
     while done < total and not all(attack.failure for attack in attacks):
       count = min(stage.evaluations_per_call, (total - done) // every)
       with meter.input():

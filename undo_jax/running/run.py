@@ -188,11 +188,17 @@ def checkpoints_of(run: Run, directory: files.Path) -> Checkpoints:
   )
 
 
-def meter_of(run: Run, cost: compute.Compute) -> Meter:
-  """Return the meter of a stage, of the cost of one update."""
+def meter_of(run: Run, cost: compute.Compute, dtype: str) -> Meter:
+  """Return the meter of a stage, of the cost of one update.
+
+  Args:
+    run: the run.
+    cost: of an update.
+    dtype: that the model multiplies in.
+  """
   peak = chips.peak(list(run.mesh.devices.flat))
   if peak is None and jax.default_backend() == "cpu":
-    peak = matmul_flops_per_second() * jax.process_count()
+    peak = matmul_flops_per_second(dtype) * jax.process_count()
   return Meter(tokens=cost.tokens, flops=cost.flops, peak=peak)
 
 

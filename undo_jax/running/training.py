@@ -131,7 +131,7 @@ class _Training:
     total = stage.optimizer.num_steps
     progress = Progress(self.title, total=total, initial=self.done)
     stack.callback(progress.close)
-    self.meter = meter_of(run, cost(stage, updates=1))
+    self.meter = meter_of(run, cost(stage, updates=1), stage.model.dtype)
     self.score = scorer_of(run, stage, problems_of(run)[0])
     problems = validation_of(run) or problems_of(run)[1]
     training = loop.begin(
