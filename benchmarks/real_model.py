@@ -6,7 +6,9 @@ Face directory:
 
   python -m benchmarks.real_model --checkpoint=DIRECTORY --rounds=3
 
-Five kinds of work, in float32 on both sides, of the same weights and random tokens:
+Five kinds of work, in float32 on both sides or, with --dtype=bfloat16, in bfloat16 with
+float32 weights (in PyTorch by autocast; what is not trained is bfloat16 there), of the
+same weights and random tokens:
 
   unlearn   an update of GradDiff: 4 forget and 4 retain rows of 128 tokens.
   distill   the teacher's forward pass, forward KL over the vocabulary, the student's
@@ -24,9 +26,10 @@ its own stages; PyTorch runs transformers' model eagerly, or what computes the l
 torch.compile; there generation has a static cache, whose steps are compiled.
 
 Each side runs in fresh processes, the sides by turns. After each round the answers of
-all sides are checked to agree: losses and scores of all calls to 1e-3, generated tokens
-to nine in ten (after a near tie a row goes on differently). The first two calls of a
-process, which compile, are timed apart. Needs the extra `bench`, and a C++ compiler.
+all sides are checked to agree: losses and scores of all calls to 1e-3, in bfloat16 to
+2e-2, generated tokens to nine in ten (after a near tie a row goes on differently). The
+first two calls of a process, which compile, are timed apart. Needs the extra `bench`,
+and a C++ compiler.
 """
 
 from collections.abc import Callable
@@ -62,7 +65,8 @@ TOKENS = {
   "generate": ROWS * NEW,
 }
 KINDS = tuple(TOKENS)
-TOLERANCE = 1e-3  # Of losses and scores; relative where they exceed 1.
+# Of losses and scores; relative where they exceed 1.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 2e-2}
 EQUAL = 0.9  # Share of generated tokens.
 WARM_UP = 2  # Calls of a process that compile.
 
@@ -78,6 +82,9 @@ _UNROLL = flags.DEFINE_integer(
   0,
   "undo_jax: model.scan_unroll; 0: all layers, as configs/smollm2.py:tiny has it.",
   lower_bound=0,
+)
+_DTYPE = flags.DEFINE_enum(
+  "dtype", "float32", tuple(TOLERANCES), "What all sides multiply in."
 )
 _PATIENCE = flags.DEFINE_float(
   "patience",
@@ -133,7 +140,7 @@ class JaxSide:
     self._source = sources.open_source(files.path(str(directory)))
     model = self._source.model
     self._model = dataclasses.replace(
-      model, scan_unroll=_UNROLL.value or model.num_layers
+      model, dtype=_DTYPE.value, scan_unroll=_UNROLL.value or model.num_layers
     )
     self._mesh = sharding.make_mesh()
     self._inputs = Inputs(self._model.vocab_size)
@@ -262,6 +269,7 @@ class TorchSide:
 
     self._directory = directory
     self._is_compiled = is_compiled
+    self._dtype = getattr(torch, _DTYPE.value or "float32")
     self._model = pytorch.load(directory)
     self._inputs = Inputs(self._model.config.vocab_size)
     self._optimizer = torch.optim.AdamW(
@@ -278,7 +286,7 @@ class TorchSide:
     """Return an update of distillation, which answers its loss."""
     import torch
 
-    teacher = pytorch.load(self._directory).eval()
+    teacher = pytorch.load(self._directory).to(self._dtype).eval()
     with torch.no_grad():
       for parameter in self._model.parameters():
         parameter.mul_(STUDENT)
@@ -305,14 +313,15 @@ class TorchSide:
 
   def evaluate(self) -> Call:
     """Return the scores of held-out rows, which are the answer."""
-    self._model.eval()
+    self._model.to(self._dtype).eval()
     return self._scores(self._inputs.held_out)
 
   def generate(self) -> Call:
     """Return greedy generation, which answers the tokens [B, T]."""
     import torch
 
-    self._model.eval().generation_config.eos_token_id = None  # Rows of full length.
+    self._model.to(self._dtype).eval()
+    self._model.generation_config.eos_token_id = None  # Rows of full length.
     prompts = _tensor(self._inputs.prompts)
     valid, how = torch.ones_like(prompts), _static() if self._is_compiled else {}
     return lambda: pytorch.generate(self._model, prompts, valid, NEW, **how)
@@ -323,7 +332,15 @@ class TorchSide:
   def _compile(self, function):
     import torch
 
-    return torch.compile(function, dynamic=False) if self._is_compiled else function
+    if self._is_compiled:
+      function = torch.compile(function, dynamic=False)
+
+    def forward(*inputs):
+      is_low = self._dtype != torch.float32
+      with torch.autocast("cpu", self._dtype, enabled=is_low):
+        return function(*inputs)
+
+    return forward
 
   def _scores(self, groups):
     """Return what computes the mean cross-entropy of each group of rows."""
@@ -408,6 +425,7 @@ def compare(kind: str) -> list[dict[str, Any]]:
     "kinds": kind,
     "calls": _CALLS.value,
     "scan_unroll": _UNROLL.value,
+    "dtype": _DTYPE.value,
   }
   rounds = []
   for number in range(_ROUNDS.value or 0):
@@ -436,7 +454,7 @@ def apart(kind: str, answers: dict[str, dict[str, Any]]) -> float:
   """Return by how much the sides' answers differ at most.
 
   Raises:
-    AssertionError: if that is more than TOLERANCE, or of tokens 1 - EQUAL.
+    AssertionError: if that is more than TOLERANCES allow, or of tokens 1 - EQUAL.
   """
   import numpy as np
 
@@ -444,7 +462,7 @@ def apart(kind: str, answers: dict[str, dict[str, Any]]) -> float:
   if kind == "generate":
     differences, most = [np.mean(first != other) for other in rest], 1 - EQUAL
   else:
-    scale, most = np.maximum(1.0, np.abs(first)), TOLERANCE
+    scale, most = np.maximum(1.0, np.abs(first)), TOLERANCES[_DTYPE.value or "float32"]
     differences = [np.max(np.abs(first - other) / scale) for other in rest]
   largest = float(max(differences, default=0.0))
   if not largest <= most:  # NaN is not either.
@@ -513,10 +531,12 @@ def main(argv: list[str]) -> None:
   results, machine = {}, common.describe(PACKAGES)
   for kind in kinds:
     results[kind] = compare(kind)
-    common.write_json(_OUTPUT.value, {"machine": machine, "results": results})
+    common.write_json(
+      _OUTPUT.value, {"machine": machine, "dtype": _DTYPE.value, "results": results}
+    )
   rows = [row for kind, rounds in results.items() for row in rows_of(kind, rounds)]
   print(tables.markdown(HEADER, rows))
-  print("\n" + common.machine_text(machine))
+  print(f"\nIn {_DTYPE.value}. {common.machine_text(machine)}")
 
 
 if __name__ == "__main__":
