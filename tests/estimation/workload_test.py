@@ -83,7 +83,8 @@ def test_what_is_there_is_not_to_do(plans, tmp_path, capsys):
   works = list(workload.stages_of(tmp_path, plans))
   left = sum(work.flops for work in works if work.state != "done")
   assert table["all"] == ["1", "1", str(len(works)), f"{left:.2e}", "0.0"]
-  assert lines[-1].startswith("times at ")
+  assert lines[-2].startswith("times at ")
+  assert lines[-1].startswith("on disk: ")
 
 
 def test_large_models_are_expected_to_come_nearer_to_the_peak(plans, monkeypatch):

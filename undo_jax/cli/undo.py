@@ -35,6 +35,7 @@ def define() -> Main:
         plans,
         declared.mesh,
         students_at_once=at_once if made.updates_at_once == 1 else 1,
+        checkpoints_kept=made.checkpoints_kept,
       )
       names = {stage.name for stage in plans[declared.config.seeds[0]]}
       host.check(declared.config, declared.mesh, names)

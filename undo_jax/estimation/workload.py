@@ -11,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from undo_jax import tasks
+from undo_jax.estimation import disk
 from undo_jax.hardware import chips
 from undo_jax.hardware.flops import forward_flops
 from undo_jax.hardware.matmul import matmul_flops_per_second
@@ -53,26 +54,40 @@ HEADER = ("stages", "done", "begun", "of", "FLOPs to do", "minutes to do")
 class Work:
   """A stage of a run; those that seeds share are one."""
 
-  group: str  # What it is listed under: the model, or the attack on it.
+  stage: Stage
   state: str  # "done", "begun" or "to do".
+  rows: Mapping[str, int] | None  # Of each split; None: they are not made yet.
   # Evaluations included; training at most, where a rule may stop it. 0: that depends on
   # how many rows there will be.
   flops: int
+
+  @property
+  def group(self) -> str:
+    """What it is listed under: the model, or the attack on it."""
+    if isinstance(self.stage, Against):
+      return f"{self.stage.attack} on {self.stage.target}"
+    return self.stage.name
 
 
 def print_plan(
   workdir: files.Path,
   plans: Mapping[int, Sequence[Stage]],
   mesh: Mesh,
+  *,
   students_at_once: int = 1,
+  checkpoints_kept: int = 2,
 ) -> None:
-  """Print the stages of a run by group, and in all, and how long they will take.
+  """Print the stages of a run by group, and in all, their time and disk space.
 
   Args:
     workdir: of the run; is only read, and may be missing.
     plans: stages by seed.
     mesh: of the devices that are here.
     students_at_once: the run's.
+    checkpoints_kept: the run's.
+
+  Raises:
+    ConfigError: if the stages take more than the disk has free.
   """
   works = list(stages_of(workdir, plans))
   rate = flops_per_second(workdir, plans.values(), mesh)
@@ -92,6 +107,10 @@ def print_plan(
       f"far as memory allows; each after the first takes {size:.3g} GiB"
     )
   print(f"times at {rate / 1e9:.3g} GFLOP/s; the compilation of programs comes on top")
+  left = [work for work in works if work.state != "done"]
+  kept = sum(disk.kept_bytes(work.stage, mesh, work.rows) for work in left)
+  opened = (disk.open_bytes(work.stage, mesh, checkpoints_kept) for work in left)
+  disk.check(workdir, kept, max(opened, default=0))
 
 
 def stages_of(
@@ -108,7 +127,7 @@ def stages_of(
         continue
       seen.add((name, identity))
       state = _state(workdir / "stages" / f"{name}-{identity}")
-      yield Work(_group(stage), state, flops_of(stage, evaluated, rows))
+      yield Work(stage, state, rows, flops_of(stage, evaluated, rows))
 
 
 def flops_of(
@@ -162,12 +181,6 @@ def scored_shapes(data: Stage) -> list[tuple[int, int]]:
     _, arrays = find(data.data, data.seeds, pathlib.Path(directory))
   leaves = jax.tree_util.tree_leaves_with_path(arrays)
   return [x.shape for path, x in leaves if "inputs" in jax.tree_util.keystr(path[-1:])]
-
-
-def _group(stage: Stage) -> str:
-  if isinstance(stage, Against):
-    return f"{stage.attack} on {stage.target}"
-  return stage.name
 
 
 def _state(directory: files.Path) -> str:

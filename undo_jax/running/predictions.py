@@ -67,6 +67,12 @@ def layout(model: ModelConfig, kept: Kept) -> predictions.Layout:
   return predictions.layout(model.vocab_size, top_k=kept.top_k, dtype=kept.dtype)
 
 
+def row_bytes(stage: PredictionsStage) -> int:
+  """Return what is kept of the predictions of a row."""
+  kept = layout(stage.model, stage.kept).values()
+  return stage.length * sum(w * np.dtype(dtype).itemsize for w, dtype in kept)
+
+
 def run_predictions(
   run: Run, stage: PredictionsStage, directory: files.Path, title: str
 ) -> Outcome:
@@ -75,7 +81,7 @@ def run_predictions(
   A chunk is of run.evaluation_rows rows, and is written before the next one is begun.
   """
   sources = {split: _rows(run, split) for split in stage.splits}
-  total, kept = sum(map(len, sources.values())), layout(stage.model, stage.kept)
+  total = sum(map(len, sources.values()))
   folder = directory / FOLDER
   freeze = programs.freeze(stage.model, run.mesh)
   params = freeze(load(run, stage.source, stage.model))
@@ -85,10 +91,9 @@ def run_predictions(
     stack.enter_context(preemption.deferred())
     for split, rows in sources.items():
       _run_split(run, stage, params, folder, split, rows, progress)
-  each = sum(width * np.dtype(dtype).itemsize for width, dtype in kept.values())
   return {
     "predicted": total,
-    "bytes": total * stage.length * each,
+    "bytes": total * row_bytes(stage),
     "compute": dataclasses.asdict(cost(stage, rows=total)),
   }
 
