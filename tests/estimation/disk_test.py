@@ -10,7 +10,8 @@ from undo_jax import testing
 from undo_jax.estimation import disk
 from undo_jax.models.config import num_params
 from undo_jax.plan import translation
-from undo_jax.plan.config import parse
+from undo_jax.plan.config import Reserve, parse
+from undo_jax.plan.stages import AblateStage
 from undo_jax.utils import files
 from undo_jax.utils.types import ConfigError
 
@@ -39,6 +40,10 @@ def test_a_finished_stage_keeps_its_weights(stages):
   lora = 3 * 4 * model.num_layers * 2 * ends
   assert disk.kept_bytes(stages["lora_base"], mesh) == lora
   assert disk.kept_bytes(stages["data"], mesh) == 0
+  ablated = AblateStage(
+    name="ablated", task="arithmetic", model=model, whole="base", reserve=Reserve()
+  )
+  assert disk.kept_bytes(ablated, mesh) == weights
 
 
 def test_predictions_are_kept_of_every_row(stages):

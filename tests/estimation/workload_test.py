@@ -97,7 +97,7 @@ def test_large_models_are_expected_to_come_nearer_to_the_peak(plans, monkeypatch
   config = minimal.config()
   config.model.dtype = "bfloat16"
   plan = translation.plan(parse(config), 0)
-  assert workload.flops_per_second(nowhere, [plan], mesh) == 90.0
+  assert workload.flops_per_second(nowhere, [plan], mesh) == 150.0
 
 
 def test_a_selection_scores_every_row_of_its_splits():

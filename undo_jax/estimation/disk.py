@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from undo_jax.models.config import num_params
 from undo_jax.plan.stages import (
+  AblateStage,
   AttackStage,
   PredictionsStage,
   SaliencyStage,
@@ -37,6 +38,8 @@ def kept_bytes(stage: Stage, mesh: Mesh, rows: Mapping[str, int] | None = None) 
     return count * predictions.row_bytes(stage)
   if isinstance(stage, SaliencyStage):
     return len(stage.parts) * 4 * num_params(stage.model)
+  if isinstance(stage, AblateStage):
+    return 4 * num_params(stage.model)
   state = _state(stage, mesh)
   return 0 if state is None else _bytes(state.params)
 

@@ -42,11 +42,9 @@ from undo_jax.training import writers
 from undo_jax.utils import files, tables
 
 # Of the peak, where no finished stage says how fast this machine is; on a CPU, of
-# models with so many parameters and more, another. As measured there, in float32: .2 to
-# .3 at 0.4 M parameters, .4 to .5 at 29 M, .6 to .8 at 135 M; in bfloat16, by
-# instructions for it, .3 to .4 at 135 M.
-SHARE_OF_PEAK, LARGE = 0.2, 10_000_000
-SHARES_IF_LARGE = {"float32": 0.5, "bfloat16": 0.3}
+# models with so many parameters and more, another. As measured there: .2 to .3 at 0.4 M
+# parameters, .4 to .5 at 29 M, .6 to .8 at 135 M.
+SHARE_OF_PEAK, SHARE_IF_LARGE, LARGE = 0.2, 0.5, 10_000_000
 HEADER = ("stages", "done", "begun", "of", "FLOPs to do", "minutes to do")
 
 
@@ -209,7 +207,7 @@ def flops_per_second(
   if shares := list(_measured(workdir)):
     return peak * statistics.median(shares)
   is_large = of_chips is None and num_params(model) >= LARGE
-  return peak * (SHARES_IF_LARGE[model.dtype] if is_large else SHARE_OF_PEAK)
+  return peak * (SHARE_IF_LARGE if is_large else SHARE_OF_PEAK)
 
 
 def _measured(workdir: files.Path) -> Iterable[float]:
