@@ -232,6 +232,7 @@ def matmul(x, kernel, *, is_transposed: bool = False):
   kernel without transposed copies: the whole step is 1.5 times as fast.
   """
   rows = x.reshape(-1, x.shape[-1])
+  y: jax.Array
   if x.dtype == jnp.bfloat16 and _is_on_one_cpu():
     y = _product_of_rows(rows, kernel, is_transposed)
   else:
