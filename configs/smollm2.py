@@ -18,10 +18,35 @@ accelerator.
 References: SmolLM2, arXiv 2502.02737; TOFU, arXiv 2401.06121; UNDO, arXiv 2506.06278.
 """
 
+from collections.abc import Mapping
+
 from undo_jax import config as c
 
 CHECKPOINT = "checkpoints/smollm2"
+# " I don't know." in the model's tokens, for methods that teach an answer.
+ANSWER = (339, 1326, 982, 699, 30)
 SIZES = ("tiny", "full", "tofu_tiny", "tofu")
+# Learning rates of the methods with run=False, in `tiny` and `tofu_tiny`.
+SMALL_RATES = {
+  "npo": 1e-4,
+  "simnpo": 1e-4,
+  "wga": 1e-4,
+  "satimp": 1e-4,
+  "ce_u": 1e-4,
+  "undial": 1e-4,
+  "jensun": 1e-4,
+  "idk_dpo": 1e-4,
+  "adaptive_rmu": 1.5e-3,
+  "circuit_breakers": 3e-4,
+  "latent_adversarial": 6e-5,
+  "tamper_resistance": 6e-5,
+  "invariant": 1e-4,
+  "mudman": 0.1,
+  "rep_select": 0.05,
+  "distance": 1e-4,
+  "task_vector": 1e-4,
+  "weight_distortion": 1e-4,
+}
 
 
 def get_config(arg: str | None = None) -> c.Config:
@@ -83,6 +108,7 @@ def _declare(
   rows: int,
   unlearning: int,
   rates: tuple[float, float, float],
+  further: Mapping[str, float],
 ) -> None:
   """Declare the unlearned models.
 
@@ -91,9 +117,11 @@ def _declare(
     rows: in a batch, of each kind.
     unlearning: number of updates.
     rates: learning rates of GradDiff, MaxEnt and RMU.
+    further: learning rates of the methods with run=False, by their names.
   """
   models = config.models
   start = config.references.base
+  layers = (8, 9, 10)
 
   def optimizer(learning_rate: float) -> c.Config:
     return c.optimizer(num_steps=unlearning, learning_rate=learning_rate)
@@ -118,10 +146,20 @@ def _declare(
     # States after layer 10 have a length of about 140, and the target is twice as long.
     # After layer 11 the first token's state has a length of 24,000, which would drown
     # all other terms.
-    options=c.rmu(layers=(8, 9, 10), coefficient=300.0, retain=10.0),
+    options=c.rmu(layers=layers, coefficient=300.0, retain=10.0),
     optimizer=optimizer(rates[2]),
     batch_size=rows,
   )
+  methods = c.unlearning_methods(
+    num_steps=unlearning,
+    batch_size=rows,
+    layers=layers,
+    answer=ANSWER,
+    learning_rates=further,
+    start=start,
+  )
+  for name, entry in methods.items():
+    models[name] = entry
 
 
 def _undo(
@@ -195,7 +233,9 @@ def _small(config: c.Config, *, alphas: tuple[float, ...]) -> None:
     config: of the run.
     alphas: of the noise on all weights.
   """
-  _declare(config, rows=2, unlearning=24, rates=(6e-5, 1e-4, 1.5e-3))
+  _declare(
+    config, rows=2, unlearning=24, rates=(6e-5, 1e-4, 1.5e-3), further=SMALL_RATES
+  )
   _undo(
     config,
     alphas=alphas,
@@ -225,7 +265,13 @@ def _tiny() -> c.Config:
 
 def _full() -> c.Config:
   config = _language(tiny=False, num_evaluation_rows=256)
-  _declare(config, rows=16, unlearning=200, rates=(2e-5, 5e-5, 1e-4))
+  _declare(
+    config,
+    rows=16,
+    unlearning=200,
+    rates=(2e-5, 5e-5, 1e-4),
+    further=c.METHOD_RATES,
+  )
   # Distillation on 16 M tokens.
   _undo(
     config,
@@ -316,7 +362,13 @@ def _tofu(*, tiny: bool) -> c.Config:
     _small(config, alphas=(0.1, 0.3))
     models.given.is_attacked = models.learned.is_attacked = False
     return config
-  _declare(config, rows=8, unlearning=250, rates=(1e-5, 2e-5, 1e-4))
+  _declare(
+    config,
+    rows=8,
+    unlearning=250,
+    rates=(1e-5, 2e-5, 1e-4),
+    further=c.METHOD_RATES,
+  )
   _undo(
     config,
     alphas=(0.1, 0.25, 0.5),
