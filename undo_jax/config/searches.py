@@ -17,6 +17,8 @@ def search(
   objective: str = "worst_forget",
   smallest_retain: float = 0.95,
   largest_compute: float | None = 1.0,
+  largest_divergence: float | None = None,
+  divergence_mixture: str = "unlearn_retain",
 ) -> Config:
   """Return the settings of `undo-jax search`, which runs before the tables.
 
@@ -32,6 +34,8 @@ def search(
     objective: worst_forget or compute_and_worst_forget.
     smallest_retain: share of the base's.
     largest_compute: share of data filtering's; None: any.
+    largest_divergence: mean KL(base || model) in nats per token; None: any.
+    divergence_mixture: the mixture whose rows it is computed on.
   """
   made = table()
   made.models = table()
@@ -47,6 +51,9 @@ def search(
   made.smallest_retain = smallest_retain  # Share of the base's, on validation.
   made.largest_compute = config_dict.placeholder(float)  # Of filtering's; None: any.
   made.largest_compute = largest_compute
+  made.largest_divergence = config_dict.placeholder(float)  # Nats; None: any.
+  made.largest_divergence = largest_divergence  # Mean KL(base || model) ...
+  made.divergence_mixture = divergence_mixture  # ... on rows without forget data.
   return made
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import copy
 import logging
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from undo_jax.frontier.results import Score
 from undo_jax.plan import search as search_lib
@@ -35,6 +35,8 @@ class Trial:
   compute: float | None  # Likewise, as a share of data filtering's.
   violations: dict[str, float]  # Of each bound, above 0 where it is broken.
   stages: tuple[str, ...]  # Directories below WORKDIR/stages, others' too.
+  # KL(base || model) in nats per token, if it is bounded.
+  divergence: Annotated[Score, records.later(None)] = None
 
 
 @record

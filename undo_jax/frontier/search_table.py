@@ -55,6 +55,11 @@ def note(searched: SearchResults) -> str:
   bounds = f"at least {search.smallest_retain:g} of the base's retain score"
   if search.largest_compute is not None:
     bounds += f" and at most {search.largest_compute:g} of data filtering's compute"
+  if search.largest_divergence is not None:
+    bounds += (
+      f" and a KL from the base of at most {search.largest_divergence:g} nats per "
+      f"token of {search.divergence_mixture}"
+    )
   return (
     f"{search.trials} trials of each model, scored on validation items alone, with "
     f"seed {seeds} and the attack {search.attack}, neither of which the tables have; "

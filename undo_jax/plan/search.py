@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import math
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeAlias
 
 from undo_jax.utils import records
 from undo_jax.utils.records import FieldError, record
@@ -106,11 +106,15 @@ class Search:
   objective: Literal["worst_forget", "compute_and_worst_forget"]
   smallest_retain: float  # Share of the base's, before the attack; as in the report.
   largest_compute: float | None  # Share of data filtering's; None: any.
+  # Mean KL(base || model), nats per token of rows of a mixture; None: any.
+  largest_divergence: Annotated[float | None, records.later(None)] = None
+  divergence_mixture: Annotated[str, records.later("unlearn_retain")] = "unlearn_retain"
 
   def __post_init__(self):
     records.at_least(self, "trials", "startup", smallest=1)
     records.unit(self, "smallest_retain")
     records.above(self, "largest_compute")
+    records.above(self, "largest_divergence")
     records.distinct(self, "seeds")
     if not self.seeds or not 0 <= min(self.seeds) <= max(self.seeds) < 2**31:
       raise FieldError("seeds", "at least one integer in [0, 2^31)", self.seeds)

@@ -145,6 +145,21 @@ def _mixed(run: Run, parts: Iterable[tuple[str, dict[str, Rows], dict[str, Any]]
   return made[BATCH] if list(made) == [BATCH] else pipeline.paired(made)
 
 
+def mixture_of(run: Run, weights: Mapping[str, float], *, batch_size: int, seed: int):
+  """Return batches of splits in the proportions of their weights, for no stage."""
+  directory = files.here(run.directories[run.data.name])
+  source = tasks.get(run.data.task).source
+  shards, num_shards = sharding.batch_shards(run.mesh)
+  return pipeline.mixture(
+    [source(run.data.data, directory, split) for split in weights],
+    weights=[*weights.values()],
+    seed=seed,
+    batch_size=batch_size,
+    shards=shards,
+    num_shards=num_shards,
+  )
+
+
 def describe_batch(run: Run, stage: TrainStage, step: int) -> str:
   """Return which rows of which splits the batch of a training step holds."""
   return "; ".join(

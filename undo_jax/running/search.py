@@ -26,6 +26,7 @@ from undo_jax.plan import lineages, stages
 from undo_jax.plan.config import plain
 from undo_jax.plan.search import Values
 from undo_jax.plan.stages import AttackStage, TrainStage
+from undo_jax.running import divergence as divergences
 from undo_jax.running import run_shared, runs
 from undo_jax.running.run import Outcome, Run
 from undo_jax.running.search_space import Space, attacks_on, bound, spaces
@@ -116,6 +117,7 @@ def summary(trial: Trial) -> str:
     "retain": trial.retain,
     "worst forget": trial.worst_forget,
     "compute": trial.compute,
+    "divergence": trial.divergence,
   }
   known = [f"{name} {score:.3f}" for name, score in scores.items() if score is not None]
   return ", ".join([trial.state, *known])
@@ -192,9 +194,31 @@ class _Runner:
     violations = {"retain": _lost(space, retain, base)}
     if space.search.largest_compute is not None:
       violations["compute"] = self._too_much(flops)
+    divergence = self._divergence([run for run, _ in made])
+    if divergence is not None:
+      violations["divergence"] = self._too_far(divergence)
     return dataclasses.replace(
-      blank, retain=retain, forget=forget, violations=violations, **self._cost(flops)
+      blank,
+      retain=retain,
+      forget=forget,
+      violations=violations,
+      divergence=divergence if math.isfinite(divergence or 0.0) else None,
+      **self._cost(flops),
     )
+
+  def _divergence(self, made: Sequence[Run]) -> float | None:
+    """Return how far the model is from the base, if there is a bound."""
+    space = self._space
+    if space.search.largest_divergence is None:
+      return None
+    names = space.name, space.base
+    return _mean(divergences.between(run, *names, space.general) for run in made)
+
+  def _too_far(self, divergence: float) -> float:
+    """Return by which share of the largest divergence another is above it."""
+    largest = self._space.search.largest_divergence
+    assert largest is not None, "the caller has looked"
+    return divergence / largest - 1 if math.isfinite(divergence) else _DIVERGED
 
   def _cost(self, flops: float) -> dict[str, float | None]:
     filtered = self._space.filtered_flops

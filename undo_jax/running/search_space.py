@@ -11,7 +11,7 @@ from undo_jax import config as builders
 from undo_jax import tasks
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier.search_results import SearchedModel
-from undo_jax.plan import dependencies, lineages, stages, translation
+from undo_jax.plan import dependencies, lineages, mixtures, stages, translation
 from undo_jax.plan import search as search_lib
 from undo_jax.plan.config import RunConfig, plain
 from undo_jax.plan.search import Range, Values
@@ -24,6 +24,7 @@ from undo_jax.plan.stages import (
 )
 from undo_jax.running import runs, saliency, training
 from undo_jax.utils import records
+from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import ConfigError, JsonObject
 
 
@@ -49,6 +50,11 @@ class Space:
       return None
     plan = translation.plan(self._config, self.search.seeds[0])
     return bound(plan, name)[0] or None
+
+  @functools.cached_property
+  def general(self) -> dict[str, float]:
+    """The splits, with weights, on which models are compared with the base."""
+    return mixtures.weights(self._config, self.search.divergence_mixture)
 
   def choose(self, name: str, model: SearchedModel) -> None:
     """Give another model the values that were chosen for it."""
@@ -112,6 +118,8 @@ class Space:
       [search.startup, search.objective, search.smallest_retain],
       [search.largest_compute, self.filtered_flops, self.own],
     ]
+    if search.largest_divergence is not None:
+      content.append([search.largest_divergence, sorted(self.general.items())])
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
@@ -130,6 +138,8 @@ def spaces(config: builders.Config) -> list[Space]:
       "the config frontier has one"
     )
   search_lib.check(declared)
+  if search.largest_divergence is not None:
+    _check_divergence(declared, search.divergence_mixture)
   order = dict.fromkeys(
     declared.models[name].family or name
     for name in dependencies.ordered(declared.models)
@@ -144,6 +154,19 @@ def spaces(config: builders.Config) -> list[Space]:
     for values in space.corners():
       space.declare(values)
   return made
+
+
+def _check_divergence(config: RunConfig, mixture: str) -> None:
+  """Raise ConfigError unless a mixture is of whole splits without forget data."""
+  field = "config.search.divergence_mixture"
+  try:
+    used = mixtures.checked(config, field, mixture)
+  except FieldError as error:
+    raise records.fixable(error) from None
+  forgotten = tasks.get(config.task).forget_splits(config.data)
+  if any(split in forgotten or ":" in split for split in used):
+    expected = f"a mixture of whole splits, without {', '.join(forgotten)}"
+    raise records.fixable(FieldError(field, expected, mixture))
 
 
 def attacks_on(plan: Sequence[Stage], name: str) -> list[str]:
