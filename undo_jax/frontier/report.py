@@ -20,6 +20,7 @@ from undo_jax.frontier import (
   rivals,
   run_table,
   search_table,
+  suite,
   tables,
   variance_tables,
 )
@@ -143,6 +144,8 @@ def page(
     main=tables.main(results),
     selected=tables.SELECTED,
     by_attack=tables.by_attack(results),
+    suite=_suite(results, labels, attacks),
+    suite_slack=suite.SLACK,
     certainty=tables.certainty(results),
     held_apart=held_apart.sentences(results),
     bound=matched.bound(results),
@@ -210,6 +213,20 @@ def grid(results: Results) -> str:
   """Say what the members of the attacks differ in."""
   names = dict.fromkeys(each.grid for each in results.attacks.values())
   return " or ".join(names) or "learning rate"
+
+
+def _suite(results: Results, models: Mapping[str, str], attacks: Mapping[str, str]):
+  """Return which attacks would have been enough, by labels; None: it is not known."""
+  budgets = rb.budgets(results)
+  found = suite.find(results, budgets[-1]) if budgets else None
+  if found is None:
+    return None
+  return dataclasses.replace(
+    found,
+    guarantee=tuple(attacks[name] for name in found.guarantee),
+    every=tuple(attacks[name] for name in found.every),
+    best=models[found.best],
+  )
 
 
 def _with_base(results: Results) -> list[str]:
