@@ -23,6 +23,7 @@ TRAINED = {
   "logit_calibration": ("logit_calibration", {}),
   "soft_prompt": ("soft_prompt", {"tokens": 4}),
   "latent_push": ("push", {"layer": 0, "radius": 0.05}),
+  "embedding_push": ("push", {"layer": None, "radius": 0.05}),
   "warm_state": ("finetuning", {}),
 }
 FOUND = {
