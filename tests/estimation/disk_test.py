@@ -46,6 +46,14 @@ def test_a_finished_stage_keeps_its_weights(stages):
   assert disk.kept_bytes(ablated, mesh) == weights
 
 
+def test_attacks_of_tasks_with_scores_of_their_own_keep_their_members_too():
+  config = c.shipped("wmdp:tiny")
+  stages = {stage.name: stage for stage in translation.plan(parse(config), 0)}
+  stage = stages["qa_base"]
+  kept = disk.kept_bytes(stage, testing.mesh(1))
+  assert kept == 4 * len(stage.learning_rates) * num_params(stage.model)
+
+
 def test_predictions_are_kept_of_every_row(stages):
   (name,) = (name for name in stages if name.startswith("predictions"))
   stage, mesh = stages[name], testing.mesh(1)

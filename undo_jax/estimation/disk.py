@@ -89,7 +89,7 @@ def _state(stage: Stage, mesh: Mesh) -> Any:
   if isinstance(stage, TrainStage):
     return programs.training_of(stage, mesh).abstract
   if isinstance(stage, AttackStage):
-    return programs.attack_of(stage, mesh, ("retain",), 1, None).abstract
+    return programs.abstract_attack(stage, mesh)
   return None
 
 

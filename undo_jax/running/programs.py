@@ -4,7 +4,7 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -12,6 +12,7 @@ import optax
 
 from undo_jax import attacks, objectives, tasks
 from undo_jax.attacks import relearning
+from undo_jax.attacks.attack import Members
 from undo_jax.attacks.relearning import Evaluate
 from undo_jax.distributed import placement, scheduling, sharding
 from undo_jax.models import expansion
@@ -54,6 +55,15 @@ class Attack:
   create: Callable[[Params, jax.Array, jax.Array], state_lib.TrainState]
   abstract: state_lib.TrainState
   reads_base: bool  # The frozen tree is {"base": the attacked model}, or else ().
+
+
+class _Population(NamedTuple):
+  """The members of an attack, and what makes their state."""
+
+  members: Members
+  transform: optax.GradientTransformation
+  create: Callable[[Params, jax.Array, jax.Array], state_lib.TrainState]
+  abstract: state_lib.TrainState  # Shapes with shardings.
 
 
 @functools.cache
@@ -308,27 +318,13 @@ def attack(
   options as JSON) says what each member trains, and whether the frozen tree is empty
   or {"base": params}. With `num_models` the program is relearning.over_models.
   """
-  members = attacks.members_of(model, adversary[0], json.loads(adversary[1]))
-  transform = optimizers.make_population_optimizer(optimizer)
+  members, transform, create, abstract = _population(
+    model, mesh, optimizer, num_replicas, adversary
+  )
   make_evaluate = tasks.get(task).make_evaluate
   apply = members.apply or Decoder(model).apply
   scores = make_evaluate(apply, names, rows_at_once=rows_at_once)
-  params, key = abstract_params(model, mesh), jax.random.key(0)
-
-  def single(params, key):
-    return state_lib.create(members.start(params, key), transform)
-
-  def create(params, rates, key):
-    return population.create(members.start(params, key), transform, rates)
-
-  rules = [
-    *members.rules(jax.eval_shape(members.start, params, key)),
-    *optimizer.state_rules,
-  ]
-  shardings = population.shardings(
-    sharding.tree_shardings(jax.eval_shape(single, params, key), rules, mesh)
-  )
-  rates = jax.ShapeDtypeStruct((num_replicas,), jax.numpy.float32)
+  shardings = shardings_of(abstract)
   step = make_step(members.objective, transform)
   if members.project is not None:
     step = relearning.projected(step, members.project)
@@ -350,12 +346,49 @@ def attack(
       in_shardings=(populations, None, None, batches, None),
       out_shardings=(populations, sharding.replicated(mesh)),
       donate_argnums=0,
-      compiler_options=scheduling.options(mesh, params),
+      compiler_options=scheduling.options(mesh, abstract_params(model, mesh)),
     ),
     create=jax.jit(create, out_shardings=shardings),
-    abstract=_with(jax.eval_shape(create, params, rates, key), shardings),
+    abstract=abstract,
     reads_base=members.reads_base,
   )
+
+
+def abstract_attack(stage: AttackStage, mesh: Mesh) -> state_lib.TrainState:
+  """Return what `attack_of` has as `abstract`, without a program."""
+  adversary = stage.adversary, json.dumps(stage.options)
+  rates = len(stage.learning_rates)
+  return _population(stage.model, mesh, stage.optimizer, rates, adversary).abstract
+
+
+@functools.cache
+def _population(
+  model: ModelConfig,
+  mesh: Mesh,
+  optimizer: OptimizerConfig,
+  num_replicas: int,
+  adversary: tuple[str, str],
+) -> _Population:
+  members = attacks.members_of(model, adversary[0], json.loads(adversary[1]))
+  transform = optimizers.make_population_optimizer(optimizer)
+  params, key = abstract_params(model, mesh), jax.random.key(0)
+
+  def single(params, key):
+    return state_lib.create(members.start(params, key), transform)
+
+  def create(params, rates, key):
+    return population.create(members.start(params, key), transform, rates)
+
+  rules = [
+    *members.rules(jax.eval_shape(members.start, params, key)),
+    *optimizer.state_rules,
+  ]
+  shardings = population.shardings(
+    sharding.tree_shardings(jax.eval_shape(single, params, key), rules, mesh)
+  )
+  rates = jax.ShapeDtypeStruct((num_replicas,), jax.numpy.float32)
+  abstract = _with(jax.eval_shape(create, params, rates, key), shardings)
+  return _Population(members, transform, create, abstract)
 
 
 def _with(shapes, shardings):
