@@ -92,6 +92,7 @@ def get_config(arg: str | None = None) -> c.Config:
     mixture="data_filtering",
     optimizer=c.like(models.undo.optimizer, num_steps=300),
     batch_size=models.undo.batch_size,
+    beta=models.undo.noise.beta,
   )
   models.undo.sweep.noise.alpha = (0.6,)
   methods = QUICK if size == "quick" else tuple(METHODS)

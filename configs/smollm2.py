@@ -26,7 +26,7 @@ CHECKPOINT = "checkpoints/smollm2"
 # " I don't know." in the model's tokens, for methods that teach an answer.
 ANSWER = (339, 1326, 982, 699, 30)
 SIZES = ("tiny", "full", "tofu_tiny", "tofu")
-# Learning rates of the methods with run=False, in `tiny` and `tofu_tiny`.
+# Learning rates of the methods with run=False in `tiny` and `tofu_tiny`, not searched.
 SMALL_RATES = {
   "npo": 1e-4,
   "simnpo": 1e-4,
@@ -108,7 +108,7 @@ def _declare(
   rows: int,
   unlearning: int,
   rates: tuple[float, float, float],
-  further: Mapping[str, float],
+  further: Mapping[str, float] = c.METHOD_RATES,
 ) -> None:
   """Declare the unlearned models.
 
@@ -265,13 +265,7 @@ def _tiny() -> c.Config:
 
 def _full() -> c.Config:
   config = _language(tiny=False, num_evaluation_rows=256)
-  _declare(
-    config,
-    rows=16,
-    unlearning=200,
-    rates=(2e-5, 5e-5, 1e-4),
-    further=c.METHOD_RATES,
-  )
+  _declare(config, rows=16, unlearning=200, rates=(2e-5, 5e-5, 1e-4))
   # Distillation on 16 M tokens.
   _undo(
     config,
@@ -362,13 +356,7 @@ def _tofu(*, tiny: bool) -> c.Config:
     _small(config, alphas=(0.1, 0.3))
     models.given.is_attacked = models.learned.is_attacked = False
     return config
-  _declare(
-    config,
-    rows=8,
-    unlearning=250,
-    rates=(1e-5, 2e-5, 1e-4),
-    further=c.METHOD_RATES,
-  )
+  _declare(config, rows=8, unlearning=250, rates=(1e-5, 2e-5, 1e-4))
   _undo(
     config,
     alphas=(0.1, 0.25, 0.5),

@@ -87,6 +87,12 @@ def test_a_cover_holds_every_row_and_no_smaller_one_does(seed):
   assert not any(holds(chosen) for chosen in smaller if chosen)
 
 
+def test_many_attacks_take_no_time_to_choose_from():
+  # A row for each attack, which it alone holds: all are needed.
+  payoffs = 1.0 - np.eye(40)
+  assert suite._cover(payoffs, 0.5) == tuple(range(40))
+
+
 def test_the_page_says_it():
   rows = {
     "base": (0.9, 0.9, 0.9),

@@ -1,10 +1,10 @@
 """Which of a run's attacks would have been enough."""
 
 import dataclasses
-import itertools
 from typing import NamedTuple
 
 import numpy as np
+from scipy import optimize
 
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import guarantees, robustness
@@ -80,17 +80,13 @@ def find(results: Results, budget: int) -> Suite | None:
 
 
 def _cover(payoffs_IxJ: np.ndarray, slack: float) -> tuple[int, ...]:
-  """Return the fewest columns among which every row's minimum is, within the slack.
-
-  Of as many columns, those with the lowest sum of minima.
-  """
-  lowest_I = payoffs_IxJ.min(axis=1)
-  for count in range(1, payoffs_IxJ.shape[1] + 1):
-    found = []
-    for columns in itertools.combinations(range(payoffs_IxJ.shape[1]), count):
-      left_I = payoffs_IxJ[:, columns].min(axis=1)
-      if np.all(left_I <= lowest_I + slack):
-        found.append((float(left_I.sum()), columns))
-    if found:
-      return min(found)[1]
-  raise AssertionError("all columns hold every row")
+  """Return the fewest columns among which every row's minimum is, within the slack."""
+  held_IxJ = payoffs_IxJ <= payoffs_IxJ.min(axis=1, keepdims=True) + slack
+  found = optimize.milp(
+    np.ones(held_IxJ.shape[1]),
+    integrality=1,
+    bounds=optimize.Bounds(0, 1),
+    constraints=optimize.LinearConstraint(held_IxJ.astype(float), lb=1),
+  )
+  assert found.success, "all columns hold every row"
+  return tuple(np.flatnonzero(found.x > 0.5).tolist())
