@@ -1,7 +1,5 @@
 """The parts of a layer that are computed in more than one way."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 
 from undo_jax import testing
 from undo_jax.distributed import placement
-from undo_jax.models import decoder, layers
+from undo_jax.models import layers
 from undo_jax.models.decoder import Decoder
 
 
@@ -88,37 +86,3 @@ def test_on_a_cpu_products_in_bfloat16_are_of_rows(is_transposed):
   # All that is transposed is copied.
   assert program.count("stablehlo.transpose") == 2
   assert program.count("stablehlo.dynamic_slice") == 2
-
-
-@pytest.mark.parametrize("unroll", [1, 2])
-def test_on_a_cpu_the_matrices_of_all_layers_are_cast_at_once(monkeypatch, unroll):
-  how = {"dtype": "bfloat16", "scan_unroll": unroll}
-  config = testing.config(num_layers=2, vocab_size=24, **how)  # Not as wide as a layer.
-  params, tokens = testing.weights(config), jnp.arange(6).reshape(2, 3)
-
-  def value(params):
-    logits = Decoder(config).apply(params, tokens).logits
-    return jnp.sum(logits**2)
-
-  gradient = jax.value_and_grad(value)
-  program = jax.jit(gradient).lower(params).as_text()
-  kernels = {x.shape for x in jax.tree.leaves(params["layers"]) if x.ndim == 3}
-  for shape in kernels:
-    whole = "x".join(map(str, shape))
-    assert f"(tensor<{whole}xf32>) -> tensor<{whole}xbf16>" in program
-    one = whole.replace("2x", "1x", 1)
-    for each in (one, one.removeprefix("1x")):  # No layer by itself.
-      assert f"(tensor<{each}xf32>) -> tensor<{each}xbf16>" not in program
-  got = jax.jit(gradient)(params)
-  monkeypatch.setattr(decoder, "in_compute_dtype", lambda stacked, dtype: stacked)
-  by_layer = jax.jit(lambda params: gradient(params))(params)
-  # JAX 0.10 does not round a matrix's gradient to bfloat16 where it is cast by layer.
-  close = functools.partial(np.testing.assert_allclose, rtol=2**-8)
-  jax.tree.map(close, got, by_layer)
-
-
-def test_matrices_in_float32_and_on_several_devices_stay_as_they_are(monkeypatch):
-  stacked = testing.weights(testing.config())["layers"]
-  assert layers.in_compute_dtype(stacked, "float32") is stacked
-  monkeypatch.setattr(layers, "_is_on_one_cpu", lambda: False)
-  assert layers.in_compute_dtype(stacked, "bfloat16") is stacked

@@ -24,7 +24,6 @@ from undo_jax.models.layers import (
   Dense,
   Layer,
   Norm,
-  in_compute_dtype,
   matmul,
   softcap,
   without,
@@ -203,9 +202,8 @@ class Decoder:
     self._check(tokens_BxL, routes, capture, valid_BxL)
     self._check_places(tokens_BxL, cache, positions_BxP)
     self._check_indices("added", added or {})
-    stacked = in_compute_dtype(params["layers"], self.config.dtype)
     output: Any = self._decoder.apply(
-      {"params": params | {"layers": stacked}},
+      {"params": params},
       tokens_BxL,
       routes,
       tuple(capture),

@@ -279,29 +279,6 @@ def _left_by_rows(x_MxN):
   return jax.lax.optimization_barrier(_by_rows(x_MxN))
 
 
-def in_compute_dtype(stacked, dtype: str):
-  """Cast the matrices of all layers, where that is faster than layer by layer.
-
-  On a CPU alone XLA casts one layer's matrix on one core, and joins the gradients of
-  layers on one core too; of all layers at once it casts on all cores, and gradients in
-  bfloat16 are joined in half the time. Values and gradients are the same, but that
-  each matrix's gradient is rounded to the model's dtype in every version of XLA.
-
-  Args:
-    stacked: parameters of the layers, matrices [N, in, out] among them.
-    dtype: the model's.
-  """
-  if dtype == "float32" or not _is_on_one_cpu():
-    return stacked
-
-  def cast(x):
-    if x.ndim < 3 or x.dtype == dtype:
-      return x
-    return jax.lax.optimization_barrier(x.astype(dtype))
-
-  return jax.tree.map(cast, stacked)
-
-
 def _is_on_one_cpu() -> bool:
   return placement.is_alone() and placement.platform() == "cpu"
 
