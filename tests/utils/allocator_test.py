@@ -123,7 +123,7 @@ tokens = np.arange(2048)
 step = step.lower(params, tokens).compile()
 print(step.memory_analysis().temp_size_in_bytes)
 allocator.return_freed_memory()
-for _ in range(4):
+for _ in range(12):
   params = step(params, tokens)
   jax.block_until_ready(params)
   resident = []
@@ -138,5 +138,7 @@ for _ in range(4):
 def test_memory_does_not_grow_from_update_to_update():
   temporaries, *resident = map(int, printed(UPDATES, JAX_NUM_CPU_DEVICES="1"))
   assert 1 << 28 < temporaries < 1 << 30
-  assert max(resident[1:]) < resident[0] + 30e6
+  # A block that is lost at each update would add 134 MB to each; the heap's own holes
+  # settle at up to 45 MB.
+  assert max(resident[1:]) < resident[0] + 90e6
   assert max(resident) < temporaries + 100e6
