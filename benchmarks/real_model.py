@@ -10,20 +10,21 @@ Five kinds of work, in float32 on both sides or, with --dtype=bfloat16, in bfloa
 float32 weights (in PyTorch by autocast; what is not trained is bfloat16 there), of the
 same weights and random tokens:
 
-  unlearn   an update of GradDiff: 4 forget and 4 retain rows of 128 tokens.
-  distill   the teacher's forward pass, forward KL over the vocabulary, the student's
-            forward and backward pass: 4 rows of 128. The teacher is the checkpoint,
-            the student the checkpoint times 0.9.
+  unlearn   4 updates of GradDiff, each of 4 forget and 4 retain rows of 128 tokens.
+  distill   4 updates: the teacher's forward pass, forward KL over the vocabulary, the
+            student's forward and backward pass, 4 rows of 128. The teacher is the
+            checkpoint, the student the checkpoint times 0.9.
   attack    4 updates of relearning, 4 forget rows of 128 each, and a score of 1 + 1
-            held-out rows, as the attack runs them: one program, one learning rate.
-            The tokens of the updates are counted.
+            held-out rows, as the attack runs them, for one learning rate. The tokens of
+            the updates are counted.
   evaluate  cross-entropy of 4 + 4 held-out rows of 128, forward alone.
   generate  32 tokens appended greedily to 4 prompts of 32, with a cache. The new
             tokens are counted.
 
 Every update clips the gradient to norm 1 and is AdamW's. undo_jax runs the programs of
-its own stages; PyTorch runs transformers' model eagerly, or what computes the loss by
-torch.compile; there generation has a static cache, whose steps are compiled.
+its own stages, the four updates as one program (`updates_at_once`). PyTorch runs
+transformers' model eagerly, or what computes the loss by torch.compile; there
+generation has a static cache, whose steps are compiled.
 
 Each side runs in fresh processes, the sides by turns. The first two calls of a process,
 which compile, are timed apart. Answers are compared with a reference, PyTorch's eager
@@ -54,14 +55,14 @@ SIDES = ("undo_jax", "eager", "compiled")
 PACKAGES = "jax jaxlib flax optax torch transformers numpy".split()
 MODULE = "benchmarks.real_model"
 ROWS, LENGTH = 4, 128  # Of each kind of data.
-UPDATES = 4  # Of the attack, between two scores.
+UPDATES = 4  # Of training in a call.
 PROMPT, NEW = 32, 32  # Tokens of a row.
 LEARNING_RATE, WEIGHT_DECAY = 1e-5, 0.1
 STUDENT = 0.9  # The student's weights over the teacher's.
 # Tokens that a call is counted for.
 TOKENS = {
-  "unlearn": 2 * ROWS * LENGTH,
-  "distill": ROWS * LENGTH,
+  "unlearn": UPDATES * 2 * ROWS * LENGTH,
+  "distill": UPDATES * ROWS * LENGTH,
   "attack": UPDATES * ROWS * LENGTH,
   "evaluate": 2 * ROWS * LENGTH,
   "generate": ROWS * NEW,
@@ -146,7 +147,7 @@ class JaxSide:
     self._inputs = Inputs(self._model.vocab_size)
 
   def unlearn(self) -> Call:
-    """Return an update of GradDiff, which answers its loss."""
+    """Return updates of GradDiff, which answer their losses."""
     batch = {
       name: common.batch_of(getattr(self._inputs, name))
       for name in ("forget", "retain")
@@ -155,7 +156,7 @@ class JaxSide:
     return self._training("grad_diff", options, self._load(), {}, batch)
 
   def distill(self) -> Call:
-    """Return an update of distillation, which answers its loss."""
+    """Return updates of distillation, which answer their losses."""
     import jax
 
     from undo_jax.running import programs
@@ -222,6 +223,7 @@ class JaxSide:
 
   def _training(self, objective, options, params, frozen, batch) -> Call:
     import jax
+    import numpy as np
 
     from undo_jax.distributed import sharding
     from undo_jax.running import programs
@@ -230,13 +232,14 @@ class JaxSide:
       self._model, self._mesh, objective, options, _optimizer(), 1
     )
     state, key = training.create(params), jax.random.key(0)
-    batch = sharding.put_batch(batch, self._mesh)
+    batches = jax.tree.map(lambda x: np.stack([x] * UPDATES), batch)
+    batches = sharding.put_batch(batches, self._mesh, leading=1)
 
     def call():
       nonlocal state
-      state, metrics = training.step(state, frozen, batch, key)
+      state, metrics = training.steps(state, frozen, batches, key, UPDATES)
       jax.block_until_ready(state)
-      return [float(metrics["loss"])]
+      return np.asarray(metrics["loss"])
 
     return call
 
@@ -277,13 +280,13 @@ class TorchSide:
     )
 
   def unlearn(self) -> Call:
-    """Return an update of GradDiff, which answers its loss."""
+    """Return updates of GradDiff, which answer their losses."""
     loss = self._compile(functools.partial(pytorch.cross_entropy, self._model))
     forget, retain = _tensor(self._inputs.forget), _tensor(self._inputs.retain)
-    return lambda: [self._update(loss(retain) - loss(forget))]
+    return self._updates(lambda: loss(retain) - loss(forget))
 
   def distill(self) -> Call:
-    """Return an update of distillation, which answers its loss."""
+    """Return updates of distillation, which answer their losses."""
     import torch
 
     teacher = pytorch.load(self._directory).to(self._dtype).eval()
@@ -297,7 +300,7 @@ class TorchSide:
       return pytorch.forward_kl(pytorch.logits(self._model, tokens), target)
 
     loss, tokens = self._compile(divergence), _tensor(self._inputs.forget[:, :-1])
-    return lambda: [self._update(loss(tokens))]
+    return self._updates(lambda: loss(tokens))
 
   def attack(self) -> Call:
     """Return updates of relearning with their scores, which are the answer."""
@@ -337,6 +340,9 @@ class TorchSide:
       logits = pytorch.logits(self._model, rows[:, :-1])[:, PROMPT - 1 :]
     chosen = logits.gather(-1, new[..., None])[..., 0]
     return float((logits.amax(-1) - chosen).mean())
+
+  def _updates(self, loss: Call) -> Call:
+    return lambda: [self._update(loss()) for _ in range(UPDATES)]
 
   def _update(self, loss):
     return pytorch.update(loss, self._model, self._optimizer)[0]

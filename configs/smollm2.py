@@ -66,6 +66,9 @@ def _run(task: str, *, tiny: bool) -> c.Config:
     config.model.update(dtype="float32", remat="none", scan_unroll=layers)
   config.evaluation_rows = 4 if tiny else 32
   config.replicas_at_once = 1  # One member of an attack in memory at a time.
+  # The memory of an update is taken anew for each dispatch, which may cost as much time
+  # as the update.
+  config.updates_at_once = 8 if tiny else 1
   config.models.given = c.given(CHECKPOINT)
   return config
 
