@@ -26,18 +26,21 @@ CHECKPOINT = "checkpoints/smollm2"
 # " I don't know." in the model's tokens, for methods that teach an answer.
 ANSWER = (339, 1326, 982, 699, 30)
 SIZES = ("tiny", "full", "tofu_tiny", "tofu")
-# Learning rates of the methods with run=False in `tiny` and `tofu_tiny`, not searched.
+# Learning rates of the methods with run=False in `tiny` and `tofu_tiny`. In `tiny`, on
+# seed 0, 1e-4, 3e-4 and 8e-4 were tried for npo, simnpo, wga and undial, and 3e-4, 9e-4
+# and 2.4e-3 for circuit_breakers: these forget most, before any attack, of those that
+# cost English at most .3 nats. The others were not searched.
 SMALL_RATES = {
-  "npo": 1e-4,
-  "simnpo": 1e-4,
-  "wga": 1e-4,
+  "npo": 8e-4,
+  "simnpo": 8e-4,
+  "wga": 3e-4,
   "satimp": 1e-4,
   "ce_u": 1e-4,
-  "undial": 1e-4,
+  "undial": 8e-4,
   "jensun": 1e-4,
   "idk_dpo": 1e-4,
   "adaptive_rmu": 1.5e-3,
-  "circuit_breakers": 3e-4,
+  "circuit_breakers": 2.4e-3,
   "latent_adversarial": 6e-5,
   "tamper_resistance": 6e-5,
   "invariant": 1e-4,
