@@ -27,12 +27,12 @@ transformers' model eagerly, or what computes the loss by torch.compile; there
 generation has a static cache, whose steps are compiled.
 
 Each side runs in fresh processes, the sides by turns. The first two calls of a process,
-which compile, are timed apart. Answers are compared with a reference, PyTorch's eager
-model in float32 after the same calls: losses and scores with its own, generated tokens
-by how much less likely it finds them than its likeliest one, in nats, the mean. In
-float32 all sides must be within 1e-3 of it; in bfloat16, whose rounding AdamW magnifies
-from update to update, ours may be at most twice as far from it as PyTorch's. Needs the
-extra `bench`, and a C++ compiler.
+which compile, are timed apart. Their answers are compared with a reference, PyTorch's
+eager model in float32 after the same calls: losses and scores with its own, generated
+tokens by how much less likely it finds them than its likeliest one, in nats, the mean.
+In float32 all sides must be within 1e-3 of it; in bfloat16, whose rounding AdamW
+magnifies from update to update, ours may be at most twice as far from it as PyTorch's.
+Later calls run the same programs. Needs the extra `bench`, and a C++ compiler.
 """
 
 from collections.abc import Callable
@@ -444,20 +444,20 @@ class Reference:
     self._kind = kind
     self._side = TorchSide(directory, is_compiled=False, dtype="float32")
     if kind != "generate":
-      num_calls = WARM_UP + int(_CALLS.value or 0)
-      self._answers = timed(getattr(self._side, kind)(), num_calls)[1]
+      self._answers = timed(getattr(self._side, kind)(), WARM_UP)[1]
 
   def distance(self, answers: list[Any]) -> float:
-    """Return how far a side's answers of all calls are from the reference's.
+    """Return how far a side's first answers are from the reference's.
 
     Losses and scores: the largest difference, relative where they exceed 1. Tokens
     [B, T] of each call: the mean nats by which they fall short of the likeliest.
     """
     import numpy as np
 
+    first = answers[:WARM_UP]
     if self._kind == "generate":
-      return float(np.mean([self._side.shortfall(tokens) for tokens in answers]))
-    ours, reference = np.asarray(answers), np.asarray(self._answers)
+      return float(np.mean([self._side.shortfall(tokens) for tokens in first]))
+    ours, reference = np.asarray(first), np.asarray(self._answers)
     scale = np.maximum(1.0, np.abs(reference))
     return float(np.max(np.abs(ours - reference) / scale))
 
