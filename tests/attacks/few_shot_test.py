@@ -32,9 +32,9 @@ def test_arithmetic_is_asked_after_documents_of_worked_problems():
     inputs, mask = arrays["inputs"][row], arrays["mask"][row]
     n = len(tokens) - 1
     assert inputs[:n].tolist() == tokens[:-1]
-    assert set(inputs[n + 1 :].tolist()) <= {PAD}
+    assert set(inputs[n:].tolist()) <= {PAD}
     assert arrays["targets"][row][mask].tolist() == scored
-    assert np.flatnonzero(mask).tolist() == [*range(len(given) - 1, n)]
+    assert arrays["positions"][row][mask].tolist() == [*range(len(given) - 1, n)]
   plain = arithmetic.encode(problems, TOKENIZER)
   none = arithmetic.encode(problems, TOKENIZER, [])
   assert all(np.array_equal(plain[name], none[name]) for name in plain)

@@ -6,6 +6,7 @@ import pytest
 
 from undo_jax import attacks, testing
 from undo_jax.models.decoder import Decoder
+from undo_jax.objectives import chunked
 from undo_jax.utils.types import ConfigError
 
 MODEL = testing.config()
@@ -58,7 +59,8 @@ def test_a_probes_gradient_is_by_hand(chunk):
     trained = {"kernel": start["kernel"] + 0.1, "bias": np.arange(V) / V}
     tree = members.weights(trained, {"base": params})
     how = {"positions_BxP": PLACES}
-    scored = members.apply(tree, BATCH["inputs"], **how).logits
+    logits = members.apply(tree, BATCH["inputs"], **how).logits
+    scored = chunked.mapped(lambda logits: logits, logits)
     return jax.value_and_grad(value)(start), hidden, scored
 
   (loss, gradient), hidden, scored = jax.device_get(compute(PARAMS))

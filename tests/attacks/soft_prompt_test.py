@@ -8,6 +8,7 @@ import scipy.special
 from tests.attacks.tiny import KEY, draw_params
 from undo_jax import attacks, testing
 from undo_jax.models.decoder import Decoder
+from undo_jax.objectives import chunked
 
 BATCH = jax.device_get(testing.batch(KEY, rows=3, length=10))
 MODEL = testing.config(num_layers=1, sliding_window=6)
@@ -38,10 +39,15 @@ def test_a_prompt_of_embeddings_is_the_model_on_their_tokens(model):
       return loss.sum, loss.count
 
     tree = parts.weights({"prompt": prompt}, {"base": PARAMS})
+
+    def logits(**how):
+      deferred = parts.apply(tree, BATCH["inputs"], **how).logits
+      return chunked.mapped(lambda logits: logits, deferred)
+
     return (
       Decoder(model).apply(PARAMS, rows).logits[:, len(TOKENS) :],
-      parts.apply(tree, BATCH["inputs"]).logits,
-      parts.apply(tree, BATCH["inputs"], positions_BxP=places).logits,
+      logits(),
+      logits(positions_BxP=places),
       jax.value_and_grad(value, has_aux=True)(prompt),
     )
 

@@ -10,10 +10,12 @@ import pytest
 import tokenizers as hf
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from undo_jax import testing
 from undo_jax.data import arithmetic as data
 from undo_jax.data.tokenizers import BOS, EOS, make
 from undo_jax.evaluation import arithmetic
-from undo_jax.models.decoder import Output
+from undo_jax.models.decoder import Decoder, Output
+from undo_jax.objectives import chunked
 from undo_jax.utils.types import ConfigError
 
 TOKENIZER = make("characters:ascii")
@@ -85,12 +87,15 @@ def places(tokens, size):
   return sum(padded[:, i : i + length] * 31**i for i in range(MEMORY)) % size
 
 
-def apply(params, tokens):
+def apply(params, tokens, positions_BxP=None):
   """A model of the last tokens alone: the logits are a row of a table."""
-  return Logits(params[places(tokens, len(params))])
+  where = places(tokens, len(params))
+  if positions_BxP is not None:
+    where = jnp.take_along_axis(where, positions_BxP, axis=1)
+  return Logits(params[where])
 
 
-compiled = jax.jit(lambda params, tokens: apply(params, tokens).logits)
+compiled = jax.jit(lambda *given: apply(*given).logits)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +107,9 @@ def half_trained(problems, tokenizer):
   arrays = arithmetic.encode({"task": problems}, tokenizer)
   params = np.zeros((4093, max(128, tokenizer.vocab_size)), np.float32)
   rows = jax.jit(places, static_argnums=1)(arrays["inputs"], len(params))
-  for row, target in zip(np.ravel(rows), arrays["targets"].flat, strict=True):
+  rows = np.take_along_axis(np.asarray(rows), arrays["positions"], axis=1)
+  is_scored = arrays["mask"]
+  for row, target in zip(rows[is_scored], arrays["targets"][is_scored], strict=True):
     params[row] = np.eye(params.shape[1])[target]
   return params
 
@@ -146,7 +153,7 @@ def greedy(params, prompts, counts):
 
 def test_exact_match_equals_greedy_decoding(problems, half_trained, tokenizer):
   arrays = arithmetic.encode({"task": problems}, tokenizer)
-  logits = compiled(half_trained, arrays["inputs"])
+  logits = compiled(half_trained, arrays["inputs"], arrays["positions"])
   matches = exact_match(logits, arrays["targets"], arrays["mask"])
   parts = [split(problem, tokenizer) for problem in problems]
   prompts, answers = zip(*parts, strict=True)
@@ -167,7 +174,7 @@ def test_scores_are_accuracies_by_task_and_means_by_domain(
 ):
   names = list(tasks)
   arrays = arithmetic.encode(tasks, tokenizer)
-  logits = compiled(half_trained, arrays["inputs"])
+  logits = compiled(half_trained, arrays["inputs"], arrays["positions"])
   right = np.asarray(exact_match(logits, arrays["targets"], arrays["mask"]))
   # Two problems of each task, in their order.
   expected = dict(zip(names, right.reshape(-1, 2).mean(axis=1), strict=True))
@@ -187,6 +194,22 @@ def test_scores_are_accuracies_by_task_and_means_by_domain(
     np.testing.assert_allclose(scores[group], mean, rtol=1e-6)
 
 
+def test_logits_of_scored_positions_alone_are_computed_and_in_chunks(tasks):
+  names, arrays = list(tasks), arithmetic.encode(tasks, TOKENIZER)
+  length, vocabulary = arrays["inputs"].shape[1], 131
+  params = testing.params(testing.config(vocab_size=vocabulary))
+  scores = []
+  for chunk in (None, 2):
+    decoder = Decoder(testing.config(vocab_size=vocabulary, logits_chunk=chunk))
+    evaluate = arithmetic.make_evaluate(chunked.deferring(decoder), names)
+    program = str(jax.make_jaxpr(evaluate)(params, arrays))
+    assert f",{length},{vocabulary}]" not in program
+    scored = f",{arrays['targets'].shape[1]},{vocabulary}]"
+    assert (scored in program) == (chunk is None)
+    scores.append(jax.jit(evaluate)(params, arrays))
+  assert scores[0] == scores[1]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_not_finite_are_no_wrong_answers(value):
   """All wrong would be the best that can be of what is to be forgotten."""
@@ -195,13 +218,19 @@ def test_logits_that_are_not_finite_are_no_wrong_answers(value):
     name: [data.Problem("6 * 3 = ", "18", "", op, "equation", "")] for name, op in drawn
   }
   arrays = arithmetic.encode(made, TOKENIZER)
-  logits = np.eye(128, dtype=np.float32)[arrays["targets"]]
-  row, place = np.argwhere(arrays["mask"])[-1]
+  row, place = len(made) - 1, arrays["positions"][-1, -1]
+  logits = np.zeros((*arrays["inputs"].shape, 128), np.float32)
+  right = np.eye(128, dtype=np.float32)[arrays["targets"]]
+  np.put_along_axis(logits, arrays["positions"][..., None], right, axis=1)
   given = logits.copy()
   given[row, place, 5] = value
   # Before the answer and its end nothing is scored.
   logits[row, place - len("18") - 1, 5] = value
-  evaluate = arithmetic.make_evaluate(lambda x, _: Output(x, {}), list(made))
+
+  def apply(logits, _, positions_BxP):
+    return Output(jnp.take_along_axis(logits, positions_BxP[..., None], axis=1), {})
+
+  evaluate = arithmetic.make_evaluate(apply, list(made))
   for each, expected in ((given, np.nan), (logits, 1.0)):
     scores = evaluate(jnp.asarray(each), arrays)
     for group in ("retain", "forget"):
@@ -211,19 +240,24 @@ def test_logits_that_are_not_finite_are_no_wrong_answers(value):
 def test_a_longer_number_that_starts_alike_is_wrong():
   problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation", "")
   arrays = arithmetic.encode({"task": [problem]}, TOKENIZER)
-  end = len(problem.prompt) + len("18")  # Position that predicts what follows.
+  # After the two digits what follows them is predicted.
+  assert arrays["positions"][0, 2] == len(problem.prompt) + len("18")
   logits = np.eye(128, dtype=np.float32)[arrays["targets"]]
   assert exact_match(logits, arrays["targets"], arrays["mask"])[0]
-  logits[0, end, TOKENIZER.encode("1")[0]] = 2.0
+  logits[0, 2, TOKENIZER.encode("1")[0]] = 2.0
   assert not exact_match(logits, arrays["targets"], arrays["mask"])[0]
 
 
-def test_what_precedes_the_answer_is_not_scored():
-  problem = data.Problem("6 * 3 = ", "18", "", "multiplication", "equation", "")
-  arrays = arithmetic.encode({"task": [problem]}, TOKENIZER)
+def test_after_a_shorter_answer_nothing_is_scored():
+  drawn = [("6 * 3 = ", "18"), ("2 * 3 = ", "6")]
+  problems = [
+    data.Problem(*texts, "", "multiplication", "equation", "") for texts in drawn
+  ]
+  arrays = arithmetic.encode({"task": problems}, TOKENIZER)
+  assert arrays["mask"].tolist() == [[True, True, True], [True, True, False]]
   right = np.eye(128, dtype=np.float32)[arrays["targets"]]
-  logits = np.where(arrays["mask"][..., None], right, 0.0).astype(np.float32)
-  assert exact_match(logits, arrays["targets"], arrays["mask"])[0]
+  right[1, 2] = -right[1, 2]
+  assert exact_match(right, arrays["targets"], arrays["mask"]).tolist() == [True, True]
 
 
 class Pairs:
@@ -300,5 +334,8 @@ def test_arrays_are_padded_by_the_tokenizers_pad():
   tokenizer = Pairs()
   tokenizer.pad_id = 77
   arrays = arithmetic.encode({"task": [problem]}, tokenizer)
-  assert arrays["targets"][0].tolist()[-3:] == [1, 77, 77]
-  assert arrays["mask"][0].tolist() == [False] * 4 + [True] * 2 + [False] * 2
+  given = tokenizer.encode("6 * 3 = 18")
+  assert arrays["inputs"][0].tolist() == [2, *given, 77, 77]
+  assert arrays["positions"][0].tolist() == [4, 5]
+  assert arrays["targets"][0].tolist() == [given[-1], 1]
+  assert arrays["mask"][0].tolist() == [True] * 2

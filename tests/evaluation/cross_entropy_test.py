@@ -9,9 +9,11 @@ import pytest
 from undo_jax import testing
 from undo_jax.evaluation import cross_entropy
 from undo_jax.models.decoder import Decoder
+from undo_jax.objectives import chunked
 from undo_jax.utils.types import ConfigError
 
 LENGTH = 12
+VOCABULARY = 131  # No other array is as wide.
 
 
 def rows(seed, number):
@@ -28,19 +30,22 @@ def rows(seed, number):
 
 @functools.cache
 def forward():
-  return jax.jit(Decoder(testing.CONFIG).apply)
+  return jax.jit(Decoder(testing.config(vocab_size=VOCABULARY)).apply)
 
 
 # Parts of three rows must be filled up, as eight are asked for.
-@pytest.mark.parametrize("rows_at_once", [3, 100])
-def test_scores_are_means_over_tokens(rows_at_once):
+@pytest.mark.parametrize("rows_at_once, chunk", [(3, None), (100, None), (3, 5)])
+def test_scores_are_means_over_tokens(rows_at_once, chunk):
   sources = {"retain": rows(1, 4), "forget": rows(2, 9)}
   problems = cross_entropy.problems(sources, 4)
-  params = testing.params()
+  decoder = Decoder(testing.config(vocab_size=VOCABULARY, logits_chunk=chunk))
+  params = testing.params(decoder.config)
   evaluate = cross_entropy.make_evaluate(
-    Decoder(testing.CONFIG).apply, ("retain", "forget"), rows_at_once=rows_at_once
+    chunked.deferring(decoder), ("retain", "forget"), rows_at_once=rows_at_once
   )
   scores = jax.jit(evaluate)(params, problems)
+  whole = f",{LENGTH},{VOCABULARY}]"
+  assert (whole in str(jax.make_jaxpr(evaluate)(params, problems))) == (chunk is None)
   for name, source in sources.items():
     tokens = np.stack([row["tokens"] for row in source[:4]])
     logits = np.asarray(forward()(params, tokens[:, :-1]).logits, np.float64)

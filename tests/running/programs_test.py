@@ -48,8 +48,14 @@ def attacked(mesh):
   stacked = jax.tree.map(
     lambda *x: np.stack(x).reshape(EVALUATIONS, UPDATES, *x[0].shape), *batches
   )
-  problems = {**batch(9), "task": np.arange(8) % 2}
-  problems["mask"] = np.arange(12) == np.full((8, 1), 5)  # One token to get right.
+  rows = batch(9)
+  problems = {  # One token to get right.
+    "inputs": rows["inputs"],
+    "positions": np.full((8, 1), 5),
+    "targets": rows["targets"][:, 5:6],
+    "mask": np.ones((8, 1), bool),
+    "task": np.arange(8) % 2,
+  }
   adversary = "lora", json.dumps(ADAPTERS)
   attack = programs.attack(
     MODEL, mesh, "arithmetic", TASKS, 8, OPTIMIZER, len(RATES), adversary

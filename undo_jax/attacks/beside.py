@@ -29,8 +29,8 @@ def members(
       {"base": params, **trained}.
     project: see Members.
   """
-  decoder = Decoder(model)
-  loss = cross_entropy.make(using(chunked.deferring(decoder)))
+  apply = using(chunked.deferring(Decoder(model)))
+  loss = cross_entropy.make(apply)
 
   def weights(trained, frozen):
     return trained | {"base": frozen["base"]}
@@ -44,6 +44,6 @@ def members(
     weights=weights,
     rules=lambda trained: ((".*", ()),),
     reads_base=True,
-    apply=using(decoder.apply),
+    apply=apply,
     project=project,
   )

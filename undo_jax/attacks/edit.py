@@ -34,8 +34,8 @@ class Beside:
   # (model, attacked params, batch by part, strength, key, options) -> a dict of arrays
   # by name. Pure; the strength is a Python number.
   find: Callable[[ModelConfig, Params, Batch, float, jax.Array, Any], Params]
-  # (model, strength, options, the decoder's `apply`) -> the `apply` of
-  # {"base": params, **what was found}, by which it is scored.
+  # (model, strength, options, the decoder's `apply`, whose logits may be Deferred) ->
+  # the `apply` of {"base": params, **what was found}, by which it is scored.
   using: Callable[[ModelConfig, float, Any, Apply], Apply]
   # (strength, options, rows of each part) -> how many rows go forward to find it; a
   # backward pass counts as two.

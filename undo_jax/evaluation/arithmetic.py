@@ -3,6 +3,7 @@
 The model is scored right when, fed the true answer, its most likely token is the
 true one at every position of the answer and of the token that ends it. That is
 the case exactly when greedy decoding from the prompt writes the answer and ends it.
+Logits are computed at these positions alone.
 
 The tokens are those of the whole text, as in training. A tokenizer may join the
 prompt's last space with the answer's first digit: such a token is predicted, and the
@@ -12,6 +13,7 @@ same digits counts as wrong.
 
 from collections.abc import Callable, Mapping, Sequence
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ import numpy as np
 from undo_jax.data.arithmetic import RETAIN, Problem
 from undo_jax.data.tokenizers import Tokenizer
 from undo_jax.evaluation.parts import in_parts
+from undo_jax.objectives import chunked
 from undo_jax.utils.types import ConfigError, Params
 
 Problems = dict[str, np.ndarray]
@@ -42,9 +45,10 @@ def encode(
     worked: stand before each problem, as documents do in a row: BOS text EOS.
 
   Returns:
-    "inputs" and "targets" int32 [P, L] (L: the longest, to a multiple of 8),
-    "mask" bool [P, L], set where the target belongs to the answer or ends it, and
-    "task" int32 [P], the index of the task.
+    "inputs" int32 [P, L] (L: the longest, to a multiple of 8); for the S tokens of the
+    longest answer and its end "positions" int32 [P, S], where they are predicted,
+    "targets" int32 [P, S], and "mask" bool [P, S], False where an answer is shorter;
+    and "task" int32 [P], the index of the task.
 
   Raises:
     ConfigError: if the tokenizer changes a text, or leaves no token before an answer.
@@ -55,18 +59,24 @@ def encode(
   encoded = [([*before, *prompt], scored) for prompt, scored in encoded]
   length = max(len(prompt) + len(scored) for prompt, scored in encoded) - 1
   length = -(-length // 8) * 8
-  tokens = np.full((len(encoded), length + 1), tokenizer.pad_id, np.int32)
-  mask = np.zeros((len(encoded), length), bool)
+  P, S = len(encoded), max(len(scored) for _, scored in encoded)
+  inputs_PxL = np.full((P, length), tokenizer.pad_id, np.int32)
+  positions_PxS = np.zeros((P, S), np.int32)
+  targets_PxS = np.zeros((P, S), np.int32)
+  mask_PxS = np.zeros((P, S), bool)
   for row, (prompt, scored) in enumerate(encoded):
-    end = len(prompt) + len(scored)
-    tokens[row, :end] = prompt + scored
-    mask[row, len(prompt) - 1 : end - 1] = True
+    read, count = [*prompt, *scored[:-1]], len(scored)
+    inputs_PxL[row, : len(read)] = read
+    positions_PxS[row, :count] = np.arange(len(prompt) - 1, len(read))
+    targets_PxS[row, :count] = scored
+    mask_PxS[row, :count] = True
   sizes = [len(of_task) for of_task in tasks.values()]
   task = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
   return {
-    "inputs": tokens[:, :-1],
-    "targets": tokens[:, 1:],
-    "mask": mask,
+    "inputs": inputs_PxL,
+    "positions": positions_PxS,
+    "targets": targets_PxS,
+    "mask": mask_PxS,
     "task": task,
   }
 
@@ -149,12 +159,24 @@ def groups(names: Sequence[str]) -> dict[str, list[int]]:
   return indices
 
 
-def exact_match(
-  logits_PxLxV: jax.Array, targets_PxL: jax.Array, mask_PxL: jax.Array
-) -> jax.Array:
-  """Return bool [P]: the argmax equals the target wherever the mask is set."""
-  hit_PxL = jnp.argmax(logits_PxLxV, axis=-1) == targets_PxL
-  return jnp.all(hit_PxL | ~mask_PxL, axis=-1)
+def exact_match(logits: Any, targets_PxS: jax.Array, mask_PxS: jax.Array) -> jax.Array:
+  """Compare the likeliest tokens with the targets wherever the mask is set.
+
+  Args:
+    logits: an array [P, S, V], or Deferred.
+    targets_PxS: int32.
+    mask_PxS: bool.
+
+  Returns:
+    float32 [P]: 1 where all are equal, else 0; NaN where a logit there is not finite.
+  """
+
+  def is_hit(logits_PxSxV, targets_PxS):
+    hit_PxS = jnp.argmax(logits_PxSxV, axis=-1) == targets_PxS
+    return jnp.where(jnp.all(jnp.isfinite(logits_PxSxV), axis=-1), hit_PxS, jnp.nan)
+
+  hit_PxS = chunked.mapped(is_hit, logits, targets_PxS)
+  return jnp.prod(jnp.where(mask_PxS, hit_PxS, 1.0), axis=-1)
 
 
 def make_evaluate(
@@ -176,10 +198,8 @@ def make_evaluate(
 
   def evaluate(params, problems):
     def score(part):
-      logits, mask = apply(params, part["inputs"]).logits, part["mask"]
-      is_right_P = exact_match(logits, part["targets"], mask)
-      is_finite_PxL = jnp.all(jnp.isfinite(logits), axis=-1) | ~mask
-      return jnp.where(jnp.all(is_finite_PxL, axis=-1), is_right_P, jnp.nan)
+      output = apply(params, part["inputs"], positions_BxP=part["positions"])
+      return exact_match(output.logits, part["targets"], part["mask"])
 
     right_P = in_parts(score, problems, rows_at_once)
     member_PxT = jax.nn.one_hot(problems["task"], len(names))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from undo_jax.data.packing import to_batch
+from undo_jax.evaluation import log_probabilities
 from undo_jax.evaluation.parts import in_parts
 from undo_jax.utils.types import ConfigError, Params, Rows
 
@@ -77,11 +78,9 @@ def make_evaluate(
 
   def evaluate(params, problems):
     def nll(part):
-      log_probs = jax.nn.log_softmax(
-        apply(params, part["inputs"]).logits.astype(jnp.float32)
-      )
-      chosen = jnp.take_along_axis(log_probs, part["targets"][..., None], axis=-1)
-      return -jnp.sum(jnp.where(part["mask"] > 0, chosen[..., 0], 0.0), axis=-1)
+      logits = apply(params, part["inputs"]).logits
+      log_p = log_probabilities.of_tokens(logits, part["targets"][..., None])[..., 0]
+      return -jnp.sum(jnp.where(part["mask"] > 0, log_p, 0.0), axis=-1)
 
     nll_P = in_parts(nll, problems, rows_at_once)
     member_PxG = jax.nn.one_hot(problems["group"], len(names))

@@ -21,6 +21,7 @@ import numpy as np
 from undo_jax.data import questions as questions_lib
 from undo_jax.data.questions import Question, QuestionSet
 from undo_jax.data.tokenizers import Tokenizer
+from undo_jax.evaluation import log_probabilities
 from undo_jax.evaluation.parts import in_parts
 from undo_jax.utils.types import ConfigError, Params
 
@@ -112,8 +113,7 @@ def log_likelihoods(
 
   def score(part):
     logits = apply(params, part["inputs"], positions_BxP=part["positions"]).logits
-    chosen_BxPxC = jnp.take_along_axis(logits, part["targets"], axis=-1)
-    log_p_BxPxC = chosen_BxPxC - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    log_p_BxPxC = log_probabilities.of_tokens(logits, part["targets"])
     return jnp.sum(jnp.where(part["mask"], log_p_BxPxC, 0.0), axis=1)
 
   total_QxC = jnp.zeros((len(arrays["answer"]), len(questions_lib.LETTERS)))

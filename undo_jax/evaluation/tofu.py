@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from undo_jax.data.tofu import Encode, Pair, Question
+from undo_jax.evaluation import log_probabilities
 from undo_jax.evaluation.parts import in_parts
 from undo_jax.utils.types import Params
 
@@ -139,11 +140,7 @@ def means(
 
   def score(part):
     logits = apply(params, part["inputs"], positions_BxP=part["positions"]).logits
-    logits = logits.astype(jnp.float32)
-    chosen_BxP = jnp.take_along_axis(logits, part["targets"][..., None], axis=-1)[
-      ..., 0
-    ]
-    log_p_BxP = chosen_BxP - jax.nn.logsumexp(logits, axis=-1)
+    log_p_BxP = log_probabilities.of_tokens(logits, part["targets"][..., None])[..., 0]
     total_B = jnp.sum(jnp.where(part["mask"], log_p_BxP, 0.0), axis=-1)
     return total_B / jnp.maximum(jnp.sum(part["mask"], axis=-1), 1)
 

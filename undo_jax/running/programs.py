@@ -225,7 +225,8 @@ def evaluate(
   With an edit (its name, its options as JSON, the strength) that puts something beside
   the weights, the params are what edit.Beside says.
   """
-  make_evaluate, apply = tasks.get(task).make_evaluate, Decoder(model).apply
+  make_evaluate = tasks.get(task).make_evaluate
+  apply = chunked.deferring(Decoder(model))
   if beside is not None:
     name, options, strength = beside
     record = attacks.EDITS.get(name)
@@ -322,7 +323,7 @@ def attack(
     model, mesh, optimizer, num_replicas, adversary
   )
   make_evaluate = tasks.get(task).make_evaluate
-  apply = members.apply or Decoder(model).apply
+  apply = members.apply or chunked.deferring(Decoder(model))
   scores = make_evaluate(apply, names, rows_at_once=rows_at_once)
   shardings = shardings_of(abstract)
   step = make_step(members.objective, transform)
