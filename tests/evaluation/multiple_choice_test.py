@@ -12,7 +12,7 @@ from undo_jax import testing
 from undo_jax.data import questions as questions_lib
 from undo_jax.data.questions import Question, QuestionSet
 from undo_jax.data.tokenizers import ByteTokenizer
-from undo_jax.distributed import sharding
+from undo_jax.distributed import placement, sharding
 from undo_jax.evaluation import multiple_choice
 from undo_jax.models.decoder import Decoder
 from undo_jax.utils.types import ConfigError
@@ -160,8 +160,7 @@ def test_a_populations_scores_are_accuracies_and_groups_count_questions_alike(
   zero = jax.tree.map(np.zeros_like, params)
   every = jax.tree.map(lambda *x: np.stack(x), params, other, zero)
   fn = make_evaluate(model, short, rows_at_once=32)
-  # Filled up by questions that must not be counted.
-  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"], multiple=8)
+  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"])
   scores = jax.jit(jax.vmap(fn, in_axes=(0, None)))(every, arrays)
   assert set(scores) == {*GROUPS, *(task.name for task in short)}
   answers = np.array([question.answer for task in short for question in task.questions])
@@ -208,7 +207,7 @@ def test_a_model_that_is_not_finite_has_no_accuracy(model, short):
   decoder, params = model
   broken = params | {"embedding": params["embedding"] * np.float32(np.nan)}
   every = jax.tree.map(lambda *x: np.stack(x), params, broken)
-  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"], multiple=8)
+  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"])
   fn = jax.jit(
     jax.vmap(make_evaluate(model, short, rows_at_once=32), in_axes=(0, None))
   )
@@ -218,16 +217,19 @@ def test_a_model_that_is_not_finite_has_no_accuracy(model, short):
 
 def test_parts_and_devices_change_no_log_likelihood(model, short):
   decoder, params = model
-  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"], multiple=8)
-  where = sharding.batch_sharding(testing.mesh(8))
-  arrays = jax.tree.map(lambda x: jax.device_put(x, where), arrays)
-  assert all(len(x) % 8 == 0 for x in jax.tree.leaves(arrays))
-  assert max(len(bucket["question"]) for bucket in arrays["rows"].values()) > 16
-  actual = jax.jit(
-    lambda p, a: multiple_choice.log_likelihoods(decoder.apply, p, a, rows_at_once=16)
-  )(params, arrays)
-  expected = log_likelihoods(model, short)
-  np.testing.assert_allclose(actual[: len(expected)], expected, atol=1e-5)
+  arrays = multiple_choice.encode(short, TOKENIZERS["one or two"])
+  sizes = [len(bucket["question"]) for bucket in arrays["rows"].values()]
+  assert max(sizes) > 16 and any(size % 8 for size in sizes)
+  mesh = testing.mesh(8)
+
+  def nats(params, arrays):
+    return multiple_choice.log_likelihoods(
+      decoder.apply, params, arrays, rows_at_once=16
+    )
+
+  given = jax.device_put((params, arrays), sharding.replicated(mesh))
+  actual = jax.jit(placement.on(mesh, nats))(*given)
+  np.testing.assert_allclose(actual, log_likelihoods(model, short), atol=1e-5)
 
 
 def test_what_a_score_rests_on_is_described(tasks):

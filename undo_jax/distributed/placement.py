@@ -8,6 +8,7 @@ They mean something inside of `on(mesh, fn)` and nothing elsewhere.
 from collections.abc import Callable
 import contextvars
 import functools
+import math
 from typing import Any, TypeAlias
 
 import jax
@@ -70,6 +71,13 @@ def _fitting(size: int, names: Axes, mesh) -> tuple[str, ...] | None:
       axes.append(name)
       shards *= width
   return tuple(axes) or None
+
+
+def num_shards(names: Axes) -> int:
+  """Return how many parts an axis spread over these mesh axes is in, inside of `on`."""
+  mesh = jax.sharding.get_abstract_mesh()
+  names = (names,) if isinstance(names, str) else names or ()
+  return math.prod(mesh.shape.get(name, 1) for name in names)
 
 
 def gather(kernel: jax.Array, axes: tuple[Axes, ...]) -> jax.Array:

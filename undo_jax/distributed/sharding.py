@@ -99,13 +99,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
-def rows_or_replicated(arrays: object, mesh: Mesh) -> NamedSharding:
-  """Return the sharding of batches if all leading axes divide by it, else of none."""
-  shards = mesh.shape["data"] * mesh.shape["fsdp"]
-  divide = all(len(leaf) % shards == 0 for leaf in jax.tree.leaves(arrays))
-  return batch_sharding(mesh) if divide else replicated(mesh)
-
-
 @functools.cache
 def batch_shards(mesh: Mesh) -> tuple[tuple[int, ...], int]:
   """Return which parts of a batch lie on this process's devices.

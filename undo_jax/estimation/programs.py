@@ -158,7 +158,7 @@ def _problems(data: DataStage, mesh: Mesh) -> tuple[tuple[str, ...], Problems]:
   find = task.problem_shapes or task.problems
   with tempfile.TemporaryDirectory() as directory:
     names, arrays = find(data.data, data.seeds, pathlib.Path(directory))
-  where = sharding.rows_or_replicated(arrays, mesh)
+  where = sharding.replicated(mesh)
   return names, jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), arrays
   )

@@ -31,9 +31,7 @@ _MULTIPLE = 8  # Of a bucket's length.
 _ONES = [1] * len(questions_lib.LETTERS)
 
 
-def encode(
-  tasks: Sequence[QuestionSet], tokenizer: Tokenizer, *, multiple: int = 1
-) -> Arrays:
+def encode(tasks: Sequence[QuestionSet], tokenizer: Tokenizer) -> Arrays:
   """Return the questions of all tasks as arrays.
 
   Rows are what a model reads: one a question where its choices are one token each. They
@@ -42,12 +40,10 @@ def encode(
   Args:
     tasks: with at least one question each.
     tokenizer: the model's.
-    multiple: every leading axis is filled up to a multiple of it, so that it can be
-      sharded over so many devices.
 
   Returns:
     "answer" int32 [Q], the index of the right choice; "task" int32 [Q], that of the
-    task (-1: none, filled up); "size" float32 [Q, C], what a choice's log-likelihood is
+    task; "size" float32 [Q, C], what a choice's log-likelihood is
     divided by; and "rows", for each bucket (by the decimals of its
     length L) "inputs" int32 [B, L], "positions" int32 [B, P], "targets" int32 and
     "mask" bool [B, P, C], what is scored at these positions for each choice, and
@@ -62,7 +58,6 @@ def encode(
   for task in tasks:
     if not task.questions:
       raise ConfigError(f"expected questions in the task {task.name}, got none")
-  filling = -len(pairs) % multiple
   for number, (_, task, question) in enumerate(pairs):
     shared: dict[tuple[int, ...], dict[int, list[int]]] = {}
     for choice, (given, scored) in enumerate(_tokens(task, question, tokenizer)):
@@ -74,15 +69,13 @@ def encode(
     buckets.setdefault(_bucket(len(row[0])), []).append(row)
   made = {}
   for _, members in sorted(buckets.items()):
-    arrays = _arrays(members, num_positions, tokenizer.pad_id, multiple)
+    arrays = _arrays(members, num_positions, tokenizer.pad_id)
     made[str(arrays["inputs"].shape[1])] = arrays
   return {
     "rows": made,
-    "answer": np.asarray([q.answer for _, _, q in pairs] + [0] * filling, np.int32),
-    "task": np.asarray([index for index, _, _ in pairs] + [-1] * filling, np.int32),
-    "size": np.asarray(
-      [_sizes(task, q) for _, task, q in pairs] + [_ONES] * filling, np.float32
-    ),
+    "answer": np.asarray([q.answer for _, _, q in pairs], np.int32),
+    "task": np.asarray([index for index, _, _ in pairs], np.int32),
+    "size": np.asarray([_sizes(task, q) for _, task, q in pairs], np.float32),
   }
 
 
@@ -119,7 +112,7 @@ def log_likelihoods(
   total_QxC = jnp.zeros((len(arrays["answer"]), len(questions_lib.LETTERS)))
   for bucket in arrays["rows"].values():
     nats_BxC = in_parts(score, bucket, rows_at_once)
-    # A choice is scored in one row; the others, and empty rows, add 0.
+    # A choice is scored in one row; the others add 0.
     total_QxC = total_QxC.at[bucket["question"]].add(nats_BxC)
   return total_QxC
 
@@ -160,8 +153,7 @@ def make_evaluate(
     right_Q = jnp.where(jnp.any(jnp.isnan(nats_QxC), axis=-1), jnp.nan, right_Q)
     scores = {}
     for name, own in members.items():
-      # The last entry is that of questions without a task.
-      is_member = np.asarray([other in own for other in (*names, None)], np.float32)
+      is_member = np.asarray([other in own for other in names], np.float32)
       weight_Q = jnp.asarray(is_member)[arrays["task"]]
       scores[name] = jnp.sum(weight_Q * right_Q) / jnp.sum(weight_Q)
     return scores
@@ -198,9 +190,9 @@ def _bucket(length: int) -> int:
   return max(_SMALLEST, 1 << (length - 1).bit_length())
 
 
-def _arrays(members, num_positions, pad_id, multiple) -> dict[str, np.ndarray]:
+def _arrays(members, num_positions, pad_id) -> dict[str, np.ndarray]:
   """Return the rows of a bucket, as long as its longest needs."""
-  B = -(-len(members) // multiple) * multiple
+  B = len(members)
   L = -(-max(len(read) for read, _, _ in members) // _MULTIPLE) * _MULTIPLE
   P, C = num_positions, len(questions_lib.LETTERS)
   inputs_BxL = np.full((B, L), pad_id, np.int32)

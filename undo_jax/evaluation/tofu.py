@@ -80,7 +80,6 @@ def encode(
   *,
   bos_id: int | None,
   pad_id: int,
-  multiple: int = 1,
 ) -> Arrays:
   """Return the questions of all sets as arrays.
 
@@ -91,11 +90,9 @@ def encode(
     sets: questions by the name of their set, of SETS.
     bos_id: begins a row; None: nothing does.
     pad_id: fills rows up.
-    multiple: every leading axis is filled up to a multiple of it, so that it can be
-      sharded over so many devices.
 
   Returns:
-    "set" int32 [Q], an index into SETS (-1: none, filled up); "has" bool [Q, C], which
+    "set" int32 [Q], an index into SETS; "has" bool [Q, C], which
     answers a question has (slots ANSWER, PARAPHRASE and from WRONG on); and "rows", for
     each bucket (by the decimals of its length L) "inputs" int32 [B, L], "positions" and
     "targets" int32 [B, P], "mask" bool [B, P] of what is scored, "question" int32 [B],
@@ -103,12 +100,10 @@ def encode(
   """
   pairs = [(SETS.index(n), a) for n in SETS for a in sets.get(n, ())]
   C = WRONG + max((len(answers.perturbed) for _, answers in pairs), default=0)
-  Q = -(-len(pairs) // multiple) * multiple
-  set_Q = np.full(Q, -1, np.int32)
-  has_QxC = np.zeros((Q, C), bool)
+  set_Q = np.asarray([index for index, _ in pairs], np.int32)
+  has_QxC = np.zeros((len(pairs), C), bool)
   buckets: dict[int, list[Any]] = {}
-  for number, (index, answers) in enumerate(pairs):
-    set_Q[number] = index
+  for number, (_, answers) in enumerate(pairs):
     for pair, own in slots(answers).items():
       has_QxC[number, own] = True
       read = ([] if bos_id is None else [bos_id], *pair)
@@ -116,7 +111,7 @@ def encode(
       buckets.setdefault(_bucket(size), []).append((read, number, own))
   made = {}
   for _, members in sorted(buckets.items()):
-    arrays = _arrays(members, C, pad_id, multiple)
+    arrays = _arrays(members, C, pad_id)
     made[str(arrays["inputs"].shape[1])] = arrays
   return {"rows": made, "set": set_Q, "has": has_QxC}
 
@@ -147,7 +142,7 @@ def means(
   mean_QxC = jnp.zeros(arrays["has"].shape)
   for bucket in arrays["rows"].values():
     mean_B = in_parts(score, bucket, rows_at_once)
-    # An answer is scored in one row; the others, and empty rows, add 0.
+    # An answer is scored in one row; the others add 0.
     added_BxC = jnp.where(bucket["slots"], mean_B[:, None], 0.0)
     mean_QxC = mean_QxC.at[bucket["question"]].add(added_BxC)
   return mean_QxC
@@ -268,9 +263,9 @@ def _up(number: int, multiple: int) -> int:
   return -(-number // multiple) * multiple
 
 
-def _arrays(members, C, pad_id, multiple) -> Arrays:
+def _arrays(members, C, pad_id) -> Arrays:
   """Return the rows of a bucket, as long as its longest needs."""
-  B = _up(len(members), multiple)
+  B = len(members)
   L = _up(max(sum(map(len, read)) for read, _, _ in members) - 1, _MULTIPLE)
   P = _up(max(len(read[-1]) for read, _, _ in members), _MULTIPLE)
   arrays = {

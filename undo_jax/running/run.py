@@ -108,8 +108,7 @@ def worked_problems_of(run: Run, count: int, seed: int) -> Problems:
 def _placed(run: Run, find: Callable) -> tuple[tuple[str, ...], Problems]:
   data = run.data
   names, arrays = find(data.data, data.seeds, files.here(run.directories[data.name]))
-  where = sharding.rows_or_replicated(arrays, run.mesh)
-  return names, sharding.put_whole(arrays, where)
+  return names, sharding.put_whole(arrays, sharding.replicated(run.mesh))
 
 
 def scorer_of(

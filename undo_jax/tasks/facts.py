@@ -34,8 +34,6 @@ METRICS = {
 }
 FORMS = ("cloze", "letters")
 ATTACKED_SPLITS = tuple(split for split in facts.SPLITS if split.startswith("attack"))
-# The evaluation is sharded over so many devices, or a divisor of it.
-MULTIPLE = 8
 
 
 def splits(data: Data) -> tuple[str, ...]:
@@ -152,7 +150,7 @@ def _questions(data, seeds, directory, group, worked=()) -> Found:
   tasks = _tasks(data, _documents(data, seeds, directory), group)
   tasks = [task._replace(shots=worked) for task in tasks]
   tokenizer = tokenizers.make(data["tokenizer"])
-  arrays = multiple_choice.encode(tasks, tokenizer, multiple=MULTIPLE)
+  arrays = multiple_choice.encode(tasks, tokenizer)
   return tuple(task.name for task in tasks), arrays
 
 

@@ -48,8 +48,6 @@ FILES = (
 )
 CHAT = "chat"  # As a template: the tokenizer's own.
 PACKINGS = ("one_per_row", "packed")
-# The evaluation is sharded over so many devices, or a divisor of it.
-MULTIPLE = 8
 METRICS = {
   name: metrics.probability(f"right answers about {whose} authors, length-normalized")
   for name, whose in (("retain", "kept"), ("forget", "forgotten"))
@@ -344,9 +342,7 @@ def _problems(fields: str, *contents: str) -> Found:
   data = json.loads(fields)
   tokenizer: Tokenizer = tokenizers.make(data["tokenizer"])
   answers = answers_of(data)
-  arrays = scores.encode(
-    answers, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id, multiple=MULTIPLE
-  )
+  arrays = scores.encode(answers, bos_id=tokenizer.bos_id, pad_id=tokenizer.pad_id)
   return scores.names_of(answers), arrays
 
 

@@ -20,8 +20,6 @@ METRICS = {
   name: metrics.accuracy(f"multiple-choice questions of {benchmark}")
   for name, benchmark in (("retain", "MMLU"), ("forget", "WMDP"))
 }
-# The evaluation is sharded over so many devices, or a divisor of it.
-MULTIPLE = 64
 
 
 def splits(data: Data) -> tuple[str, ...]:
@@ -181,7 +179,7 @@ def _check_apart(data, directory, tasks):
 def _problems(questions_json: str, tokenizer: str) -> Found:
   tasks = _tasks({"questions": json.loads(questions_json)})
   made = tokenizers.make(tokenizer)
-  arrays = multiple_choice.encode(tasks, made, multiple=MULTIPLE)
+  arrays = multiple_choice.encode(tasks, made)
   return tuple(task.name for task in tasks), arrays
 
 
