@@ -252,6 +252,8 @@ def _small(config: c.Config, *, alphas: tuple[float, ...]) -> None:
     saliency_batches=8,
   )
   config.models.undo.optimizer.warmup_steps = 4
+  # The paper's 64 steps of the adversary before each update would take half an hour.
+  config.models.tamper_resistance.options.adversary_steps = 8
   _attack(
     config,
     rates=(3e-5, 1e-4),

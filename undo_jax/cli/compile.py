@@ -44,6 +44,8 @@ def define() -> Main:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # There is no TPU to ask,
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # nor CUDA.
     jax.config.update("jax_platforms", "cpu")
+    # A program for devices that are not here cannot be read from the cache.
+    jax.config.update("jax_enable_compilation_cache", False)
     fits = compile_run(config.value, str(topology.value), list(only.value or ()))
     sys.exit(0 if fits else 1)
 
