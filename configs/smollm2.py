@@ -30,13 +30,14 @@ SIZES = ("tiny", "full", "tofu_tiny", "tofu")
 # seed 0, 1e-4, 3e-4 and 8e-4 were tried for npo, simnpo, wga and undial, and 3e-4, 9e-4
 # and 2.4e-3 for circuit_breakers: these forget most, before any attack, of those that
 # cost English at most .3 nats. Of the others one rate was tried, and is here where it
-# forgets and costs no more: 8e-4 for idk_dpo and distance, 3e-4 for invariant. 8e-4
-# costs .39 nats with ce_u and .57 with jensun, 4e-3 costs 7 with adaptive_rmu.
+# forgets and costs no more: 8e-4 for satimp, idk_dpo and distance, 3e-4 for invariant,
+# .3 for mudman, .2 for rep_select. 8e-4 costs .39 nats with ce_u and .57 with jensun, 2e-4
+# costs 3.7 with latent_adversarial and 4e-3 costs 7.3 with adaptive_rmu.
 SMALL_RATES = {
   "npo": 8e-4,
   "simnpo": 8e-4,
   "wga": 3e-4,
-  "satimp": 1e-4,
+  "satimp": 8e-4,
   "ce_u": 1e-4,
   "undial": 8e-4,
   "jensun": 1e-4,
@@ -46,8 +47,8 @@ SMALL_RATES = {
   "latent_adversarial": 6e-5,
   "tamper_resistance": 6e-5,
   "invariant": 3e-4,
-  "mudman": 0.1,
-  "rep_select": 0.05,
+  "mudman": 0.3,
+  "rep_select": 0.2,
   "distance": 8e-4,
   "task_vector": 1e-4,
   "weight_distortion": 1e-4,
