@@ -31,8 +31,8 @@ SIZES = ("tiny", "full", "tofu_tiny", "tofu")
 # and 2.4e-3 for circuit_breakers: these forget most, before any attack, of those that
 # cost English at most .3 nats. Of the others one rate was tried, and is here where it
 # forgets and costs no more: 8e-4 for satimp, idk_dpo and distance, 3e-4 for invariant,
-# .3 for mudman, .2 for rep_select. 8e-4 costs .39 nats with ce_u and .57 with jensun, 2e-4
-# costs 3.7 with latent_adversarial and 4e-3 costs 7.3 with adaptive_rmu.
+# .3 for mudman, .2 for rep_select. 8e-4 costs .39 nats with ce_u and .57 with jensun,
+# 2e-4 costs 3.7 with latent_adversarial and 4e-3 costs 7.3 with adaptive_rmu.
 SMALL_RATES = {
   "npo": 8e-4,
   "simnpo": 8e-4,
