@@ -73,10 +73,9 @@ def _fitting(size: int, names: Axes, mesh) -> tuple[str, ...] | None:
   return tuple(axes) or None
 
 
-def num_shards(names: Axes) -> int:
+def num_shards(names: tuple[str, ...]) -> int:
   """Return how many parts an axis spread over these mesh axes is in, inside of `on`."""
   mesh = jax.sharding.get_abstract_mesh()
-  names = (names,) if isinstance(names, str) else names or ()
   return math.prod(mesh.shape.get(name, 1) for name in names)
 
 

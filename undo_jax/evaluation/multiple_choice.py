@@ -43,11 +43,10 @@ def encode(tasks: Sequence[QuestionSet], tokenizer: Tokenizer) -> Arrays:
 
   Returns:
     "answer" int32 [Q], the index of the right choice; "task" int32 [Q], that of the
-    task; "size" float32 [Q, C], what a choice's log-likelihood is
-    divided by; and "rows", for each bucket (by the decimals of its
-    length L) "inputs" int32 [B, L], "positions" int32 [B, P], "targets" int32 and
-    "mask" bool [B, P, C], what is scored at these positions for each choice, and
-    "question" int32 [B], whose it is.
+    task; "size" float32 [Q, C], what a choice's log-likelihood is divided by; and
+    "rows", for each bucket (by the decimals of its length L) "inputs" int32 [B, L],
+    "positions" int32 [B, P], "targets" int32 and "mask" bool [B, P, C], what is scored
+    at these positions for each choice, and "question" int32 [B], whose it is.
 
   Raises:
     ConfigError: if a task has no question, or the tokenizer joins a choice with the

@@ -92,11 +92,11 @@ def encode(
     pad_id: fills rows up.
 
   Returns:
-    "set" int32 [Q], an index into SETS; "has" bool [Q, C], which
-    answers a question has (slots ANSWER, PARAPHRASE and from WRONG on); and "rows", for
-    each bucket (by the decimals of its length L) "inputs" int32 [B, L], "positions" and
-    "targets" int32 [B, P], "mask" bool [B, P] of what is scored, "question" int32 [B],
-    whose it is, and "slots" bool [B, C], for which answers it stands.
+    "set" int32 [Q], an index into SETS; "has" bool [Q, C], which answers a question
+    has (slots ANSWER, PARAPHRASE and from WRONG on); and "rows", for each bucket
+    (by the decimals of its length L) "inputs" int32 [B, L], "positions" and "targets"
+    int32 [B, P], "mask" bool [B, P] of what is scored, "question" int32 [B], whose it
+    is, and "slots" bool [B, C], for which answers it stands.
   """
   pairs = [(SETS.index(n), a) for n in SETS for a in sets.get(n, ())]
   C = WRONG + max((len(answers.perturbed) for _, answers in pairs), default=0)
