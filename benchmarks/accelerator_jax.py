@@ -215,6 +215,8 @@ def _mesh():
 class _Work:
   """A compiled program that takes a state and gives the next one."""
 
+  _last: tuple[int, ...] = ()  # Arguments after the key.
+
   def __init__(self):
     import jax
 
@@ -225,7 +227,7 @@ class _Work:
     import jax
 
     start = time.perf_counter()
-    arguments = (self.state, *self._rest(), self._key)
+    arguments = (self.state, *self._rest(), self._key, *self._last)
     compiled = self.step.lower(*arguments).compile()
     memory = compiled.memory_analysis()
     self.memory_bytes = None
@@ -245,7 +247,8 @@ class _Work:
 
   def __call__(self) -> None:
     """Start the program once more."""
-    self.state, self._answer = self._compiled(self.state, *self._rest(), self._key)
+    arguments = (self.state, *self._rest(), self._key, *self._last)
+    self.state, self._answer = self._compiled(*arguments)
 
   def wait(self) -> None:
     """Return when all that was started is done."""
@@ -295,6 +298,8 @@ class _Trained(_Work):
 
 class _Attacked(_Work):
   """Updates of relearning at some learning rates with a score after them."""
+
+  _last = (0,)  # The group of members, the only one.
 
   def __init__(self, model, members: int, rows: int, length: int):
     import jax

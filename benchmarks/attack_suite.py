@@ -112,7 +112,7 @@ def _relearning(setting: Setting, optimizer: str, adversary: str, options: Any):
     )
     state = attack.create(params, rates, setting.key)
     frozen = {"base": params} if attack.reads_base else ()
-    given = (state, frozen, setting.problems, batches, setting.key)
+    given = (state, frozen, setting.problems, batches, setting.key, 0)
     return jax.device_get(attack.program(*given)[1])
 
   return run

@@ -72,7 +72,9 @@ def caller(setting: Setting, num_models: int) -> Any:
     states = tuple(attack.create(params, rates, setting.key) for params in models)
     jax.block_until_ready(states)
     with common.Stopwatch() as watch:
-      states, _ = attack.program(states, frozen, setting.problems, batches, setting.key)
+      states, _ = attack.program(
+        states, frozen, setting.problems, batches, setting.key, 0
+      )
       jax.block_until_ready(states)
     return watch, jax.device_get(states[0].params)
 

@@ -185,7 +185,7 @@ class JaxSide:
 
     def call():
       nonlocal state
-      state, scores = attack.program(state, (), problems, batches, key)
+      state, scores = attack.program(state, (), problems, batches, key, 0)
       jax.block_until_ready(state)
       return [float(scores[name][0, 0]) for name in ("retain", "forget")]
 

@@ -79,7 +79,7 @@ def one_program(setting: Setting) -> Any:
   def sweep():
     state = attack.create(setting.params, rates, setting.key)
     batches = sharding.put_batch(setting.batches, setting.mesh, leading=2)
-    state, scores = attack.program(state, (), setting.problems, batches, setting.key)
+    state, scores = attack.program(state, (), setting.problems, batches, setting.key, 0)
     return np.asarray(jax.device_get(scores)["forget"]).T, _distances(setting, state)
 
   return sweep

@@ -79,7 +79,7 @@ def _use(
   for name in ("base", "oracle_matching", "undo", *_UNLEARNED):
     config.models[name].batch_size = rows
   config.evaluation_rows = 4 * fsdp  # Rows scored in one pass; they divide over fsdp.
-  # All states of the population are held; one of them is computed at a time.
+  # The weights of all members are held, and the moments of the one that trains.
   config.attacks.relearn.update(learning_rates=(1e-4, 1e-5, 1e-6), batch_size=16)
   config.replicas_at_once = 1
 

@@ -72,7 +72,7 @@ def _run(task: str, *, tiny: bool) -> c.Config:
     layers = config.model.num_layers
     config.model.update(dtype="float32", remat="none", scan_unroll=layers)
   config.evaluation_rows = 4 if tiny else 32
-  config.replicas_at_once = 1  # One member of an attack in memory at a time.
+  config.replicas_at_once = 1  # The moments of one member of an attack at a time.
   # The memory of an update is taken anew for each dispatch, which may cost as much time
   # as the update.
   config.updates_at_once = 8 if tiny else 1

@@ -93,7 +93,7 @@ def attack(mesh):
   state = program.create(testing.weights(MODEL), rates, jax.random.key(1))
   problems = sharding.put_whole(problems, sharding.batch_sharding(mesh))
   rows = sharding.put_batch(stacked, mesh, leading=2)
-  state, scores = program.program(state, (), problems, rows, jax.random.key(2))
+  state, scores = program.program(state, (), problems, rows, jax.random.key(2), 0)
   curves = [x for _, x in sorted(jax.device_get(scores).items())]
   return np.stack(curves), jax.device_get(state.params)
 

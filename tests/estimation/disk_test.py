@@ -74,6 +74,16 @@ def test_a_stage_that_trains_has_its_moments_too(stages):
   assert disk.open_bytes(stages["data"], mesh, num_kept=2) == 0
 
 
+def test_an_attack_has_the_moments_of_members_at_once(stages):
+  stage, mesh = stages["relearn_base"], testing.mesh(1)
+  weights, members = 4 * num_params(stage.model), len(stage.learning_rates)
+  assert members > 1
+  for at_once, moments in ((None, 2 * members), (1, 2)):
+    opened = disk.open_bytes(stage, mesh, 2, replicas_at_once=at_once)
+    expected = 3 * (members + moments) * weights
+    assert expected < opened < expected + 100 * members
+
+
 def test_what_is_not_free_is_refused(tmp_path, monkeypatch, capsys):
   usage = types.SimpleNamespace(free=2**30)
   monkeypatch.setattr(disk.shutil, "disk_usage", lambda directory: usage)

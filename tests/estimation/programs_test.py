@@ -65,5 +65,7 @@ def test_every_stage_of_a_plan_has_one_program_with_the_shapes_it_is_called_with
       assert {"retain", "forget"} < out.keys()
     if "relearn_base" in lowered.names:
       assert len(lowered.args[0]) == 2  # As many models as are attacked at once.
-      # Evaluations, learning rates.
-      assert [scores["forget"].shape for scores in out[1]] == [(10, 5)] * 2
+      # Evaluations, members of a group; all have their parameters there.
+      assert [scores["forget"].shape for scores in out[1]] == [(10, 1)] * 2
+      (first, *_), *_ = (jax.tree.leaves(state.params) for state in out[0])
+      assert len(first) == 5

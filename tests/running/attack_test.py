@@ -29,13 +29,14 @@ ATTACKS = ("relearn_base", "relearn_max_ent")
 
 
 def _make_evaluate(apply, names, *, rows_at_once):
-  """Score by numbers that no two models have in common, cheaply."""
+  """Score by numbers that no two models have in common, cheaply; NaN if diverged."""
   del rows_at_once
 
   def scores(params, problems):
     logits = apply(params, problems["inputs"]).logits
     every = (*names, "retain", "forget")
-    return {name: jnp.mean(logits[..., i]) for i, name in enumerate(every)}
+    means = {name: jnp.mean(logits[..., i]) for i, name in enumerate(every)}
+    return {name: jnp.where(abs(x) < 4, x, jnp.nan) for name, x in means.items()}
 
   return scores
 
@@ -71,13 +72,17 @@ def test_the_attack_perturbs_and_trains_its_part_of_the_model(variants):
 
 
 @functools.cache
-def declared():
+def declared(rates=None):
   config = minimal.only(minimal.config(model__num_layers=1), MODELS)
+  if rates is not None:
+    config.attacks.relearn.learning_rates = rates
   config.task = f"{__name__}:TASK"
   return parse(config)
 
 
-def made(workdir, *, seed=0, models_at_once=1, damaged=()):
+def made(
+  workdir, *, seed=0, models_at_once=1, replicas_at_once=None, damaged=(), rates=None
+):
   """Return a run whose models are there, and are to be attacked.
 
   Nothing was trained for them: their weights are drawn, and not finite if damaged.
@@ -87,9 +92,9 @@ def made(workdir, *, seed=0, models_at_once=1, damaged=()):
     testing.mesh(1),
     checkpoint_every=100,
     evaluation_rows=64,
-    replicas_at_once=None,
+    replicas_at_once=replicas_at_once,
     models_at_once=models_at_once,
-    stages=tuple(translation.plan(declared(), seed)),
+    stages=tuple(translation.plan(declared(rates), seed)),
     writers=("jsonl",),
   )
   for number, name in enumerate(MODELS):
@@ -161,6 +166,84 @@ def test_attacks_as_one_program_come_to_what_each_comes_to_alone(
   assert_equal(run, alone(root))
   scores = np.array([run.done(x)["scores"]["forget"] for x in ATTACKS])
   assert len(set(scores[..., 1:].ravel().tolist())) == 8  # Or equality proves little.
+
+
+def stop_at(patch, number):
+  """Stop the run as a signal would at the call of so many updates."""
+  calls = []
+
+  def stop(finish):
+    calls.append(None)
+    if len(calls) == number:
+      finish()
+      raise preemption.Preempted
+
+  patch.setattr(preemption, "check", stop)
+
+
+def resumed(run, monkeypatch, number):
+  """Run, but stopped halfway."""
+  with monkeypatch.context() as patch, pytest.raises(preemption.Preempted):
+    stop_at(patch, number)
+    running.run_shared([run])
+  assert run.done("relearn_base") is None
+  running.run_shared([run])
+  return run
+
+
+@pytest.fixture(scope="module")
+def in_turn(root, tmp_path_factory):
+  """A run whose members of an attack were trained one after the other."""
+  run = made(tmp_path_factory.mktemp("turn"), models_at_once=2, replicas_at_once=1)
+  running.run_shared([copied(run, alone(root))])
+  return run
+
+
+def test_groups_in_turn_come_to_what_all_members_at_once_come_to(root, in_turn):
+  for name in ATTACKS:
+    scores, expected = (x.done(name)["scores"] for x in (in_turn, alone(root)))
+    assert list(scores) == list(expected)
+    for key, values in scores.items():
+      np.testing.assert_allclose(values, expected[key], rtol=1e-4, atol=1e-6)
+    one, two = (sharing.checkpoint(x.workdir, name) for x in (in_turn, alone(root)))
+    for path in two:
+      np.testing.assert_allclose(one[path], two[path], rtol=1e-4, atol=1e-5)
+    rows = writers.read_jsonl(in_turn.directories[name] / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]  # Of both groups.
+    worst = [row["worst_forget"] for row in rows]
+    np.testing.assert_allclose(worst[2:], in_turn.done(name)["worst_forget"][1:], 1e-5)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])  # In a group, between two.
+def test_groups_go_on_where_they_were_stopped(
+  root, in_turn, tmp_path, monkeypatch, number
+):
+  run = made(tmp_path, models_at_once=2, replicas_at_once=1)
+  resumed(copied(run, alone(root)), monkeypatch, number)
+  for name in ATTACKS:
+    assert run.done(name) == in_turn.done(name)
+    one, two = (sharing.checkpoint(x.workdir, name) for x in (run, in_turn))
+    assert all(one[path].tobytes() == two[path].tobytes() for path in two)
+
+
+def test_groups_of_another_size_cannot_go_on(root, tmp_path, monkeypatch):
+  run = copied(made(tmp_path, replicas_at_once=1), alone(root))
+  with monkeypatch.context() as patch, pytest.raises(preemption.Preempted):
+    stop_at(patch, 1)
+    running.run_shared([run])
+  with pytest.raises(ConfigError, match="replicas_at_once: expected 1 member.* got 2"):
+    running.run_shared([dataclasses.replace(run, replicas_at_once=None)])
+  running.run_shared([run])
+
+
+def test_a_group_whose_rates_are_too_high_leaves_the_others(root, tmp_path):
+  """Its scores are no numbers; the worst of the others counts."""
+  run = made(tmp_path, replicas_at_once=1, rates=(1e6, 1e-3))
+  running.run_shared([copied(run, alone(root))])
+  outcome = run.done("relearn_base")
+  diverged, finite = np.array(outcome["scores"]["forget"], float)
+  assert np.all(np.isnan(diverged[1:])) and np.all(np.isfinite(finite))
+  np.testing.assert_allclose(outcome["worst_forget"], finite, rtol=1e-5)
 
 
 def test_a_model_that_diverges_ends_by_its_line_when_the_others_are_finished(

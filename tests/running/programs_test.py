@@ -74,6 +74,7 @@ def attacked(mesh):
     problems,
     sharding.put_batch(stacked, mesh, leading=2),
     jax.random.key(2),
+    0,
   )
   return (before, jax.device_get(params)), fresh, state.params, scores
 

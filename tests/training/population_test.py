@@ -1,6 +1,7 @@
 """Tests of populations: each replica is a run of its own."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -125,65 +126,92 @@ def test_replicas_train_as_separate_runs(separate):
   )
 
 
-def scanned(at_once):
-  """Return `(state, frozen, batches, key) -> (state, losses [S, R])`."""
+def scanned(size):
+  """Return `(state, frozen, batches, key, group) -> (state, losses [S, n])`."""
   train = scan_steps(population.over_replicas(compiled()[0]))
 
   def program(state, frozen, batches, key):
     state, metrics = train(state, frozen, batches, key)
     return state, metrics["loss"]
 
-  return program if at_once is None else population.in_groups(program, at_once)
+  return population.of_group(program, size)
+
+
+def begin(params, group, size):
+  """Return the state of a group that has not begun."""
+  own, rates = (population.group_of(tree, group, size) for tree in (params, RATES))
+  optimizer = make_population_optimizer(SETTINGS)
+  return population.begin(own, optimizer, rates)._replace(params=params)
 
 
 def stacked():
   return jax.tree.map(lambda *xs: np.stack(xs), *parts()[2])
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 4])
-def test_groups_of_replicas_train_as_separate_runs(separate, at_once):
-  program = jax.jit(scanned(at_once))
-  state, losses = program(fresh(), None, stacked(), KEY)
-  check(state, losses, separate)
-  # No more than `at_once` gradients are computed together.
-  lowered = program.lower(fresh(), None, stacked(), KEY).as_text()
-  assert f"tensor<{at_once}x16x12xf32>" in lowered
+def train_in_groups(program, params, size, put=lambda state: state):
+  """Return (state at the end, losses [S, R])."""
+  losses = np.zeros((STEPS, len(RATES)), np.float32)
+  num_groups = len(RATES) // size
+  for group in range(num_groups):
+    state = put(begin(params, group, size))
+    state, of_group = program(state, None, stacked(), KEY, group)
+    losses[:, group::num_groups], params = of_group, state.params
+  return state, losses
 
 
-def test_a_group_takes_the_place_of_what_it_was():
-  """Beside the population there are the temporaries of one group, of states too."""
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_groups_of_replicas_train_as_separate_runs(separate, size):
+  program, params = jax.jit(scanned(size)), population.copies(parts()[1], len(RATES))
+  check(*train_in_groups(program, params, size), separate)
+  # No more than `size` gradients are computed together.
+  lowered = program.lower(begin(params, 0, size), None, stacked(), KEY, 0).as_text()
+  gradients = re.findall(r"dot_general.*-> tensor<(\d+)x(?:12x16|16x12)xf32>", lowered)
+  assert gradients and set(gradients) == {str(size)}
+
+
+def test_one_group_alone_has_moments_and_temporaries():
+  """Another member costs its parameters."""
 
   def bytes_of(size):
-    state = population.create(
-      parts()[1],
-      make_population_optimizer(SETTINGS),
-      np.full(size, 1e-3, np.float32),
+    optimizer = make_population_optimizer(SETTINGS)
+    params = population.copies(parts()[1], size)
+    state = population.begin(
+      population.group_of(params, 0, 1), optimizer, np.full(1, 1e-3, np.float32)
     )
     program = jax.jit(scanned(1), donate_argnums=0)
-    memory = program.lower(state, None, stacked(), KEY).compile().memory_analysis()
+    args = state._replace(params=params), None, stacked(), KEY, 0
+    memory = program.lower(*args).compile().memory_analysis()
     return memory.argument_size_in_bytes, memory.temp_size_in_bytes
 
   (small, few), (large, many) = bytes_of(2), bytes_of(8)
-  assert large - small > 10_000 and many - few < 0.1 * (large - small)
+  member = sum(4 * x.size for x in jax.tree.leaves(parts()[1]))
+  assert large - small == 6 * member and many - few < member
 
 
-@pytest.mark.parametrize("at_once", [None, 2])
-def test_scanned_replicas_spread_over_the_mesh_train_as_separate_runs(
-  separate, at_once
-):
+@pytest.mark.parametrize("size", [2, 4])
+def test_groups_spread_over_the_mesh_train_as_separate_runs(separate, size):
   _, params, _ = parts()
   mesh = sharding.make_mesh(replica=2, data=2, fsdp=2)
   optimizer = make_population_optimizer(SETTINGS)
   single = jax.eval_shape(lambda p: state_lib.create(p, optimizer), params)
   shardings = population.shardings(sharding.tree_shardings(single, RULES, mesh))
-  state = jax.device_put(fresh(), shardings)
   program = jax.jit(
-    scanned(at_once),
-    in_shardings=(shardings, None, sharding.batch_sharding(mesh, leading=1), None),
+    scanned(size),
+    in_shardings=(
+      shardings,
+      None,
+      sharding.batch_sharding(mesh, leading=1),
+      None,
+      None,
+    ),
     out_shardings=(shardings, None),
   )
-  batches = sharding.put_batch(stacked(), mesh, leading=1)
-  state, losses = program(state, None, batches, KEY)
+  state, losses = train_in_groups(
+    program,
+    jax.device_put(population.copies(params, len(RATES)), shardings.params),
+    size,
+    put=lambda state: jax.device_put(state, shardings),
+  )
   check(jax.device_get(state), losses, separate)
   kernel = state.params["out"]["kernel"]
   assert kernel.sharding.shard_shape(kernel.shape) == (2, 6, 16)

@@ -21,10 +21,7 @@ Evaluate = Callable[[Params, Problems], Scores]
 Weights = Callable[[Params, Frozen], Params]
 Program = Callable[[TrainState, Frozen, Any, Any, jax.Array], tuple[TrainState, Scores]]
 # The same for several models at once, an element of each tuple a model.
-ProgramOfModels = Callable[
-  [tuple[TrainState, ...], tuple[Frozen, ...], Any, Any, jax.Array],
-  tuple[tuple[TrainState, ...], tuple[Scores, ...]],
-]
+ProgramOfModels = Callable[..., tuple[tuple[TrainState, ...], tuple[Scores, ...]]]
 
 
 def make_program(
@@ -32,7 +29,6 @@ def make_program(
   evaluate: Evaluate,
   *,
   weights: Weights = lambda params, frozen: params,
-  at_once: int | None = None,
 ) -> Program:
   """Return the attack as a pure function of a population.
 
@@ -41,7 +37,6 @@ def make_program(
     evaluate: `(params, problems) -> scores` of one model.
     weights: `(params, frozen) -> params`, the model a member stands for; the
       member's own parameters unless given.
-    at_once: members computed together, see population.in_groups; None: all.
 
   Returns:
     `(population, frozen, problems, batches, key) -> (population, scores)`: the
@@ -63,7 +58,7 @@ def make_program(
 
     return jax.lax.scan(one_evaluation, state, batches)
 
-  return program if at_once is None else population.in_groups(program, at_once)
+  return program
 
 
 def projected(step: Step, project: Callable[[Params, Frozen], Params]) -> Step:
@@ -80,19 +75,19 @@ def over_models(program: Program) -> ProgramOfModels:
   """Return the attack on several models as one program; on one it is `program`.
 
   Args:
-    program: of one model, see make_program.
+    program: of one model, see make_program and population.of_group.
 
   Returns:
-    `(populations, frozen trees, problems, batches, key) -> (populations, scores)`:
-    what each model has of its own is an element of a tuple; all see the same batches.
+    `(populations, frozen trees, problems, ...) -> (populations, scores)`: what each
+    model has of its own is an element of a tuple; all see the rest, such as batches.
   """
 
-  def together(states, frozen, problems, batches, key):
+  def together(states, frozen, *shared):
     if len(states) == 1:
-      state, scores = program(states[0], frozen[0], problems, batches, key)
+      state, scores = program(states[0], frozen[0], *shared)
       return (state,), (scores,)
-    each = jax.vmap(program, in_axes=(0, 0, None, None, None))
-    results = each(_stacked(states), _stacked(frozen), problems, batches, key)
+    each = jax.vmap(program, in_axes=(0, 0, *(None for _ in shared)))
+    results = each(_stacked(states), _stacked(frozen), *shared)
     state, scores = (_parts(tree, len(states)) for tree in results)
     return state, scores
 

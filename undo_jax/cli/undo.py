@@ -36,6 +36,7 @@ def define() -> Main:
         declared.mesh,
         students_at_once=at_once if made.updates_at_once == 1 else 1,
         checkpoints_kept=made.checkpoints_kept,
+        replicas_at_once=made.replicas_at_once,
       )
       names = {stage.name for stage in plans[declared.config.seeds[0]]}
       host.check(declared.config, declared.mesh, names)

@@ -40,11 +40,13 @@ def kept_bytes(stage: Stage, mesh: Mesh, rows: Mapping[str, int] | None = None) 
     return len(stage.parts) * 4 * num_params(stage.model)
   if isinstance(stage, AblateStage):
     return 4 * num_params(stage.model)
-  state = _state(stage, mesh)
+  state = _state(stage, mesh, at_once=1)
   return 0 if state is None else _bytes(state.params)
 
 
-def open_bytes(stage: Stage, mesh: Mesh, num_kept: int) -> int:
+def open_bytes(
+  stage: Stage, mesh: Mesh, num_kept: int, replicas_at_once: int | None = None
+) -> int:
   """Return what the checkpoints of a stage take while it trains.
 
   One more than is kept, since the next is written before the oldest is removed.
@@ -53,8 +55,10 @@ def open_bytes(stage: Stage, mesh: Mesh, num_kept: int) -> int:
     stage: of a plan.
     mesh: of the devices that are here.
     num_kept: checkpoints of a stage that is not finished.
+    replicas_at_once: members of an attack whose optimizer's states there are; None:
+      all.
   """
-  state = _state(stage, mesh)
+  state = _state(stage, mesh, at_once=replicas_at_once)
   return 0 if state is None else (num_kept + 1) * _bytes(state)
 
 
@@ -84,12 +88,12 @@ def check(workdir: files.Path, kept: int, opened: int) -> None:
     )
 
 
-def _state(stage: Stage, mesh: Mesh) -> Any:
+def _state(stage: Stage, mesh: Mesh, *, at_once: int | None) -> Any:
   """Return shapes of what a stage trains; None: it trains nothing."""
   if isinstance(stage, TrainStage):
     return programs.training_of(stage, mesh).abstract
   if isinstance(stage, AttackStage):
-    return programs.abstract_attack(stage, mesh)
+    return programs.abstract_attack(stage, mesh, at_once)
   return None
 
 

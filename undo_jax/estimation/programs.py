@@ -130,7 +130,8 @@ def _attack(
   base = {"base": programs.abstract_params(stage.model, mesh)}
   frozen = base if program.reads_base else ()
   own = (program.abstract,) * num_models, (frozen,) * num_models
-  return program.program, (*own, problems, batches, _key())
+  group = jax.ShapeDtypeStruct((), jnp.int32)
+  return program.program, (*own, problems, batches, _key(), group)
 
 
 def _edit(stage: EditStage, mesh: Mesh, score: Any, problems: Problems):

@@ -74,6 +74,7 @@ def print_plan(
   *,
   students_at_once: int = 1,
   checkpoints_kept: int = 2,
+  replicas_at_once: int | None = None,
 ) -> None:
   """Print the stages of a run by group, and in all, their time and disk space.
 
@@ -83,6 +84,7 @@ def print_plan(
     mesh: of the devices that are here.
     students_at_once: the run's.
     checkpoints_kept: the run's.
+    replicas_at_once: the run's.
 
   Raises:
     ConfigError: if the stages take more than the disk has free.
@@ -107,7 +109,10 @@ def print_plan(
   print(f"times at {rate / 1e9:.3g} GFLOP/s; the compilation of programs comes on top")
   left = [work for work in works if work.state != "done"]
   kept = sum(disk.kept_bytes(work.stage, mesh, work.rows) for work in left)
-  opened = (disk.open_bytes(work.stage, mesh, checkpoints_kept) for work in left)
+  opened = (
+    disk.open_bytes(work.stage, mesh, checkpoints_kept, replicas_at_once)
+    for work in left
+  )
   disk.check(workdir, kept, max(opened, default=0))
 
 

@@ -205,7 +205,7 @@ class RunConfig:
   checkpoint_every: int  # Updates between checkpoints within a stage.
   max_loss: float  # Training stops where a loss is beyond, of either sign.
   evaluation_rows: int  # Rows scored in one forward pass.
-  # Members of an attack on a model computed together; None: all.
+  # Members of an attack on a model that train together, to their end; None: all.
   replicas_at_once: int | None
   writers: tuple[str, ...]  # Of training.writers, or MODULE:NAME.
   data: JsonObject

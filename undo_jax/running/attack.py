@@ -1,4 +1,9 @@
-"""The relearning attack on one model, or on several as one program."""
+"""The relearning attack on one model, or on several as one program.
+
+Its members, one for each learning rate, train in groups of `replicas_at_once`. A group
+is trained to its end before the next one begins. What is done of an attack is counted
+in updates of a group.
+"""
 
 from collections.abc import Callable, Sequence
 import contextlib
@@ -30,7 +35,7 @@ from undo_jax.running.run import (
   validation_of,
   writer_of,
 )
-from undo_jax.training.checkpointing import Checkpoints
+from undo_jax.training.checkpointing import REST, Checkpoints
 from undo_jax.training.state import TrainState
 from undo_jax.training.writers import Progress, Writer
 from undo_jax.utils import allocator, files, streams
@@ -47,8 +52,8 @@ def run_attacks(
   """Relearn the forget data from models at every learning rate at once.
 
   A model is noised first if the stage says so, and its scores are those before the
-  attack. A checkpoint holds what the members train. All attacks that are equally far
-  run as one program.
+  attack. A checkpoint holds what the members train, and the optimizer's state of one
+  group. All attacks that are equally far run as one program.
 
   Args:
     attacks: for each the run, the stage, its directory, its title; the stages differ
@@ -77,7 +82,7 @@ class _Attack:
   def __init__(self, run: Run, stage: AttackStage, directory: files.Path, title: str):
     self.run, self.stage, self.directory, self.title = run, stage, directory, title
     self.checkpoints = checkpoints_of(run, directory)
-    self.done = self.checkpoints.latest() or 0  # Updates, at the start.
+    self.done = self.checkpoints.latest() or 0  # Updates of a group.
     self.failure: Exception | None = None
     self.worst = float("nan")  # The last worst forget score.
 
@@ -88,12 +93,17 @@ class _Attack:
     params = _attacked(self.run, self.stage)
     self.before = scorer_of(self.run, self.stage, names)(params, problems)
     self.state, self.history = _start(
-      self.stage, program, self.checkpoints, params, self.before
+      self.stage, program, self.checkpoints, self.done, params, self.before
     )
     if self.done:
       LOGGER.info("%s: resuming after update %d", self.title, self.done)
     self.frozen = {"base": params} if program.reads_base else ()
     self.writer = writer_of(self.run, files.Mirror(self.directory), self.done)
+
+  def begin(self, program: programs.Attack, group: int) -> None:
+    """Give a group, not the first, its optimizer's state in place of the last one's."""
+    params, self.state = self.state.params, self.state._replace(opt_state=())
+    self.state = program.begin(params, _rates(self.stage), jax.numpy.int32(group))
 
   def take(
     self, done: int, state: TrainState, scores: History, measured: dict[str, float]
@@ -104,13 +114,23 @@ class _Attack:
       self._guarded(lambda: self._save(done, scores, measured))
 
   def _save(self, done: int, scores: History, measured: dict[str, float]) -> None:
-    last = done // self.stage.evaluate_every
+    steps, every = self.stage.optimizer.num_steps, self.stage.evaluate_every
+    num_groups = len(self.stage.learning_rates) // len(scores["forget"][0])
+    group = (done - 1) // steps
+    last = (done - group * steps) // every
     for name, values in scores.items():
-      self.history[name][last - len(values) : last] = values
-    forget_Rx1 = self.history["forget"][last - 1][:, None]
-    self.worst = float(_worst(self.stage.task, forget_Rx1)[0])
+      self.history[name][last - len(values) : last, group::num_groups] = values
+    self.worst = self._worst_so_far(last - 1, group, num_groups)
     self.writer.write(done, "attack", worst_forget=self.worst, **measured)
     _save(self.checkpoints, done, self.state, self.history)
+
+  def _worst_so_far(self, evaluation: int, group: int, num_groups: int) -> float:
+    """Return the worst score of an evaluation over the groups up to one."""
+    forget_R = self.history["forget"][evaluation]
+    forget_R = forget_R[np.arange(len(forget_R)) % num_groups <= group]
+    if group + 1 < num_groups and np.all(np.isnan(forget_R)):
+      return float("nan")  # The rates of another group may be lower.
+    return float(_worst(self.stage.task, forget_R[:, None])[0])
 
   def finish_saving(self) -> None:
     """Return when what was saved is complete, unless the attack has failed."""
@@ -153,10 +173,11 @@ def _run(attacks: Sequence[_Attack]) -> None:
   program = programs.attack_of(
     stage, run.mesh, names, rows_at_once, at_once, len(attacks)
   )
-  every, total = stage.evaluate_every, stage.optimizer.num_steps
-  members = len(attacks) * len(stage.learning_rates)
+  every, steps = stage.evaluate_every, stage.optimizer.num_steps
+  size = at_once or len(stage.learning_rates)
+  total = len(stage.learning_rates) // size * steps
   key = streams.key(stage.seeds[stage.stream], "attack")
-  rows = attack_batches(run, stage, done)
+  rows = attack_batches(run, stage, done % steps)
   with contextlib.ExitStack() as stack:
     for attack in attacks:
       attack.start(program, names, problems)
@@ -165,20 +186,29 @@ def _run(attacks: Sequence[_Attack]) -> None:
     progress = Progress(_title(attacks), total=total, initial=done)
     stack.callback(progress.close)
     stack.enter_context(preemption.deferred())
+    members = len(attacks) * size
     meter = meter_of(run, cost(stage, members=members), stage.model.dtype)
     while done < total and not all(attack.failure for attack in attacks):
-      count = min(stage.evaluations_per_call, (total - done) // every)
+      group, before = divmod(done, steps)
+      if done and not before:
+        rows = attack_batches(run, stage, 0)  # All groups see the same.
+        for attack in attacks:
+          attack.begin(program, group)
+      count = min(stage.evaluations_per_call, (steps - before) // every)
       with meter.input():
         chunk = _stack([next(rows) for _ in range(count * every)], (count, every))
         chunk = sharding.put_batch(chunk, run.mesh, leading=2)
       states = tuple(attack.state for attack in attacks)
       frozen = tuple(attack.frozen for attack in attacks)
-      states, scores = program.program(states, frozen, problems, chunk, key)
+      states, scores = program.program(
+        states, frozen, problems, chunk, key, jax.numpy.int32(group)
+      )
       scores = jax.device_get(scores)
       done += count * every
       measured = meter.row(updates=count * every)
-      for attack, state, scored in zip(attacks, states, scores, strict=True):
-        attack.take(done, state, scored, measured)
+      for number, attack in enumerate(attacks):
+        attack.take(done, states[number], scores[number], measured)
+      del states  # The attacks have them, and give them up for the next group's.
       worst = ", ".join(f"{attack.worst:.2f}" for attack in attacks)
       progress.note(f"worst forget {worst}")
       progress.update(count * every)
@@ -226,18 +256,21 @@ def _start(
   stage: AttackStage,
   program: programs.Attack,
   checkpoints: Checkpoints,
+  done: int,
   params: Params,
   before: Scores,
 ) -> tuple[TrainState, History]:
   """Return the population and its scores so far."""
-  rates = np.asarray(stage.learning_rates, np.float32)
-  size = stage.optimizer.num_steps // stage.evaluate_every, len(rates)
+  size = stage.optimizer.num_steps // stage.evaluate_every, len(stage.learning_rates)
   history = {name: np.zeros(size, np.float32) for name in before}
-  done = checkpoints.latest() or 0
   if done:
     return _restore(checkpoints, done, program.abstract, history)
   key = streams.key(stage.seeds[stage.stream], "adapters")
-  return program.create(params, jax.numpy.asarray(rates), key), history
+  return program.create(params, _rates(stage), key), history
+
+
+def _rates(stage: AttackStage) -> jax.Array:
+  return jax.numpy.asarray(stage.learning_rates, jax.numpy.float32)
 
 
 def cost(stage: AttackStage, *, members: int) -> compute.Compute:
@@ -285,6 +318,13 @@ def _save(checkpoints: Checkpoints, done: int, state: TrainState, history: Histo
 def _restore(
   checkpoints: Checkpoints, done: int, abstract: TrainState, history: History
 ) -> tuple[TrainState, History]:
+  (begun,), (size,) = checkpoints.saved(done, REST)["step"].shape, abstract.step.shape
+  if begun != size:
+    raise ConfigError(
+      f"config.replicas_at_once: expected {begun} members of an attack at once, with "
+      f"which this one has begun, got {size}; set it back until it is finished, "
+      "or delete the attack's directory below stages"
+    )
   rest = {"step": abstract.step, "opt_state": abstract.opt_state, "history": history}
   params, rest = checkpoints.restore(done, abstract.params, rest)
   # In the order of the scores, which a checkpoint does not keep.

@@ -49,11 +49,19 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-  """The relearning program with what makes its population."""
+  """The relearning program with what makes its population.
 
-  program: Callable[..., Any]  # relearning.Program, or over several models.
+  Members train in groups, one group after the other; see population.of_group.
+  """
+
+  # (state, frozen, problems, batches, key, group) -> (state, scores), or with several
+  # models a tuple of states, frozen trees and scores.
+  program: Callable[..., Any]
+  # (params, learning rates [R], key) -> the state of group 0.
   create: Callable[[Params, jax.Array, jax.Array], state_lib.TrainState]
-  abstract: state_lib.TrainState
+  # (parameters of all members, learning rates [R], group) -> that group's state.
+  begin: Callable[[Params, jax.Array, jax.Array], state_lib.TrainState]
+  abstract: state_lib.TrainState  # Shapes with shardings, of any group.
   reads_base: bool  # The frozen tree is {"base": the attacked model}, or else ().
 
 
@@ -63,6 +71,7 @@ class _Population(NamedTuple):
   members: Members
   transform: optax.GradientTransformation
   create: Callable[[Params, jax.Array, jax.Array], state_lib.TrainState]
+  begin: Callable[[Params, jax.Array, jax.Array], state_lib.TrainState]
   abstract: state_lib.TrainState  # Shapes with shardings.
 
 
@@ -317,10 +326,12 @@ def attack(
 
   `create` takes (params, learning rates [R], key); the adversary (its name, its
   options as JSON) says what each member trains, and whether the frozen tree is empty
-  or {"base": params}. With `num_models` the program is relearning.over_models.
+  or {"base": params}. With `num_models` the program is relearning.over_models. A group
+  has `at_once` members; None: all.
   """
-  members, transform, create, abstract = _population(
-    model, mesh, optimizer, num_replicas, adversary
+  size = at_once or num_replicas
+  members, transform, create, begin, abstract = _population(
+    model, mesh, optimizer, num_replicas, size, adversary
   )
   make_evaluate = tasks.get(task).make_evaluate
   apply = members.apply or chunked.deferring(Decoder(model))
@@ -329,12 +340,8 @@ def attack(
   step = make_step(members.objective, transform)
   if members.project is not None:
     step = relearning.projected(step, members.project)
-  program = relearning.make_program(
-    step,
-    scores,
-    weights=members.weights,
-    at_once=at_once,
-  )
+  program = relearning.make_program(step, scores, weights=members.weights)
+  program = population.of_group(program, size)
   populations = shardings
   if num_models is not None:
     program = relearning.over_models(program)
@@ -344,22 +351,28 @@ def attack(
     program=jax.jit(
       placement.on(mesh, program),
       # The frozen tree keeps the shardings it comes with.
-      in_shardings=(populations, None, None, batches, None),
+      in_shardings=(populations, None, None, batches, None, None),
       out_shardings=(populations, sharding.replicated(mesh)),
       donate_argnums=0,
       compiler_options=scheduling.options(mesh, abstract_params(model, mesh)),
     ),
     create=jax.jit(create, out_shardings=shardings),
+    begin=jax.jit(begin, out_shardings=shardings, donate_argnums=0),
     abstract=abstract,
     reads_base=members.reads_base,
   )
 
 
-def abstract_attack(stage: AttackStage, mesh: Mesh) -> state_lib.TrainState:
+def abstract_attack(
+  stage: AttackStage, mesh: Mesh, at_once: int | None
+) -> state_lib.TrainState:
   """Return what `attack_of` has as `abstract`, without a program."""
   adversary = stage.adversary, json.dumps(stage.options)
   rates = len(stage.learning_rates)
-  return _population(stage.model, mesh, stage.optimizer, rates, adversary).abstract
+  made = _population(
+    stage.model, mesh, stage.optimizer, rates, at_once or rates, adversary
+  )
+  return made.abstract
 
 
 @functools.cache
@@ -368,6 +381,7 @@ def _population(
   mesh: Mesh,
   optimizer: OptimizerConfig,
   num_replicas: int,
+  size: int,
   adversary: tuple[str, str],
 ) -> _Population:
   members = attacks.members_of(model, adversary[0], json.loads(adversary[1]))
@@ -377,8 +391,14 @@ def _population(
   def single(params, key):
     return state_lib.create(members.start(params, key), transform)
 
+  def begin(params, rates, group):
+    own = (population.group_of(tree, group, size) for tree in (params, rates))
+    params_n, rates_n = own
+    return population.begin(params_n, transform, rates_n)._replace(params=params)
+
   def create(params, rates, key):
-    return population.create(members.start(params, key), transform, rates)
+    params_R = population.copies(members.start(params, key), num_replicas)
+    return begin(params_R, rates, 0)
 
   rules = [
     *members.rules(jax.eval_shape(members.start, params, key)),
@@ -389,7 +409,7 @@ def _population(
   )
   rates = jax.ShapeDtypeStruct((num_replicas,), jax.numpy.float32)
   abstract = _with(jax.eval_shape(create, params, rates, key), shardings)
-  return _Population(members, transform, create, abstract)
+  return _Population(members, transform, create, begin, abstract)
 
 
 def _with(shapes, shardings):

@@ -168,6 +168,11 @@ class Checkpoints:
     with preemption.uninterrupted():
       return self._checkpointer.load_checkpointables(step, items)
 
+  def saved(self, step: int, item: str) -> Any:
+    """Return an item's tree of what its arrays are (`shape`, `dtype`), unread."""
+    self.finish()
+    return self._checkpointer.checkpointables_metadata(step).metadata[item]
+
   def _complete(self, saving: Any, directory: Path, start: float) -> None:
     """Wait for a checkpoint that is being written, and write its checksums."""
     saving.result()

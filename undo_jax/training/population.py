@@ -1,7 +1,6 @@
 """One step over a leading replica axis: sweeps as a single program."""
 
 from collections.abc import Callable
-import functools
 from typing import Any
 
 import jax
@@ -32,13 +31,36 @@ def create(
   Returns:
     A TrainState whose leaves have a leading axis R.
   """
+  return begin(copies(params, len(learning_rates_R)), optimizer, learning_rates_R)
 
-  def one(learning_rate):
+
+def copies(params: Params, size: int) -> Params:
+  """Return parameters that many times, along a leading axis."""
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), params)
+
+
+def begin(
+  params_R: Params,
+  optimizer: optax.GradientTransformation,
+  learning_rates_R: jax.Array,
+) -> state_lib.TrainState:
+  """Return fresh states of replicas, each with its own learning rate.
+
+  Args:
+    params_R: [R, ...], the parameters that each starts from.
+    optimizer: one made by `optimizers.make_population_optimizer`.
+    learning_rates_R: [R] float32.
+
+  Returns:
+    A TrainState whose leaves have a leading axis R.
+  """
+
+  def one(params, learning_rate):
     state = state_lib.create(params, optimizer)
     opt_state = optax.tree.set(state.opt_state, learning_rate=learning_rate)
     return state._replace(opt_state=opt_state)
 
-  return jax.vmap(one)(jnp.asarray(learning_rates_R, jnp.float32))
+  return jax.vmap(one)(params_R, jnp.asarray(learning_rates_R, jnp.float32))
 
 
 def over_replicas(fn: Callable[..., Any]) -> Any:
@@ -61,45 +83,54 @@ def over_replicas(fn: Callable[..., Any]) -> Any:
   return together
 
 
-def in_groups(program: Program, at_once: int) -> Program:
-  """Return a population's program over groups of its members, one after the other.
+def group_of(tree: Any, group: jax.typing.ArrayLike, size: int) -> Any:
+  """Return the part [n, ...] of a population's arrays [R, ...] that a group has.
 
-  Each group goes through the whole program before the next, and its states take the
-  place of those before: what the program holds beside them is there once.
+  Group g of G has the members g, g + G, g + 2 G ..., so that each group is spread over
+  all devices of the mesh axis `replica`.
 
   Args:
-    program: `(population, ...) -> (population, results [..., R])` of any number of
-      members; all other arguments are shared.
-    at_once: members of a group, a divisor of R and a multiple of the devices of the
-      mesh axis `replica`.
-
-  Returns:
-    The same function of the population.
+    tree: arrays with a leading axis R.
+    group: which one, from 0 to G - 1; int32.
+    size: n, its members: a divisor of R, and a multiple of those devices.
   """
 
-  def in_turn(state, *shared):
-    # Strided groups, so that each is spread over all devices of the axis.
-    groups = jax.tree.map(
-      lambda x: x.reshape(at_once, -1, *x.shape[1:]).swapaxes(0, 1), state
-    )
-    number = len(jax.tree.leaves(groups)[0])
-    first = jax.tree.map(lambda x: x[0], groups)
-    _, shapes = jax.eval_shape(program, first, *shared)
-    results = jax.tree.map(lambda s: jnp.zeros((number, *s.shape), s.dtype), shapes)
+  def take(x):
+    split = x.reshape(size, -1, *x.shape[1:])
+    return jax.lax.dynamic_index_in_dim(split, group, axis=1, keepdims=False)
 
-    def run(index, carry):
-      groups, results = carry
-      updated = program(jax.tree.map(lambda x: x[index], groups), *shared)
-      put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=index, axis=0)
-      return jax.tree.map(put, (groups, results), updated)
+  return jax.tree.map(take, tree)
 
-    groups, results = jax.lax.fori_loop(0, number, run, (groups, results))
-    state = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), groups)
-    # [G, ..., at_once] to [..., at_once, G] to [..., R].
-    together = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), results)
-    return state, jax.tree.map(lambda x: x.reshape(*x.shape[:-2], -1), together)
 
-  return in_turn
+def of_group(program: Program, size: int) -> Program:
+  """Return the program of one group of a population, see `group_of`.
+
+  A group has been trained to its end before the next one begins, so that the states of
+  its optimizer are the only ones there are.
+
+  Args:
+    program: `(population, ...) -> (population, results)` of any number of members.
+    size: n, members of a group.
+
+  Returns:
+    `(state, ..., group) -> (state, results)`: the state has the parameters [R, ...] of
+    all members, and the steps and optimizer states [n, ...] of the group.
+  """
+
+  def one(state, *rest):
+    *shared, group = rest
+    params_n = group_of(state.params, group, size)
+    updated, results = program(state._replace(params=params_n), *shared)
+
+    def put(x, y):
+      split = x.reshape(size, -1, *x.shape[1:])
+      split = jax.lax.dynamic_update_index_in_dim(split, y, group, axis=1)
+      return split.reshape(x.shape)
+
+    params = jax.tree.map(put, state.params, updated.params)
+    return updated._replace(params=params), results
+
+  return one
 
 
 def shardings(tree: object) -> Any:
