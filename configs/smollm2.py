@@ -220,12 +220,13 @@ def _attack(
   num_steps: int,
   evaluate_every: int,
   batch_size: int,
+  evaluations_per_call: int = 1,
 ) -> None:
   relearn = c.attack(
     learning_rates=rates,
     num_steps=num_steps,
     evaluate_every=evaluate_every,
-    evaluations_per_call=1,
+    evaluations_per_call=evaluations_per_call,  # A checkpoint after so many.
     batch_size=batch_size,
   )
   config.attacks.relearn = relearn
@@ -265,6 +266,7 @@ def _small(config: c.Config, *, alphas: tuple[float, ...]) -> None:
     num_steps=16,
     evaluate_every=8,
     batch_size=2,
+    evaluations_per_call=2,
   )
 
 
