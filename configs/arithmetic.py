@@ -319,7 +319,6 @@ def _make_paper(config: c.Config) -> None:
     num_steps=500,
     warmup_steps=1,
     evaluate_every=5,
-    evaluations_per_call=1,
     batch_size=15,
   )
   config.report.budgets = (40, 500)

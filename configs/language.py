@@ -192,7 +192,6 @@ def _paper() -> c.Config:
     num_steps=500,
     warmup_steps=1,
     evaluate_every=5,
-    evaluations_per_call=1,
     batch_size=8,
   )
   config.attacks.lora = c.lora(config.attacks.relearn, rank=8, run=False)

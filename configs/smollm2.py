@@ -220,13 +220,12 @@ def _attack(
   num_steps: int,
   evaluate_every: int,
   batch_size: int,
-  evaluations_per_call: int = 1,
 ) -> None:
   relearn = c.attack(
     learning_rates=rates,
     num_steps=num_steps,
     evaluate_every=evaluate_every,
-    evaluations_per_call=evaluations_per_call,  # A checkpoint after so many.
+    evaluations_per_call=2,
     batch_size=batch_size,
   )
   config.attacks.relearn = relearn
@@ -266,7 +265,6 @@ def _small(config: c.Config, *, alphas: tuple[float, ...]) -> None:
     num_steps=16,
     evaluate_every=8,
     batch_size=2,
-    evaluations_per_call=2,
   )
 
 

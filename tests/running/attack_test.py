@@ -29,14 +29,14 @@ ATTACKS = ("relearn_base", "relearn_max_ent")
 
 
 def _make_evaluate(apply, names, *, rows_at_once):
-  """Score by numbers that no two models have in common, cheaply; NaN if diverged."""
+  """Score by numbers that no two models have in common, cheaply; inf if diverged."""
   del rows_at_once
 
   def scores(params, problems):
     logits = apply(params, problems["inputs"]).logits
     every = (*names, "retain", "forget")
     means = {name: jnp.mean(logits[..., i]) for i, name in enumerate(every)}
-    return {name: jnp.where(abs(x) < 4, x, jnp.nan) for name, x in means.items()}
+    return {name: jnp.where(abs(x) < 4, x, jnp.inf) for name, x in means.items()}
 
   return scores
 
@@ -231,7 +231,9 @@ def test_groups_of_another_size_cannot_go_on(root, tmp_path, monkeypatch):
   with monkeypatch.context() as patch, pytest.raises(preemption.Preempted):
     stop_at(patch, 1)
     running.run_shared([run])
-  with pytest.raises(ConfigError, match="replicas_at_once: expected 1 member.* got 2"):
+  with pytest.raises(
+    ConfigError, match="replicas_at_once: expected 1, .* got 2 at once"
+  ):
     running.run_shared([dataclasses.replace(run, replicas_at_once=None)])
   running.run_shared([run])
 
@@ -244,6 +246,8 @@ def test_a_group_whose_rates_are_too_high_leaves_the_others(root, tmp_path):
   diverged, finite = np.array(outcome["scores"]["forget"], float)
   assert np.all(np.isnan(diverged[1:])) and np.all(np.isfinite(finite))
   np.testing.assert_allclose(outcome["worst_forget"], finite, rtol=1e-5)
+  rows = writers.read_jsonl(run.directories["relearn_base"] / "metrics.jsonl")
+  assert [row["worst_forget"] is None for row in rows] == [True, True, False, False]
 
 
 def test_a_model_that_diverges_ends_by_its_line_when_the_others_are_finished(

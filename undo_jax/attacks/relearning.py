@@ -1,8 +1,8 @@
 """The relearning adversary: finetuning on forget data at many learning rates.
 
-The whole grid is one population: one compiled program scans over updates and
-evaluations, vmapped over learning rates. Its members are whole models, or adapters
-over one frozen model (see lora.py).
+The grid is a population: one compiled program scans over updates and evaluations,
+vmapped over learning rates, of all or of a group of them. Members are whole models, or
+adapters over one frozen model (see lora.py).
 """
 
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def projected(step: Step, project: Callable[[Params, Frozen], Params]) -> Step:
   return projecting
 
 
-def over_models(program: Program) -> ProgramOfModels:
+def over_models(program: population.Program) -> ProgramOfModels:
   """Return the attack on several models as one program; on one it is `program`.
 
   Args:

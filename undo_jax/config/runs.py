@@ -22,7 +22,7 @@ def run(task: str) -> Config:
   config.checkpoints_kept = 2
   config.max_loss = 1e6  # Training stops where a loss is beyond, of either sign.
   config.evaluation_rows = 512  # Rows scored in one forward pass; bounds the memory.
-  # Members of an attack computed together, likewise; None: all of them.
+  # Members of an attack that train together, to their end; None: all of them.
   config.replicas_at_once = config_dict.placeholder(int)
   # Models that the same attack runs on as one program, so many times the members: for
   # accelerators that the members of one leave idle.

@@ -33,8 +33,9 @@ class Lowered(NamedTuple):
 def of_run(config: RunConfig, mesh: Mesh) -> Iterator[Lowered]:
   """Yield each program of a run once, as the run calls it; nothing is computed.
 
-  Training and unlearning steps, the evaluation, the relearning of a population, and
-  edits with what scores the edited model beside those it was made from.
+  Training and unlearning steps, the evaluation, a call of relearning (of one group of
+  the members), and edits with what scores the edited model beside those it was made
+  from.
 
   Args:
     config: of the run, see plan.config.

@@ -49,7 +49,7 @@ History = dict[str, np.ndarray]  # Scores [E, R] by name, E evaluations.
 def run_attacks(
   attacks: Sequence[tuple[Run, AttackStage, files.Path, str]],
 ) -> list[Outcome | Exception]:
-  """Relearn the forget data from models at every learning rate at once.
+  """Relearn the forget data from models at every learning rate.
 
   A model is noised first if the stage says so, and its scores are those before the
   attack. A checkpoint holds what the members train, and the optimizer's state of one
@@ -90,6 +90,8 @@ class _Attack:
     self, program: programs.Attack, names: tuple[str, ...], problems: Problems
   ) -> None:
     """Make the population, or read its checkpoint, and open the writer."""
+    if self.done:
+      self._check_groups(len(program.abstract.step))
     params = _attacked(self.run, self.stage)
     self.before = scorer_of(self.run, self.stage, names)(params, problems)
     self.state, self.history = _start(
@@ -99,6 +101,17 @@ class _Attack:
       LOGGER.info("%s: resuming after update %d", self.title, self.done)
     self.frozen = {"base": params} if program.reads_base else ()
     self.writer = writer_of(self.run, files.Mirror(self.directory), self.done)
+
+  def _check_groups(self, size: int) -> None:
+    """Raise ConfigError if the attack has begun with groups of another size."""
+    (begun,) = self.checkpoints.saved(self.done, REST)["step"].shape
+    if begun != size:
+      is_all = begun == len(self.stage.learning_rates)
+      raise ConfigError(
+        f"config.replicas_at_once: expected {None if is_all else begun}, with which "
+        f"{self.title} has begun, got {size} at once; set it so until that is "
+        f"finished, or delete {self.directory}"
+      )
 
   def begin(self, program: programs.Attack, group: int) -> None:
     """Give a group, not the first, its optimizer's state in place of the last one's."""
@@ -121,14 +134,15 @@ class _Attack:
     for name, values in scores.items():
       self.history[name][last - len(values) : last, group::num_groups] = values
     self.worst = self._worst_so_far(last - 1, group, num_groups)
-    self.writer.write(done, "attack", worst_forget=self.worst, **measured)
+    worst = rounded(self.worst)
+    self.writer.write(done, "attack", worst_forget=worst, **measured)
     _save(self.checkpoints, done, self.state, self.history)
 
   def _worst_so_far(self, evaluation: int, group: int, num_groups: int) -> float:
     """Return the worst score of an evaluation over the groups up to one."""
     forget_R = self.history["forget"][evaluation]
     forget_R = forget_R[np.arange(len(forget_R)) % num_groups <= group]
-    if group + 1 < num_groups and np.all(np.isnan(forget_R)):
+    if group + 1 < num_groups and not np.any(np.isfinite(forget_R)):
       return float("nan")  # The rates of another group may be lower.
     return float(_worst(self.stage.task, forget_R[:, None])[0])
 
@@ -194,6 +208,7 @@ def _run(attacks: Sequence[_Attack]) -> None:
         rows = attack_batches(run, stage, 0)  # All groups see the same.
         for attack in attacks:
           attack.begin(program, group)
+        meter.restart()
       count = min(stage.evaluations_per_call, (steps - before) // every)
       with meter.input():
         chunk = _stack([next(rows) for _ in range(count * every)], (count, every))
@@ -318,13 +333,6 @@ def _save(checkpoints: Checkpoints, done: int, state: TrainState, history: Histo
 def _restore(
   checkpoints: Checkpoints, done: int, abstract: TrainState, history: History
 ) -> tuple[TrainState, History]:
-  (begun,), (size,) = checkpoints.saved(done, REST)["step"].shape, abstract.step.shape
-  if begun != size:
-    raise ConfigError(
-      f"config.replicas_at_once: expected {begun} members of an attack at once, with "
-      f"which this one has begun, got {size}; set it back until it is finished, "
-      "or delete the attack's directory below stages"
-    )
   rest = {"step": abstract.step, "opt_state": abstract.opt_state, "history": history}
   params, rest = checkpoints.restore(done, abstract.params, rest)
   # In the order of the scores, which a checkpoint does not keep.

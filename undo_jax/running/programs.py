@@ -392,8 +392,8 @@ def _population(
     return state_lib.create(members.start(params, key), transform)
 
   def begin(params, rates, group):
-    own = (population.group_of(tree, group, size) for tree in (params, rates))
-    params_n, rates_n = own
+    params_n = population.group_of(params, group, size)
+    rates_n = population.group_of(rates, group, size)
     return population.begin(params_n, transform, rates_n)._replace(params=params)
 
   def create(params, rates, key):

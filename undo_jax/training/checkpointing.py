@@ -169,9 +169,16 @@ class Checkpoints:
       return self._checkpointer.load_checkpointables(step, items)
 
   def saved(self, step: int, item: str) -> Any:
-    """Return an item's tree of what its arrays are (`shape`, `dtype`), unread."""
+    """Return an item's tree of what its arrays are (`shape`, `dtype`), unread.
+
+    Raises:
+      ConfigError: if a file is not as it was written.
+    """
     self.finish()
-    return self._checkpointer.checkpointables_metadata(step).metadata[item]
+    if step != self._intact:
+      processes.on_first("checksums", lambda: _check(self._of(step), (PARAMS, REST)))
+    with preemption.uninterrupted():
+      return self._checkpointer.checkpointables_metadata(step).metadata[item]
 
   def _complete(self, saving: Any, directory: Path, start: float) -> None:
     """Wait for a checkpoint that is being written, and write its checksums."""
