@@ -238,10 +238,20 @@ def test_groups_of_another_size_cannot_go_on(root, tmp_path, monkeypatch):
   running.run_shared([run])
 
 
-def test_a_group_whose_rates_are_too_high_leaves_the_others(root, tmp_path):
+def test_a_group_whose_rates_are_too_high_leaves_the_others(
+  root, tmp_path, monkeypatch
+):
   """Its scores are no numbers; the worst of the others counts."""
   run = made(tmp_path, replicas_at_once=1, rates=(1e6, 1e-3))
+  steps, save = [], Checkpoints.save
+
+  def counted(self, step, *trees):
+    if save(self, step, *trees):
+      steps.append(step)
+
+  monkeypatch.setattr(Checkpoints, "save", counted)
   running.run_shared([copied(run, alone(root))])
+  assert steps == [4, 8] * 2  # Once for both groups' evaluations, of two models.
   outcome = run.done("relearn_base")
   diverged, finite = np.array(outcome["scores"]["forget"], float)
   assert np.all(np.isnan(diverged[1:])) and np.all(np.isfinite(finite))

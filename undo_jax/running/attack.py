@@ -82,7 +82,8 @@ class _Attack:
   def __init__(self, run: Run, stage: AttackStage, directory: files.Path, title: str):
     self.run, self.stage, self.directory, self.title = run, stage, directory, title
     self.checkpoints = checkpoints_of(run, directory)
-    self.done = self.checkpoints.latest() or 0  # Updates of a group.
+    self.done = self.checkpoints.latest() or 0  # Updates of a group, at the start.
+    self.taken = self.done  # At the last call.
     self.failure: Exception | None = None
     self.worst = float("nan")  # The last worst forget score.
 
@@ -121,12 +122,12 @@ class _Attack:
   def take(
     self, done: int, state: TrainState, scores: History, measured: dict[str, float]
   ) -> None:
-    """Take the results of some updates, and save them unless the attack has failed."""
-    self.state = state
+    """Take the results of some updates, and note them unless the attack has failed."""
+    self.state, self.taken = state, done
     if self.failure is None:
-      self._guarded(lambda: self._save(done, scores, measured))
+      self._guarded(lambda: self._note(done, scores, measured))
 
-  def _save(self, done: int, scores: History, measured: dict[str, float]) -> None:
+  def _note(self, done: int, scores: History, measured: dict[str, float]) -> None:
     steps, every = self.stage.optimizer.num_steps, self.stage.evaluate_every
     num_groups = len(self.stage.learning_rates) // len(scores["forget"][0])
     group = (done - 1) // steps
@@ -136,7 +137,6 @@ class _Attack:
     self.worst = self._worst_so_far(last - 1, group, num_groups)
     worst = rounded(self.worst)
     self.writer.write(done, "attack", worst_forget=worst, **measured)
-    _save(self.checkpoints, done, self.state, self.history)
 
   def _worst_so_far(self, evaluation: int, group: int, num_groups: int) -> float:
     """Return the worst score of an evaluation over the groups up to one."""
@@ -146,8 +146,16 @@ class _Attack:
       return float("nan")  # The rates of another group may be lower.
     return float(_worst(self.stage.task, forget_R[:, None])[0])
 
+  def save(self) -> None:
+    """Save what was taken last, unless it is saved or the attack has failed."""
+    if self.failure is None:
+      self._guarded(
+        lambda: _save(self.checkpoints, self.taken, self.state, self.history)
+      )
+
   def finish_saving(self) -> None:
-    """Return when what was saved is complete, unless the attack has failed."""
+    """Return when what was taken last is saved, unless the attack has failed."""
+    self.save()
     if self.failure is None:
       self._guarded(self.checkpoints.finish)
 
@@ -189,7 +197,8 @@ def _run(attacks: Sequence[_Attack]) -> None:
   )
   every, steps = stage.evaluate_every, stage.optimizer.num_steps
   size = at_once or len(stage.learning_rates)
-  total = len(stage.learning_rates) // size * steps
+  num_groups = len(stage.learning_rates) // size
+  total, calls = num_groups * steps, 0
   key = streams.key(stage.seeds[stage.stream], "attack")
   rows = attack_batches(run, stage, done % steps)
   with contextlib.ExitStack() as stack:
@@ -221,8 +230,11 @@ def _run(attacks: Sequence[_Attack]) -> None:
       scores = jax.device_get(scores)
       done += count * every
       measured = meter.row(updates=count * every)
+      calls += 1
       for number, attack in enumerate(attacks):
         attack.take(done, states[number], scores[number], measured)
+        if calls % num_groups == 0:  # As often as if all members were one group.
+          attack.save()
       del states  # The attacks have them, and give them up for the next group's.
       worst = ", ".join(f"{attack.worst:.2f}" for attack in attacks)
       progress.note(f"worst forget {worst}")
