@@ -29,11 +29,11 @@ SIZES = ("tiny", "full", "tofu_tiny", "tofu")
 # Learning rates of the methods with run=False in `tiny` and `tofu_tiny`. In `tiny`, on
 # seed 0, 1e-4, 3e-4 and 8e-4 were tried for npo, simnpo, wga and undial, and 3e-4, 9e-4
 # and 2.4e-3 for circuit_breakers: these forget most, before any attack, of those that
-# cost English at most .3 nats. Of ten others one rate was tried, and is here where it
-# forgets and costs no more: 8e-4 for satimp, idk_dpo and distance, 3e-4 for invariant,
-# .3 for mudman, .2 for rep_select. 8e-4 costs .39 nats with ce_u and .57 with jensun,
-# 2e-4 costs 3.7 with latent_adversarial and 4e-3 costs 7.3 with adaptive_rmu;
-# the rates here of these four and of the remaining three were not tried.
+# cost English at most .3 nats. The others' were tried once, or lowered until they cost
+# no more: 8e-4 costs .39 nats with ce_u and .57 with jensun, 2e-4 costs 3.7 with
+# latent_adversarial, 1.5e-3 and 4e-3 cost 3.5 and 7.3 with adaptive_rmu (which forgets
+# nothing at 4e-4), 6e-5 costs 3.1 with tamper_resistance (6e-6 forgets nothing). The
+# exception is task_vector, which costs .41.
 SMALL_RATES = {
   "npo": 8e-4,
   "simnpo": 8e-4,
