@@ -169,7 +169,7 @@ def test_attacks_as_one_program_come_to_what_each_comes_to_alone(
 
 
 def stop_at(patch, number):
-  """Stop the run as a signal would at the call of so many updates."""
+  """Stop the run, as a signal would, after so many calls of the attack's program."""
   calls = []
 
   def stop(finish):

@@ -231,6 +231,8 @@ def test_a_bit_that_the_disk_has_changed_is_found_in_any_file(tmp_path):
       with pytest.raises(ConfigError, match="is not as it was written") as error:
         checkpoints.restore(1, on(whole, PARAMS), on(whole, REST))
       assert str(error.value).startswith(f"{file} ")
+      with pytest.raises(ConfigError, match="is not as it was written"):
+        checkpoints.saved(1, "rest")
       if "rest" in file.parts:  # Not read for the parameters alone.
         load_params(directory, on(whole, PARAMS))
       else:
@@ -238,6 +240,10 @@ def test_a_bit_that_the_disk_has_changed_is_found_in_any_file(tmp_path):
           load_params(directory, on(whole, PARAMS))
       file.write_bytes(before)
   checkpoints.restore(1, on(whole, PARAMS), on(whole, REST))
+  saved = checkpoints.saved(1, "rest")
+  assert {name: (x.shape, x.dtype) for name, x in saved.items()} == {
+    name: (x.shape, x.dtype) for name, x in REST.items()
+  }
   (directory / "1" / CHECKSUMS).unlink()  # Killed before they were written.
   checkpoints.restore(1, on(whole, PARAMS), on(whole, REST))
   checkpoints.close()
