@@ -71,7 +71,7 @@ def _run(task: str, *, tiny: bool) -> c.Config:
   if tiny:  # What is fast on a CPU: no bfloat16, no recomputation, no loop of layers.
     layers = config.model.num_layers
     config.model.update(dtype="float32", remat="none", scan_unroll=layers)
-  config.evaluation_rows = 4 if tiny else 32
+  config.evaluation_rows = 12 if tiny else 32
   config.replicas_at_once = 1  # The moments of one member of an attack at a time.
   # The memory of an update is taken anew for each dispatch, which may cost as much time
   # as the update.
