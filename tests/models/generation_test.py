@@ -5,7 +5,9 @@ weights (huggingface_references.py); what needs transformers itself runs where i
 installed.
 """
 
+import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,12 @@ def load(name):
   return Decoder(config), params | {"embedding": scaled}
 
 
+def unrolled(model):
+  """Return the decoder with all layers unrolled."""
+  layers = model.config.num_layers
+  return Decoder(dataclasses.replace(model.config, scan_unroll=layers))
+
+
 def test_the_window_is_shorter_than_what_is_generated():
   """Else the tests above would not see it."""
   for name in ("gemma2_window", "gemma3_scaled_rope"):
@@ -46,9 +54,12 @@ def generated(name):
 
 
 # Llama's tokens are compared below, where rows end.
+@pytest.mark.parametrize("is_unrolled", (False, True))
 @pytest.mark.parametrize("name", sorted({*references.GENERATED} - {"llama"}))
-def test_tokens_are_those_that_transformers_wrote(name):
+def test_tokens_are_those_that_transformers_wrote(name, is_unrolled):
   model, params = load(name)
+  if is_unrolled:
+    model = unrolled(model)
   tokens, valid, expected = generated(name)
   assert not valid[1:].all(axis=1).any() and valid[0].all()
   assert len(np.unique(expected)) >= 5
@@ -226,6 +237,26 @@ def test_generate_is_compiled_once_and_may_be_jitted_itself(ending):
   assert len(model.traces) == num_traces
   outer = jax.eval_shape(generate, params, jnp.asarray(tokens), jnp.asarray(valid))
   assert outer.tokens_BxT.shape == (len(tokens), T)
+
+
+@pytest.mark.optimized
+def test_the_loop_over_tokens_slices_no_stacked_weights():
+  """A slice is a copy, made for every token, of all that is read anyway."""
+  model, params = load("gemma2_window")
+  shape = params["layers"]["mlp"]["up"]["kernel"].shape
+  stacked, of_layer = (f"f32[{','.join(map(str, s))}]" for s in (shape, shape[1:]))
+  tokens, valid = references.prompts()
+
+  def carried(model):
+    """Return what the loop over tokens carries, as text."""
+    generate = jax.jit(make_generate(model, num_tokens=T))
+    text = generate.lower(params, tokens, valid).compile().as_text()
+    loops = re.findall(r"= (\(.*\)) while\(", text)
+    return max(loops, key=len)
+
+  assert stacked in carried(model)
+  assert stacked not in carried(unrolled(model))
+  assert of_layer in carried(unrolled(model))
 
 
 # ---- Bad input.

@@ -8,6 +8,7 @@ before.
 from collections.abc import Callable, Sequence
 import functools
 import math
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
+from undo_jax.models.config import layers_a_turn
 from undo_jax.models.decoder import Cache, Decoder
 from undo_jax.utils.types import Params
 
@@ -136,11 +138,12 @@ def _generate(
   is_stop_V: jax.Array,
 ) -> Generated:
   B, L = tokens_BxL.shape
+  params, whole = _apart(model, params)
 
   def next_logits(tokens, valid, cache) -> tuple[jax.Array, Any]:
     last_Bx1 = jnp.full((B, 1), tokens.shape[1] - 1)
     output = model.apply(
-      params, tokens, valid_BxL=valid, cache=cache, positions_BxP=last_Bx1
+      whole(params), tokens, valid_BxL=valid, cache=cache, positions_BxP=last_Bx1
     )
     return output.logits[:, 0], output.cache
 
@@ -175,6 +178,25 @@ def _generate(
     append(state, logits_BxV),
   )
   return Generated(state.tokens_BxT, state.num_B)
+
+
+def _apart(model: Decoder, params: Params) -> tuple[Any, Callable[[Any], Params]]:
+  """Return parameters as the loop over tokens holds them, and what puts them together.
+
+  Where all layers are unrolled, each has arrays of its own: a slice of a stacked array
+  is copied for every token, and XLA finds that a slice of a stack is what was stacked.
+  """
+  num_layers = model.config.num_layers
+  if layers_a_turn(model.config) < num_layers or "layers" not in params:
+    return params, lambda params: params
+
+  def whole(params):
+    layers = jax.tree.map(lambda *layers: jnp.stack(layers), *params["layers"])
+    return params | {"layers": layers}
+
+  taken = map(operator.itemgetter, range(num_layers))
+  layers = [jax.tree.map(take, params["layers"]) for take in taken]
+  return params | {"layers": layers}, whole
 
 
 def _choose(logits_BxV, temperature, key):
