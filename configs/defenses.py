@@ -109,7 +109,7 @@ def get_config(arg: str | None = None) -> c.Config:
     startup=min(trials, 3),
     smallest_retain=0.95,
     largest_compute=None,
-    largest_divergence=0.1,
+    largest_divergence=0.25,
   )
   return config
 

@@ -61,6 +61,36 @@ def test_small_blocks_are_kept_and_those_of_a_gigabyte_go_back():
   assert after - returned > 190 << 20
 
 
+# Keeps a block, then compiles; prints the resident bytes before and after.
+COMPILED = """
+import ctypes, jax, jax.numpy as jnp, psutil
+from undo_jax.utils import allocator
+assert allocator.keep_freed_memory()
+allocator.return_after_compiling()
+
+def layers(x):
+  for _ in range(60):
+    x = jnp.tanh(x @ x)
+  return x.sum()
+
+compiles = jax.jit(jax.grad(layers)).lower(jnp.ones((8, 8))).compile
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+block = libc.malloc(200 << 20)
+ctypes.memset(block, 1, 200 << 20)
+libc.free(block)
+print(psutil.Process().memory_info().rss)
+compiles()
+print(psutil.Process().memory_info().rss)
+"""
+
+
+def test_freed_memory_goes_back_after_a_compilation():
+  before, after = map(int, printed(COMPILED, JAX_ENABLE_COMPILATION_CACHE="false"))
+  assert before - after > 100 << 20
+
+
 STARTED = """
 import os, sys
 from undo_jax.utils import allocator

@@ -7,6 +7,7 @@ saved; start it again to go on.
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
+import gc
 import importlib
 import logging
 import sys
@@ -29,6 +30,9 @@ def run_command(name: str) -> None:
   """Run a command of undo_jax.cli: its flags, then its main."""
   with one_line():
     module = importlib.import_module(f"undo_jax.cli.{name}")
+    if not gc.isenabled():  # See cli.run.
+      gc.freeze()
+      gc.enable()
     main = module.define()
   run(main, page=module.__doc__ or "")
 
@@ -39,7 +43,8 @@ def run(main: Main, *, page: str) -> None:
   def guarded(argv: list[str]) -> None:
     with one_line():
       _show_progress()
-      allocator.keep_freed_memory()
+      if allocator.keep_freed_memory():
+        allocator.return_after_compiling()
       compilation_cache.use()
       _meet()
       preemption.listen()

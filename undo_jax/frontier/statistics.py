@@ -11,7 +11,7 @@ import math
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import robustness as rb
@@ -139,6 +139,8 @@ def binomial_half_width(score: float, count: int) -> float:
 
   Reference: Wilson, Probable inference, JASA 22 (1927).
   """
+  from scipy import stats  # Here, since it takes a second.
+
   interval = stats.binomtest(round(score * count), count).proportion_ci(method="wilson")
   return (interval.high - interval.low) / 2
 
@@ -343,6 +345,8 @@ def recovery_time(results: Results, name: str, fraction: float) -> Recovery | No
 
   Reference: Kaplan and Meier, JASA 53 (1958).
   """
+  from scipy import stats  # Here, since it takes a second.
+
   updates = recovery(results, name, fraction)
   if not updates:
     return None

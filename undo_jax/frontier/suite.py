@@ -4,7 +4,6 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize
 
 from undo_jax.evaluation.metrics import higher_is_worse
 from undo_jax.frontier import guarantees, robustness
@@ -81,6 +80,8 @@ def find(results: Results, budget: int) -> Suite | None:
 
 def _cover(payoffs_IxJ: np.ndarray, slack: float) -> tuple[int, ...]:
   """Return the fewest columns among which every row's minimum is, within the slack."""
+  from scipy import optimize  # Here, since it takes a quarter of a second.
+
   held_IxJ = payoffs_IxJ <= payoffs_IxJ.min(axis=1, keepdims=True) + slack
   found = optimize.milp(
     np.ones(held_IxJ.shape[1]),

@@ -11,7 +11,6 @@ import functools
 from typing import Any, Literal
 
 import jax
-from jax.experimental.pallas.ops.tpu import splash_attention
 from jax.sharding import PartitionSpec as P
 
 from undo_jax.distributed import placement
@@ -110,6 +109,9 @@ def splash(
 
 
 def _local(query, key, value, *, softcap, window, interpret):
+  # Here, since it brings Pallas.
+  from jax.experimental.pallas.ops.tpu import splash_attention
+
   length, heads = query.shape[1:3]
   shape = (length, length)
   mask = splash_attention.CausalMask(shape)
