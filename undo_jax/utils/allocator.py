@@ -10,6 +10,7 @@ kibibytes.
 """
 
 import ctypes
+import functools
 import os
 import pathlib
 import platform
@@ -76,6 +77,7 @@ def keep_freed_memory() -> bool:
   return all(mallopt(name, value) == 1 for name, value in settings)
 
 
+@functools.cache  # One listener a process, however many commands it runs.
 def return_after_compiling() -> None:
   """From now on return freed memory to the kernel after each compilation.
 
