@@ -100,7 +100,10 @@ def get_config(arg: str | None = None) -> c.Config:
     models[name].run = name in (*BOUNDS, *methods)
   models.base.is_attacked = False
   attack, forget = ("qa", "attacked") if is_facts else ("relearn", "attack")
-  _declare_attacks(config, config.attacks[attack], forget)
+  relearn = config.attacks[attack]
+  if is_facts:
+    relearn.batch_size = 16  # About as many tokens as a batch of equations.
+  _declare_attacks(config, relearn, forget)
   trials = 2 if size == "quick" else 6
   config.search = c.search(
     attack="search",

@@ -161,6 +161,12 @@ def _tiny(attack: str) -> c.Config:
   )
   for name, entry in methods.items():
     models[name] = entry
+  # The papers' values are for states ten times as wide, and for adversaries of 16 and
+  # 64 steps, each a pass.
+  models.latent_adversarial.options.update(radius=0.5, steps=8, step_size=0.125)
+  models.tamper_resistance.options.update(
+    adversary_rates=(3e-4, 1e-3), adversary_steps=8
+  )
   models.undo = c.undo(
     teacher="grad_diff",
     alphas=(0.6, 0.9),
