@@ -48,7 +48,13 @@ METHODS = {
   "max_ent_sam": "options.retain_weight",
   "max_ent_rep_noise": "options.retain_weight",
   "max_ent_smooth": "options.retain_weight",
+  "max_ent_penalty": "options.retain_weight",
+  "max_ent_curvature": "options.retain_weight",
+  "max_ent_averaged": "options.retain_weight",
   "max_ent_masked": "options.retain_weight",
+  "max_ent_attributed": "options.retain_weight",
+  # Of its last fold; the folds before it have the config's values.
+  "layered_max_ent": "options.retain_weight",
 }
 # What the methods are compared with.
 BOUNDS = ("base", "data_filtering", "undo", "noised_finetune")
@@ -97,7 +103,8 @@ def get_config(arg: str | None = None) -> c.Config:
   models.undo.sweep.noise.alpha = (0.6,)
   methods = QUICK if size == "quick" else tuple(METHODS)
   for name in models:
-    models[name].run = name in (*BOUNDS, *methods)
+    if not name.startswith("layered_max_ent_"):  # Folds, run when the last one is.
+      models[name].run = name in (*BOUNDS, *methods)
   models.base.is_attacked = False
   attack, forget = ("qa", "attacked") if is_facts else ("relearn", "attack")
   relearn = config.attacks[attack]
