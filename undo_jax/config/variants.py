@@ -112,7 +112,7 @@ def around(name: str, entry: Config, *, label: str) -> dict[str, Config]:
     entry: of unlearning, its number of updates as it is to be.
     label: how it is shown.
   """
-  penalty = {"radius": 0.01, "weight": 0.01}
+  penalty = {"radius": 0.01, "weight": 0.1}  # Equal ones would make it SAM.
   entries = {
     f"{name}_penalty": smoothed(
       entry, "gradient_penalty", label=f"{label} + gradient penalty", **penalty

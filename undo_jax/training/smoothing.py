@@ -25,7 +25,8 @@ class Smoothing:
     v the direction of grad L
 
   The gradient of a norm of gradients is a product with the Hessian, taken as the
-  difference of two gradients `radius` apart.
+  difference of two gradients `radius` apart. So a gradient penalty of weight = radius
+  is sharpness-aware minimization with that rho.
   """
 
   kind: Literal["random", "gradient_penalty", "curvature"] | None = None  # None: off.
