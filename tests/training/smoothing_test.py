@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from undo_jax import config
+from undo_jax.training.gradients import sharpness_aware
 from undo_jax.training.smoothing import Smoothing, smoothed
 from undo_jax.utils.records import FieldError
 from undo_jax.utils.types import SumCount
@@ -69,6 +71,16 @@ def test_the_penalty_is_the_derivative_of_a_norm():
     smoothing = Smoothing(kind="gradient_penalty", radius=radius, weight=weight)
     errors.append(np.abs(gradient(smoothing, quartic) - expected).max())
   assert errors[1] < 0.15 * errors[0] < 0.15
+
+
+def test_a_penalty_of_the_radius_is_sharpness_aware_minimization():
+  """g + r (g(theta + r u) - g) / r, u along g: so what is declared weighs it more."""
+  smoothing = Smoothing(kind="gradient_penalty", radius=0.3, weight=0.3)
+  fn = functools.partial(sharpness_aware(0.3), polynomial(quartic))
+  _, expected, _ = jax.jit(fn)({"x": jnp.asarray(THETA)}, {}, BATCH, KEY)
+  np.testing.assert_allclose(gradient(smoothing, quartic), expected["x"], rtol=1e-5)
+  declared = config.shipped("arithmetic:tiny").models.max_ent_penalty.smoothing
+  assert declared.weight != declared.radius
 
 
 def test_curvature_of_a_quartic():
