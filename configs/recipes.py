@@ -177,6 +177,14 @@ def _declare_rivals(models: c.Config) -> None:
     )
     c.look(models[name], "shaped noise, finetuned", "#aaaa00", "h")
 
+  # Forget rows' hidden states turned away from the base's, or from those of a noised
+  # model that was finetuned for 100 updates.
+  models.circuit_breakers.run = True
+  noised = "noised_50_alpha_0.5"
+  models.noised_rerouted = c.like(
+    models.circuit_breakers, start=noised, frozen={"reference": noised}
+  )
+  c.look(models.noised_rerouted, "noised, finetuned, circuit breakers", "#117733", "h")
   # Noise on all groups except one: is what is left there enough for relearning?
   models.leak = c.like(models.short_6, noise={"rules": (("embedding", (), 0.0),)})
   c.look(models.leak, "the same, embedding not noised", "#ddcc77", "D")
