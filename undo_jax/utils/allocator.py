@@ -86,9 +86,9 @@ def return_after_compiling() -> None:
   """
   import jax  # Here, since use_huge_pages comes before everything.
 
-  def listen(event: str, seconds: float, **details: str | int) -> None:
-    del details
-    if event == _COMPILED and seconds > _MIN_SECONDS:
+  def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+    del kwargs
+    if event == _COMPILED and duration_secs > _MIN_SECONDS:
       return_freed_memory()
 
   jax.monitoring.register_event_duration_secs_listener(listen)
